@@ -1,0 +1,1 @@
+"""One child's HTTP face: OpenAI's routes and health, on top of one chat page."""

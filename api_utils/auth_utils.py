@@ -1,0 +1,141 @@
+"""API keys: read from a file, compared in constant time. The one leaf both programs share.
+
+A key file has one key a line; blank lines and lines that start with ``#`` are skipped. A line
+``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key.
+
+Which file counts, first that applies:
+
+1. ``AUTH_KEY_FILE_PATH``, set by the operator (the coordinator hands it on as ``KEY_FILE_PATH``);
+2. the copy that hydration made, also handed on as ``KEY_FILE_PATH``;
+3. ``auth_profiles/key.txt`` under the working directory, if there is one.
+
+A path that is given but cannot be read is an error, never an empty new file. A file without keys is
+valid and means that no key is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
+MAX_KEY_FILE_BYTES: Final = 1024 * 1024
+_DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})\Z")
+
+
+class KeyFileError(ValueError):
+    """A key file cannot be used; the message names the file, the cause and the cure, never a key."""
+
+
+class KeyStore:
+    """An immutable set of accepted keys, kept as SHA-256 digests only."""
+
+    def __init__(self, digests: frozenset[bytes] = frozenset()) -> None:
+        self._digests = digests
+
+    @classmethod
+    def from_file(cls, path: Path) -> KeyStore:
+        """Read a key file. Raises KeyFileError when it is missing, unreadable or malformed."""
+        return cls(frozenset(_digest_of_line(line, path, number) for number, line in _key_lines(path)))
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def verify(self, presented: str) -> bool:
+        """Whether this key is accepted. Takes the same time whichever key matches, or none."""
+        digest = _sha256(presented)
+        # Every digest is compared: stopping at a match would tell how far down the file it stands.
+        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+def presented_key(authorization: str | None, x_api_key: str | None) -> str | None:
+    """The key a request carries: ``Authorization: Bearer KEY`` (RFC 6750) or ``X-API-Key: KEY``."""
+    scheme, _, credentials = (authorization or "").strip().partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()
+    return (x_api_key or "").strip() or None
+
+
+def key_file_path() -> Path | None:
+    """The key file of this process: ``KEY_FILE_PATH``, else the default one if it exists, else None."""
+    given = os.environ.get("KEY_FILE_PATH", "").strip()
+    if given:
+        return Path(given)
+    return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
+
+
+def load_api_keys() -> KeyStore:
+    """Read the keys of this process anew. Raises KeyFileError; no key file at all means no keys."""
+    path = key_file_path()
+    return KeyStore() if path is None else KeyStore.from_file(path)
+
+
+_current = KeyStore()
+
+
+def initialize_keys() -> KeyStore:
+    """Load this process's keys and make them the ones that `verify_api_key` checks.
+
+    Raises KeyFileError, and then keeps those it had.
+    """
+    global _current  # noqa: PLW0603 - the fixed names verify_api_key() and initialize_keys() imply one store a process
+    _current = load_api_keys()
+    return _current
+
+
+def verify_api_key(presented: str) -> bool:
+    """Whether the key is one that `initialize_keys` loaded; any key passes where none are set."""
+    return not _current or _current.verify(presented)
+
+
+def _sha256(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _digest_of_line(line: str, path: Path, number: int) -> bytes:
+    if not line.startswith("sha256:"):
+        return _sha256(line)
+    match = _DIGEST_LINE.match(line)
+    if match is None:
+        raise KeyFileError(f"key file {path.name}, line {number}: sha256: takes exactly 64 hex digits")
+    return bytes.fromhex(match["digest"])
+
+
+def _key_lines(path: Path) -> list[tuple[int, str]]:
+    lines = ((number, line.strip()) for number, line in enumerate(_read(path).splitlines(), start=1))
+    kept = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    for number, line in kept:
+        if not line.isprintable() or any(char.isspace() for char in line):
+            raise KeyFileError(
+                f"key file {path.name}, line {number}: a key has no spaces or control characters"
+            )
+    return kept
+
+
+def _read(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise KeyFileError(
+                f"key file {path} is missing or not a file; create it or unset the variable that names it"
+            )
+        if path.stat().st_size > MAX_KEY_FILE_BYTES:
+            raise KeyFileError(
+                f"key file {path.name} is larger than {MAX_KEY_FILE_BYTES} bytes; is it the right file?"
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise KeyFileError(
+            f"key file {path.name} is not UTF-8 text; save it as UTF-8, one key a line"
+        ) from None
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise KeyFileError(
+            f"key file {path} cannot be read by uid {os.getuid()}: {cause}; check its mode and owner"
+        ) from None

@@ -1,0 +1,1 @@
+"""The child as its callers see it."""

@@ -1,0 +1,95 @@
+"""The keys leaf: what a key file may hold, and what a request may present."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from api_utils import auth_utils
+from api_utils.auth_utils import KeyFileError, KeyStore, presented_key
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_plain_and_hashed_keys_are_accepted_and_comments_are_not(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"hashed-key").hexdigest()
+    keys = KeyStore.from_file(
+        write(tmp_path / "key.txt", f"\ufeff# staff\r\nplain-key\r\n\r\n  sha256:{digest.upper()}\n".encode())
+    )
+    assert len(keys) == 2
+    assert keys.verify("plain-key")
+    assert keys.verify("hashed-key")
+    assert not keys.verify(f"sha256:{digest}")
+    assert not keys.verify("# staff")
+    assert not keys.verify("")
+
+
+def test_a_file_without_keys_is_valid_and_asks_for_none(tmp_path: Path) -> None:
+    assert not KeyStore.from_file(write(tmp_path / "key.txt", b"# none yet\n\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"ok\nsha256:1234\n", "line 2: sha256: takes exactly 64 hex digits"),
+        (b"two words\n", "line 1: a key has no spaces"),
+        (b"nul\x00key\n", "line 1: a key has no spaces or control characters"),
+        (b"\xff\xfek\x00e\x00y\x00", "is not UTF-8"),
+        (b"x" * (auth_utils.MAX_KEY_FILE_BYTES + 1), "is larger than"),
+    ],
+)
+def test_a_malformed_file_is_named_with_its_line_and_without_its_keys(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    with pytest.raises(KeyFileError, match=says) as caught:
+        KeyStore.from_file(write(tmp_path / "key.txt", content))
+    assert "two words" not in str(caught.value)
+
+
+def test_a_missing_file_or_a_folder_is_an_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.txt", tmp_path):
+        with pytest.raises(KeyFileError, match="missing or not a file"):
+            KeyStore.from_file(path)
+
+
+def test_a_given_path_comes_before_the_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KEY_FILE_PATH", raising=False)
+    assert not auth_utils.load_api_keys()
+    (tmp_path / "auth_profiles").mkdir()
+    write(tmp_path / "auth_profiles/key.txt", b"default\n")
+    assert auth_utils.initialize_keys().verify("default")
+    monkeypatch.setenv("KEY_FILE_PATH", str(write(tmp_path / "given.txt", b"given\n")))
+    assert auth_utils.initialize_keys().verify("given")
+    assert auth_utils.verify_api_key("given")
+    assert not auth_utils.verify_api_key("default")
+
+
+def test_a_failed_load_keeps_the_keys_there_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_FILE_PATH", str(write(tmp_path / "given.txt", b"given\n")))
+    auth_utils.initialize_keys()
+    monkeypatch.setenv("KEY_FILE_PATH", str(tmp_path / "gone.txt"))
+    with pytest.raises(KeyFileError):
+        auth_utils.initialize_keys()
+    assert auth_utils.verify_api_key("given")
+    assert not auth_utils.verify_api_key("other")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "key"),
+    [
+        ("Bearer k1", None, "k1"),
+        ("bearer  k1 ", "k2", "k1"),
+        ("Basic abc", "k2", "k2"),
+        (None, " k2 ", "k2"),
+        ("Bearer ", "", None),
+        (None, None, None),
+    ],
+)
+def test_the_key_of_a_request(authorization: str | None, x_api_key: str | None, key: str | None) -> None:
+    assert presented_key(authorization, x_api_key) == key

@@ -1,0 +1,1 @@
+"""The whole product: coordinator, children, browsers, demo site, the real client."""
