@@ -1,0 +1,35 @@
+# Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench lock
+
+PYTHON := .venv/bin/python
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what the other targets need: Python packages in .venv, a browser
+	@scripts/setup
+
+demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
+	@$(PYTHON) -m demo
+
+test: setup ## all tests: real browsers, real processes, the real client
+	@scripts/chainlit-env
+	@$(PYTHON) -m pytest
+
+check: setup ## types, lint, formatting, Markdown
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@$(PYTHON) -m pymarkdown --config pyproject.toml scan $$(git ls-files '*.md')
+
+format: setup ## rewrite the code in the project's format
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+bench: setup ## measure the product beside its peers and print ratios
+	@scripts/bench-setup
+	@$(PYTHON) -m benchmarks
+
+lock: setup ## rewrite the lock files from pyproject.toml
+	@scripts/lock
