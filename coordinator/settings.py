@@ -1,0 +1,238 @@
+"""The coordinator's settings: one frozen object, a flag over the environment over a default.
+
+This class is the table. The error messages, ``--help`` and docs/settings.md are made from it, by
+`coordinator.options`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROFILES: Final = "Profiles and keys"
+S3: Final = "Profiles from S3"
+ADDRESS: Final = "The coordinator's address"
+CHILDREN: Final = "Children"
+REQUESTS: Final = "Requests"
+HEALTH: Final = "Health and restarts"
+NETWORK: Final = "Network"
+OUTPUT: Final = "Logs and metrics"
+
+_LISTS: Final = "The credentials need the IAM action s3:ListBucket on this bucket"
+_GETS: Final = "The credentials need the IAM action s3:GetObject on PREFIX/active/* and PREFIX/key.txt"
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a type of setting takes, in words, and its placeholder in ``--help``."""
+
+    words: str
+    placeholder: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What the table says of one setting beside its type and its default.
+
+    A flag of "" is the variable's name in kebab case; None means that there is no flag. A secret's
+    value is never printed.
+    """
+
+    group: str
+    meaning: str
+    flag: str | None = ""
+    default_text: str | None = None
+    secret: bool = False
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 65535", "PORT")]
+AnyPort = Annotated[int, Field(ge=0, le=65535), Takes("a port number, or 0 for any free one", "PORT")]
+Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
+Number = Annotated[int, Field(ge=1), Takes("a whole number, 1 or more", "N")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Takes("a number of seconds above 0", "SECONDS")]
+Interval = Annotated[
+    float, Field(ge=0, allow_inf_nan=False), Takes("a number of seconds, 0 or more", "SECONDS")
+]
+Switch = Annotated[bool, Takes("true or false", "BOOL")]
+Text = Annotated[str, Takes("a text", "TEXT")]
+AnyPath = Annotated[Path, Takes("a path", "PATH")]
+ExistingFile = Annotated[FilePath, Takes("the path of an existing file", "PATH")]
+ProxyUrl = Annotated[
+    str, Field(pattern="^https?://"), Takes("a URL that starts with http:// or https://", "URL")
+]
+Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
+BackendName = Annotated[Literal["local", "s3"], Takes("local or s3", "NAME"), BeforeValidator(_lower)]
+EngineName = Annotated[
+    Literal["camoufox", "chromium", "firefox"],
+    Takes("camoufox, chromium or firefox", "NAME"),
+    BeforeValidator(_lower),
+]
+LogFormat = Annotated[Literal["console", "json"], Takes("console or json", "NAME"), BeforeValidator(_lower)]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    Takes("debug, info, warning or error", "LEVEL"),
+    BeforeValidator(_lower),
+]
+
+
+class Settings(BaseSettings):
+    """Every setting of the coordinator. A field's name is its variable's name in lower case.
+
+    Made by `coordinator.options.load_settings`, whose errors are for people.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+
+    profile_backend: Annotated[BackendName, About(PROFILES, "Where profiles and keys come from")] = "local"
+    local_profile_dir: Annotated[
+        AnyPath,
+        About(
+            PROFILES, "Folder of profiles (*.json) for the local backend; used in place", flag="--profiles"
+        ),
+    ] = Path("auth_profiles/active")
+    auth_key_file_path: Annotated[
+        AnyPath | None,
+        About(
+            PROFILES,
+            "File of API keys, one a line; overrides the hydrated one",
+            flag=None,
+            default_text="the hydrated key.txt, else auth_profiles/key.txt if it exists",
+        ),
+    ] = None
+    require_api_key: Annotated[
+        Switch, About(PROFILES, "Refuse to start without any API key, instead of serving an open API")
+    ] = False
+
+    auth_profile_s3_bucket: Annotated[Text | None, About(S3, f"Bucket that holds the profiles. {_LISTS}")] = (
+        None
+    )
+    auth_profile_s3_prefix: Annotated[
+        Prefix, About(S3, f"Key prefix: profiles are PREFIX/active/*.json, keys PREFIX/key.txt. {_GETS}")
+    ] = ""
+    auth_profile_s3_region: Annotated[
+        Text | None,
+        Field(validation_alias=AliasChoices("auth_profile_s3_region", "aws_region")),
+        About(
+            S3,
+            "Region of the bucket (needs no IAM action of its own)",
+            default_text="AWS_REGION, else the AWS chain",
+        ),
+    ] = None
+    auth_profile_s3_connect_timeout_s: Annotated[Seconds, About(S3, "Longest wait for a connection")] = 5.0
+    auth_profile_s3_read_timeout_s: Annotated[
+        Seconds, About(S3, "Longest silence while listing (s3:ListBucket) or reading (s3:GetObject)")
+    ] = 30.0
+    auth_profile_cache_dir: Annotated[AnyPath, About(S3, "Folder that downloads are kept in")] = Path(
+        "/tmp/auth_profiles"  # noqa: S108 - the fixed default; hydration refuses a folder that is not ours
+    )
+    auth_profile_allow_stale: Annotated[
+        Switch, About(S3, "Start with the last hydration when S3 cannot be reached")
+    ] = False
+    auth_profile_refresh_s: Annotated[
+        Interval, About(PROFILES, "Reload profiles and keys this often; 0 never does")
+    ] = 0.0
+
+    coordinator_host: Annotated[
+        Text, About(ADDRESS, "Address to listen on; on a loopback address the Host header must name loopback")
+    ] = "127.0.0.1"
+    coordinator_port: Annotated[AnyPort, About(ADDRESS, "Port of the API and the health routes")] = 2048
+
+    base_api_port: Annotated[Port, About(CHILDREN, "Port of the first child's API")] = 3100
+    base_stream_port: Annotated[Port, About(CHILDREN, "Port of the first child's stream")] = 3200
+    port_step: Annotated[Number, About(CHILDREN, "Distance between the ports of two children")] = 1
+    max_children: Annotated[
+        Count, About(CHILDREN, "Most children at a time, the other profiles stand by; 0 is one a profile")
+    ] = 0
+    chat_site: Annotated[
+        Text | None,
+        About(CHILDREN, "Site file: a name in sites/ or the path of a TOML file; required", flag="--site"),
+    ] = None
+    browser_engine: Annotated[EngineName, About(CHILDREN, "Browser to drive", flag="--engine")] = "camoufox"
+    headless: Annotated[Switch, About(CHILDREN, "Run browsers without a display")] = True
+    browser_executable: Annotated[
+        AnyPath | None,
+        About(CHILDREN, "Browser of the engines chromium and firefox", default_text="found on PATH"),
+    ] = None
+    camoufox_executable_path: Annotated[
+        AnyPath | None,
+        About(CHILDREN, "Browser of the engine camoufox", flag=None, default_text="Camoufox's own build"),
+    ] = None
+
+    max_queue: Annotated[Count, About(REQUESTS, "Most requests that wait for a child; more get 429")] = 100
+    queue_timeout_s: Annotated[Seconds, About(REQUESTS, "Longest wait for a child, then 503")] = 60.0
+    first_token_timeout_s: Annotated[
+        Seconds, About(REQUESTS, "Longest wait from the prompt to the first piece of the answer")
+    ] = 120.0
+    stream_idle_timeout_s: Annotated[
+        Seconds, About(REQUESTS, "Longest silence within an answer, and longest wait for a slow reader")
+    ] = 60.0
+    drain_timeout_s: Annotated[
+        Seconds, About(REQUESTS, "Time that running answers get to finish after SIGTERM")
+    ] = 30.0
+    max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = (
+        10 * 1024 * 1024
+    )
+
+    start_timeout_s: Annotated[Seconds, About(HEALTH, "Time a child gets to become ready")] = 60.0
+    probe_interval_s: Annotated[Seconds, About(HEALTH, "Time between two probes of a child")] = 1.0
+    unhealthy_after: Annotated[Number, About(HEALTH, "Failed probes in a row that make it unhealthy")] = 3
+    healthy_after: Annotated[Number, About(HEALTH, "Good probes in a row that make it ready again")] = 1
+    unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = (
+        30.0
+    )
+    backoff_max_s: Annotated[Seconds, About(HEALTH, "Longest delay before a restart")] = 60.0
+    login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = 60.0
+    child_memory_limit_mb: Annotated[
+        Count, About(HEALTH, "Restart a child, once idle, above this many MB; 0 never does")
+    ] = 0
+
+    extra_ca_file: Annotated[
+        ExistingFile | None,
+        About(NETWORK, "PEM file of further authorities to trust, for S3 and the browsers", flag=None),
+    ] = None
+    https_proxy: Annotated[
+        ProxyUrl | None,
+        Field(repr=False),
+        About(NETWORK, "Proxy for S3 and the browsers; loopback is never proxied", flag=None, secret=True),
+    ] = None
+    no_proxy: Annotated[
+        Text | None, About(NETWORK, "Hosts that are reached without the proxy, with commas", flag=None)
+    ] = None
+
+    metrics_public: Annotated[Switch, About(OUTPUT, "Serve /metrics without an API key")] = False
+    log_format: Annotated[
+        LogFormat | None,
+        About(OUTPUT, "How log lines look", default_text="console on a terminal, json otherwise"),
+    ] = None
+    log_level: Annotated[LogLevel, About(OUTPUT, "Least level that is logged")] = "info"
+    log_dir: Annotated[
+        AnyPath | None, About(OUTPUT, "Folder for the children's logs; not set, they go to stderr")
+    ] = None
+
+    @model_validator(mode="after")
+    def _s3_names_a_bucket(self) -> Self:
+        if self.profile_backend == "s3" and self.auth_profile_s3_bucket is None:
+            raise ValueError(
+                "PROFILE_BACKEND=s3 needs AUTH_PROFILE_S3_BUCKET (--auth-profile-s3-bucket):"
+                " the bucket that holds the profiles"
+            )
+        return self
+
+    @property
+    def bound_to_loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        if self.coordinator_host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.coordinator_host).is_loopback
+        except ValueError:
+            return False
