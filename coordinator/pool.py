@@ -1,0 +1,284 @@
+"""Who may take a request now: backends, leases, and the queue of those who wait.
+
+Deciding is synchronous: choosing a backend and reserving a place on it is one step without an `await`.
+There is no I/O here. All of it belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from coordinator.errors import NoBackend, QueueFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_NONE_READY_RETRY_S: Final = 5.0
+_BUSY_RETRY_S: Final = 2.0
+
+
+@dataclass(eq=False)
+class Backend:
+    """One start of one child as the router sees it; a restarted child is a new Backend.
+
+    `token` authorises the coordinator at this start of the child (header `x-tabfleet-token`).
+    Only the pool writes `ready`, `models` and `in_flight`.
+    """
+
+    name: str
+    url: str
+    generation: int = 0
+    models: tuple[str, ...] = ()
+    capacity: int = 1
+    token: str = field(default="", repr=False)
+    ready: bool = False
+    in_flight: int = 0
+
+
+class Lease:
+    """The right to one request on one backend. A synchronous context manager, released exactly once."""
+
+    def __init__(self, pool: Pool, backend: Backend, waited_s: float) -> None:
+        self.backend = backend
+        self.waited_s = waited_s
+        self._pool: Pool | None = pool
+
+    @property
+    def released(self) -> bool:
+        return self._pool is None
+
+    def release(self) -> None:
+        """Give the place back; further calls do nothing."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool._release(self)  # noqa: SLF001 - the two are one mechanism
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.backend.name}#{self.backend.generation}{' released' if self.released else ''}>"
+
+
+@dataclass(eq=False)
+class _Waiter:
+    model: str | None
+    exclude: frozenset[str]
+    future: asyncio.Future[Lease]
+    since: float
+
+
+class _Index:
+    """READY backends with room, by model and by requests in flight; within one load, longest idle first."""
+
+    def __init__(self) -> None:
+        self._loads: dict[str | None, list[dict[Backend, None]]] = {}
+
+    def add(self, backend: Backend) -> None:
+        if not backend.ready or backend.in_flight >= backend.capacity:
+            return
+        for model in (None, *backend.models):
+            loads = self._loads.setdefault(model, [])
+            while len(loads) <= backend.in_flight:
+                loads.append({})
+            loads[backend.in_flight][backend] = None
+
+    def discard(self, backend: Backend) -> None:
+        for model in (None, *backend.models):
+            for load in self._loads.get(model, ()):
+                load.pop(backend, None)
+
+    def least_busy(self, model: str | None, exclude: frozenset[str]) -> Backend | None:
+        candidates = (backend for load in self._loads.get(model, ()) for backend in load)
+        return next((backend for backend in candidates if backend.name not in exclude), None)
+
+
+class Pool:
+    """All backends, their leases, and the bounded first-come first-served queue."""
+
+    def __init__(self, *, max_queue: int = 100) -> None:
+        self.max_queue = max_queue
+        self._backends: dict[str, Backend] = {}
+        self._index = _Index()
+        self._queue: deque[_Waiter] = deque()
+        self._leases: set[Lease] = set()
+        self._changed: set[asyncio.Future[None]] = set()
+        self._closed = False
+
+    # What there is
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(tuple(self._backends.values()))
+
+    def get(self, name: str) -> Backend | None:
+        """Return the present backend of that child, if it has one."""
+        return self._backends.get(name)
+
+    @property
+    def queue_length(self) -> int:
+        return len(self._queue)
+
+    @property
+    def leases_held(self) -> int:
+        return len(self._leases)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def models(self, *, ready_only: bool = False) -> tuple[str, ...]:
+        """Return the models of all known backends in a stable order, each once."""
+        known = (b for b in self._backends.values() if b.ready or not ready_only)
+        return tuple(dict.fromkeys(model for backend in known for model in backend.models))
+
+    def serves(self, model: str) -> bool:
+        """Whether any known backend, ready or not, serves this model."""
+        return any(model in backend.models for backend in self._backends.values())
+
+    # What the supervisor tells
+
+    def put(self, backend: Backend) -> None:
+        """Make this the backend of its child, in place of the one of an earlier start."""
+        self.remove(backend.name)
+        self._backends[backend.name] = backend
+        self._refresh(backend)
+
+    def remove(self, name: str) -> None:
+        """Forget the child's backend; leases on it stay valid and are still to be released."""
+        backend = self._backends.pop(name, None)
+        if backend is not None:
+            self._index.discard(backend)
+            backend.ready = False
+
+    def set_ready(self, backend: Backend, *, ready: bool, models: tuple[str, ...] | None = None) -> None:
+        """Take the backend into routing or out of it; does nothing for one of an earlier start."""
+        if self._backends.get(backend.name) is not backend:
+            return
+        self._index.discard(backend)
+        backend.ready = ready
+        if models is not None:
+            backend.models = models
+        self._refresh(backend)
+
+    def close(self) -> None:
+        """Refuse every request from now on, those in the queue included; running leases go on."""
+        self._closed = True
+        while self._queue:
+            self._refuse(self._queue.popleft(), NoBackend("draining", _NONE_READY_RETRY_S))
+
+    # Leases
+
+    def try_acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset()) -> Lease | None:
+        """Reserve a place on the READY backend with the fewest requests in flight, or return None.
+
+        `model` None means any; `exclude` holds names of children not to take. Does not overtake: a
+        backend that somebody waits for is never free, because it was given on when it became so.
+        """
+        backend = None if self._closed else self._index.least_busy(model, exclude)
+        return None if backend is None else self._grant(backend, 0.0)
+
+    async def acquire(
+        self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float
+    ) -> Lease:
+        """Wait up to timeout_s seconds for a lease, first come first served among those it could serve.
+
+        Raises QueueFull if there is no room to wait; NoBackend(`none_ready`) at once if nothing that
+        serves the model is ready, NoBackend(`timeout`) after timeout_s, NoBackend(`draining`) once closed.
+        Whoever waits already keeps its place while backends come and go, until its own deadline.
+        """
+        lease = self.try_acquire(model, exclude=exclude)
+        return lease if lease is not None else await self._wait(self._enqueue(model, exclude), timeout_s)
+
+    def _enqueue(self, model: str | None, exclude: frozenset[str]) -> _Waiter:
+        if self._closed:
+            raise NoBackend("draining", _NONE_READY_RETRY_S)
+        if not self._any_ready(model, exclude):
+            raise NoBackend("none_ready", _NONE_READY_RETRY_S)
+        if len(self._queue) >= self.max_queue:
+            raise QueueFull(len(self._queue), _BUSY_RETRY_S)
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(model, exclude, loop.create_future(), loop.time())
+        self._queue.append(waiter)
+        return waiter
+
+    async def _wait(self, waiter: _Waiter, timeout_s: float) -> Lease:
+        timeout = NoBackend("timeout", _BUSY_RETRY_S)
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._refuse, waiter, timeout)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            # Granted and cancelled in the same turn of the loop: the lease has no owner, so it is given on.
+            if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
+                waiter.future.result().release()
+            raise
+        finally:
+            timer.cancel()
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+
+    async def wait_idle(self, backend: Backend | None = None) -> None:
+        """Return as soon as this backend, or the whole pool, has no lease out."""
+        while self._leases if backend is None else backend.in_flight:
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._changed.add(changed)
+            try:
+                await changed
+            finally:
+                self._changed.discard(changed)
+
+    # One step each, no await
+
+    def _any_ready(self, model: str | None, exclude: frozenset[str]) -> bool:
+        return any(
+            b.ready and b.name not in exclude and (model is None or model in b.models)
+            for b in self._backends.values()
+        )
+
+    def _grant(self, backend: Backend, waited_s: float) -> Lease:
+        self._index.discard(backend)
+        backend.in_flight += 1
+        self._index.add(backend)
+        lease = Lease(self, backend, waited_s)
+        self._leases.add(lease)
+        return lease
+
+    def _release(self, lease: Lease) -> None:
+        backend = lease.backend
+        self._leases.discard(lease)
+        self._index.discard(backend)
+        backend.in_flight -= 1
+        if self._backends.get(backend.name) is backend:
+            self._refresh(backend)
+        for changed in self._changed:
+            if not changed.done():
+                changed.set_result(None)
+
+    def _refresh(self, backend: Backend) -> None:
+        self._index.add(backend)
+        while backend.ready and backend.in_flight < backend.capacity:
+            waiter = self._first_for(backend)
+            if waiter is None:
+                return
+            self._queue.remove(waiter)
+            waited_s = asyncio.get_running_loop().time() - waiter.since
+            waiter.future.set_result(self._grant(backend, waited_s))
+
+    def _first_for(self, backend: Backend) -> _Waiter | None:
+        for waiter in self._queue:
+            fits = waiter.model is None or waiter.model in backend.models
+            if fits and backend.name not in waiter.exclude and not waiter.future.done():
+                return waiter
+        return None
+
+    def _refuse(self, waiter: _Waiter, error: NoBackend) -> None:
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
