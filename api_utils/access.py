@@ -1,0 +1,61 @@
+"""Who may use the child's routes, and what a body must be before anything looks into it."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any
+
+from fastapi import Request
+
+from api_utils.auth_utils import presented_key
+from api_utils.errors import ApiError, bad_request
+from api_utils.state import ChildState
+
+CONTROL_TOKEN_HEADER = "x-tabfleet-token"  # noqa: S105 - a header's name
+
+
+async def require_key(request: Request) -> None:
+    """Raise ApiError (401) unless the request carries a key, the control token, or no keys are set."""
+    state = ChildState.of(request)
+    if not state.keys or _has_control_token(request, state.settings.tabfleet_control_token):
+        return
+    key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
+    if key is None:
+        raise ApiError(401, "missing_api_key", "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
+    if not state.keys.verify(key):
+        raise ApiError(401, "invalid_api_key", "this API key is not accepted here")
+
+
+def _has_control_token(request: Request, token: str | None) -> bool:
+    given = request.headers.get(CONTROL_TOKEN_HEADER, "")
+    return token is not None and hmac.compare_digest(given.encode(), token.encode())
+
+
+async def read_json(request: Request, max_bytes: int) -> Any:
+    """The decoded JSON body. Raises ApiError: 415 for another content type, 413, 400.
+
+    The content type is what keeps a form in somebody's browser from posting here unseen: with
+    application/json the browser asks first (CORS preflight), and nobody here says yes.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, "unsupported_media_type", "send the body as Content-Type: application/json")
+    body = await _read(request, max_bytes)
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise bad_request("the body is not valid JSON") from None
+    except RecursionError:
+        raise bad_request("the body's JSON is nested too deeply") from None
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise ApiError(
+                413, "body_too_large", f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)"
+            )
+    return bytes(body)

@@ -1,0 +1,101 @@
+"""A chat completion request: which of OpenAI's parameters a chat page can honour, and which it cannot.
+
+Wire format: https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api_utils.errors import ApiError, bad_request, unsupported
+
+
+class Part(BaseModel):
+    """One part of a message's content."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    text: str | None = None
+
+
+class Message(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(extra="allow")
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+
+
+class ChatRequest(BaseModel):
+    """What the child reads of a request; sampling parameters may be there and have no effect."""
+
+    model_config = ConfigDict(extra="allow")
+    model: Annotated[str, Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool | None = False
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters beside model, messages and stream."""
+        return self.model_extra or {}
+
+
+def parse_chat_request(body: Any) -> ChatRequest:
+    """Check a decoded JSON body. Raises ApiError (400) that names the parameter at fault."""
+    if not isinstance(body, dict):
+        raise bad_request("the body must be a JSON object with model and messages")
+    try:
+        request = ChatRequest.model_validate(body)
+    except ValidationError as error:
+        raise _readable(error) from None
+    refuse_unsupported(request)
+    return request
+
+
+def refuse_unsupported(request: ChatRequest) -> None:
+    """Refuse what would change the answer's shape and a page cannot give. Raises ApiError (400)."""
+    given = request.parameters
+    for name in ("tools", "functions", "audio", "logprobs", "top_logprobs", "prediction"):
+        if given.get(name):
+            raise unsupported(name, "a web chat page has no such feature")
+    _refuse_unless(given, "n", (None, 1), "a page gives one answer")
+    _refuse_unless(given, "tool_choice", (None, "none", "auto"), "a web chat page calls no tools")
+    _refuse_unless(given, "function_call", (None, "none", "auto"), "a web chat page calls no functions")
+    _refuse_unless(given, "modalities", (None, [], ["text"]), "a page answers in text")
+    _refuse_unless(given, "stop", (None, [], ""), "a page cannot be told where to stop")
+    _refuse_unless(
+        given,
+        "response_format",
+        (None, {"type": "text"}),
+        "a page cannot be held to a format; ask for it in the prompt",
+    )
+    for index, message in enumerate(request.messages):
+        _refuse_parts(index, message)
+
+
+def _refuse_unless(given: dict[str, Any], name: str, allowed: tuple[Any, ...], why: str) -> None:
+    if given.get(name) not in allowed:
+        raise unsupported(name, why)
+
+
+def _refuse_parts(index: int, message: Message) -> None:
+    if message.role in ("tool", "function") or (message.model_extra or {}).get("tool_calls"):
+        raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
+    for part in message.content if isinstance(message.content, list) else []:
+        if part.type not in ("text", "refusal"):
+            raise unsupported(
+                f"messages[{index}].content", f"only text goes into the page, not {part.type[:40]!r}"
+            )
+
+
+def _readable(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in first["loc"] if not _is_union_step(step)) or "body"
+    return bad_request(f"{where}: {first['msg']}", param=where)
+
+
+def _is_union_step(step: object) -> bool:
+    return isinstance(step, str) and step in ("str", "list[Part]")

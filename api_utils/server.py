@@ -1,0 +1,129 @@
+"""One child's life as a process: serve, open the page, end when told, when the browser is lost, or alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from api_utils.desk import Desk
+from api_utils.exit_codes import Exit
+from browser.errors import BrowserError
+from browser.page import ChatPage
+
+log = structlog.get_logger(__name__)
+
+KEEP_ALIVE_S = 75  # longer than the coordinator keeps a connection idle, so that it never dies in use
+LAST_WORDS_S = 0.3  # for the answers of a lost browser to end with an error event
+
+
+class PortInUse(OSError):
+    """The child's port is taken; the message names it."""
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`: uvicorn's own handlers end the process before the page is closed."""
+        yield
+
+
+def bind(port: int) -> socket.socket:
+    """A listening socket on loopback. Raises PortInUse."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise PortInUse(f"--server-port {port} cannot be used: {error.strerror}; choose another") from None
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(app: ASGIApp, listener: socket.socket, page: ChatPage, desk: Desk) -> Exit:
+    """Serve until a signal, or until the browser is lost; the page is closed when this returns."""
+    server = _Server(_config(app))
+    tasks = {
+        "http": asyncio.create_task(server.serve(sockets=[listener]), name="http"),
+        "start": asyncio.create_task(page.start(), name="page-start"),
+        "lost": asyncio.create_task(page.wait_lost(), name="page-lost"),
+        "signal": asyncio.create_task(_stop_signal(), name="stop-signal"),
+    }
+    try:
+        return await _until_over(tasks, desk)
+    finally:
+        await _close(server, page, desk, tasks)
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=2,
+    )
+
+
+async def _until_over(tasks: dict[str, asyncio.Task[object]], desk: Desk) -> Exit:
+    waiting = set(tasks.values())
+    while True:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if tasks["signal"].done():
+            log.info("child_stopping")
+            return Exit.STOPPED
+        if tasks["lost"].done():
+            return await _browser_lost(str(tasks["lost"].result()), desk)
+        if tasks["http"].done():
+            log.error("http_server_ended")
+            return Exit.FAILED
+        waiting.discard(tasks["start"])
+        failure = tasks["start"].exception()
+        if failure is not None:
+            return _start_failed(failure)
+
+
+async def _browser_lost(reason: str, desk: Desk) -> Exit:
+    log.error(reason, hint="the process died; this child ends with it")
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(desk.idle(), LAST_WORDS_S)
+    return Exit.DRIVER_LOST if reason == "driver_lost" else Exit.BROWSER_LOST
+
+
+def _start_failed(failure: BaseException) -> Exit:
+    if isinstance(failure, BrowserError):
+        log.error("page_start_failed", reason=failure.reason, message=str(failure))
+        return Exit(failure.exit_code)
+    log.error("page_start_failed", kind=type(failure).__name__, exc_info=failure)
+    return Exit.FAILED
+
+
+async def _stop_signal() -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _close(
+    server: uvicorn.Server, page: ChatPage, desk: Desk, tasks: dict[str, asyncio.Task[object]]
+) -> None:
+    """Running answers end with an error, then the server, then the page; each bounded."""
+    desk.cancel_all()
+    server.should_exit = True
+    await asyncio.wait({tasks["http"]}, timeout=5)
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    await page.close()

@@ -1,0 +1,30 @@
+"""What the child's routes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi import Request
+
+from api_utils.auth_utils import KeyStore
+from api_utils.desk import Desk
+from api_utils.settings import ChildSettings
+from browser.page import ChatPage
+
+
+@dataclass(frozen=True)
+class ChildState:
+    """One child's parts, put into the application's state by `make_app`."""
+
+    page: ChatPage
+    desk: Desk
+    settings: ChildSettings
+    keys: KeyStore
+    site: str
+    engine: str
+
+    @staticmethod
+    def of(request: Request) -> ChildState:
+        """The state of the application that serves this request."""
+        return cast("ChildState", request.app.state.child)

@@ -1,0 +1,79 @@
+"""Start one child: a small HTTP server that drives one web chat page in a real browser.
+
+Its command line and environment are the contract with the coordinator; `--help` tells both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+EPILOG = """\
+The environment may hold: KEY_FILE_PATH (API keys), BROWSER_EXECUTABLE, CAMOUFOX_EXECUTABLE_PATH,
+SITE_URL (another address for the site), FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, LOGIN_CHECK_S,
+MAX_BODY_BYTES, HTTPS_PROXY, NO_PROXY, LOG_FORMAT, LOG_LEVEL. The coordinator adds TABFLEET_* of its own.
+
+Exit codes: 0 stopped, 2 usage or configuration, 69 port in use, 70 browser lost, 71 driver lost,
+73 another browser uses this login, 74 no browser, 75 the parent is gone.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    cli = argparse.ArgumentParser(
+        prog="launch_camoufox.py",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cli.add_argument(
+        "--headless", action=argparse.BooleanOptionalAction, default=True, help="no window (default)"
+    )
+    cli.add_argument("--server-port", type=_port, required=True, help="HTTP port on 127.0.0.1")
+    cli.add_argument(
+        "--stream-port",
+        type=_port,
+        required=True,
+        help="port on 127.0.0.1 that the page sends its answers to",
+    )
+    cli.add_argument(
+        "--active-auth-json", type=Path, required=True, help="the login: a Playwright storage_state file"
+    )
+    cli.add_argument("--site", required=True, help="a name in sites/, or a site file's path")
+    cli.add_argument("--engine", choices=("camoufox", "chromium", "firefox"), default="camoufox")
+    return cli
+
+
+def main() -> int:
+    """Run one child until it is told to stop; returns its exit code."""
+    arguments = parser().parse_args()
+    parent = os.environ.get("TABFLEET_PARENT_PID", "")
+    if parent.isdigit() and os.getppid() != int(parent):
+        return 75
+    os.umask(0o077)
+    given = os.environ.get("TABFLEET_RUN_DIR")
+    if given:
+        return _run(arguments, Path(given))
+    with tempfile.TemporaryDirectory(prefix="tabfleet-", ignore_cleanup_errors=True) as private:
+        return _run(arguments, Path(private))
+
+
+def _run(arguments: argparse.Namespace, run_dir: Path) -> int:
+    from api_utils.child import run_child  # noqa: PLC0415 - --help and a lost parent need none of it
+
+    return asyncio.run(run_child(arguments, run_dir))
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port (1 to 65535)")
+    return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

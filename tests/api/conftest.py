@@ -1,0 +1,57 @@
+"""A child's HTTP face on a real socket, over a page that a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import aiohttp
+import pytest
+import uvicorn
+
+from api_utils.app import make_app
+from api_utils.auth_utils import KeyStore
+from api_utils.desk import Desk
+from api_utils.server import bind
+from api_utils.settings import ChildSettings
+from api_utils.state import ChildState
+from tests.api.scripted_page import ScriptedPage
+
+Serve = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
+
+
+@pytest.fixture
+def serve(tmp_path: object) -> Serve:
+    """`async with serve(page, ...) as client`: the child on a free port, and a client for it."""
+    return _serve
+
+
+@contextlib.asynccontextmanager
+async def _serve(
+    page: ScriptedPage,
+    *,
+    keys: KeyStore | None = None,
+    settings: ChildSettings | None = None,
+    max_waiting: int = 100,
+) -> AsyncIterator[aiohttp.ClientSession]:
+    state = ChildState(
+        page,
+        Desk(page, max_waiting=max_waiting),
+        settings or ChildSettings(),
+        keys or KeyStore(),
+        "demo",
+        "chromium",
+    )
+    listener = bind(0)
+    server = uvicorn.Server(
+        uvicorn.Config(make_app(state), lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await task

@@ -1,0 +1,82 @@
+"""A page that does what a test says: for faults that a real page produces only by luck."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from browser.errors import BrowserError
+from browser.page import ChatPage, PageStatus
+
+READY = PageStatus(
+    ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None
+)
+
+
+def unready(reason: str) -> PageStatus:
+    return PageStatus(
+        ready=False, reason=reason, detail=None, capture=None, login_expires_at=None, rest_s=None
+    )
+
+
+@dataclass
+class ScriptedPage(ChatPage):
+    """Yields `pieces`; then raises `failure`, waits for ever, or ends."""
+
+    pieces: Sequence[str] = ("Hel", "lo")
+    failure: BrowserError | None = None
+    hold_before: asyncio.Event | None = None
+    submits: bool = True
+    stalls: bool = False
+    slow_reset: asyncio.Event | None = None
+    state: PageStatus = READY
+    prompts: list[tuple[str, str, str]] = field(default_factory=list)
+    marked: set[str] = field(default_factory=set)
+    resets: int = 0
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def status(self) -> PageStatus:
+        return self.state
+
+    @property
+    def busy(self) -> bool:
+        return False
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return ("demo-small", "demo/large")
+
+    def was_submitted(self, request_id: str) -> bool:
+        return request_id in self.marked
+
+    async def ask(self, request_id: str, prompt: str, model: str) -> AsyncGenerator[str]:
+        self.prompts.append((request_id, prompt, model))
+        try:
+            if self.submits:
+                self.marked.add(request_id)
+            self.begun.set()
+            if self.hold_before is not None:
+                await self.hold_before.wait()
+            for piece in self.pieces:
+                yield piece
+            if self.stalls:
+                await asyncio.Event().wait()
+            if self.failure is not None:
+                raise self.failure
+        finally:
+            if self.slow_reset is not None:
+                await asyncio.shield(self.slow_reset.wait())
+            self.resets += 1
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def wait_lost(self) -> Literal["browser_lost", "driver_lost"]:
+        await asyncio.Event().wait()
+        return "browser_lost"
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,73 @@
+"""What a child says of itself: `/live`, `/ready`, `/health`."""
+
+from __future__ import annotations
+
+import pytest
+
+from api_utils.auth_utils import KeyStore
+from api_utils.settings import ChildSettings
+from tests.api.conftest import Serve
+from tests.api.scripted_page import ScriptedPage, unready
+
+REASONS = ("starting", "browser_lost", "login_expired", "page_broken", "quota")
+
+
+async def test_a_ready_child_says_so_and_who_it_is(serve: Serve) -> None:
+    settings = ChildSettings(tabfleet_instance_id="a1b2", tabfleet_generation=3)
+    async with serve(ScriptedPage(), settings=settings) as client:
+        response = await client.get("/ready")
+        body = await response.json()
+    assert response.status == 200
+    assert body["status"] == "ready"
+    assert body["reason"] is None
+    assert (body["instance_id"], body["generation"]) == ("a1b2", 3)
+    assert body["models"] == ["demo-small", "demo/large"]
+    assert (body["site"], body["engine"], body["capture"]) == ("demo", "chromium", "network")
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_an_unready_child_gives_its_reason_and_is_live_all_the_same(serve: Serve, reason: str) -> None:
+    async with serve(ScriptedPage(state=unready(reason))) as client:
+        ready, health, live = (
+            await client.get("/ready"),
+            await client.get("/health"),
+            await client.get("/live"),
+        )
+        assert (ready.status, health.status, live.status) == (503, 503, 200)
+        assert (await ready.json())["reason"] == reason
+        legacy = await health.json()
+    assert legacy["status"] == "Error"
+    assert legacy["details"]["reason"] == reason
+    assert legacy["message"] != "ready"
+
+
+async def test_the_legacy_body_of_a_ready_child(serve: Serve) -> None:
+    async with serve(ScriptedPage()) as client:
+        response = await client.get("/health")
+        assert (response.status, (await response.json())["status"]) == (200, "OK")
+
+
+async def test_busy_is_still_ready(serve: Serve) -> None:
+    page = ScriptedPage(stalls=True)
+    async with serve(page) as client:
+        ask = {"model": "demo-small", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        async with client.post("/v1/chat/completions", json=ask) as answer:
+            await answer.content.readany()
+            response = await client.get("/ready")
+            assert (response.status, (await response.json())["busy"]) == (200, True)
+
+
+async def test_health_needs_no_key_and_shows_no_secret(serve: Serve) -> None:
+    settings = ChildSettings(tabfleet_control_token="canary-control-token")
+    keys = KeyStore(frozenset({b"0" * 32}))
+    async with serve(ScriptedPage(), keys=keys, settings=settings) as client:
+        for path in ("/live", "/ready", "/health"):
+            response = await client.get(path)
+            assert response.status == 200
+            assert "canary" not in await response.text()
+
+
+async def test_a_host_that_is_not_loopback_is_refused(serve: Serve) -> None:
+    async with serve(ScriptedPage()) as client:
+        response = await client.get("/ready", headers={"host": "attacker.example"})
+        assert response.status == 400

@@ -1,0 +1,77 @@
+"""The arrows between the packages, as docs/architecture.md draws them, held against the imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("api_utils", "benchmarks", "browser", "coordinator", "demo", "launch_camoufox", "tests")
+MAY_IMPORT = {
+    "coordinator": {"coordinator", "api_utils.auth_utils"},
+    "api_utils": {"api_utils", "browser"},
+    "browser": {"browser"},
+    "demo": {"demo"},
+    "launch_camoufox.py": {"api_utils"},
+}
+LEAVES = ("coordinator/errors.py", "coordinator/lifecycle.py", "api_utils/auth_utils.py")
+PURE = ("coordinator/lifecycle.py",)
+NOT_PURE = {"asyncio", "os", "socket", "subprocess", "threading", "time"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides its arrow"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] in OURS}
+
+
+def files(part: str) -> list[Path]:
+    found = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).rglob("*.py"))
+    assert found, f"{part} is gone: this test checks nothing"
+    return found
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_arrows_run_one_way(part: str) -> None:
+    for path in files(part):
+        allowed = MAY_IMPORT[part]
+        for name in ours(path):
+            is_package = name == "api_utils" and "api_utils.auth_utils" in allowed
+            fits = any(name == one or name.startswith(f"{one}.") for one in allowed)
+            assert fits or is_package, f"{path.relative_to(ROOT)} must not import {name}"
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_import_nothing_of_ours(leaf: str) -> None:
+    allowed = {"coordinator.errors", "coordinator.errors.TabfleetError", "coordinator"}
+    assert ours(ROOT / leaf) <= (
+        set() if leaf.endswith("errors.py") else {name for name in allowed} | _errors(leaf)
+    )
+
+
+def _errors(leaf: str) -> set[str]:
+    return {name for name in ours(ROOT / leaf) if name.startswith("coordinator.errors.")}
+
+
+@pytest.mark.parametrize("pure", PURE)
+def test_the_state_machine_has_no_clock_and_no_io(pure: str) -> None:
+    assert not {name.split(".")[0] for name in imports(ROOT / pure)} & NOT_PURE
+
+
+def test_nothing_imports_a_main() -> None:
+    for part in MAY_IMPORT:
+        for path in files(part):
+            assert not [name for name in ours(path) if name.endswith(".main")], path
