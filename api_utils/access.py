@@ -55,7 +55,5 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
-            raise ApiError(
-                413, "body_too_large", f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)"
-            )
+            raise ApiError(413, "body_too_large", f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
     return bytes(body)

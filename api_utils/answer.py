@@ -73,11 +73,7 @@ class AnswerResponse(Response):
         if client_left:
             log.info("client_left", request=self._question.request_id)
             return
-        last = (
-            await self._failed(_called_off(submitted=self._submitted), send)
-            if work.cancelled()
-            else work.result()
-        )
+        last = await self._failed(_called_off(submitted=self._submitted), send) if work.cancelled() else work.result()
         if last is not None:
             await last(scope, receive, send)
 

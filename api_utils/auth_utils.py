@@ -113,9 +113,7 @@ def _key_lines(path: Path) -> list[tuple[int, str]]:
     kept = [(number, line) for number, line in lines if line and not line.startswith("#")]
     for number, line in kept:
         if not line.isprintable() or any(char.isspace() for char in line):
-            raise KeyFileError(
-                f"key file {path.name}, line {number}: a key has no spaces or control characters"
-            )
+            raise KeyFileError(f"key file {path.name}, line {number}: a key has no spaces or control characters")
     return kept
 
 
@@ -126,14 +124,10 @@ def _read(path: Path) -> str:
                 f"key file {path} is missing or not a file; create it or unset the variable that names it"
             )
         if path.stat().st_size > MAX_KEY_FILE_BYTES:
-            raise KeyFileError(
-                f"key file {path.name} is larger than {MAX_KEY_FILE_BYTES} bytes; is it the right file?"
-            )
+            raise KeyFileError(f"key file {path.name} is larger than {MAX_KEY_FILE_BYTES} bytes; is it the right file?")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise KeyFileError(
-            f"key file {path.name} is not UTF-8 text; save it as UTF-8, one key a line"
-        ) from None
+        raise KeyFileError(f"key file {path.name} is not UTF-8 text; save it as UTF-8, one key a line") from None
     except OSError as error:
         cause = error.strerror or type(error).__name__
         raise KeyFileError(

@@ -86,9 +86,7 @@ def _refuse_parts(index: int, message: Message) -> None:
         raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
     for part in message.content if isinstance(message.content, list) else []:
         if part.type not in ("text", "refusal"):
-            raise unsupported(
-                f"messages[{index}].content", f"only text goes into the page, not {part.type[:40]!r}"
-            )
+            raise unsupported(f"messages[{index}].content", f"only text goes into the page, not {part.type[:40]!r}")
 
 
 def _readable(error: ValidationError) -> ApiError:

@@ -44,9 +44,7 @@ class Desk:
         if request_id in self._visits:
             raise ApiError(409, "duplicate_request_id", "a request with this x-request-id is running")
         if len(self._visits) > self._max_waiting:
-            raise ApiError(
-                429, "queue_full", "too many requests wait for this page", headers={"retry-after": "5"}
-            )
+            raise ApiError(429, "queue_full", "too many requests wait for this page", headers={"retry-after": "5"})
         visit = self._visits[request_id] = Visit(request_id, asyncio.current_task())
         self._idle.clear()
         try:

@@ -116,9 +116,7 @@ async def _stop_signal() -> None:
     await stop.wait()
 
 
-async def _close(
-    server: uvicorn.Server, page: ChatPage, desk: Desk, tasks: dict[str, asyncio.Task[object]]
-) -> None:
+async def _close(server: uvicorn.Server, page: ChatPage, desk: Desk, tasks: dict[str, asyncio.Task[object]]) -> None:
     """Running answers end with an error, then the server, then the page; each bounded."""
     desk.cancel_all()
     server.should_exit = True

@@ -48,10 +48,6 @@ def request_id_of(request: Request) -> str:
     given = request.headers.get("x-request-id")
     if given is None:
         return secrets.token_hex(16)
-    if (
-        len(given) > _MAX_ID_LENGTH
-        or not all(char.isalnum() or char in "-_." for char in given)
-        or not given.isascii()
-    ):
+    if len(given) > _MAX_ID_LENGTH or not all(char.isalnum() or char in "-_." for char in given) or not given.isascii():
         raise bad_request("x-request-id takes up to 100 letters, digits, '-', '_' and '.'")
     return given

@@ -10,15 +10,11 @@ from typing import Literal
 from browser.errors import BrowserError
 from browser.page import ChatPage, PageStatus
 
-READY = PageStatus(
-    ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None
-)
+READY = PageStatus(ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None)
 
 
 def unready(reason: str) -> PageStatus:
-    return PageStatus(
-        ready=False, reason=reason, detail=None, capture=None, login_expires_at=None, rest_s=None
-    )
+    return PageStatus(ready=False, reason=reason, detail=None, capture=None, login_expires_at=None, rest_s=None)
 
 
 @dataclass

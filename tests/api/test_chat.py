@@ -131,9 +131,7 @@ async def test_sampling_parameters_are_accepted(serve: Serve) -> None:
         "stop": None,
     }
     async with serve(ScriptedPage()) as client:
-        assert (
-            await client.post(URL, json=ask(**sampling, stream_options={"include_usage": True}))
-        ).status == 200
+        assert (await client.post(URL, json=ask(**sampling, stream_options={"include_usage": True}))).status == 200
 
 
 @pytest.mark.parametrize(
@@ -170,9 +168,7 @@ async def test_models(serve: Serve) -> None:
 async def test_keys_are_asked_for_where_they_are_set(serve: Serve, tmp_path: Any) -> None:
     (tmp_path / "key.txt").write_text("right\n")
     keys = KeyStore.from_file(tmp_path / "key.txt")
-    async with serve(
-        ScriptedPage(), keys=keys, settings=ChildSettings(tabfleet_control_token="tok")
-    ) as client:
+    async with serve(ScriptedPage(), keys=keys, settings=ChildSettings(tabfleet_control_token="tok")) as client:
         sent: list[tuple[dict[str, str], int]] = [
             ({}, 401),
             ({"authorization": "Bearer wrong"}, 401),
@@ -235,9 +231,7 @@ async def test_an_unready_page_is_not_asked(serve: Serve) -> None:
     assert not page.prompts
 
 
-async def test_pauses_are_bridged_with_comments_once_submitted(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pauses_are_bridged_with_comments_once_submitted(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.05)
     page = ScriptedPage(hold_before=asyncio.Event())
     assert page.hold_before is not None
@@ -249,9 +243,7 @@ async def test_pauses_are_bridged_with_comments_once_submitted(
 
 async def test_no_comment_comes_before_submission(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.01)
-    page = ScriptedPage(
-        hold_before=asyncio.Event(), submits=False, pieces=(), failure=errors.PromptRejected("differs")
-    )
+    page = ScriptedPage(hold_before=asyncio.Event(), submits=False, pieces=(), failure=errors.PromptRejected("differs"))
     async with serve(page) as client:
         running = asyncio.create_task(_post(client, ask(stream=True)))
         await page.begun.wait()
