@@ -1,0 +1,105 @@
+"""`/control/...`: how tests read the ledger and switch faults on. Off without a token."""
+
+import hmac
+from typing import Any
+
+from aiohttp import web
+
+from demo.accounts import Sessions
+from demo.faults import BadFault, Faults
+from demo.ledger import Entry, Ledger
+from demo.web import read_json, refuse
+
+TOKEN_HEADER = "X-Demo-Control"  # noqa: S105 - the name of a header
+MAX_WAIT_S = 60.0
+_TEXT_FILTERS = ("account", "conversation", "prompt_sha256", "token", "outcome", "transport", "model")
+
+
+class ControlRoutes:
+    """The routes under `/control/`; every request needs the token in `X-Demo-Control`."""
+
+    def __init__(self, token: str, ledger: Ledger, faults: Faults, sessions: Sessions) -> None:
+        self._token = token
+        self._ledger = ledger
+        self._faults = faults
+        self._sessions = sessions
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/control/ledger", self.ledger),
+            web.get("/control/faults", self.faults),
+            web.post("/control/faults", self.add_fault),
+            web.delete("/control/faults", self.clear_faults),
+        ]
+
+    def _check(self, request: web.Request) -> None:
+        given = request.headers.get(TOKEN_HEADER, "")
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            refuse(401, "control_token", f"Send the control token in the header {TOKEN_HEADER}.")
+
+    async def ledger(self, request: web.Request) -> web.Response:
+        """Return `{"revision", "entries"}`; with `wait_s`, wait until an entry passes the filters."""
+        self._check(request)
+        wanted = _Filter(request)
+        wait_s = min(_number(request, "wait_s"), MAX_WAIT_S)
+        entries = await self._ledger.wait(wanted, wait_s) if wait_s else self._ledger.entries(wanted)
+        views = [entry.view() for entry in entries]
+        return web.json_response({"revision": self._ledger.revision, "entries": views})
+
+    async def faults(self, request: web.Request) -> web.Response:
+        self._check(request)
+        return web.json_response({"faults": self._faults.view()})
+
+    async def add_fault(self, request: web.Request) -> web.Response:
+        self._check(request)
+        data = await read_json(request)
+        kind, account = _text(data, "kind"), _text(data, "account")
+        if kind == "expire_session":
+            return web.json_response({"expired": self._sessions.expire(account)})
+        try:
+            fault = self._faults.add(
+                kind or "", account=account, count=_whole(data, "count"), ms=_whole(data, "ms")
+            )
+        except BadFault as bad:
+            refuse(400, "bad_request", str(bad))
+        return web.json_response({"id": fault.id})
+
+    async def clear_faults(self, request: web.Request) -> web.Response:
+        self._check(request)
+        self._faults.clear(request.query.get("account"))
+        return web.json_response({"faults": self._faults.view()})
+
+
+class _Filter:
+    """The ledger entries of a query: equal texts, `id`, `since` (ids above), `after` (revisions above)."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._texts = {name: request.query[name] for name in _TEXT_FILTERS if name in request.query}
+        self._id = _number(request, "id")
+        self._since = _number(request, "since")
+        self._after = _number(request, "after")
+
+    def __call__(self, entry: Entry) -> bool:
+        numbers = entry.id > self._since and entry.revision > self._after and self._id in (0, entry.id)
+        return numbers and all(getattr(entry, name) == text for name, text in self._texts.items())
+
+
+def _number(request: web.Request, name: str) -> float:
+    try:
+        return float(request.query.get(name, "0"))
+    except ValueError:
+        refuse(400, "bad_request", f"{name} must be a number.")
+
+
+def _text(data: dict[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, str):
+        refuse(400, "bad_request", f"{name} must be a text.")
+    return value
+
+
+def _whole(data: dict[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    if value is not None and (type(value) is not int or value < 0):
+        refuse(400, "bad_request", f"{name} must be a whole number, 0 or more.")
+    return value

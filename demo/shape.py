@@ -1,0 +1,218 @@
+"""The shape of an answer: what `[[...]]` in a prompt asks for, and the steps that come of it."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+from demo.ledger import Entry
+
+QUOTA = "You have reached your message limit. Try again in 30 minutes."
+FAILURES = {
+    "quota": QUOTA,
+    "server": "Something went wrong on our side. Please try again.",
+    "middle": "The answer was interrupted by an error. Please try again.",
+    "expired": "Your session has expired. Log in again.",
+}
+MEMORY_QUESTION = "what did i say before?"
+
+_DIRECTIVE = re.compile(r"\[\[([a-z0-9_= ]{1,200})\]\]")
+_NUMBERS = {
+    "tokens": 100_000,
+    "delay_ms": 600_000,
+    "first_ms": 600_000,
+    "stall_ms": 3_600_000,
+    "busy_ms": 600_000,
+}
+_FLAGS = frozenset({"empty", "code", "echo", "unicode", "split", "memory", "break_off"})
+_CHOICES = {"stall": ("first", "middle"), "error": tuple(FAILURES)}
+_WORDS = [
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fable",
+    "grove",
+    "harbor",
+    "island",
+    "jasper",
+    "kernel",
+    "lantern",
+    "meadow",
+    "nectar",
+    "orchard",
+    "pebble",
+    "quartz",
+    "river",
+    "summit",
+    "timber",
+    "umbra",
+    "valley",
+    "willow",
+    "xenon",
+    "yonder",
+    "zephyr",
+]
+_UNICODE = [
+    "naïve",
+    "Grüße",
+    "東京",
+    "Привет",
+    "שלום",
+    "👩‍🚀",
+    "🇫🇷",
+    "e\u0301toile",
+    "\U0001d518nicode",
+    "\u00a0—\u202f",
+]
+_CODE = '''Here is a function, a list and a table.
+
+```python
+def greet(name: str) -> str:
+    """Return a greeting & nothing <else>."""
+    return f"Hello, {name}!"
+```
+
+- first item
+- second item with `inline code`
+  - nested item
+
+| name  | value |
+|-------|------:|
+| alpha |     1 |
+| beta  |    22 |
+
+That is **all**.
+'''
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How an answer is given. Fields have the names of the directives; see demo/README.md."""
+
+    tokens: int = 24
+    delay_ms: int = 5
+    first_ms: int = 0
+    stall: str | None = None
+    stall_ms: int | None = None
+    busy_ms: int = 0
+    error: str | None = None
+    empty: bool = False
+    code: bool = False
+    echo: bool = False
+    unicode: bool = False
+    split: bool = False
+    memory: bool = False
+    break_off: bool = False
+
+
+def read_directives(prompt: str) -> Shape:
+    """Return the shape a prompt asks for. Double brackets that hold anything else are plain text."""
+    shape = Shape(memory=MEMORY_QUESTION in prompt.lower())
+    for match in _DIRECTIVE.finditer(prompt):
+        settings = [_read_word(word) for word in match[1].split()]
+        if None not in settings:
+            shape = replace(shape, **dict(setting for setting in settings if setting))
+    return shape
+
+
+def _read_word(word: str) -> tuple[str, Any] | None:
+    name, _, value = word.partition("=")
+    if word in _FLAGS:
+        return name, True
+    if name in _NUMBERS and value.isdecimal():
+        return name, min(int(value), _NUMBERS[name])
+    if value in _CHOICES.get(name, ()):
+        return name, value
+    return None
+
+
+@dataclass(frozen=True)
+class Wait:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Say:
+    text: str
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Make the page's own script spin for so long."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True)
+class Fail:
+    code: str
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Drop the connection with no further word."""
+
+
+Step = Wait | Say | Busy | Fail | Drop
+
+
+def steps(shape: Shape, tokens: Sequence[str]) -> Iterator[Step]:
+    """Yield the answer's steps in order; what happens in the middle comes before token len // 2."""
+    if shape.error and shape.error != "middle":
+        yield Fail(shape.error)
+        return
+    yield Wait(shape.first_ms / 1000)
+    if shape.stall == "first":
+        yield _stall(shape)
+    for index, token in enumerate(tokens):
+        if index == len(tokens) // 2:
+            yield from _middle(shape)
+        if index:
+            yield Wait(shape.delay_ms / 1000)
+        yield Say(token)
+
+
+def _middle(shape: Shape) -> Iterator[Step]:
+    if shape.busy_ms:
+        yield Busy(shape.busy_ms)
+    if shape.stall == "middle":
+        yield _stall(shape)
+    if shape.error:
+        yield Fail(shape.error)
+    if shape.break_off:
+        yield Drop()
+
+
+def _stall(shape: Shape) -> Wait:
+    return Wait(inf if shape.stall_ms is None else shape.stall_ms / 1000)
+
+
+def compose(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:
+    """Return the answer's tokens: the prompt's digest, the submission's token, then the body.
+
+    `earlier` are the digests of the conversation's prompts before this one.
+    """
+    if shape.empty:
+        return []
+    head = [f"sha256:{entry.prompt_sha256} ", f"token:{entry.token}\n\n"]
+    return head + _body(entry, shape, earlier)
+
+
+def _body(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:
+    if shape.memory:
+        return [f"Earlier prompts: {len(earlier)}\n", *(f"{n}. {sha}\n" for n, sha in enumerate(earlier, 1))]
+    if shape.code:
+        return re.findall(r"\S+\s*|\s+", _CODE)
+    if shape.echo or entry.model == "demo-echo":
+        return [entry.prompt[start : start + 16] for start in range(0, len(entry.prompt), 16)]
+    return _filler(entry.prompt_sha256, shape)
+
+
+def _filler(seed: str, shape: Shape) -> list[str]:
+    chooser = random.Random(seed)
+    words = chooser.choices(_UNICODE if shape.unicode else _WORDS, k=shape.tokens)
+    return [word + (".\n" if number % 12 == 0 else " ") for number, word in enumerate(words, 1)]

@@ -1,0 +1,148 @@
+"""The demo site as a program and as something to serve inside a test.
+
+Run `python -m demo.site --port 8800`, or `async with serve() as site: ...`.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from demo.accounts import Sessions
+from demo.chat import Chat
+from demo.control import ControlRoutes
+from demo.faults import Faults
+from demo.ledger import Ledger
+from demo.pages import PageRoutes
+from demo.transports import ChatRoutes
+from demo.web import Gate, error_event
+
+CONTROL_TOKEN_VARIABLE = "DEMO_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
+WEEK_S = 7 * 24 * 3600.0
+MAX_BODY_BYTES = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """How the site is run; without a control token `/control/` does not exist."""
+
+    control_token: str | None = None
+    session_ttl_s: float = WEEK_S
+    max_body_bytes: int = MAX_BODY_BYTES
+    strict_csp: bool = False
+
+
+@dataclass(frozen=True)
+class DemoSite:
+    """A site that is being served: where, and its inside for tests of the same process."""
+
+    url: str
+    options: SiteOptions
+    sessions: Sessions
+    ledger: Ledger
+    faults: Faults
+    chat: Chat
+
+
+SITE = web.AppKey("site", DemoSite)
+
+
+def make_app(options: SiteOptions | None = None, *, url: str = "") -> web.Application:
+    """Return the site as an application of its own state; `app[SITE]` is that state."""
+    options = options or SiteOptions()
+    sessions, ledger, faults = Sessions(ttl_s=options.session_ttl_s), Ledger(), Faults()
+    gate, chat = Gate(sessions, faults), Chat(ledger, faults)
+    pages = PageRoutes(gate, sessions, strict_csp=options.strict_csp)
+    app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_too_large])
+    app.add_routes(pages.routes())
+    app.add_routes(ChatRoutes(gate, sessions, chat, options.max_body_bytes).routes())
+    if options.control_token:
+        app.add_routes(ControlRoutes(options.control_token, ledger, faults, sessions).routes())
+    app.on_response_prepare.append(pages.add_headers)
+    app[SITE] = DemoSite(url, options, sessions, ledger, faults, chat)
+    app.on_shutdown.append(_stop_answers)
+    return app
+
+
+@web.middleware
+async def _too_large(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        limit = request.client_max_size
+        message = f"The message is too long: the limit is {limit} bytes. Shorten it and send it again."
+        return web.json_response(error_event("too_large", message), status=413)
+
+
+async def _stop_answers(app: web.Application) -> None:
+    app[SITE].chat.stop_all()
+
+
+@asynccontextmanager
+async def serve(
+    options: SiteOptions | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[DemoSite]:
+    """Serve the site while the context lasts; port 0 takes a free one. Raises OSError if it is in use."""
+    app = make_app(options)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=2.0, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+        bound = runner.addresses[0]
+        state = app[SITE]
+        yield DemoSite(
+            f"http://{host}:{bound[1]}", state.options, state.sessions, state.ledger, state.faults, state.chat
+        )
+    finally:
+        await runner.cleanup()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until TERM or INT. Returns the exit code: 0, or 1 if the port cannot be had."""
+    parsed = _parser().parse_args(argv)
+    options = SiteOptions(
+        control_token=parsed.control_token or os.environ.get(CONTROL_TOKEN_VARIABLE) or None,
+        session_ttl_s=parsed.session_ttl_s,
+        max_body_bytes=parsed.max_body_bytes,
+        strict_csp=parsed.strict_csp,
+    )
+    try:
+        asyncio.run(_serve_until_signal(options, parsed.host, parsed.port))
+    except OSError as error:
+        sys.stderr.write(f"demo site: cannot listen on {parsed.host}:{parsed.port}: {error.strerror}\n")
+        return 1
+    return 0
+
+
+async def _serve_until_signal(options: SiteOptions, host: str, port: int) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with serve(options, host=host, port=port) as site:
+        sys.stdout.write(f"demo site on {site.url}\n")
+        sys.stdout.flush()
+        await ended.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m demo.site", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8800, help="0 takes a free one (default 8800)")
+    parser.add_argument(
+        "--control-token", help=f"switches /control/ on; better given in {CONTROL_TOKEN_VARIABLE}"
+    )
+    parser.add_argument("--session-ttl-s", type=float, default=WEEK_S, help="how long a login lasts")
+    parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES)
+    parser.add_argument("--strict-csp", action="store_true", help="the page may only connect to this site")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The two ways an answer travels to the page: an SSE body of the POST, or a WebSocket."""
+
+import asyncio
+import contextlib
+import json
+
+from aiohttp import WSMsgType, web
+
+from demo.accounts import Session, Sessions
+from demo.chat import MODELS, Chat, Dropped, Event, Refused, Run, encode, read_ask
+from demo.shape import FAILURES
+from demo.web import Gate, error_event, read_json, refuse
+
+LOGIN_REQUIRED_CLOSE = 4401
+_PIECE_BYTES = 7
+
+
+class ChatRoutes:
+    """`/api/...`: what the page's script talks to."""
+
+    def __init__(self, gate: Gate, sessions: Sessions, chat: Chat, max_body_bytes: int) -> None:
+        self._gate = gate
+        self._sessions = sessions
+        self._chat = chat
+        self._max_body_bytes = max_body_bytes
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/me", self.me),
+            web.post("/api/chat", self.ask),
+            web.post("/api/stop", self.stop),
+            web.get("/api/ws", self.socket),
+        ]
+
+    async def me(self, request: web.Request) -> web.Response:
+        session = self._gate.require(request)
+        data = {"account": session.account, "expires_at": session.expires_at, "models": MODELS}
+        return web.json_response(data)
+
+    async def stop(self, request: web.Request) -> web.Response:
+        session = self._gate.require(request)
+        data = await read_json(request)
+        return web.json_response({"stopped": self._chat.stop(session.account, data.get("conversation"))})
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """Take a prompt and answer with `text/event-stream`: one `data:` line of JSON per event."""
+        session = self._gate.require(request)
+        try:
+            run = self._chat.submit(session, read_ask(await read_json(request)), "sse")
+        except Refused as refused:
+            refuse(refused.status, refused.code, str(refused))
+        if run.shape.error in ("server", "expired"):
+            self._chat.fail(run)
+            status = 500 if run.shape.error == "server" else 401
+            refuse(status, run.shape.error, FAILURES[run.shape.error])
+        return await self._stream(request, run)
+
+    async def _stream(self, request: web.Request, run: Run) -> web.StreamResponse:
+        headers = {
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+        }
+        response = web.StreamResponse(headers=headers)
+
+        async def send(event: Event) -> None:
+            data = f"data: {encode(event)}\n\n".encode()
+            size = _PIECE_BYTES if run.shape.split else len(data)
+            for start in range(0, len(data), size):
+                await response.write(data[start : start + size])
+
+        try:
+            await response.prepare(request)
+        except BaseException:
+            self._chat.fail(run)
+            raise
+        try:
+            await self._chat.answer(run, send)
+        except Dropped:
+            _drop(request)
+        except ConnectionError:
+            return response
+        return response
+
+    async def socket(self, request: web.Request) -> web.WebSocketResponse:
+        """Speak JSON frames: `auth` (bearer variant, first), `ask`, `stop`; back come the same events."""
+        session = self._gate.session(request)
+        socket = web.WebSocketResponse(max_msg_size=self._max_body_bytes, heartbeat=30)
+        await socket.prepare(request)
+        await _Talk(self, request, socket, session).run()
+        return socket
+
+    def bearer(self, token: object) -> Session | None:
+        return self._gate.bearer(str(token))
+
+    def is_open(self, session: Session | None) -> bool:
+        return session is not None and self._sessions.is_open(session)
+
+    @property
+    def chat(self) -> Chat:
+        return self._chat
+
+
+class _Talk:
+    """One WebSocket from its first frame to its last."""
+
+    def __init__(
+        self, routes: ChatRoutes, request: web.Request, socket: web.WebSocketResponse, session: Session | None
+    ) -> None:
+        self._routes = routes
+        self._request = request
+        self._socket = socket
+        self._session = session
+        self._answer: asyncio.Task[None] | None = None
+        self._run: Run | None = None
+
+    async def run(self) -> None:
+        try:
+            async for message in self._socket:
+                if message.type is WSMsgType.TEXT:
+                    await self._receive(message.data)
+        finally:
+            if self._answer:
+                self._answer.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._answer
+
+    async def _receive(self, text: str) -> None:
+        try:
+            frame = json.loads(text)
+            kind = frame.get("type")
+        except (ValueError, AttributeError):
+            await self._send(error_event("bad_request", "The frame is not a JSON object."))
+            return
+        if kind == "auth":
+            self._session = self._routes.bearer(frame.get("token"))
+        elif kind == "stop" and self._run:
+            self._run.stop.set()
+        elif kind == "ask":
+            await self._ask(frame)
+
+    async def _ask(self, frame: Event) -> None:
+        if self._session is None or not self._routes.is_open(self._session):
+            await self._socket.close(code=LOGIN_REQUIRED_CLOSE, message=b"login required")
+            return
+        try:
+            self._run = self._routes.chat.submit(self._session, read_ask(frame), "ws")
+        except Refused as refused:
+            await self._send(error_event(refused.code, str(refused)))
+            return
+        self._answer = asyncio.create_task(self._give(self._run), name=f"demo-answer-{self._run.entry.id}")
+
+    async def _give(self, run: Run) -> None:
+        try:
+            await self._routes.chat.answer(run, self._send)
+        except Dropped:
+            _drop(self._request)
+        except ConnectionError:
+            pass  # the reader is gone: run() is about to see the same
+
+    async def _send(self, event: Event) -> None:
+        await self._socket.send_str(encode(event))
+
+
+def _drop(request: web.Request) -> None:
+    if request.transport:
+        request.transport.close()
