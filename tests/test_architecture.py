@@ -56,12 +56,8 @@ def test_arrows_run_one_way(part: str) -> None:
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_leaves_import_nothing_of_ours(leaf: str) -> None:
-    allowed = {"coordinator.errors", "coordinator.errors.TabfleetError", "coordinator"}
-    assert ours(ROOT / leaf) <= (set() if leaf.endswith("errors.py") else {name for name in allowed} | _errors(leaf))
-
-
-def _errors(leaf: str) -> set[str]:
-    return {name for name in ours(ROOT / leaf) if name.startswith("coordinator.errors.")}
+    errors_only = {name for name in ours(ROOT / leaf) if name.startswith("coordinator.errors")}
+    assert ours(ROOT / leaf) <= (set() if leaf.endswith("errors.py") else errors_only)
 
 
 @pytest.mark.parametrize("pure", PURE)
