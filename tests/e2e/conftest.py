@@ -1,0 +1,35 @@
+"""One site, one login and one fleet for the tests that leave it as they found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    with demo_site() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def profiles(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return log_in(site, tmp_path_factory.mktemp("login") / "active")
+
+
+@pytest.fixture(scope="session")
+def shared_fleet(site: Site, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet(site, profiles, tmp_path_factory.mktemp("fleet")) as running:
+        running.wait_for(ada="READY", grace="READY")
+        yield running
+
+
+@pytest.fixture
+def two(shared_fleet: Fleet) -> Fleet:
+    """Two ready children, ada and grace."""
+    shared_fleet.wait_for(ada="READY", grace="READY")
+    return shared_fleet

@@ -1,0 +1,273 @@
+"""The product run as an operator runs it: the demo site, logged-in profiles, the coordinator, all real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from openai import OpenAI
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORDS = {"ada": "lovelace", "grace": "hopper"}
+MODEL = "demo-small"
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], *, timeout_s: float, what: str = "it") -> T:
+    """Look again and again until something true is seen; fails after timeout_s seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:g} s"
+        time.sleep(0.01)
+    return seen
+
+
+def fetch(url: str, *, headers: Mapping[str, str] | None = None, body: Any = None) -> tuple[int, Any]:
+    """One request on a connection of its own: the status and the decoded JSON."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json", **(headers or {})})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@dataclass(frozen=True)
+class Site:
+    """The demo site as a process of its own."""
+
+    url: str
+    token: str
+
+    def ledger(self, **filters: Any) -> list[dict[str, Any]]:
+        """The submissions that the site has seen; `wait_s` waits for one that passes the filters."""
+        query = "&".join(f"{name}={value}" for name, value in filters.items())
+        entries = self._control(f"/control/ledger?{query}")["entries"]
+        assert isinstance(entries, list)
+        return entries
+
+    def last_id(self) -> int:
+        """The newest submission's number: what comes later is `since` it."""
+        return max((entry["id"] for entry in self.ledger()), default=0)
+
+    def fault(self, kind: str, **more: Any) -> None:
+        """Switch a fault on; demo/README.md lists them."""
+        self._control("/control/faults", {"kind": kind, **more})
+
+    def _control(self, path: str, body: Any = None) -> Any:
+        status, answer = fetch(self.url + path, headers={"x-demo-control": self.token}, body=body)
+        assert status == 200, answer
+        return answer
+
+
+@contextlib.contextmanager
+def demo_site() -> Iterator[Site]:
+    """The demo site on a free port."""
+    token = secrets.token_hex(8)
+    command = [sys.executable, "-m", "demo.site", "--port", "0"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "DEMO_CONTROL_TOKEN": token}
+    )
+    try:
+        assert process.stdout is not None
+        yield Site(process.stdout.readline().split()[-1], token)
+    finally:
+        end(process)
+
+
+def log_in(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) -> Path:
+    """Log users in with a real browser and save their profiles as an operator would."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--disable-quic", "--disable-gpu"])
+        for user in users:
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(f"{site.url}/login")
+            page.fill("input[name=username]", user)
+            page.fill("input[name=password]", PASSWORDS[user])
+            page.press("input[name=password]", "Enter")
+            page.wait_for_selector("[data-testid=account]")
+            context.storage_state(path=folder / f"{user}.json")
+            context.close()
+        browser.close()
+    return folder
+
+
+def chromium() -> str:
+    """The Chromium that the set-up found or installed."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("BROWSER_EXECUTABLE") or next((path for path in map(_which, names) if path), None)
+    assert found, "no Chromium: run make setup"
+    return found
+
+
+def _which(name: str) -> str | None:
+    paths = (Path(folder) / name for folder in os.environ["PATH"].split(os.pathsep))
+    return next((str(path) for path in paths if os.access(path, os.X_OK)), None)
+
+
+def free_block(size: int) -> int:
+    """The first of `size` neighbouring ports that are all free."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            base = int(first.getsockname()[1])
+            try:
+                for port in range(base + 1, base + size):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except (OSError, OverflowError):
+                continue
+            return base
+
+
+@dataclass
+class Fleet:
+    """A running coordinator."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    key: str | None
+    folder: Path
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **more: Any) -> OpenAI:
+        """The real client with its default retries."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=self.key or "none", **more)
+
+    def ready(self) -> tuple[int, Any]:
+        """`/ready` now."""
+        return fetch(f"{self.url}/ready")
+
+    def children(self) -> dict[str, Any]:
+        """The children of `/ready` by name."""
+        return {child["name"]: child for child in self.ready()[1]["children"]}
+
+    def wait_for(self, timeout_s: float = 60, **states: str) -> None:
+        """Wait until the named children are in these states."""
+
+        def seen() -> bool:
+            children = self.children()
+            return all(children[name]["state"] == state for name, state in states.items())
+
+        eventually(seen, timeout_s=timeout_s, what=f"{states} in {self.log.read_text()[-3000:]}")
+
+    def child_pid(self, name: str) -> int:
+        """The process of a child, by its profile on the command line."""
+        for pid in descendants(self.process.pid):
+            words = command_line(pid)
+            if "launch_camoufox.py" in " ".join(words) and any(word.endswith(f"{name}.json") for word in words):
+                return pid
+        raise AssertionError(f"no process of {name}")
+
+
+@contextlib.contextmanager
+def fleet(
+    site: Site, profiles: Path, folder: Path, *, keys: Sequence[str] = ("test-key",), **environment: str
+) -> Iterator[Fleet]:
+    """A coordinator over these profiles; ended with TERM, and with KILL where that does not do."""
+    folder.mkdir(exist_ok=True)
+    base = free_block(41)
+    (folder / "key.txt").write_text("".join(f"{key}\n" for key in keys))
+    given = {
+        "LOCAL_PROFILE_DIR": str(profiles),
+        "AUTH_KEY_FILE_PATH": str(folder / "key.txt"),
+        "CHAT_SITE": "demo",
+        "SITE_URL": site.url,
+        "BROWSER_ENGINE": "chromium",
+        "COORDINATOR_PORT": str(base),
+        "BASE_API_PORT": str(base + 1),
+        "BASE_STREAM_PORT": str(base + 21),
+        "LOG_FORMAT": "json",
+        **environment,
+    }
+    log = folder / "coordinator.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coordinator.main"],
+            cwd=ROOT,
+            env={**os.environ, **given},
+            stdout=stderr,
+            stderr=stderr,
+        )
+    running = Fleet(process, base, log, keys[0] if keys else None, folder, given)
+    try:
+        eventually(lambda: _live(running), timeout_s=20, what=f"/live of {log}")
+        yield running
+    finally:
+        end(process, timeout_s=60)
+
+
+def _live(running: Fleet) -> bool:
+    assert running.process.poll() is None, running.log.read_text()
+    try:
+        return fetch(f"{running.url}/live")[0] == 200
+    except OSError:
+        return False
+
+
+def end(process: subprocess.Popen[Any], *, timeout_s: float = 10) -> None:
+    """TERM, wait, KILL."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one, whatever sessions they are in."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                parents.setdefault(parent, []).append(int(entry.name))
+    below = list(parents.get(pid, []))
+    for child in below:
+        below.extend(parents.get(child, []))
+    return below
+
+
+def command_line(pid: int) -> list[str]:
+    """A process's words; none when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def alive(pids: Sequence[int]) -> list[int]:
+    """Those of the processes that still run; a zombie does not."""
+    return [pid for pid in pids if _state(pid) not in ("Z", "X", None)]
+
+
+def _state(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None

@@ -1,0 +1,95 @@
+"""Processes that die or hang: `/ready` says so at once, nothing outlives its parent, the child comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet
+
+NOTICED_S = 1.0
+GONE_S = 1.0
+ORPHANS_GONE_S = 5.0
+HANG_LIMIT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def one(site: Site, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet with a single child, ada."""
+    folder = tmp_path_factory.mktemp("one")
+    (folder / "active").mkdir()
+    (folder / "active/ada.json").write_bytes((profiles / "ada.json").read_bytes())
+    with fleet(site, folder / "active", folder, BACKOFF_MAX_S="0.5") as running:
+        yield running
+
+
+def parts_of(child: int) -> dict[str, int]:
+    """The driver and the browser of a child."""
+    below = descendants(child)
+    driver = next(pid for pid in below if "run-driver" in command_line(pid))
+    browser = descendants(driver)[0]
+    return {"child": child, "driver": driver, "browser": browser}
+
+
+@pytest.mark.parametrize("victim", ["child", "driver", "browser"])
+def test_a_killed_process_is_noticed_buried_and_replaced(one: Fleet, victim: str) -> None:
+    one.wait_for(ada="READY")
+    child = one.child_pid("ada")
+    family = [child, *descendants(child)]
+    restarts = one.children()["ada"]["restarts"]
+    os.kill(parts_of(child)[victim], signal.SIGKILL)
+    killed_at = time.monotonic()
+
+    def named() -> bool:
+        status, body = one.ready()
+        return status == 503 and body["unhealthy"] == ["ada"]
+
+    eventually(named, timeout_s=HANG_LIMIT_S, what=f"/ready naming the death of the {victim}")
+    assert time.monotonic() - killed_at < NOTICED_S
+    eventually(lambda: not alive(family), timeout_s=HANG_LIMIT_S, what="the end of all its processes")
+    assert time.monotonic() - killed_at < GONE_S + NOTICED_S
+    one.wait_for(ada="READY")
+    assert one.ready()[0] == 200
+    assert one.children()["ada"]["restarts"] == restarts + 1
+    assert one.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "back?"}]).choices
+
+
+def test_a_stopped_browser_is_named_and_serves_again_when_it_goes_on(one: Fleet) -> None:
+    one.wait_for(ada="READY")
+    child = one.child_pid("ada")
+    browser = parts_of(child)["browser"]
+    os.killpg(browser, signal.SIGSTOP)
+    try:
+        eventually(lambda: one.ready()[1]["unhealthy"] == ["ada"], timeout_s=15, what="the hang")
+        assert one.ready()[0] == 503
+        assert one.children()["ada"]["reason"] == "browser_lost"
+    finally:
+        os.killpg(browser, signal.SIGCONT)
+    one.wait_for(ada="READY", timeout_s=20)
+    assert one.child_pid("ada") == child
+
+
+def test_nothing_outlives_a_killed_coordinator(site: Site, profiles: Path, tmp_path: Path) -> None:
+    with fleet(site, profiles, tmp_path / "fleet") as running:
+        running.wait_for(ada="READY", grace="READY")
+        family = descendants(running.process.pid)
+        assert len(family) > 10
+        running.process.kill()
+        killed_at = time.monotonic()
+        eventually(lambda: not alive(family), timeout_s=HANG_LIMIT_S, what="the end of all processes")
+        assert time.monotonic() - killed_at < ORPHANS_GONE_S
+
+
+def test_term_ends_everything_and_leaves_nothing(site: Site, profiles: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    with fleet(site, profiles, tmp_path / "fleet", TMPDIR=str(tmp_path / "tmp")) as running:
+        running.wait_for(ada="READY", grace="READY")
+        family = descendants(running.process.pid)
+    assert running.process.returncode == 0
+    assert not alive(family)
+    assert list((tmp_path / "tmp").iterdir()) == []

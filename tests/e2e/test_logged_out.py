@@ -1,0 +1,31 @@
+"""A login that is no longer one: named, left alone, and no burden on the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.e2e.fleet import MODEL, Site, fleet
+
+
+def test_a_logged_out_profile_fails_with_its_reason_and_the_other_serves(
+    site: Site, profiles: Path, tmp_path: Path
+) -> None:
+    active = tmp_path / "active"
+    active.mkdir()
+    (active / "ada.json").write_bytes((profiles / "ada.json").read_bytes())
+    expired = json.loads((profiles / "grace.json").read_text())
+    for cookie in expired["cookies"]:
+        cookie["value"] = "no-session-of-this-site"
+    (active / "grace.json").write_text(json.dumps(expired))
+    with fleet(site, active, tmp_path / "fleet") as running:
+        running.wait_for(ada="READY", grace="FAILED")
+        status, body = running.ready()
+        grace = running.children()["grace"]
+        assert (status, body["unhealthy"]) == (200, ["grace"])
+        assert (grace["reason"], grace["restarts"]) == ("login_expired", 0)
+        for number in range(3):
+            messages = [{"role": "user", "content": f"still there? {number}"}]
+            running.client().chat.completions.create(model=MODEL, messages=messages)  # type: ignore[arg-type]
+        after = running.children()["grace"]
+        assert (after["state"], after["since"], after["restarts"]) == ("FAILED", grace["since"], 0)

@@ -1,0 +1,93 @@
+"""What the real OpenAI client sees, with its default retries."""
+
+from __future__ import annotations
+
+import hashlib
+
+import openai
+import pytest
+
+from tests.e2e.fleet import MODEL, Fleet, Site
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_models(two: Fleet) -> None:
+    assert MODEL in [model.id for model in two.client().models.list()]
+    assert two.client().models.retrieve(MODEL).id == MODEL
+
+
+def test_a_whole_answer_comes_from_the_page(two: Fleet, site: Site) -> None:
+    prompt = "What is a quay?"
+    before = site.last_id()
+    answer = two.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
+    (entry,) = site.ledger(since=before)
+    assert entry["prompt"] == prompt
+    assert answer.choices[0].message.content == entry["answer"]
+    assert entry["token"] in entry["answer"]
+    assert sha256(prompt) in entry["answer"]
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is None
+
+
+def test_a_streamed_answer_comes_token_by_token(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    stream = two.client().chat.completions.create(
+        model="demo-large",
+        messages=[{"role": "user", "content": "[[tokens=40 delay_ms=5]] Count."}],
+        stream=True,
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+    (entry,) = site.ledger(since=before)
+    assert "".join(pieces) == entry["answer"]
+    assert entry["model"] == "demo-large"
+    assert len([piece for piece in pieces if piece]) > 10
+
+
+def test_a_conversation_becomes_one_prompt(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    two.client().chat.completions.create(
+        model=MODEL,
+        messages=[
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Zwölf Boxkämpfer 🥊 jagen\nVictor"},
+        ],
+    )
+    (entry,) = site.ledger(since=before)
+    assert entry["prompt"] == "System:\nBe brief.\n\nUser:\nZwölf Boxkämpfer 🥊 jagen\nVictor"
+
+
+def test_errors_have_the_clients_own_classes(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
+    wrong_key = openai.OpenAI(base_url=f"{two.url}/v1", api_key="wrong")
+    with pytest.raises(openai.AuthenticationError):
+        wrong_key.chat.completions.create(model=MODEL, messages=messages)
+    with pytest.raises(openai.AuthenticationError):
+        wrong_key.models.list()
+    with pytest.raises(openai.NotFoundError):
+        two.client().chat.completions.create(model="gpt-unknown", messages=messages)
+    with pytest.raises(openai.BadRequestError, match="response_format"):
+        two.client().chat.completions.create(model=MODEL, messages=messages, response_format={"type": "json_object"})
+    assert site.ledger(since=before) == []
+
+
+def test_a_long_prompt_arrives_as_it_was_sent(two: Fleet, site: Site) -> None:
+    prompt = "\n".join(f"line {number:05d} of a long prompt, with some text" for number in range(2000))
+    before = site.last_id()
+    two.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
+    (entry,) = site.ledger(since=before)
+    assert entry["prompt"] == prompt
+
+
+def test_nothing_of_one_caller_is_seen_by_the_next(two: Fleet, site: Site) -> None:
+    """Enough requests that each child serves several, each in a conversation of its own."""
+    before = site.last_id()
+    for number in range(6):
+        prompt = f"secret number {number} of this caller"
+        answer = two.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
+        assert sha256(prompt) in (answer.choices[0].message.content or "")
+    entries = site.ledger(since=before)
+    assert len({entry["conversation"] for entry in entries}) == len(entries) == 6
