@@ -1,0 +1,206 @@
+"""Finding the profiles of a folder: which may be used, and why the others may not."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import time
+import unicodedata
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from coordinator.errors import ProfileBackendError
+from coordinator.profiles.model import Discovery, Profile, Rejected
+from coordinator.profiles.parsing import MAX_PROFILE_BYTES, too_large
+from coordinator.profiles.reasons import BadProfile
+from coordinator.profiles.storage_state import StorageState, read_storage_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SUFFIX: Final = ".json"
+MAX_NAME_BYTES: Final = 128
+_NAME: Final = re.compile(r"\w[\w .@+=~,()-]*\Z")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One file and what was found in it: `state` if it is valid by itself, else `reason`."""
+
+    file_name: str
+    path: Path
+    sha256: str = ""
+    state: StorageState | None = None
+    reason: str = ""
+
+
+def discover_profiles(folder: Path, *, now: float | None = None) -> Discovery:
+    """Read and check every profile (``*.json``) in a folder, which is not modified.
+
+    Hidden files, folders and other files are passed over. Links are followed inside the folder only.
+    `now` is in Unix seconds. Raises ProfileBackendError when the folder itself cannot be read.
+    """
+    return judge(examine_folder(folder), time.time() if now is None else now)
+
+
+def examine_folder(folder: Path) -> list[Examined]:
+    """Every profile in the folder, in the order of names. Raises ProfileBackendError."""
+    root = resolved(folder)
+    return [examine(name, folder / name, partial(read_profile, root, name)) for name in profile_names(folder)]
+
+
+def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
+    """Check the bytes that `read` gives; whatever is wrong with them becomes the reason."""
+    try:
+        check_name(file_name)
+        data = read()
+        state = read_storage_state(data)
+    except BadProfile as error:
+        return Examined(file_name, path, reason=error.reason)
+    return Examined(file_name, path, hashlib.sha256(data).hexdigest(), state)
+
+
+def judge(examined: Iterable[Examined], now: float) -> Discovery:
+    """Leave out what is invalid, expired, or the login of an earlier one."""
+    accepted: dict[str, Profile] = {}
+    rejected: list[Rejected] = []
+    for item in examined:
+        try:
+            profile = _profile(item, now)
+            _check_not_twice(profile, accepted)
+        except BadProfile as error:
+            rejected.append(Rejected(printable(item.file_name), error.reason))
+        else:
+            accepted[profile.fingerprint] = profile
+    return Discovery(tuple(accepted.values()), tuple(rejected))
+
+
+def check_name(file_name: str) -> None:
+    """Raise BadProfile unless a child, a log and a folder can bear the name."""
+    if not file_name.endswith(SUFFIX):
+        raise BadProfile("has a name that does not end in .json, in lower case")
+    if "/" in file_name or "\\" in file_name or file_name.startswith(".."):
+        raise BadProfile("has a name that would lead out of the folder")
+    if len(os.fsencode(file_name)) > MAX_NAME_BYTES:
+        raise BadProfile(f"has a name of more than {MAX_NAME_BYTES} bytes")
+    if not _NAME.match(file_name.removesuffix(SUFFIX)):
+        raise BadProfile("has a name with other characters than letters, digits, spaces and . _ @ + = ~ , ( ) -")
+    if unicodedata.normalize("NFC", file_name) != file_name:
+        raise BadProfile("has a name in decomposed Unicode (NFD), which equals another one to the eye")
+
+
+def printable(name: str) -> str:
+    """A name from outside, fit for a log line and a terminal."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
+def read_profile(root: Path, file_name: str) -> bytes:
+    """The bytes of a file in the folder `root`, which must be resolved. Raises BadProfile."""
+    try:
+        path = _inside(root, root / file_name)
+        return _read_regular(path)
+    except PermissionError:
+        raise BadProfile(_no_permission(root / file_name)) from None
+    except FileNotFoundError:
+        raise BadProfile("is a link to a file that does not exist") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BadProfile("is a link that leads to itself") from None
+        raise BadProfile(f"cannot be read: {error.strerror or type(error).__name__}") from None
+
+
+def profile_names(folder: Path) -> list[str]:
+    """The names in the folder that are meant as profiles. Raises ProfileBackendError."""
+    try:
+        return sorted(
+            entry.name
+            for entry in os.scandir(folder)
+            if entry.name.lower().endswith(SUFFIX) and not entry.name.startswith(".")
+        )
+    except OSError as error:
+        raise ProfileBackendError(_folder_trouble(folder, error)) from None
+
+
+def resolved(folder: Path) -> Path:
+    """The folder itself, whatever links lead to it. Raises ProfileBackendError."""
+    try:
+        return folder.resolve(strict=True)
+    except OSError as error:
+        raise ProfileBackendError(_folder_trouble(folder, error)) from None
+    except RuntimeError:  # what Python up to 3.12 makes of ELOOP here
+        raise ProfileBackendError(f"the profile folder {folder} is a link that leads to itself") from None
+
+
+def _folder_trouble(folder: Path, error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return f"the profile folder {folder} does not exist"
+        case errno.ENOTDIR:
+            return f"the profile folder {folder} is not a folder"
+        case errno.EACCES:
+            return f"the profile folder {folder} cannot be read by uid {os.geteuid()}; check its owner and mode"
+        case errno.ELOOP:
+            return f"the profile folder {folder} is a link that leads to itself"
+    return f"the profile folder {folder} cannot be read: {error.strerror}"
+
+
+def _inside(root: Path, path: Path) -> Path:
+    try:
+        real = path.resolve(strict=True)
+    except RuntimeError:  # what Python up to 3.12 makes of ELOOP here
+        raise BadProfile("is a link that leads to itself") from None
+    if not real.is_relative_to(root):
+        raise BadProfile("is a link that leads out of the folder")
+    return real
+
+
+def _read_regular(path: Path) -> bytes:
+    # Non-blocking: opening a named pipe would wait for its writer for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        _check_regular(os.fstat(descriptor))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_PROFILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise BadProfile("is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadProfile("is not a regular file")
+    if status.st_size > MAX_PROFILE_BYTES:
+        raise BadProfile(too_large(status.st_size))
+
+
+def _no_permission(path: Path) -> str:
+    me = os.geteuid()
+    try:
+        status = path.stat()
+    except OSError:
+        return f"cannot be reached by uid {me}; check the folders on the way"
+    mode = f"{stat.S_IMODE(status.st_mode):o}"
+    return f"cannot be read by uid {me}: it belongs to uid {status.st_uid}, mode {mode}; chown it to {me}"
+
+
+def _profile(item: Examined, now: float) -> Profile:
+    if item.state is None:
+        raise BadProfile(item.reason)
+    item.state.check_alive(now)
+    name = item.file_name.removesuffix(SUFFIX)
+    return Profile(name, item.path, item.sha256, item.state.fingerprint, item.state.earliest_expiry(now))
+
+
+def _check_not_twice(profile: Profile, accepted: dict[str, Profile]) -> None:
+    earlier = accepted.get(profile.fingerprint)
+    if earlier is None:
+        return
+    if earlier.sha256 == profile.sha256:
+        raise BadProfile(f"is the same file as {earlier.name}.json")
+    raise BadProfile(f"holds the same login as {earlier.name}.json; one login is used by one browser at a time")

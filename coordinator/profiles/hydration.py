@@ -1,0 +1,130 @@
+"""Profiles and keys as the coordinator takes them, at start and at each reload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from api_utils.auth_utils import DEFAULT_KEY_FILE, KeyStore
+from api_utils.auth_utils import KeyFileError as BadKeyFile
+from coordinator.errors import KeyFileError, NoUsableProfile
+from coordinator.profiles.discover import discover_profiles
+from coordinator.profiles.registry import provider_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from coordinator.profiles.model import Discovery, ProfileHydrationResult, ProfileProvider
+    from coordinator.settings import Settings
+
+log = structlog.get_logger(__name__)
+MOST_REASONS: Final = 5
+"""So many bad profiles are named in an error line; the log has all."""
+
+
+@dataclass(frozen=True)
+class Hydration:
+    """All that one hydration brought.
+
+    `key_file` is the file whose keys count, None if there is none; `keys` are its keys. `stale` says
+    that the backend could not be reached and these are the profiles of an earlier hydration.
+    `warnings` are lines for ``/ready``.
+    """
+
+    result: ProfileHydrationResult
+    discovery: Discovery
+    key_file: Path | None
+    keys: KeyStore
+    stale: bool
+    warnings: tuple[str, ...]
+
+
+class Hydrator:
+    """Hydrates again and again with one provider, and so with one connection to its backend."""
+
+    def __init__(
+        self, provider: ProfileProvider, *, operator_key_file: Path | None = None, require_key: bool = False
+    ) -> None:
+        self._provider = provider
+        self._operator_key_file = operator_key_file
+        self._require_key = require_key
+        self._last: Hydration | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Hydrator:
+        """Wire it up; does no I/O."""
+        return cls(
+            provider_for(settings),
+            operator_key_file=settings.auth_key_file_path,
+            require_key=settings.require_api_key,
+        )
+
+    def hydrate(self) -> Hydration:
+        """Bring profiles and keys up to date. Blocks; call it in a thread while serving.
+
+        Raises TabfleetError, and then what the last call returned stays in force.
+        """
+        result = self._provider.hydrate()
+        discovery = result.discovery or discover_profiles(result.profiles_dir)
+        if not discovery.accepted:
+            raise NoUsableProfile(nothing_usable(self._provider.nothing_found, discovery))
+        key_file, keys, key_warnings = self._keys(result)
+        hydration = Hydration(result, discovery, key_file, keys, result.stale, (*result.warnings, *key_warnings))
+        self._report(hydration)
+        self._last = hydration
+        return hydration
+
+    def _keys(self, result: ProfileHydrationResult) -> tuple[Path | None, KeyStore, tuple[str, ...]]:
+        key_file = key_file_that_counts(self._operator_key_file, result.key_file)
+        last = self._last
+        try:
+            keys = KeyStore() if key_file is None else KeyStore.from_file(key_file)
+        except BadKeyFile as error:
+            raise KeyFileError(str(error)) from None
+        if last and last.keys and not keys:
+            return last.key_file, last.keys, ("the reload found no API keys; the earlier ones stay in force",)
+        if self._require_key and not keys:
+            raise KeyFileError(_required(key_file))
+        return key_file, keys, ()
+
+    def _report(self, hydration: Hydration) -> None:
+        for item in hydration.discovery.rejected:
+            log.warning("profile_rejected", profile=item.name, reason=item.reason)
+        for line in hydration.warnings:
+            log.warning("hydration_warning", message=line)
+        log.info(
+            "profiles_hydrated",
+            message=f"Hydrated profiles from {self._provider.location}",
+            accepted=len(hydration.discovery.accepted),
+            rejected=len(hydration.discovery.rejected),
+            keys=len(hydration.keys),
+            stale=hydration.stale,
+        )
+
+
+def hydrate(settings: Settings) -> Hydration:
+    """Hydrate once, as the settings say. Raises TabfleetError."""
+    return Hydrator.from_settings(settings).hydrate()
+
+
+def key_file_that_counts(operators: Path | None, hydrated: Path | None) -> Path | None:
+    """Which key file applies: AUTH_KEY_FILE_PATH, then the hydrated one, then auth_profiles/key.txt if it exists."""
+    if operators is not None or hydrated is not None:
+        return operators or hydrated
+    return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
+
+
+def nothing_usable(sentence: str, discovery: Discovery) -> str:
+    """The line that says why there is nothing to start: the sentence and the first few reasons."""
+    if not discovery.rejected:
+        return sentence
+    named = [f"{item.name} {item.reason}" for item in discovery.rejected[:MOST_REASONS]]
+    more = len(discovery.rejected) - len(named)
+    return f"{sentence}: " + "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def _required(key_file: Path | None) -> str:
+    where = f"{key_file} holds none" if key_file else "there is no key file"
+    return f"REQUIRE_API_KEY is set, but {where}; put a key into key.txt or name a file in AUTH_KEY_FILE_PATH"

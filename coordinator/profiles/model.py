@@ -1,0 +1,86 @@
+"""What passes between providers, discovery and the coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from coordinator.settings import Settings
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One accepted login profile.
+
+    `name` is the file's name without ``.json``. `sha256` is the hex digest of the file's bytes: it
+    changes when the profile does. `fingerprint` is the hex digest of what makes the login: it is the
+    same in two files of one login. `expires_at` is the earliest expiry among the cookies that have not
+    expired, in Unix seconds; None if none of them has one.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    fingerprint: str
+    expires_at: float | None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A profile that was left out, by its file's name, and why. The reason holds no path and no secret."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a folder of profiles holds, both in the order of names."""
+
+    accepted: tuple[Profile, ...]
+    rejected: tuple[Rejected, ...]
+
+
+class ProfileHydrationResult(BaseModel):
+    """Where a provider has put the profiles and, if it has one, the key file.
+
+    Both paths stay the same over reloads; what they show is switched as a whole. The other fields are
+    notes for the coordinator and not part of the JSON.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    profiles_dir: Path
+    key_file: Path | None = None
+    discovery: Discovery | None = Field(default=None, exclude=True)
+    """What the folder holds, if the provider has looked already; with what it left out itself."""
+    stale: bool = Field(default=False, exclude=True)
+    """Whether this is an earlier hydration, used because the backend cannot be reached."""
+    warnings: tuple[str, ...] = Field(default=(), exclude=True)
+    """One line each, for the log and for ``/ready``."""
+
+
+class ProfileProvider(Protocol):
+    """Brings profiles from somewhere to a local folder. How to add one: see the package's docstring."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Make the provider from its own settings; does no I/O."""
+
+    @property
+    def location(self) -> str:
+        """Where the profiles come from, for people: ``s3://bucket/prefix/active/`` or a folder."""
+
+    @property
+    def nothing_found(self) -> str:
+        """What to say when not one profile is usable."""
+
+    def hydrate(self) -> ProfileHydrationResult:
+        """Make the profiles available locally; called again, bring them up to date.
+
+        Raises TabfleetError, and then whatever an earlier call made available is as it was.
+        """
