@@ -1,0 +1,86 @@
+"""Secrets are planted, everything is made to go right and wrong, then every output is searched for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.e2e.fleet import MODEL, Fleet, Site, command_line, descendants, eventually, fetch, fleet
+
+KEY = "canary-key-5b1f0c"
+WRONG_KEY = "canary-wrong-key-77aa"
+PROMPT = "canary-prompt-91d2"
+
+
+def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    outputs: dict[str, str] = {}
+    before = site.last_id()
+    more = {"TMPDIR": str(tmp_path / "tmp"), "LOG_LEVEL": "debug", "BACKOFF_MAX_S": "0.5"}
+    with fleet(site, profiles, tmp_path / "fleet", keys=[KEY], **more) as running:
+        running.wait_for(ada="READY", grace="READY")
+        outputs["errors"] = "\n".join(_make_trouble(running, site))
+        running.wait_for(ada="READY", grace="READY")
+        for path in ("/live", "/ready", "/health", "/v1/models"):
+            outputs[path] = json.dumps(fetch(running.url + path)[1])
+        outputs["/metrics"] = _metrics(running)
+        outputs["command lines"] = "\n".join(" ".join(command_line(pid)) for pid in descendants(running.process.pid))
+        outputs["file names"] = "\n".join(map(str, tmp_path.rglob("*")))
+    outputs["log"] = running.log.read_text()
+    secrets = _secrets(profiles) | {KEY, WRONG_KEY, PROMPT} | {entry["token"] for entry in site.ledger(since=before)}
+    assert len(secrets) > 6
+    assert "child_ready" in outputs["log"]
+    for name, output in outputs.items():
+        found = [secret for secret in secrets if secret in output]
+        assert not found, f"{name} shows {found}"
+        assert "Traceback" not in output, f"{name} shows a traceback"
+
+
+def _make_trouble(running: Fleet, site: Site) -> list[str]:
+    """One good answer, then refusals, a site that fails, a killed browser; returns all error texts."""
+    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": PROMPT}]
+    client = running.client(max_retries=0)
+    client.chat.completions.create(model=MODEL, messages=messages)
+    texts = []
+    with pytest.raises(openai.AuthenticationError) as wrong:
+        openai.OpenAI(base_url=f"{running.url}/v1", api_key=WRONG_KEY).models.list()
+    texts.append(wrong.value.response.text)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=MODEL, messages=messages, n=2)
+    texts.append(refused.value.response.text)
+    for kind in ("http_500", "break_off"):
+        site.fault(kind, count=1)
+        with pytest.raises(openai.APIError) as failed:
+            client.chat.completions.create(model=MODEL, messages=messages)
+        texts.append(str(failed.value) + str(failed.value.body))
+    ada = running.child_pid("ada")
+    os.kill(ada, signal.SIGKILL)
+    eventually(lambda: running.children()["ada"]["restarts"] > 0, timeout_s=20, what="the restart")
+    for body in (b"{", json.dumps({"messages": [{"role": "user", "content": PROMPT}]}).encode()):
+        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        request = urllib.request.Request(f"{running.url}/v1/chat/completions", data=body, headers=headers)
+        with pytest.raises(urllib.request.HTTPError) as bad:
+            urllib.request.urlopen(request, timeout=10)
+        texts.append(bad.value.read().decode())
+    return texts
+
+
+def _metrics(running: Fleet) -> str:
+    request = urllib.request.Request(f"{running.url}/metrics", headers={"authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        text: str = response.read().decode()
+    return text
+
+
+def _secrets(profiles: Path) -> set[str]:
+    """The values of all cookies and stored items."""
+    states = [json.loads(path.read_text()) for path in profiles.glob("*.json")]
+    cookies = {cookie["value"] for state in states for cookie in state["cookies"]}
+    stored = {item["value"] for state in states for origin in state["origins"] for item in origin["localStorage"]}
+    return {value for value in cookies | stored if len(value) > 8}

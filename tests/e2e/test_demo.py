@@ -1,0 +1,57 @@
+"""`make demo` as a newcomer runs it, ended by the program itself and by Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.fleet import ROOT, alive, descendants, eventually
+
+
+def test_the_demo_answers_a_question_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "demo", "--check"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_printed_curl_line_works_and_ctrl_c_ends_all(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "300"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        printed = ""
+        while "curl" not in printed or not printed.rstrip().endswith(("'", '"', "]}")):
+            line = process.stdout.readline()
+            assert line, printed
+            printed += line
+        command = re.search(r"curl .*", printed.replace("\\\n", " "), re.DOTALL)
+        assert command, printed
+        answer = subprocess.run(["sh", "-c", command[0]], capture_output=True, text=True, timeout=60, check=True)
+        assert '"content"' in answer.stdout, answer.stdout + answer.stderr
+        family = descendants(process.pid)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+    assert process.returncode in (0, 130)
+    eventually(lambda: not alive(family), timeout_s=10, what="the end of all processes")
+    assert list(tmp_path.iterdir()) == []
