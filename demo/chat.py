@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from demo.accounts import Session
@@ -14,6 +15,7 @@ from demo.shape import FAILURES, Busy, Drop, Fail, Say, Shape, Step, Wait, compo
 from demo.web import error_event
 
 MODELS = ("demo-small", "demo-large", "demo-echo")
+MAX_CONVERSATIONS = 20_000
 _CONVERSATION = re.compile(r"[0-9a-zA-Z-]{8,64}")
 
 Event = dict[str, Any]
@@ -71,18 +73,22 @@ class Run:
     entry: Entry
     shape: Shape
     tokens: list[str]
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopped: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.done()
+
+    def stop(self) -> None:
+        if not self.stopped:
+            self._stopped.set_result(None)
 
     async def pause(self, seconds: float) -> None:
         """Wait, but no longer than until the stop."""
-        if seconds <= 0:
+        if seconds > 0:
+            await asyncio.wait({self._stopped}, timeout=None if seconds == inf else seconds)
+        else:
             await asyncio.sleep(0)
-            return
-        stopping = asyncio.ensure_future(self.stop.wait())
-        try:
-            await asyncio.wait({stopping}, timeout=None if seconds == float("inf") else seconds)
-        finally:
-            stopping.cancel()
 
 
 class Chat:
@@ -98,7 +104,7 @@ class Chat:
 
         Raises Refused if the conversation is somebody else's or has an answer under way.
         """
-        conversation = self._conversations.setdefault(ask.conversation, Conversation(session.account))
+        conversation = self._conversation(ask.conversation, session.account)
         if conversation.account != session.account:
             raise Refused(404, "not_found", "There is no such conversation.")
         if conversation.running:
@@ -115,18 +121,24 @@ class Chat:
         conversation.digests.append(entry.prompt_sha256)
         return conversation.running
 
+    def _conversation(self, conversation_id: str, account: str) -> Conversation:
+        if conversation_id not in self._conversations and len(self._conversations) >= MAX_CONVERSATIONS:
+            idle = (key for key, value in self._conversations.items() if value.running is None)
+            self._conversations.pop(next(idle, ""), None)
+        return self._conversations.setdefault(conversation_id, Conversation(account))
+
     def stop(self, account: str, conversation_id: object) -> bool:
         """Stop the answer under way in a conversation. Returns whether there was one."""
         conversation = self._conversations.get(str(conversation_id))
         if conversation is None or conversation.account != account or conversation.running is None:
             return False
-        conversation.running.stop.set()
+        conversation.running.stop()
         return True
 
     def stop_all(self) -> None:
         for conversation in self._conversations.values():
             if conversation.running:
-                conversation.running.stop.set()
+                conversation.running.stop()
 
     async def answer(self, run: Run, send: Send) -> None:
         """Give the answer, event by event, and close its ledger entry.
@@ -153,11 +165,11 @@ class Chat:
     async def _play(self, run: Run, send: Send) -> Outcome:
         await send({"type": "start", "id": run.entry.id, "conversation": run.entry.conversation})
         for step in steps(run.shape, run.tokens):
-            if run.stop.is_set():
+            if run.stopped:
                 break
             if (failure := await _take(step, run, send)) is not None:
                 return failure
-        if run.stop.is_set():
+        if run.stopped:
             await send({"type": "stopped"})
             return "stopped"
         await send({"type": "done"})

@@ -57,9 +57,7 @@ class ControlRoutes:
         if kind == "expire_session":
             return web.json_response({"expired": self._sessions.expire(account)})
         try:
-            fault = self._faults.add(
-                kind or "", account=account, count=_whole(data, "count"), ms=_whole(data, "ms")
-            )
+            fault = self._faults.add(kind or "", account=account, count=_whole(data, "count"), ms=_whole(data, "ms"))
         except BadFault as bad:
             refuse(400, "bad_request", str(bad))
         return web.json_response({"id": fault.id})

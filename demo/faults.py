@@ -34,6 +34,17 @@ _CHANGES: dict[str, Callable[[Shape, int | None], Shape]] = {
     "quota": lambda shape, _: replace(shape, error="quota"),
     "hang_page": lambda shape, ms: replace(shape, busy_ms=ms or 10_000),
 }
+FAULT_HELP = {
+    "expire_session": "end the sessions there are, now (account)",
+    "stall_first": "no first token, for ms or until stopped or left",
+    "stall_middle": "nothing more after half of the tokens, for ms or until stopped or left",
+    "slow_tokens": "ms between tokens (1000)",
+    "break_off": "drop the connection in the middle of the answer",
+    "http_500": "refuse the submission with HTTP 500",
+    "quota": "answer with the notice of a message limit",
+    "hang_page": "keep the page's script busy for ms (10000) in the middle of the answer",
+    "rotate_sessions": "give each request a new session cookie; the old one is dead",
+}
 ROTATE = "rotate_sessions"
 KINDS = (*_CHANGES, ROTATE)
 
@@ -45,15 +56,13 @@ class Faults:
         self._faults: list[Fault] = []
         self._last_id = 0
 
-    def add(
-        self, kind: str, *, account: str | None = None, count: int | None = None, ms: int | None = None
-    ) -> Fault:
+    def add(self, kind: str, *, account: str | None = None, count: int | None = None, ms: int | None = None) -> Fault:
         """Set a fault. `ms` is the length in milliseconds of a stall, a pause between tokens or a hang.
 
         Raises BadFault for a kind there is not.
         """
         if kind not in KINDS:
-            raise BadFault(f"kind is {kind!r}; it must be one of expire_session, {', '.join(KINDS)}")
+            raise BadFault(f"kind is {kind!r}; it must be one of {', '.join(FAULT_HELP)}")
         self._last_id += 1
         fault = Fault(self._last_id, kind, account, count, ms)
         self._faults.append(fault)

@@ -60,9 +60,7 @@ class Ledger:
         self._last_id = 0
         self._changed = asyncio.Event()
 
-    def start(
-        self, *, account: str, conversation: str, transport: Transport, model: str, prompt: str
-    ) -> Entry:
+    def start(self, *, account: str, conversation: str, transport: Transport, model: str, prompt: str) -> Entry:
         self._last_id += 1
         entry = Entry(self._last_id, account, conversation, transport, model, prompt)
         self._entries[entry.id] = entry

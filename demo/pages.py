@@ -43,9 +43,7 @@ class PageRoutes:
         response.headers["Content-Security-Policy"] = self._csp
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
-        response.headers.setdefault(
-            "Cache-Control", "no-cache" if request.path.startswith("/static") else "no-store"
-        )
+        response.headers.setdefault("Cache-Control", "no-cache" if request.path.startswith("/static") else "no-store")
         if NEW_COOKIE in request:
             response.headers.add("Set-Cookie", cookie_header(request[NEW_COOKIE], self._sessions.ttl_s))
 
@@ -89,9 +87,7 @@ class PageRoutes:
         if not check_password(username, str(data.get("password", ""))):
             refuse(401, "wrong_password", WRONG)
         session = self._sessions.open(username, "bearer")
-        return web.json_response(
-            {"token": session.token, "account": session.account, "expires_at": session.expires_at}
-        )
+        return web.json_response({"token": session.token, "account": session.account, "expires_at": session.expires_at})
 
     async def token_log_out(self, request: web.Request) -> web.Response:
         self._sessions.end(self._gate.require(request))

@@ -18,6 +18,21 @@ FAILURES = {
 }
 MEMORY_QUESTION = "what did i say before?"
 
+DIRECTIVE_HELP = {
+    "tokens=N": "so many tokens after the digest and the token (24)",
+    "delay_ms=N": "pause between tokens (5)",
+    "first_ms=N": "pause before the first token (0)",
+    "stall=first|middle": "say nothing more until stopped or left, or for stall_ms=N",
+    "busy_ms=N": "keep the page's script busy for so long in the middle",
+    "error=CODE": "quota, server (HTTP 500), middle (an error event), expired (ends the session)",
+    "break_off": "drop the connection in the middle",
+    "empty": "an answer without any text",
+    "echo": "the prompt itself, as the model demo-echo gives it",
+    "code": "Markdown: a code block, a list, a table",
+    "unicode": "words in several scripts, emoji, combining marks",
+    "split": "send the SSE body in pieces of 7 bytes",
+    "memory": "list the digests of this conversation's earlier prompts; so does: What did I say before?",
+}
 _DIRECTIVE = re.compile(r"\[\[([a-z0-9_= ]{1,200})\]\]")
 _NUMBERS = {
     "tokens": 100_000,

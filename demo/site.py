@@ -8,9 +8,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -18,9 +18,10 @@ from aiohttp.typedefs import Handler
 from demo.accounts import Sessions
 from demo.chat import Chat
 from demo.control import ControlRoutes
-from demo.faults import Faults
+from demo.faults import FAULT_HELP, Faults
 from demo.ledger import Ledger
 from demo.pages import PageRoutes
+from demo.shape import DIRECTIVE_HELP
 from demo.transports import ChatRoutes
 from demo.web import Gate, error_event
 
@@ -54,7 +55,7 @@ class DemoSite:
 SITE = web.AppKey("site", DemoSite)
 
 
-def make_app(options: SiteOptions | None = None, *, url: str = "") -> web.Application:
+def make_app(options: SiteOptions | None = None) -> web.Application:
     """Return the site as an application of its own state; `app[SITE]` is that state."""
     options = options or SiteOptions()
     sessions, ledger, faults = Sessions(ttl_s=options.session_ttl_s), Ledger(), Faults()
@@ -62,12 +63,13 @@ def make_app(options: SiteOptions | None = None, *, url: str = "") -> web.Applic
     pages = PageRoutes(gate, sessions, strict_csp=options.strict_csp)
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_too_large])
     app.add_routes(pages.routes())
-    app.add_routes(ChatRoutes(gate, sessions, chat, options.max_body_bytes).routes())
+    chat_routes = ChatRoutes(gate, sessions, chat, options.max_body_bytes)
+    app.add_routes(chat_routes.routes())
     if options.control_token:
         app.add_routes(ControlRoutes(options.control_token, ledger, faults, sessions).routes())
     app.on_response_prepare.append(pages.add_headers)
-    app[SITE] = DemoSite(url, options, sessions, ledger, faults, chat)
-    app.on_shutdown.append(_stop_answers)
+    app[SITE] = DemoSite("", options, sessions, ledger, faults, chat)
+    app.on_shutdown.append(chat_routes.close)
     return app
 
 
@@ -81,10 +83,6 @@ async def _too_large(request: web.Request, handler: Handler) -> web.StreamRespon
         return web.json_response(error_event("too_large", message), status=413)
 
 
-async def _stop_answers(app: web.Application) -> None:
-    app[SITE].chat.stop_all()
-
-
 @asynccontextmanager
 async def serve(
     options: SiteOptions | None = None, *, host: str = "127.0.0.1", port: int = 0
@@ -96,10 +94,7 @@ async def serve(
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
         bound = runner.addresses[0]
-        state = app[SITE]
-        yield DemoSite(
-            f"http://{host}:{bound[1]}", state.options, state.sessions, state.ledger, state.faults, state.chat
-        )
+        yield replace(app[SITE], url=f"http://{host}:{bound[1]}")
     finally:
         await runner.cleanup()
 
@@ -132,16 +127,34 @@ async def _serve_until_signal(options: SiteOptions, host: str, port: int) -> Non
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m demo.site", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.site",
+        description="Serve a web chat page with a login: a stand-in for a site nobody here controls.",
+        epilog=_reference(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8800, help="0 takes a free one (default 8800)")
-    parser.add_argument(
-        "--control-token", help=f"switches /control/ on; better given in {CONTROL_TOKEN_VARIABLE}"
-    )
+    parser.add_argument("--control-token", help=f"switches /control/ on; better given in {CONTROL_TOKEN_VARIABLE}")
     parser.add_argument("--session-ttl-s", type=float, default=WEEK_S, help="how long a login lasts")
     parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES)
     parser.add_argument("--strict-csp", action="store_true", help="the page may only connect to this site")
     return parser
+
+
+def _reference() -> str:
+    return "\n".join(
+        [
+            "In a prompt, [[...]] shapes the answer:",
+            *_rows(DIRECTIVE_HELP),
+            'A POST of {"kind", "account", "count", "ms"} to /control/faults switches a fault on:',
+            *_rows(FAULT_HELP),
+        ]
+    )
+
+
+def _rows(table: Mapping[str, str]) -> list[str]:
+    return [*(f"  {name:20} {text}" for name, text in table.items()), ""]
 
 
 if __name__ == "__main__":

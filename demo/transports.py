@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import json
+from weakref import WeakSet
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from demo.accounts import Session, Sessions
 from demo.chat import MODELS, Chat, Dropped, Event, Refused, Run, encode, read_ask
@@ -13,6 +14,7 @@ from demo.web import Gate, error_event, read_json, refuse
 
 LOGIN_REQUIRED_CLOSE = 4401
 _PIECE_BYTES = 7
+_STATUS: dict[str | None, int] = {"server": 500, "expired": 401}
 
 
 class ChatRoutes:
@@ -23,6 +25,7 @@ class ChatRoutes:
         self._sessions = sessions
         self._chat = chat
         self._max_body_bytes = max_body_bytes
+        self._sockets: WeakSet[web.WebSocketResponse] = WeakSet()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -49,11 +52,16 @@ class ChatRoutes:
             run = self._chat.submit(session, read_ask(await read_json(request)), "sse")
         except Refused as refused:
             refuse(refused.status, refused.code, str(refused))
-        if run.shape.error in ("server", "expired"):
-            self._chat.fail(run)
-            status = 500 if run.shape.error == "server" else 401
-            refuse(status, run.shape.error, FAILURES[run.shape.error])
+        if status := _STATUS.get(run.shape.error):
+            self.fail(run, session)
+            refuse(status, str(run.shape.error), FAILURES[str(run.shape.error)])
         return await self._stream(request, run)
+
+    def fail(self, run: Run, session: Session) -> None:
+        """Close the entry of a submission that is refused; `error=expired` ends the session, too."""
+        self._chat.fail(run)
+        if run.shape.error == "expired":
+            self._sessions.end(session)
 
     async def _stream(self, request: web.Request, run: Run) -> web.StreamResponse:
         headers = {
@@ -87,8 +95,15 @@ class ChatRoutes:
         session = self._gate.session(request)
         socket = web.WebSocketResponse(max_msg_size=self._max_body_bytes, heartbeat=30)
         await socket.prepare(request)
+        self._sockets.add(socket)
         await _Talk(self, request, socket, session).run()
         return socket
+
+    async def close(self, _: web.Application) -> None:
+        """Stop all answers and close all sockets: the site is going down (a shutdown signal)."""
+        self._chat.stop_all()
+        for socket in list(self._sockets):
+            await socket.close(code=WSCloseCode.GOING_AWAY)
 
     def bearer(self, token: object) -> Session | None:
         return self._gate.bearer(str(token))
@@ -135,20 +150,27 @@ class _Talk:
         if kind == "auth":
             self._session = self._routes.bearer(frame.get("token"))
         elif kind == "stop" and self._run:
-            self._run.stop.set()
+            self._run.stop()
         elif kind == "ask":
             await self._ask(frame)
 
     async def _ask(self, frame: Event) -> None:
         if self._session is None or not self._routes.is_open(self._session):
-            await self._socket.close(code=LOGIN_REQUIRED_CLOSE, message=b"login required")
+            await self._require_login()
             return
         try:
             self._run = self._routes.chat.submit(self._session, read_ask(frame), "ws")
         except Refused as refused:
             await self._send(error_event(refused.code, str(refused)))
             return
+        if self._run.shape.error == "expired":
+            self._routes.fail(self._run, self._session)
+            await self._require_login()
+            return
         self._answer = asyncio.create_task(self._give(self._run), name=f"demo-answer-{self._run.entry.id}")
+
+    async def _require_login(self) -> None:
+        await self._socket.close(code=LOGIN_REQUIRED_CLOSE, message=b"login required")
 
     async def _give(self, run: Run) -> None:
         try:

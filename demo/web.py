@@ -65,9 +65,7 @@ class Gate:
 
     def require(self, request: web.Request) -> Session:
         """Return the request's session. Raises 401 without one."""
-        return self.session(request) or refuse(
-            401, "login_required", "Your session has expired. Log in again."
-        )
+        return self.session(request) or refuse(401, "login_required", "Your session has expired. Log in again.")
 
 
 def cookie_header(token: str, max_age_s: float) -> str:
