@@ -219,9 +219,7 @@ def short_lives_after(short_lives: int, ready_s: float) -> int:
     return 0 if ready_s >= STEADY_AFTER_S else short_lives + 1
 
 
-def backoff_s(
-    short_lives: int, *, rand: Callable[[], float], base_s: float = 0.5, max_s: float = 60.0
-) -> float:
+def backoff_s(short_lives: int, *, rand: Callable[[], float], base_s: float = 0.5, max_s: float = 60.0) -> float:
     """Seconds to wait before the next start: doubling from base_s, capped at max_s, none for 0 short lives.
 
     `rand` returns a number in [0, 1); the delay lies between a half and the whole of the step ("equal

@@ -186,9 +186,7 @@ class Pool:
         backend = None if self._closed else self._index.least_busy(model, exclude)
         return None if backend is None else self._grant(backend, 0.0)
 
-    async def acquire(
-        self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float
-    ) -> Lease:
+    async def acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float) -> Lease:
         """Wait up to timeout_s seconds for a lease, first come first served among those it could serve.
 
         Raises QueueFull if there is no room to wait; NoBackend(`none_ready`) at once if nothing that
@@ -239,8 +237,7 @@ class Pool:
 
     def _any_ready(self, model: str | None, exclude: frozenset[str]) -> bool:
         return any(
-            b.ready and b.name not in exclude and (model is None or model in b.models)
-            for b in self._backends.values()
+            b.ready and b.name not in exclude and (model is None or model in b.models) for b in self._backends.values()
         )
 
     def _grant(self, backend: Backend, waited_s: float) -> Lease:

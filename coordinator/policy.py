@@ -1,0 +1,41 @@
+"""The numbers that supervision goes by; `main` fills them from the settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) or 1
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Limits and times of supervision, in seconds and bytes. A `max_children` of 0 means one per profile.
+
+    `drain_timeout_s` + `term_grace_s` + `reap_timeout_s` is the longest orderly stop, 40 s at the
+    defaults: it fits the stop grace of 45 s that image and manifests set.
+    """
+
+    max_children: int = 0
+    parallel_starts: int = field(default_factory=usable_cores)
+    start_place_s: float = 10.0  # a start that hangs gives up its place among the parallel ones
+    start_timeout_s: float = 60.0
+    start_probe_interval_s: float = 0.1
+    probe_interval_s: float = 1.0
+    unhealthy_after: int = 3
+    healthy_after: int = 1
+    unhealthy_timeout_s: float = 30.0
+    backoff_base_s: float = 0.5
+    backoff_max_s: float = 60.0
+    crash_loop_after: int = 8
+    rest_default_s: float = 300.0
+    rest_max_s: float = 3600.0
+    drain_timeout_s: float = 30.0
+    term_grace_s: float = 7.0
+    reap_timeout_s: float = 3.0
+    exit_notice_s: float = 0.5  # how long a broken connection may be ahead of the news of the exit
+    memory_limit_bytes: int = 0
+    memory_check_s: float = 10.0

@@ -1,0 +1,126 @@
+"""Processes on this machine, read from /proc: are they still the ones we knew, and what do they take?
+
+Fields are those of proc(5): in /proc/PID/stat after the parenthesised name, 1 is the state (field 3),
+2 the parent (4), 3 the process group (5), and 20 the start time in clock ticks (22).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One entry of /proc at one moment."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    start_time: int
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is a zombie, or just about to vanish."""
+        return self.state in "ZXx"
+
+
+def read_process(pid: int) -> Process | None:
+    """Return the process of that id, or None if there is none."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return Process(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
+
+
+def all_processes() -> Iterator[Process]:
+    """Yield every process that can be seen."""
+    for entry in _PROC.iterdir():
+        if entry.name.isdecimal() and (process := read_process(int(entry.name))) is not None:
+            yield process
+
+
+def mentions(pid: int, text: str) -> bool:
+    """Whether the environment that the process was started with contains the text."""
+    try:
+        return text.encode() in (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return False
+
+
+def same_process(pid: int, start_time: int) -> bool:
+    """Whether that pid still is the process that started then (a zombie is)."""
+    process = read_process(pid)
+    return process is not None and process.start_time == start_time
+
+
+def group_exists(group: int) -> bool:
+    """Whether the group has any process, zombies included; cheap."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def living_members(group: int) -> list[int]:
+    """Return the pids of the group's processes that are not zombies."""
+    return [p.pid for p in all_processes() if p.group == group and not p.dead]
+
+
+def same_group(group: int, start_time: int, mark: str) -> bool:
+    """Whether the process group still is the one whose leader started then.
+
+    Where the leader is gone its start time cannot be compared any more; then one living member must have
+    `mark` (the instance id) in its environment.
+    """
+    leader = read_process(group)
+    if leader is not None:
+        return leader.start_time == start_time
+    return any(mentions(pid, mark) for pid in living_members(group))
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def descendants(root: int) -> set[int]:
+    """Return the pid itself and all that descend from it now."""
+    children: dict[int, list[int]] = {}
+    for process in all_processes():
+        children.setdefault(process.parent, []).append(process.pid)
+    found, frontier = {root}, [root]
+    while frontier:
+        frontier = [pid for parent in frontier for pid in children.get(parent, ()) if pid not in found]
+        found.update(frontier)
+    return found
+
+
+def proportional_bytes(pid: int) -> int:
+    """Return the process's proportional set size; 0 if it has gone or may not be read."""
+    try:
+        rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
+    except OSError:
+        return 0
+    lines = (line.split() for line in rollup.splitlines())
+    return next((int(words[1]) << 10 for words in lines if words[0] == "Pss:"), 0)
