@@ -4,11 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+from demo.errors import ChromiumMissing
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-class ChromiumMissing(Exception):
-    """There is no Chromium to log in with; the message says what to do."""
 
 
 def find_chromium() -> str:

@@ -1,0 +1,130 @@
+"""The coordinator as the demo runs it: a child process, asked over HTTP, ended for certain."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from demo.errors import CoordinatorEnded, DemoError
+from demo.ports import Ports
+
+KEY = "demo-key"
+ROOT = Path(__file__).resolve().parent.parent
+DRAIN_S = 5.0
+END_S = 20.0
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class Coordinator:
+    """A running coordinator and where its log goes."""
+
+    url: str
+    process: Process
+    log: Path
+    http: aiohttp.ClientSession
+
+    async def ready(self) -> dict[str, Any] | None:
+        """Return the body of `/ready`, or None before the port answers. Raises CoordinatorEnded."""
+        if self.process.returncode is not None:
+            raise self.ended()
+        try:
+            async with self.http.get(f"{self.url}/ready") as response:
+                body = await response.json()
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
+            return None
+        return body if isinstance(body, dict) else None
+
+    async def ask(self, model: str, prompt: str) -> str:
+        """Ask one question through the API and return the answer. Raises DemoError if there is none."""
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
+        headers = {"Authorization": f"Bearer {KEY}"}
+        timeout = aiohttp.ClientTimeout(total=60)
+        url = f"{self.url}/v1/chat/completions"
+        async with self.http.post(url, json=body, headers=headers, timeout=timeout) as response:
+            data = await response.json()
+            if response.status != 200:
+                raise DemoError(f"the API answered {response.status}: {data['error']['message']}")
+        return str(data["choices"][0]["message"]["content"])
+
+    async def wait(self) -> None:
+        """Wait until the coordinator ends by itself. Raises CoordinatorEnded then."""
+        await self.process.wait()
+        raise self.ended()
+
+    def ended(self) -> CoordinatorEnded:
+        return CoordinatorEnded(f"the coordinator ended with code {self.process.returncode}", self.log_end())
+
+    def log_end(self) -> str:
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
+
+
+@asynccontextmanager
+async def run_coordinator(folder: Path, ports: Ports, environment: Mapping[str, str]) -> AsyncIterator[Coordinator]:
+    """Run the coordinator while the context lasts; it dies with this process, however that ends.
+
+    `folder` takes its log, its key file and all temporary files of it and its children.
+    """
+    (folder / "key.txt").write_text(f"{KEY}\n", encoding="utf-8")
+    (folder / "tmp").mkdir()
+    log = folder / "coordinator.log"
+    with log.open("wb") as output:
+        # In a session of its own: Ctrl-C in the terminal reaches this program only, which then ends it in order.
+        process = await asyncio.create_subprocess_exec(
+            *_command(),
+            cwd=ROOT,
+            env={**os.environ, **environment, **_own_environment(folder, ports)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+            yield Coordinator(f"http://127.0.0.1:{ports.coordinator}", process, log, http)
+    finally:
+        await _end(process)
+
+
+def _command() -> list[str]:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise DemoError("setpriv is not on PATH; install the package util-linux")
+    return [setpriv, "--pdeathsig", "KILL", "--", sys.executable, "-m", "coordinator.main"]
+
+
+def _own_environment(folder: Path, ports: Ports) -> dict[str, str]:
+    return {
+        "PROFILE_BACKEND": "local",
+        "AUTH_KEY_FILE_PATH": str(folder / "key.txt"),
+        "COORDINATOR_HOST": "127.0.0.1",
+        "COORDINATOR_PORT": str(ports.coordinator),
+        "BASE_API_PORT": str(ports.api),
+        "BASE_STREAM_PORT": str(ports.stream),
+        "PORT_STEP": "1",
+        "DRAIN_TIMEOUT_S": str(DRAIN_S),
+        "TMPDIR": str(folder / "tmp"),
+    }
+
+
+async def _end(process: Process) -> None:
+    """Ask with TERM, wait `END_S` seconds, then KILL; a second Ctrl-C cancels the wait and so kills at once."""
+    try:
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), END_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
