@@ -1,0 +1,241 @@
+"""Getting an answer out of the page: over the stream port as the page receives it, or by looking at it."""
+
+import asyncio
+import secrets
+from typing import Any, Literal
+
+import structlog
+from playwright.async_api import Error, Page
+
+from browser import scripts
+from browser.errors import BrowserError, CaptureGap
+from browser.reading import DomReader, Finding, Lost, NetworkReader, Transcript
+from browser.site_schema import Dom, Network, Site, glob_to_regex
+from browser.streamport import Feed, Frame, Kind, StreamPort
+
+log = structlog.get_logger("browser")
+
+ARM_TIMEOUT_S = 2.0
+POLL_INTERVAL_S = 0.05
+UNSEEN_AFTER_S = 1.0
+
+Way = Literal["network", "dom"]
+
+
+class Capture:
+    """Captures the answers of one page at a time; one answer at a time."""
+
+    def __init__(self, site: Site, port: int) -> None:
+        token = secrets.token_urlsafe(32)
+        self._site = site
+        self._name = f"_{secrets.token_hex(8)}"
+        self._config = {
+            "name": self._name,
+            "origin": site.origin,
+            "port": port,
+            "token": token,
+            "rule": _rule(site.capture.network),
+        }
+        self._has_socket = False
+        self.stream_port = StreamPort(port=port, origin=site.origin, token=token)
+        self.way: Way | None = None
+
+    def init_script(self) -> str:
+        """Return the script that every document of the page must run first."""
+        return scripts.hook(self._config)
+
+    async def self_test(self, page: Page) -> Way:
+        """Find out whether the page can deliver frames, and choose the way of capture by it."""
+        feed = await self._arm(page, wish=None)
+        self._has_socket = feed is not None
+        await self.disarm(page)
+        if feed is not None and self._site.capture.network:
+            self.way = "network"
+        else:
+            self.way = "dom"
+        if feed is None:
+            log.warning("capture_without_socket", way=self.way)
+        return self.way
+
+    async def begin(self, page: Page) -> "Answer":
+        """Arm the page: what it receives from here on belongs to the next prompt.
+
+        Raises CaptureGap if there is no way to see an answer.
+        """
+        network, dom = self._site.capture.network, self._site.capture.dom
+        by_network = self.way == "network" and network is not None
+        wish = _dom_wish(dom, self._site) if dom else None
+        feed = await self._arm(page, None if by_network else wish) if self._has_socket else None
+        if feed is None and dom is None:
+            raise CaptureGap("the page's policy keeps its traffic from us, and the site file has no capture.dom")
+        answer = Answer(page, feed or self._new_feed(), wish)
+        if feed is not None and by_network and network:
+            answer.read_network(network)
+        elif feed is not None:
+            answer.read_dom()
+        else:
+            answer.look_at_dom()
+        return answer
+
+    async def end(self, answer: "Answer") -> None:
+        """Stop capturing; the page is as if it had never been watched."""
+        await answer.close()
+        self.stream_port.close_feed(answer.feed)
+        await self.disarm(answer.page)
+
+    async def disarm(self, page: Page) -> None:
+        try:
+            async with asyncio.timeout(ARM_TIMEOUT_S):
+                await page.evaluate("(name) => window[name]?.disarm()", self._name)
+        except (Error, TimeoutError):
+            log.debug("disarm_failed")  # the document is gone, and what it would have sent is refused
+
+    async def _arm(self, page: Page, wish: dict[str, Any] | None) -> Feed | None:
+        """Return the feed of an armed page, or None if the page has no hook or its socket does not come."""
+        nonce = secrets.token_hex(8)
+        feed = self.stream_port.open_feed(nonce)
+        try:
+            async with asyncio.timeout(ARM_TIMEOUT_S):
+                await page.evaluate("([name, nonce, wish]) => window[name].arm(nonce, wish)", [self._name, nonce, wish])
+                if (await feed.next()).kind is Kind.ARMED:
+                    return feed
+        except (Error, TimeoutError):
+            pass
+        self.stream_port.close_feed(feed)
+        return None
+
+    def _new_feed(self) -> Feed:
+        return self.stream_port.open_feed(secrets.token_hex(8))
+
+
+class Answer:
+    """One answer as it comes. `next` gives what was found, in order; `interrupt` ends it with an error."""
+
+    def __init__(self, page: Page, feed: Feed, wish: dict[str, Any] | None) -> None:
+        self.page = page
+        self.feed = feed
+        self._wish = wish
+        self._transcript = Transcript()
+        self._network: NetworkReader | None = None
+        self._dom: DomReader | None = None
+        self._poll: asyncio.Task[None] | None = None
+        self._unseen = 0
+
+    def read_network(self, network: Network) -> None:
+        self._network = NetworkReader(network, self._transcript)
+
+    def read_dom(self) -> None:
+        self._dom = DomReader(self._transcript)
+
+    def look_at_dom(self) -> None:
+        """From here on look at the page again and again, and take nothing else."""
+        self._network = None
+        self._dom = DomReader(self._transcript)
+        self._poll = asyncio.create_task(self._keep_looking(), name="answer-poll")
+
+    def interrupt(self, error: BrowserError) -> None:
+        self.feed.put(error)
+
+    async def next(self) -> list[Finding]:
+        """Wait for the next frame and return what is in it. Raises CaptureGap, and what interrupted it."""
+        if self._network and not self._network.has_begun and self._wish:
+            await self._see_that_traffic_is_seen()
+        frame = await self.feed.next()
+        if frame.kind is Kind.GAP:
+            return [] if self._poll else self._bridge_gap()
+        reader = self._network or self._dom
+        findings = reader.read(frame) if reader else []
+        return self._bridge_gap() if any(isinstance(finding, Lost) for finding in findings) else findings
+
+    async def _see_that_traffic_is_seen(self) -> None:
+        """Turn to the DOM if an answer shows on the page but not in its traffic (a worker may have fetched it)."""
+        while self._poll is None and not await self.feed.wait(UNSEEN_AFTER_S):
+            self._unseen = self._unseen + 1 if await self._shows_answer() else 0
+            if self._unseen > 1:
+                log.warning("capture_fell_back", reason="the page's traffic is not seen")
+                self.look_at_dom()
+
+    async def _shows_answer(self) -> bool:
+        shown = await self._shown()
+        return bool(shown["text"] or (shown["text"] is not None and shown["done"]))
+
+    async def _shown(self) -> dict[str, Any]:
+        try:
+            shown: dict[str, Any] = await self.page.evaluate(scripts.ANSWER, self._wish)
+        except Error:  # between two documents
+            return {"text": None, "done": False, "busy": False, "error": None}
+        return shown
+
+    def _bridge_gap(self) -> list[Finding]:
+        if self._wish is None or self._poll:
+            raise CaptureGap("part of the answer was lost on its way from the page")
+        log.warning("capture_fell_back", reason="gap")
+        self.look_at_dom()
+        return []
+
+    async def _keep_looking(self) -> None:
+        """Put into the feed what the page shows, as if the hook had sent it."""
+        steadiness = _Steadiness(self._wish or {})
+        while not steadiness.finished:
+            for frame in steadiness.frames(await self._shown(), asyncio.get_running_loop().time()):
+                self.feed.put(frame)
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def close(self) -> None:
+        if self._poll:
+            self._poll.cancel()
+            await asyncio.wait({self._poll})
+
+
+class _Steadiness:
+    """Tells from looks at the page what is new, and when the answer is complete."""
+
+    def __init__(self, wish: dict[str, Any]) -> None:
+        self.finished = False
+        self._needs_done = bool(wish.get("done"))
+        self._settle_s: float = wish.get("settle_ms", 0) / 1000
+        self._text: str | None = None
+        self._steady_since: float | None = None
+        self._saw_busy = False
+
+    def frames(self, shown: dict[str, Any], now: float) -> list[Frame]:
+        frames = []
+        if shown["error"] is not None:
+            frames.append(Frame(Kind.DOM_ERROR, 0, shown["error"].encode()))
+        self._saw_busy = self._saw_busy or shown["busy"]
+        is_new = shown["text"] != self._text
+        if is_new and shown["text"] is not None:
+            self._text = shown["text"]
+            frames.append(Frame(Kind.DOM_SET, 0, shown["text"].encode("utf-8", "replace")))
+        if self._is_complete(shown, now, is_new=is_new):
+            self.finished = True
+            frames.append(Frame(Kind.DOM_DONE))
+        return frames
+
+    def _is_complete(self, shown: dict[str, Any], now: float, *, is_new: bool) -> bool:
+        may_end = bool(shown["done"]) or not self._needs_done
+        at_rest = shown["text"] is not None and not shown["busy"] and may_end
+        if not at_rest:
+            self._steady_since = None
+            return False
+        if self._steady_since is None or is_new:
+            self._steady_since = now
+        certain = self._needs_done or self._saw_busy
+        settle_s = self._settle_s if certain else max(self._settle_s, UNSEEN_AFTER_S)
+        return bool(now - self._steady_since >= settle_s)
+
+
+def _rule(network: Network | None) -> dict[str, Any] | None:
+    if network is None:
+        return None
+    return {
+        "kind": network.kind,
+        "url": glob_to_regex(network.url),
+        "method": network.method,
+        "events": list(network.event_names),
+    }
+
+
+def _dom_wish(dom: Dom, site: Site) -> dict[str, Any]:
+    wish = dom.model_dump(exclude={"settle_s"})
+    return wish | {"baseline": site.fresh_chat.answers, "settle_ms": dom.settle_s * 1000}

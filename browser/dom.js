@@ -1,0 +1,64 @@
+// Reads the page: whether an element can be seen, and what the newest answer says.
+// Evaluates to an object of functions; hook.js and the child's own evaluations share it.
+(() => {
+  const visible = (element) => element.checkVisibility
+    ? element.checkVisibility({ visibilityProperty: true })
+    : element.getClientRects().length > 0;
+  const seen = (selector) => Array.prototype.some.call(document.querySelectorAll(selector), visible);
+
+  const textOf = (element, dom) => {
+    if (dom.read === "rendered") return element.innerText;
+    if (!dom.ignore) return element.textContent;
+    let text = "";
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
+      node.nodeType === Node.ELEMENT_NODE && node.matches(dom.ignore)
+        ? NodeFilter.FILTER_REJECT
+        : NodeFilter.FILTER_ACCEPT);
+    while (walker.nextNode()) if (walker.currentNode.nodeType === Node.TEXT_NODE) text += walker.currentNode.data;
+    return text;
+  };
+
+  // One look at the newest answer. `text` is null as long as there is none beyond dom.baseline.
+  const answer = (dom) => {
+    const all = document.querySelectorAll(dom.answer);
+    const error = dom.error && Array.prototype.find.call(document.querySelectorAll(dom.error), visible);
+    return {
+      text: all.length > dom.baseline ? textOf(all[all.length - 1], dom) : null,
+      done: Boolean(dom.done && document.querySelector(dom.done)),
+      busy: Boolean(dom.busy && seen(dom.busy)),
+      error: error ? error.textContent.slice(0, 1000) : null,
+    };
+  };
+
+  // What an editor holds. In a contenteditable each block is a line, and a filler <br> is none.
+  const lineOf = (block) => {
+    let text = "";
+    const walker = document.createTreeWalker(block, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const node = walker.currentNode;
+      if (node.nodeType === Node.TEXT_NODE) text += node.data;
+      else if (node.tagName === "BR") text += "\n";
+    }
+    return block.lastChild && block.lastChild.nodeName === "BR" ? text.slice(0, -1) : text;
+  };
+  const BLOCKS = new Set(["P", "DIV", "LI", "PRE"]);
+  const typed = (element) => {
+    if ("value" in element) return element.value;
+    const lines = [];
+    let loose = null;
+    for (const node of element.childNodes) {
+      if (BLOCKS.has(node.nodeName)) {
+        lines.push(lineOf(node));
+        loose = null;
+        continue;
+      }
+      if (loose === null) loose = lines.push("") - 1;
+      lines[loose] += node.nodeName === "BR" ? "\n" : node.textContent;
+    }
+    const text = lines.join("\n");
+    const last = element.lastChild;
+    return (last && last.nodeName === "BR" ? text.slice(0, -1) : text).replace(/\u00a0/g, " ");
+  };
+
+  return { visible, seen, answer, typed };
+})()

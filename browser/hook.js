@@ -1,0 +1,245 @@
+// Runs in the page before the page's own scripts. Copies what the page receives of an answer to the
+// child's stream port, over a WebSocket of its own, and changes nothing of what the page receives.
+// CONFIG is replaced by a JSON object and DOM by dom.js; see browser/capture.py for both, and
+// browser/streamport.py for the frames.
+(() => {
+  "use strict";
+  const config = CONFIG;
+  if (window !== window.top || location.origin !== config.origin || config.name in window) return;
+  const dom = DOM;
+
+  // The page's scripts may replace any of these later: everything is taken now.
+  const { apply, construct } = Reflect;
+  const NativeSocket = window.WebSocket;
+  const NativeRequest = window.Request;
+  const socketSend = NativeSocket.prototype.send;
+  const listen = EventTarget.prototype.addEventListener;
+  const then = Promise.prototype.then;
+  const clone = Response.prototype.clone;
+  const bodyOf = Object.getOwnPropertyDescriptor(Response.prototype, "body").get;
+  const getReader = ReadableStream.prototype.getReader;
+  const { read, cancel } = ReadableStreamDefaultReader.prototype;
+  const toBuffer = Blob.prototype.arrayBuffer;
+  const encoder = new TextEncoder();
+  const encode = (text) => apply(TextEncoder.prototype.encode, encoder, [text]);
+  const { stringify } = JSON;
+
+  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9 };
+  const HEADER = 25;
+  const rule = config.rule && { ...config.rule, url: new RegExp(config.rule.url) };
+
+  let sink = null;
+  let turn = null;
+  let streams = 0;
+
+  function connect() {
+    const socket = new NativeSocket(`ws://127.0.0.1:${config.port}/`);
+    const made = { socket, open: false, dead: false, backlog: [] };
+    apply(listen, socket, ["open", () => {
+      apply(socketSend, socket, [config.token]);
+      for (const frame of made.backlog) apply(socketSend, socket, [frame]);
+      made.backlog = null;
+      made.open = true;
+    }]);
+    apply(listen, socket, ["close", () => { made.dead = true; }]);
+    return made;
+  }
+
+  // A frame: nonce (16 bytes), sequence number (u32), stream (u32), kind (u8), payload.
+  function emit(from, kind, stream, payload) {
+    if (from !== turn || from.sink.dead) return;
+    const frame = new Uint8Array(HEADER + payload.length);
+    const view = new DataView(frame.buffer);
+    frame.set(from.nonce);
+    view.setUint32(16, from.sequence++);
+    view.setUint32(20, stream);
+    view.setUint8(24, kind);
+    frame.set(payload, HEADER);
+    if (from.sink.open) apply(socketSend, from.sink.socket, [frame]);
+    else from.sink.backlog.push(frame);
+  }
+
+  const nothing = new Uint8Array(0);
+  const wanted = (kinds, url, method) =>
+    turn && rule && kinds.includes(rule.kind) && rule.url.test(url) && (!rule.method || rule.method === method);
+  const absolute = (url) => { try { return new URL(url, document.baseURI).href; } catch { return ""; } };
+  const STREAMED = ["sse", "jsonl"];
+
+  async function copyBody(from, stream, response) {
+    try {
+      emit(from, KIND.OPEN, stream, encode(stringify({ status: response.status })));
+      const body = apply(bodyOf, apply(clone, response, []), []);
+      const reader = body && apply(getReader, body, []);
+      if (reader) from.readers.push(reader);
+      while (reader) {
+        const { done, value } = await apply(read, reader, []);
+        if (done) break;
+        emit(from, KIND.CHUNK, stream, value);
+      }
+      emit(from, KIND.END, stream, nothing);
+    } catch {
+      emit(from, KIND.BROKEN, stream, nothing);
+    }
+  }
+
+  // A second branch of a body keeps its request alive after the page has let go of its own.
+  function release(from) {
+    for (const reader of from.readers) apply(then, apply(cancel, reader, []), [undefined, () => {}]);
+  }
+
+  window.fetch = new Proxy(window.fetch, {
+    apply(target, self, args) {
+      const result = apply(target, self, args);
+      const [input, init] = args;
+      const isRequest = input instanceof NativeRequest;
+      const method = String((init && init.method) || (isRequest && input.method) || "GET").toUpperCase();
+      if (turn && wanted(STREAMED, absolute(isRequest ? input.url : String(input)), method)) {
+        const [from, stream] = [turn, ++streams];
+        apply(then, result, [
+          (response) => { copyBody(from, stream, response); },
+          () => emit(from, KIND.BROKEN, stream, nothing),
+        ]);
+      }
+      return result;
+    },
+  });
+
+  // Half a surrogate pair at the end waits for its other half.
+  const whole = (text) => text.replace(/[\ud800-\udbff]$/, "");
+  const requests = new WeakMap();
+  const { get, set } = WeakMap.prototype;
+
+  function copyRequest(xhr, from) {
+    const stream = ++streams;
+    let opened = false;
+    let sent = 0;
+    const isText = () => xhr.responseType === "" || xhr.responseType === "text";
+    const copyNew = () => {
+      if (!opened) emit(from, KIND.OPEN, stream, encode(stringify({ status: xhr.status })));
+      opened = true;
+      if (!isText()) return;
+      const text = whole(xhr.responseText);
+      if (text.length > sent) emit(from, KIND.CHUNK, stream, encode(text.slice(sent)));
+      sent = text.length;
+    };
+    apply(listen, xhr, ["readystatechange", () => { if (xhr.readyState >= 2 && xhr.status) copyNew(); }]);
+    apply(listen, xhr, ["load", () => {
+      if (xhr.responseType === "json") emit(from, KIND.CHUNK, stream, encode(stringify(xhr.response)));
+      if (xhr.responseType === "arraybuffer") emit(from, KIND.CHUNK, stream, new Uint8Array(xhr.response));
+      emit(from, KIND.END, stream, nothing);
+    }]);
+    for (const name of ["error", "abort", "timeout"]) {
+      apply(listen, xhr, [name, () => emit(from, KIND.BROKEN, stream, nothing)]);
+    }
+  }
+
+  const Xhr = XMLHttpRequest.prototype;
+  Xhr.open = new Proxy(Xhr.open, {
+    apply(target, self, args) {
+      apply(set, requests, [self, { method: String(args[0]).toUpperCase(), url: absolute(String(args[1])) }]);
+      return apply(target, self, args);
+    },
+  });
+  Xhr.send = new Proxy(Xhr.send, {
+    apply(target, self, args) {
+      const request = apply(get, requests, [self]);
+      if (turn && request && wanted(STREAMED, request.url, request.method)) copyRequest(self, turn);
+      return apply(target, self, args);
+    },
+  });
+
+  // Binary frames may come as Blobs, whose bytes come later: a chain keeps all frames in order.
+  function copySocket(socket) {
+    const stream = ++streams;
+    let chain = null;
+    const copy = async (from, data) => {
+      await chain;
+      const bytes = data instanceof Blob ? await apply(toBuffer, data, []) : data;
+      emit(from, KIND.EVENT, stream, typeof bytes === "string" ? encode(bytes) : new Uint8Array(bytes));
+    };
+    apply(listen, socket, ["message", ({ data }) => {
+      if (!turn) return;
+      if (chain || data instanceof Blob) chain = copy(turn, data);
+      else emit(turn, KIND.EVENT, stream, typeof data === "string" ? encode(data) : new Uint8Array(data));
+    }]);
+    apply(listen, socket, ["close", () => { if (turn) emit(turn, KIND.END, stream, nothing); }]);
+  }
+
+  window.WebSocket = new Proxy(NativeSocket, {
+    construct(target, args, made) {
+      const socket = construct(target, args, made);
+      if (rule && rule.kind === "websocket" && rule.url.test(socket.url)) copySocket(socket);
+      return socket;
+    },
+  });
+  NativeSocket.prototype.constructor = window.WebSocket;
+
+  function copyEvents(source, from) {
+    const stream = ++streams;
+    emit(from, KIND.OPEN, stream, encode(stringify({ status: 200 })));
+    for (const name of rule.events) {
+      apply(listen, source, [name, (event) =>
+        emit(from, KIND.EVENT, stream, encode(stringify({ event: event.type, data: event.data })))]);
+    }
+    apply(listen, source, ["error", () => {
+      if (source.readyState === 2) emit(from, KIND.BROKEN, stream, nothing);
+    }]);
+  }
+
+  window.EventSource = new Proxy(window.EventSource, {
+    construct(target, args, made) {
+      const source = construct(target, args, made);
+      if (wanted(["sse"], source.url, "GET")) copyEvents(source, turn);
+      return source;
+    },
+  });
+
+  function watchDom(from, wish) {
+    let [told, sawBusy, finished, timer] = ["", false, false, null];
+    const finish = () => {
+      finished = true;
+      emit(from, KIND.DOM_DONE, 0, nothing);
+    };
+    const tellText = (text) => {
+      if (text === told) return;
+      if (text.startsWith(told)) emit(from, KIND.DOM_ADD, 0, encode(text.slice(told.length)));
+      else emit(from, KIND.DOM_SET, 0, encode(text));
+      told = text;
+    };
+    const look = () => {
+      if (finished || from !== turn) return from.observer && from.observer.disconnect();
+      const now = dom.answer(wish);
+      if (now.error !== null) emit(from, KIND.DOM_ERROR, 0, encode(now.error));
+      if (now.text !== null) tellText(whole(now.text));
+      sawBusy ||= now.busy;
+      clearTimeout(timer);
+      if (now.text === null || now.busy || (wish.done && !now.done)) return;
+      const settle = wish.done || sawBusy ? wish.settle_ms : Math.max(wish.settle_ms, 1000);
+      if (settle) timer = setTimeout(finish, settle);
+      else finish();
+    };
+    from.observer = new MutationObserver(look);
+    from.observer.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+    look();
+  }
+
+  function disarm() {
+    if (!turn) return;
+    release(turn);
+    if (turn.observer) turn.observer.disconnect();
+    turn = null;
+  }
+
+  const handle = {
+    // Begin to copy, under this nonce (16 ASCII characters); the first frame says so.
+    arm(nonce, wish) {
+      disarm();
+      if (!sink || sink.dead) sink = connect();
+      turn = { nonce: encode(nonce), sequence: 0, sink, readers: [], observer: null };
+      emit(turn, KIND.ARMED, 0, nothing);
+      if (wish) watchDom(turn, wish);
+    },
+    disarm,
+  };
+  Object.defineProperty(window, config.name, { value: Object.freeze(handle) });
+})();

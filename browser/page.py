@@ -1,0 +1,232 @@
+"""The chat page as its callers see it: ask it, watch it, close it."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+
+import structlog
+from playwright.async_api import Browser, BrowserContext, Error
+
+from browser.capture import Capture
+from browser.condition import Condition, PageStatus
+from browser.engine import EngineName
+from browser.errors import BrowserError, BrowserLost, ModelNotFound, NotStarted, PageBroken
+from browser.files import append_line
+from browser.host import BrowserHost, Loss
+from browser.keeper import Keeper
+from browser.profile import StorageState, load_profile, state_to_open
+from browser.profile_lock import ProfileLock
+from browser.session import SessionKeeper
+from browser.settings import BrowserSettings
+from browser.shielded import finish
+from browser.site_schema import Model, Site
+from browser.turn import Turn
+
+__all__ = ["ChatPage", "PageStatus"]
+
+log = structlog.get_logger("browser")
+
+SUBMITTED_FILE = "submitted"
+REMEMBERED_REQUESTS = 10_000
+CLOSE_TASKS_TIMEOUT_S = 1.0
+
+
+class ChatPage:
+    """One logged-in chat page in a browser of its own. Takes one prompt at a time; others wait their turn."""
+
+    def __init__(  # noqa: PLR0913 - all by keyword
+        self,
+        *,
+        site: Site,
+        profile: Path,
+        engine: EngineName,
+        headless: bool,
+        stream_port: int,
+        run_dir: Path,
+        settings: BrowserSettings,
+    ) -> None:
+        self._site = site
+        self._profile = profile
+        self._engine = engine
+        self._run_dir = run_dir
+        self._settings = settings
+        self._host = BrowserHost(engine=engine, headless=headless, run_dir=run_dir, settings=settings)
+        self._capture = Capture(site, stream_port)
+        self._condition = Condition()
+        self._submitted: OrderedDict[str, None] = OrderedDict()
+        self._cleaning: set[asyncio.Task[None]] = set()
+        self._lock: ProfileLock | None = None
+        self._session: SessionKeeper | None = None
+        self._keeper: Keeper | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @property
+    def status(self) -> PageStatus:
+        reason, detail = self._condition.reason_and_detail()
+        if self._host.lost:
+            reason, detail = "browser_lost", "the browser's process is gone"
+        expires_at = self._session.login_expires_at if self._session else None
+        rest_s = self._condition.rest_s() if reason == "quota" else None
+        return PageStatus(reason is None, reason, detail, self._capture.way, expires_at, rest_s)
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether the page is in use: by a prompt, or on the way to its next empty conversation."""
+        return self._keeper is not None and self._keeper.use.locked()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self._site.models
+
+    async def wait_lost(self) -> Loss:
+        """Return as soon as the browser's process or the driver's is dead, with which of the two."""
+        return await self._host.wait_lost()
+
+    def was_submitted(self, request_id: str) -> bool:
+        """Tell whether the request's prompt may have reached the site."""
+        return request_id in self._submitted
+
+    async def start(self) -> None:
+        """Start the browser and open the page; `status` then says how it is, logged out included.
+
+        Raises ProfileError, ProfileLocked, StreamPortTaken, EngineMissing, BrowserLost.
+        """
+        try:
+            await self._start()
+        except Error:
+            await self.close()
+            raise BrowserLost("the browser ended while it was starting") from None
+        except BaseException:
+            await finish(self.close(), "page-close")
+            raise
+
+    async def _start(self) -> None:
+        profile = load_profile(self._profile)
+        self._lock = await ProfileLock.acquire(profile.login_sha256, self._profile.name)
+        await self._capture.stream_port.start()
+        browser = await self._host.start()
+        self._lock.note_browser(self._host.browser_process)
+        state = state_to_open(profile, self._run_dir)
+        self._session = SessionKeeper(profile, state, self._run_dir, self._site.url)
+        self._keeper = Keeper(
+            site=self._site,
+            capture=self._capture,
+            settings=self._settings,
+            condition=self._condition,
+            context=await self._new_context(browser, state),
+            session=self._session,
+        )
+        await self._keeper.open()
+        self._watch = asyncio.create_task(self._keeper.run(), name="page-watch")
+        self._watch.add_done_callback(self._watch_ended)
+
+    async def _new_context(self, browser: Browser, state: StorageState) -> BrowserContext:
+        is_chromium = self._engine == "chromium"
+        context = await browser.new_context(storage_state=state, bypass_csp=is_chromium)  # type: ignore[arg-type]
+        if is_chromium:  # else a public page may not speak to the stream port on loopback
+            await context.grant_permissions(["local-network-access"], origin=self._site.origin)
+        await context.add_init_script(self._capture.init_script())
+        return context
+
+    def _watch_ended(self, watch: asyncio.Task[None]) -> None:
+        if not watch.cancelled() and (error := watch.exception()):
+            log.error("page_watch_failed", error=type(error).__name__)
+            self._condition.set_error(PageBroken("the page is no longer watched"))
+
+    async def ask(self, request_id: str, prompt: str, model: str) -> AsyncGenerator[str, None]:
+        """Send a prompt on an empty conversation and yield the answer's text as it comes, in order.
+
+        The generator's end is the answer's end. Closing it, or cancelling whoever reads it, stops the answer
+        and returns when the page is on an empty conversation again. Raises BrowserError.
+        """
+        choice = self._choice(model)
+        if self._keeper is None or self._is_closed:
+            raise NotStarted("the page is not up")
+        keeper = self._keeper
+        await keeper.use.acquire()
+        turn, was_left = None, False
+        try:
+            tab = await keeper.require_fresh()
+            mark = lambda: self._mark_submitted(request_id)  # noqa: E731
+            turn = keeper.turn = Turn(tab=tab, capture=self._capture, settings=self._settings, mark_submitted=mark)
+            async with aclosing(turn.pieces(prompt, choice)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except (GeneratorExit, asyncio.CancelledError):
+            was_left = True
+            raise
+        except (BrowserError, Error) as error:
+            raise self._judge(error, turn) from None
+        finally:
+            await self._clean_up(keeper, turn, wait=was_left)
+
+    def _choice(self, model: str) -> Model:
+        for choice in self._site.model_choices:
+            if choice.name == model:
+                return choice
+        raise ModelNotFound(f"there is no such model; this site has {', '.join(self.models)}")
+
+    def _mark_submitted(self, request_id: str) -> None:
+        append_line(self._run_dir / SUBMITTED_FILE, request_id)
+        self._submitted[request_id] = None
+        if len(self._submitted) > REMEMBERED_REQUESTS:
+            self._submitted.popitem(last=False)
+
+    def _judge(self, error: Exception, turn: Turn | None) -> BrowserError:
+        """Return the error to raise: what is wrong with the browser or the page comes before what followed of it."""
+        submitted = turn is not None and turn.submitted
+        if self._host.lost:
+            return BrowserLost("the browser died", submitted=submitted)
+        if not isinstance(error, BrowserError):
+            error = PageBroken("the page went away", submitted=submitted)
+        error.submitted = error.submitted or submitted
+        self._condition.set_error(error)
+        return error
+
+    async def _clean_up(self, keeper: Keeper, turn: Turn | None, *, wait: bool) -> None:
+        """Bring the page to an empty conversation and let go of it; with `wait`, return only then."""
+        work = self._release(keeper, turn)
+        if wait:
+            await finish(work, "page-clean-up")
+            return
+        task = asyncio.create_task(work, name="page-clean-up")
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def _release(self, keeper: Keeper, turn: Turn | None) -> None:
+        try:
+            if turn is not None:
+                await turn.end()
+                keeper.turn = None
+                await keeper.freshen(stop=turn.submitted and not turn.complete)
+        finally:
+            keeper.turn = None
+            keeper.use.release()
+
+    async def close(self) -> None:
+        """Save the login, end the browser, free port and profile. Takes about 5 seconds at most."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._keeper and self._keeper.turn:
+            self._keeper.turn.interrupt(BrowserLost("the browser is being closed"))
+        await self._end_tasks()
+        if self._keeper and not self._host.lost:
+            await self._keeper.save_session()
+        await self._host.close()
+        await self._capture.stream_port.stop()
+        if self._lock:
+            self._lock.release()
+
+    async def _end_tasks(self) -> None:
+        tasks = set(self._cleaning)
+        if self._watch:
+            self._watch.cancel()
+            tasks.add(self._watch)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_TASKS_TIMEOUT_S)
+            for task in late:
+                task.cancel()

@@ -1,0 +1,263 @@
+"""What a site file may say. Every field's description is what an error message and the docs show."""
+
+import re
+from typing import Annotated, Literal, Self
+from urllib.parse import urljoin, urlsplit
+
+import jmespath
+import jmespath.exceptions
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// address with a host")
+    return value
+
+
+def _jmespath(value: str) -> str:
+    try:
+        jmespath.compile(value)
+    except jmespath.exceptions.JMESPathError as error:
+        problem = str(error).splitlines()[0]
+        raise ValueError(f"must be a JMESPath expression ({problem})") from None
+    return value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Expression = Annotated[str, Field(min_length=1), AfterValidator(_jmespath)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Marker(Section):
+    """Something to know the page's condition by; where both keys are given, both must hold."""
+
+    selector: Text | None = Field(default=None, description="a CSS selector of an element that is there and visible")
+    url: Text | None = Field(default=None, description="a pattern of the page's address, * for any characters")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.selector is None and self.url is None:
+            raise ValueError("needs a selector or a url")
+        return self
+
+
+class LoginCheck(Section):
+    """A request that the page makes now and then to learn whether its session is still valid."""
+
+    url: Text = Field(description="an address, relative to the site's url")
+    expired_status: tuple[int, ...] = Field(default=(401, 403), description="the statuses that mean: logged out")
+
+
+class Login(Section):
+    logged_in: tuple[Marker, ...] = Field(
+        min_length=1, description="a list of markers of which one is there when logged in"
+    )
+    logged_out: tuple[Marker, ...] = Field(
+        default=(), description="a list of markers of which one is there when logged out"
+    )
+    check: LoginCheck | None = Field(default=None, description="a table with url and expired_status")
+
+
+VERBS = ("goto", "click", "dismiss", "press", "fill", "select", "wait_for", "wait_gone")
+
+
+class Action(Section):
+    """One step on the page: exactly one of the verbs. Selectors are Playwright's, so text=... works too."""
+
+    goto: Text | None = Field(default=None, description="an address to open, relative to the site's url")
+    click: Text | None = Field(default=None, description="a selector of an element to click")
+    dismiss: Text | None = Field(default=None, description="a selector of an element to click if it is there now")
+    press: Text | None = Field(default=None, description="a key such as Enter, pressed in the element `on`")
+    fill: Text | None = Field(default=None, description="a selector of a field to put `value` in")
+    select: Text | None = Field(default=None, description="a selector of a <select> to set to `value`")
+    wait_for: Text | None = Field(default=None, description="a selector of an element to wait for")
+    wait_gone: Text | None = Field(default=None, description="a selector of an element to wait for the end of")
+    on: Text | None = Field(default=None, description="with press: a selector; the input when not given")
+    value: str | None = Field(default=None, description="with fill and select: the value; {model} is the model's name")
+    timeout_s: Seconds = Field(default=10.0, description="how long the step may take, in seconds")
+
+    @model_validator(mode="after")
+    def _one_verb(self) -> Self:
+        verbs = [verb for verb in VERBS if getattr(self, verb) is not None]
+        if len(verbs) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(VERBS)}")
+        if (self.value is not None) != (verbs[0] in {"fill", "select"}):
+            raise ValueError("value goes with fill and select, and only with them")
+        if self.on is not None and verbs[0] != "press":
+            raise ValueError("on goes with press only")
+        return self
+
+
+Actions = tuple[Action, ...]
+
+
+class FreshChat(Section):
+    actions: Actions = Field(min_length=1, description="the steps that open an empty conversation")
+    answers: int = Field(default=0, ge=0, description="how many answers (greetings) an empty conversation shows")
+
+
+class Input(Section):
+    selector: Text = Field(description="a CSS selector of the field a prompt goes into")
+    methods: tuple[Literal["setter", "fill", "insert_text", "paste"], ...] = Field(
+        default=("setter", "fill"), min_length=1, description="the ways to fill it, tried in order"
+    )
+
+
+class Send(Section):
+    actions: Actions = Field(min_length=1, description="the steps that send the prompt")
+
+
+class Stop(Section):
+    actions: Actions = Field(default=(), description="the steps that stop an answer")
+    answering: Text | None = Field(
+        default=None, description="a CSS selector of what is visible as long as an answer is being written"
+    )
+
+
+class Network(Section):
+    """An answer read from the page's own traffic.
+
+    The expressions see each event as {"event": its name or null, "data": its JSON or text}.
+    """
+
+    kind: Literal["sse", "jsonl", "websocket"] = Field(description="how the events come")
+    url: Text = Field(description="a pattern of the request's full address, * for any characters")
+    method: Text | None = Field(default=None, description="the HTTP method of the request, any when not given")
+    prefix: str = Field(default="", description="what stands before each event's data; events without it are skipped")
+    event_names: tuple[str, ...] = Field(
+        default=("message",), description="with EventSource: the names of the events to listen for"
+    )
+    text: Expression = Field(description="a JMESPath for an event's text; null or false: none")
+    text_is: Literal["delta", "whole"] = Field(
+        default="delta", description="whether the text is the next part of the answer, or all of it so far"
+    )
+    end: Expression | None = Field(default=None, description="a JMESPath that is true for the answer's last event")
+    end_data: Text | None = Field(default=None, description="the data of the last event as it stands, such as [DONE]")
+    error: Expression | None = Field(default=None, description="a JMESPath for the site's error message")
+
+    @model_validator(mode="after")
+    def _websocket_needs_end(self) -> Self:
+        if self.kind == "websocket" and self.end is None and self.end_data is None:
+            raise ValueError("a websocket stays open after an answer: needs end or end_data")
+        return self
+
+
+class Dom(Section):
+    """An answer read from the page itself."""
+
+    answer: Text = Field(description="a CSS selector of answers; the last one is the newest")
+    done: Text | None = Field(default=None, description="a CSS selector that matches once the answer is complete")
+    busy: Text | None = Field(default=None, description="a CSS selector that matches as long as it is not")
+    error: Text | None = Field(default=None, description="a CSS selector of the site's error message")
+    ignore: Text | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
+    read: Literal["text", "rendered"] = Field(
+        default="text", description="text: the text as it stands; rendered: with the line breaks one sees"
+    )
+    settle_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="how long nothing may change before the answer counts as complete",
+    )
+
+    @model_validator(mode="after")
+    def _knows_its_end(self) -> Self:
+        if self.done is None and self.busy is None:
+            raise ValueError("needs done or busy, to know when an answer is complete")
+        return self
+
+
+class Capture(Section):
+    network: Network | None = Field(default=None, description="a table: how to read answers from the page's traffic")
+    dom: Dom | None = Field(default=None, description="a table: how to read answers from the page")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.network is None and self.dom is None:
+            raise ValueError("needs a table network or dom, or both")
+        return self
+
+
+class Model(Section):
+    name: Text = Field(description="the name that a request gives as its model")
+    choose: Actions = Field(default=(), description="the steps that choose it on an empty conversation")
+
+
+class Refusal(Section):
+    """How the site says no, and what that means."""
+
+    text: Text | None = Field(default=None, description="a part of the site's error message, in any case")
+    status: int | None = Field(default=None, ge=400, le=599, description="the HTTP status of the answer's request")
+    means: Literal["quota", "login_expired", "site_error"] = Field(description="what it comes to")
+    rest_s: Seconds | None = Field(default=None, description="with quota: how long to rest, in seconds")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.text is None and self.status is None:
+            raise ValueError("needs text or status")
+        if self.rest_s is not None and self.means != "quota":
+            raise ValueError("rest_s goes with quota only")
+        return self
+
+
+class Readiness(Section):
+    selector: Text | None = Field(
+        default=None, description="a CSS selector of what is visible once the page can take a prompt"
+    )
+    timeout_s: Seconds = Field(default=30.0, description="how long the page may take to load, in seconds")
+
+
+class Site(Section):
+    """One chat page, as its site file describes it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")] = Field(
+        description="a short name of lower-case letters, digits, - and _"
+    )
+    url: Annotated[str, AfterValidator(_web_url)] = Field(description="the address of the chat page")
+    login: Login = Field(description="a table: how to tell logged in from logged out")
+    fresh_chat: FreshChat = Field(description="a table: how to open an empty conversation")
+    input: Input = Field(description="a table: where a prompt goes and how")
+    send: Send = Field(description="a table: how to send the prompt")
+    stop: Stop = Field(default_factory=Stop, description="a table: how to stop an answer")
+    capture: Capture = Field(description="a table: where answers are read")
+    model_choices: tuple[Model, ...] = Field(
+        min_length=1, alias="models", description="a list of tables, each with the name of a model"
+    )
+    refusals: tuple[Refusal, ...] = Field(default=(), description="a list of tables: how the site says no")
+    readiness: Readiness = Field(default_factory=Readiness, description="a table: when the page can take a prompt")
+
+    @field_validator("model_choices")
+    @classmethod
+    def _distinct(cls, models: tuple[Model, ...]) -> tuple[Model, ...]:
+        if len({model.name for model in models}) != len(models):
+            raise ValueError("each model's name may stand there once")
+        return models
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(model.name for model in self.model_choices)
+
+    @property
+    def origin(self) -> str:
+        """The site's origin as a browser writes it: scheme, host, and the port if it is not the usual one."""
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        port = "" if parts.port in (None, usual) else f":{parts.port}"
+        return f"{parts.scheme}://{host}{port}"
+
+    def address(self, relative: str) -> str:
+        return urljoin(self.url, relative)
+
+
+def glob_to_regex(pattern: str) -> str:
+    """Return a regular expression, for Python and JavaScript alike, that matches what the pattern matches."""
+    parts = (re.sub(r"[^\w\s]", r"\\\g<0>", part) for part in pattern.split("*"))
+    return f"^{'.*'.join(parts)}$"

@@ -1,0 +1,185 @@
+"""The chat page in its tab: looking at it, and doing what the site file says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from playwright.async_api import Error, Locator, Page
+from playwright.async_api import TimeoutError as TooSlow
+
+from browser import scripts
+from browser.errors import LoginExpired, PageBroken
+from browser.site_schema import Action, Actions, Marker, Site, glob_to_regex
+
+PROBE_TIMEOUT_S = 2.0
+LOOK_INTERVAL_S = 0.02
+FRESH_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 2.0
+STOP_SHOWS_AFTER_S = 0.3
+
+Login = Literal["in", "out", "unknown"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at the page found; `answers` is how many answers it shows."""
+
+    logged_in: bool
+    logged_out: bool
+    ready: bool
+    answers: int
+    answering: bool
+    error: str | None
+
+    @property
+    def usable(self) -> bool:
+        return self.logged_in and not self.logged_out and self.ready
+
+
+class Hung(Exception):
+    """The page did not answer in time: it, or its browser, is stuck."""
+
+
+class Tab:
+    """One page of the browser. Errors of Playwright become PageBroken, named by what was being done."""
+
+    def __init__(self, page: Page, site: Site, on_crash: Callable[[], None]) -> None:
+        self.page = page
+        self.site = site
+        self.crashed = False
+        self._on_crash = on_crash
+        self._wish = _probe_wish(site)
+        page.on("crash", self._note_crash)
+        page.on("close", self._note_crash)
+
+    def _note_crash(self, _: Page) -> None:
+        self.crashed = True
+        self._on_crash()
+
+    async def look(self, timeout_s: float = PROBE_TIMEOUT_S) -> Look | None:
+        """Look at the page; None while it is between two documents. Raises Hung after timeout_s seconds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return Look(**await self.page.evaluate(scripts.PROBE, self._wish))
+        except TimeoutError:
+            raise Hung from None
+        except Error:
+            return None
+
+    async def load(self) -> None:
+        """Open the site's page. Raises PageBroken if it cannot be reached."""
+        await self._act(self._goto(self.site.url, self.site.readiness.timeout_s), f"opening {self.site.url}")
+
+    async def settle(self, timeout_s: float) -> Login:
+        """Wait up to timeout_s seconds until the page shows whether it is logged in."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    look = await self.look(timeout_s)
+                    if look and look.logged_out:
+                        return "out"
+                    if look and look.usable:
+                        return "in"
+                    await asyncio.sleep(LOOK_INTERVAL_S)
+        except (TimeoutError, Hung):
+            return "unknown"
+
+    async def open_fresh_chat(self) -> None:
+        """Open an empty conversation and see that it is one. Raises LoginExpired, PageBroken."""
+        await self.run(self.site.fresh_chat.actions)
+        if not await self._see(self._is_fresh, FRESH_TIMEOUT_S):
+            raise PageBroken("no empty conversation came up (site file: fresh_chat)")
+
+    def _is_fresh(self, look: Look) -> bool:
+        if look.logged_out and not look.logged_in:
+            raise LoginExpired("the site shows its login page")
+        is_empty = look.answers == self.site.fresh_chat.answers and not look.answering
+        return look.usable and is_empty and look.error is None
+
+    async def stop_answer(self) -> None:
+        """Stop the answer that is being written, if any. Raises PageBroken if it goes on."""
+        stop = self.site.stop
+        if not stop.answering or not stop.actions:
+            return
+        if await self._see(lambda look: look.answering, STOP_SHOWS_AFTER_S):
+            await self.run(stop.actions)
+            if not await self._see(lambda look: not look.answering, STOP_TIMEOUT_S):
+                raise PageBroken("the page goes on answering after its stop (site file: stop)")
+
+    async def _see(self, wanted: Callable[[Look], bool], timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    look = await self.look(timeout_s)
+                    if look and wanted(look):
+                        return True
+                    await asyncio.sleep(LOOK_INTERVAL_S)
+        except (TimeoutError, Hung):
+            return False
+
+    async def run(self, actions: Actions, *, model: str = "") -> None:
+        """Do a site file's steps. Raises PageBroken, which names the step."""
+        for action in actions:
+            await self._act(self._step(action, model), f"the step {_name(action)}")
+
+    async def _step(self, action: Action, model: str) -> None:
+        timeout_ms = action.timeout_s * 1000
+        if action.goto is not None:
+            await self._goto(self.site.address(action.goto), action.timeout_s)
+        elif action.click is not None:
+            await self._first(action.click, model).click(timeout=timeout_ms)
+        elif action.dismiss is not None:
+            await self._dismiss(self._first(action.dismiss, model), timeout_ms)
+        elif action.press is not None:
+            await self._first(action.on or self.site.input.selector, model).press(action.press, timeout=timeout_ms)
+        elif action.fill is not None:
+            await self._first(action.fill, model).fill(_value(action, model), timeout=timeout_ms)
+        elif action.select is not None:
+            await self._first(action.select, model).select_option(_value(action, model), timeout=timeout_ms)
+        elif action.wait_for is not None:
+            await self._first(action.wait_for, model).wait_for(state="visible", timeout=timeout_ms)
+        elif action.wait_gone is not None:
+            await self._first(action.wait_gone, model).wait_for(state="hidden", timeout=timeout_ms)
+
+    def _first(self, selector: str, model: str) -> Locator:
+        return self.page.locator(selector.replace("{model}", model)).first
+
+    async def _dismiss(self, element: Locator, timeout_ms: float) -> None:
+        if await element.is_visible():
+            await element.click(timeout=timeout_ms)
+
+    async def _goto(self, url: str, timeout_s: float) -> None:
+        await self.page.goto(url, wait_until="domcontentloaded", timeout=timeout_s * 1000)
+
+    async def _act(self, doing: Awaitable[None], name: str) -> None:
+        try:
+            await doing
+        except TooSlow:
+            raise PageBroken(f"{name} took too long") from None
+        except Error:
+            raise PageBroken(f"{name} failed") from None
+
+
+def _value(action: Action, model: str) -> str:
+    return (action.value or "").replace("{model}", model)
+
+
+def _name(action: Action) -> str:
+    return ", ".join(f"{key} = {value!r}" for key, value in action.model_dump(exclude_unset=True).items())
+
+
+def _probe_wish(site: Site) -> dict[str, Any]:
+    dom = site.capture.dom
+    return {
+        "logged_in": [_marker(marker) for marker in site.login.logged_in],
+        "logged_out": [_marker(marker) for marker in site.login.logged_out],
+        "ready": site.readiness.selector,
+        "answer": dom.answer if dom else None,
+        "answering": site.stop.answering,
+        "error": dom.error if dom else None,
+    }
+
+
+def _marker(marker: Marker) -> dict[str, str | None]:
+    return {"selector": marker.selector, "url": glob_to_regex(marker.url) if marker.url else None}

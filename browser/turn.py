@@ -1,0 +1,108 @@
+"""One prompt and its answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from browser.capture import Answer, Capture
+from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, SiteFailed, StreamIdleTimeout
+from browser.prompt_entry import enter_prompt
+from browser.reading import BrokenOff, Done, Finding, Refused, Text
+from browser.refusals import error_of
+from browser.settings import BrowserSettings
+from browser.site_schema import Model, Site
+from browser.tab import Tab
+
+LOGIN_SHOWS_AFTER_S = 1.0
+
+
+class Turn:
+    """Enters a prompt on an empty conversation, sends it, and yields the answer."""
+
+    def __init__(
+        self, *, tab: Tab, capture: Capture, settings: BrowserSettings, mark_submitted: Callable[[], None]
+    ) -> None:
+        self._tab = tab
+        self._capture = capture
+        self._settings = settings
+        self._mark_submitted = mark_submitted
+        self._answer: Answer | None = None
+        self._interruption: BrowserError | None = None
+        self.submitted = False
+        self.complete = False
+
+    @property
+    def _site(self) -> Site:
+        return self._tab.site
+
+    async def pieces(self, prompt: str, model: Model) -> AsyncGenerator[str, None]:
+        """Yield the answer's text in order; the end of it is the end of the answer. Raises BrowserError."""
+        await self._tab.run(model.choose, model=model.name)
+        await enter_prompt(self._tab.page, self._site.input, prompt)
+        answer = self._answer = await self._capture.begin(self._tab.page)
+        self._check_interruption()
+        self.submitted = True
+        self._mark_submitted()
+        await self._tab.run(self._site.send.actions)
+        async for piece in self._read(answer):
+            yield piece
+
+    async def _read(self, answer: Answer) -> AsyncGenerator[str, None]:
+        loop = asyncio.get_running_loop()
+        has_text = False
+        progress = loop.time()
+        while not self.complete:
+            limit_s = self._limit_s(has_text=has_text)
+            for finding in await self._next(answer, progress + limit_s, has_text=has_text):
+                if isinstance(finding, Text):
+                    yield finding.text
+                    has_text, progress = True, loop.time()
+                else:
+                    await self._conclude(finding)
+                    break
+
+    def _limit_s(self, *, has_text: bool) -> float:
+        return self._settings.stream_idle_timeout_s if has_text else self._settings.first_token_timeout_s
+
+    async def _next(self, answer: Answer, deadline: float, *, has_text: bool) -> list[Finding]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await answer.next()
+        except TimeoutError:
+            pass
+        limit_s = self._limit_s(has_text=has_text)
+        if has_text:
+            raise StreamIdleTimeout(f"the answer stood still for {limit_s:g} s", submitted=True)
+        raise FirstTokenTimeout(f"no answer began within {limit_s:g} s", submitted=True)
+
+    async def _conclude(self, finding: Finding) -> None:
+        """Take the finding that ends the answer. Raises what a refusal or a break comes to."""
+        if isinstance(finding, Done):
+            self.complete = True
+            return
+        error: BrowserError = SiteFailed("the site broke off the answer before its end", submitted=True)
+        if isinstance(finding, Refused):
+            error = error_of(self._site, finding)
+        unclear = isinstance(finding, BrokenOff) or (isinstance(finding, Refused) and finding.status in {401, 403})
+        if unclear and await self._tab.settle(LOGIN_SHOWS_AFTER_S) == "out":
+            error = LoginExpired("the site shows its login page", submitted=True)
+        raise error
+
+    def interrupt(self, error: BrowserError) -> None:
+        """End the turn with this error, where it stands waiting."""
+        error.submitted = error.submitted or self.submitted
+        self._interruption = self._interruption or error
+        if self._answer:
+            self._answer.interrupt(error)
+
+    def refuse(self, message: str) -> None:
+        """End the turn with what the site says on the page."""
+        self.interrupt(error_of(self._site, Refused(None, message)))
+
+    def _check_interruption(self) -> None:
+        if self._interruption:
+            raise self._interruption
+
+    async def end(self) -> None:
+        """Stop capturing."""
+        if self._answer:
+            await self._capture.end(self._answer)
