@@ -87,7 +87,11 @@ class AnswerResponse(Response):
         try:
             async with self._desk.visit(question.request_id):
                 pieces = self._desk.page.ask(question.request_id, question.prompt, question.model)
-                last = await self._streamed(pieces, send) if question.stream else await self._whole(pieces)
+                last = None
+                if question.stream:
+                    await self._streamed(pieces, send)
+                else:
+                    last = await self._whole(pieces)
         except ApiError as error:
             return await self._failed(error, send)
         except BrowserError as error:

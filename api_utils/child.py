@@ -16,8 +16,9 @@ from api_utils.logs import configure_logging
 from api_utils.server import PortInUse, bind, serve
 from api_utils.settings import ChildSettings, ChildSettingsError, load_settings
 from api_utils.state import ChildState
+from browser.errors import SiteError
 from browser.page import ChatPage
-from browser.site import SiteError, load_site
+from browser.site import load_site
 
 log = structlog.get_logger(__name__)
 

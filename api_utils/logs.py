@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
-_NOISY = ("asyncio", "uvicorn.access")
+_NOISY = ("asyncio", "uvicorn")
 
 
 def configure_logging(log_format: str, level: str) -> None:

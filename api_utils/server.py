@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import structlog
 import uvicorn
@@ -76,7 +76,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-async def _until_over(tasks: dict[str, asyncio.Task[object]], desk: Desk) -> Exit:
+async def _until_over(tasks: Mapping[str, asyncio.Task[object]], desk: Desk) -> Exit:
     waiting = set(tasks.values())
     while True:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +116,7 @@ async def _stop_signal() -> None:
     await stop.wait()
 
 
-async def _close(server: uvicorn.Server, page: ChatPage, desk: Desk, tasks: dict[str, asyncio.Task[object]]) -> None:
+async def _close(server: uvicorn.Server, page: ChatPage, desk: Desk, tasks: Mapping[str, asyncio.Task[object]]) -> None:
     """Running answers end with an error, then the server, then the page; each bounded."""
     desk.cancel_all()
     server.should_exit = True
