@@ -159,6 +159,7 @@ class LocalLauncher:
         self._logs = Logs(log_dir)
         self._running: dict[int, LocalChild] = {}
         self.spawning = 0
+        self.on_reaped: Callable[[], None] = lambda: None
 
     @property
     def own_pids(self) -> frozenset[int]:
@@ -177,9 +178,14 @@ class LocalLauncher:
                 output.close()
             raise LaunchError(f"Child {spec.name!r} cannot be started: {error.strerror}.") from None
         output.begin()
-        child = LocalChild(spec, process, folder, output, ended=self._running.pop)
+        child = LocalChild(spec, process, folder, output, ended=self._ended)
         self._running[process.pid] = child
+        self.on_reaped()
         return child
+
+    def _ended(self, pid: int) -> None:
+        del self._running[pid]
+        self.on_reaped()
 
     async def _spawn(self, spec: ChildSpec, folder: RunFolder, output: Output) -> asyncio.subprocess.Process:
         self.spawning += 1

@@ -7,12 +7,23 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from coordinator.errors import PortConflict
+from coordinator.errors import MemoryPlanError, PortConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from coordinator.memory import MemoryLimit
 
 _LAST_PORT: Final = 65535
+
+_CHILD_MIB: Final = 126 + 64
+"""Playwright's driver and the child's own Python, proportional set size as measured."""
+
+_BROWSER_MIB: Final[Mapping[str, int]] = {"chromium": 386, "firefox": 513, "camoufox": 513}
+"""A browser with one light page, proportional set size as measured; Camoufox counts as the Firefox it is."""
+
+_COORDINATOR_MIB: Final = 100
+_TIGHT, _HOPELESS = 0.9, 1.3
 
 
 @dataclass(frozen=True)
@@ -96,3 +107,35 @@ def _check_free(port: int, owner: str) -> None:
             raise PortConflict(
                 f"Port {port} for {owner} {cause}; stop what uses it, or choose another base port."
             ) from None
+
+
+def plan_memory(children: int, engine: str, limit: MemoryLimit | None) -> str | None:
+    """Compare the planned children with the memory there is; return a warning for the operator, or None.
+
+    Raises MemoryPlanError where the plan exceeds the limit by more than 30 %. The figures are medians for
+    a light page: a heavy page takes more, while idle pages can be swapped and share more than
+    measured. So a plan near the limit deserves a warning and the operator's judgement; one far beyond it
+    can only end with the kernel killing browsers, again and again, and is refused.
+    """
+    if limit is None:
+        return None
+    per_child = _CHILD_MIB + _BROWSER_MIB[engine]
+    needed = _COORDINATOR_MIB + children * per_child
+    available = limit.limit_bytes >> 20
+    if needed <= _TIGHT * available:
+        return None
+    line = _memory_line(children, engine, needed, limit, per_child)
+    if needed > _HOPELESS * available:
+        raise MemoryPlanError(line)
+    return line
+
+
+def _memory_line(children: int, engine: str, needed_mib: int, limit: MemoryLimit, per_child_mib: int) -> str:
+    available = limit.limit_bytes >> 20
+    fits = int((_TIGHT * available - _COORDINATOR_MIB) // per_child_mib)
+    cure = f"set MAX_CHILDREN={fits}, or give it more memory" if fits > 0 else "give it more memory"
+    few = "child needs" if children == 1 else "children need"
+    return (
+        f"{children} {few} about {needed_mib} MiB ({per_child_mib} MiB each with {engine}), "
+        f"but {limit.source} allows {available} MiB; {cure}."
+    )

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from coordinator.errors import NoBackend, QueueFull
+from coordinator.pool import Backend, Lease, Pool
+from tests.support.waiting import eventually
+
+
+def pool_of(*names: str, models: tuple[str, ...] = ("m",), max_queue: int = 100, capacity: int = 1) -> Pool:
+    pool = Pool(max_queue=max_queue)
+    for name in names:
+        backend = Backend(name, f"http://{name}", models=models, capacity=capacity)
+        pool.put(backend)
+        pool.set_ready(backend, ready=True)
+    return pool
+
+
+def backend(pool: Pool, name: str) -> Backend:
+    found = pool.get(name)
+    assert found is not None
+    return found
+
+
+def take(pool: Pool, model: str | None = "m") -> Lease:
+    lease = pool.try_acquire(model)
+    assert lease is not None
+    return lease
+
+
+async def waiting(pool: Pool, model: str = "m", *, timeout_s: float = 5.0) -> asyncio.Task[Lease]:
+    """A request that is in the queue by now."""
+    before = pool.queue_length
+    task = asyncio.create_task(pool.acquire(model, timeout_s=timeout_s))
+    await eventually(lambda: pool.queue_length > before)
+    return task
+
+
+async def test_a_lease_takes_the_place_and_gives_it_back_once() -> None:
+    pool = pool_of("a")
+    with take(pool) as lease:
+        assert backend(pool, "a").in_flight == pool.leases_held == 1
+        assert pool.try_acquire("m") is None
+        lease.release()
+        lease.release()
+        assert (backend(pool, "a").in_flight, pool.leases_held, lease.released) == (0, 0, True)
+        other = take(pool)  # the end of the `with` must not give this one back
+    assert not other.released
+    assert backend(pool, "a").in_flight == 1
+
+
+async def test_the_least_busy_is_taken_and_the_longest_idle_among_equals() -> None:
+    pool = pool_of("a", "b", "c", capacity=2)
+    assert [take(pool).backend.name for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
+    assert pool.try_acquire("m") is None
+
+
+async def test_only_ready_backends_that_serve_the_model_and_are_not_excluded() -> None:
+    pool = pool_of("a", "b")
+    pool.set_ready(backend(pool, "a"), ready=False)
+    assert pool.try_acquire("other") is None
+    assert pool.try_acquire("m", exclude=frozenset({"b"})) is None
+    assert take(pool).backend.name == "b"
+
+
+async def test_first_come_first_served() -> None:
+    pool = pool_of("a")
+    lease = take(pool)
+    tasks = [await waiting(pool) for _ in range(3)]
+    for task in tasks:
+        lease.release()
+        lease = await task
+        assert not any(later.done() for later in tasks[tasks.index(task) + 1 :])
+    assert lease.waited_s > 0
+
+
+async def test_who_waits_for_a_busy_model_does_not_block_others() -> None:
+    pool = pool_of("a", models=("slow",))
+    quick = Backend("b", "http://b", models=("quick",))
+    pool.put(quick)
+    pool.set_ready(quick, ready=True)
+    slow, busy = take(pool, "slow"), take(pool, "quick")
+    head, second = await waiting(pool, "slow"), await waiting(pool, "quick")
+    busy.release()
+    assert (await second).backend is quick
+    assert not head.done()
+    slow.release()
+    assert (await head).backend.name == "a"
+
+
+async def test_a_backend_that_gets_ready_serves_who_waits() -> None:
+    pool = pool_of("a", "b")
+    pool.set_ready(backend(pool, "b"), ready=False)
+    take(pool)
+    task = await waiting(pool)
+    pool.set_ready(backend(pool, "b"), ready=True)
+    assert (await task).backend.name == "b"
+
+
+async def test_a_full_queue_refuses() -> None:
+    pool = pool_of("a", max_queue=1)
+    take(pool)
+    await waiting(pool)
+    with pytest.raises(QueueFull) as caught:
+        await pool.acquire("m", timeout_s=1)
+    assert caught.value.retry_after_s > 0
+
+
+async def test_a_deadline_ends_the_wait_and_the_place_in_the_queue() -> None:
+    pool = pool_of("a")
+    take(pool)
+    with pytest.raises(NoBackend) as caught:
+        await pool.acquire("m", timeout_s=0.01)
+    assert caught.value.reason == "timeout"
+    assert pool.queue_length == 0
+
+
+async def test_nobody_ready_is_said_at_once() -> None:
+    pool = pool_of("a")
+    pool.set_ready(backend(pool, "a"), ready=False)
+    with pytest.raises(NoBackend) as caught:
+        await pool.acquire("m", timeout_s=60)
+    assert caught.value.reason == "none_ready"
+
+
+async def test_who_waits_keeps_the_place_while_the_last_backend_is_away() -> None:
+    pool = pool_of("a")
+    lease = take(pool)
+    task = await waiting(pool)
+    pool.set_ready(backend(pool, "a"), ready=False)
+    lease.release()
+    restarted = Backend("a", "http://a", generation=2, models=("m",))
+    pool.put(restarted)
+    assert not task.done()
+    pool.set_ready(restarted, ready=True)
+    assert (await task).backend is restarted
+
+
+async def test_closing_refuses_who_waits_and_who_comes_but_not_who_is_served() -> None:
+    pool = pool_of("a")
+    lease = take(pool)
+    task = await waiting(pool)
+    pool.close()
+    for refused in (task, pool.acquire("m", timeout_s=1)):
+        with pytest.raises(NoBackend) as caught:
+            await refused
+        assert caught.value.reason == "draining"
+    lease.release()
+    assert pool.try_acquire("m") is None
+    await pool.wait_idle()
+
+
+async def test_a_lease_granted_to_a_cancelled_waiter_is_given_on() -> None:
+    pool = pool_of("a")
+    lease = take(pool)
+    first, second = await waiting(pool), await waiting(pool)
+    lease.release()  # grants to the first...
+    first.cancel()  # ...which is cancelled before it can run
+    assert (await second).backend.name == "a"
+    assert first.cancelled() or first.cancelling()
+    assert pool.leases_held == 1
+
+
+async def test_a_cancelled_waiter_leaves_the_queue() -> None:
+    pool = pool_of("a")
+    lease = take(pool)
+    first, second = await waiting(pool), await waiting(pool)
+    first.cancel()
+    await asyncio.wait({first})
+    assert pool.queue_length == 1
+    lease.release()
+    await second
+
+
+async def test_a_restarted_child_is_a_new_backend() -> None:
+    pool = pool_of("a")
+    old_lease = take(pool)
+    old = old_lease.backend
+    new = Backend("a", "http://a", generation=2, models=("m",))
+    pool.put(new)
+    pool.set_ready(new, ready=True)
+    assert take(pool).backend is new
+    pool.set_ready(old, ready=True)  # news of the old start change nothing
+    assert not old.ready
+    old_lease.release()
+    assert (old.in_flight, new.in_flight) == (0, 1)
+    assert pool.try_acquire("m") is None
+
+
+async def test_models_are_known_while_nothing_is_ready() -> None:
+    pool = pool_of("a", models=("m", "n"))
+    pool.set_ready(backend(pool, "a"), ready=False)
+    assert pool.models() == ("m", "n")
+    assert pool.models(ready_only=True) == ()
+    assert pool.serves("n")
+    pool.remove("a")
+    assert not pool.serves("n")
+
+
+async def test_models_may_change() -> None:
+    pool = pool_of("a")
+    pool.set_ready(backend(pool, "a"), ready=True, models=("n",))
+    assert pool.try_acquire("m") is None
+    assert take(pool, "n").backend.name == "a"
+
+
+async def test_waiting_until_idle() -> None:
+    pool = pool_of("a", "b")
+    one, two = take(pool), take(pool)
+    idle = asyncio.create_task(pool.wait_idle(one.backend))
+    all_idle = asyncio.create_task(pool.wait_idle())
+    one.release()
+    await idle
+    assert not all_idle.done()
+    two.release()
+    await all_idle
+
+
+async def test_any_model() -> None:
+    assert take(pool_of("a"), None).backend.name == "a"

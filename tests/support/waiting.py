@@ -1,0 +1,24 @@
+"""Waiting for something to become true, never for time to pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(look: Callable[[], T], *, timeout_s: float = 5.0, what: object = None) -> T:
+    """Look again until something true is seen, and return it; fail after timeout_s seconds.
+
+    `what` (or what it returns, if it can be called) tells in the failure what was there instead.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            found = what() if callable(what) else what
+            raise AssertionError(f"not within {timeout_s:g} s: {look!r}; last seen: {seen!r}; {found}")
+        await asyncio.sleep(0.005)
+    return seen
