@@ -77,7 +77,6 @@ async def run_coordinator(folder: Path, ports: Ports, environment: Mapping[str, 
     `folder` takes its log, its key file and all temporary files of it and its children.
     """
     (folder / "key.txt").write_text(f"{KEY}\n", encoding="utf-8")
-    (folder / "tmp").mkdir()
     log = folder / "coordinator.log"
     with log.open("wb") as output:
         # In a session of its own: Ctrl-C in the terminal reaches this program only, which then ends it in order.
@@ -114,7 +113,7 @@ def _own_environment(folder: Path, ports: Ports) -> dict[str, str]:
         "BASE_STREAM_PORT": str(ports.stream),
         "PORT_STEP": "1",
         "DRAIN_TIMEOUT_S": str(DRAIN_S),
-        "TMPDIR": str(folder / "tmp"),
+        "TMPDIR": str(folder),
     }
 
 

@@ -25,7 +25,7 @@ SITE_PORT = 8800
 START_S = 120.0
 POLL_S = 0.2
 QUESTION = "Hello! Who is answering?"
-_FAILED = ("FAILED", "STOPPED")
+_PREFIX = "tf-"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ async def _log_in(screen: Screen, site: DemoSite, folder: Path, executable: str)
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """Give a folder (0700) that is also where everything started here keeps temporary files."""
-    folder = Path(tempfile.mkdtemp(prefix="tabfleet-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_parent()))
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder)
     try:
@@ -94,6 +94,16 @@ def _private_folder() -> Iterator[Path]:
         else:
             os.environ["TMPDIR"] = before
         _remove(folder)
+
+
+def _short_parent() -> str:
+    """Return the usual folder for temporary files, or /tmp where its path is too long.
+
+    Chromium makes a socket in a folder of its own under TMPDIR, and a socket's path has 107 bytes at most
+    (unix(7)): 44 go to Chromium, 38 to the coordinator's folders.
+    """
+    usual = tempfile.gettempdir()
+    return usual if len(f"{usual}/{_PREFIX}12345678") <= 107 - 44 - 38 else "/tmp"  # noqa: S108 - mkdtemp follows
 
 
 def _remove(folder: Path) -> None:

@@ -1,11 +1,14 @@
 """Logging users in with a real browser and keeping what it then knows: their profiles."""
 
+import asyncio
 import json
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
 from demo.chromium import chromium_arguments
@@ -20,7 +23,7 @@ async def save_profiles(site_url: str, passwords: Mapping[str, str], folder: Pat
     Raises LoginFailed if the browser cannot be started or the chat page does not come up.
     """
     try:
-        async with async_playwright() as playwright:
+        async with _driver() as playwright:
             browser = await playwright.chromium.launch(
                 executable_path=executable,
                 args=chromium_arguments(),
@@ -35,6 +38,32 @@ async def save_profiles(site_url: str, passwords: Mapping[str, str], folder: Pat
     except PlaywrightError as error:
         reason = error.message.splitlines()[0]
         raise LoginFailed(f"logging in at {site_url} with {executable} failed: {reason}") from error
+
+
+@asynccontextmanager
+async def _driver() -> AsyncIterator[Playwright]:
+    """Give Playwright with a driver that is not hit by Ctrl-C: it must live to close its browser."""
+    with _held(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        starting = asyncio.ensure_future(async_playwright().start())
+        try:
+            playwright = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await (await starting).stop()
+            raise
+    try:
+        yield playwright
+    finally:
+        await playwright.stop()
+
+
+@contextmanager
+def _held(*signals: signal.Signals) -> Iterator[None]:
+    """Hold signals back in this thread; a process started meanwhile never gets them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _log_in(browser: Browser, site_url: str, username: str, password: str) -> str:
