@@ -59,16 +59,13 @@ AnyPort = Annotated[int, Field(ge=0, le=65535), Takes("a port number, or 0 for a
 Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
 Number = Annotated[int, Field(ge=1), Takes("a whole number, 1 or more", "N")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Takes("a number of seconds above 0", "SECONDS")]
-Interval = Annotated[
-    float, Field(ge=0, allow_inf_nan=False), Takes("a number of seconds, 0 or more", "SECONDS")
-]
+Interval = Annotated[float, Field(ge=0, allow_inf_nan=False), Takes("a number of seconds, 0 or more", "SECONDS")]
 Switch = Annotated[bool, Takes("true or false", "BOOL")]
 Text = Annotated[str, Takes("a text", "TEXT")]
-AnyPath = Annotated[Path, Takes("a path", "PATH")]
-ExistingFile = Annotated[FilePath, Takes("the path of an existing file", "PATH")]
-ProxyUrl = Annotated[
-    str, Field(pattern="^https?://"), Takes("a URL that starts with http:// or https://", "URL")
-]
+# Absolute, because children run in another folder than we.
+AnyPath = Annotated[Path, AfterValidator(Path.absolute), Takes("a path", "PATH")]
+ExistingFile = Annotated[FilePath, AfterValidator(Path.absolute), Takes("the path of an existing file", "PATH")]
+ProxyUrl = Annotated[str, Field(pattern="^https?://"), Takes("a URL that starts with http:// or https://", "URL")]
 Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
 BackendName = Annotated[Literal["local", "s3"], Takes("local or s3", "NAME"), BeforeValidator(_lower)]
 EngineName = Annotated[
@@ -90,14 +87,12 @@ class Settings(BaseSettings):
     Made by `coordinator.options.load_settings`, whose errors are for people.
     """
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, validate_default=True)
 
     profile_backend: Annotated[BackendName, About(PROFILES, "Where profiles and keys come from")] = "local"
     local_profile_dir: Annotated[
         AnyPath,
-        About(
-            PROFILES, "Folder of profiles (*.json) for the local backend; used in place", flag="--profiles"
-        ),
+        About(PROFILES, "Folder of profiles (*.json) for the local backend; used in place", flag="--profiles"),
     ] = Path("auth_profiles/active")
     auth_key_file_path: Annotated[
         AnyPath | None,
@@ -112,9 +107,7 @@ class Settings(BaseSettings):
         Switch, About(PROFILES, "Refuse to start without any API key, instead of serving an open API")
     ] = False
 
-    auth_profile_s3_bucket: Annotated[Text | None, About(S3, f"Bucket that holds the profiles. {_LISTS}")] = (
-        None
-    )
+    auth_profile_s3_bucket: Annotated[Text | None, About(S3, f"Bucket that holds the profiles. {_LISTS}")] = None
     auth_profile_s3_prefix: Annotated[
         Prefix, About(S3, f"Key prefix: profiles are PREFIX/active/*.json, keys PREFIX/key.txt. {_GETS}")
     ] = ""
@@ -156,6 +149,9 @@ class Settings(BaseSettings):
         Text | None,
         About(CHILDREN, "Site file: a name in sites/ or the path of a TOML file; required", flag="--site"),
     ] = None
+    site_url: Annotated[Text | None, About(CHILDREN, "Address of the site, in place of the site file's", flag=None)] = (
+        None
+    )
     browser_engine: Annotated[EngineName, About(CHILDREN, "Browser to drive", flag="--engine")] = "camoufox"
     headless: Annotated[Switch, About(CHILDREN, "Run browsers without a display")] = True
     browser_executable: Annotated[
@@ -175,20 +171,14 @@ class Settings(BaseSettings):
     stream_idle_timeout_s: Annotated[
         Seconds, About(REQUESTS, "Longest silence within an answer, and longest wait for a slow reader")
     ] = 60.0
-    drain_timeout_s: Annotated[
-        Seconds, About(REQUESTS, "Time that running answers get to finish after SIGTERM")
-    ] = 30.0
-    max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = (
-        10 * 1024 * 1024
-    )
+    drain_timeout_s: Annotated[Seconds, About(REQUESTS, "Time that running answers get to finish after SIGTERM")] = 30.0
+    max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = 10 * 1024 * 1024
 
     start_timeout_s: Annotated[Seconds, About(HEALTH, "Time a child gets to become ready")] = 60.0
     probe_interval_s: Annotated[Seconds, About(HEALTH, "Time between two probes of a child")] = 1.0
     unhealthy_after: Annotated[Number, About(HEALTH, "Failed probes in a row that make it unhealthy")] = 3
     healthy_after: Annotated[Number, About(HEALTH, "Good probes in a row that make it ready again")] = 1
-    unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = (
-        30.0
-    )
+    unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = 30.0
     backoff_max_s: Annotated[Seconds, About(HEALTH, "Longest delay before a restart")] = 60.0
     login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = 60.0
     child_memory_limit_mb: Annotated[
@@ -214,9 +204,9 @@ class Settings(BaseSettings):
         About(OUTPUT, "How log lines look", default_text="console on a terminal, json otherwise"),
     ] = None
     log_level: Annotated[LogLevel, About(OUTPUT, "Least level that is logged")] = "info"
-    log_dir: Annotated[
-        AnyPath | None, About(OUTPUT, "Folder for the children's logs; not set, they go to stderr")
-    ] = None
+    log_dir: Annotated[AnyPath | None, About(OUTPUT, "Folder for the children's logs; not set, they go to stderr")] = (
+        None
+    )
 
     @model_validator(mode="after")
     def _s3_names_a_bucket(self) -> Self:

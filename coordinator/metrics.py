@@ -1,0 +1,146 @@
+"""Counters for Prometheus, fed by hooks: https://prometheus.io/docs/practices/naming/
+
+Every label has a closed set of values: states, reasons, outcomes and the error codes of this program.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from coordinator.events import ChildExited, ChildReady, ChildStarted, FleetEvent
+from coordinator.lifecycle import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    from coordinator.pool import Pool
+    from coordinator.proxy import RequestDone
+
+    class Fleet(Protocol):
+        """What is looked at when the metrics are read."""
+
+        pool: Pool
+
+        @property
+        def ready(self) -> bool: ...
+        def states(self) -> list[State]: ...
+        def hydrated_at(self) -> float | None: ...
+
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """All counters of one coordinator, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "tabfleet_requests",
+            "Chat requests by outcome, and by error code where there is one",
+            ["outcome", "code"],
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "tabfleet_request_duration_seconds", "Whole chat requests", buckets=_SECONDS, registry=registry
+        )
+        self._waited = Histogram(
+            "tabfleet_queue_wait_seconds", "Time from the edge to a lease", buckets=_SECONDS, registry=registry
+        )
+        self._first_token = Histogram(
+            "tabfleet_time_to_first_token_seconds",
+            "Time from the edge to the first piece of a streamed answer",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._chunks = Counter("tabfleet_stream_chunks", "Chunks of streamed answers", registry=registry)
+        self._retries = Counter(
+            "tabfleet_request_retries", "Unsubmitted requests given to another child", registry=registry
+        )
+        self._starts = Counter("tabfleet_child_starts", "Children's processes started", registry=registry)
+        self._restarts = Counter(
+            "tabfleet_child_restarts", "Children started again, by why the last one ended", ["cause"], registry=registry
+        )
+        self._start_time = Histogram(
+            "tabfleet_child_start_seconds", "From a child's start to READY", buckets=_SECONDS, registry=registry
+        )
+        self._hydration = Histogram(
+            "tabfleet_hydration_duration_seconds", "Fetching profiles and keys", buckets=_SECONDS, registry=registry
+        )
+        self._failed_hydrations = Counter(
+            "tabfleet_hydration_failures", "Reloads that failed and changed nothing", registry=registry
+        )
+        self._last_ends: dict[str, str] = {}
+
+    def watch(self, fleet: Fleet) -> None:
+        """Add the gauges that are read off the fleet at each scrape."""
+        self.registry.register(_FleetCollector(fleet))
+
+    def request_done(self, done: RequestDone) -> None:
+        """The proxy's hook."""
+        account = done.account
+        self._requests.labels(account.outcome, account.code or "").inc()
+        self._duration.observe(done.duration_s)
+        self._waited.observe(account.waited_s)
+        if account.first_token_s is not None:
+            self._first_token.observe(account.first_token_s)
+        if account.chunks:
+            self._chunks.inc(account.chunks)
+        if account.retries:
+            self._retries.inc(account.retries)
+
+    def fleet_event(self, event: FleetEvent) -> None:
+        """The supervisor's hook."""
+        match event:
+            case ChildStarted():
+                self._starts.inc()
+                if event.child in self._last_ends:
+                    self._restarts.labels(self._last_ends.pop(event.child)).inc()
+            case ChildReady():
+                self._start_time.observe(event.start_s)
+            case ChildExited():
+                self._last_ends[event.child] = event.reason
+
+    def hydrated(self, took_s: float, *, ok: bool) -> None:
+        """One hydration is over."""
+        if ok:
+            self._hydration.observe(took_s)
+        else:
+            self._failed_hydrations.inc()
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _FleetCollector(Collector):
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing: registering must not read a fleet that is still being made."""
+        yield from ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        fleet = self._fleet
+        children = GaugeMetricFamily("tabfleet_children", "Children by state", labels=["state"])
+        tally = Tally(fleet.states())
+        for state in State:
+            children.add_metric([state.value], tally[state])
+        yield children
+        ready, pool = float(fleet.ready), fleet.pool
+        yield GaugeMetricFamily("tabfleet_ready", "1 when requests are served", value=ready)
+        yield GaugeMetricFamily("tabfleet_queue_length", "Requests that wait for a child", value=pool.queue_length)
+        yield GaugeMetricFamily("tabfleet_leases_held", "Requests that a child works on", value=pool.leases_held)
+        hydrated_at = fleet.hydrated_at()
+        if hydrated_at is not None:
+            text = "When profiles and keys were last fetched, in Unix seconds"
+            yield GaugeMetricFamily("tabfleet_hydration_timestamp_seconds", text, value=hydrated_at)

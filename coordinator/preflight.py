@@ -1,0 +1,92 @@
+"""What is checked before anything is started: the site file, and the engine's browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from coordinator.errors import BrowserMissing, SiteMissing
+from coordinator.local import REPOSITORY
+from coordinator.wiring import is_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coordinator.settings import Settings
+
+_SITES: Final = REPOSITORY / "sites"
+_PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "firefox": ("firefox-esr", "firefox"),
+}
+# Where the package camoufox keeps its builds, below the user's cache folder (its pkgman.py, multiversion.py).
+_CAMOUFOX_BUILDS: Final = ("camoufox/camoufox-bin", "camoufox/browsers/*/*/camoufox-bin")
+
+
+def check(settings: Settings) -> None:
+    """Raise SiteMissing or BrowserMissing, in one line that says what to do."""
+    check_site(settings.chat_site)
+    if settings.browser_engine == "camoufox":
+        _check_camoufox(settings)
+    else:
+        _check_browser(settings.browser_engine, settings.browser_executable)
+
+
+def check_site(site: str | None) -> None:
+    """Raise SiteMissing unless the site file is there and is TOML; the child checks what is in it."""
+    if site is None:
+        raise SiteMissing(f"CHAT_SITE (--site) is not set; it takes one of {_known()}, or the path of a site file.")
+    path = Path(site) if is_path(site) else _SITES / f"{site}.toml"
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SiteMissing(f"CHAT_SITE={site}: there is no such site file; known are {_known()}.") from None
+    except OSError as error:
+        raise SiteMissing(f"CHAT_SITE={site}: the file cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise SiteMissing(f"CHAT_SITE={site}: the file is not valid TOML: {error}.") from None
+
+
+def _known() -> str:
+    return ", ".join(sorted(path.stem for path in _SITES.glob("*.toml"))) or "none"
+
+
+def _check_browser(engine: str, executable: Path | None) -> None:
+    if executable is not None:
+        _check_executable(executable, "BROWSER_EXECUTABLE (--browser-executable)")
+    elif not any(shutil.which(program) for program in _PROGRAMS[engine]):
+        names = ", ".join(_PROGRAMS[engine])
+        raise BrowserMissing(
+            f"No browser for the engine {engine}: none of {names} is on PATH;"
+            " install one, or name it in BROWSER_EXECUTABLE (--browser-executable)."
+        )
+
+
+def _check_camoufox(settings: Settings) -> None:
+    ways_out = "or choose another engine: BROWSER_ENGINE=chromium or firefox (--engine)"
+    if importlib.util.find_spec("camoufox") is None:
+        raise BrowserMissing(
+            f"No browser for the engine camoufox: its Python package is not installed; install camoufox, {ways_out}."
+        )
+    executable = settings.camoufox_executable_path or settings.browser_executable
+    if executable is not None:
+        _check_executable(executable, "CAMOUFOX_EXECUTABLE_PATH")
+    elif not any(path for pattern in _CAMOUFOX_BUILDS for path in _cache().glob(pattern)):
+        raise BrowserMissing(
+            f"No browser for the engine camoufox: its build is not there; run python -m camoufox fetch, {ways_out}."
+        )
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _check_executable(path: Path, variable: str) -> None:
+    if not path.is_file():
+        raise BrowserMissing(f"{variable}={path}: there is no such file.")
+    if not os.access(path, os.X_OK):
+        raise BrowserMissing(f"{variable}={path}: the file may not be executed by uid {os.getuid()}.")
