@@ -19,7 +19,7 @@ from browser.turn import Turn
 log = structlog.get_logger("browser")
 
 TICK_S = 1.0
-SAVE_AFTER_S = 5.0
+SAVE_AFTER_S = 1.0
 BETWEEN_DOCUMENTS_TICKS = 5
 FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 60.0
@@ -107,8 +107,8 @@ class Keeper:
             await self._recover_if_due("the page is not as it should be")
         elif time.monotonic() - self._checked_at > self._settings.login_check_s:
             await self._check_login()
-        elif self._has_news and self._session.age_s > SAVE_AFTER_S:
-            await self.save_session()
+        else:
+            await self.save_news()
 
     async def _check_login(self) -> None:
         """Ask the site, where its file says how, whether the session still holds; save it if so."""
@@ -176,6 +176,7 @@ class Keeper:
             await self._capture.self_test(self.tab.page)
         await self._open_fresh_chat()
         self._condition.set_ready()
+        self._has_news = True
 
     async def _open_fresh_chat(self) -> None:
         await self.tab.open_fresh_chat()
@@ -205,6 +206,11 @@ class Keeper:
         except BrowserError as error:
             log.warning("fresh_chat_failed", detail=str(error))
             await self._recover()
+
+    async def save_news(self) -> None:
+        """Save the session after an answer, unless that was done a moment ago."""
+        if self._has_news and self._session.age_s > SAVE_AFTER_S:
+            await self.save_session()
 
     async def save_session(self) -> None:
         """Save the browser's login if the page is logged in, before and after the look at its cookies."""

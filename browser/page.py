@@ -205,6 +205,7 @@ class ChatPage:
         finally:
             keeper.turn = None
             keeper.use.release()
+        await keeper.save_news()
 
     async def close(self) -> None:
         """Save the login, end the browser, free port and profile. Takes about 5 seconds at most."""

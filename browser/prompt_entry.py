@@ -2,6 +2,7 @@
 
 import structlog
 from playwright.async_api import Error, Locator, Page
+from playwright.async_api import TimeoutError as TooSlow
 
 from browser import scripts
 from browser.errors import PageBroken, PromptRejected
@@ -22,16 +23,12 @@ async def enter_prompt(page: Page, field: Input, prompt: str) -> None:
     wanted = normalised(prompt)
     if not _is_unicode(wanted):
         raise PromptRejected("the prompt holds half of a surrogate pair, which no page can take")
-    element = page.locator(field.selector).first
-    try:
-        await element.wait_for(state="visible", timeout=INPUT_TIMEOUT_MS)
-    except Error:
-        raise PageBroken("the page shows no input for a prompt (site file: input.selector)") from None
     for method in field.methods:
         try:
-            await _fill(page, element, method, wanted)
-            if normalised(await element.evaluate(scripts.READ_BACK)) == wanted:
+            if normalised(await _fill(page, field.selector, method, wanted)) == wanted:
                 return
+        except TooSlow:
+            raise PageBroken("the page shows no input that takes a prompt (site file: input.selector)") from None
         except Error as error:
             log.debug("prompt_entry_error", method=method, error=type(error).__name__)
         log.info("prompt_entry_differs", method=method)
@@ -46,14 +43,27 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-async def _fill(page: Page, element: Locator, method: str, text: str) -> None:
+async def _fill(page: Page, selector: str, method: str, text: str) -> str:
+    """Fill the input and return what it then holds."""
     if method == "setter":
-        await element.evaluate(scripts.SET_VALUE, text)
-    elif method == "fill":
+        held: str | None = await page.evaluate(scripts.SET_VALUE, [selector, text])
+        if held is not None:
+            return held
+    element = page.locator(selector).first
+    if method == "fill":
         await element.fill(text, timeout=FILL_TIMEOUT_MS)
-    elif method == "insert_text":
-        await element.evaluate(scripts.SELECT_ALL)
+        return await _read_back(element)
+    await element.wait_for(state="visible", timeout=INPUT_TIMEOUT_MS)
+    if method == "setter":  # it was not there at once
+        return await page.evaluate(scripts.SET_VALUE, [selector, text]) or ""
+    await element.evaluate(scripts.SELECT_ALL)
+    if method == "insert_text":
         await page.keyboard.insert_text(text)
     else:
-        await element.evaluate(scripts.SELECT_ALL)
         await element.evaluate(scripts.PASTE, text)
+    return await _read_back(element)
+
+
+async def _read_back(element: Locator) -> str:
+    held: str = await element.evaluate(scripts.READ_BACK)
+    return held

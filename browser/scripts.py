@@ -27,14 +27,52 @@ PROBE = f"""(wish) => {{
 
 ANSWER = f"(wish) => ({DOM}).answer(wish)"
 
+# The first element a selector finds, or null; Playwright's own selectors are not for the page to read.
+_FIND = """const find = (selector) => { try { return document.querySelector(selector); } catch { return null; } };"""
+
 # React and its like overwrite what is set behind their back: the prototype's setter is what they watch.
-SET_VALUE = """(element, text) => {
-  const prototype = { TEXTAREA: HTMLTextAreaElement, INPUT: HTMLInputElement }[element.tagName]?.prototype;
-  if (!prototype) return;
+# The value is read one turn of the event loop later: what a framework does not like, it has put back by then.
+SET_VALUE = f"""async ([selector, text]) => {{
+  {_FIND}
+  const dom = {DOM};
+  const element = find(selector);
+  const prototype = element && {{ TEXTAREA: HTMLTextAreaElement, INPUT: HTMLInputElement }}[element.tagName]?.prototype;
+  if (!prototype || !dom.visible(element) || element.disabled || element.readOnly) return null;
   element.focus();
   Object.getOwnPropertyDescriptor(prototype, "value").set.call(element, text);
-  element.dispatchEvent(new InputEvent("input", { bubbles: true, inputType: "insertFromPaste", data: null }));
-}"""
+  element.dispatchEvent(new InputEvent("input", {{ bubbles: true, inputType: "insertFromPaste", data: null }}));
+  await new Promise((resolve) => setTimeout(resolve));
+  return dom.typed(element);
+}}"""
+
+# Where to click, if the element is there, enabled, in view and not covered.
+POINT = f"""(selector) => {{
+  {_FIND}
+  const element = find(selector);
+  if (!element || element.matches(":disabled, [aria-disabled=true]")) return null;
+  const box = element.getBoundingClientRect();
+  const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+  return box.width && box.height && element.contains(document.elementFromPoint(x, y)) ? [x, y] : null;
+}}"""
+
+FOCUS = f"""(selector) => {{
+  {_FIND}
+  const element = find(selector);
+  if (element !== document.activeElement) element?.focus();
+  return Boolean(element) && element === document.activeElement;
+}}"""
+
+SELECT = f"""([selector, value]) => {{
+  {_FIND}
+  const element = find(selector);
+  if (!(element instanceof HTMLSelectElement) || element.matches(":disabled")) return false;
+  if (element.value === value) return true;
+  element.value = value;
+  if (element.value !== value) return false;
+  element.dispatchEvent(new Event("input", {{ bubbles: true, composed: true }}));
+  element.dispatchEvent(new Event("change", {{ bubbles: true }}));
+  return true;
+}}"""
 
 SELECT_ALL = """(element) => {
   element.focus();
@@ -48,7 +86,6 @@ PASTE = """(element, text) => {
   element.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
 }"""
 
-# One turn of the event loop later: what a framework does not like, it has put back by then.
 READ_BACK = f"""async (element) => {{
   await new Promise((resolve) => setTimeout(resolve));
   return ({DOM}).typed(element);

@@ -1,7 +1,7 @@
 """What a site file may say. Every field's description is what an error message and the docs show."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urljoin, urlsplit
 
 import jmespath
@@ -64,7 +64,8 @@ class Login(Section):
     check: LoginCheck | None = Field(default=None, description="a table with url and expired_status")
 
 
-VERBS = ("goto", "click", "dismiss", "press", "fill", "select", "wait_for", "wait_gone")
+Verb = Literal["goto", "click", "dismiss", "press", "fill", "select", "wait_for", "wait_gone"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
 
 
 class Action(Section):
@@ -84,7 +85,7 @@ class Action(Section):
 
     @model_validator(mode="after")
     def _one_verb(self) -> Self:
-        verbs = [verb for verb in VERBS if getattr(self, verb) is not None]
+        verbs = self._verbs()
         if len(verbs) != 1:
             raise ValueError(f"needs exactly one of {', '.join(VERBS)}")
         if (self.value is not None) != (verbs[0] in {"fill", "select"}):
@@ -92,6 +93,13 @@ class Action(Section):
         if self.on is not None and verbs[0] != "press":
             raise ValueError("on goes with press only")
         return self
+
+    def _verbs(self) -> list[Verb]:
+        return [verb for verb in VERBS if getattr(self, verb) is not None]
+
+    @property
+    def verb(self) -> Verb:
+        return self._verbs()[0]
 
 
 Actions = tuple[Action, ...]

@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from playwright.async_api import Error, Locator, Page
+from playwright.async_api import Error, Page
 from playwright.async_api import TimeoutError as TooSlow
 
 from browser import scripts
 from browser.errors import LoginExpired, PageBroken
+from browser.hands import Hands
 from browser.site_schema import Action, Actions, Marker, Site, glob_to_regex
 
 PROBE_TIMEOUT_S = 2.0
@@ -124,30 +125,28 @@ class Tab:
             await self._act(self._step(action, model), f"the step {_name(action)}")
 
     async def _step(self, action: Action, model: str) -> None:
+        verb = action.verb
+        target = getattr(action, verb).replace("{model}", model)
+        value = (action.value or "").replace("{model}", model)
         timeout_ms = action.timeout_s * 1000
-        if action.goto is not None:
-            await self._goto(self.site.address(action.goto), action.timeout_s)
-        elif action.click is not None:
-            await self._first(action.click, model).click(timeout=timeout_ms)
-        elif action.dismiss is not None:
-            await self._dismiss(self._first(action.dismiss, model), timeout_ms)
-        elif action.press is not None:
-            await self._first(action.on or self.site.input.selector, model).press(action.press, timeout=timeout_ms)
-        elif action.fill is not None:
-            await self._first(action.fill, model).fill(_value(action, model), timeout=timeout_ms)
-        elif action.select is not None:
-            await self._first(action.select, model).select_option(_value(action, model), timeout=timeout_ms)
-        elif action.wait_for is not None:
-            await self._first(action.wait_for, model).wait_for(state="visible", timeout=timeout_ms)
-        elif action.wait_gone is not None:
-            await self._first(action.wait_gone, model).wait_for(state="hidden", timeout=timeout_ms)
-
-    def _first(self, selector: str, model: str) -> Locator:
-        return self.page.locator(selector.replace("{model}", model)).first
-
-    async def _dismiss(self, element: Locator, timeout_ms: float) -> None:
-        if await element.is_visible():
-            await element.click(timeout=timeout_ms)
+        hands = Hands(self.page, timeout_ms)
+        match verb:
+            case "goto":
+                await self._goto(self.site.address(target), action.timeout_s)
+            case "click":
+                await hands.click(target)
+            case "dismiss":
+                await hands.dismiss(target)
+            case "press":
+                await hands.press(action.on or self.site.input.selector, target)
+            case "select":
+                await hands.select(target, value)
+            case "fill":
+                await self.page.locator(target).first.fill(value, timeout=timeout_ms)
+            case "wait_for":
+                await self.page.locator(target).first.wait_for(state="visible", timeout=timeout_ms)
+            case "wait_gone":
+                await self.page.locator(target).first.wait_for(state="hidden", timeout=timeout_ms)
 
     async def _goto(self, url: str, timeout_s: float) -> None:
         await self.page.goto(url, wait_until="domcontentloaded", timeout=timeout_s * 1000)
@@ -159,10 +158,6 @@ class Tab:
             raise PageBroken(f"{name} took too long") from None
         except Error:
             raise PageBroken(f"{name} failed") from None
-
-
-def _value(action: Action, model: str) -> str:
-    return (action.value or "").replace("{model}", model)
 
 
 def _name(action: Action) -> str:
