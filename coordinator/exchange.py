@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _DONE: Final = b"data: [DONE]"
-_CHILD_KEEP_ALIVE_S: Final = 10.0  # a child that waits for its first token says so this often
-_MARGIN_S: Final = 5.0  # the child applies the same limits first, and its message is the better one
 _ANOTHER_MAY_DO: Final = frozenset({429, 502, 503, 504})
 
 
@@ -48,21 +46,27 @@ class Children(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a request may take, in seconds, by what it waits for."""
+    """How long a request may take, in seconds, by what it waits for.
+
+    A child says every `keep_alive_s` that it waits for its first token. It applies the same limits, and
+    its message is the better one, so that ours are longer by `margin_s`.
+    """
 
     queue_s: float = 60.0
     first_token_s: float = 120.0
     idle_s: float = 60.0
+    keep_alive_s: float = 10.0
+    margin_s: float = 5.0
 
     @property
     def head_s(self) -> float:
         """From sending a streamed request to the head of its answer."""
-        return self.first_token_s + _MARGIN_S
+        return self.first_token_s + self.margin_s
 
     @property
     def silence_s(self) -> float:
         """Within an answer, between two chunks from the child."""
-        return max(self.idle_s, _CHILD_KEEP_ALIVE_S) + _MARGIN_S
+        return max(self.idle_s, self.keep_alive_s) + self.margin_s
 
 
 class Outcome(StrEnum):

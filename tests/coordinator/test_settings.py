@@ -1,0 +1,213 @@
+"""Flags over environment over defaults; errors that name what is wrong; the table in the docs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from coordinator.errors import SettingsError
+from coordinator.options import load_settings, settings_markdown, table
+from coordinator.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in {option.variable for option in table()} | {"AWS_REGION"}:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def error_of(*argv: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(argv)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_table() -> None:
+    settings = load_settings()
+    assert settings.profile_backend == "local"
+    assert settings.local_profile_dir == Path("auth_profiles/active").absolute()
+    assert (settings.coordinator_host, settings.coordinator_port) == ("127.0.0.1", 2048)
+    assert (settings.base_api_port, settings.base_stream_port, settings.port_step) == (3100, 3200, 1)
+    assert settings.browser_engine == "camoufox"
+    assert settings.headless
+    assert settings.max_body_bytes == 10_485_760
+    assert settings.log_format is None
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().max_queue == 100
+    monkeypatch.setenv("MAX_QUEUE", "7")
+    assert load_settings().max_queue == 7
+    assert load_settings(["--max-queue", "8"]).max_queue == 8
+    monkeypatch.setenv("MAX_QUEUE", "nonsense")
+    assert load_settings(["--max-queue=9"]).max_queue == 9
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in table():
+        monkeypatch.setenv(option.variable, "")
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("no", False), ("off", False)])
+def test_switches_take_the_usual_words(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
+    monkeypatch.setenv("METRICS_PUBLIC", text)
+    assert load_settings().metrics_public is value
+
+
+def test_a_flag_can_switch_off_what_the_environment_switches_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUIRE_API_KEY", "true")
+    assert not load_settings(["--no-require-api-key"]).require_api_key
+    assert not load_settings(["--no-headless"]).headless
+
+
+@pytest.mark.parametrize("prefix", ["p", "/p", "p/", "/p/"])
+def test_every_form_of_a_prefix_means_the_same(prefix: str) -> None:
+    assert load_settings(["--auth-profile-s3-prefix", prefix]).auth_profile_s3_prefix == "p"
+
+
+def test_the_buckets_own_region_wins_over_that_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert load_settings().auth_profile_s3_region == "eu-west-1"
+    monkeypatch.setenv("AUTH_PROFILE_S3_REGION", "eu-north-1")
+    assert load_settings().auth_profile_s3_region == "eu-north-1"
+    assert load_settings(["--auth-profile-s3-region", "us-east-2"]).auth_profile_s3_region == "us-east-2"
+
+
+def test_paths_are_absolute_because_children_run_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(["--profiles", "here"]).local_profile_dir == tmp_path / "here"
+
+
+def test_names_are_taken_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    assert load_settings(["--engine", "Chromium"]).browser_engine == "chromium"
+
+
+WRONG = {
+    "PROFILE_BACKEND": "gcs",
+    "REQUIRE_API_KEY": "perhaps",
+    "AUTH_PROFILE_S3_CONNECT_TIMEOUT_S": "0",
+    "AUTH_PROFILE_REFRESH_S": "-1",
+    "COORDINATOR_PORT": "70000",
+    "BASE_API_PORT": "0",
+    "PORT_STEP": "0",
+    "MAX_CHILDREN": "-1",
+    "BROWSER_ENGINE": "netscape",
+    "HEADLESS": "maybe",
+    "MAX_QUEUE": "ten",
+    "QUEUE_TIMEOUT_S": "nan",
+    "FIRST_TOKEN_TIMEOUT_S": "inf",
+    "MAX_BODY_BYTES": "10 MB",
+    "UNHEALTHY_AFTER": "1.5",
+    "EXTRA_CA_FILE": "/nowhere/ca.pem",
+    "HTTPS_PROXY": "ftp://proxy",
+    "LOG_FORMAT": "xml",
+    "LOG_LEVEL": "loud",
+}
+
+
+@pytest.mark.parametrize("variable", WRONG)
+def test_an_error_names_variable_value_and_what_it_takes(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, WRONG[variable])
+    option = next(option for option in table() if option.variable == variable)
+    line = error_of()
+    assert "\n" not in line
+    assert line.startswith(variable)
+    assert option.takes.words in line
+    if not option.secret:
+        assert repr(WRONG[variable]) in line
+    if option.flag:
+        assert option.flag in line
+
+
+def test_an_error_of_a_flag_names_the_flag_first() -> None:
+    assert error_of("--port-step", "x").startswith("--port-step (PORT_STEP): got 'x'")
+
+
+def test_each_wrong_setting_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT_STEP", "0")
+    lines = error_of("--max-queue", "-3").splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["--max-queue", "PORT_STEP"]
+
+
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "user:hunter2@proxy:3128")
+    assert "hunter2" not in error_of()
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@proxy:3128")
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_s3_needs_a_bucket() -> None:
+    line = error_of("--profile-backend", "s3")
+    assert "AUTH_PROFILE_S3_BUCKET (--auth-profile-s3-bucket)" in line
+    assert load_settings(["--profile-backend=s3", "--auth-profile-s3-bucket=b"]).auth_profile_s3_bucket == "b"
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--prot-step", "1"], "did you mean --port-step?"),
+        (["--port-ste", "1"], "unknown flag --port-ste"),
+        (["--max-queue"], "--max-queue: expected one argument"),
+        (["serve"], "takes flags only"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(argv: list[str], says: str) -> None:
+    line = error_of(*argv)
+    assert says in line
+    assert "\n" not in line
+
+
+def test_an_unknown_flags_value_is_not_repeated() -> None:
+    assert "hunter2" not in error_of("--password=hunter2")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().max_queue = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("box", False)],
+)
+def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
+    assert load_settings(["--coordinator-host", host]).bound_to_loopback is loopback
+
+
+def test_help_names_every_setting_and_what_s3_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        load_settings(["--help"])
+    assert left.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option in table():
+        assert option.variable in text
+        assert option.flag is None or option.flag in text
+        assert option.default in text
+    assert "s3:ListBucket" in text
+    assert "s3:GetObject" in text
+
+
+def test_every_s3_flags_help_speaks_of_permissions() -> None:
+    flags = ("AUTH_PROFILE_S3_BUCKET", "AUTH_PROFILE_S3_PREFIX", "AUTH_PROFILE_S3_REGION")
+    for option in table():
+        if option.variable in flags:
+            assert "IAM" in option.meaning
+
+
+def test_the_documented_table_is_current() -> None:
+    shown = (ROOT / "docs/settings.md").read_text()
+    assert shown == settings_markdown(), "run: python -m coordinator.options > docs/settings.md"
+
+
+def test_the_table_does_not_depend_on_where_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAX_QUEUE", "3")
+    assert settings_markdown() == (ROOT / "docs/settings.md").read_text()
+    assert os.fspath(tmp_path) not in settings_markdown()
