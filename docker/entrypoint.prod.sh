@@ -1,0 +1,100 @@
+#!/bin/sh
+# Prepare, then become the coordinator: secrets from files, profiles from their backend, a record of the settings.
+# Every step runs in the background and is waited for: a shell that waits for a foreground program, and one that is
+# process 1, would not hear a SIGTERM before the step is over.
+set -eu
+umask 077
+
+say() { printf 'entrypoint: %s\n' "$*" >&2; }
+fail() {
+    say "$*"
+    exit 2
+}
+
+work=
+step=
+stop() {
+    trap '' TERM INT
+    say "told to stop while preparing"
+    if [ -n "$step" ]; then
+        kill -TERM "$step" 2>/dev/null || true
+        wait "$step" 2>/dev/null || true
+    fi
+    exit 0
+}
+trap stop TERM INT
+trap '[ -z "$work" ] || rm -rf "$work"' EXIT
+
+# Run one step; what it prints goes to the file $1.
+run() {
+    out=$1
+    shift
+    "$@" >"$out" &
+    step=$!
+    wait "$step" || exit $?
+    step=
+}
+
+# NAME_FILE names a file that holds NAME's value.
+read_secret_files() {
+    for name in AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN HTTPS_PROXY; do
+        eval "value=\${$name:-} file=\${${name}_FILE:-}"
+        [ -n "$file" ] || continue
+        [ -z "$value" ] || fail "$name and ${name}_FILE are both set; keep one of them"
+        [ -f "$file" ] && [ -r "$file" ] || fail "${name}_FILE: $file is not a file that uid $(id -u) can read"
+        value=$(cat "$file")
+        [ -n "$value" ] || fail "${name}_FILE: $file is empty"
+        export "$name=$value"
+        unset "${name}_FILE"
+    done
+    value=
+}
+
+resolved() { sed -n "s/^$1=//p" "$work/settings"; }
+
+# With the resolved settings as its environment: the coordinator's flags count for it too.
+hydrate() {
+    while IFS='=' read -r name value; do
+        [ -z "$value" ] || export "$name=$value"
+    done <"$work/settings"
+    exec python -m coordinator.profiles hydrate
+}
+
+describe_backend() {
+    case $(resolved PROFILE_BACKEND) in
+        s3) say "backend=s3 bucket=$(resolved AUTH_PROFILE_S3_BUCKET) prefix=$(resolved AUTH_PROFILE_S3_PREFIX)" \
+                "folder=$(resolved AUTH_PROFILE_CACHE_DIR)" ;;
+        *) say "backend=local folder=$(resolved LOCAL_PROFILE_DIR)" ;;
+    esac
+}
+
+use_hydrated_keys() {
+    [ -z "${AUTH_KEY_FILE_PATH:-}" ] || return 0
+    key_file=$(python -I -c 'import json, sys; print(json.load(sys.stdin)["key_file"] or "")' <"$work/hydrated")
+    [ -n "$key_file" ] || return 0
+    export AUTH_KEY_FILE_PATH="$key_file"
+}
+
+# /tmp is ours alone in a container, but it may be a volume: never write through a link that lies there.
+write_record() {
+    {
+        printf '# The settings of the running coordinator, as flags, environment and defaults gave them. No secrets.\n'
+        grep -v '^AUTH_KEY_FILE_PATH=' "$work/settings"
+        printf 'AUTH_KEY_FILE_PATH=%s\n' "${AUTH_KEY_FILE_PATH:-}"
+    } >"$work/.env.runtime"
+    mv -f "$work/.env.runtime" /tmp/.env.runtime
+}
+
+cd "$(dirname "$0")/.."
+export COORDINATOR_HOST="${COORDINATOR_HOST:-0.0.0.0}" COORDINATOR_PORT="${COORDINATOR_PORT:-2048}"
+export BASE_API_PORT="${BASE_API_PORT:-3100}" BASE_STREAM_PORT="${BASE_STREAM_PORT:-3200}"
+read_secret_files
+work=$(mktemp -d /tmp/tabfleet-entry.XXXXXX) || fail "/tmp cannot be written; mount one: --tmpfs /tmp"
+run "$work/settings" python docker/runtime_env.py "$@"
+describe_backend
+run "$work/hydrated" hydrate
+use_hydrated_keys
+write_record
+rm -rf "$work"
+trap - EXIT
+exec python -m coordinator.main "$@"
