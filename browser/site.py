@@ -68,13 +68,23 @@ def _with_url(data: dict[str, Any], url: str | None) -> dict[str, Any]:
 
 def _explain(error: ValidationError, text: str, file: str, url: str | None) -> str:
     lines = key_lines(text)
-    problems = error.errors(include_url=False)
+    problems = _innermost(error.errors(include_url=False))
     first = min(problems, key=lambda problem: line_of(lines, problem["loc"]))
     if url and first["loc"] == ("url",):
         return f"{URL_VARIABLE}: {_problem(first)}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     where = f"site file {file}, line {line_of(lines, first['loc'])}"
     return f"{where}: {_dotted(first['loc'])}: {_problem(first)}{more}"
+
+
+def _innermost(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out what only follows of a problem inside it: a list that is empty without its bad elements."""
+    paths = [problem["loc"] for problem in problems]
+
+    def has_inner(path: tuple[str | int, ...]) -> bool:
+        return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+
+    return [problem for problem in problems if not has_inner(problem["loc"])]
 
 
 def _dotted(path: Iterable[str | int]) -> str:
@@ -94,7 +104,10 @@ def _problem(problem: ErrorDetails) -> str:
 
 
 def _message(problem: ErrorDetails) -> str:
-    return problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    message = problem["msg"].removeprefix("Value error, ").removesuffix(" after validation, not 0")
+    return (
+        message.replace("Input should", "should").replace("Tuple should", "should").replace("String should", "should")
+    )
 
 
 def _section(path: Iterable[str | int]) -> type[BaseModel]:

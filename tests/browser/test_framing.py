@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from browser.framing import Event, Framer, JsonlFramer, SseFramer, without_prefix
+
+SSE = (
+    "\ufeff: a comment\r\n\r\n"
+    'event: token\r\ndata: {"text": "Grüße 東京 👩‍🚀"}\r\nid: 7\r\n\r\n'
+    "data: first line\ndata:second line\n\n"
+    "data: cr only\r\r"
+    "retry: 10\n\n"
+    "data\n\n"
+    "data: [DONE]\n\n"
+).encode()
+SSE_EVENTS = [
+    Event("token", '{"text": "Grüße 東京 👩‍🚀"}'),
+    Event(None, "first line\nsecond line"),
+    Event(None, "cr only"),
+    Event(None, ""),
+    Event(None, "[DONE]"),
+]
+JSONL = '{"a": 1}\r\n\n{"b": "é"}\n{"c": 3}\n'.encode()
+JSONL_EVENTS = [Event(None, '{"a": 1}'), Event(None, '{"b": "é"}'), Event(None, '{"c": 3}')]
+
+
+def feed_all(framer: Framer, body: bytes, cuts: list[int]) -> list[Event]:
+    ends = [*sorted(cuts), len(body)]
+    starts = [0, *ends]
+    return [event for start, end in zip(starts, ends, strict=False) for event in framer.feed(body[start:end])]
+
+
+@given(st.lists(st.integers(0, len(SSE))))
+def test_server_sent_events_are_the_same_wherever_the_chunks_end(cuts: list[int]) -> None:
+    framer = SseFramer()
+    assert feed_all(framer, SSE, cuts) == SSE_EVENTS
+    assert not framer.has_rest()
+
+
+@given(st.lists(st.integers(0, len(JSONL))))
+def test_lines_of_json_are_the_same_wherever_the_chunks_end(cuts: list[int]) -> None:
+    framer = JsonlFramer()
+    assert feed_all(framer, JSONL, cuts) == JSONL_EVENTS
+    assert not framer.has_rest()
+
+
+@pytest.mark.parametrize("body", [b"data: half", b"data: half\n", b"event: token"])
+def test_a_body_that_ends_in_an_event_says_so(body: bytes) -> None:
+    framer = SseFramer()
+    assert framer.feed(body) == []
+    assert framer.has_rest()
+
+
+def test_every_line_goes_out_when_its_end_is_there() -> None:
+    framer = SseFramer()
+    assert framer.feed(b"data: x\n\n") == [Event(None, "x")]
+
+
+def test_data_that_is_not_json_stays_text() -> None:
+    assert Event("a", "x{").document() == {"event": "a", "data": "x{"}
+    assert Event(None, "[1]").document() == {"event": None, "data": [1]}
+
+
+def test_events_without_the_prefix_are_skipped() -> None:
+    assert without_prefix(Event(None, '42["token"]'), "42") == Event(None, '["token"]')
+    assert without_prefix(Event(None, "2"), "42") is None

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from browser.reading import (
+    BrokenOff,
+    DomReader,
+    Done,
+    Finding,
+    Lost,
+    NetworkReader,
+    Refused,
+    Text,
+    Transcript,
+)
+from browser.site_schema import Network
+from browser.streamport import Frame, Kind
+
+
+def network(**changes: Any) -> Network:
+    plan: dict[str, Any] = {
+        "kind": "sse",
+        "url": "*",
+        "text": "data.text",
+        "end": "data.end",
+        "error": "data.error",
+    }
+    return Network.model_validate(plan | changes)
+
+
+def reader(**changes: Any) -> NetworkReader:
+    return NetworkReader(network(**changes), Transcript())
+
+
+def opened(stream: int = 1, status: int = 200) -> Frame:
+    return Frame(Kind.OPEN, stream, json.dumps({"status": status}).encode())
+
+
+def sse(*data: Any, stream: int = 1) -> Frame:
+    return Frame(Kind.CHUNK, stream, "".join(f"data: {json.dumps(item)}\n\n" for item in data).encode())
+
+
+def read_all(reading: NetworkReader | DomReader, *frames: Frame) -> list[Finding]:
+    return [finding for frame in frames for finding in reading.read(frame)]
+
+
+def test_deltas_and_the_end() -> None:
+    frames = [opened(), sse({"text": "a"}, {"other": 1}), sse({"text": "b"}, {"end": True})]
+    assert read_all(reader(), *frames) == [Text("a"), Text("b"), Done()]
+
+
+def test_whole_texts_give_what_is_new_in_them() -> None:
+    frames = [opened(), sse({"text": "a"}, {"text": "ab"}, {"text": "ab"}, {"text": "abc", "end": True})]
+    assert read_all(reader(text_is="whole"), *frames) == [Text("a"), Text("b"), Text("c"), Done()]
+
+
+def test_a_whole_text_that_takes_something_back_is_a_loss() -> None:
+    assert read_all(reader(text_is="whole"), opened(), sse({"text": "ab"}, {"text": "b"})) == [Text("ab"), Lost()]
+
+
+def test_the_body_that_opens_first_is_the_answers() -> None:
+    frames = [opened(1), opened(2), sse({"text": "title"}, stream=2), sse({"text": "answer"}, stream=1)]
+    assert read_all(reader(), *frames) == [Text("answer")]
+
+
+def test_a_body_that_ends_without_its_mark_is_broken_off() -> None:
+    assert read_all(reader(), opened(), sse({"text": "a"}), Frame(Kind.END, 1)) == [Text("a"), BrokenOff()]
+    assert read_all(reader(), opened(), Frame(Kind.BROKEN, 1)) == [BrokenOff()]
+
+
+def test_without_a_mark_the_end_of_the_body_is_the_end() -> None:
+    assert read_all(reader(end=None), opened(), sse({"text": "a"}), Frame(Kind.END, 1)) == [Text("a"), Done()]
+
+
+def test_without_a_mark_a_body_that_ends_in_an_event_is_broken_off() -> None:
+    cut = Frame(Kind.CHUNK, 1, b'data: {"text": "b')
+    assert read_all(reader(end=None), opened(), cut, Frame(Kind.END, 1)) == [BrokenOff()]
+
+
+def test_the_last_line_of_json_needs_no_newline() -> None:
+    body = Frame(Kind.CHUNK, 1, b'{"text": "a"}\n{"text": "b", "end": true}')
+    findings = read_all(reader(kind="jsonl"), opened(), body, Frame(Kind.END, 1))
+    assert findings == [Text("a"), Text("b"), Done()]
+
+
+def test_an_end_as_plain_data() -> None:
+    frames = [opened(), sse({"text": "a"}), Frame(Kind.CHUNK, 1, b"data: [DONE]\n\n")]
+    assert read_all(reader(end=None, end_data="[DONE]"), *frames) == [Text("a"), Done()]
+
+
+def test_the_sites_error_in_an_event() -> None:
+    assert read_all(reader(), opened(), sse({"error": "limit"})) == [Refused(None, "limit")]
+
+
+def test_the_sites_error_as_a_status() -> None:
+    body = Frame(Kind.CHUNK, 1, b'{"detail": "limit"}')
+    assert read_all(reader(), opened(1, 429), body, Frame(Kind.END, 1)) == [Refused(429, '{"detail": "limit"}')]
+
+
+def test_websocket_frames_with_a_prefix() -> None:
+    rules = {"kind": "websocket", "prefix": "42", "text": "data[0] == 't' && data[1].text", "end": "data[0] == 'end'"}
+    frames = [b"2", b'42["t", {"text": "a"}]', b'42["other", {"text": "b"}]', b'42["end"]']
+    findings = read_all(reader(**rules), *(Frame(Kind.EVENT, 3, frame) for frame in frames))
+    assert findings == [Text("a"), Done()]
+
+
+def test_a_websocket_that_closes_in_mid_answer_is_broken_off() -> None:
+    frames = [Frame(Kind.END, 2), Frame(Kind.EVENT, 3, b'{"text": "a"}'), Frame(Kind.END, 3)]
+    assert read_all(reader(kind="websocket"), *frames) == [Text("a"), BrokenOff()]
+
+
+def test_events_of_an_event_source_keep_their_names() -> None:
+    event = Frame(Kind.EVENT, 1, json.dumps({"event": "token", "data": '{"text": "a"}'}).encode())
+    assert read_all(reader(text="event == 'token' && data.text"), opened(), event) == [Text("a")]
+
+
+def shown(text: str, kind: Kind = Kind.DOM_ADD) -> Frame:
+    return Frame(kind, 0, text.encode())
+
+
+def test_the_page_shows_an_answer_bit_by_bit() -> None:
+    findings = read_all(DomReader(Transcript()), shown("a"), shown("b"), Frame(Kind.DOM_DONE))
+    assert findings == [Text("a"), Text("b"), Done()]
+
+
+def test_text_that_changes_and_changes_back_is_forgiven() -> None:
+    frames = [shown("ab"), shown("a", Kind.DOM_SET), shown("abc", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
+    assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Text("c"), Done()]
+
+
+def test_text_that_ends_other_than_it_was_passed_on_is_a_loss() -> None:
+    frames = [shown("ab"), shown("xb", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
+    assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Lost()]
+
+
+def test_what_was_passed_on_before_is_not_passed_on_again() -> None:
+    assert read_all(DomReader(Transcript("ab")), shown("abc")) == [Text("c")]
+
+
+@pytest.mark.parametrize("kind", [Kind.CHUNK, Kind.OPEN, Kind.END, Kind.EVENT])
+def test_the_dom_reader_takes_no_traffic(kind: Kind) -> None:
+    assert DomReader(Transcript()).read(Frame(kind, 1, b'{"status": 200}')) == []
