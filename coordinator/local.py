@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from coordinator import processes
+from coordinator import leftovers, processes
 from coordinator.errors import LaunchError
 from coordinator.output import Logs, Output
 from coordinator.runfolder import delete
@@ -113,14 +113,9 @@ class LocalChild:
         return killed
 
     async def _kill_leftovers(self) -> int:
-        killed = 0
-        driver, browser = self._folder.driver(), self._folder.browser()
-        if driver is not None and processes.same_process(driver.id, driver.start_time):
-            processes.kill(driver.id)
-            killed += 1
-        if browser is not None and processes.same_group(browser.id, browser.start_time, self._spec.instance_id):
-            killed += len(processes.living_members(browser.id))
-            processes.kill_group(browser.id)
+        killed = leftovers.kill(self._folder)
+        browser = self._folder.browser()
+        if killed and browser is not None:
             await self._until_gone(browser.id)
         return killed
 
@@ -128,7 +123,7 @@ class LocalChild:
         deadline = asyncio.get_running_loop().time() + _GONE_TIMEOUT_S
         while processes.group_exists(group) and processes.living_members(group):
             if asyncio.get_running_loop().time() > deadline:
-                log.error("leftovers_will_not_die", child=self._spec.name, group=group)
+                log.error("leftovers_will_not_die", child=self.name, group=group)
                 return
             await asyncio.sleep(_GONE_POLL_S)
 

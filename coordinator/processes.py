@@ -61,9 +61,9 @@ def mentions(pid: int, text: str) -> bool:
 
 
 def same_process(pid: int, start_time: int) -> bool:
-    """Whether that pid still is the process that started then (a zombie is)."""
+    """Whether that pid still is the process that started then, and alive."""
     process = read_process(pid)
-    return process is not None and process.start_time == start_time
+    return process is not None and process.start_time == start_time and not process.dead
 
 
 def group_exists(group: int) -> bool:
@@ -86,7 +86,7 @@ def same_group(group: int, start_time: int, mark: str) -> bool:
     """Whether the process group still is the one whose leader started then.
 
     Where the leader is gone its start time cannot be compared any more; then one living member must have
-    `mark` (the instance id) in its environment.
+    `mark` in its environment.
     """
     leader = read_process(group)
     if leader is not None:

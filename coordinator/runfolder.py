@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from coordinator import leftovers
 from coordinator.errors import RunFolderError
 
 PREFIX: Final = "tabfleet-run-"
@@ -156,7 +157,10 @@ def delete(path: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Delete the roots of coordinators that were killed: ours by owner, and locked by nobody."""
+    """Delete the roots of coordinators that were killed, and kill what their children left running.
+
+    A root is such if it belongs to us, and nobody holds its lock.
+    """
     for root in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             status = root.lstat()
@@ -173,6 +177,8 @@ def _delete_if_abandoned(root: Path, age_s: float) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in (root / "children").glob("*"):
+            leftovers.kill(RunFolder(path, root / "trash"))
         delete(root)
     finally:
         os.close(lock)

@@ -110,6 +110,7 @@ class Supervisor:
         """
         self._refuse_if_draining()
         wanted = {profile.name: profile for profile in profiles}
+        self._returning.clear()
         added = tuple(name for name in wanted if self._is_new(name))
         changed = tuple(name for name, child in self._children.items() if self._has_changed(child, wanted))
         removed = tuple(name for name, c in self._children.items() if name not in wanted and not c.leaving)

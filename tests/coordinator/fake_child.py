@@ -1,10 +1,11 @@
 """A child without a browser: a real process that speaks the child's whole contract, faults on command.
 
-    python tests/coordinator/fake_child.py --server-port N --stream-port N --active-auth-json FOLDER/NAME.json ...
+    python -m tests.coordinator.fake_child --server-port N --stream-port N --active-auth-json FOLDER/NAME.json ...
 
 What it does from its start on is read from $FAKE_CHILD_DIR/NAME.json, if that is there; the fields of
 `Behaviour` are the keys. While it runs, `POST /fake` with the same keys changes it, at once. Evidence goes to
-$FAKE_CHILD_DIR as JSON lines: NAME.starts (one per start), NAME.ledger (one per submission and per stop), NAME.orphans.
+$FAKE_CHILD_DIR as JSON lines: NAME.starts (one per start), NAME.ledger (one per submission and per stop), NAME.orphans
+and NAME.browsers.
 
 The model `fake` answers with the prompt's SHA-256 and a random token of the submission, which the ledger has too.
 """
@@ -21,12 +22,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+from tests.coordinator.tiny_http import Cut, Exchange, serve
 
 KEEP_ALIVE_AFTER_S = 10.0
 
@@ -48,9 +49,8 @@ class Behaviour:
     rest_s: float | None = None
     ready_delay_s: float = 0.0  # /ready answers this late
     models: list[str] = field(default_factory=lambda: ["fake"])
-    orphan: bool = (
-        False  # a "browser" in a session of its own, recorded in processes.json, that nothing but a kill ends
-    )
+    orphan: bool = False  # a "browser" in a session of its own, recorded, that outlives this process
+    browser: bool = False  # the same, with the death signal that real ones have
     say: str | None = None  # a line of output
     hold_mib: int = 0
     # requests
@@ -80,6 +80,15 @@ class FakeChild:
         self.stopping = asyncio.Event()
         self.ballast = bytearray()
         self.keys = read_keys()
+        self.routes = {
+            ("GET", "/live"): self.live,
+            ("GET", "/ready"): self.ready,
+            ("GET", "/health"): self.health,
+            ("GET", "/v1/models"): self.models,
+            ("POST", "/v1/chat/completions"): self.chat,
+            ("POST", "/requests/cancel"): self.cancel,
+            ("POST", "/fake"): self.fake,
+        }
 
     # Behaviour
 
@@ -102,7 +111,9 @@ class FakeChild:
         if behaviour.hold_mib:
             self.ballast = bytearray(os.urandom(1 << 20) * behaviour.hold_mib)
         if behaviour.orphan:
-            self.start_orphan()
+            self.start_browser("orphans")
+        if behaviour.browser:
+            self.start_browser("browsers", "setpriv", "--pdeathsig", "KILL", "--")
         if behaviour.exit_code is not None:
             sys.stderr.flush()
             os._exit(behaviour.exit_code)
@@ -111,12 +122,12 @@ class FakeChild:
         if behaviour.hang:
             time.sleep(3600)
 
-    def start_orphan(self) -> None:
-        """Like a browser: a session of its own, which a group kill of the child does not reach."""
-        process = subprocess.Popen(["sleep", "3600"], start_new_session=True, stdout=sys.stdout, stderr=sys.stderr)
+    def start_browser(self, kind: str, *chain: str) -> None:
+        """Like a browser: a session of its own, which a group kill of this process does not reach."""
+        process = subprocess.Popen([*chain, "sleep", "3600"], start_new_session=True)
         entry = {"pgid": process.pid, "start_time": start_time(process.pid)}
         write_atomically(self.run_dir / "processes.json", {"browser": entry})
-        self.note("orphans", pid=process.pid)
+        self.note(kind, pid=process.pid)
 
     def note(self, kind: str, **entry: Any) -> None:
         if self.folder:
@@ -125,15 +136,14 @@ class FakeChild:
 
     # Health
 
-    async def live(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
+    async def live(self, exchange: Exchange) -> None:
+        await exchange.answer(200, {"status": "alive"})
 
-    async def ready(self, _: web.Request) -> web.Response:
+    async def ready(self, exchange: Exchange) -> None:
         behaviour = self.behaviour
         if behaviour.ready_delay_s:
             await asyncio.sleep(behaviour.ready_delay_s)
-        starting = behaviour.never_ready or time.monotonic() < self.ready_at
-        reason = behaviour.unready or ("starting" if starting else None)
+        reason = self.reason()
         body = {
             "status": "unready" if reason else "ready",
             "reason": reason,
@@ -148,136 +158,126 @@ class FakeChild:
             "login_expires_at": 4e9,
             "rest_s": behaviour.rest_s,
         }
-        return web.json_response(body, status=503 if reason else 200)
+        await exchange.answer(503 if reason else 200, body)
 
-    async def health(self, request: web.Request) -> web.Response:
-        answer = await self.ready(request)
-        status = "OK" if answer.status == 200 else "Error"
-        return web.json_response({"status": status, "message": status, "details": {}}, status=answer.status)
+    def reason(self) -> str | None:
+        starting = self.behaviour.never_ready or time.monotonic() < self.ready_at
+        return self.behaviour.unready or ("starting" if starting else None)
 
-    async def fake(self, request: web.Request) -> web.Response:
-        self.behave(await request.json())
-        return web.json_response(asdict(self.behaviour))
+    async def health(self, exchange: Exchange) -> None:
+        status, text = (503, "Error") if self.reason() else (200, "OK")
+        await exchange.answer(status, {"status": text, "message": text, "details": {}})
+
+    async def fake(self, exchange: Exchange) -> None:
+        self.behave(exchange.json())
+        await exchange.answer(200, asdict(self.behaviour))
 
     # Requests
 
-    def authorised(self, request: web.Request) -> bool:
+    def authorised(self, exchange: Exchange) -> bool:
         token = os.environ.get("TABFLEET_CONTROL_TOKEN")
-        if token and request.headers.get("x-tabfleet-token") == token:
+        if token and exchange.headers.get("x-tabfleet-token") == token:
             return True
-        given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        given = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "").removeprefix("Bearer ")
         return not self.keys or given in self.keys or f"sha256:{digest(given)}" in self.keys
 
-    async def models(self, request: web.Request) -> web.Response:
-        if not self.authorised(request):
-            return error(401, "invalid_api_key")
-        return web.json_response(
-            {"object": "list", "data": [{"id": m, "object": "model"} for m in self.behaviour.models]}
-        )
+    async def models(self, exchange: Exchange) -> None:
+        models = [{"id": model, "object": "model"} for model in self.behaviour.models]
+        await exchange.answer(200, {"object": "list", "data": models})
 
-    async def cancel(self, request: web.Request) -> web.Response:
-        if not self.authorised(request):
-            return error(401, "invalid_api_key")
+    async def cancel(self, exchange: Exchange) -> None:
         if self.behaviour.cancel_status != 200:
-            return error(self.behaviour.cancel_status, "page_broken")
-        task = self.running.get(request.match_info["id"])
+            await error(exchange, self.behaviour.cancel_status, "page_broken")
+            return
+        task = self.running.get(exchange.path.split("/")[2])
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        return web.json_response({"fresh": True})
+        await exchange.answer(200, {"fresh": True})
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        if not self.authorised(request):
-            return error(401, "invalid_api_key")
-        body = await request.json()
-        if body.get("model") not in self.behaviour.models:
-            return error(404, "model_not_found")
-        request_id = request.headers.get("x-request-id") or secrets.token_hex(8)
+    async def chat(self, exchange: Exchange) -> None:
+        body = exchange.json()
+        request_id = exchange.headers.get("x-request-id") or secrets.token_hex(8)
         task = asyncio.current_task()
         assert task is not None
         self.running[request_id] = task
         try:
             async with self.page:
-                return await self.answer(request, request_id, body)
+                if body.get("model") not in self.behaviour.models:
+                    await error(exchange, 404, "model_not_found")
+                elif self.behaviour.error_status is not None:
+                    await error(exchange, self.behaviour.error_status, "starting")
+                else:
+                    await self.converse(exchange, request_id, body)
         finally:
             self.running.pop(request_id, None)
 
-    async def answer(self, request: web.Request, request_id: str, body: dict[str, Any]) -> web.StreamResponse:
-        behaviour = self.behaviour
-        if behaviour.error_status is not None:
-            return error(behaviour.error_status, "starting")
-        if behaviour.drop == "before":
-            return cut(request)
+    async def converse(self, exchange: Exchange, request_id: str, body: dict[str, Any]) -> None:
         prompt = str(body["messages"][-1]["content"])
         token = self.submit(request_id, prompt)
+        pieces = [digest(prompt), " ", token, *(f" t{index}" for index in range(self.behaviour.tokens))]
         try:
-            if behaviour.drop == "after":
-                return cut(request)
-            if behaviour.site_error:
-                return error(502, behaviour.site_error, {"x-should-retry": "false"})
-            if behaviour.die_after == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            whole = [digest(prompt), " ", token, *(f" t{i}" for i in range(behaviour.tokens))]
-            if body.get("stream"):
-                return await self.stream(request, request_id, whole)
-            text = "".join([piece async for piece in self.pieces(whole)])
-            return web.json_response(completion(request_id, text), headers={"x-request-id": request_id})
-        except (asyncio.CancelledError, ConnectionResetError):
+            if self.behaviour.site_error:
+                await error(exchange, 502, self.behaviour.site_error, x_should_retry="false")
+            elif body.get("stream"):
+                await self.stream(exchange, request_id, pieces)
+            else:
+                for index in range(len(pieces)):
+                    await self.piece_is_due(index)
+                await exchange.answer(200, completion(request_id, "".join(pieces)), x_request_id=request_id)
+        except (asyncio.CancelledError, ConnectionError):
             self.note("ledger", id=request_id, token=token, stopped=True)
             raise
 
     def submit(self, request_id: str, prompt: str) -> str:
+        if self.behaviour.drop == "before":
+            raise Cut
         with (self.run_dir / "submitted").open("a") as file:
             file.write(request_id + "\n")
         token = secrets.token_hex(8)
         self.note("ledger", id=request_id, digest=digest(prompt), token=token)
+        if self.behaviour.drop == "after":
+            raise Cut
         return token
 
-    async def pieces(self, whole: list[str]) -> AsyncIterator[str]:
-        for index, piece in enumerate(whole):
-            await asyncio.sleep(self.behaviour.token_s if index else self.behaviour.first_token_s)
-            if self.behaviour.stall_after == index:
-                await asyncio.Event().wait()
-            yield piece
+    async def stream(self, exchange: Exchange, request_id: str, pieces: list[str]) -> None:
+        for index, piece in enumerate(pieces):
+            await self.keep_alive_until(exchange, self.piece_is_due(index))
+            await exchange.send(event(completion_chunk(request_id, piece)), x_request_id=request_id)
+        await exchange.send(event(completion_chunk(request_id, None)) + b"data: [DONE]\n\n")
+        await exchange.end()
 
-    async def stream(self, request: web.Request, request_id: str, whole: list[str]) -> web.StreamResponse:
-        headers = {"content-type": "text/event-stream", "x-request-id": request_id}
-        response = web.StreamResponse(headers=headers)
-        pieces = self.pieces(whole)
-        pending = asyncio.ensure_future(anext(pieces))
-        sent = 0
+    async def keep_alive_until(self, exchange: Exchange, due: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(due)
         try:
-            while True:
-                done, _ = await asyncio.wait({pending}, timeout=KEEP_ALIVE_AFTER_S)
-                if not response.prepared:
-                    await response.prepare(request)
-                if not done:
-                    await response.write(b": keep-alive\n\n")
-                    continue
-                piece = pending.result()
-                await response.write(event(completion_chunk(request_id, piece)))
-                sent += 1
-                if self.behaviour.die_after == sent:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if self.behaviour.break_after == sent:
-                    return cut(request)
-                pending = asyncio.ensure_future(anext(pieces))
-        except StopAsyncIteration:
-            await response.write(event(completion_chunk(request_id, None)) + b"data: [DONE]\n\n")
-            return response
+            while not (await asyncio.wait({task}, timeout=KEEP_ALIVE_AFTER_S))[0]:
+                await exchange.send(b": keep-alive\n\n")
+            task.result()
         finally:
-            pending.cancel()
+            task.cancel()
 
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/live", self.live)
-        app.router.add_get("/ready", self.ready)
-        app.router.add_get("/health", self.health)
-        app.router.add_get("/v1/models", self.models)
-        app.router.add_post("/v1/chat/completions", self.chat)
-        app.router.add_post("/requests/{id}/cancel", self.cancel)
-        app.router.add_post("/fake", self.fake)
-        return app
+    async def piece_is_due(self, index: int) -> None:
+        """Wait until it is time for that piece, or do what is to happen instead."""
+        behaviour = self.behaviour
+        if behaviour.die_after == index:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if behaviour.break_after == index:
+            raise Cut
+        if behaviour.stall_after == index:
+            await asyncio.Event().wait()
+        await asyncio.sleep(behaviour.token_s if index else behaviour.first_token_s)
+
+    async def route(self, exchange: Exchange) -> None:
+        method, path = exchange.method, exchange.path.partition("?")[0]
+        if method == "POST" and path.startswith("/requests/") and path.endswith("/cancel"):
+            path = "/requests/cancel"
+        handler = self.routes.get((method, path))
+        if handler is None:
+            await error(exchange, 404, "not_found")
+        elif path.startswith(("/v1/", "/requests/")) and not self.authorised(exchange):
+            await error(exchange, 401, "invalid_api_key")
+        else:
+            await handler(exchange)
 
     def terminate(self) -> None:
         if not self.behaviour.ignore_term:
@@ -304,15 +304,9 @@ def write_atomically(path: Path, content: Any) -> None:
     draft.rename(path)
 
 
-def error(status: int, code: str, headers: dict[str, str] | None = None) -> web.Response:
+async def error(exchange: Exchange, status: int, code: str, **headers: str) -> None:
     body = {"error": {"message": f"fake: {code}", "type": "api_error", "param": None, "code": code}}
-    return web.json_response(body, status=status, headers=headers)
-
-
-def cut(request: web.Request) -> web.Response:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
+    await exchange.answer(status, body, **headers)
 
 
 def event(content: Any) -> bytes:
@@ -330,19 +324,15 @@ def completion_chunk(request_id: str, piece: str | None) -> dict[str, Any]:
     return {"id": request_id, "object": "chat.completion.chunk", "created": 0, "model": "fake", "choices": [choice]}
 
 
-async def serve(child: FakeChild, port: int) -> int:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, child.terminate)
-    runner = web.AppRunner(child.app(), keepalive_timeout=75, handler_cancellation=True, access_log=None)
-    await runner.setup()
+async def serve_until_stopped(child: FakeChild, port: int) -> int:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, child.terminate)
     if not child.behaviour.never_listen:
         try:
-            await web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=0.1).start()
+            await serve(child.route, port)
         except OSError:
             sys.stderr.write(f"port {port} is in use\n")
             return 69
     await child.stopping.wait()
-    await runner.cleanup()
     return 0
 
 
@@ -350,7 +340,7 @@ async def run(arguments: argparse.Namespace) -> int:
     folder = os.environ.get("FAKE_CHILD_DIR")
     child = FakeChild(arguments.active_auth_json.stem, Path(folder) if folder else None)
     child.begin()
-    return await serve(child, arguments.server_port)
+    return await serve_until_stopped(child, arguments.server_port)
 
 
 def main() -> int:

@@ -1,0 +1,173 @@
+"""A supervisor over real processes that are fake children, with what a test needs to see and to break."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+
+from coordinator import processes
+from coordinator.child import ChildView
+from coordinator.events import FleetEvent
+from coordinator.lifecycle import Event, State
+from coordinator.local import LocalLauncher
+from coordinator.plan import PortPlan
+from coordinator.policy import Policy
+from coordinator.pool import Pool
+from coordinator.probe import ChildClient
+from coordinator.runfolder import RunRoot
+from coordinator.supervisor import Supervisor
+from tests.support.ports import free_range
+from tests.support.waiting import eventually
+
+FAKE_CHILD = (sys.executable, "-m", "tests.coordinator.fake_child")
+ROOM = 20  # ports kept free for each of the two ranges
+E = TypeVar("E", bound=FleetEvent)
+
+QUICK = Policy(
+    parallel_starts=8,
+    start_timeout_s=10.0,
+    start_probe_interval_s=0.02,
+    probe_interval_s=0.05,
+    unhealthy_timeout_s=10.0,
+    backoff_base_s=0.05,
+    backoff_max_s=0.4,
+    drain_timeout_s=5.0,
+    term_grace_s=2.0,
+    memory_check_s=0.05,
+)
+
+
+@dataclass(frozen=True)
+class FakeProfile:
+    name: str
+    path: Path
+    sha256: str
+    fingerprint: str
+
+
+@dataclass
+class Fleet:
+    """The parts, and short ways to look at them."""
+
+    folder: Path
+    supervisor: Supervisor
+    pool: Pool
+    launcher: LocalLauncher
+    run_root: RunRoot
+    ports: PortPlan
+    events: list[FleetEvent]
+    http: aiohttp.ClientSession
+
+    def view(self, name: str) -> ChildView:
+        return self.supervisor.child(name).view()
+
+    def is_in(self, name: str, state: State) -> bool:
+        return self.view(name).state is state
+
+    async def until(self, name: str, state: State, *, timeout_s: float = 10.0) -> ChildView:
+        await eventually(lambda: self.is_in(name, state), timeout_s=timeout_s, what=lambda: self.view(name))
+        return self.view(name)
+
+    async def until_event(self, kind: type[E], matches: Callable[[E], bool] = lambda _: True) -> E:
+        def look() -> E | None:
+            return next((e for e in self.events if isinstance(e, kind) and matches(e)), None)
+
+        found = await eventually(look, timeout_s=10.0, what=lambda: self.events[-5:])
+        assert found is not None
+        return found
+
+    async def until_start(self, name: str, generation: int) -> ChildView:
+        """Wait until the child is READY in this start or a later one."""
+
+        def look() -> bool:
+            view = self.view(name)
+            return view.generation >= generation and view.state is State.READY
+
+        await eventually(look, timeout_s=10.0, what=lambda: self.view(name))
+        return self.view(name)
+
+    async def behave(self, name: str, **change: Any) -> None:
+        """Change a running child; one that dies of it cannot answer."""
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            timeout = aiohttp.ClientTimeout(total=0.5)
+            async with self.http.post(f"{self.url(name)}/fake", json=change, timeout=timeout) as response:
+                assert response.status == 200, await response.text()
+
+    def url(self, name: str) -> str:
+        backend = self.pool.get(name)
+        assert backend is not None
+        return backend.url
+
+    def plan(self, name: str, **behaviour: Any) -> None:
+        """Lay down how that child behaves from its next start on."""
+        (self.folder / f"{name}.json").write_text(json.dumps(behaviour))
+
+    def notes(self, name: str, kind: str) -> list[dict[str, Any]]:
+        """What the child noted itself: starts, ledger, orphans."""
+        path = self.folder / f"{name}.{kind}"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def profile(self, name: str, *, version: int = 1, login: str | None = None) -> FakeProfile:
+        return make_profile(self.folder, name, version=version, login=login)
+
+
+def make_profile(folder: Path, name: str, *, version: int = 1, login: str | None = None) -> FakeProfile:
+    path = folder / "profiles" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    content = json.dumps({"cookies": [], "origins": [], "version": version})
+    path.write_text(content)
+    return FakeProfile(name, path, hashlib.sha256(content.encode()).hexdigest(), login or f"login of {name}")
+
+
+@contextlib.asynccontextmanager
+async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]:
+    """A fleet that has not been started; stopped at the end. `changes` are of the policy."""
+    events: list[FleetEvent] = []
+    base = free_range(2 * ROOM)
+    ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM)
+    run_root = RunRoot(tmp_path)
+    launcher = LocalLauncher(run_root, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
+    pool = Pool()
+    client = ChildClient(probe_timeout_s=0.5, cancel_timeout_s=1.0)
+    policy = replace(QUICK, **changes)
+    supervisor = Supervisor(
+        launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append]
+    )
+    async with aiohttp.ClientSession() as http:
+        fleet = Fleet(tmp_path, supervisor, pool, launcher, run_root, ports, events, http)
+        try:
+            yield fleet
+            assert not supervisor.failed.done(), supervisor.failed.exception()
+        finally:
+            await supervisor.stop()
+
+
+@contextlib.asynccontextmanager
+async def running_fleet(tmp_path: Path, names: Iterable[str] = ("a",), **changes: Any) -> AsyncIterator[Fleet]:
+    """A fleet whose children are all READY."""
+    async with prepared_fleet(tmp_path, **changes) as fleet:
+        wanted = [fleet.profile(name) for name in names]
+        await fleet.supervisor.start(wanted)
+        for profile in wanted:
+            await fleet.until(profile.name, State.READY)
+        yield fleet
+
+
+def alive(pid: int) -> bool:
+    process = processes.read_process(pid)
+    return process is not None and not process.dead
+
+
+def causes(fleet: Fleet, name: str) -> list[Event]:
+    """Every event that moved that child, in order."""
+    from coordinator.events import ChildMoved
+
+    return [event.cause for event in fleet.events if isinstance(event, ChildMoved) and event.child == name]

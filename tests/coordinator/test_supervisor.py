@@ -1,0 +1,459 @@
+"""Supervision of real processes: deaths, faults, slots, reloads, drains, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from coordinator.errors import ActionRefused, UnknownChild
+from coordinator.events import ChildCleaned, ChildExited, ChildReady, ChildStarted, RestartPlanned
+from coordinator.lifecycle import Event, Reason, State
+from tests.coordinator.fleet import Fleet, alive, causes, prepared_fleet, running_fleet
+from tests.support.waiting import eventually
+
+
+def pid_of(fleet: Fleet, name: str) -> int:
+    pid = fleet.view(name).pid
+    assert pid is not None
+    return pid
+
+
+# Starting
+
+
+async def test_children_become_ready_and_can_be_leased(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, ["a", "b"]) as fleet:
+        assert fleet.supervisor.ready
+        assert [view.name for view in fleet.supervisor.snapshot()] == ["a", "b"]
+        view = fleet.view("a")
+        assert (view.reason, view.restarts, view.models, view.login_expires_at) == (None, 0, ("fake",), 4e9)
+        leases = [fleet.pool.try_acquire("fake"), fleet.pool.try_acquire("fake")]
+        assert {lease.backend.name for lease in leases if lease} == {"a", "b"}
+        assert fleet.view("a").in_flight == 1
+        assert await fleet.until_event(ChildReady, lambda event: event.child == "b")
+
+
+async def test_what_is_shown_without_a_key_has_no_path_and_no_log_line(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        shown = fleet.view("a").public()
+        assert set(shown) == {
+            *("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at"),
+        }
+        assert str(tmp_path) not in repr(shown)
+
+
+async def test_starts_are_bounded_and_a_start_that_hangs_gives_up_its_place(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, parallel_starts=1, start_place_s=0.5) as fleet:
+        fleet.plan("a", never_ready=True)
+        await fleet.supervisor.start([fleet.profile(name) for name in ("a", "b")])
+        await fleet.until("a", State.STARTING)
+        assert fleet.is_in("b", State.STANDBY)
+        await fleet.until("b", State.READY)
+        assert fleet.is_in("a", State.STARTING)
+
+
+async def test_a_child_that_is_not_ready_in_time_is_stopped_and_started_again(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, start_timeout_s=1.0) as fleet:
+        fleet.plan("a", never_ready=True)
+        await fleet.supervisor.start([fleet.profile("a")])
+        view = await fleet.until("a", State.BACKOFF)
+        assert view.reason is Reason.START_TIMEOUT
+        fleet.plan("a")
+        assert (await fleet.until_start("a", 2)).restarts >= 1
+
+
+async def test_a_child_that_cannot_be_started_at_all_says_so(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path) as fleet:
+        fleet.launcher._setpriv = str(tmp_path / "missing")
+        await fleet.supervisor.start([fleet.profile("a")])
+        view = await fleet.until("a", State.BACKOFF)
+        assert view.reason is Reason.SPAWN_FAILED
+        assert "No such file" in str(view.detail)
+
+
+# Deaths
+
+
+async def test_a_killed_child_is_named_at_once_and_comes_back(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        os.kill(pid_of(fleet, "a"), signal.SIGKILL)
+        await eventually(lambda: fleet.view("a").reason is Reason.KILLED, timeout_s=1.0)
+        assert not any(view.state is State.READY for view in fleet.supervisor.snapshot())
+        assert fleet.pool.try_acquire("fake") is None
+        assert fleet.pool.serves("fake")
+        assert (await fleet.until_start("a", 2)).restarts == 1
+        assert fleet.supervisor.ready
+        assert [note["generation"] for note in fleet.notes("a", "starts")] == ["1", "2"]
+
+
+async def test_what_outlives_a_child_is_killed_before_it_starts_again(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        await fleet.behave("a", orphan=True)
+        orphan = fleet.notes("a", "orphans")[0]["pid"]
+        os.kill(pid_of(fleet, "a"), signal.SIGKILL)
+        cleaned = await fleet.until_event(ChildCleaned)
+        assert cleaned.killed == 1
+        assert not alive(orphan)
+        assert not any(isinstance(event, ChildStarted) and event.generation == 2 for event in fleet.events)
+        await fleet.until_start("a", 2)
+
+
+async def test_a_process_that_only_has_the_recorded_number_is_left_alone(tmp_path: Path) -> None:
+    bystander = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    try:
+        async with running_fleet(tmp_path) as fleet:
+            record = fleet.run_root.folder("a").path / "processes.json"
+            entry = f'{{"pid": {bystander.pid}, "pgid": {bystander.pid}, "start_time": 1}}'
+            record.write_text(f'{{"driver": {entry}, "browser": {entry}}}')
+            os.kill(pid_of(fleet, "a"), signal.SIGKILL)
+            assert (await fleet.until_event(ChildCleaned)).killed == 0
+            assert bystander.returncode is None
+    finally:
+        bystander.kill()
+        await bystander.wait()
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason"),
+    [
+        (1, Reason.CRASHED),
+        (69, Reason.PORT_TAKEN),
+        (70, Reason.BROWSER_LOST),
+        (71, Reason.DRIVER_LOST),
+        (73, Reason.PROFILE_LOCKED),
+    ],
+)
+async def test_an_exit_code_becomes_a_reason_and_a_restart(tmp_path: Path, exit_code: int, reason: Reason) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        await fleet.behave("a", exit_code=exit_code)
+        exited = await fleet.until_event(ChildExited)
+        assert (exited.exit_code, exited.reason, exited.expected) == (exit_code, reason, False)
+        await fleet.until_start("a", 2)
+
+
+async def test_the_last_lines_are_kept_without_secrets(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        await fleet.behave("a", say="the browser is gone; cookie=abc123secret", exit_code=70)
+        exited = await fleet.until_event(ChildExited)
+        assert exited.last_lines == ("the browser is gone; cookie=***",)
+
+
+@pytest.mark.parametrize(("exit_code", "reason"), [(2, Reason.CONFIG_ERROR), (74, Reason.BROWSER_MISSING)])
+async def test_what_no_restart_can_cure_is_not_restarted(tmp_path: Path, exit_code: int, reason: Reason) -> None:
+    async with prepared_fleet(tmp_path) as fleet:
+        fleet.plan("a", exit_code=exit_code, say="this is why")
+        await fleet.supervisor.start([fleet.profile("a")])
+        view = await fleet.until("a", State.FAILED)
+        assert (view.reason, view.last_lines) == (reason, ("this is why",))
+        assert len(fleet.notes("a", "starts")) == 1
+
+
+async def test_a_crash_loop_backs_off_and_ends_in_failed(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, crash_loop_after=4) as fleet:
+        fleet.plan("a", exit_code=70)
+        await fleet.supervisor.start([fleet.profile("a"), fleet.profile("b")])
+        view = await fleet.until("a", State.FAILED)
+        assert view.reason is Reason.CRASH_LOOP
+        assert "browser_lost" in str(view.detail)
+        assert len(fleet.notes("a", "starts")) == 4
+        delays = [e.delay_s for e in fleet.events if isinstance(e, RestartPlanned)]
+        assert len(delays) == 3
+        assert all(low <= delay <= 2 * low for low, delay in zip((0.025, 0.05, 0.1), delays, strict=True))
+        assert (await fleet.until("b", State.READY)).restarts == 0
+        fleet.plan("a")
+        fleet.supervisor.reset("a")
+        await fleet.until("a", State.READY)
+
+
+# Health
+
+
+async def test_failing_probes_make_it_unhealthy_and_passing_ones_ready_again(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        await fleet.behave("a", unready="page_broken", detail="the input is not there")
+        view = await fleet.until("a", State.UNHEALTHY)
+        assert (view.reason, view.detail) == (Reason.PAGE_BROKEN, "the input is not there")
+        assert fleet.pool.try_acquire("fake") is None
+        await fleet.behave("a", unready=None)
+        view = await fleet.until("a", State.READY)
+        assert (view.reason, view.restarts) == (None, 0)
+
+
+async def test_a_child_that_hangs_is_unhealthy_then_replaced(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, unhealthy_timeout_s=0.3, term_grace_s=0.3) as fleet:
+        os.kill(pid_of(fleet, "a"), signal.SIGSTOP)
+        assert (await fleet.until("a", State.UNHEALTHY)).reason is Reason.PROBE_FAILED
+        assert (await fleet.until("a", State.BACKOFF)).reason is Reason.UNHEALTHY_TIMEOUT
+        await fleet.until_start("a", 2)
+        assert (await fleet.until_event(ChildExited)).exit_code == -signal.SIGKILL
+
+
+async def test_an_answer_of_another_start_is_not_taken_for_health(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        await fleet.behave("a", instance_id="somebody else")
+        assert (await fleet.until("a", State.UNHEALTHY)).reason is Reason.PORT_TAKEN
+
+
+async def test_a_stranger_on_the_port_never_makes_the_child_ready(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, start_timeout_s=1.0) as fleet:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", fleet.ports.slot(0).api_port)
+        async with server:
+            await fleet.supervisor.start([fleet.profile("a")])
+            assert (await fleet.until("a", State.BACKOFF)).reason is Reason.PORT_TAKEN
+        await fleet.until("a", State.READY)
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+async def test_an_expired_login_ends_in_failed_without_restarts(tmp_path: Path, *, at_start: bool) -> None:
+    async with prepared_fleet(tmp_path) as fleet:
+        if at_start:
+            fleet.plan("a", unready="login_expired")
+        await fleet.supervisor.start([fleet.profile("a"), fleet.profile("b")])
+        await fleet.until("b", State.READY)
+        if not at_start:
+            await fleet.until("a", State.READY)
+            await fleet.behave("a", unready="login_expired")
+        view = await fleet.until("a", State.FAILED)
+        assert (view.reason, view.pid) == (Reason.LOGIN_EXPIRED, None)
+        assert len(fleet.notes("a", "starts")) == 1
+        assert fleet.supervisor.ready
+        fleet.plan("a")
+        await fleet.supervisor.reconcile([fleet.profile("a", version=2), fleet.profile("b")])
+        await fleet.until("a", State.READY)
+
+
+async def test_a_quota_rests_after_the_running_answer_and_comes_back(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        await fleet.behave("a", unready="quota", rest_s=0.3)
+        assert (await fleet.until("a", State.DRAINING)).reason is Reason.QUOTA
+        lease.release()
+        view = await fleet.until("a", State.RESTING)
+        assert (view.reason, view.slot) == (Reason.QUOTA, None)
+        await fleet.until_start("a", 2)
+
+
+async def test_a_rest_is_capped_and_can_be_ended(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, ["a", "b"], rest_max_s=0.2) as fleet:
+        await fleet.behave("a", unready="quota", rest_s=1e9)
+        await fleet.until_start("a", 2)
+    async with running_fleet(tmp_path) as fleet:
+        await fleet.behave("a", unready="quota")
+        await fleet.until("a", State.RESTING)
+        fleet.supervisor.reset("a")
+        await fleet.until_start("a", 2)
+
+
+async def test_a_child_beyond_its_memory_limit_is_replaced(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, ["a", "b"], memory_limit_bytes=150 << 20) as fleet:
+        await fleet.behave("a", hold_mib=200)
+        await fleet.until_start("a", 2)
+        assert Event.MEMORY_LIMIT in causes(fleet, "a")
+        assert Event.MEMORY_LIMIT not in causes(fleet, "b")
+
+
+# Slots
+
+
+async def test_a_standby_takes_the_slot_of_one_that_rests(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, max_children=1) as fleet:
+        await fleet.supervisor.start([fleet.profile(name) for name in "ab"])
+        await fleet.until("a", State.READY)
+        assert fleet.view("b").reason is Reason.WAITING
+        await fleet.behave("a", unready="quota", rest_s=60)
+        view = await fleet.until("b", State.READY)
+        assert view.slot == 0
+        assert fleet.is_in("a", State.RESTING)
+        fleet.supervisor.reset("a")
+        assert fleet.is_in("a", State.STANDBY)
+        await fleet.behave("b", exit_code=1)
+        await fleet.until_start("b", 2)
+        assert fleet.is_in("a", State.STANDBY), "a restart keeps its slot"
+
+
+async def test_a_restarted_child_takes_its_slot_before_those_who_stand_by(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, max_children=1) as fleet:
+        await fleet.supervisor.start([fleet.profile(name) for name in "ab"])
+        await fleet.until("a", State.READY)
+        fleet.supervisor.restart("a")
+        await fleet.until_start("a", 2)
+        assert fleet.view("b").generation == 0
+
+
+async def test_one_login_is_never_in_two_browsers(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path) as fleet:
+        await fleet.supervisor.start([fleet.profile("old", login="ada")])
+        await fleet.until("old", State.READY)
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        await fleet.supervisor.reconcile([fleet.profile("new", login="ada"), fleet.profile("other")])
+        await fleet.until("other", State.READY)
+        assert fleet.is_in("new", State.STANDBY)
+        lease.release()
+        await fleet.until("new", State.READY)
+
+
+# Reload
+
+
+async def test_a_reload_touches_only_what_changed(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, ["same", "changed", "gone"]) as fleet:
+        pids = {name: pid_of(fleet, name) for name in ("same", "changed", "gone")}
+        wanted = [fleet.profile("same"), fleet.profile("changed", version=2), fleet.profile("new")]
+        done = await fleet.supervisor.reconcile(wanted)
+        assert (done.added, done.replaced, done.removed) == (("new",), ("changed",), ("gone",))
+        await fleet.until("new", State.READY)
+        await fleet.until_start("changed", 2)
+        await eventually(lambda: {v.name for v in fleet.supervisor.snapshot()} == {"same", "changed", "new"})
+        assert pid_of(fleet, "same") == pids["same"]
+        assert not alive(pids["gone"])
+        assert not alive(pids["changed"])
+        assert fleet.pool.get("gone") is None
+        with pytest.raises(UnknownChild, match="gone"):
+            fleet.supervisor.child("gone")
+
+
+async def test_a_changed_profile_waits_for_the_running_answer(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        await fleet.supervisor.reconcile([fleet.profile("a", version=2)])
+        assert fleet.view("a").state is State.DRAINING
+        assert fleet.pool.try_acquire("fake") is None
+        lease.release()
+        await fleet.until_start("a", 2)
+
+
+async def test_an_answer_without_end_is_cut_at_the_drain_limit(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, drain_timeout_s=0.2) as fleet:
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        fleet.supervisor.restart("a")
+        await fleet.until_start("a", 2)
+        assert Event.DRAIN_DEADLINE in causes(fleet, "a")
+        lease.release()
+
+
+async def test_a_profile_that_comes_back_while_the_old_one_goes(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        first = pid_of(fleet, "a")
+        await fleet.supervisor.reconcile([])
+        await fleet.supervisor.reconcile([fleet.profile("a", version=2)])
+        assert alive(first)
+        lease.release()
+        await eventually(lambda: fleet.view("a").pid not in (None, first) and fleet.is_in("a", State.READY))
+        assert not alive(first)
+
+
+async def test_a_profile_that_goes_again_before_it_was_back_stays_away(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        for profiles in ([], [fleet.profile("a", version=2)], []):
+            await fleet.supervisor.reconcile(profiles)
+        lease.release()
+        await eventually(lambda: not fleet.supervisor.snapshot())
+
+
+# The operator
+
+
+async def test_an_operators_drain_lasts_until_reset(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, ["a", "b"]) as fleet:
+        fleet.supervisor.drain("a")
+        view = await fleet.until("a", State.STOPPED)
+        assert view.reason is Reason.DRAINED
+        await fleet.supervisor.reconcile([fleet.profile("a", version=2), fleet.profile("b")])
+        assert fleet.is_in("a", State.STOPPED)
+        fleet.supervisor.reset("a")
+        await fleet.until_start("a", 2)
+
+
+async def test_actions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        with pytest.raises(ActionRefused, match="READY"):
+            fleet.supervisor.reset("a")
+        with pytest.raises(UnknownChild):
+            fleet.supervisor.restart("b")
+        fleet.supervisor.begin_drain()
+        with pytest.raises(ActionRefused, match="shutting down"):
+            fleet.supervisor.restart("a")
+        with pytest.raises(ActionRefused, match="shutting down"):
+            await fleet.supervisor.reconcile([])
+
+
+async def test_restart_cuts_a_delay_short(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, backoff_base_s=60.0, backoff_max_s=60.0) as fleet:
+        await fleet.behave("a", exit_code=1)
+        await fleet.until("a", State.BACKOFF)
+        fleet.supervisor.restart("a")
+        await fleet.until_start("a", 2)
+
+
+# The end
+
+
+async def test_nothing_is_left_after_the_end(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, ["a", "b"]) as fleet:
+        await fleet.behave("a", orphan=True)
+        pids = [pid_of(fleet, "a"), pid_of(fleet, "b"), fleet.notes("a", "orphans")[0]["pid"]]
+        await fleet.supervisor.drain_and_stop()
+        assert not any(alive(pid) for pid in pids)
+        assert not fleet.run_root.path.exists()
+        exits = [event for event in fleet.events if isinstance(event, ChildExited)]
+        assert [(event.exit_code, event.expected) for event in exits] == [(0, True), (0, True)]
+
+
+async def test_draining_lets_answers_end_and_refuses_the_next(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, ["a", "b"]) as fleet:
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        busy, idle = lease.backend.name, "b" if lease.backend.name == "a" else "a"
+        fleet.supervisor.begin_drain()
+        assert not fleet.supervisor.ready
+        assert fleet.pool.try_acquire("fake") is None
+        await fleet.until(idle, State.STOPPED)
+        assert fleet.is_in(busy, State.DRAINING)
+        assert not await fleet.supervisor.wait_drained(0.01)
+        lease.release()
+        assert await fleet.supervisor.wait_drained(1.0)
+        await fleet.until(busy, State.STOPPED)
+
+
+async def test_a_child_that_ignores_term_is_killed(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, term_grace_s=0.2) as fleet:
+        pid = pid_of(fleet, "a")
+        await fleet.behave("a", ignore_term=True)
+        await fleet.supervisor.stop()
+        assert not alive(pid)
+        assert (await fleet.until_event(ChildExited)).exit_code == -signal.SIGKILL
+
+
+async def test_stopping_while_children_start(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, parallel_starts=2) as fleet:
+        await fleet.supervisor.start([fleet.profile(name) for name in "abcd"])
+        await eventually(lambda: any(isinstance(event, ChildStarted) for event in fleet.events))
+        await fleet.supervisor.stop()
+        assert {view.state for view in fleet.supervisor.snapshot()} == {State.STOPPED}
+        assert not fleet.launcher.own_pids
+        assert not fleet.run_root.path.exists()
+
+
+async def test_a_supervising_task_that_breaks_is_reported_aloud(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        failed = fleet.supervisor.failed
+
+        async def breaks(*_: object) -> None:
+            raise RuntimeError("a mistake of ours")
+
+        fleet.supervisor._client.probe = breaks  # type: ignore[method-assign, assignment]
+        with pytest.raises(Exception, match="Supervision broke in probe a"):
+            await asyncio.wait_for(asyncio.shield(failed), 5)
+        fleet.supervisor._tasks.failed = asyncio.get_running_loop().create_future()
