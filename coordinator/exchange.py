@@ -220,7 +220,7 @@ class Exchange:
             stall.moved_at = now()
             events = await pass_on(chunk)
             account.chunks += 1
-            if account.first_token_s is None and events and not events.startswith(b":"):
+            if account.first_token_s is None and b"data:" in events:
                 account.first_token_s = stall.moved_at - self._question.began
             last = events or last
         await self._reply.end_stream()

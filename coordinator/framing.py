@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 _LARGEST_HELD_BYTES: Final = 1024 * 1024
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from coordinator.wire import Headers, Refusal
 
 _LAST_WORDS_S: Final = 1.0
+_SLICE_BYTES: Final = 1 << 18  # written in one go; more waits for a client that reads slowly
 
 
 class Sent(Enum):
@@ -63,7 +64,10 @@ class Reply:
         headers.append((b"content-length", b"%d" % len(body)))
         await self._head(status, headers)
         self.sent = Sent.WHOLE
-        await self._send({"type": "http.response.body", "body": body})
+        for at in range(0, len(body) - _SLICE_BYTES, _SLICE_BYTES):
+            await self._send({"type": "http.response.body", "body": body[at : at + _SLICE_BYTES], "more_body": True})
+        last = body[(len(body) - 1) // _SLICE_BYTES * _SLICE_BYTES :] if body else body
+        await self._send({"type": "http.response.body", "body": last})
         self.blocked = False
 
     async def fail(self, refusal: Refusal) -> None:

@@ -1,0 +1,300 @@
+"""The coordinator's face over real children or over scripted upstreams, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from api_utils.auth_utils import KeyStore
+from coordinator.api import Face, build_api
+from coordinator.edge import Access
+from coordinator.exchange import Children, Limits, Outcome
+from coordinator.pool import Backend, Pool
+from coordinator.proxy import Proxy, ProxyConfig, RequestDone
+from coordinator.server import Server, bind
+
+KEY = "test-key"
+SOON = Limits(queue_s=5, first_token_s=5, idle_s=5, keep_alive_s=0, margin_s=0)
+
+
+@dataclass
+class Served:
+    """A proxy that listens, and what its hook was told."""
+
+    port: int
+    pool: Pool
+    proxy: Proxy
+    access: Access
+    done: list[RequestDone]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, key: str = KEY, **more: Any) -> AsyncOpenAI:
+        """The real client with its default retries."""
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **more)
+
+    def outcomes(self) -> list[tuple[Outcome, str | None]]:
+        return [(done.account.outcome, done.account.code) for done in self.done]
+
+    @property
+    def quiet(self) -> bool:
+        """No request, no lease, nobody waiting."""
+        return not (self.proxy.in_flight or self.pool.leases_held or self.pool.queue_length)
+
+
+@contextlib.asynccontextmanager
+async def served(
+    pool: Pool,
+    children: Children,
+    tmp_path: Path,
+    *,
+    keys: tuple[str, ...] = (KEY,),
+    limits: Limits = SOON,
+    loopback_only: bool = True,
+    max_body_bytes: int = 100_000,
+) -> AsyncIterator[Served]:
+    """Serve `/v1` from this pool on a free port."""
+    key_file = tmp_path / "keys.txt"
+    key_file.write_text("".join(f"{key}\n" for key in keys))
+    access = Access(KeyStore.from_file(key_file))
+    done: list[RequestDone] = []
+    config = ProxyConfig(limits, max_body_bytes, owner="fake")
+    proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=done.append)
+    listener = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    face = Face(proxy, build_api(NoFleet(), access, NoMetrics()), loopback_only=loopback_only)
+    server = Server(face)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield Served(port, pool, proxy, access, done)
+    finally:
+        proxy.cut()
+        await asyncio.wait_for(proxy.wait_idle(), 5)
+        serving.cancel()  # quicker than the server's own polling for its end
+        await asyncio.gather(serving, return_exceptions=True)
+        await proxy.close()
+        for listening in server.servers:
+            listening.close()
+        for connection in tuple(server.server_state.connections):
+            connection.transport.abort()
+
+
+class NoFleet:
+    """The routes beside `/v1` are not the matter here."""
+
+    ready = True
+
+    @property
+    def supervisor(self) -> Any:
+        raise NotImplementedError
+
+    def view(self) -> dict[str, Any]:
+        return {}
+
+    async def reload(self) -> Any:
+        raise NotImplementedError
+
+
+class NoMetrics:
+    def text(self) -> bytes:
+        return b""
+
+
+@dataclass
+class ScriptedChildren:
+    """Supervision that says what it is told to, and remembers what it was asked."""
+
+    fresh: bool = True
+    submitted: bool | None = True
+    retry: bool = False
+    cancelled: list[str] = field(default_factory=list)
+
+    async def cancel(self, backend: Backend, request_id: str) -> bool:
+        self.cancelled.append(request_id)
+        return self.fresh
+
+    def was_submitted(self, backend: Backend, request_id: str) -> bool | None:
+        return self.submitted
+
+    async def may_retry(self, backend: Backend, request_id: str) -> bool:
+        return self.retry
+
+
+@dataclass
+class Conversation:
+    """One connection as the upstream sees it: the request's bytes, and the way to answer with any bytes."""
+
+    head: bytes
+    body: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def header(self, name: str) -> list[str]:
+        lines = self.head.decode("latin-1").split("\r\n")[1:]
+        pairs = (line.split(": ", 1) for line in lines if line)
+        return [value for key, value in pairs if key.lower() == name]
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def begin_stream(self, *headers: str) -> None:
+        lines = ("HTTP/1.1 200 OK", "content-type: text/event-stream", "transfer-encoding: chunked", *headers)
+        await self.send("\r\n".join((*lines, "", "")).encode())
+
+    async def chunk(self, data: bytes) -> None:
+        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def end(self) -> None:
+        await self.send(b"0\r\n\r\n")
+
+    async def whole(self, body: bytes, *headers: str, status: str = "200 OK") -> None:
+        lines = (f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers)
+        await self.send("\r\n".join((*lines, "", "")).encode() + body)
+
+    async def until_closed(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
+
+
+Script = Callable[[Conversation], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def upstream(script: Script) -> AsyncIterator[str]:
+    """A child's port with a script behind it: called for each request; the connection then closes."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            conversation = Conversation(head[:-4], b"", reader, writer)
+            length = int((conversation.header("content-length") or ["0"])[0])
+            conversation.body = await reader.readexactly(length)
+            await script(conversation)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+def backend(url: str, name: str = "a", *, models: tuple[str, ...] = ("fake",)) -> Backend:
+    return Backend(name, url, models=models, token="the-control-token", ready=True)
+
+
+@contextlib.asynccontextmanager
+async def scripted(
+    tmp_path: Path, script: Script, *, children: ScriptedChildren | None = None, **more: Any
+) -> AsyncIterator[Served]:
+    """The proxy over one scripted child."""
+    pool = Pool(max_queue=more.pop("max_queue", 10))
+    async with upstream(script) as url:
+        pool.put(backend(url))
+        async with served(pool, children or ScriptedChildren(), tmp_path, **more) as running:
+            yield running
+
+
+def chat(prompt: str = "hello", **more: Any) -> bytes:
+    """A request body."""
+    body = {"model": "fake", "messages": [{"role": "user", "content": prompt}], **more}
+    return json.dumps(body).encode()
+
+
+def request(
+    body: bytes = b"", *headers: str, method: str = "POST", path: str = "/v1/chat/completions", key: str | None = KEY
+) -> bytes:
+    """A whole request with the usual headers; those in `headers` come on top."""
+    names = {header.partition(":")[0].lower() for header in headers}
+    usual = {
+        "host": "127.0.0.1",
+        "authorization": f"Bearer {key}" if key else "",
+        "content-type": "application/json" if method == "POST" else "",
+        "content-length": str(len(body)) if method == "POST" else "",
+    }
+    lines = [f"{name}: {value}" for name, value in usual.items() if value and name not in names]
+    return "\r\n".join((f"{method} {path} HTTP/1.1", *lines, *headers, "", "")).encode() + body
+
+
+def chunked_head() -> bytes:
+    """The head of a request whose body's length is not known yet."""
+    return request(b"", "transfer-encoding: chunked").replace(b"content-length: 0\r\n", b"")
+
+
+@dataclass
+class Answer:
+    """A response as it came over the wire."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error in OpenAI's form: all four fields, nothing else."""
+        parsed = json.loads(self.body)
+        assert set(parsed) == {"error"}
+        assert set(parsed["error"]) == {"message", "type", "param", "code"}
+        error: dict[str, Any] = parsed["error"]
+        return error
+
+
+class Caller:
+    """A raw HTTP client on one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, port: int) -> Caller:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def ask(self, data: bytes) -> Answer:
+        self.writer.write(data)
+        status, headers = await self.head()
+        names = dict(headers)
+        if "content-length" in names:
+            return Answer(status, headers, await self.reader.readexactly(int(names["content-length"])))
+        return Answer(status, headers, b"".join([chunk async for chunk in self.chunks()]))
+
+    async def head(self) -> tuple[int, list[tuple[str, str]]]:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = [line.split(": ", 1) for line in lines[1:] if line]
+        return int(lines[0].split()[1]), [(name.lower(), value) for name, value in pairs]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while size := int(await self.reader.readline(), 16):
+            yield (await self.reader.readexactly(size + 2))[:-2]
+        await self.reader.readline()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def reset(self) -> None:
+        self.writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.close()
+
+
+async def ask(port: int, data: bytes) -> Answer:
+    """One request on a connection of its own."""
+    caller = await Caller.connect(port)
+    try:
+        return await asyncio.wait_for(caller.ask(data), 10)
+    finally:
+        caller.close()
