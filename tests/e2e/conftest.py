@@ -16,14 +16,16 @@ def site() -> Iterator[Site]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def profiles(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return log_in(site, tmp_path_factory.mktemp("login") / "active")
+@pytest.fixture
+def profiles(site: Site, tmp_path: Path) -> Path:
+    """Logins of this test's own: one that the shared fleet uses would be refused."""
+    return log_in(site, tmp_path / "active")
 
 
 @pytest.fixture(scope="session")
-def shared_fleet(site: Site, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with fleet(site, profiles, tmp_path_factory.mktemp("fleet")) as running:
+def shared_fleet(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("shared")
+    with fleet(site, log_in(site, folder / "active"), folder / "fleet") as running:
         running.wait_for(ada="READY", grace="READY")
         yield running
 

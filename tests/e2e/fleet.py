@@ -27,7 +27,7 @@ MODEL = "demo-small"
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, timeout_s: float, what: str = "it") -> T:
+def eventually(look: Callable[[], T], *, timeout_s: float, what: object = "it") -> T:
     """Look again and again until something true is seen; fails after timeout_s seconds."""
     deadline = time.monotonic() + timeout_s
     while not (seen := look()):
@@ -169,9 +169,9 @@ class Fleet:
 
         def seen() -> bool:
             children = self.children()
-            return all(children[name]["state"] == state for name, state in states.items())
+            return all(children.get(name, {}).get("state") == state for name, state in states.items())
 
-        eventually(seen, timeout_s=timeout_s, what=f"{states} in {self.log.read_text()[-3000:]}")
+        eventually(seen, timeout_s=timeout_s, what=_Later(lambda: f"{states}; log:\n{self.log.read_text()[-4000:]}"))
 
     def child_pid(self, name: str) -> int:
         """The process of a child, by its profile on the command line."""
@@ -180,6 +180,16 @@ class Fleet:
             if "launch_camoufox.py" in " ".join(words) and any(word.endswith(f"{name}.json") for word in words):
                 return pid
         raise AssertionError(f"no process of {name}")
+
+
+class _Later:
+    """A text that is made when it is asked for."""
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+
+    def __str__(self) -> str:
+        return self._make()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet
+from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in
 
 NOTICED_S = 1.0
 GONE_S = 1.0
@@ -19,12 +19,11 @@ HANG_LIMIT_S = 10.0
 
 
 @pytest.fixture(scope="module")
-def one(site: Site, profiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def one(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet with a single child, ada."""
     folder = tmp_path_factory.mktemp("one")
-    (folder / "active").mkdir()
-    (folder / "active/ada.json").write_bytes((profiles / "ada.json").read_bytes())
-    with fleet(site, folder / "active", folder, BACKOFF_MAX_S="0.5") as running:
+    profiles = log_in(site, folder / "active", users=["ada"])
+    with fleet(site, profiles, folder / "fleet", BACKOFF_MAX_S="0.5") as running:
         yield running
 
 

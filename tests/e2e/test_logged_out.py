@@ -11,14 +11,11 @@ from tests.e2e.fleet import MODEL, Site, fleet
 def test_a_logged_out_profile_fails_with_its_reason_and_the_other_serves(
     site: Site, profiles: Path, tmp_path: Path
 ) -> None:
-    active = tmp_path / "active"
-    active.mkdir()
-    (active / "ada.json").write_bytes((profiles / "ada.json").read_bytes())
     expired = json.loads((profiles / "grace.json").read_text())
     for cookie in expired["cookies"]:
         cookie["value"] = "no-session-of-this-site"
-    (active / "grace.json").write_text(json.dumps(expired))
-    with fleet(site, active, tmp_path / "fleet") as running:
+    (profiles / "grace.json").write_text(json.dumps(expired))
+    with fleet(site, profiles, tmp_path / "fleet") as running:
         running.wait_for(ada="READY", grace="FAILED")
         status, body = running.ready()
         grace = running.children()["grace"]
