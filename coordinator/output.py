@@ -20,6 +20,7 @@ _KEPT_CHARS: Final = 400
 _MAX_LINE_BYTES: Final = 64 << 10
 _UNSAFE: Final = re.compile(r"[^\w.@+-]")
 _SECRETS: Final = (
+    re.compile(r"(?i)(\b(?:(?:set-)?cookie|(?:proxy-)?authorization)\s*:\s*).+"),
     re.compile(r"(?i)(\b(?:bearer|basic)\s+)\S+"),
     re.compile(
         r"(?i)((?:cookie|authorization|token|password|passwd|secret|api[_-]?key|session)[\w-]*"

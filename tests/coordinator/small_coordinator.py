@@ -1,0 +1,31 @@
+"""A coordinator without its HTTP face, as a process of its own that tests can kill.
+
+    python -m tests.coordinator.small_coordinator FOLDER NAME...
+
+Prints one JSON line when all children are READY: their pids, and the folder of their run folders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from coordinator.lifecycle import State
+from tests.coordinator.fleet import running_fleet
+
+
+async def main(folder: Path, names: list[str]) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with running_fleet(folder, names) as fleet:
+        pids = {view.name: view.pid for view in fleet.supervisor.snapshot() if view.state is State.READY}
+        sys.stdout.write(json.dumps({"pids": pids, "run_root": str(fleet.run_root.path)}) + "\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))

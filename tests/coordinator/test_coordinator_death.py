@@ -1,0 +1,99 @@
+"""Nothing outlives its parent: the coordinator is killed, or told to end, from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.runfolder import RunRoot
+from tests.coordinator.fleet import alive
+from tests.support.waiting import eventually
+
+
+@dataclass(frozen=True)
+class Coordinator:
+    process: asyncio.subprocess.Process
+    pids: dict[str, int]
+    run_root: Path
+
+
+@contextlib.asynccontextmanager
+async def coordinator(folder: Path, *names: str) -> AsyncIterator[Coordinator]:
+    program = (sys.executable, "-m", "tests.coordinator.small_coordinator", str(folder), *names)
+    process = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        said = json.loads(await process.stdout.readline())
+        yield Coordinator(process, said["pids"], Path(said["run_root"]))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def noted(folder: Path, name: str, kind: str) -> int:
+    pid = json.loads((folder / f"{name}.{kind}").read_text().splitlines()[0])["pid"]
+    assert isinstance(pid, int)
+    return pid
+
+
+async def test_children_and_browsers_die_with_a_killed_coordinator(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.json").write_text('{"browser": true}')
+    async with coordinator(tmp_path, "a", "b") as running:
+        pids = [*running.pids.values(), *(noted(tmp_path, name, "browsers") for name in "ab")]
+        assert all(alive(pid) for pid in pids)
+        os.kill(running.process.pid, signal.SIGKILL)
+        await eventually(lambda: not any(alive(pid) for pid in pids), timeout_s=2.0)
+
+
+async def test_even_a_stopped_child_dies_with_a_killed_coordinator(tmp_path: Path) -> None:
+    async with coordinator(tmp_path, "a") as running:
+        os.kill(running.pids["a"], signal.SIGSTOP)
+        os.kill(running.process.pid, signal.SIGKILL)
+        await eventually(lambda: not alive(running.pids["a"]), timeout_s=2.0)
+
+
+async def test_the_next_coordinator_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"orphan": true}')
+    async with coordinator(tmp_path, "a") as killed:
+        orphan = noted(tmp_path, "a", "orphans")
+        os.kill(killed.process.pid, signal.SIGKILL)
+        await eventually(lambda: not alive(killed.pids["a"]))
+        assert alive(orphan)
+        assert killed.run_root.exists()
+        RunRoot(tmp_path).remove()
+        assert not killed.run_root.exists()
+        await eventually(lambda: not alive(orphan))
+
+
+async def test_a_running_coordinators_folders_are_left_alone(tmp_path: Path) -> None:
+    async with coordinator(tmp_path, "a") as running:
+        RunRoot(tmp_path).remove()
+        assert running.run_root.exists()
+        assert alive(running.pids["a"])
+
+
+async def test_an_orderly_end_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"browser": true}')
+    async with coordinator(tmp_path, "a") as running:
+        running.process.terminate()
+        assert await running.process.wait() == 0
+        assert not alive(running.pids["a"])
+        assert not alive(noted(tmp_path, "a", "browsers"))
+        assert not running.run_root.exists()
+
+
+async def test_a_child_whose_parent_is_gone_before_it_looks_does_not_start(tmp_path: Path) -> None:
+    arguments = ("--server-port", "1", "--stream-port", "1", "--active-auth-json", "a.json")
+    program = (sys.executable, "-m", "tests.coordinator.fake_child", *arguments)
+    environment = {**os.environ, "TABFLEET_PARENT_PID": "1"}
+    process = await asyncio.create_subprocess_exec(*program, env=environment)
+    assert await process.wait() == 75

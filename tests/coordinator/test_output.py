@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from coordinator.output import Logs, Output, redact
+from tests.support.waiting import eventually
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("Authorization: Bearer sk-abc", "Authorization: ***"),
+        ("> Set-Cookie: a=b; c=d; Path=/", "> Set-Cookie: ***"),
+        ("sent Bearer sk-abc to it", "sent Bearer *** to it"),
+        ("cookie=abc; path=/", "cookie=***; path=/"),
+        ('{"access_token": "abc", "x": 1}', '{"access_token": "***", "x": 1}'),
+        ("password: hunter2", "password: ***"),
+        ("GET http://ada:lovelace@proxy:8080/", "GET http://***@proxy:8080/"),
+        ("id eyJhbGciOiJIUzI1NiIsInR5cCI6 tail", "id *** tail"),
+        ("Chromium exited with code 5 in /usr/lib/chromium", "Chromium exited with code 5 in /usr/lib/chromium"),
+        ("TimeoutError: waiting for selector #chat-input", "TimeoutError: waiting for selector #chat-input"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(line: str, shown: str) -> None:
+    assert redact(line) == shown
+
+
+async def run(output: Output, script: str) -> None:
+    program = (sys.executable, "-c", script)
+    process = await asyncio.create_subprocess_exec(*program, stdout=output.write_end, stderr=output.write_end)
+    output.begin()
+    await process.wait()
+    output.drain()
+
+
+async def test_lines_arrive_whole_and_the_last_are_kept() -> None:
+    lines: list[bytes] = []
+    output = Output(lines.append)
+    await run(output, "for i in range(100): print('line', i)\nprint('no end', end='')")
+    output.close()
+    assert lines == [*(f"line {i}\n".encode() for i in range(100)), b"no end\n"]
+    assert output.last_lines() == (*(f"line {i}" for i in range(81, 100)), "no end")
+
+
+async def test_a_line_without_end_does_not_fill_the_memory() -> None:
+    lines: list[bytes] = []
+    output = Output(lines.append)
+    await run(output, "print('x' * 1_000_000)")
+    output.close()
+    assert max(map(len, lines)) <= 3 * (64 << 10)
+    assert sum(map(len, lines)) >= 1_000_000
+    assert max(map(len, output.last_lines())) <= 400
+
+
+async def test_a_grandchild_that_holds_the_pipe_open_delays_nothing() -> None:
+    lines: list[bytes] = []
+    output = Output(lines.append)
+    holder = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
+    await run(output, holder)
+    os.kill(int(lines[0]), 9)
+    output.close()
+
+
+def test_output_goes_to_a_private_file_of_the_childs_own(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.writer("../evil/ada@x")(b"one\n")
+    logs.writer("../evil/ada@x")(b"two\n")
+    (path,) = tmp_path.iterdir()
+    assert path.name == ".._evil_ada@x.log"
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    logs.close_all()
+    logs = Logs(tmp_path)
+    logs.writer("../evil/ada@x")(b"three\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    logs.close("../evil/ada@x")
+
+
+async def test_without_a_folder_it_goes_to_stderr_with_the_childs_name(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    Logs(None).writer("ada")(b"hello\n")
+    assert capfdbinary.readouterr().err == b"[ada] hello\n"
+
+
+async def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+    def full(_: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    output = Output(full)
+    await run(output, "print('one'); print('two')")
+    await eventually(lambda: output.last_lines() == ("one", "two"))
+    output.close()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from coordinator.errors import RunFolderError
+from coordinator.runfolder import PREFIX, Recorded, RunFolder, RunRoot, delete
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def child_folder(root: RunRoot, name: str = "a") -> RunFolder:
+    folder = root.folder(name)
+    folder.prepare()
+    return folder
+
+
+def test_folders_are_private_and_free_of_the_operators_names(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    folder = child_folder(root, "../../ada@example.org")
+    assert [mode(path) for path in (root.path, folder.path, folder.tmp)] == [0o700] * 3
+    assert folder.path.is_relative_to(root.path)
+    assert "ada" not in str(folder.path)
+    assert root.folder("../../ada@example.org") is folder
+    assert root.folder("b").path != folder.path
+    root.remove()
+
+
+def test_between_two_starts_only_the_session_stays(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    folder = child_folder(root)
+    for name in ("session.json", "submitted", "processes.json", "tmp/leftover"):
+        (folder.path / name).write_text("{}")
+    rubbish = folder.empty()
+    assert [entry.name for entry in folder.path.iterdir()] == ["session.json"]
+    assert (rubbish / "tmp" / "leftover").exists()
+    delete(rubbish)
+    assert not rubbish.exists()
+    folder.prepare()
+    assert list(folder.tmp.iterdir()) == []
+    root.remove()
+
+
+def test_a_child_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    folder = child_folder(root)
+    (folder.path / "session.json").write_text("{}")
+    rubbish = root.forget("a")
+    assert rubbish is not None
+    assert not folder.path.exists()
+    assert root.forget("a") is None
+    assert not (child_folder(root).path / "session.json").exists()
+    root.remove()
+
+
+def test_removing_it_leaves_nothing(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    child_folder(root)
+    root.remove()
+    root.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_submitted(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    folder = child_folder(root)
+    assert folder.submitted() == frozenset()
+    (folder.path / "submitted").write_text("one\ntwo\n")
+    assert folder.submitted() == frozenset({"one", "two"})
+    (folder.path / "submitted").unlink()
+    (folder.path / "submitted").mkdir()
+    assert folder.submitted() is None
+    root.remove()
+
+
+@pytest.mark.parametrize(
+    ("text", "driver", "browser"),
+    [
+        ('{"driver": {"pid": 7, "start_time": 9}}', Recorded(7, 9), None),
+        (
+            '{"driver": {"pid": 7, "start_time": 9}, "browser": {"pgid": 8, "start_time": 10}}',
+            Recorded(7, 9),
+            Recorded(8, 10),
+        ),
+        ('{"browser": {"pgid": 1, "start_time": 10}}', None, None),
+        ('{"browser": {"pgid": -1, "start_time": 10}}', None, None),
+        ('{"browser": {"pgid": 0, "start_time": 10}}', None, None),
+        ('{"browser": {"pgid": "x", "start_time": 10}}', None, None),
+        ('{"browser": [8, 10]}', None, None),
+        ('{"browser": {"pgid": 8}}', None, None),
+        ("[]", None, None),
+        ('{"dri', None, None),
+    ],
+)
+def test_what_a_child_wrote_down_is_read_with_care(
+    tmp_path: Path, text: str, driver: Recorded | None, browser: Recorded | None
+) -> None:
+    root = RunRoot(tmp_path)
+    folder = child_folder(root)
+    (folder.path / "processes.json").write_text(text)
+    assert (folder.driver(), folder.browser()) == (driver, browser)
+    root.remove()
+
+
+def test_abandoned_roots_are_swept_and_others_left_alone(tmp_path: Path) -> None:
+    held = RunRoot(tmp_path)
+    abandoned = tmp_path / f"{PREFIX}abandoned"
+    (abandoned / "children" / "1").mkdir(parents=True)
+    (abandoned / "lock").touch()
+    in_the_making = tmp_path / f"{PREFIX}young"
+    in_the_making.mkdir()
+    half_made = tmp_path / f"{PREFIX}old"
+    half_made.mkdir()
+    os.utime(half_made, (0, 0))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / f"{PREFIX}link").symlink_to(elsewhere)
+    fresh = RunRoot(tmp_path)
+    assert held.path.exists()
+    assert in_the_making.exists()
+    assert elsewhere.exists()
+    assert not abandoned.exists()
+    assert not half_made.exists()
+    held.remove()
+    fresh.remove()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"^Cannot make a folder .* \(No such file or directory\); make it"):
+        RunRoot(tmp_path / "missing")
