@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in
 def site() -> Iterator[Site]:
     with demo_site() as running:
         yield running
+
+
+@pytest.fixture
+def empty_tmp() -> Iterator[Path]:
+    """A TMPDIR of the test's own, with a short path as operators have it."""
+    with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

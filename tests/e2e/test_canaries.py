@@ -18,11 +18,10 @@ WRONG_KEY = "canary-wrong-key-77aa"
 PROMPT = "canary-prompt-91d2"
 
 
-def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
+def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
     outputs: dict[str, str] = {}
     before = site.last_id()
-    more = {"TMPDIR": str(tmp_path / "tmp"), "LOG_LEVEL": "debug", "BACKOFF_MAX_S": "0.5"}
+    more = {"TMPDIR": str(empty_tmp), "LOG_LEVEL": "debug", "BACKOFF_MAX_S": "0.5"}
     with fleet(site, profiles, tmp_path / "fleet", keys=[KEY], **more) as running:
         running.wait_for(ada="READY", grace="READY")
         outputs["errors"] = "\n".join(_make_trouble(running, site))
@@ -31,7 +30,7 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path) 
             outputs[path] = json.dumps(fetch(running.url + path)[1])
         outputs["/metrics"] = _metrics(running)
         outputs["command lines"] = "\n".join(" ".join(command_line(pid)) for pid in descendants(running.process.pid))
-        outputs["file names"] = "\n".join(map(str, tmp_path.rglob("*")))
+        outputs["file names"] = "\n".join(map(str, [*tmp_path.rglob("*"), *empty_tmp.rglob("*")]))
     outputs["log"] = running.log.read_text()
     secrets = _secrets(profiles) | {KEY, WRONG_KEY, PROMPT} | {entry["token"] for entry in site.ledger(since=before)}
     assert len(secrets) > 6

@@ -84,11 +84,10 @@ def test_nothing_outlives_a_killed_coordinator(site: Site, profiles: Path, tmp_p
         assert time.monotonic() - killed_at < ORPHANS_GONE_S
 
 
-def test_term_ends_everything_and_leaves_nothing(site: Site, profiles: Path, tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
-    with fleet(site, profiles, tmp_path / "fleet", TMPDIR=str(tmp_path / "tmp")) as running:
+def test_term_ends_everything_and_leaves_nothing(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
+    with fleet(site, profiles, tmp_path / "fleet", TMPDIR=str(empty_tmp)) as running:
         running.wait_for(ada="READY", grace="READY")
         family = descendants(running.process.pid)
     assert running.process.returncode == 0
     assert not alive(family)
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(empty_tmp.iterdir()) == []

@@ -12,11 +12,11 @@ from pathlib import Path
 from tests.e2e.fleet import ROOT, alive, descendants, eventually
 
 
-def test_the_demo_answers_a_question_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_demo_answers_a_question_and_leaves_nothing_behind(empty_tmp: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "demo", "--check"],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(empty_tmp)},
         capture_output=True,
         text=True,
         timeout=90,
@@ -24,14 +24,14 @@ def test_the_demo_answers_a_question_and_leaves_nothing_behind(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(empty_tmp.iterdir()) == []
 
 
-def test_the_printed_curl_line_works_and_ctrl_c_ends_all(tmp_path: Path) -> None:
+def test_the_printed_curl_line_works_and_ctrl_c_ends_all(empty_tmp: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "demo"],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "300"},
+        env={**os.environ, "TMPDIR": str(empty_tmp), "COLUMNS": "300"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -54,4 +54,4 @@ def test_the_printed_curl_line_works_and_ctrl_c_ends_all(tmp_path: Path) -> None
         process.wait(60)
     assert process.returncode in (0, 130)
     eventually(lambda: not alive(family), timeout_s=10, what="the end of all processes")
-    assert list(tmp_path.iterdir()) == []
+    assert list(empty_tmp.iterdir()) == []
