@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ from browser.site import SITES_DIR, Site, parse_site
 from demo.site import DemoSite, serve
 from tests.browser.profiles import cookie_state, write_profile
 from tests.support.ports import free_range
-
-OpenPage = Callable[..., Awaitable[ChatPage]]
 
 
 def demo_file(site: DemoSite, path: str = "/chat", **replacements: str) -> Site:

@@ -1,0 +1,132 @@
+"""Prompts and answers on the demo site in real Chromium, held against the site's own ledger."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+import pytest_asyncio
+
+from browser.errors import ModelNotFound, PromptRejected, SiteFailed
+from browser.page import ChatPage
+from demo.site import DemoSite, serve
+from tests.browser.asking import ask, check_answer, last
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def demo() -> AsyncIterator[DemoSite]:
+    async with serve() as site:
+        yield site
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChatPage]:
+    """One page for all tests here, in turn: each must leave it ready."""
+    pages = Pages(tmp_path_factory.mktemp("pages"))
+    yield await pages.open(demo_file(demo), cookie_state(demo))
+    await pages.close()
+
+
+async def test_an_answer_comes_piece_by_piece(page: ChatPage, demo: DemoSite) -> None:
+    pieces = [piece async for piece in page.ask("a", "hello [[tokens=50]]", "demo-small")]
+    check_answer("".join(pieces), "hello [[tokens=50]]", last(demo))
+    assert pieces == last(demo).pieces
+    assert page.status.capture == "network"
+
+
+@pytest.mark.parametrize("shape", ["unicode split", "code", "tokens=500 delay_ms=0", "echo"])
+async def test_shapes_of_answers(page: ChatPage, demo: DemoSite, shape: str) -> None:
+    prompt = f"Grüße, 東京 [[{shape}]]"
+    check_answer(await ask(page, prompt), prompt, last(demo))
+
+
+async def test_an_empty_answer(page: ChatPage, demo: DemoSite) -> None:
+    assert await ask(page, "[[empty]]") == ""
+    assert last(demo).outcome == "done"
+
+
+async def test_a_long_prompt_arrives_exactly(page: ChatPage, demo: DemoSite) -> None:
+    prompt = "\n".join(f'{number}: "Grüße" & <b>\t{"x" * 30} ' for number in range(2000))
+    assert len(prompt) > 100_000 - 20_000
+    check_answer(await ask(page, prompt), prompt, last(demo))
+
+
+async def test_newlines_of_any_kind_become_one_kind(page: ChatPage, demo: DemoSite) -> None:
+    await ask(page, "a\r\nb\rc\nd")
+    assert last(demo).prompt == "a\nb\nc\nd"
+
+
+async def test_the_model_is_chosen_each_time(page: ChatPage, demo: DemoSite) -> None:
+    for model in ("demo-large", "demo-small", "demo-small"):
+        await ask(page, "hello", model)
+        assert last(demo).model == model
+
+
+async def test_nothing_of_one_request_is_there_for_the_next(page: ChatPage, demo: DemoSite) -> None:
+    await ask(page, "my secret is 42")
+    answer = await ask(page, "what did I say before?")
+    assert "Earlier prompts: 0" in answer
+    first, second = demo.ledger.entries()[-2:]
+    assert first.conversation != second.conversation
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+async def test_closing_the_generator_stops_the_answer(page: ChatPage, demo: DemoSite, count: int) -> None:
+    async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small")) as pieces:
+        for _ in range(count):
+            await anext(pieces)
+    if count:
+        assert last(demo).outcome == "stopped"
+    check_answer(await ask(page, "next"), "next", last(demo))
+
+
+async def test_stopping_twenty_times_over(page: ChatPage, demo: DemoSite) -> None:
+    for number in range(20):
+        async with aclosing(page.ask(f"s{number}", f"{number} [[tokens=2000]]", "demo-small")) as pieces:
+            await anext(pieces)
+        assert not page.busy
+    entries = demo.ledger.entries()[-20:]
+    assert [entry.outcome for entry in entries] == ["stopped"] * 20
+    assert [entry.prompt.split()[0] for entry in entries] == [str(number) for number in range(20)]
+    check_answer(await ask(page, "next"), "next", last(demo))
+
+
+async def test_a_request_is_marked_before_it_is_sent(page: ChatPage, demo: DemoSite) -> None:
+    await ask(page, "hello", request_id="a")
+    assert not page.was_submitted("marked")
+    await ask(page, "hello", request_id="marked")
+    assert page.was_submitted("marked")
+    assert (page._run_dir / "submitted").read_text().endswith("\nmarked\n")
+
+
+async def test_a_model_there_is_not(page: ChatPage, demo: DemoSite) -> None:
+    await eventually(lambda: not page.busy)
+    before = demo.ledger.revision
+    with pytest.raises(ModelNotFound, match="demo-small, demo-large, demo-echo"):
+        await ask(page, "hello", "gpt-4")
+    assert demo.ledger.revision == before
+    assert not page.busy
+
+
+async def test_half_a_surrogate_pair_is_not_sent(page: ChatPage, demo: DemoSite) -> None:
+    before = demo.ledger.revision
+    with pytest.raises(PromptRejected) as caught:
+        await ask(page, "half \ud83d", request_id="half")
+    assert not caught.value.submitted
+    assert not page.was_submitted("half")
+    assert demo.ledger.revision == before
+
+
+@pytest.mark.parametrize("shape", ["error=server", "error=middle", "break_off"])
+async def test_an_error_of_the_site(page: ChatPage, demo: DemoSite, shape: str) -> None:
+    with pytest.raises(SiteFailed) as caught:
+        await ask(page, f"[[{shape}]]")
+    assert caught.value.submitted
+    assert page.status.ready
+    check_answer(await ask(page, "next"), "next", last(demo))

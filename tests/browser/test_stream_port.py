@@ -1,0 +1,176 @@
+"""The stream port against pages and processes that have no business there."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from browser import streamport
+from browser.errors import StreamPortTaken
+from browser.streamport import Feed, Frame, Kind, StreamPort
+from tests.support.ports import free_range
+
+ORIGIN = "https://chat.example.com"
+TOKEN = "the-token-of-this-start"
+NONCE = "0123456789abcdef"
+
+
+def message(sequence: int, payload: bytes = b"", *, nonce: str = NONCE, kind: int = Kind.CHUNK) -> bytes:
+    return struct.pack(">16sIIB", nonce.encode(), sequence, 1, kind) + payload
+
+
+class Listener:
+    """A stream port and clients of it."""
+
+    def __init__(self, port: StreamPort, number: int, session: aiohttp.ClientSession) -> None:
+        self.port = port
+        self._url = f"ws://127.0.0.1:{number}/"
+        self._session = session
+
+    async def connect(self, *, origin: str | None = ORIGIN) -> aiohttp.ClientWebSocketResponse:
+        return await self._session.ws_connect(self._url, origin=origin)
+
+    async def page(self) -> aiohttp.ClientWebSocketResponse:
+        """A client that is let in."""
+        socket = await self.connect()
+        await socket.send_str(TOKEN)
+        return socket
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[Listener]:
+    number = free_range(1)
+    port = StreamPort(port=number, origin=ORIGIN, token=TOKEN)
+    await port.start()
+    async with aiohttp.ClientSession() as session:
+        yield Listener(port, number, session)
+    await port.stop()
+
+
+async def heard(feed: Feed, count: int) -> list[Frame]:
+    async with asyncio.timeout(5):
+        return [await feed.next() for _ in range(count)]
+
+
+async def test_a_page_that_knows_the_token_is_heard_in_order(listener: Listener) -> None:
+    feed = listener.port.open_feed(NONCE)
+    socket = await listener.page()
+    for sequence, payload in enumerate([b"a", b"b"]):
+        await socket.send_bytes(message(sequence, payload))
+    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.CHUNK, 1, b"b")]
+
+
+@pytest.mark.parametrize(
+    "origin", [None, "null", "https://evil.example.com", "http://chat.example.com", f"{ORIGIN}:81"]
+)
+async def test_another_origin_is_refused(listener: Listener, origin: str | None) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await listener.connect(origin=origin)
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize("hello", ["", "the-token-of-another-start", b"the-token-of-this-start"])
+async def test_a_page_without_the_token_is_not_heard(listener: Listener, hello: str | bytes) -> None:
+    feed = listener.port.open_feed(NONCE)
+    socket = await listener.connect()
+    await (socket.send_str(hello) if isinstance(hello, str) else socket.send_bytes(hello))
+    await socket.send_bytes(message(0, b"forged"))
+    assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+    assert not await feed.wait(0)
+
+
+async def test_a_page_that_says_nothing_is_dropped(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamport, "HELLO_TIMEOUT_S", 0.05)
+    socket = await listener.connect()
+    assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_only_so_many_strangers_wait_at_once(listener: Listener) -> None:
+    strangers = [await listener.connect() for _ in range(streamport.MAX_STRANGERS)]
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await listener.connect()
+    await strangers[0].send_str(TOKEN)
+    feed = listener.port.open_feed(NONCE)
+    await strangers[0].send_bytes(message(0, b"a"))
+    assert await heard(feed, 1) == [Frame(Kind.CHUNK, 1, b"a")]
+    await listener.connect()
+
+
+async def test_another_nonce_is_dropped(listener: Listener) -> None:
+    feed = listener.port.open_feed(NONCE)
+    socket = await listener.page()
+    await socket.send_bytes(message(0, b"of an earlier answer", nonce="fedcba9876543210"))
+    await socket.send_bytes(message(0, b"a"))
+    assert await heard(feed, 1) == [Frame(Kind.CHUNK, 1, b"a")]
+
+
+async def test_a_nonce_of_an_answer_that_is_over_is_dropped(listener: Listener) -> None:
+    old = listener.port.open_feed(NONCE)
+    socket = await listener.page()
+    await socket.send_bytes(message(0, b"a"))
+    await heard(old, 1)
+    listener.port.close_feed(old)
+    new = listener.port.open_feed("fedcba9876543210")
+    await socket.send_bytes(message(1, b"late"))
+    await socket.send_bytes(message(0, b"new", nonce="fedcba9876543210"))
+    assert await heard(new, 1) == [Frame(Kind.CHUNK, 1, b"new")]
+    assert not await old.wait(0)
+
+
+@pytest.mark.parametrize("sequence", [0, 2])
+async def test_a_gap_or_a_repetition_ends_what_is_heard(listener: Listener, sequence: int) -> None:
+    feed = listener.port.open_feed(NONCE)
+    socket = await listener.page()
+    await socket.send_bytes(message(0, b"a"))
+    await socket.send_bytes(message(sequence, b"forged or late"))
+    await socket.send_bytes(message(1, b"b"))
+    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.GAP)]
+    await socket.close()
+    assert not await feed.wait(0)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"short", message(1, kind=77), message(1, kind=Kind.GAP)[:20]])
+async def test_garbage_from_the_answers_own_page_is_a_gap(listener: Listener, garbage: bytes) -> None:
+    feed = listener.port.open_feed(NONCE)
+    socket = await listener.page()
+    await socket.send_bytes(message(0, b"a"))
+    await socket.send_bytes(garbage)
+    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.GAP)]
+
+
+async def test_a_connection_that_closes_takes_the_rest_with_it(listener: Listener) -> None:
+    feed = listener.port.open_feed(NONCE)
+    socket = await listener.page()
+    await socket.send_bytes(message(0, b"a"))
+    await socket.close()
+    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.GAP)]
+
+
+async def test_a_second_connection_cannot_speak_for_the_first(listener: Listener) -> None:
+    feed = listener.port.open_feed(NONCE)
+    first, second = await listener.page(), await listener.page()
+    await first.send_bytes(message(0, b"a"))
+    await heard(feed, 1)
+    await second.send_bytes(message(1, b"forged"))
+    await second.close()
+    await first.send_bytes(message(1, b"b"))
+    assert await heard(feed, 1) == [Frame(Kind.CHUNK, 1, b"b")]
+
+
+async def test_a_flood_is_cut_off(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamport, "MAX_WAITING_BYTES", 10_000)
+    feed = listener.port.open_feed(NONCE)
+    socket = await listener.page()
+    for sequence in range(100):
+        await socket.send_bytes(message(sequence, b"x" * 1000))
+    assert (await heard(feed, 12))[-1] == Frame(Kind.GAP)
+
+
+async def test_a_port_in_use_is_named(listener: Listener) -> None:
+    number = listener.port._port
+    with pytest.raises(StreamPortTaken, match=f"stream port {number} on 127.0.0.1 is in use"):
+        await StreamPort(port=number, origin=ORIGIN, token=TOKEN).start()
