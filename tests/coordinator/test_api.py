@@ -1,0 +1,169 @@
+"""The routes beside `/v1`: health, metrics, the operator's actions, and who may use them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from api_utils.auth_utils import KeyStore
+from coordinator.api import build_api
+from coordinator.edge import Access
+from coordinator.errors import ActionRefused, ProfileBackendError, TabfleetError, UnknownChild
+from coordinator.supervisor import Reconciled
+
+KEY = {"authorization": "Bearer the-key"}
+OPEN_ROUTES = ("/live", "/ready", "/health")
+ADMIN_ROUTES = ("/admin/reload", "/admin/children/a/restart", "/admin/children/a/reset", "/admin/children/a/drain")
+
+
+@dataclass
+class ShownFleet:
+    """A fleet that says what the test wants, and remembers what it was told to do."""
+
+    ready: bool = True
+    error: TabfleetError | None = None
+    told: list[str] = field(default_factory=list)
+
+    def view(self) -> dict[str, Any]:
+        children = [{"name": "a", "state": "READY", "reason": None}]
+        return {"status": "ready" if self.ready else "unready", "children": children, "unhealthy": []}
+
+    async def reload(self) -> Reconciled:
+        self._tell("reload")
+        return Reconciled(("new",), (), ("old",))
+
+    @property
+    def supervisor(self) -> Any:
+        return self
+
+    def restart(self, name: str) -> None:
+        self._tell(f"restart {name}")
+
+    def reset(self, name: str) -> None:
+        self._tell(f"reset {name}")
+
+    def drain(self, name: str) -> None:
+        self._tell(f"drain {name}")
+
+    def _tell(self, what: str) -> None:
+        if self.error is not None:
+            raise self.error
+        self.told.append(what)
+
+
+class ShownMetrics:
+    def text(self) -> bytes:
+        return b"tabfleet_ready 1.0\n"
+
+
+def keys(tmp_path: Path, text: str) -> KeyStore:
+    (tmp_path / "key.txt").write_text(text)
+    return KeyStore.from_file(tmp_path / "key.txt")
+
+
+@pytest.fixture
+def fleet() -> ShownFleet:
+    return ShownFleet()
+
+
+@pytest.fixture
+async def client(fleet: ShownFleet, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with caller(fleet, Access(keys(tmp_path, "the-key\n"))) as one:
+        yield one
+
+
+def caller(fleet: ShownFleet, access: Access, *, metrics_public: bool = False) -> httpx.AsyncClient:
+    app = build_api(fleet, access, ShownMetrics(), metrics_public=metrics_public)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_health_needs_no_key_and_tells_the_truth(
+    client: httpx.AsyncClient, fleet: ShownFleet, ready: bool
+) -> None:
+    fleet.ready = ready
+    assert [(await client.get(route)).status_code for route in OPEN_ROUTES] == [200, *[200 if ready else 503] * 2]
+    assert (await client.get("/ready")).json() == fleet.view()
+
+
+async def test_the_old_name_says_so_and_logs_it_once(client: httpx.AsyncClient) -> None:
+    with structlog.testing.capture_logs() as logged:
+        answers = [await client.get("/health") for _ in range(3)]
+    for answer in answers:
+        assert answer.headers["deprecation"].startswith("@")
+        assert 'rel="successor-version"' in answer.headers["link"]
+        assert answer.json() == (await client.get("/ready")).json()
+    assert [entry["event"] for entry in logged] == ["deprecated_route"]
+
+
+async def test_metrics_need_a_key_unless_they_are_public(
+    client: httpx.AsyncClient, fleet: ShownFleet, tmp_path: Path
+) -> None:
+    assert (await client.get("/metrics")).status_code == 401
+    shown = await client.get("/metrics", headers=KEY)
+    assert shown.headers["content-type"].startswith("text/plain")
+    assert shown.text == "tabfleet_ready 1.0\n"
+    async with caller(fleet, Access(keys(tmp_path, "the-key\n")), metrics_public=True) as public:
+        assert (await public.get("/metrics")).status_code == 200
+
+
+@pytest.mark.parametrize("route", ADMIN_ROUTES)
+async def test_admin_routes_need_a_key(client: httpx.AsyncClient, fleet: ShownFleet, route: str) -> None:
+    refused = await client.post(route, headers={"authorization": "Bearer wrong"})
+    assert refused.status_code == 401
+    assert refused.json()["error"]["code"] == "invalid_api_key"
+    assert (await client.post(route)).status_code == 401
+    assert (await client.get(route, headers=KEY)).status_code == 405
+    assert fleet.told == []
+
+
+@pytest.mark.parametrize("route", ADMIN_ROUTES)
+async def test_admin_routes_are_off_without_keys(fleet: ShownFleet, tmp_path: Path, route: str) -> None:
+    async with caller(fleet, Access(keys(tmp_path, "# none\n"))) as one:
+        refused = await one.post(route, headers=KEY)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "admin_off"
+    assert fleet.told == []
+
+
+async def test_admin_routes_are_shut_before_the_keys_are_known(fleet: ShownFleet) -> None:
+    async with caller(fleet, Access()) as one:
+        assert (await one.post("/admin/reload", headers=KEY)).status_code == 503
+
+
+async def test_the_operator_can_act_on_a_child_by_name(client: httpx.AsyncClient, fleet: ShownFleet) -> None:
+    for action in ("restart", "reset", "drain"):
+        assert (await client.post(f"/admin/children/ada/{action}", headers=KEY)).status_code == 202
+    answer = await client.post("/admin/reload", headers=KEY)
+    assert answer.json() == {"added": ["new"], "replaced": [], "removed": ["old"]}
+    assert fleet.told == ["restart ada", "reset ada", "drain ada", "reload"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (UnknownChild("nobody"), 404, "unknown_child"),
+        (ActionRefused("there is nothing to drain"), 409, "action_refused"),
+        (ProfileBackendError("the bucket is gone"), 502, "reload_failed"),
+    ],
+)
+async def test_an_action_that_fails_says_why(
+    client: httpx.AsyncClient, fleet: ShownFleet, error: TabfleetError, status: int, code: str
+) -> None:
+    fleet.error = error
+    answer = await client.post("/admin/reload", headers=KEY)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.json()["error"]["message"] == str(error)
+
+
+@pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/", "/admin"])
+async def test_there_is_nothing_else(client: httpx.AsyncClient, route: str) -> None:
+    answer = await client.get(route)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"

@@ -1,0 +1,112 @@
+"""Counters that the hooks feed, in Prometheus' text format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from coordinator.events import ChildExited, ChildReady, ChildStarted
+from coordinator.exchange import Account, Outcome
+from coordinator.lifecycle import Reason, State
+from coordinator.metrics import Metrics
+from coordinator.pool import Backend, Pool
+from coordinator.proxy import RequestDone
+
+
+@dataclass
+class ShownFleet:
+    """What the gauges look at."""
+
+    pool: Pool = field(default_factory=Pool)
+    ready: bool = True
+    at: float | None = None
+
+    def states(self) -> list[State]:
+        return [State.READY, State.READY, State.FAILED]
+
+    def hydrated_at(self) -> float | None:
+        return self.at
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    families = text_string_to_metric_families(metrics.text().decode())
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value for family in families for sample in family.samples
+    }
+
+
+def done(outcome: Outcome, code: str | None = None, **account: float) -> RequestDone:
+    return RequestDone("id", Account(outcome, code, **account), duration_s=2.0)  # type: ignore[arg-type]
+
+
+def test_requests_are_counted_by_outcome_and_code() -> None:
+    metrics = Metrics()
+    metrics.request_done(done(Outcome.ANSWERED, waited_s=0.5, first_token_s=0.2, chunks=7))
+    metrics.request_done(done(Outcome.ANSWERED))
+    metrics.request_done(done(Outcome.FAILED, "child_lost", retries=1))
+    seen = samples(metrics)
+    assert seen["tabfleet_requests_total", ("", "answered")] == 2
+    assert seen["tabfleet_requests_total", ("child_lost", "failed")] == 1
+    assert seen["tabfleet_request_duration_seconds_sum", ()] == 6
+    assert seen["tabfleet_queue_wait_seconds_sum", ()] == 0.5
+    assert seen["tabfleet_time_to_first_token_seconds_count", ()] == 1
+    assert seen["tabfleet_stream_chunks_total", ()] == 7
+    assert seen["tabfleet_request_retries_total", ()] == 1
+
+
+def test_restarts_are_counted_by_why_the_last_start_ended() -> None:
+    metrics = Metrics()
+    metrics.fleet_event(ChildStarted("a", 1, 100, "http://127.0.0.1:1"))
+    metrics.fleet_event(ChildReady("a", 1, 0.4))
+    ended = ChildExited(
+        "a", 1, exit_code=70, reason=Reason.BROWSER_LOST, expected=False, lived_s=1, ready_s=1, last_lines=()
+    )
+    metrics.fleet_event(ended)
+    metrics.fleet_event(ChildStarted("a", 2, 101, "http://127.0.0.1:1"))
+    metrics.fleet_event(ChildStarted("b", 1, 102, "http://127.0.0.1:2"))
+    seen = samples(metrics)
+    assert seen["tabfleet_child_starts_total", ()] == 3
+    assert {key: value for key, value in seen.items() if key[0] == "tabfleet_child_restarts_total"} == {
+        ("tabfleet_child_restarts_total", ("browser_lost",)): 1
+    }
+    assert seen["tabfleet_child_start_seconds_count", ()] == 1
+
+
+async def test_gauges_are_read_off_the_fleet() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    fleet.pool.put(Backend("a", "http://127.0.0.1:1", models=("m",), ready=True))
+    metrics.watch(fleet)
+    lease = fleet.pool.try_acquire("m")
+    assert lease is not None
+    seen = samples(metrics)
+    assert seen["tabfleet_children", ("READY",)] == 2
+    assert seen["tabfleet_children", ("FAILED",)] == 1
+    assert seen["tabfleet_children", ("STARTING",)] == 0
+    assert seen["tabfleet_leases_held", ()] == 1
+    assert seen["tabfleet_queue_length", ()] == 0
+    assert seen["tabfleet_ready", ()] == 1
+    assert ("tabfleet_hydration_timestamp_seconds", ()) not in seen
+    lease.release()
+    fleet.ready, fleet.at = False, 1.75e9
+    seen = samples(metrics)
+    assert seen["tabfleet_leases_held", ()] == 0
+    assert seen["tabfleet_ready", ()] == 0
+    assert seen["tabfleet_hydration_timestamp_seconds", ()] == 1.75e9
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_hydrations_are_timed_and_their_failures_counted(ok: bool) -> None:
+    metrics = Metrics()
+    metrics.hydrated(1.5, ok=ok)
+    seen = samples(metrics)
+    assert seen["tabfleet_hydration_duration_seconds_sum", ()] == (1.5 if ok else 0)
+    assert seen["tabfleet_hydration_failures_total", ()] == (0 if ok else 1)
+
+
+def test_names_are_as_prometheus_wants_them_and_the_process_is_among_them() -> None:
+    text = Metrics().text().decode()
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert "process_resident_memory_bytes" in names
+    assert all(name.startswith(("tabfleet_", "process_")) for name in names)
