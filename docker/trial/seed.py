@@ -1,0 +1,93 @@
+"""Log users in to the demo site and upload their profiles and an API key, as an operator would by hand.
+
+Reads SITE_URL, API_KEY, AWS_* and AWS_ENDPOINT_URL_S3. Waits for the site and for the S3 server. Says what it did in one line.
+"""
+# ruff: noqa: INP001 - a program of the trial image, not part of a package
+
+import http.client
+import http.cookies
+import json
+import os
+import sys
+import time
+import urllib.parse
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+BUCKET = "profiles"
+USERS = {"ada": "lovelace", "grace": "hopper"}
+WAIT_S = 60.0
+WEEK_S = 7 * 24 * 3600
+
+
+def main() -> int:
+    """Seed once."""
+    site = urllib.parse.urlsplit(os.environ["SITE_URL"])
+    profiles = {user: storage_state(site, user, password) for user, password in USERS.items()}
+    client = bucket()
+    for user, profile in profiles.items():
+        client.put_object(Bucket=BUCKET, Key=f"active/{user}.json", Body=json.dumps(profile).encode())
+    client.put_object(Bucket=BUCKET, Key="key.txt", Body=f"{os.environ['API_KEY']}\n".encode())
+    print(f"seed: {len(profiles)} profiles and an API key are in s3://{BUCKET}/")  # noqa: T201 - the program's result
+    return 0
+
+
+def storage_state(site: urllib.parse.SplitResult, user: str, password: str) -> dict[str, Any]:
+    """What Playwright would save after this login: the session's cookie."""
+    host, port = site.hostname or "", site.port or 80
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return {"cookies": [cookie(host, set_cookie(host, port, user, password))], "origins": []}
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def set_cookie(host: str, port: int, user: str, password: str) -> str:
+    """The header that a login is answered with."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    form = urllib.parse.urlencode({"username": user, "password": password})
+    connection.request("POST", "/login", form, {"content-type": "application/x-www-form-urlencoded"})
+    header = connection.getresponse().getheader("set-cookie")
+    if header is None:
+        sys.exit(f"seed: the site did not log {user} in")
+    return header
+
+
+def cookie(host: str, header: str) -> dict[str, Any]:
+    """One entry of a storage_state's `cookies`."""
+    morsel = next(iter(http.cookies.SimpleCookie(header).values()))
+    return {
+        "name": morsel.key,
+        "value": morsel.value,
+        "domain": host,
+        "path": "/",
+        "expires": time.time() + WEEK_S,
+        "httpOnly": True,
+        "secure": False,
+        "sameSite": "Lax",
+    }
+
+
+def bucket() -> Any:
+    """A client, once the bucket is there."""
+    client = boto3.session.Session().client("s3")
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            if BUCKET not in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
+                client.create_bucket(Bucket=BUCKET)
+        except (BotoCoreError, ClientError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return client
+
+
+if __name__ == "__main__":
+    sys.exit(main())
