@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import shlex
 import signal
 from collections.abc import Sequence
@@ -55,8 +56,13 @@ async def _run(console: Console, *, check: bool) -> None:
             _say(console, await fleet.check())
             return
         _introduce(console, fleet)
-        stack.callback(_say, console, "\nEnding the browsers and all else ...")
+        stack.callback(_take_leave, console)
         await fleet.coordinator.wait()
+
+
+def _take_leave(console: Console) -> None:
+    with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
+        _say(console, "\nEnding the browsers and all else ...")
 
 
 def _introduce(console: Console, fleet: Fleet) -> None:
@@ -72,7 +78,9 @@ def _introduce(console: Console, fleet: Fleet) -> None:
 def _curl(url: str) -> str:
     body = {"model": MODELS[0], "messages": [{"role": "user", "content": QUESTION}]}
     headers = [f"Authorization: Bearer {KEY}", "Content-Type: application/json"]
-    words = ["curl", url, *(word for header in headers for word in ("-H", header)), "-d", json.dumps(body)]
+    proxied = any(os.environ.get(name) for name in ("http_proxy", "all_proxy", "ALL_PROXY"))
+    direct = ["--noproxy", "127.0.0.1"] if proxied else []
+    words = ["curl", url, *direct, *(word for header in headers for word in ("-H", header)), "-d", json.dumps(body)]
     return shlex.join(words).replace(" -", " \\\n  -")
 
 

@@ -1,12 +1,6 @@
 """The coordinator as the demo runs it: a child process, asked over HTTP, ended for certain."""
 
-import asyncio
-import contextlib
 import json
-import os
-import shutil
-import signal
-import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,9 +12,9 @@ import aiohttp
 
 from demo.errors import CoordinatorEnded, DemoError
 from demo.ports import Ports
+from demo.processes import running
 
 KEY = "demo-key"
-ROOT = Path(__file__).resolve().parent.parent
 DRAIN_S = 5.0
 END_S = 20.0
 _LOG_LINES = 15
@@ -72,35 +66,17 @@ class Coordinator:
 
 @asynccontextmanager
 async def run_coordinator(folder: Path, ports: Ports, environment: Mapping[str, str]) -> AsyncIterator[Coordinator]:
-    """Run the coordinator while the context lasts; it dies with this process, however that ends.
+    """Run the coordinator while the context lasts.
 
     `folder` takes its log, its key file and all temporary files of it and its children.
     """
     (folder / "key.txt").write_text(f"{KEY}\n", encoding="utf-8")
     log = folder / "coordinator.log"
+    environment = {**environment, **_own_environment(folder, ports)}
     with log.open("wb") as output:
-        # In a session of its own: Ctrl-C in the terminal reaches this program only, which then ends it in order.
-        process = await asyncio.create_subprocess_exec(
-            *_command(),
-            cwd=ROOT,
-            env={**os.environ, **environment, **_own_environment(folder, ports)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+        program = running("coordinator.main", end_s=END_S, output=output, environment=environment)
+        async with program as process, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
             yield Coordinator(f"http://127.0.0.1:{ports.coordinator}", process, log, http)
-    finally:
-        await _end(process)
-
-
-def _command() -> list[str]:
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise DemoError("setpriv is not on PATH; install the package util-linux")
-    return [setpriv, "--pdeathsig", "KILL", "--", sys.executable, "-m", "coordinator.main"]
 
 
 def _own_environment(folder: Path, ports: Ports) -> dict[str, str]:
@@ -115,15 +91,3 @@ def _own_environment(folder: Path, ports: Ports) -> dict[str, str]:
         "DRAIN_TIMEOUT_S": str(DRAIN_S),
         "TMPDIR": str(folder),
     }
-
-
-async def _end(process: Process) -> None:
-    """Ask with TERM, wait `END_S` seconds, then KILL; a second Ctrl-C cancels the wait and so kills at once."""
-    try:
-        with contextlib.suppress(ProcessLookupError, TimeoutError):
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), END_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()

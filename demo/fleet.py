@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,15 +16,16 @@ from demo.accounts import PASSWORDS
 from demo.chat import MODELS
 from demo.chromium import find_chromium
 from demo.coordinator import Coordinator, run_coordinator
-from demo.errors import NotReady, WrongAnswer
-from demo.login import save_profiles
+from demo.errors import LoginFailed, NotReady, WrongAnswer
 from demo.ports import choose_ports, is_free
+from demo.processes import running
 from demo.screen import Mark, Screen
 from demo.site import DemoSite, serve
 
 SITE_PORT = 8800
 START_S = 120.0
 POLL_S = 0.2
+LOGIN_END_S = 10.0
 QUESTION = "Hello! Who is answering?"
 _PREFIX = "tf-"
 
@@ -76,7 +78,11 @@ async def _log_in(screen: Screen, site: DemoSite, folder: Path, executable: str)
     screen.step("Logins", f"{names}, in {Path(executable).name}")
     profiles = folder / "profiles"
     profiles.mkdir(mode=0o700)
-    await save_profiles(site.url, PASSWORDS, profiles, executable)
+    arguments = (site.url, str(profiles), executable)
+    async with running("demo.login", *arguments, end_s=LOGIN_END_S, output=PIPE) as process:
+        output, _ = await process.communicate()
+    if process.returncode:
+        raise LoginFailed((output.decode(errors="replace").splitlines() or ["the login ended without a word"])[-1])
     screen.step("Logins", f"{names}, saved as profiles", "done")
 
 

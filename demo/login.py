@@ -4,13 +4,15 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from playwright.async_api import Browser, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
+from demo.accounts import PASSWORDS
 from demo.chromium import chromium_arguments
 from demo.errors import LoginFailed
 
@@ -42,28 +44,17 @@ async def save_profiles(site_url: str, passwords: Mapping[str, str], folder: Pat
 
 @asynccontextmanager
 async def _driver() -> AsyncIterator[Playwright]:
-    """Give Playwright with a driver that is not hit by Ctrl-C: it must live to close its browser."""
-    with _held(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        starting = asyncio.ensure_future(async_playwright().start())
-        try:
-            playwright = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await (await starting).stop()
-            raise
+    """Give Playwright; being cancelled while its driver starts leaves no driver behind."""
+    starting = asyncio.ensure_future(async_playwright().start())
+    try:
+        playwright = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await (await starting).stop()
+        raise
     try:
         yield playwright
     finally:
         await playwright.stop()
-
-
-@contextmanager
-def _held(*signals: signal.Signals) -> Iterator[None]:
-    """Hold signals back in this thread; a process started meanwhile never gets them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _log_in(browser: Browser, site_url: str, username: str, password: str) -> str:
@@ -84,3 +75,30 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Log in at `argv[0]`, for the folder `argv[1]`, with the browser `argv[2]`. Returns the exit code.
+
+    A program of its own: Playwright's driver dies of the terminal's Ctrl-C where it is in the same process group, and
+    then nobody closes its browser.
+    """
+    try:
+        return asyncio.run(_until_terminated(argv[0], Path(argv[1]), argv[2]))
+    except LoginFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+async def _until_terminated(site_url: str, folder: Path, executable: str) -> int:
+    task = asyncio.create_task(save_profiles(site_url, PASSWORDS, folder, executable), name="login")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -76,11 +77,12 @@ def test_ports_avoid_those_in_use() -> None:
         assert all(is_free(port) for port in wanted)
 
 
-def test_curl_line_is_one_shell_command() -> None:
-    import shlex
-
+@pytest.mark.parametrize(("proxy", "more"), [("", []), ("http://proxy:3128", ["--noproxy", "127.0.0.1"])])
+def test_curl_line_is_one_shell_command(monkeypatch: pytest.MonkeyPatch, proxy: str, more: list[str]) -> None:
+    for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
     words = shlex.split(_curl("http://127.0.0.1:2048/v1/chat/completions").replace("\\\n", " "))
-    assert words[:2] == ["curl", "http://127.0.0.1:2048/v1/chat/completions"]
+    assert words[: 2 + len(more)] == ["curl", "http://127.0.0.1:2048/v1/chat/completions", *more]
     assert json.loads(words[-1])["messages"][0]["role"] == "user"
 
 

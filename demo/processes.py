@@ -1,0 +1,61 @@
+"""Programs that the demo starts: out of reach of the terminal's Ctrl-C, and ended for certain."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+from demo.errors import DemoError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@asynccontextmanager
+async def running(
+    module: str,
+    *arguments: str,
+    end_s: float,
+    output: IO[bytes] | int,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Process]:
+    """Run `python -m module` while the context lasts; both its outputs go to `output`.
+
+    It has a session of its own, so that Ctrl-C reaches this program only, which then ends it in order: TERM, and KILL
+    after `end_s` seconds. However this process ends, that one is killed. Raises DemoError without setpriv.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise DemoError("setpriv is not on PATH; install the package util-linux")
+    process = await asyncio.create_subprocess_exec(
+        *(setpriv, "--pdeathsig", "KILL", "--", sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdin=DEVNULL,
+        stdout=output,
+        stderr=STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        await _end(process, end_s)
+
+
+async def _end(process: Process, end_s: float) -> None:
+    """End it; being cancelled meanwhile, as a second Ctrl-C does, means KILL at once."""
+    try:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                process.send_signal(signal.SIGTERM)
+                await asyncio.wait_for(process.wait(), end_s)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
