@@ -1,0 +1,372 @@
+"""The coordinator as a process: how it begins, how it ends, and what it says when it cannot begin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from coordinator import processes
+from tests.coordinator.proxied import Caller, chat, request
+from tests.support.ports import free_range
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = {"authorization": "Bearer test-key"}
+
+
+def write_profile(folder: Path, name: str, secret: str | None = None) -> None:
+    cookie = {"name": "sid", "value": secret or f"secret-of-{name}", "domain": "127.0.0.1", "path": "/"}
+    more = {"expires": -1, "httpOnly": True, "secure": False, "sameSite": "Lax"}
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"cookies": [{**cookie, **more}], "origins": []}))
+
+
+def environment(tmp_path: Path, **given: str) -> dict[str, str]:
+    """Everything that a coordinator needs here; what is given comes on top, "" takes out."""
+    base = free_range(20)
+    (tmp_path / "key.txt").write_text("test-key\n")
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    browser = tmp_path / "browser"
+    browser.write_text("#!/bin/sh\n")
+    browser.chmod(0o755)
+    usual = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "LOCAL_PROFILE_DIR": str(tmp_path / "active"),
+        "AUTH_KEY_FILE_PATH": str(tmp_path / "key.txt"),
+        "CHAT_SITE": "demo",
+        "BROWSER_ENGINE": "chromium",
+        "BROWSER_EXECUTABLE": str(browser),
+        "COORDINATOR_PORT": "0",
+        "BASE_API_PORT": str(base),
+        "BASE_STREAM_PORT": str(base + 10),
+    }
+    return {name: value for name, value in {**usual, **given}.items() if value}
+
+
+@dataclass
+class Running:
+    """A coordinator process, its log, and a client for it."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+    evidence: Path
+    http: httpx.AsyncClient
+
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if name in ("", line["event"])]
+
+    @property
+    def port(self) -> int:
+        return self.http.base_url.port or 0
+
+    async def ready(self) -> tuple[int, dict[str, Any]]:
+        answer = await self.http.get("/ready")
+        return answer.status_code, answer.json()
+
+    async def until_ready(self, *names: str) -> None:
+        async def seen() -> bool:
+            _, body = await self.ready()
+            return {child["name"] for child in body["children"] if child["state"] == "READY"} == set(names)
+
+        async with asyncio.timeout(20):
+            while not await seen():  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.02)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), 30)
+
+
+@contextlib.asynccontextmanager
+async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -> AsyncIterator[Running]:
+    """A coordinator over fake children on a port of its own; killed if the test leaves it running."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    listener.close()
+    log, evidence = tmp_path / "log", tmp_path / "evidence"
+    evidence.mkdir(exist_ok=True)
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.coordinator.run_with_fakes", str(evidence), *flags),
+            env=environment(tmp_path, **{"COORDINATOR_PORT": str(port), **given}),
+            cwd=tmp_path,
+            stderr=stderr,
+        )
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        running = Running(process, log, evidence, http)
+        try:
+            await _until_live(running)
+            yield running
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def _until_live(running: Running) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                assert (await running.http.get("/live")).status_code == 200
+                return
+            assert running.process.returncode is None, running.log.read_text()
+            await asyncio.sleep(0.02)
+
+
+async def refused(tmp_path: Path, *flags: str, **given: str) -> tuple[int, str]:
+    """Run `python -m coordinator.main`, which is expected to give up; its exit code and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "coordinator.main", *flags),
+        env=environment(tmp_path, **given),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+CANNOT_START: dict[str, tuple[dict[str, str], int, str]] = {
+    "bad setting": ({"PORT_STEP": "none"}, 2, "PORT_STEP (--port-step): got 'none'"),
+    "bad flag": ({"flags": "--no-such-flag"}, 2, "unknown flag --no-such-flag"),
+    "no bucket": ({"PROFILE_BACKEND": "s3"}, 2, "AUTH_PROFILE_S3_BUCKET"),
+    "empty folder": ({"LOCAL_PROFILE_DIR": "TMP/empty"}, 1, "no usable profile in TMP/empty"),
+    "missing folder": ({"LOCAL_PROFILE_DIR": "TMP/missing"}, 1, "TMP/missing does not exist"),
+    "broken profile": ({"LOCAL_PROFILE_DIR": "TMP/broken"}, 1, "ada.json"),
+    "no site": ({"CHAT_SITE": ""}, 1, "CHAT_SITE (--site) is not set"),
+    "unknown site": ({"CHAT_SITE": "nowhere"}, 1, "CHAT_SITE=nowhere: there is no such site file; known are"),
+    "broken site": ({"CHAT_SITE": "TMP/broken.toml"}, 1, "not valid TOML"),
+    "no browser": ({"BROWSER_EXECUTABLE": "", "PATH": "/nowhere"}, 1, "none of chromium, chromium-browser"),
+    "no firefox": (
+        {"BROWSER_EXECUTABLE": "", "PATH": "/nowhere", "BROWSER_ENGINE": "firefox"},
+        1,
+        "none of firefox-esr, firefox is on PATH",
+    ),
+    "no such browser": ({"BROWSER_EXECUTABLE": "TMP/none"}, 1, "BROWSER_EXECUTABLE"),
+    "browser that may not run": ({"BROWSER_EXECUTABLE": "TMP/key.txt"}, 1, "may not be executed"),
+    "no camoufox": ({"BROWSER_EXECUTABLE": "", "BROWSER_ENGINE": "camoufox"}, 1, "BROWSER_ENGINE=chromium or firefox"),
+    "key file missing": ({"AUTH_KEY_FILE_PATH": "TMP/none.txt"}, 1, "none.txt"),
+    "key required": ({"AUTH_KEY_FILE_PATH": "TMP/empty.txt", "REQUIRE_API_KEY": "1"}, 1, "REQUIRE_API_KEY"),
+    "occupied port": ({"COORDINATOR_PORT": "TAKEN"}, 1, "Port TAKEN for the coordinator is in use"),
+    "occupied child's port": ({"BASE_API_PORT": "TAKEN"}, 1, "Port TAKEN for child 1's API"),
+    "ports that overlap": ({"BASE_API_PORT": "4000", "BASE_STREAM_PORT": "4000"}, 1, "wanted twice"),
+    "strange host": ({"COORDINATOR_HOST": "203.0.113.7"}, 1, "COORDINATOR_HOST=203.0.113.7"),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT_START)
+async def test_what_cannot_start_says_so_in_one_line(tmp_path: Path, case: str) -> None:
+    given, exit_code, says = CANNOT_START[case]
+    write_profile(tmp_path / "active", "ada")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/ada.json").write_text("{")
+    (tmp_path / "broken.toml").write_text("= 1")
+    (tmp_path / "empty.txt").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        meant = {name: value.replace("TMP", str(tmp_path)).replace("TAKEN", port) for name, value in given.items()}
+        code, said = await refused(tmp_path, *meant.pop("flags", "").split(), **meant)
+    assert code == exit_code, said
+    lines = [line for line in said.splitlines() if not line.startswith('{"timestamp"')]
+    assert len(lines) == 1, said
+    assert lines[0].startswith("tabfleet: ")
+    assert says.replace("TMP", str(tmp_path)).replace("TAKEN", port) in lines[0]
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+async def test_every_wrong_setting_is_told_at_once(tmp_path: Path) -> None:
+    code, said = await refused(tmp_path, "--max-queue=x", PORT_STEP="y")
+    assert code == 2
+    assert said.count("\n") == 2
+
+
+async def test_it_serves_reports_and_ends_in_order(tmp_path: Path) -> None:
+    for name in ("ada", "grace"):
+        write_profile(tmp_path / "active", name)
+    (tmp_path / "active/bad.json").write_text("{")
+    async with coordinator(tmp_path) as running:
+        await running.until_ready("ada", "grace")
+        status, body = await running.ready()
+        assert (status, body["status"], body["unhealthy"], body["api_keys"]) == (200, "ready", [], "enforced")
+        assert [item["name"] for item in body["rejected_profiles"]] == ["bad.json"]
+        assert {"name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at"} == set(
+            body["children"][0]
+        )
+        asked = await running.http.post("/v1/chat/completions", json=json.loads(chat()), headers=KEY)
+        assert asked.status_code == 200
+        metrics = (await running.http.get("/metrics", headers=KEY)).text
+        assert 'tabfleet_requests_total{code="",outcome="answered"} 1.0' in metrics
+        assert 'tabfleet_children{state="READY"} 2.0' in metrics
+        children = [event["pid"] for event in running.events("child_started")]
+        assert await running.end() == 0
+    assert [event["event"] for event in running.events()][-1] == "stopped"
+    assert not [pid for pid in children if (seen := processes.read_process(pid)) and not seen.dead]
+    assert list((tmp_path / "tmp").iterdir()) == []
+    said = "\n".join(line for line in running.log.read_text().splitlines() if not line.startswith("["))
+    assert "Traceback" not in said
+    assert "secret-of" not in said
+    assert "test-key" not in said
+    assert [event["unhealthy"] for event in running.events("unready")] != []
+
+
+async def test_without_keys_the_api_is_open_and_says_so(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    async with coordinator(tmp_path, AUTH_KEY_FILE_PATH="") as running:
+        await running.until_ready("ada")
+        _, body = await running.ready()
+        assert body["api_keys"] == "open"
+        assert any("No API keys" in line for line in body["warnings"])
+        assert any("No API keys" in event["message"] for event in running.events("attention"))
+        assert (await running.http.get("/v1/models")).status_code == 200
+        assert (await running.http.post("/admin/reload")).status_code == 403
+
+
+async def test_live_answers_while_no_child_is_up_and_ready_names_who_is_missing(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence/ada.json").write_text(json.dumps({"never_ready": True}))
+    async with coordinator(tmp_path) as running:
+        assert (await running.http.get("/live")).status_code == 200
+        await eventually(lambda: running.events("child_started"))
+        status, body = await running.ready()
+        assert (status, body["unhealthy"]) == (503, ["ada"])
+        assert (body["children"][0]["state"], body["children"][0]["reason"]) == ("STARTING", "starting")
+        refusal = await running.http.post("/v1/chat/completions", json=json.loads(chat()), headers=KEY)
+        assert refusal.status_code == 503
+        assert refusal.headers["retry-after"]
+        assert await running.end() == 0
+
+
+async def stream_from(running: Running, prompt: str) -> Caller:
+    caller = await Caller.connect(running.port)
+    caller.writer.write(request(chat(prompt, stream=True)))
+    status, _ = await caller.head()
+    assert status == 200
+    return caller
+
+
+async def test_term_lets_running_answers_finish(tmp_path: Path) -> None:
+    names = ("ada", "grace")
+    for name in names:
+        write_profile(tmp_path / "active", name)
+        (tmp_path / "evidence").mkdir(exist_ok=True)
+        (tmp_path / f"evidence/{name}.json").write_text(json.dumps({"tokens": 20, "token_s": 0.05}))
+    async with coordinator(tmp_path) as running:
+        await running.until_ready(*names)
+        streams = [await stream_from(running, name) for name in names]
+        running.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: running.events("draining"))
+        assert (await running.http.get("/live")).status_code == 200
+        status, body = await running.ready()
+        assert (status, body["status"]) == (503, "draining")
+        refused_now = await running.http.post("/v1/chat/completions", json=json.loads(chat()), headers=KEY)
+        assert (refused_now.status_code, refused_now.headers["connection"]) == (503, "close")
+        for stream in streams:
+            assert b"".join([chunk async for chunk in stream.chunks()]).endswith(b"data: [DONE]\n\n")
+        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["limit", "second TERM"])
+async def test_what_does_not_finish_is_ended_with_an_error_event(tmp_path: Path, how: str) -> None:
+    write_profile(tmp_path / "active", "ada")
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence/ada.json").write_text(json.dumps({"tokens": 10_000, "token_s": 0.01}))
+    async with coordinator(tmp_path, DRAIN_TIMEOUT_S="0.3" if how == "limit" else "60") as running:
+        await running.until_ready("ada")
+        stream = await stream_from(running, "long")
+        running.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: running.events("draining"))
+        if how == "second TERM":
+            running.process.send_signal(signal.SIGTERM)
+        told = b"".join([chunk async for chunk in stream.chunks()])
+        assert json.loads(told.split(b"\n\n")[-2].removeprefix(b"data: "))["error"]["code"] == "shutdown"
+        assert b"[DONE]" not in told
+        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert running.events("drain_cut_short")[0]["told_again"] is (how == "second TERM")
+
+
+@pytest.mark.parametrize("how", ["SIGHUP", "route"])
+async def test_a_reload_touches_only_what_has_changed(tmp_path: Path, how: str) -> None:
+    for name in ("ada", "grace", "gone"):
+        write_profile(tmp_path / "active", name)
+    async with coordinator(tmp_path) as running:
+        await running.until_ready("ada", "grace", "gone")
+        pids = {event["child"]: event["pid"] for event in running.events("child_started")}
+        write_profile(tmp_path / "active", "ada", secret="another-secret")
+        write_profile(tmp_path / "active", "new")
+        (tmp_path / "active/gone.json").unlink()
+        (tmp_path / "key.txt").write_text("test-key\nsecond-key\n")
+        if how == "SIGHUP":
+            running.process.send_signal(signal.SIGHUP)
+        else:
+            answer = await running.http.post("/admin/reload", headers=KEY)
+            assert answer.json() == {"added": ["new"], "replaced": ["ada"], "removed": ["gone"]}
+        await eventually(lambda: len(running.events("child_ready")) == 5, timeout_s=10, what=running.log.read_text)
+        await running.until_ready("ada", "grace", "new")
+        starts = [(event["child"], event["pid"]) for event in running.events("child_started")]
+        assert [child for child, _ in starts[3:]] == ["ada", "new"] or [child for child, _ in starts[3:]] == [
+            "new",
+            "ada",
+        ]
+        assert ("grace", pids["grace"]) in starts
+        second = {"authorization": "Bearer second-key"}
+        assert (await running.http.get("/v1/models", headers=second)).status_code == 200
+        asked = await running.http.post("/v1/chat/completions", json=json.loads(chat()), headers=second)
+        assert asked.status_code == 200
+
+
+async def test_a_reload_that_fails_changes_nothing_and_is_reported(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    async with coordinator(tmp_path) as running:
+        await running.until_ready("ada")
+        (tmp_path / "active/ada.json").rename(tmp_path / "ada.json")
+        answer = await running.http.post("/admin/reload", headers=KEY)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "reload_failed")
+        status, body = await running.ready()
+        assert status == 200
+        assert any("reload failed" in line for line in body["warnings"])
+        (tmp_path / "ada.json").rename(tmp_path / "active/ada.json")
+        assert (await running.http.post("/admin/reload", headers=KEY)).status_code == 200
+        assert (await running.ready())[1]["warnings"] == []
+        metrics = (await running.http.get("/metrics", headers=KEY)).text
+        assert "tabfleet_hydration_failures_total 1.0" in metrics
+
+
+async def test_profiles_are_fetched_again_by_the_clock(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    async with coordinator(tmp_path, AUTH_PROFILE_REFRESH_S="0.2") as running:
+        await running.until_ready("ada")
+        write_profile(tmp_path / "active", "new")
+        await running.until_ready("ada", "new")
+
+
+async def test_the_readable_format_is_readable(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    async with coordinator(tmp_path, ["--log-format", "console"]) as running:
+        await running.until_ready("ada")
+        assert await running.end(signal.SIGINT) == 0
+    assert any("child_ready" in line and "child=ada" in line for line in running.log.read_text().splitlines())
