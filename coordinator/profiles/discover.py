@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 import time
 import unicodedata
@@ -16,16 +15,18 @@ from typing import TYPE_CHECKING, Final
 
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.model import Discovery, Profile, Rejected
-from coordinator.profiles.parsing import MAX_PROFILE_BYTES, too_large
+from coordinator.profiles.parsing import MAX_PROFILE_BYTES
 from coordinator.profiles.reasons import BadProfile
 from coordinator.profiles.storage_state import StorageState, read_storage_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+MOST_REASONS: Final = 5
+"""So many bad profiles are named in an error line; the log has all."""
 SUFFIX: Final = ".json"
 MAX_NAME_BYTES: Final = 128
-_NAME: Final = re.compile(r"\w[\w .@+=~,()-]*\Z")
+_PUNCTUATION: Final = "_.@+=~,()-"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,15 @@ def judge(examined: Iterable[Examined], now: float) -> Discovery:
     return Discovery(tuple(accepted.values()), tuple(rejected))
 
 
+def why_nothing(sentence: str, discovery: Discovery) -> str:
+    """The line that says why there is nothing to start: the sentence and the first few reasons."""
+    if not discovery.rejected:
+        return sentence
+    named = [f"{item.name} {item.reason}" for item in discovery.rejected[:MOST_REASONS]]
+    more = len(discovery.rejected) - len(named)
+    return f"{sentence}: " + "; ".join(named) + (f"; and {more} more" if more else "")
+
+
 def check_name(file_name: str) -> None:
     """Raise BadProfile unless a child, a log and a folder can bear the name."""
     if not file_name.endswith(SUFFIX):
@@ -88,10 +98,16 @@ def check_name(file_name: str) -> None:
         raise BadProfile("has a name that would lead out of the folder")
     if len(os.fsencode(file_name)) > MAX_NAME_BYTES:
         raise BadProfile(f"has a name of more than {MAX_NAME_BYTES} bytes")
-    if not _NAME.match(file_name.removesuffix(SUFFIX)):
-        raise BadProfile("has a name with other characters than letters, digits, spaces and . _ @ + = ~ , ( ) -")
     if unicodedata.normalize("NFC", file_name) != file_name:
-        raise BadProfile("has a name in decomposed Unicode (NFD), which equals another one to the eye")
+        raise BadProfile("has a name in decomposed Unicode, which looks like another one; write it in NFC")
+    if not _is_plain(file_name.removesuffix(SUFFIX)):
+        raise BadProfile(f"has a name with other characters than letters, digits, spaces and {' '.join(_PUNCTUATION)}")
+
+
+def _is_plain(name: str) -> bool:
+    return (name[:1].isalnum() or name[:1] == "_") and all(
+        char.isalnum() or char in f" {_PUNCTUATION}" or unicodedata.category(char) in {"Mn", "Mc"} for char in name
+    )
 
 
 def printable(name: str) -> str:
@@ -175,8 +191,6 @@ def _check_regular(status: os.stat_result) -> None:
         raise BadProfile("is a folder")
     if not stat.S_ISREG(status.st_mode):
         raise BadProfile("is not a regular file")
-    if status.st_size > MAX_PROFILE_BYTES:
-        raise BadProfile(too_large(status.st_size))
 
 
 def _no_permission(path: Path) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
 from api_utils.auth_utils import DEFAULT_KEY_FILE, KeyStore
 from api_utils.auth_utils import KeyFileError as BadKeyFile
 from coordinator.errors import KeyFileError, NoUsableProfile
-from coordinator.profiles.discover import discover_profiles
+from coordinator.profiles.discover import discover_profiles, why_nothing
+from coordinator.profiles.model import Progress, no_progress
 from coordinator.profiles.registry import provider_for
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from coordinator.settings import Settings
 
 log = structlog.get_logger(__name__)
-MOST_REASONS: Final = 5
-"""So many bad profiles are named in an error line; the log has all."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ class Hydrator:
         self._last: Hydration | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Hydrator:
+    def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:
         """Wire it up; does no I/O."""
         return cls(
-            provider_for(settings),
+            provider_for(settings, progress),
             operator_key_file=settings.auth_key_file_path,
             require_key=settings.require_api_key,
         )
@@ -69,7 +68,7 @@ class Hydrator:
         result = self._provider.hydrate()
         discovery = result.discovery or discover_profiles(result.profiles_dir)
         if not discovery.accepted:
-            raise NoUsableProfile(nothing_usable(self._provider.nothing_found, discovery))
+            raise NoUsableProfile(why_nothing(self._provider.nothing_found, discovery))
         key_file, keys, key_warnings = self._keys(result)
         hydration = Hydration(result, discovery, key_file, keys, result.stale, (*result.warnings, *key_warnings))
         self._report(hydration)
@@ -77,12 +76,8 @@ class Hydrator:
         return hydration
 
     def _keys(self, result: ProfileHydrationResult) -> tuple[Path | None, KeyStore, tuple[str, ...]]:
-        key_file = key_file_that_counts(self._operator_key_file, result.key_file)
+        key_file, keys = read_keys(self._operator_key_file, result.key_file)
         last = self._last
-        try:
-            keys = KeyStore() if key_file is None else KeyStore.from_file(key_file)
-        except BadKeyFile as error:
-            raise KeyFileError(str(error)) from None
         if last and last.keys and not keys:
             return last.key_file, last.keys, ("the reload found no API keys; the earlier ones stay in force",)
         if self._require_key and not keys:
@@ -116,13 +111,14 @@ def key_file_that_counts(operators: Path | None, hydrated: Path | None) -> Path 
     return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
 
 
-def nothing_usable(sentence: str, discovery: Discovery) -> str:
-    """The line that says why there is nothing to start: the sentence and the first few reasons."""
-    if not discovery.rejected:
-        return sentence
-    named = [f"{item.name} {item.reason}" for item in discovery.rejected[:MOST_REASONS]]
-    more = len(discovery.rejected) - len(named)
-    return f"{sentence}: " + "; ".join(named) + (f"; and {more} more" if more else "")
+def read_keys(operators: Path | None, hydrated: Path | None) -> tuple[Path | None, KeyStore]:
+    """The key file that counts and its keys. Raises KeyFileError if it is given and cannot be used."""
+    key_file = key_file_that_counts(operators, hydrated)
+    try:
+        return key_file, KeyStore() if key_file is None else KeyStore.from_file(key_file)
+    except BadKeyFile as error:
+        variable = " (AUTH_KEY_FILE_PATH)" if key_file == operators else ""
+        raise KeyFileError(f"{error}{variable}") from None
 
 
 def _required(key_file: Path | None) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from api_utils.auth_utils import DEFAULT_KEY_FILE
 from coordinator.errors import ProfileBackendError
-from coordinator.profiles.discover import profile_names, resolved
-from coordinator.profiles.model import ProfileHydrationResult
+from coordinator.profiles.discover import Examined, examine_folder, profile_names, resolved
+from coordinator.profiles.model import ProfileHydrationResult, Progress, no_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,10 +19,10 @@ class LocalProfileProvider:
     """The default: the profiles of a folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()  # children have a working directory of their own
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:  # noqa: ARG003 - nothing to fetch
         return cls(settings.local_profile_dir)
 
     @property
@@ -34,11 +35,23 @@ class LocalProfileProvider:
 
     def hydrate(self) -> ProfileHydrationResult:
         """Give the folder as it is. Raises ProfileBackendError if it is not a folder that we can list."""
+        self._names()
+        key_file = DEFAULT_KEY_FILE.absolute() if DEFAULT_KEY_FILE.exists() else None
+        return ProfileHydrationResult(profiles_dir=self._folder, key_file=key_file)
+
+    def inspect(self) -> tuple[Examined, ...]:
+        """Check every profile in the folder. Raises ProfileBackendError."""
+        self._names()
+        return tuple(examine_folder(self._folder))
+
+    def inspect_keys(self) -> None:
+        """None: the default key file is the caller's business."""
+
+    def _names(self) -> list[str]:
         try:
             resolved(self._folder)
-            profile_names(self._folder)
+            return profile_names(self._folder)
         except ProfileBackendError as error:
             raise ProfileBackendError(
                 f"{error}; LOCAL_PROFILE_DIR (--profiles) names the folder that holds the profiles (*.json)"
             ) from None
-        return ProfileHydrationResult(profiles_dir=self._folder)

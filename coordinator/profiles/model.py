@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
+    from api_utils.auth_utils import KeyStore
+    from coordinator.profiles.discover import Examined
     from coordinator.settings import Settings
 
 
@@ -64,11 +67,19 @@ class ProfileHydrationResult(BaseModel):
     """One line each, for the log and for ``/ready``."""
 
 
+Progress = Callable[[int, int], object]
+"""Called with how many objects are done, and of how many."""
+
+
+def no_progress(_done: int, _of: int) -> None:
+    """Shows nothing."""
+
+
 class ProfileProvider(Protocol):
     """Brings profiles from somewhere to a local folder. How to add one: see the package's docstring."""
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:
         """Make the provider from its own settings; does no I/O."""
 
     @property
@@ -84,3 +95,9 @@ class ProfileProvider(Protocol):
 
         Raises TabfleetError, and then whatever an earlier call made available is as it was.
         """
+
+    def inspect(self) -> tuple[Examined, ...]:
+        """Check every profile at its place without writing anything. Raises TabfleetError."""
+
+    def inspect_keys(self) -> KeyStore | None:
+        """The keys that the backend itself holds, None without a key file. Raises TabfleetError."""

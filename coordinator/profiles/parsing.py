@@ -15,17 +15,13 @@ from coordinator.profiles.lookalikes import binary_lookalike, json_lookalike, te
 from coordinator.profiles.reasons import BadProfile
 
 MAX_PROFILE_BYTES: Final = 16 * 1024 * 1024
-
-
-def too_large(size_bytes: int) -> str:
-    """The reason for leaving out a profile of this size."""
-    return f"is {size_bytes} bytes large; a profile may have {MAX_PROFILE_BYTES}"
+TOO_LARGE: Final = f"is larger than the {MAX_PROFILE_BYTES} bytes a profile may have"
 
 
 def parse_document(data: bytes) -> Any:
     """The JSON document in UTF-8 bytes; a byte order mark is allowed. Raises BadProfile."""
     if len(data) > MAX_PROFILE_BYTES:
-        raise BadProfile(too_large(len(data)))
+        raise BadProfile(TOO_LARGE)
     text = _decode(data)
     document = _load(text)
     instead = json_lookalike(document)

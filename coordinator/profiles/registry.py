@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from coordinator.profiles.local import LocalProfileProvider
+from coordinator.profiles.model import Progress, no_progress
+from coordinator.profiles.s3 import S3ProfileProvider
 
 if TYPE_CHECKING:
     from coordinator.profiles.model import ProfileProvider
     from coordinator.settings import Settings
 
-PROVIDERS: Final[dict[str, type[ProfileProvider]]] = {"local": LocalProfileProvider}
+PROVIDERS: Final[dict[str, type[ProfileProvider]]] = {
+    "local": LocalProfileProvider,
+    "s3": S3ProfileProvider,
+}
 
 
-def provider_for(settings: Settings) -> ProfileProvider:
+def provider_for(settings: Settings, progress: Progress = no_progress) -> ProfileProvider:
     """The provider that PROFILE_BACKEND names; does no I/O."""
-    return PROVIDERS[settings.profile_backend].from_settings(settings)
+    return PROVIDERS[settings.profile_backend].from_settings(settings, progress)

@@ -1,0 +1,229 @@
+"""The cache folder of a remote backend: sets of files, one of them current, switched as a whole.
+
+    AUTH_PROFILE_CACHE_DIR/       0700, ours
+        lock                      held while hydrating
+        in_use                    held by every process that runs on the current set
+        current -> sets/ID        replaced atomically
+        sets/ID/active/*.json     the profiles that may be used
+        sets/ID/held/*.json       objects that were fetched and left out, so that they are not fetched again
+        sets/ID/key.txt           if the backend has one
+        sets/ID/index.json        where each file came from
+
+A file in a set is never changed; sets share unchanged files as hard links.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from coordinator.profiles.errors import CacheError
+from coordinator.profiles.folders import private_folder, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ACTIVE: Final = "active"
+HELD: Final = "held"
+KEY_FILE: Final = "key.txt"
+INDEX: Final = "index.json"
+LOCK_TIMEOUT_S: Final = 120.0
+_FORMAT: Final = 1
+_OURS: Final = frozenset({"lock", "in_use", "current", "sets", "ca.pem", "lost+found"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of the backend and the file it became: `file` is relative to the set's folder."""
+
+    etag: str
+    size: int
+    sha256: str
+    file: str
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """A set of files; `entries` has them by the object's key."""
+
+    folder: Path
+    source: str
+    entries: dict[str, Entry]
+
+    @property
+    def confirmed_at(self) -> float:
+        """When the backend was last found to hold exactly this, in Unix seconds."""
+        return (self.folder / INDEX).stat().st_mtime
+
+    def confirm(self) -> None:
+        """Note that the backend holds exactly this now."""
+        os.utime(self.folder / INDEX)
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes of an object, None if they are not here as they were fetched."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        try:
+            data = (self.folder / entry.file).read_bytes()
+        except OSError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == entry.sha256 else None
+
+
+class Staging:
+    """A set in the making. Nobody sees it until `Cache.publish`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for path in (folder, folder / ACTIVE, folder / HELD):
+            path.mkdir(mode=0o700, parents=True)
+
+    def store(self, file: str, data: bytes) -> None:
+        """Write a file; safe from several threads for different files. Raises OSError."""
+        write_private(self.folder / file, data)
+
+    def adopt(self, old: FileSet, entry: Entry, file: str) -> None:
+        """Take over an unchanged file of another set. Raises OSError."""
+        try:
+            os.link(old.folder / entry.file, self.folder / file)
+        except OSError:  # not every file system has links
+            self.store(file, (old.folder / entry.file).read_bytes())
+
+    def move(self, file: str, new: str) -> None:
+        """Give a file its final place. Raises OSError."""
+        (self.folder / file).rename(self.folder / new)
+
+
+class Cache:
+    """The cache folder, for one `source` such as ``s3://bucket/prefix/``."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self._configured = folder
+        self._source = source
+        self._root = folder
+        self._in_use: int | None = None
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    @property
+    def profiles_dir(self) -> Path:
+        """Where the current set's profiles are; the same path for ever."""
+        return self._root / "current" / ACTIVE
+
+    @property
+    def key_file(self) -> Path:
+        """Where the current set's key file is, if it has one; the same path for ever."""
+        return self._root / "current" / KEY_FILE
+
+    @contextmanager
+    def opened(self) -> Iterator[Self]:
+        """Hold the cache, alone among all processes. Raises CacheError."""
+        self._root = private_folder(self._configured, _OURS)
+        lock = _open_lock(self._root / "lock")
+        try:
+            _wait_for_lock(lock, self._root)
+            self._claim()
+            self._sweep()
+            yield self
+        finally:
+            os.close(lock)
+
+    def current(self) -> FileSet | None:
+        """The set that is in use, None if there is none from this source."""
+        link = self._root / "current"
+        try:
+            folder = self._root / link.readlink()
+            index = json.loads((folder / INDEX).read_bytes())
+            entries = {key: Entry(**entry) for key, entry in index["entries"].items()}
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        if (index.get("format"), index.get("source")) != (_FORMAT, self._source):
+            return None
+        return FileSet(folder, self._source, entries)
+
+    def stage(self) -> Staging:
+        """Begin a new set. Raises OSError."""
+        return Staging(self._root / "sets" / secrets.token_hex(8))
+
+    def publish(self, staging: Staging, entries: dict[str, Entry]) -> FileSet:
+        """Make the new set the current one, in one step, and remove the others. Raises OSError."""
+        index = {
+            "format": _FORMAT,
+            "source": self._source,
+            "entries": {key: asdict(entry) for key, entry in sorted(entries.items())},
+        }
+        write_private(staging.folder / INDEX, json.dumps(index).encode())
+        link = staging.folder / "link"
+        link.symlink_to(staging.folder.relative_to(self._root))
+        link.rename(self._root / "current")
+        self._sweep()
+        return FileSet(staging.folder, self._source, entries)
+
+    def discard(self, staging: Staging) -> None:
+        """Remove a set that was not published."""
+        shutil.rmtree(staging.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let another source have the cache."""
+        if self._in_use is not None:
+            os.close(self._in_use)
+            self._in_use = None
+
+    def _claim(self) -> None:
+        """Mark the cache as in use for this source until the process ends. Raises CacheError."""
+        if self._in_use is None:
+            self._in_use = _open_lock(self._root / "in_use")
+        if (self._root / "current").exists() and self.current() is None and not _try_lock(self._in_use, fcntl.LOCK_EX):
+            self.close()
+            raise CacheError(
+                f"the folder {self._root} is in use by a process with profiles from elsewhere; name another one"
+            )
+        fcntl.flock(self._in_use, fcntl.LOCK_SH)
+
+    def _sweep(self) -> None:
+        """Remove what a hydration that was cut off, or the one before, has left."""
+        with suppress(FileNotFoundError):
+            used = (self._root / "current").readlink().name
+            for folder in (self._root / "sets").iterdir():
+                if folder.name != used:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, its quota or its inodes are used up."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CacheError(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait_for_lock(descriptor: int, root: Path) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while not _try_lock(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            raise CacheError(f"another process has been at work in {root} for {LOCK_TIMEOUT_S:.0f} seconds")
+        time.sleep(0.05)

@@ -1,0 +1,87 @@
+"""The report of ``python -m coordinator.profiles check``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from coordinator.profiles.discover import judge, printable
+from coordinator.profiles.hydration import read_keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.table import Table
+
+    from coordinator.profiles.discover import Examined
+    from coordinator.profiles.model import ProfileProvider
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one profile. `reason` is None if it may be used.
+
+    `cookies` counts those that have not expired, by site; `expires_at` is the earliest expiry among
+    them, in Unix seconds.
+    """
+
+    name: str
+    cookies: dict[str, int]
+    expires_at: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All profiles of a place in the order of their names, and how many API keys count."""
+
+    location: str
+    profiles: tuple[Row, ...]
+    keys: int
+
+    @property
+    def usable(self) -> int:
+        return sum(row.reason is None for row in self.profiles)
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def as_table(self) -> Table:
+        from rich.markup import escape  # noqa: PLC0415 - only for people, who do not notice its 50 ms
+        from rich.table import Table  # noqa: PLC0415
+
+        table = Table("profile", "site cookies", "earliest expiry", "verdict", title=self.location)
+        table.caption = f"{self.usable} of {len(self.profiles)} usable, {self.keys} API keys"
+        for row in self.profiles:
+            sites = "\n".join(f"{site} {count}" for site, count in row.cookies.items())
+            verdict = "[red]" + escape(row.reason) if row.reason else "[green]ok"
+            table.add_row(escape(row.name), escape(sites) or "-", _date(row.expires_at), verdict)
+        return table
+
+
+def check(provider: ProfileProvider, operator_key_file: Path | None) -> Report:
+    """Validate profiles and keys at their place, without writing anything. Raises TabfleetError."""
+    now = time.time()
+    examined = provider.inspect()
+    reasons = {item.name: item.reason for item in judge(examined, now).rejected}
+    rows = tuple(_row(item, reasons.get(printable(item.file_name)), now) for item in examined)
+    held = None if operator_key_file else provider.inspect_keys()
+    keys = read_keys(operator_key_file, None)[1] if held is None else held
+    return Report(provider.location, rows, len(keys))
+
+
+def _row(item: Examined, reason: str | None, now: float) -> Row:
+    name = printable(item.file_name)
+    if item.state is None:
+        return Row(name, {}, None, reason)
+    alive = [cookie for cookie in item.state.cookies if not cookie.has_expired(now)]
+    sites = Counter(cookie.site for cookie in alive)
+    return Row(name, dict(sorted(sites.items())), item.state.earliest_expiry(now), reason)
+
+
+def _date(expires_at: float | None) -> str:
+    return "-" if expires_at is None else f"{datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M} UTC"

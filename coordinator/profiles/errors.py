@@ -1,0 +1,21 @@
+"""What can go wrong between a backend and the coordinator, named by condition."""
+
+from __future__ import annotations
+
+from coordinator.errors import ProfileBackendError
+
+
+class S3Refused(ProfileBackendError):
+    """S3 answers, but not with what was asked for: bucket, credentials or permissions are wrong."""
+
+
+class S3Unreachable(ProfileBackendError):
+    """S3 does not answer, or only with errors of its own; it may do so later."""
+
+
+class CacheError(ProfileBackendError):
+    """The cache folder cannot be used: it is not ours, it is full, or somebody else is at work in it."""
+
+
+class ObjectGone(Exception):
+    """An object was deleted after it was listed."""

@@ -1,0 +1,99 @@
+"""Private folders: made or taken over only when nobody else can have a hand in them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordinator.profiles.errors import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+MOST_LINKS = 40  # as the kernel
+
+
+def private_folder(path: Path, contents: Container[str]) -> Path:
+    """Make the folder, or check the one that is there, and return it without links on the way.
+
+    It then belongs to us, has mode 0700, holds nothing but `contents`, and no link on the way to it was
+    made by anybody else but root. Raises CacheError.
+    """
+    real = follow_trusted(path.absolute())
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True)
+        real.mkdir(mode=0o700)
+    except FileExistsError:
+        _take_over(real, contents)
+    except OSError as error:
+        raise CacheError(f"the folder {path} cannot be made by uid {os.geteuid()}: {error.strerror}") from None
+    return real
+
+
+def follow_trusted(path: Path) -> Path:
+    """Resolve an absolute path like the kernel, but only through links of our own and of root.
+
+    Parts that do not exist are kept. Raises CacheError.
+    """
+    done, todo, links = Path("/"), list(path.parts[1:]), 0
+    while todo:
+        step = done / todo.pop(0)
+        target = _link_target(step)
+        if target is None:
+            done = step.parent.parent if step.name == ".." else step
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise CacheError(f"the folder {path} is reached by too many links")
+        todo[:0] = target.parts[1:] if target.is_absolute() else target.parts
+        done = Path("/") if target.is_absolute() else step.parent
+    return done
+
+
+def _link_target(path: Path) -> Path | None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CacheError(f"{path} cannot be reached by uid {os.geteuid()}: {error.strerror}") from None
+    if not stat.S_ISLNK(status.st_mode):
+        return None
+    if status.st_uid not in {0, os.geteuid()}:
+        raise CacheError(f"{path} is a link that belongs to uid {status.st_uid}; it is not followed")
+    return path.readlink()
+
+
+def _take_over(folder: Path, contents: Container[str]) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise CacheError(f"{folder} is not a folder") from None
+    except OSError as error:
+        raise CacheError(f"{folder} cannot be opened by uid {os.geteuid()}: {error.strerror}") from None
+    try:
+        _check_own(descriptor, folder, contents)
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def _check_own(descriptor: int, folder: Path, contents: Container[str]) -> None:
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
+        raise CacheError(
+            f"the folder {folder} belongs to uid {status.st_uid}, not to uid {os.geteuid()}; name one in it"
+            " that does not exist yet, or another place"
+        )
+    foreign = next((name for name in sorted(os.listdir(descriptor)) if name not in contents), None)
+    if foreign is not None:
+        raise CacheError(f"the folder {folder} holds other things ({foreign}); name one that is empty or not there yet")
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a new file that only we can read. Raises OSError, also when the path exists in any form."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

@@ -1,0 +1,162 @@
+"""One bucket through boto3: listing and reading, with errors for people.
+
+Imported only where S3 is used: loading the SDK takes a third of a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+import botocore.session
+from botocore import exceptions as sdk
+from botocore.config import Config
+from botocore.httpsession import get_cert_path
+from urllib3 import exceptions as http
+
+from coordinator.profiles.errors import ObjectGone
+from coordinator.profiles.memory_file import memory_file
+from coordinator.profiles.parsing import MAX_PROFILE_BYTES
+from coordinator.profiles.s3_direct import DirectReader
+from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from coordinator.profiles.s3_place import S3Connection, S3Place
+
+_READ_ATTEMPTS: Final = 3
+_FAILURES: Final = (sdk.BotoCoreError, sdk.ClientError, http.HTTPError, OSError, ValueError)
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """An object of a listing; `size` in bytes."""
+
+    key: str
+    etag: str
+    size: int
+    storage_class: str = "STANDARD"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An object's bytes and ETag, or why this one object cannot be read."""
+
+    data: bytes = b""
+    etag: str = ""
+    refused: str = ""
+
+
+class S3Bucket:
+    """Reads one bucket over connections that stay open. Safe for several threads."""
+
+    def __init__(self, place: S3Place, connection: S3Connection) -> None:
+        self._place = place
+        self._connection = connection
+        try:
+            core = botocore.session.get_session()
+            verify = _authorities(core.get_config_variable("ca_bundle"), connection.extra_ca_file)
+            session = boto3.session.Session(botocore_session=core)
+            self._client: S3Client = session.client(
+                "s3", region_name=connection.region, config=_config(connection), verify=verify
+            )
+        except _FAILURES as error:
+            raise explain(error, self._attempt("listed", place.active, "s3:ListBucket")) from None
+        self._direct = DirectReader(self._client, place.bucket, verify, connection)
+
+    def list_folder(self, prefix: str) -> tuple[list[S3Object], list[str]]:
+        """The objects directly under `prefix`, and the prefixes of those further down.
+
+        Raises S3Refused, S3Unreachable.
+        """
+        objects: list[S3Object] = []
+        below: list[str] = []
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._place.bucket, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                objects += [_object(found) for found in page.get("Contents", ())]
+                below += [found["Prefix"] for found in page.get("CommonPrefixes", ())]
+        except _FAILURES as error:
+            raise explain(error, self._attempt("listed", prefix, "s3:ListBucket")) from None
+        return objects, below
+
+    def find(self, key: str) -> S3Object | None:
+        """One object by a listing, so that "not there" differs from "not allowed". Raises as `list_folder`."""
+        try:
+            page = self._client.list_objects_v2(Bucket=self._place.bucket, Prefix=key, MaxKeys=1)
+        except _FAILURES as error:
+            raise explain(error, self._attempt("listed", key, "s3:ListBucket")) from None
+        return next((_object(found) for found in page.get("Contents", ()) if found["Key"] == key), None)
+
+    def read(self, key: str) -> Fetched:
+        """An object's bytes, at most one more than a profile may have.
+
+        Raises ObjectGone, S3Refused, S3Unreachable.
+        """
+        try:
+            direct = self._direct.read(key, MAX_PROFILE_BYTES + 1)
+            if direct is not None:
+                return Fetched(*direct)
+            return self._read(key)
+        except sdk.ClientError as error:
+            return self._refused(error, key)
+        except _FAILURES as error:
+            raise explain(error, self._attempt("read", key, "s3:GetObject")) from None
+
+    def _read(self, key: str) -> Fetched:
+        for attempt in range(1, _READ_ATTEMPTS + 1):
+            answer = self._client.get_object(Bucket=self._place.bucket, Key=key)
+            try:
+                with answer["Body"] as body:
+                    return Fetched(body.read(MAX_PROFILE_BYTES + 1), answer["ETag"])
+            except (sdk.BotoCoreError, http.HTTPError, OSError):
+                if attempt == _READ_ATTEMPTS:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    def _refused(self, error: sdk.ClientError, key: str) -> Fetched:
+        code, attempt = error_code(error), self._attempt("read", key, "s3:GetObject")
+        if code in {"NoSuchKey", "404"}:
+            raise ObjectGone from None
+        if code in OBJECT_REFUSED or code.startswith("KMS."):
+            return Fetched(refused=refusal(code, attempt))
+        raise explain(error, attempt) from None
+
+    def _attempt(self, done: str, key: str, action: str) -> Attempt:
+        client = getattr(self, "_client", None)
+        return Attempt(
+            done,
+            self._place.uri(key),
+            action,
+            self._place.arn(key if action == "s3:GetObject" else ""),
+            endpoint=client.meta.endpoint_url if client else "",
+            read_timeout_s=self._connection.read_timeout_s,
+        )
+
+
+def _config(connection: S3Connection) -> Config:
+    return Config(
+        connect_timeout=connection.connect_timeout_s,
+        read_timeout=connection.read_timeout_s,
+        retries={"mode": "standard"},
+        max_pool_connections=connection.workers,
+        signature_version="s3v4",
+        user_agent_extra="tabfleet",
+    )
+
+
+def _object(found: Any) -> S3Object:
+    return S3Object(found["Key"], found["ETag"], found["Size"], found.get("StorageClass", "STANDARD"))
+
+
+def _authorities(configured: str | None, extra: Path | None) -> str | None:
+    """The path of a file with the usual certificate authorities and further ones; None: the usual ones."""
+    if extra is None:
+        return configured
+    usual = Path(configured or get_cert_path(True) or "").read_bytes()
+    return str(memory_file("authorities.pem", usual + b"\n" + extra.read_bytes()))

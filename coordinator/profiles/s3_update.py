@@ -1,0 +1,119 @@
+"""One hydration into the cache: fetch what is new, then switch to a set that holds exactly what is used."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from coordinator.profiles.cache import Cache, FileSet, Staging
+    from coordinator.profiles.s3_bucket import Fetched, S3Object
+
+
+class Reader(Protocol):
+    """The part of `S3Bucket` that is needed here."""
+
+    def read(self, key: str) -> Fetched: ...
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """An object's bytes, and its file: in the new set if `fetched`, else in the old one.
+
+    `refused` says why S3 does not give it; then there is no file.
+    """
+
+    key: str
+    data: bytes = b""
+    entry: Entry | None = None
+    fetched: bool = False
+    refused: str = ""
+
+    def without_data(self) -> Obtained:
+        return replace(self, data=b"")
+
+
+class Update:
+    """A hydration under way, from the old set (None: there is none) to a new one."""
+
+    def __init__(self, cache: Cache, old: FileSet | None, reader: Reader) -> None:
+        self._cache = cache
+        self._old = old
+        self._reader = reader
+        self._staging: Staging | None = None
+        self._making = threading.Lock()
+
+    def unchanged(self, item: S3Object) -> Obtained | None:
+        """The object from the old set, None if it has to be fetched."""
+        known = self._old.entries.get(item.key) if self._old else None
+        if self._old is None or known is None or (known.etag, known.size) != (item.etag, item.size):
+            return None
+        data = self._old.read(item.key)
+        return None if data is None else Obtained(item.key, data, known)
+
+    def fetch(self, item: S3Object, file: str) -> Obtained:
+        """Read the object from S3 into the new set. Safe for several threads.
+
+        `file` is where it is put, relative to the set. Raises ObjectGone, S3Refused, S3Unreachable, OSError.
+        """
+        answer = self._reader.read(item.key)
+        if answer.refused:
+            return Obtained(item.key, refused=answer.refused)
+        self._stage().store(file, answer.data)
+        digest = hashlib.sha256(answer.data).hexdigest()
+        entry = Entry(answer.etag, len(answer.data), digest, file)
+        return Obtained(item.key, answer.data, entry, fetched=True)
+
+    def keep(self, key: str) -> Obtained | None:
+        """Take an object from the old set although S3 has no such object any more."""
+        known = self._old.entries.get(key) if self._old else None
+        return Obtained(key, entry=replace(known, etag="")) if known else None
+
+    def path(self, obtained: Obtained) -> Path:
+        """Where the file is now."""
+        folder = self._stage().folder if obtained.fetched or self._old is None else self._old.folder
+        return folder / (obtained.entry.file if obtained.entry else "")
+
+    def finish(self, everything: Iterable[Obtained], accepted: frozenset[str]) -> bool:
+        """Make what was obtained the current set, with the profiles named in `accepted` as active.
+
+        Says whether anything changed. Raises OSError.
+        """
+        placed = [(item, item.entry, _place(item.entry.file, accepted)) for item in everything if item.entry]
+        entries = {item.key: replace(entry, file=file) for item, entry, file in placed}
+        if self._old and self._old.entries == entries:
+            self._old.confirm()
+            return False
+        staging = self._stage()
+        for item, entry, file in placed:
+            if not item.fetched and self._old:
+                staging.adopt(self._old, entry, file)
+            elif entry.file != file:
+                staging.move(entry.file, file)
+        self._cache.publish(staging, entries)
+        self._staging = None
+        return True
+
+    def abandon(self) -> None:
+        """Leave the old set as it is; without effect after `finish`."""
+        if self._staging:
+            self._cache.discard(self._staging)
+
+    def _stage(self) -> Staging:
+        with self._making:
+            self._staging = self._staging or self._cache.stage()
+            return self._staging
+
+
+def _place(file: str, accepted: frozenset[str]) -> str:
+    name = file.rpartition("/")[2]
+    if file == KEY_FILE:
+        return file
+    return f"{ACTIVE if name in accepted else HELD}/{name}"

@@ -1,0 +1,87 @@
+"""Running a corrupted case against the code as it is, or against a copy with a check taken out."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.coordinator.profiles_support.corrupted import Corrupted
+
+PACKAGE = "coordinator.profiles"
+CHECKED = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state", "discover")
+"""The modules with checks, in the order of their imports."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The code with one check taken out: the module, the place, and its syntax tree."""
+
+    module: str
+    line: int
+    what: str
+    tree: ast.Module
+
+    def __str__(self) -> str:
+        return f"{self.module}.py:{self.line}: {self.what}"
+
+
+def syntax_tree(module: str) -> ast.Module:
+    """The syntax tree of a module of the package."""
+    loaded = sys.modules[f"{PACKAGE}.{module}"]
+    return ast.parse(Path(str(loaded.__file__)).read_text("utf-8"))
+
+
+@contextmanager
+def loaded(mutant: Mutant | None = None) -> Iterator[ModuleType]:
+    """The `discover` module of a fresh copy of the checking modules, one of them mutated."""
+    with patch.dict(sys.modules):
+        for name in CHECKED:
+            module = ModuleType(f"{PACKAGE}.{name}")
+            tree = mutant.tree if mutant and mutant.module == name else syntax_tree(name)
+            sys.modules[module.__name__] = module
+            exec(compile(ast.fix_missing_locations(tree), name, "exec"), module.__dict__)
+        yield sys.modules[f"{PACKAGE}.discover"]
+
+
+def reason_given(discover: Any, case: Corrupted, folder: Path, now: float) -> str:
+    """The reason the case is left out for, "" if it is accepted, or the name of a stray exception."""
+    try:
+        with opening_fails(case):
+            items = [discover.examine("ann.json", folder / "ann.json", lambda: case.beside)] if case.beside else []
+            items += [discover.examine(case.file_name, folder / case.file_name, partial(_read, discover, case, folder))]
+            rejected = discover.judge(items, now).rejected
+    except Exception as error:  # noqa: BLE001 - with a check taken out anything may happen
+        return type(error).__name__
+    return "; ".join(found.reason for found in rejected)
+
+
+@contextmanager
+def opening_fails(case: Corrupted) -> Iterator[None]:
+    """Make opening the case's file fail as it says."""
+    real_open = os.open
+
+    def failing(path: Any, *rest: Any, **more: Any) -> int:
+        if case.fault and os.fspath(path).endswith(case.file_name):
+            raise case.fault
+        return real_open(path, *rest, **more)
+
+    with patch.object(os, "open", failing):
+        yield
+
+
+def _read(discover: Any, case: Corrupted, folder: Path) -> bytes:
+    if case.place is None and case.fault is None:
+        return case.content
+    read: bytes = discover.read_profile(folder.resolve(), case.file_name)
+    return read
