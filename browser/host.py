@@ -27,6 +27,7 @@ from browser.settings import BrowserSettings
 log = structlog.get_logger("browser")
 
 Loss = Literal["browser_lost", "driver_lost"]
+LOSS_SHOWS_AFTER_S = 0.5
 _NODE_VARIABLE = "PLAYWRIGHT_NODEJS_PATH"
 
 
@@ -42,6 +43,7 @@ class BrowserHost:
         self._processes: dict[Role, Process] = {}
         self._loss: Loss | None = None
         self._is_lost = asyncio.Event()
+        self._is_closing = False
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
 
@@ -72,6 +74,7 @@ class BrowserHost:
             self._settings,
         )
         self._browser = await launch(self._playwright, plan)
+        self._browser.on("disconnected", lambda _: self._died("browser"))  # comes before the process is gone
         self._note("browser")
         log.info("browser_started", engine=self._engine, version=self._browser.version)
         return self._browser
@@ -96,14 +99,21 @@ class BrowserHost:
 
     def _died(self, role: Role) -> None:
         driver = self._processes.get("driver")
-        if self._loss is None:
+        if self._loss is None and not self._is_closing:
             driver_is_dead = role == "driver" or (driver is not None and not driver.is_alive())
             self._loss = "driver_lost" if driver_is_dead else "browser_lost"
             log.error(self._loss)
             self._is_lost.set()
 
+    async def is_lost_soon(self) -> bool:
+        """Tell whether either is dead; errors of Playwright may come a moment before that is known."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wait_lost(), LOSS_SHOWS_AFTER_S)
+        return self._loss is not None
+
     async def close(self) -> None:
         """End browser and driver, in 4 seconds at most, by force if need be."""
+        self._is_closing = True
         self._watch.close()
         if self._browser and not self.lost:
             await _bounded(self._browser.close(), 2.0)

@@ -61,6 +61,10 @@ class Keeper:
             raise PageBroken("the page is not open")
         return self._tab
 
+    @property
+    def tab_is_gone(self) -> bool:
+        return self._tab is not None and self._tab.crashed
+
     async def open(self) -> None:
         """Open the page for the first time; the condition then says how it is."""
         async with self.use:

@@ -132,7 +132,7 @@ class ChatPage:
         return context
 
     def _watch_ended(self, watch: asyncio.Task[None]) -> None:
-        if not watch.cancelled() and (error := watch.exception()):
+        if not watch.cancelled() and (error := watch.exception()) and not self._host.lost:
             log.error("page_watch_failed", error=type(error).__name__)
             self._condition.set_error(PageBroken("the page is no longer watched"))
 
@@ -158,8 +158,8 @@ class ChatPage:
         except (GeneratorExit, asyncio.CancelledError):
             was_left = True
             raise
-        except (BrowserError, Error) as error:
-            raise self._judge(error, turn) from None
+        except Exception as error:  # noqa: BLE001 - a dead driver comes as a plain Exception
+            raise await self._judge(error, keeper, turn) from None
         finally:
             await self._clean_up(keeper, turn, wait=was_left)
 
@@ -175,15 +175,17 @@ class ChatPage:
         if len(self._submitted) > REMEMBERED_REQUESTS:
             self._submitted.popitem(last=False)
 
-    def _judge(self, error: Exception, turn: Turn | None) -> BrowserError:
-        """Return the error to raise: what is wrong with the browser or the page comes before what followed of it."""
+    async def _judge(self, error: Exception, keeper: Keeper, turn: Turn | None) -> Exception:
+        """Return the error to raise: a dead browser or driver comes before all that followed of it."""
         submitted = turn is not None and turn.submitted
-        if self._host.lost:
+        is_strange = not isinstance(error, BrowserError)
+        if self._host.lost or ((is_strange or keeper.tab_is_gone) and await self._host.is_lost_soon()):
             return BrowserLost("the browser died", submitted=submitted)
-        if not isinstance(error, BrowserError):
-            error = PageBroken("the page went away", submitted=submitted)
-        error.submitted = error.submitted or submitted
-        self._condition.set_error(error)
+        if isinstance(error, Error):
+            error = PageBroken("the page went away")
+        if isinstance(error, BrowserError):
+            error.submitted = error.submitted or submitted
+            self._condition.set_error(error)
         return error
 
     async def _clean_up(self, keeper: Keeper, turn: Turn | None, *, wait: bool) -> None:
@@ -199,13 +201,22 @@ class ChatPage:
     async def _release(self, keeper: Keeper, turn: Turn | None) -> None:
         try:
             if turn is not None:
-                await turn.end()
-                keeper.turn = None
-                await keeper.freshen(stop=turn.submitted and not turn.complete)
+                await self._tidy(keeper, turn)
         finally:
             keeper.turn = None
             keeper.use.release()
-        await keeper.save_news()
+        if not self._host.lost:
+            await keeper.save_news()
+
+    async def _tidy(self, keeper: Keeper, turn: Turn) -> None:
+        try:
+            await turn.end()
+            keeper.turn = None
+            await keeper.freshen(stop=turn.submitted and not turn.complete)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the page must be let go of, and is made anew
+            if not await self._host.is_lost_soon():
+                log.warning("page_clean_up_failed", error=type(error).__name__)
+                self._condition.set_error(PageBroken("the page could not be brought to an empty conversation"))
 
     async def close(self) -> None:
         """Save the login, end the browser, free port and profile. Takes about 5 seconds at most."""

@@ -1,0 +1,130 @@
+"""Nothing outlives its parent: a child killed outright takes driver and browser with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from browser.deathchain import Process, start_time
+from browser.errors import EngineMissing
+from browser.host import BrowserHost
+from browser.settings import BrowserSettings
+from tests.support.waiting import eventually
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from browser.host import BrowserHost
+from browser.settings import BrowserSettings
+
+async def main():
+    host = BrowserHost(engine=sys.argv[1], headless=True, run_dir=Path(sys.argv[2]), settings=BrowserSettings())
+    browser = await host.start()
+    await (await browser.new_page()).goto("data:text/html,<p>up")
+    print("up", flush=True)
+    print(await host.wait_lost(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Child:
+    """A process that has started a browser."""
+
+    def __init__(self, process: asyncio.subprocess.Process, run_dir: Path) -> None:
+        self.process = process
+        noted = json.loads((run_dir / "processes.json").read_text())
+        self.driver = Process(noted["driver"]["pid"], noted["driver"]["start_time"])
+        self.browser = Process(noted["browser"]["pgid"], noted["browser"]["start_time"])
+
+    def members(self) -> list[int]:
+        """The process ids of the browser's group that are alive."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            pid = int(entry.name)
+            try:
+                if os.getpgid(pid) == self.browser.pid and start_time(pid) is not None:
+                    found.append(pid)
+            except ProcessLookupError:
+                continue
+        return found
+
+
+@pytest.fixture
+async def child(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Child]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        CHILD,
+        getattr(request, "param", "chromium"),
+        str(tmp_path),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout
+    line = b""
+    while line != b"up\n":
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        assert line
+    child = Child(process, tmp_path)
+    yield child
+    child.browser.kill_group()
+    child.driver.kill()
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+
+
+async def test_a_killed_child_leaves_nothing(child: Child) -> None:
+    assert len(child.members()) > 2
+    os.killpg(child.process.pid, signal.SIGKILL)
+    await eventually(lambda: not child.driver.is_alive() and not child.members(), timeout_s=5)
+
+
+@pytest.mark.firefox
+@pytest.mark.parametrize("child", ["firefox"], indirect=True)
+async def test_a_killed_child_leaves_no_firefox(child: Child) -> None:
+    os.kill(child.process.pid, signal.SIGKILL)
+    await eventually(lambda: not child.driver.is_alive() and not child.members(), timeout_s=5)
+
+
+async def test_a_killed_driver_takes_the_browser_with_it(child: Child) -> None:
+    os.kill(child.driver.pid, signal.SIGKILL)
+    await eventually(lambda: not child.members(), timeout_s=5)
+    assert child.process.stdout
+    lines = (await asyncio.wait_for(child.process.stdout.read(), 10)).splitlines()
+    assert lines[-1] == b"driver_lost"
+
+
+async def test_the_interrupt_of_a_terminal_hits_neither_driver_nor_browser(child: Child) -> None:
+    assert os.getpgid(child.driver.pid) != child.process.pid
+    assert os.getpgid(child.browser.pid) != child.process.pid
+
+
+async def test_without_setpriv_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineMissing, match=r"^setpriv is not on PATH.*install the package util-linux$"):
+        await BrowserHost(
+            engine="chromium",
+            headless=True,
+            run_dir=tmp_path,
+            settings=BrowserSettings(browser_executable=Path("/bin/sh")),
+        ).start()
+
+
+def test_a_process_is_not_taken_for_another_of_its_id() -> None:
+    own = start_time(os.getpid())
+    assert own is not None
+    assert Process(os.getpid(), own).is_alive()
+    stranger = Process(os.getpid(), own - 1)
+    assert not stranger.is_alive()
+    stranger.kill()
+    stranger.kill_group()

@@ -1,0 +1,211 @@
+"""What dies, hangs or goes astray under a page, in real Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from browser.deathchain import Process, start_time
+from browser.errors import BrowserLost, LoginExpired, PageBroken
+from browser.page import ChatPage
+from tests.browser.asking import ask, check_answer, last
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state, local_storage_state
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from demo.site import DemoSite
+
+
+def processes(page: ChatPage) -> dict[str, Process]:
+    noted = json.loads((page._run_dir / "processes.json").read_text())
+    return {
+        "driver": Process(noted["driver"]["pid"], noted["driver"]["start_time"]),
+        "browser": Process(noted["browser"]["pgid"], noted["browser"]["start_time"]),
+    }
+
+
+@pytest.mark.parametrize("role", ["browser", "driver"])
+async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite, role: str) -> None:
+    both = processes(page)
+    asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
+    await eventually(demo.ledger.entries)
+    lost = asyncio.create_task(page.wait_lost(), name="lost")
+    killed_at = time.monotonic()
+    os.kill(both[role].pid, signal.SIGKILL)
+    assert await asyncio.wait_for(lost, 5) == f"{role}_lost"
+    noticed_s = time.monotonic() - killed_at
+    with pytest.raises(BrowserLost) as caught:
+        await asyncio.wait_for(asking, 5)
+    assert noticed_s < 1
+    assert caught.value.submitted
+    assert page.status.reason == "browser_lost"
+    await page.close()
+    assert not both["browser"].is_alive()
+    assert not both["driver"].is_alive()
+
+
+async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:
+    group = processes(page)["browser"].pid
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        with pytest.raises(BrowserLost) as caught:
+            await ask(page, "hello")
+        assert not caught.value.submitted
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    await eventually(lambda: page.status.ready, timeout_s=10)
+    check_answer(await ask(page, "hello"), "hello", last(demo))
+    assert len(demo.ledger.entries()) == 1
+
+
+async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None:
+    group = processes(page)["browser"].pid
+    async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
+        text = await anext(pieces)
+        os.killpg(group, signal.SIGSTOP)
+        try:
+            await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        finally:
+            os.killpg(group, signal.SIGCONT)
+        text += "".join([piece async for piece in pieces])
+    check_answer(text, "[[tokens=100]]", last(demo))
+
+
+async def test_an_answer_left_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
+    group = processes(page)["browser"].pid
+    pieces = page.ask("a", "[[stall=middle]]", "demo-small")
+    await anext(pieces)
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        await pieces.aclose()
+        assert not page.status.ready
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    await eventually(lambda: last(demo).outcome, timeout_s=10)
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    check_answer(await ask(page, "next"), "next", last(demo))
+
+
+async def test_a_page_that_crashes_is_opened_anew(page: ChatPage, demo: DemoSite) -> None:
+    async with aclosing(page.ask("a", "[[stall=middle]]", "demo-small")) as pieces:
+        await anext(pieces)
+        assert page._keeper
+        crash = asyncio.create_task(page._keeper.tab.page.goto("chrome://crash"), name="crash")
+        with pytest.raises(PageBroken) as caught:
+            await asyncio.wait_for(_drain(pieces), 10)
+        assert caught.value.submitted
+        await asyncio.wait({crash})
+        assert crash.exception()
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    check_answer(await ask(page, "next"), "next", last(demo))
+
+
+async def _drain(pieces: object) -> None:
+    async for _ in pieces:  # type: ignore[attr-defined]
+        pass
+
+
+async def test_a_profile_that_is_logged_out(pages: Pages, demo: DemoSite) -> None:
+    state = cookie_state(demo)
+    demo.sessions.expire()
+    page = await pages.open(demo_file(demo), state)
+    assert page.status.reason == "login_expired"
+    assert not page.status.ready
+    with pytest.raises(LoginExpired) as caught:
+        await ask(page, "hello")
+    assert not caught.value.submitted
+    assert not demo.ledger.entries()
+    await page.close()
+    assert not (page._run_dir / "session.json").exists()
+
+
+async def test_a_login_lost_in_local_storage_shows_while_idle(pages: Pages, demo: DemoSite) -> None:
+    page = await pages.open(demo_file(demo, "/token/chat"), local_storage_state(demo), login_check_s=0.2)
+    assert page.status.ready
+    demo.sessions.expire()
+    await eventually(lambda: page.status.reason == "login_expired", timeout_s=10)
+
+
+async def test_a_login_that_comes_back_is_seen(pages: Pages, demo: DemoSite) -> None:
+    state = cookie_state(demo)
+    sessions = dict(demo.sessions._open)
+    demo.sessions.expire()
+    page = await pages.open(demo_file(demo), state, login_check_s=0.2)
+    assert page.status.reason == "login_expired"
+    demo.sessions._open.update(sessions)
+    await eventually(lambda: page.status.ready, timeout_s=10)
+    check_answer(await ask(page, "hello"), "hello", last(demo))
+
+
+async def test_a_session_that_ends_in_mid_answer(page: ChatPage, demo: DemoSite) -> None:
+    asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
+    await eventually(demo.ledger.entries)
+    demo.sessions.expire()
+    assert page._keeper
+    await page._keeper.tab.page.evaluate("location.replace('/login')")
+    with pytest.raises(LoginExpired) as caught:
+        await asyncio.wait_for(asking, 10)
+    assert caught.value.submitted
+    assert page.status.reason == "login_expired"
+
+
+async def test_a_site_that_cannot_be_reached(pages: Pages, demo: DemoSite) -> None:
+    nowhere = demo_file(demo).model_copy(update={"url": "http://127.0.0.1:9/chat"})
+    page = await pages.open(nowhere, cookie_state(demo))
+    assert page.status.reason == "page_broken"
+    assert page.status.detail == "opening http://127.0.0.1:9/chat failed"
+
+
+async def test_no_first_token_and_a_standstill(pages: Pages, demo: DemoSite) -> None:
+    page = await pages.open(demo_file(demo), cookie_state(demo), first_token_timeout_s=0.5, stream_idle_timeout_s=0.3)
+    for shape, reason in (("stall=first", "first_token_timeout"), ("stall=middle", "stream_idle_timeout")):
+        with pytest.raises(Exception, match=r"within 0\.5 s|stood still for 0\.3 s") as caught:
+            await ask(page, f"[[{shape}]]")
+        assert getattr(caught.value, "reason", None) == reason
+        await eventually(lambda: last(demo).outcome == "stopped")
+    check_answer(await ask(page, "next"), "next", last(demo))
+
+
+async def test_cookies_that_rotate_are_kept_for_the_next_start(pages: Pages, demo: DemoSite, tmp_path: Path) -> None:
+    state, run_dir = cookie_state(demo), tmp_path / "kept"
+    run_dir.mkdir()
+    page = await pages.open(demo_file(demo), state, run_dir=run_dir)
+    demo.faults.add("rotate_sessions", count=1)
+    await ask(page, "hello")
+    await page.close()
+    saved = run_dir / "session.json"
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert state["cookies"][0]["value"] not in saved.read_text()
+    again = await pages.open(demo_file(demo), state, run_dir=run_dir)
+    assert again.status.ready
+    check_answer(await ask(again, "hello"), "hello", last(demo))
+
+
+async def test_closing_leaves_nothing(page: ChatPage, demo: DemoSite) -> None:
+    both = processes(page)
+    asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
+    await eventually(demo.ledger.entries)
+    began = time.monotonic()
+    await page.close()
+    await page.close()
+    assert time.monotonic() - began < 6
+    assert all(start_time(process.pid) is None for process in both.values())
+    with pytest.raises(BrowserLost):
+        await asyncio.wait_for(asking, 5)
+    await eventually(lambda: not _ours())
+
+
+def _ours() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("page-", "answer-"))}
