@@ -1,0 +1,70 @@
+"""Load over raw connections: whole answers one after the other, and streams side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+KEY = "bench-key"
+
+
+def _request(*, stream: bool) -> bytes:
+    body = {"model": "bench", "messages": [{"role": "user", "content": "x" * 300}], "stream": stream}
+    data = json.dumps(body).encode()
+    # As many headers as the OpenAI client sends.
+    stainless = [f"x-stainless-{name}: 1.0" for name in ("arch", "lang", "os", "runtime", "async", "retry-count")]
+    head = (
+        "POST /v1/chat/completions HTTP/1.1",
+        "host: 127.0.0.1",
+        "content-type: application/json",
+        "accept: application/json",
+        "accept-encoding: gzip, deflate",
+        "user-agent: AsyncOpenAI/Python 3.54.0",
+        f"authorization: Bearer {KEY}",
+        *stainless,
+        f"content-length: {len(data)}",
+    )
+    return "\r\n".join((*head, "", "")).encode() + data
+
+
+_WHOLE, _STREAM = _request(stream=False), _request(stream=True)
+
+
+async def whole_answers(port: int, *, requests: int, connections: int) -> None:
+    """So many requests over so many connections. Raises ValueError for any answer but 200."""
+
+    async def one_after_the_other() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(requests // connections):
+            writer.write(_WHOLE)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            _check(head)
+            await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        writer.close()
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(connections)))
+
+
+async def streams(port: int, *, count: int) -> int:
+    """So many streams at a time; returns how many events they brought. Raises ValueError for a broken one."""
+
+    async def one() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(_STREAM)
+        _check(await reader.readuntil(b"\r\n\r\n"))
+        events, last = 0, b""
+        while not last.endswith(b"0\r\n\r\n"):
+            data = await reader.read(65536)
+            if not data:
+                raise ValueError("a stream ended before its end")
+            events += data.count(b"data: {")
+            last = (last + data)[-16:]
+        writer.close()
+        return events
+
+    return sum(await asyncio.gather(*(one() for _ in range(count))))
+
+
+def _check(head: bytes) -> None:
+    if b" 200 " not in head[:16]:
+        raise ValueError(f"answered {head[:40]!r}")
