@@ -24,6 +24,7 @@ class Life:
 
     def __init__(self, child: Child, slot: Slot, generation: int) -> None:
         self.child = child
+        self.login = child.profile.fingerprint
         self.spec = ChildSpec(
             name=child.name,
             profile_path=child.profile.path,

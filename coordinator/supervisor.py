@@ -227,6 +227,7 @@ class Supervisor:
         if self.draining:
             return
         self.draining = True
+        self._returning.clear()
         self._pool.close()
         for child in tuple(self._children.values()):
             child.fire(Event.SHUTDOWN, Reason.SHUTDOWN)
@@ -307,18 +308,17 @@ class Supervisor:
         if self.draining:
             return
         held = {c.slot.index for c in self._children.values() if c.slot}
-        logins = {c.profile.fingerprint for c in self._children.values() if c.holds}
+        logins = {c.life.login: c for c in self._children.values() if c.life and not c.clean}
         waiting = [c for c in self._children.values() if c.startable]
         for child in sorted(waiting, key=lambda c: (c.slot is None, c.turn)):
             if len(self._places) >= self.policy.parallel_starts:
                 return
+            if logins.setdefault(child.profile.fingerprint, child) is not child:
+                continue  # another browser has this login
             slot = child.slot or self._free_slot(held)
             if slot is None:
                 return
-            if child.slot is None and child.profile.fingerprint in logins:
-                continue
             held.add(slot.index)
-            logins.add(child.profile.fingerprint)
             self._start(child, slot)
 
     def _free_slot(self, held: set[int]) -> Slot | None:

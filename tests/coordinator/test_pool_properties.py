@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from coordinator.errors import NoBackend, QueueFull
 from coordinator.pool import Backend, Lease, Pool
+from tests.support.manual_loop import ManualLoop
 
 NAMES = ("a", "b", "c")
 MODELS = ("m", "n")
@@ -21,15 +22,6 @@ names = st.sampled_from(NAMES)
 models = st.sampled_from((*MODELS, None))
 some_models = st.sets(st.sampled_from(MODELS), min_size=1).map(lambda found: tuple(sorted(found)))
 excludes = st.frozensets(names, max_size=2)
-
-
-class ManualLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock stands still until a test moves it."""
-
-    now = 0.0
-
-    def time(self) -> float:
-        return self.now
 
 
 @dataclass(eq=False)
@@ -58,12 +50,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def turn(self) -> None:
         """Let the loop run until nothing is left to do, with the clock standing still."""
-
-        async def breathe() -> None:
-            for _ in range(5):
-                await asyncio.sleep(0)
-
-        self.loop.run_until_complete(breathe())
+        self.loop.turn()
         self.look()
 
     def look(self) -> None:
@@ -97,11 +84,7 @@ class PoolMachine(RuleBasedStateMachine):
         backend = Backend(name, "http://x", generation=self.starts, models=given_models, capacity=capacity)
         self.current[name] = backend
         self.every_backend.append(backend)
-
-        async def act() -> None:
-            self.pool.put(backend)
-
-        self.loop.run_until_complete(act())
+        self.loop.call(self.pool.put, backend)
         self.turn()
 
     @rule(name=names)
@@ -113,11 +96,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(name=names, ready=st.booleans())
     def turn_ready(self, name: str, *, ready: bool) -> None:
         if name in self.current:
-
-            async def act() -> None:
-                self.pool.set_ready(self.current[name], ready=ready)
-
-            self.loop.run_until_complete(act())
+            self.loop.call(self.pool.set_ready, self.current[name], ready=ready)
         self.turn()
 
     @precondition(lambda self: self.every_backend)
@@ -158,11 +137,7 @@ class PoolMachine(RuleBasedStateMachine):
         lease = data.draw(st.sampled_from(self.held))
         self.held.remove(lease)
         self.released.append(lease)
-
-        async def act() -> None:
-            lease.release()
-
-        self.loop.run_until_complete(act())
+        self.loop.call(lease.release)
         # Sometimes the next step comes before anybody could take notice.
         if not at_once:
             self.turn()
@@ -194,11 +169,11 @@ class PoolMachine(RuleBasedStateMachine):
         self.released.append(lease)
         request.cancelled = True
 
-        async def act() -> None:
+        def both() -> None:
             lease.release()
             request.task.cancel()
 
-        self.loop.run_until_complete(act())
+        self.loop.call(both)
         self.turn()
         assert request.task.cancelled()
 
