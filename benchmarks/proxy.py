@@ -15,13 +15,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 
 from benchmarks.cheap_child import CHUNKS
 from benchmarks.cpu import cpu_s
 from benchmarks.load import KEY, streams, whole_answers
-from benchmarks.report import Result, compare
+from benchmarks.report import Compared, Result
 
 CHILDREN = 16
 REQUESTS = 4_000
@@ -66,9 +67,11 @@ def run(console: Console) -> Result:
             console.print(f"proxy: round {number + 1} of {ROUNDS}", style="dim")
             for contender in (ours, peer):
                 contender.round()
+    per_request = (median(ours.per_request), median(peer.per_request))
+    per_event = (median(ours.per_event), median(peer.per_event))
     rows = [
-        compare("CPU per JSON request", "us", ours=ours.per_request, peer="nginx", peers=peer.per_request, aim=15),
-        compare("CPU per streamed event", "us", ours=ours.per_event, peer="nginx", peers=peer.per_event, aim=3),
+        Compared("CPU per JSON request", "us", per_request[0], "nginx", per_request[1], aim=15),
+        Compared("CPU per streamed event", "us", per_event[0], "nginx", per_event[1], aim=3),
     ]
     note = f"Keys, accounting and probes on; {CHILDREN} children, {ROUNDS} rounds of {REQUESTS} requests each."
     return Result("The coordinator's proxy beside nginx before the same children", rows, [note])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +11,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of ours beside a peer's, medians of all rounds. Smaller is better.
+    """One figure of ours beside a peer's; smaller is better.
 
     `aim` is the largest ratio to be content with; None where there is only something to show.
     """
@@ -43,13 +42,6 @@ class Result:
 
 
 Benchmark = Callable[[Console], Result]
-
-
-def compare(
-    what: str, unit: str, *, ours: Sequence[float], peer: str, peers: Sequence[float], aim: float | None = None
-) -> Compared:
-    """A row of the medians of several rounds."""
-    return Compared(what, unit, median(ours), peer, median(peers), aim)
 
 
 def show(console: Console, result: Result) -> None:
