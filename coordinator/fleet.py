@@ -68,6 +68,8 @@ class Fleet:
 
     async def start(self) -> None:
         """Fetch profiles and keys, check that children fit, begin to start them. Raises TabfleetError."""
+        if self._parts.settings.profile_backend != "local":
+            log.info("hydrating", backend=self._parts.settings.profile_backend)
         hydration = await self._hydrate()
         settings, profiles = self._parts.settings, hydration.discovery.accepted
         count = min(len(profiles), settings.max_children or len(profiles))

@@ -260,6 +260,46 @@ async def test_live_answers_while_no_child_is_up_and_ready_names_who_is_missing(
         assert await running.end() == 0
 
 
+def s3_at(server: asyncio.Server | socket.socket) -> dict[str, str]:
+    """Settings for a bucket behind this port, with the credentials of nobody."""
+    listening = server if isinstance(server, socket.socket) else server.sockets[0]
+    return {
+        "PROFILE_BACKEND": "s3",
+        "AUTH_PROFILE_S3_BUCKET": "bucket",
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{listening.getsockname()[1]}",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_REGION": "us-east-1",
+        "AUTH_KEY_FILE_PATH": "",
+    }
+
+
+async def test_a_signal_while_profiles_are_fetched_ends_it_at_once(tmp_path: Path) -> None:
+    """The bucket's server accepts and never speaks: the port answers all the same, and nobody gets in."""
+    asked = asyncio.Event()
+
+    async def never_speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(never_speak, "127.0.0.1", 0)
+    cache = str(tmp_path / "cache")
+    async with coordinator(tmp_path, **s3_at(server), AUTH_PROFILE_CACHE_DIR=cache) as running:
+        await asyncio.wait_for(asked.wait(), 20)
+        assert (await running.http.get("/live")).status_code == 200
+        status, body = await running.ready()
+        assert (status, body["status"], body["children"]) == (503, "unready", [])
+        assert (await running.http.get("/v1/models", headers=KEY)).status_code == 503
+        assert (await running.http.post("/admin/reload", headers=KEY)).status_code == 503
+        began = asyncio.get_running_loop().time()
+        assert await running.end() == 0
+        assert asyncio.get_running_loop().time() - began < 2
+    server.close()
+    assert "Traceback" not in running.log.read_text()
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 async def stream_from(running: Running, prompt: str) -> Caller:
     caller = await Caller.connect(running.port)
     caller.writer.write(request(chat(prompt, stream=True)))

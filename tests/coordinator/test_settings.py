@@ -170,7 +170,7 @@ def test_an_unknown_flags_value_is_not_repeated() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load_settings().max_queue = 1  # type: ignore[misc]
+        load_settings().max_queue = 1
 
 
 @pytest.mark.parametrize(
