@@ -52,14 +52,6 @@ read_secret_files() {
 
 resolved() { sed -n "s/^$1=//p" "$work/settings"; }
 
-# With the resolved settings as its environment: the coordinator's flags count for it too.
-hydrate() {
-    while IFS='=' read -r name value; do
-        [ -z "$value" ] || export "$name=$value"
-    done <"$work/settings"
-    exec python -m coordinator.profiles hydrate
-}
-
 describe_backend() {
     case $(resolved PROFILE_BACKEND) in
         s3) say "backend=s3 bucket=$(resolved AUTH_PROFILE_S3_BUCKET) prefix=$(resolved AUTH_PROFILE_S3_PREFIX)" \
@@ -92,7 +84,7 @@ read_secret_files
 work=$(mktemp -d /tmp/tabfleet-entry.XXXXXX) || fail "/tmp cannot be written; mount one: --tmpfs /tmp"
 run "$work/settings" python docker/runtime_env.py "$@"
 describe_backend
-run "$work/hydrated" hydrate
+run "$work/hydrated" python -m coordinator.profiles hydrate "$@"
 use_hydrated_keys
 write_record
 rm -rf "$work"

@@ -45,8 +45,14 @@ CONF
     export TMPDIR="$container_dir/tmp"
 }
 
-# Build as on a machine with a registry, with this machine's authorities trusted while it builds.
-build_image() {
-    ca=/etc/ssl/certs/ca-certificates.crt
-    podman build --quiet --pull=never --network=host --format docker --volume "$ca:$ca:ro" "$@"
+# Linters, kubectl and validators, apart from the product's own environment.
+install_container_tools() {
+    configure_podman
+    stamp=$container_dir/tools/.locked
+    cmp -s requirements/container-tools.txt "$stamp" 2>/dev/null && return
+    uv=$(find_uv) || fail "uv is missing; run make setup"
+    say "installing the container tools into .cache/container/tools"
+    "$uv" venv --quiet --clear "$container_dir/tools"
+    "$uv" pip install --quiet --python "$container_dir/tools/bin/python" --require-hashes -r requirements/container-tools.txt
+    cp requirements/container-tools.txt "$stamp"
 }

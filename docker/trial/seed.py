@@ -1,6 +1,7 @@
-"""Log users in to the demo site and upload their profiles and an API key, as an operator would by hand.
+"""Log users in to the demo site and keep their profiles and an API key, as an operator would by hand.
 
-Reads SITE_URL, API_KEY, AWS_* and AWS_ENDPOINT_URL_S3. Waits for the site and for the S3 server. Says what it did in one line.
+Usage: seed.py [FOLDER]. Without a folder they are uploaded to S3. Reads SITE_URL, API_KEY, AWS_* and
+AWS_ENDPOINT_URL_S3; waits for the site and for the S3 server; says what it did in one line.
 """
 # ruff: noqa: INP001 - a program of the trial image, not part of a package
 
@@ -11,6 +12,7 @@ import os
 import sys
 import time
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -22,16 +24,33 @@ WAIT_S = 60.0
 WEEK_S = 7 * 24 * 3600
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Seed once."""
     site = urllib.parse.urlsplit(os.environ["SITE_URL"])
     profiles = {user: storage_state(site, user, password) for user, password in USERS.items()}
-    client = bucket()
-    for user, profile in profiles.items():
-        client.put_object(Bucket=BUCKET, Key=f"active/{user}.json", Body=json.dumps(profile).encode())
-    client.put_object(Bucket=BUCKET, Key="key.txt", Body=f"{os.environ['API_KEY']}\n".encode())
-    print(f"seed: {len(profiles)} profiles and an API key are in s3://{BUCKET}/")  # noqa: T201 - the program's result
+    files = {f"active/{user}.json": json.dumps(profile) for user, profile in profiles.items()}
+    files["key.txt"] = f"{os.environ['API_KEY']}\n"
+    where = into_folder(Path(argv[0]), files) if argv else into_s3(files)
+    print(f"seed: {len(profiles)} profiles and an API key are in {where}")  # noqa: T201 - the program's result
     return 0
+
+
+def into_folder(folder: Path, files: dict[str, str]) -> str:
+    """Write the files, 0600."""
+    os.umask(0o077)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    return str(folder)
+
+
+def into_s3(files: dict[str, str]) -> str:
+    """Upload the files."""
+    client = bucket()
+    for name, content in files.items():
+        client.put_object(Bucket=BUCKET, Key=name, Body=content.encode())
+    return f"s3://{BUCKET}/"
 
 
 def storage_state(site: urllib.parse.SplitResult, user: str, password: str) -> dict[str, Any]:
@@ -90,4 +109,4 @@ def bucket() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,13 @@
+"""Pass a CycloneDX 1.6 document on from stdin to stdout, if it is valid."""
+# ruff: noqa: INP001 - a program on its own
+
+import sys
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+document = sys.stdin.read()
+error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document)
+if error is not None:
+    sys.exit(f"the SBOM is not valid: {str(error)[:500]}")
+sys.stdout.write(document)

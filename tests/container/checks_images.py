@@ -1,0 +1,191 @@
+"""Proofs about the images as they are: what is in them, how large, what they say of themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import json
+import re
+import socketserver
+import subprocess
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.container.building import KINDS, LARGE_BYTES, MB, base_bytes, build, kind_of, layers
+from tests.container.podman import PodmanFailed, podman
+from tests.container.proofs import proof
+from tests.container.world import CHROMIUM, FIREFOX, ROOT, SINGLE, World
+
+AIM_BYTES = 250 * MB
+NOT_IN_THE_IMAGE = ("gcc", "cc", "make", "pip", "pip3", "uv", "poetry", "git", "curl", "wget")
+CAMOUFOX_ARCHIVE = {"camoufox-bin": "#!/bin/sh\necho a stand-in\n", "application.ini": "[App]\nVersion=156.0.1\n"}
+
+
+@proof("hadolint and shellcheck find nothing; base and overlays render and validate strictly (scripts/container-lint)")
+def lint(_: World) -> str:
+    done = subprocess.run(["scripts/container-lint"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@proof("the production image builds with Firefox")
+def firefox(_: World) -> None:
+    build("docker/Dockerfile.prod", FIREFOX, arguments=["BROWSER_ENGINE=firefox"])
+
+
+@proof("the single-child image builds")
+def single(_: World) -> None:
+    build("docker/Dockerfile", SINGLE, arguments=["BROWSER_ENGINE=chromium"])
+
+
+@proof("labels, user, port, signal, entry point and health check are as documented")
+def configuration(_: World) -> None:
+    config = json.loads(podman("image", "inspect", CHROMIUM))[0]["Config"]
+    labels = config["Labels"]
+    for name in ("title", "description", "licenses", "version", "revision", "created", "base.name"):
+        assert f"org.opencontainers.image.{name}" in labels, name
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert config["User"] == "10001:10001"
+    assert set(config["ExposedPorts"]) == {"2048/tcp"}
+    assert config["StopSignal"] in {"15", "SIGTERM"}
+    assert config["Entrypoint"] == ["tini", "--"]
+    assert config["Cmd"] == ["./docker/entrypoint.prod.sh"]
+    health = json.loads(podman("image", "inspect", CHROMIUM))[0]["Healthcheck"]
+    assert health["Test"] == ["CMD", "python", "-I", "/app/docker/healthcheck.py"]
+
+
+@proof("only what runs is in it: no compiler, no installer, no caches, no tests, nothing that its user may change")
+def contents(_: World) -> None:
+    look = "for name in $NAMES; do command -v $name; done; ls -A /var/lib/apt/lists /root /tmp /app/auth_profiles"
+    found = podman("run", "--rm", f"--env=NAMES={' '.join(NOT_IN_THE_IMAGE)}", "--user=0", CHROMIUM, "sh", "-c", look)
+    listed = [line for line in found.splitlines() if line and not line.endswith(":")]
+    assert [line for line in listed if line not in {".bashrc", ".profile"}] == [], listed
+    assert podman("run", "--rm", CHROMIUM, "sh", "-c", "ls /app").split() == [
+        *("LICENSE", "__pycache__", "api_utils", "auth_profiles", "browser", "coordinator", "docker"),
+        *("launch_camoufox.py", "sites"),
+    ]
+    writable = "find / -xdev -not -path '/proc/*' -writable -not -type l 2>/dev/null"
+    places = podman("run", "--rm", "--read-only", CHROMIUM, "sh", "-c", writable, check=False).split()
+    own = ("/tmp", "/var/tmp", "/run", "/dev", "/var/cache/tabfleet")
+    assert [place for place in places if not place.startswith(own)] == [], places
+
+
+@proof("AWS_CLI=1 brings an aws that runs; tini, ps, pkill and setpriv are there")
+def tools(_: World) -> str:
+    out = podman("run", "--rm", CHROMIUM, "sh", "-c", "aws --version && command -v tini ps pkill setpriv")
+    assert out.startswith("aws-cli/"), out
+    return out.splitlines()[0]
+
+
+@proof("each layer over 30 MB has a reason, and ours add 250 MB or less")
+def sizes(_: World) -> str:
+    lines = [f"{base_bytes() / MB:7.1f} MB  base image"]
+    ours = 0
+    for layer in layers(CHROMIUM):
+        kind = kind_of(layer)
+        assert kind or layer.size_bytes <= LARGE_BYTES, f"{layer.size_bytes / MB:.0f} MB for: {layer.instruction}"
+        ours += layer.size_bytes if kind is None or kind.ours else 0
+        words = f"{kind.name}: {kind.reason}" if kind else re.sub(r"\s+", " ", layer.instruction)[:70]
+        lines.append(f"{layer.size_bytes / MB:7.1f} MB  {words}")
+    lines.append(f"{ours / MB:7.1f} MB  added to base, browser and AWS CLI (aim: {AIM_BYTES / MB:.0f})")
+    assert {kind.name for kind in KINDS} == {kind.name for kind in map(kind_of, layers(CHROMIUM)) if kind}
+    assert ours <= AIM_BYTES, "\n".join(lines)
+    return "\n".join(lines)
+
+
+@proof("the SBOM covers every Debian and every Python package, and is valid CycloneDX")
+def sbom(_: World) -> str:
+    done = subprocess.run(["scripts/container-sbom", CHROMIUM], cwd=ROOT, capture_output=True, text=True, check=True)
+    purls = [component["purl"] for component in json.loads(done.stdout)["components"]]
+    debian = podman("run", "--rm", CHROMIUM, "dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n").splitlines()
+    installed = [line.split()[0] for line in debian if line.endswith(" installed")]
+    assert sorted(name(purl) for purl in purls if purl.startswith("pkg:deb/")) == sorted(installed)
+    find = "find / -xdev -name METADATA -path '*.dist-info/*' 2>/dev/null | wc -l"
+    count = int(podman("run", "--rm", CHROMIUM, "sh", "-c", find))
+    python = {name(purl) for purl in purls if purl.startswith("pkg:pypi/")}
+    assert sum(purl.startswith("pkg:pypi/") for purl in purls) == count
+    assert {"playwright", "fastapi", "awscli"} <= python
+    return f"{len(installed)} packages of Debian, {count} of Python, {len(purls) - len(installed) - count} others"
+
+
+def name(purl: str) -> str:
+    """The package's name out of its purl."""
+    return purl.partition("@")[0].rpartition("/")[2]
+
+
+@proof("Camoufox's build step fetches from a mirror, refuses a wrong checksum, and unpacks what is right")
+def camoufox(_: World) -> None:
+    browser, model = archive(CAMOUFOX_ARCHIVE), archive(dict.fromkeys(model_files(), "stand-in"))
+    with served({"/camoufox.zip": browser, "/model.zip": model}) as url:
+        arguments = [
+            "BROWSER_ENGINE=camoufox",
+            "AWS_CLI=0",
+            f"CAMOUFOX_URL={url}/camoufox.zip",
+            f"CAMOUFOX_MODEL_URL={url}/model.zip",
+            f"CAMOUFOX_MODEL_SHA256={sha256(model)}",
+        ]
+        try:
+            build("docker/Dockerfile.prod", "tabfleet:refused", arguments=arguments, target="builder")
+        except PodmanFailed as refused:
+            assert f"has the SHA-256 {sha256(browser)}, not " in str(refused), refused
+        else:
+            raise AssertionError("an archive with another checksum than the pinned one was taken")
+        build(
+            "docker/Dockerfile.prod", "tabfleet:camoufox", arguments=[*arguments, f"CAMOUFOX_SHA256={sha256(browser)}"]
+        )
+    done = podman("run", "--rm", "tabfleet:camoufox", "sh", "-c", "$CAMOUFOX_EXECUTABLE_PATH; command -v aws; true")
+    assert done == "a stand-in\n", done
+    pinned = "import camoufox.fpgen_model as m; print((m.fpgen_data_dir() / m.STAMP).read_text() == m.PIN['sha256'] + chr(10))"
+    assert podman("run", "--rm", "tabfleet:camoufox", "python", "-c", pinned).strip() == "True"
+    podman("rmi", "tabfleet:camoufox")
+
+
+def model_files() -> list[str]:
+    """The files of the identity model, as the camoufox package of this environment names them."""
+    from camoufox.fpgen_model import PIN  # noqa: PLC0415 - only this proof needs it
+
+    names: list[str] = PIN["files"]
+    return names
+
+
+def archive(files: dict[str, str]) -> bytes:
+    """A ZIP archive whose files carry no modes, like Camoufox's own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for path, content in files.items():
+            zipped.writestr(zipfile.ZipInfo(path), content)
+    return buffer.getvalue()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def served(files: dict[str, bytes]) -> Iterator[str]:
+    """Serve these files on loopback."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@proof("arm64: every locked wheel and every Debian package exists for it (scripts/container-arm64)")
+def arm64(_: World) -> str:
+    done = subprocess.run(["scripts/container-arm64"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()

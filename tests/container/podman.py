@@ -1,0 +1,106 @@
+"""Podman, as far as these tests need it. How it is configured is scripts/container-lib.sh's business."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+LABEL = "tabfleet-container-test"
+NETWORK = "tabfleet-test"
+TIMEOUT_S = 120.0
+# Without systemd podman cannot schedule health checks; they are run one by one.
+UNSCHEDULED = ("--health-interval", "disable")
+
+
+class PodmanFailed(AssertionError):
+    """A podman command ended with another exit code than 0; the message has its output."""
+
+
+def podman(*arguments: str, check: bool = True, timeout_s: float = TIMEOUT_S, stdin: str = "") -> str:
+    """Run podman and return its output. Raises PodmanFailed."""
+    done = run(*arguments, timeout_s=timeout_s, stdin=stdin)
+    if check and done.returncode != 0:
+        raise PodmanFailed(f"podman {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def run(*arguments: str, timeout_s: float = TIMEOUT_S, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run podman and return what became of it."""
+    command = ["podman", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def eventually(look: Callable[[], T], *, timeout_s: float, what: str) -> T:
+    """Look again and again until something true is seen; fails after timeout_s seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
+        time.sleep(0.05)
+    return seen
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container by its name."""
+
+    name: str
+
+    def exec(self, *command: str, check: bool = True, timeout_s: float = TIMEOUT_S) -> str:
+        return podman("exec", self.name, *command, check=check, timeout_s=timeout_s)
+
+    def logs(self) -> str:
+        """Everything it has printed, both streams."""
+        done = run("logs", self.name)
+        return done.stdout + done.stderr
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(podman("inspect", self.name))[0]["State"]
+        return found
+
+    def port(self, inside: int) -> int:
+        """The port on loopback that leads to this one inside."""
+        return int(podman("port", self.name, f"{inside}/tcp").strip().rpartition(":")[2])
+
+    def signal(self, name: str) -> None:
+        podman("kill", "--signal", name, self.name)
+
+    def wait_exit(self, timeout_s: float) -> int:
+        """Wait for its end and return the exit code."""
+        eventually(lambda: self.state()["Status"] == "exited", timeout_s=timeout_s, what=f"end of {self.name}")
+        return int(self.state()["ExitCode"])
+
+    def healthcheck(self) -> bool:
+        """Run the image's health check once; whether it passes."""
+        return run("healthcheck", "run", self.name).returncode == 0
+
+
+@contextlib.contextmanager
+def running(
+    image: str,
+    *command: str,
+    name: str,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Container]:
+    """A container, until the end of the block. What it printed is shown when the block fails."""
+    variables = [f"--env={key}={value}" for key, value in (environment or {}).items()]
+    start = ("run", "--detach", "--name", name, "--label", LABEL, "--network", NETWORK, *UNSCHEDULED)
+    if any(option.startswith("--network=") for option in options):
+        start = tuple(word for word in start if word not in {"--network", NETWORK})
+    podman("rm", "--force", "--ignore", "--time", "0", name)
+    podman(*start, *variables, *options, image, *command)
+    container = Container(name)
+    try:
+        yield container
+    except BaseException:
+        tail = container.logs().splitlines()[-25:]
+        print("\n".join(f"    | {line[:300]}" for line in tail), flush=True)
+        raise
+    finally:
+        podman("rm", "--force", "--time", "0", name, check=False)

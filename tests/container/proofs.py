@@ -1,0 +1,62 @@
+"""A list of proofs, run one after the other; a failed one does not end the run."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tests.container.world import World
+
+Remark = str | None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is proven, in words, and the function that proves it: it raises, or may return a remark."""
+
+    claim: str
+    check: Callable[[World], Remark]
+
+    def is_wanted(self, words: str) -> bool:
+        return words in self.claim or words in self.check.__name__
+
+
+PROOFS: list[Proof] = []
+
+
+def proof(claim: str) -> Callable[[Callable[[World], Remark]], Callable[[World], Remark]]:
+    """Add a function to the list, in the order of the source."""
+
+    def add(check: Callable[[World], Remark]) -> Callable[[World], Remark]:
+        PROOFS.append(Proof(claim, check))
+        return check
+
+    return add
+
+
+def failures(world: World, wanted: Iterable[Proof]) -> int:
+    """Run the proofs and print how each went; returns how many failed."""
+    return sum(not holds(item.claim, lambda item=item: item.check(world)) for item in wanted)  # type: ignore[misc]
+
+
+def holds(claim: str, check: Callable[[], Remark]) -> bool:
+    """Run one check and print how it went."""
+    began = time.monotonic()
+    try:
+        remark = check()
+    except Exception as error:  # noqa: BLE001 - one failed proof must not hide the others
+        _explain(error)
+        print(f"FAILED {time.monotonic() - began:6.1f} s  {claim}", flush=True)
+        return False
+    print(f"ok     {time.monotonic() - began:6.1f} s  {claim}", flush=True)
+    if remark:
+        print("\n".join(f"                 {line}" for line in remark.splitlines()), flush=True)
+    return True
+
+
+def _explain(error: Exception) -> None:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/proofs.py" not in frame.filename]
+    where = f"{frames[0].filename.rpartition('/')[2]}:{frames[0].lineno}: {frames[0].line}" if frames else ""
+    print(f"    {where}\n    {type(error).__name__}: {str(error)[:3000]}", flush=True)

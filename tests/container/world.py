@@ -1,0 +1,200 @@
+"""What the proofs run against: a network with the demo site and an S3 server, both seeded, and the fleet under test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from openai import OpenAI
+
+from tests.container.podman import NETWORK, Container, eventually, podman, running
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = "tabfleet:chromium"
+FIREFOX = "tabfleet:firefox"
+SINGLE = "tabfleet-single:chromium"
+TRIAL = "tabfleet-trial"
+SITE_URL = "http://site:8800/chat"
+S3_URL = "http://s3:8333"
+BUCKET = "profiles"
+MODEL = "demo-small"
+READY_S = 60.0
+# As the strictest orchestrator runs it: not root, nothing writable but /tmp, no capability, no new privilege.
+HARDENED = (
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--tmpfs=/tmp:mode=1777",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    f"--security-opt=seccomp={ROOT}/docker/seccomp.json",
+    "--publish=127.0.0.1::2048",
+)
+
+
+def fetch(url: str, *, headers: Mapping[str, str] | None = None, body: Any = None) -> tuple[int, Any]:
+    """One request: its status and the decoded JSON; (0, None) when nobody answers."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json", **(headers or {})})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, json.loads(response.read() or b"null")
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"null")
+    except OSError:
+        return 0, None
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A running production image."""
+
+    container: Container
+    url: str
+    key: str
+
+    def get(self, path: str, *, key: str = "") -> tuple[int, Any]:
+        return fetch(self.url + path, headers={"authorization": f"Bearer {key}"} if key else {})
+
+    def ready(self) -> tuple[int, Any]:
+        return self.get("/ready")
+
+    def wait_ready(self, children: int | None = None, *, timeout_s: float = READY_S) -> None:
+        """Wait for the first READY child, or for so many; ends at once if the container does."""
+
+        def look() -> bool:
+            status, body = self.ready()
+            assert status or self.container.state()["Running"], "the container has ended"
+            up = [child for child in (body or {}).get("children", []) if child["state"] == "READY"]
+            return status == 200 and len(up) >= (children or 1)
+
+        eventually(look, timeout_s=timeout_s, what=f"/ready with {children or 1} children, now {self.ready()}")
+
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, timeout=60)
+
+    def ask(self, prompt: str, model: str = MODEL) -> str:
+        """One streamed answer, whole."""
+        stream = self.client().chat.completions.create(
+            model=model, messages=[{"role": "user", "content": prompt}], stream=True
+        )
+        return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+
+
+@dataclass
+class World:
+    """The demo site, the S3 server, and profiles that are logged in to the one and kept in the other."""
+
+    site: Container
+    s3: Container
+    folder: Path
+    key: str
+    control_token: str
+    admin_secret: str
+    reader_secret: str
+    images: list[str] = field(default_factory=list)
+
+    @property
+    def profiles(self) -> Path:
+        """A folder with `active/ada.json`, `active/grace.json` and `key.txt`, all of uid 10001 and mode 0600."""
+        return self.folder / "profiles"
+
+    def ledger(self, **filters: str) -> list[dict[str, Any]]:
+        """The submissions that the site has seen."""
+        query = "&".join(f"{name}={value}" for name, value in filters.items())
+        url = f"http://127.0.0.1:{self.site.port(8800)}/control/ledger?{query}"
+        status, body = fetch(url, headers={"x-demo-control": self.control_token})
+        assert status == 200, body
+        entries: list[dict[str, Any]] = body["entries"]
+        return entries
+
+    def reader(self, url: str = S3_URL) -> dict[str, str]:
+        """The environment of somebody who may read the bucket and nothing else."""
+        return {
+            "PROFILE_BACKEND": "s3",
+            "AUTH_PROFILE_S3_BUCKET": BUCKET,
+            "AUTH_PROFILE_S3_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL_S3": url,
+            "AWS_ACCESS_KEY_ID": "READER",
+            "AWS_SECRET_ACCESS_KEY": self.reader_secret,
+        }
+
+    @contextlib.contextmanager
+    def fleet(
+        self,
+        *command: str,
+        image: str = CHROMIUM,
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        memory: str = "3g",
+        name: str = "fleet",
+    ) -> Iterator[Fleet]:
+        """The image under test, hardened, against the demo site."""
+        variables = {"CHAT_SITE": "demo", "SITE_URL": SITE_URL, **(environment or {})}
+        every = (*HARDENED, f"--memory={memory}", *options)
+        with running(image, *command, name=name, options=every, environment=variables) as container:
+            url = f"http://127.0.0.1:{container.port(2048)}" if container.state()["Running"] else ""
+            yield Fleet(container, url, self.key)
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        """The option that mounts the folder of profiles where the local backend looks."""
+        return (f"--volume={self.profiles}:/app/auth_profiles:ro",)
+
+    def seed(self, *arguments: str, options: Sequence[str] = (), endpoint: str = S3_URL) -> None:
+        """Log in anew and keep the profiles, in S3 or in the mounted folder that is named."""
+        variables = {
+            "SITE_URL": "http://site:8800",
+            "API_KEY": self.key,
+            "AWS_ENDPOINT_URL_S3": endpoint,
+            "AWS_ACCESS_KEY_ID": "ADMIN",
+            "AWS_SECRET_ACCESS_KEY": self.admin_secret,
+            "AWS_REGION": "us-east-1",
+        }
+        given = [f"--env={name}={value}" for name, value in variables.items()]
+        podman("run", "--rm", f"--network={NETWORK}", *given, *options, TRIAL, "python", "trial/seed.py", *arguments)
+
+    def assert_in_ledger(self, answer: str) -> None:
+        """The answer came from the page: the ledger has exactly one submission with the answer's token."""
+        token = answer.partition("token:")[2].split()[0]
+        entries = self.ledger(token=token)
+        assert [entry["answer"] for entry in entries] == [answer], f"{answer!r} is not what the site said: {entries}"
+
+
+@contextlib.contextmanager
+def world() -> Iterator[World]:
+    """Make it, and take it away again."""
+    folder = Path(tempfile.mkdtemp(prefix="world-"))
+    token, admin, reader = secrets.token_hex(8), secrets.token_hex(16), secrets.token_hex(16)
+    podman("network", "create", "--ignore", NETWORK)
+    try:
+        with (
+            running(
+                TRIAL,
+                *("python", "-m", "demo.site", "--host", "0.0.0.0"),  # noqa: S104 - in its container
+                name="site",
+                options=["--publish=127.0.0.1::8800"],
+                environment={"DEMO_CONTROL_TOKEN": token},
+            ) as site,
+            running(
+                TRIAL, "./trial/s3.sh", name="s3", environment={"ADMIN_SECRET": admin, "READER_SECRET": reader}
+            ) as s3,
+        ):
+            made = World(site, s3, folder, f"sk-{secrets.token_hex(16)}", token, admin, reader)
+            made.profiles.mkdir()
+            made.profiles.chmod(0o777)
+            made.seed("/out", options=[f"--volume={made.profiles}:/out"])
+            made.profiles.chmod(0o755)
+            made.seed()
+            yield made
+    finally:
+        podman("network", "rm", "--force", NETWORK, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
