@@ -86,15 +86,17 @@ class Staging:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
         for path in (folder, folder / ACTIVE, folder / HELD):
-            path.mkdir(mode=0o700, parents=True)
+            path.mkdir(mode=0o700)
 
     def store(self, file: str, data: bytes) -> None:
         """Write a file; safe from several threads for different files. Raises OSError."""
         write_private(self.folder / file, data)
 
     def adopt(self, old: FileSet, entry: Entry, file: str) -> None:
-        """Take over an unchanged file of another set. Raises OSError."""
+        """Take over an unchanged file of another set, in place of one that was stored. Raises OSError."""
+        (self.folder / file).unlink(missing_ok=True)
         try:
             os.link(old.folder / entry.file, self.folder / file)
         except OSError:  # not every file system has links
@@ -147,7 +149,7 @@ class Cache:
             folder = self._root / link.readlink()
             index = json.loads((folder / INDEX).read_bytes())
             entries = {key: Entry(**entry) for key, entry in index["entries"].items()}
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         if (index.get("format"), index.get("source")) != (_FORMAT, self._source):
             return None
@@ -185,11 +187,15 @@ class Cache:
         """Mark the cache as in use for this source until the process ends. Raises CacheError."""
         if self._in_use is None:
             self._in_use = _open_lock(self._root / "in_use")
-        if (self._root / "current").exists() and self.current() is None and not _try_lock(self._in_use, fcntl.LOCK_EX):
-            self.close()
-            raise CacheError(
-                f"the folder {self._root} is in use by a process with profiles from elsewhere; name another one"
-            )
+        mark = self._source.encode()
+        if os.pread(self._in_use, 4096, 0) != mark:
+            if not _try_lock(self._in_use, fcntl.LOCK_EX):
+                self.close()
+                raise CacheError(
+                    f"the folder {self._root} is in use by a process with profiles from elsewhere; name another one"
+                )
+            os.ftruncate(self._in_use, 0)
+            os.pwrite(self._in_use, mark, 0)
         fcntl.flock(self._in_use, fcntl.LOCK_SH)
 
     def _sweep(self) -> None:

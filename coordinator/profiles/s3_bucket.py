@@ -14,6 +14,7 @@ import botocore.session
 from botocore import exceptions as sdk
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
+from botocore.parsers import ResponseParserError
 from urllib3 import exceptions as http
 
 from coordinator.profiles.errors import ObjectGone
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from coordinator.profiles.s3_place import S3Connection, S3Place
 
 _READ_ATTEMPTS: Final = 3
-_FAILURES: Final = (sdk.BotoCoreError, sdk.ClientError, http.HTTPError, OSError, ValueError)
+_FAILURES: Final = (sdk.BotoCoreError, sdk.ClientError, ResponseParserError, http.HTTPError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class S3Bucket:
                 Bucket=self._place.bucket, Prefix=prefix, Delimiter="/"
             )
             for page in pages:
+                _check_is_listing(page)
                 objects += [_object(found) for found in page.get("Contents", ())]
                 below += [found["Prefix"] for found in page.get("CommonPrefixes", ())]
         except _FAILURES as error:
@@ -148,6 +150,11 @@ def _config(connection: S3Connection) -> Config:
         signature_version="s3v4",
         user_agent_extra="tabfleet",
     )
+
+
+def _check_is_listing(page: Any) -> None:
+    if "IsTruncated" not in page:  # in every listing; any other document would pass for an empty bucket
+        raise ResponseParserError
 
 
 def _object(found: Any) -> S3Object:

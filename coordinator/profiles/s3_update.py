@@ -88,7 +88,7 @@ class Update:
         """
         placed = [(item, item.entry, _place(item.entry.file, accepted)) for item in everything if item.entry]
         entries = {item.key: replace(entry, file=file) for item, entry, file in placed}
-        if self._old and self._old.entries == entries:
+        if self._old and self._old.entries == entries and not any(item.fetched for item, _, _ in placed):
             self._old.confirm()
             return False
         staging = self._stage()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,7 @@ class S3Server:
 
     url: str
     process: subprocess.Popen[bytes]
-    environment: dict[str, str] = field(default_factory=dict)
+    ports: tuple[int, ...]
 
     def credentials(self, identity: str = READER) -> dict[str, str]:
         """The environment that makes the AWS chain use this server as that identity."""
@@ -66,25 +68,31 @@ class S3Server:
             config=Config(max_pool_connections=32),
         )
 
+    @functools.cached_property
+    def _admin(self) -> S3Client:
+        return self.client(ADMIN)
+
     def upload(self, objects: Mapping[str, bytes], bucket: str = BUCKET) -> None:
         """Put objects by key, in parallel."""
         from concurrent.futures import ThreadPoolExecutor
 
-        client = self.client()
+        client = self._admin
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda item: client.put_object(Bucket=bucket, Key=item[0], Body=item[1]), objects.items()))
 
     def delete(self, *keys: str, bucket: str = BUCKET) -> None:
         """Remove objects."""
-        client = self.client()
         for key in keys:
-            client.delete_object(Bucket=bucket, Key=key)
+            self._admin.delete_object(Bucket=bucket, Key=key)
 
     def kill(self) -> None:
         """End the server as a power cut would."""
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for port in (*self.ports, *(port + _GRPC_OFFSET for port in self.ports)):
+            for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,14 +106,15 @@ def s3_server(
     ports = _free_ports(6)
     config = folder / "identities.json"
     config.write_text(json.dumps(_identities(bucket, identities or {})))
-    process = subprocess.Popen(
-        _command(folder, ports, config),
-        stdin=subprocess.DEVNULL,
-        stdout=(folder / "weed.log").open("wb"),
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-    )
-    server = S3Server(f"http://127.0.0.1:{ports[0]}", process)
+    with (folder / "weed.log").open("wb") as log:
+        process = subprocess.Popen(
+            _command(folder, ports, config),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        )
+    server = S3Server(f"http://127.0.0.1:{ports[0]}", process, tuple(ports))
     try:
         _create_bucket(server, bucket, folder / "weed.log")
         yield server
@@ -150,7 +159,7 @@ def _create_bucket(server: S3Server, bucket: str, log: Path) -> None:
             raise RuntimeError(f"SeaweedFS did not start; the end of its log:\n{log.read_text()[-2000:]}")
         with suppress(OSError, BotoCoreError, ClientError):
             socket.create_connection(("127.0.0.1", port), 1).close()
-            server.client().create_bucket(Bucket=bucket)
+            server._admin.create_bucket(Bucket=bucket)
             return
         time.sleep(0.05)
 
