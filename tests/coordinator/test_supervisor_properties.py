@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from coordinator.child import Child
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
-from coordinator.events import ChildMoved, ChildStarted, FleetEvent
+from coordinator.events import ChildMoved, FleetEvent
 from coordinator.launcher import ChildSpec
 from coordinator.lifecycle import LIVE, Event, Reason, State, advance
 from coordinator.plan import PortPlan
@@ -171,6 +170,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.launcher = TestLauncher()
         self.events: list[FleetEvent] = []
         self.checked = 0
+        self.generations: dict[Child, int] = {}
         self.profiles: dict[str, TestProfile] = {}
         self.leases: list[Lease] = []
         self.pool, self.supervisor = self.loop.call(self.make)
@@ -351,10 +351,12 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @invariant()
     def generations_only_grow(self) -> None:
-        for name in NAMES:
-            starts = [e.generation for e in self.events if isinstance(e, ChildStarted) and e.child == name]
-            for earlier, later in itertools.pairwise(starts):
-                assert later > earlier or later == 1  # a profile that was away comes back as a new child
+        for child in self.children:
+            lives = [life.spec.generation for life in child.lives]
+            assert lives == sorted(lives, reverse=True)
+            assert len(set(lives)) == len(lives)
+            assert child.generation == max(lives, default=0) >= self.generations.get(child, 0)
+            self.generations[child] = child.generation
 
     @invariant()
     def supervision_is_sound(self) -> None:
