@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_READ: Final = ["GET", "HEAD"]
 # RFC 9745: since when, in Unix seconds (2026-11-01); RFC 8288 names the successor.
 _DEPRECATED: Final = {"deprecation": "@1793491200", "link": '</ready>; rel="successor-version"'}
 
@@ -46,7 +48,7 @@ class MetricsFace(Protocol):
 
 def build_api(fleet: FleetFace, access: Access, metrics: MetricsFace, *, metrics_public: bool = False) -> FastAPI:
     """All routes but those under `/v1`. There are no documentation routes: they would need no key."""
-    app = FastAPI(title="Tabfleet coordinator", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Tabfleet coordinator", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.include_router(_health_routes(fleet))
     app.include_router(_metrics_route(access, metrics, public=metrics_public))
     app.include_router(_admin_routes(fleet, access))
@@ -60,17 +62,17 @@ def _health_routes(fleet: FleetFace) -> APIRouter:
     router = APIRouter()
     told: list[str] = []
 
-    @router.get("/live")
+    @router.api_route("/live", methods=_READ)
     async def live() -> dict[str, str]:
         """200 as long as the process serves at all."""
         return {"status": "live"}
 
-    @router.get("/ready")
+    @router.api_route("/ready", methods=_READ)
     async def ready() -> JSONResponse:
         """200 when a request would find a page; always with the list of children."""
         return JSONResponse(fleet.view(), status_code=200 if fleet.ready else 503)
 
-    @router.get("/health")
+    @router.api_route("/health", methods=_READ)
     async def health() -> JSONResponse:
         """The same under its old name."""
         if not told:
@@ -165,7 +167,7 @@ class Face:
             try:
                 check_host(scope["headers"])
             except Refusal as refusal:
-                await send_refusal(send, refusal, "", closing=True)
+                await send_refusal(send, refusal, secrets.token_hex(16), closing=True)
                 return
         path: str = scope["path"]
         if path.startswith("/v1/") or path == "/v1":

@@ -14,7 +14,7 @@ from coordinator.errors import NoBackend, QueueFull
 from coordinator.interrupt import Cause, Interruptible, StallWatch
 from coordinator.reply import Reply
 from coordinator.upstream import Broken, Upstream, request_headers, response_headers
-from coordinator.wire import failed, unavailable
+from coordinator.wire import error_code, failed, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,7 +225,7 @@ class Exchange:
             last = events or last
         await self._reply.end_stream()
         answered = last.rstrip().endswith(_DONE) and response.status == 200
-        account.outcome = Outcome.ANSWERED if answered else Outcome.FAILED
+        self._count(Outcome.ANSWERED if answered else Outcome.FAILED, last)
 
     async def _relay_whole(self, response: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
         # Held until it is complete: a child that dies in the middle still becomes a proper error.
@@ -235,9 +235,15 @@ class Exchange:
             return False
         self._stall.expect(self._means.limits.idle_s, Cause.CLIENT_STALLED)
         await self._reply.whole(status, self._headers(response), body)
-        outcome = Outcome.ANSWERED if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED
-        self.account.outcome = outcome
+        self._count(Outcome.ANSWERED if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED, body)
         return True
+
+    def _count(self, outcome: Outcome, said: bytes) -> None:
+        """What became of the request; `said` is the child's error where it is not an answer."""
+        self.account.outcome = outcome
+        if outcome is not Outcome.ANSWERED:
+            self.account.code = error_code(said)
+            log.info("not_answered", request=self._question.request_id, outcome=outcome, code=self.account.code)
 
     def _another_may(self, response: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
         """Whether the child failed before it submitted anything, and a free child can take the request."""

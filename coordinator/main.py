@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 
@@ -40,15 +41,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _LAST_EVENTS_S: Final = 2.0
+_FILES: Final = 65_536
 
 
 def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
     """Run the coordinator until it is told to stop; returns the exit code. `program` starts one child."""
+    signal.signal(signal.SIGTERM, _leave)
     try:
         settings = load_settings(argv)
         configure_logging(settings.log_format, settings.log_level)
         preflight.check(settings)
         listener = bind(settings.coordinator_host, settings.coordinator_port)
+        _raise_file_limit()
         _notice_exits_by_pidfd()
         return asyncio.run(_run(settings, listener, program))
     except SettingsError as error:
@@ -192,6 +196,19 @@ class Coordinator:
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _leave(*_: object) -> NoReturn:
+    """Before the loop handles signals; as process 1 we would not even get one without a handler."""
+    sys.exit(0)
+
+
+def _raise_file_limit() -> None:
+    """Every request takes two sockets, and the usual soft limit is 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _notice_exits_by_pidfd() -> None:

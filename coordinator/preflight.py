@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from coordinator.errors import BrowserMissing, SiteMissing
+from coordinator.errors import BrowserMissing, SettingsError, SiteMissing
 from coordinator.local import REPOSITORY
 from coordinator.wiring import is_path
 
@@ -28,8 +28,10 @@ _CAMOUFOX_BUILDS: Final = ("camoufox/camoufox-bin", "camoufox/browsers/*/*/camou
 
 
 def check(settings: Settings) -> None:
-    """Raise SiteMissing or BrowserMissing, in one line that says what to do."""
+    """Raise SiteMissing, BrowserMissing or SettingsError, in one line that says what to do."""
     check_site(settings.chat_site)
+    if settings.log_dir is not None:
+        _make_log_folder(settings.log_dir)
     if settings.browser_engine == "camoufox":
         _check_camoufox(settings)
     else:
@@ -49,6 +51,15 @@ def check_site(site: str | None) -> None:
         raise SiteMissing(f"CHAT_SITE={site}: the file cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise SiteMissing(f"CHAT_SITE={site}: the file is not valid TOML: {error}.") from None
+
+
+def _make_log_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be made: {error.strerror}.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be written by uid {os.getuid()}.")
 
 
 def _known() -> str:

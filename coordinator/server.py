@@ -20,15 +20,31 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 2048
 _KEEP_ALIVE_S: Final = 75  # clients keep idle connections for less, so that none dies in use
+_LARGEST_HEAD_BYTES: Final = 64 * 1024
 _GRACE_S: Final = 2  # a backstop: every request has ended before the server is told to
 
 
 class _Protocol(HttpToolsProtocol):
-    """Gives every request the way to cut its own connection."""
+    """Gives every request the way to cut its own connection, and takes no endless heads."""
+
+    _head_bytes = 0
+    _in_head = True
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
         self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _LARGEST_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("Request head too large.")
 
 
 class Server(uvicorn.Server):

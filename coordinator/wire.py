@@ -21,6 +21,24 @@ Headers = list[tuple[bytes, bytes]]
 SHOULD_NOT_RETRY: Final = (b"x-should-retry", b"false")
 CLOSE: Final = (b"connection", b"close")
 _JSON: Final = (b"content-type", b"application/json")
+_CHILDS_CODES: Final = frozenset(
+    {
+        "browser_lost",
+        "cancelled",
+        "capture_gap",
+        "first_token_timeout",
+        "invalid_request",
+        "login_expired",
+        "model_not_found",
+        "page_broken",
+        "prompt_rejected",
+        "quota",
+        "site_error",
+        "starting",
+        "stream_idle_timeout",
+        "unsupported_parameter",
+    }
+)
 
 
 @dataclass(eq=False)  # not frozen: raising an exception writes its traceback into it
@@ -65,6 +83,15 @@ def failed(status: int, code: str, message: str) -> Refusal:
     The OpenAI client obeys ``x-should-retry: false`` (its `_should_retry`).
     """
     return Refusal(status, code, message, type="server_error", headers=(SHOULD_NOT_RETRY,))
+
+
+def error_code(body: bytes) -> str:
+    """The code of an error that a child sent, as a whole body or as an event: one of a closed set, or "other"."""
+    try:
+        code = json.loads(body.strip().rpartition(b"data:")[2])["error"]["code"]
+    except (ValueError, TypeError, LookupError):
+        return "other"
+    return code if code in _CHILDS_CODES else "other"
 
 
 def to_json(value: Any) -> bytes:

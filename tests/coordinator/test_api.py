@@ -92,6 +92,11 @@ async def test_health_needs_no_key_and_tells_the_truth(
     assert (await client.get("/ready")).json() == fleet.view()
 
 
+@pytest.mark.parametrize("route", OPEN_ROUTES)
+async def test_health_can_be_asked_without_a_body(client: httpx.AsyncClient, route: str) -> None:
+    assert (await client.head(route)).status_code == 200
+
+
 async def test_the_old_name_says_so_and_logs_it_once(client: httpx.AsyncClient) -> None:
     with structlog.testing.capture_logs() as logged:
         answers = [await client.get("/health") for _ in range(3)]
@@ -162,7 +167,7 @@ async def test_an_action_that_fails_says_why(
     assert answer.json()["error"]["message"] == str(error)
 
 
-@pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/", "/admin"])
+@pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/", "/admin", "/ready/"])
 async def test_there_is_nothing_else(client: httpx.AsyncClient, route: str) -> None:
     answer = await client.get(route)
     assert answer.status_code == 404

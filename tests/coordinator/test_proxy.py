@@ -159,7 +159,7 @@ async def test_a_childs_own_error_passes_unchanged(tmp_path: Path) -> None:
     async with scripted(tmp_path, script) as api:
         answer = await ask(api.port, request(chat()))
         assert (answer.status, answer.body) == (400, body)
-        assert api.outcomes() == [(Outcome.REFUSED, None)]
+        assert api.outcomes() == [(Outcome.REFUSED, "unsupported_parameter")]
 
 
 @pytest.mark.parametrize("inside", [b"", b'data: {"choi', b"data: 1\n", EVENT[:-1]])
@@ -234,12 +234,14 @@ async def test_a_whole_answer_that_breaks_is_a_proper_error_and_not_repeated(
 async def test_a_stream_without_an_end_marker_counts_as_failed(tmp_path: Path) -> None:
     async def script(conversation: Conversation) -> None:
         await conversation.begin_stream()
-        await conversation.chunk(EVENT + b'data: {"error":{"message":"x"}}\n\n')
+        await conversation.chunk(EVENT + b'data: {"error":{"message":"x","code":"%b"}}\n\n' % codes.pop(0))
         await conversation.end()
 
+    codes = [b"quota", b"invented"]
     async with scripted(tmp_path, script) as api:
-        await ask(api.port, request(chat(stream=True)))
-        assert api.outcomes() == [(Outcome.FAILED, None)]
+        for _ in range(2):
+            await ask(api.port, request(chat(stream=True)))
+        assert api.outcomes() == [(Outcome.FAILED, "quota"), (Outcome.FAILED, "other")]
 
 
 async def test_a_stream_that_never_begins_is_given_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -210,6 +211,23 @@ async def test_a_malformed_request_does_not_disturb_the_server(api: Served) -> N
     caller.writer.write(b"NONSENSE\r\n\r\n")
     assert (await caller.head())[0] == 400
     assert (await ask(api.port, request(chat()))).status == 200
+
+
+@pytest.mark.parametrize("unit", [b"x", b"x-many: 1\r\n"])
+async def test_an_endless_head_is_cut_off(api: Served, unit: bytes) -> None:
+    caller = await Caller.connect(api.port)
+    caller.writer.write(b"GET /live HTTP/1.1\r\nhost: localhost\r\nx-long: ")
+    answering = asyncio.ensure_future(caller.head())
+    with contextlib.suppress(ConnectionError):
+        for _ in range(1000):
+            if answering.done():
+                break
+            caller.writer.write(unit * (4096 // len(unit)))
+            await caller.writer.drain()
+            await asyncio.sleep(0)
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        assert (await asyncio.wait_for(answering, 5))[0] == 400
+    caller.close()
 
 
 async def test_models_are_those_of_the_children(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""What is found missing before anything is started, and what the settings mean to children."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from coordinator import preflight
+from coordinator.errors import BrowserMissing, SettingsError, SiteMissing
+from coordinator.options import load_settings, table
+from coordinator.settings import Settings
+from coordinator.wiring import child_arguments, child_environment, policy_of, proxy_config_of
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for option in table():
+        monkeypatch.delenv(option.variable, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def program(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def settings(*flags: str) -> Settings:
+    return load_settings(["--site", "demo", *flags])
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        ("chromium", "chromium"),
+        ("chromium", "chromium-browser"),
+        ("chromium", "google-chrome"),
+        ("chromium", "google-chrome-stable"),
+        ("firefox", "firefox-esr"),
+        ("firefox", "firefox"),
+    ],
+)
+def test_a_browser_is_found_by_its_usual_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str, name: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BrowserMissing, match=name):
+        preflight.check(settings("--engine", engine))
+    program(tmp_path / name)
+    preflight.check(settings("--engine", engine))
+
+
+@pytest.mark.parametrize(
+    "build", ["camoufox/camoufox-bin", "camoufox/browsers/official/150.0.2-beta.25-8020db3b/camoufox-bin"]
+)
+def test_camoufox_is_found_where_its_package_keeps_it(tmp_path: Path, build: str) -> None:
+    assert importlib.util.find_spec("camoufox") is not None
+    with pytest.raises(BrowserMissing, match=r"python -m camoufox fetch.*BROWSER_ENGINE=chromium or firefox"):
+        preflight.check(settings("--engine", "camoufox"))
+    program(tmp_path / "cache" / build)
+    preflight.check(settings("--engine", "camoufox"))
+
+
+def test_camoufoxs_build_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CAMOUFOX_EXECUTABLE_PATH", str(tmp_path / "fox"))
+    with pytest.raises(BrowserMissing, match="CAMOUFOX_EXECUTABLE_PATH"):
+        preflight.check(settings("--engine", "camoufox"))
+    program(tmp_path / "fox")
+    preflight.check(settings("--engine", "camoufox"))
+
+
+def test_camoufoxs_package_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BrowserMissing, match="package is not installed"):
+        preflight.check(settings("--engine", "camoufox"))
+
+
+def test_a_site_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text("url = 'http://127.0.0.1'\n")
+    preflight.check_site("demo")
+    preflight.check_site("mine.toml")
+    preflight.check_site(str(tmp_path / "mine.toml"))
+    for wrong in ("mine", "./demo", "../sites/none.toml"):
+        with pytest.raises(SiteMissing, match=r"there is no such site file; known are .*demo"):
+            preflight.check_site(wrong)
+    (tmp_path / "latin.toml").write_bytes(b"url = '\xe9'\n")
+    with pytest.raises(SiteMissing, match="not valid TOML"):
+        preflight.check_site("latin.toml")
+    with pytest.raises(SiteMissing, match="cannot be read: Is a directory"):
+        preflight.check_site(f"{tmp_path}/")
+
+
+def test_the_folder_for_logs_is_made(tmp_path: Path) -> None:
+    browser = ("--engine", "chromium", "--browser-executable", str(program(tmp_path / "chromium")))
+    preflight.check(settings(*browser, "--log-dir", str(tmp_path / "new/logs")))
+    assert (tmp_path / "new/logs").is_dir()
+    with pytest.raises(SettingsError, match="--log-dir"):
+        preflight.check(settings(*browser, "--log-dir", str(tmp_path / "chromium")))
+
+
+def test_children_get_their_part_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy:3128")
+    monkeypatch.setenv("SITE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never handed on")
+    given = settings("--no-headless", "--engine", "firefox", "--first-token-timeout-s", "7", "--log-format", "json")
+    environment = child_environment(given, Path("key.txt"))
+    assert environment == {
+        "SITE_URL": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://user:secret@proxy:3128",
+        "FIRST_TOKEN_TIMEOUT_S": "7.0",
+        "STREAM_IDLE_TIMEOUT_S": "60.0",
+        "LOGIN_CHECK_S": "60.0",
+        "MAX_BODY_BYTES": "10485760",
+        "LOG_LEVEL": "info",
+        "LOG_FORMAT": "json",
+        "KEY_FILE_PATH": str(tmp_path / "key.txt"),
+    }
+    assert "KEY_FILE_PATH" not in child_environment(given, None)
+    arguments = child_arguments(given)
+    assert arguments == ("--no-headless", "--site", "demo", "--engine", "firefox")
+    assert not [word for word in arguments if "secret" in word]
+    assert child_arguments(load_settings(["--site", "my/site.toml"]))[2] == str(tmp_path / "my/site.toml")
+
+
+def test_limits_reach_those_who_apply_them() -> None:
+    given = settings("--child-memory-limit-mb", "900", "--max-children", "3", "--queue-timeout-s", "4")
+    policy, proxy = policy_of(given), proxy_config_of(given)
+    assert (policy.max_children, policy.memory_limit_bytes) == (3, 900_000_000)
+    assert proxy.limits.queue_s == 4
+    assert proxy.owner == "demo"
+    # The child applies the same limits first; ours only catch what it does not.
+    assert proxy.limits.head_s > given.first_token_timeout_s
+    assert proxy.limits.silence_s > given.stream_idle_timeout_s
+
+
+def test_the_longest_orderly_end_fits_the_stop_grace() -> None:
+    """45 s is what image, compose file and manifests grant; see coordinator.main for the parts."""
+    from coordinator.main import _LAST_EVENTS_S
+    from coordinator.server import _GRACE_S
+
+    policy = policy_of(settings())
+    children_s = policy.term_grace_s + policy.reap_timeout_s
+    assert policy.drain_timeout_s + _LAST_EVENTS_S + max(children_s, _GRACE_S + 1) <= 44
