@@ -18,7 +18,7 @@ import structlog
 from coordinator import preflight
 from coordinator.api import Face, build_api
 from coordinator.edge import Access
-from coordinator.errors import SettingsError, TabfleetError
+from coordinator.errors import ActionRefused, SettingsError, TabfleetError
 from coordinator.fleet import Fleet, Parts
 from coordinator.local import PROGRAM
 from coordinator.logs import configure_logging
@@ -173,9 +173,12 @@ class Coordinator:
             await self._reload()
 
     async def _reload(self) -> None:
-        # A reload that fails has been logged, and stands in /ready.
-        with contextlib.suppress(TabfleetError):
+        try:
             await self._fleet.reload()
+        except ActionRefused as error:
+            log.warning("reload_refused", message=str(error))
+        except TabfleetError:
+            pass  # it has been logged, and stands in /ready
 
     def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from coordinator.events import ChildExited, ChildReady, ChildStarted, FleetEvent
+from coordinator.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
 from coordinator.lifecycle import State
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ class Metrics:
         self._restarts = Counter(
             "tabfleet_child_restarts", "Children started again, by why the last one ended", ["cause"], registry=registry
         )
+        self._moves = Counter(
+            "tabfleet_child_state_changes",
+            "Children's changes of state, by the new state and the reason",
+            ["state", "reason"],
+            registry=registry,
+        )
         self._start_time = Histogram(
             "tabfleet_child_start_seconds", "From a child's start to READY", buckets=_SECONDS, registry=registry
         )
@@ -100,6 +106,8 @@ class Metrics:
     def fleet_event(self, event: FleetEvent) -> None:
         """The supervisor's hook."""
         match event:
+            case ChildMoved():
+                self._moves.labels(event.new.state, event.reason or "").inc()
             case ChildStarted():
                 self._starts.inc()
                 if event.child in self._last_ends:

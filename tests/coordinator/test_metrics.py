@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordinator.events import ChildExited, ChildReady, ChildStarted
+from coordinator.events import ChildExited, ChildMoved, ChildReady, ChildStarted
 from coordinator.exchange import Account, Outcome
-from coordinator.lifecycle import Reason, State
+from coordinator.lifecycle import Event, Phase, Reason, State
 from coordinator.metrics import Metrics
 from coordinator.pool import Backend, Pool
 from coordinator.proxy import RequestDone
@@ -72,6 +72,22 @@ def test_restarts_are_counted_by_why_the_last_start_ended() -> None:
         ("tabfleet_child_restarts_total", ("browser_lost",)): 1
     }
     assert seen["tabfleet_child_start_seconds_count", ()] == 1
+
+
+def test_changes_of_state_are_counted_with_their_reason() -> None:
+    metrics = Metrics()
+    lost = ChildMoved(
+        "a",
+        1,
+        old=Phase(State.READY),
+        new=Phase(State.UNHEALTHY),
+        cause=Event.PROBE_FAILED,
+        reason=Reason.BROWSER_LOST,
+        detail="secret detail",
+    )
+    metrics.fleet_event(lost)
+    assert samples(metrics)["tabfleet_child_state_changes_total", ("browser_lost", "UNHEALTHY")] == 1
+    assert b"secret" not in metrics.text()
 
 
 async def test_gauges_are_read_off_the_fleet() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from coordinator import preflight
-from coordinator.errors import BrowserMissing, SettingsError, SiteMissing
+from coordinator.errors import BrowserMissing, PortConflict, SettingsError, SiteMissing
 from coordinator.options import load_settings, table
+from coordinator.server import bind
 from coordinator.settings import Settings
 from coordinator.wiring import child_arguments, child_environment, policy_of, proxy_config_of
 
@@ -92,6 +93,29 @@ def test_a_site_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         preflight.check_site("latin.toml")
     with pytest.raises(SiteMissing, match="cannot be read: Is a directory"):
         preflight.check_site(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(("mode", "says"), [(None, "there is no such file"), (0o600, "may not be executed")])
+def test_a_named_browser_has_to_be_one(tmp_path: Path, mode: int | None, says: str) -> None:
+    if mode is not None:
+        program(tmp_path / "browser").chmod(mode)
+    for engine in ("chromium", "firefox"):
+        with pytest.raises(BrowserMissing, match=f"BROWSER_EXECUTABLE.*{says}"):
+            preflight.check(settings("--engine", engine, "--browser-executable", str(tmp_path / "browser")))
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(PortConflict, match=f"COORDINATOR_HOST={host}"):
+        bind(host, 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_port_that_is_taken_is_refused(host: str) -> None:
+    with bind(host, 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortConflict, match=f"Port {port} for the coordinator is in use"):
+            bind(host, port)
 
 
 def test_the_folder_for_logs_is_made(tmp_path: Path) -> None:
