@@ -28,9 +28,9 @@ class Capture:
     def __init__(self, site: Site, port: int) -> None:
         token = secrets.token_urlsafe(32)
         self._site = site
-        self._name = f"_{secrets.token_hex(8)}"
+        self.hook_name = f"_{secrets.token_hex(8)}"
         self._config = {
-            "name": self._name,
+            "name": self.hook_name,
             "origin": site.origin,
             "port": port,
             "token": token,
@@ -86,7 +86,7 @@ class Capture:
     async def disarm(self, page: Page) -> None:
         try:
             async with asyncio.timeout(ARM_TIMEOUT_S):
-                await page.evaluate("(name) => window[name]?.disarm()", self._name)
+                await page.evaluate("(name) => window[name]?.disarm()", self.hook_name)
         except (Error, TimeoutError):
             log.debug("disarm_failed")  # the document is gone, and what it would have sent is refused
 
@@ -96,7 +96,9 @@ class Capture:
         feed = self.stream_port.open_feed(nonce)
         try:
             async with asyncio.timeout(ARM_TIMEOUT_S):
-                await page.evaluate("([name, nonce, wish]) => window[name].arm(nonce, wish)", [self._name, nonce, wish])
+                await page.evaluate(
+                    "([name, nonce, wish]) => window[name].arm(nonce, wish)", [self.hook_name, nonce, wish]
+                )
                 if (await feed.next()).kind is Kind.ARMED:
                     return feed
         except (Error, TimeoutError):
@@ -125,12 +127,12 @@ class Answer:
         self._network = NetworkReader(network, self._transcript)
 
     def read_dom(self) -> None:
-        self._dom = DomReader(self._transcript)
+        self._dom = DomReader(self._transcript, stream=bool(self._wish and self._wish["stream"]))
 
     def look_at_dom(self) -> None:
         """From here on look at the page again and again, and take nothing else."""
         self._network = None
-        self._dom = DomReader(self._transcript)
+        self._dom = DomReader(self._transcript, stream=bool(self._wish and self._wish["stream"]))
         self._poll = asyncio.create_task(self._keep_looking(), name="answer-poll")
 
     def interrupt(self, error: BrowserError) -> None:
@@ -233,6 +235,7 @@ def _rule(network: Network | None) -> dict[str, Any] | None:
         "url": glob_to_regex(network.url),
         "method": network.method,
         "events": list(network.event_names),
+        "ready": [glob_to_regex(pattern) for pattern in network.ready_frames],
     }
 
 

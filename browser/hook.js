@@ -26,7 +26,11 @@
 
   const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9 };
   const HEADER = 25;
-  const rule = config.rule && { ...config.rule, url: new RegExp(config.rule.url) };
+  const rule = config.rule && {
+    ...config.rule,
+    url: new RegExp(config.rule.url),
+    ready: config.rule.ready.map((pattern) => new RegExp(pattern)),
+  };
 
   let sink = null;
   let turn = null;
@@ -162,8 +166,27 @@
       if (chain || data instanceof Blob) chain = copy(turn, data);
       else emit(turn, KIND.EVENT, stream, typeof data === "string" ? encode(data) : new Uint8Array(data));
     }]);
-    apply(listen, socket, ["close", () => { if (turn) emit(turn, KIND.END, stream, nothing); }]);
+    apply(listen, socket, ["close", () => {
+      readySockets.delete(socket);
+      if (turn) emit(turn, KIND.END, stream, nothing);
+    }]);
   }
+
+  // Some clients begin on another transport and move over: what they then send tells.
+  const readySockets = new Set();
+  if (rule && rule.ready.length) {
+    NativeSocket.prototype.send = new Proxy(socketSend, {
+      apply(target, self, args) {
+        const [data] = args;
+        if (typeof data === "string" && rule.url.test(self.url) && rule.ready.some((pattern) => pattern.test(data))) {
+          readySockets.add(self);
+        }
+        return apply(target, self, args);
+      },
+    });
+  }
+  const isConnected = () =>
+    !rule || !rule.ready.length || [...readySockets].some((socket) => socket.readyState === NativeSocket.OPEN);
 
   window.WebSocket = new Proxy(NativeSocket, {
     construct(target, args, made) {
@@ -240,6 +263,7 @@
       if (wish) watchDom(turn, wish);
     },
     disarm,
+    isConnected,
   };
   Object.defineProperty(window, config.name, { value: Object.freeze(handle) });
 })();

@@ -164,7 +164,7 @@ class Keeper:
     async def _new_tab(self) -> None:
         if self._tab and not self._tab.page.is_closed():
             await self._tab.page.close()
-        self._tab = Tab(await self._context.new_page(), self._site, self._on_crash)
+        self._tab = Tab(await self._context.new_page(), self._site, self._capture.hook_name, self._on_crash)
 
     def _on_crash(self) -> None:
         if self.turn:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jmespath
 
@@ -10,12 +10,20 @@ from browser.framing import Event, Framer, JsonlFramer, SseFramer, without_prefi
 from browser.site_schema import Network
 from browser.streamport import Frame, Kind
 
+if TYPE_CHECKING:
+    from jmespath.parser import ParsedResult
+
 
 @dataclass(frozen=True)
 class Text:
     """The next part of the answer."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The answer goes on, but nothing of it can be passed on yet."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Lost:
     """What came does not continue what was passed on, or something is missing."""
 
 
-Finding = Text | Done | Refused | BrokenOff | Lost
+Finding = Text | Progress | Done | Refused | BrokenOff | Lost
 
 
 class Transcript:
@@ -66,9 +74,11 @@ class NetworkReader:
     def __init__(self, network: Network, transcript: Transcript) -> None:
         self._network = network
         self._transcript = transcript
-        self._text = jmespath.compile(network.text)
-        self._end = jmespath.compile(network.end) if network.end else None
-        self._error = jmespath.compile(network.error) if network.error else None
+        self._start, self._text, self._whole, self._end, self._error = (
+            jmespath.compile(expression) if expression else None
+            for expression in (network.start, network.text, network.whole, network.end, network.error)
+        )
+        self._has_started = network.start is None
         self._stream: int | None = None
         self._status: int | None = None
         self._refusal = b""
@@ -127,22 +137,32 @@ class NetworkReader:
         stripped = without_prefix(event, self._network.prefix)
         if stripped is None:
             return []
+        document = stripped.document()
+        self._has_started = self._has_started or _holds(self._start, document)
+        if not self._has_started:
+            return []
+        self._stream = stream
         if stripped.raw == self._network.end_data:
             return [Done()]
-        document = stripped.document()
-        if self._error and (said := self._error.search(document)):
+        if said := _found(self._error, document):
             return [Refused(None, said if isinstance(said, str) else json.dumps(said))]
-        findings = self._read_text(self._text.search(document))
-        if findings:
-            self._stream = stream
-        if self._end and self._end.search(document):
+        findings = self._read_text(document)
+        if _holds(self._end, document):
             findings.append(Done())
         return findings
 
-    def _read_text(self, text: Any) -> list[Finding]:
-        if not isinstance(text, str):
-            return []
-        return self._transcript.whole(text) if self._network.text_is == "whole" else self._transcript.add(text)
+    def _read_text(self, document: Any) -> list[Finding]:
+        text, whole = _found(self._text, document), _found(self._whole, document)
+        findings = self._transcript.add(text) if isinstance(text, str) else []
+        return findings + (self._transcript.whole(whole) if whole and isinstance(whole, str) else [])
+
+
+def _found(expression: "ParsedResult | None", document: Any) -> Any:
+    return expression.search(document) if expression else None
+
+
+def _holds(expression: "ParsedResult | None", document: Any) -> bool:
+    return bool(_found(expression, document))
 
 
 class DomReader:
@@ -151,22 +171,25 @@ class DomReader:
     Text that was passed on and then changes is forgiven if the answer's last form continues it again.
     """
 
-    def __init__(self, transcript: Transcript) -> None:
+    def __init__(self, transcript: Transcript, *, stream: bool = True) -> None:
         self._transcript = transcript
+        self._stream = stream
         self._shown = ""
 
     def read(self, frame: Frame) -> list[Finding]:
         if frame.kind in (Kind.DOM_ADD, Kind.DOM_SET):
             text = frame.payload.decode("utf-8", "replace")
-            return self.show(self._shown + text if frame.kind is Kind.DOM_ADD else text)
+            return self._show(self._shown + text if frame.kind is Kind.DOM_ADD else text)
         if frame.kind is Kind.DOM_ERROR:
             return [Refused(None, frame.payload.decode("utf-8", "replace"))]
-        return self.finish() if frame.kind is Kind.DOM_DONE else []
+        return self._finish() if frame.kind is Kind.DOM_DONE else []
 
-    def show(self, text: str) -> list[Finding]:
-        """Take the whole text that the page shows now."""
+    def _show(self, text: str) -> list[Finding]:
         self._shown = text
-        return self._transcript.whole(text) if text.startswith(self._transcript.passed_on) else []
+        if self._stream and text.startswith(self._transcript.passed_on):
+            return self._transcript.whole(text)
+        return [Progress()]
 
-    def finish(self) -> list[Finding]:
-        return [Done()] if self._shown == self._transcript.passed_on else [Lost()]
+    def _finish(self) -> list[Finding]:
+        rest = self._transcript.whole(self._shown)
+        return rest if Lost() in rest else [*rest, Done()]

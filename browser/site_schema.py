@@ -141,18 +141,31 @@ class Network(Section):
     event_names: tuple[str, ...] = Field(
         default=("message",), description="with EventSource: the names of the events to listen for"
     )
-    text: Expression = Field(description="a JMESPath for an event's text; null or false: none")
-    text_is: Literal["delta", "whole"] = Field(
-        default="delta", description="whether the text is the next part of the answer, or all of it so far"
+    start: Expression | None = Field(
+        default=None, description="a JMESPath that is true for an answer's first event; events before it do not count"
+    )
+    text: Expression | None = Field(
+        default=None, description="a JMESPath for the answer's next part in an event; null or false: none"
+    )
+    whole: Expression | None = Field(
+        default=None, description="a JMESPath for the whole answer so far in an event; null or false: none"
     )
     end: Expression | None = Field(default=None, description="a JMESPath that is true for the answer's last event")
     end_data: Text | None = Field(default=None, description="the data of the last event as it stands, such as [DONE]")
     error: Expression | None = Field(default=None, description="a JMESPath for the site's error message")
+    ready_frames: tuple[Text, ...] = Field(
+        default=(),
+        description="patterns of what the page sends on its websocket once all its traffic goes there",
+    )
 
     @model_validator(mode="after")
-    def _websocket_needs_end(self) -> Self:
+    def _is_complete(self) -> Self:
+        if self.text is None and self.whole is None:
+            raise ValueError("needs text or whole, to know what the answer is")
         if self.kind == "websocket" and self.end is None and self.end_data is None:
             raise ValueError("a websocket stays open after an answer: needs end or end_data")
+        if self.ready_frames and self.kind != "websocket":
+            raise ValueError("ready_frames goes with kind = 'websocket' only")
         return self
 
 
@@ -166,6 +179,9 @@ class Dom(Section):
     ignore: Text | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
     read: Literal["text", "rendered"] = Field(
         default="text", description="text: the text as it stands; rendered: with the line breaks one sees"
+    )
+    stream: bool = Field(
+        default=True, description="true: pass text on as it comes; false: once complete, for pages that rewrite it"
     )
     settle_s: float = Field(
         default=0.0,

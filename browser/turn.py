@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from browser.capture import Answer, Capture
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, SiteFailed, StreamIdleTimeout
 from browser.prompt_entry import enter_prompt
-from browser.reading import BrokenOff, Done, Finding, Refused, Text
+from browser.reading import BrokenOff, Done, Finding, Progress, Refused, Text
 from browser.refusals import error_of
 from browser.settings import BrowserSettings
 from browser.site_schema import Model, Site
@@ -48,29 +48,30 @@ class Turn:
 
     async def _read(self, answer: Answer) -> AsyncGenerator[str, None]:
         loop = asyncio.get_running_loop()
-        has_text = False
+        has_begun = False
         progress = loop.time()
         while not self.complete:
-            limit_s = self._limit_s(has_text=has_text)
-            for finding in await self._next(answer, progress + limit_s, has_text=has_text):
-                if isinstance(finding, Text):
-                    yield finding.text
-                    has_text, progress = True, loop.time()
+            limit_s = self._limit_s(has_begun=has_begun)
+            for finding in await self._next(answer, progress + limit_s, has_begun=has_begun):
+                if isinstance(finding, (Text, Progress)):
+                    if isinstance(finding, Text):
+                        yield finding.text
+                    has_begun, progress = True, loop.time()
                 else:
                     await self._conclude(finding)
                     break
 
-    def _limit_s(self, *, has_text: bool) -> float:
-        return self._settings.stream_idle_timeout_s if has_text else self._settings.first_token_timeout_s
+    def _limit_s(self, *, has_begun: bool) -> float:
+        return self._settings.stream_idle_timeout_s if has_begun else self._settings.first_token_timeout_s
 
-    async def _next(self, answer: Answer, deadline: float, *, has_text: bool) -> list[Finding]:
+    async def _next(self, answer: Answer, deadline: float, *, has_begun: bool) -> list[Finding]:
         try:
             async with asyncio.timeout_at(deadline):
                 return await answer.next()
         except TimeoutError:
             pass
-        limit_s = self._limit_s(has_text=has_text)
-        if has_text:
+        limit_s = self._limit_s(has_begun=has_begun)
+        if has_begun:
             raise StreamIdleTimeout(f"the answer stood still for {limit_s:g} s", submitted=True)
         raise FirstTokenTimeout(f"no answer began within {limit_s:g} s", submitted=True)
 

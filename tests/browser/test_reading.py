@@ -12,6 +12,7 @@ from browser.reading import (
     Finding,
     Lost,
     NetworkReader,
+    Progress,
     Refused,
     Text,
     Transcript,
@@ -54,11 +55,25 @@ def test_deltas_and_the_end() -> None:
 
 def test_whole_texts_give_what_is_new_in_them() -> None:
     frames = [opened(), sse({"text": "a"}, {"text": "ab"}, {"text": "ab"}, {"text": "abc", "end": True})]
-    assert read_all(reader(text_is="whole"), *frames) == [Text("a"), Text("b"), Text("c"), Done()]
+    assert read_all(reader(text=None, whole="data.text"), *frames) == [Text("a"), Text("b"), Text("c"), Done()]
 
 
 def test_a_whole_text_that_takes_something_back_is_a_loss() -> None:
-    assert read_all(reader(text_is="whole"), opened(), sse({"text": "ab"}, {"text": "b"})) == [Text("ab"), Lost()]
+    assert read_all(reader(text=None, whole="data.text"), opened(), sse({"text": "ab"}, {"text": "b"})) == [
+        Text("ab"),
+        Lost(),
+    ]
+
+
+def test_parts_are_checked_against_the_whole() -> None:
+    frames = [opened(), sse({"text": "a"}, {"all": "ab"}, {"text": "c"}, {"all": "abc"})]
+    assert read_all(reader(whole="data.all"), *frames) == [Text("a"), Text("b"), Text("c")]
+    assert read_all(reader(whole="data.all"), opened(), sse({"text": "b"}, {"all": "ab"})) == [Text("b"), Lost()]
+
+
+def test_events_before_the_start_do_not_count() -> None:
+    frames = [opened(), sse({"end": True}, {"error": "old"}, {"text": "old"}, {"start": 1, "text": "a"}, {"end": 1})]
+    assert read_all(reader(start="data.start"), *frames) == [Text("a"), Done()]
 
 
 def test_the_body_that_opens_first_is_the_answers() -> None:
@@ -128,12 +143,18 @@ def test_the_page_shows_an_answer_bit_by_bit() -> None:
 
 def test_text_that_changes_and_changes_back_is_forgiven() -> None:
     frames = [shown("ab"), shown("a", Kind.DOM_SET), shown("abc", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
-    assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Text("c"), Done()]
+    assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Progress(), Text("c"), Done()]
 
 
 def test_text_that_ends_other_than_it_was_passed_on_is_a_loss() -> None:
     frames = [shown("ab"), shown("xb", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
-    assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Lost()]
+    assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Progress(), Lost()]
+
+
+def test_a_page_that_rewrites_its_text_is_read_once_it_is_complete() -> None:
+    frames = [shown("a *b"), shown("a b", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
+    findings = read_all(DomReader(Transcript(), stream=False), *frames)
+    assert findings == [Progress(), Progress(), Text("a b"), Done()]
 
 
 def test_what_was_passed_on_before_is_not_passed_on_again() -> None:

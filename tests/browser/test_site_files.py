@@ -72,6 +72,8 @@ MISTAKES = [
     ('kind = "sse"', 'kind = "xml"', 19, "capture.network.kind", "'sse', 'jsonl' or 'websocket'"),
     ('kind = "sse"', 'kind = "websocket"', 18, "capture.network", "needs end or end_data"),
     ('"data.text"', '"data.["', 21, "capture.network.text", "must be a JMESPath expression"),
+    ('text = "data.text"', "", 18, "capture.network", "needs text or whole"),
+    ('kind = "sse"', 'kind = "sse"\nready_frames = ["5"]', 18, "capture.network", "goes with kind = 'websocket'"),
     ("capture.network", "capture.traffic", 18, "capture.traffic", "unknown key; expected one of: network, dom"),
     ('name = "large"', 'name = "small"', 23, "models", "each model's name may stand there once"),
     (', value = "{model}"', "", 28, "models[1].choose[0]", "value goes with fill and select"),

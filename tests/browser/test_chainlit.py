@@ -1,0 +1,119 @@
+"""A chat app that nobody here wrote, driven by sites/chainlit.toml alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from browser.errors import SiteFailed
+from browser.page import ChatPage
+from browser.site import SITES_DIR, Site, parse_site
+from tests.browser.asking import ask
+from tests.browser.chainlit_server import NOWHERE, ChainlitServer, chainlit_server
+from tests.browser.conftest import Pages
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class Driven:
+    """The app, and a page of it."""
+
+    app: ChainlitServer
+    page: ChatPage
+    pages: Pages
+
+    async def ask(self, prompt: str) -> str:
+        return await ask(self.page, prompt, "chainlit")
+
+    def check(self, answer: str, prompt: str) -> None:
+        """The app got exactly this prompt in a conversation of its own, and this is what it answered."""
+        done = self.app.entries()[-1]
+        received = next(entry for entry in reversed(self.app.entries()) if "prompt" in entry)
+        assert received["prompt"] == prompt
+        assert received["earlier"] == 0
+        assert done["done"] == received["token"]
+        assert answer == done["answer"]
+        assert hashlib.sha256(prompt.encode()).hexdigest() in answer
+
+
+def site_file(app: ChainlitServer, *, network: bool = True) -> Site:
+    text = (SITES_DIR / "chainlit.toml").read_text()
+    if not network:
+        start = text.index("[capture.network]")
+        text = text[:start] + text[text.index("[capture.dom]") :]
+    return parse_site(text, "chainlit.toml", url=f"{app.url}/")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def driven(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driven]:
+    folder = tmp_path_factory.mktemp("chainlit")
+    async with chainlit_server(folder) as app:
+        pages = Pages(tmp_path_factory.mktemp("pages"))
+        page = await pages.open(site_file(app), await app.log_in(), https_proxy=NOWHERE)
+        yield Driven(app, page, pages)
+        await pages.close()
+
+
+async def test_answers_come_token_by_token(driven: Driven) -> None:
+    assert driven.page.status.ready
+    assert driven.page.status.capture == "network"
+    pieces = [piece async for piece in driven.page.ask("a", "Grüße, 東京", "chainlit")]
+    assert len(pieces) > 20
+    driven.check("".join(pieces), "Grüße, 東京")
+
+
+async def test_markdown_comes_as_the_app_wrote_it(driven: Driven) -> None:
+    answer = await driven.ask("show [[code]]")
+    driven.check(answer, "show [[code]]")
+    assert "```python\ndef f(x):\n    return x\n```" in answer
+
+
+async def test_requests_in_turn_share_nothing(driven: Driven) -> None:
+    for number in range(8):
+        driven.check(await driven.ask(f"prompt {number}"), f"prompt {number}")
+
+
+async def test_a_long_prompt_arrives_exactly(driven: Driven) -> None:
+    prompt = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
+    driven.check(await driven.ask(prompt), prompt)
+
+
+async def test_leaving_stops_the_app(driven: Driven) -> None:
+    for number in range(3):
+        async with aclosing(driven.page.ask(f"s{number}", f"{number} [[endless]]", "chainlit")) as pieces:
+            await anext(pieces)
+        await eventually(lambda: "stopped" in driven.app.entries()[-1], timeout_s=1)
+    driven.check(await driven.ask("next"), "next")
+
+
+async def test_an_error_of_the_app(driven: Driven) -> None:
+    with pytest.raises(SiteFailed) as caught:
+        await driven.ask("[[error]]")
+    assert caught.value.submitted
+    assert "made to fail" not in str(caught.value)
+    driven.check(await driven.ask("next"), "next")
+
+
+async def test_a_login_that_the_app_does_not_know(driven: Driven) -> None:
+    state = await driven.app.log_in()
+    state["cookies"][0]["value"] += "x"
+    page = await driven.pages.open(site_file(driven.app), state, https_proxy=NOWHERE)
+    assert page.status.reason == "login_expired"
+    await page.close()
+
+
+async def test_answers_read_from_the_page(driven: Driven) -> None:
+    page = await driven.pages.open(
+        site_file(driven.app, network=False), await driven.app.log_in(password="lovelace"), https_proxy=NOWHERE
+    )
+    assert page.status.capture == "dom"
+    answer = await ask(page, "read me", "chainlit")
+    assert answer.split() == driven.app.entries()[-1]["answer"].split()
+    await page.close()
