@@ -17,7 +17,7 @@ LATEST_EXPIRY: Final = 253402300799
 """The last second of the year 9999, beyond which Playwright takes none."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HOST: Final = re.compile(r"\.?[\w-]+(\.[\w-]+)*\.?\Z|\[[0-9a-fA-F:.]+\]\Z")
-_SAME_SITE: Final = frozenset({"Strict", "Lax", "None"})
+_SAME_SITE: Final = ("Strict", "Lax", "None")
 
 
 def check_cookie(where: str, cookie: Any) -> None:

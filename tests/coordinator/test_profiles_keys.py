@@ -153,7 +153,7 @@ def test_empty_key_file_in_the_bucket_is_valid_and_means_an_open_api(bucket: Buc
 
 
 def test_required_key_that_is_nowhere_is_an_error(local: Path) -> None:
-    with pytest.raises(KeyFileError, match="^REQUIRE_API_KEY is set, but there is no key file; put a key into key"):
+    with pytest.raises(KeyFileError, match="REQUIRE_API_KEY is set, but there is no key file; put a key into key"):
         local_hydrator(local, require_key=True).hydrate()
 
 

@@ -310,6 +310,7 @@ COOKIES = (
         "cookies[0].sameSite is not one of Strict, Lax, None",
         sameSite="no_restriction",
     ),
+    _with_cookie("a sameSite that is a list", "cookies[0].sameSite is not one of Strict, Lax, None", sameSite=[]),
     _with_cookie(
         "a partition that is no site",
         "cookies[0].partitionKey is not an http or https site",

@@ -25,7 +25,7 @@ def run(
     return subprocess.run(
         [*before, *COMMAND, *arguments],
         cwd=ROOT,
-        env=dict(environment),
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=timeout_s,

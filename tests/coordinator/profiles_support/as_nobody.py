@@ -1,0 +1,83 @@
+"""Run a command of ``python -m coordinator.profiles`` as an unprivileged user, after a scene is set as root.
+
+Everything is imported before the user changes, so that checkout and environment may lie where only root
+reads. Usage: python -m tests.coordinator.profiles_support.as_nobody SCENE FOLDER ARGUMENTS...
+"""
+
+from __future__ import annotations
+
+import encodings.utf_8_sig  # noqa: F401 - codecs are loaded at their first use, which may be too late
+import os
+import sys
+from pathlib import Path
+
+import coordinator.profiles.__main__ as program
+
+NOBODY = 65534
+MALLORY = 1234
+
+
+def link_in_place_of_the_cache(folder: Path) -> None:
+    (folder / "loot").mkdir(mode=0o777)
+    _by_mallory(folder / "auth_profiles", folder / "loot")
+
+
+def link_on_the_way_to_the_cache(folder: Path) -> None:
+    (folder / "loot").mkdir(mode=0o777)
+    _by_mallory(folder / "var", folder / "loot")
+
+
+def folder_of_somebody_else(folder: Path) -> None:
+    cache = folder / "auth_profiles"
+    cache.mkdir()
+    cache.chmod(0o777)
+    os.chown(cache, MALLORY, MALLORY)
+
+
+def folder_of_root(folder: Path) -> None:
+    (folder / "auth_profiles").mkdir()
+    (folder / "auth_profiles").chmod(0o777)
+
+
+def folder_that_cannot_be_entered(folder: Path) -> None:
+    (folder / "closed").mkdir(mode=0o700)
+
+
+def folder_that_cannot_be_written(folder: Path) -> None:
+    (folder / "readonly").mkdir(mode=0o755)
+
+
+def nothing(folder: Path) -> None:
+    """The folder is as the test has left it."""
+
+
+def _by_mallory(link: Path, target: Path) -> None:
+    link.symlink_to(target)
+    os.chown(link, MALLORY, MALLORY, follow_symlinks=False)
+
+
+SCENES = {
+    scene.__name__: scene
+    for scene in (
+        link_in_place_of_the_cache,
+        link_on_the_way_to_the_cache,
+        folder_of_somebody_else,
+        folder_of_root,
+        folder_that_cannot_be_entered,
+        folder_that_cannot_be_written,
+        nothing,
+    )
+}
+
+
+def main() -> int:
+    scene, folder, *arguments = sys.argv[1:]
+    SCENES[scene](Path(folder))
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    return program.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
