@@ -3,7 +3,7 @@
 Covers Debian's packages (dpkg's status), every Python environment (*.dist-info), and what came by neither: Python
 itself, Playwright's Node, Camoufox. The format: https://cyclonedx.org/docs/1.6/json/; purls: package-url/purl-spec.
 """
-# ruff: noqa: INP001, T201 - a program on its own, whose output is the document
+# ruff: noqa: INP001 - a program on its own, whose output is the document
 
 import json
 import platform
@@ -54,7 +54,7 @@ def python_packages() -> Iterator[Component]:
 
 def licence(found: PathDistribution) -> Component:
     """The licence, where the metadata gives it as an expression."""
-    expression = found.metadata.get("License-Expression")
+    expression = found.metadata.json.get("license_expression")
     return {"licenses": [{"expression": expression}]} if expression else {}
 
 

@@ -1,10 +1,13 @@
-"""Pass a CycloneDX 1.6 document on from stdin to stdout, if it is valid."""
+"""Pass a CycloneDX 1.6 document on from stdin to stdout, if it is valid.
+
+Run by the Python of .cache/container/tools, which alone has the package cyclonedx.
+"""
 # ruff: noqa: INP001 - a program on its own
 
 import sys
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
+from cyclonedx.schema import SchemaVersion  # type: ignore[import-not-found]
+from cyclonedx.validation.json import JsonStrictValidator  # type: ignore[import-not-found]
 
 document = sys.stdin.read()
 error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document)

@@ -1,7 +1,8 @@
 """Log users in to the demo site and keep their profiles and an API key, as an operator would by hand.
 
-Usage: seed.py [FOLDER]. Without a folder they are uploaded to S3. Reads SITE_URL, API_KEY, AWS_* and
-AWS_ENDPOINT_URL_S3; waits for the site and for the S3 server; says what it did in one line.
+Usage: seed.py [FOLDER]. Without a folder they are uploaded to S3. Reads SITE_URL, API_KEY, USERS (a JSON object of
+names and passwords; two of the demo's users), AWS_* and AWS_ENDPOINT_URL_S3. Waits for the site and for the S3 server,
+and says what it did in one line.
 """
 # ruff: noqa: INP001 - a program of the trial image, not part of a package
 
@@ -19,7 +20,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKET = "profiles"
-USERS = {"ada": "lovelace", "grace": "hopper"}
+USERS = '{"ada": "lovelace", "grace": "hopper"}'
 WAIT_S = 60.0
 WEEK_S = 7 * 24 * 3600
 
@@ -27,7 +28,8 @@ WEEK_S = 7 * 24 * 3600
 def main(argv: list[str]) -> int:
     """Seed once."""
     site = urllib.parse.urlsplit(os.environ["SITE_URL"])
-    profiles = {user: storage_state(site, user, password) for user, password in USERS.items()}
+    users: dict[str, str] = json.loads(os.environ.get("USERS", USERS))
+    profiles = {user: storage_state(site, user, password) for user, password in users.items()}
     files = {f"active/{user}.json": json.dumps(profile) for user, profile in profiles.items()}
     files["key.txt"] = f"{os.environ['API_KEY']}\n"
     where = into_folder(Path(argv[0]), files) if argv else into_s3(files)

@@ -18,7 +18,7 @@ LARGE_BYTES = 30 * MB
 
 
 def build(dockerfile: str, tag: str, *, arguments: Sequence[str] = (), target: str = "") -> None:
-    """Build as an operator does; from the base image that is here, with this machine's authorities trusted meanwhile."""
+    """Build as an operator does, but from the base image that is here; this machine's authorities are trusted."""
     given = [f"--build-arg={argument}" for argument in arguments]
     more = [f"--target={target}"] if target else []
     trusted = f"--volume={AUTHORITIES}:{AUTHORITIES}:ro"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-LABEL = "tabfleet-container-test"
 NETWORK = "tabfleet-test"
 TIMEOUT_S = 120.0
 # Without systemd podman cannot schedule health checks; they are run one by one.
@@ -36,11 +36,17 @@ def run(*arguments: str, timeout_s: float = TIMEOUT_S, stdin: str = "") -> subpr
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
-def eventually(look: Callable[[], T], *, timeout_s: float, what: str) -> T:
-    """Look again and again until something true is seen; fails after timeout_s seconds."""
+def say(line: str) -> None:
+    """Show a line of progress at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def eventually(look: Callable[[], T], *, timeout_s: float, what: str, now: Callable[[], object] = str) -> T:
+    """Look again and again until something true is seen; fails after timeout_s seconds and says what is seen `now`."""
     deadline = time.monotonic() + timeout_s
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s; {now()}"
         time.sleep(0.05)
     return seen
 
@@ -90,17 +96,16 @@ def running(
 ) -> Iterator[Container]:
     """A container, until the end of the block. What it printed is shown when the block fails."""
     variables = [f"--env={key}={value}" for key, value in (environment or {}).items()]
-    start = ("run", "--detach", "--name", name, "--label", LABEL, "--network", NETWORK, *UNSCHEDULED)
-    if any(option.startswith("--network=") for option in options):
-        start = tuple(word for word in start if word not in {"--network", NETWORK})
+    network = () if any(option.startswith("--network=") for option in options) else (f"--network={NETWORK}",)
+    start = ("run", "--detach", "--name", name, *network, *UNSCHEDULED)
     podman("rm", "--force", "--ignore", "--time", "0", name)
     podman(*start, *variables, *options, image, *command)
     container = Container(name)
     try:
         yield container
     except BaseException:
-        tail = container.logs().splitlines()[-25:]
-        print("\n".join(f"    | {line[:300]}" for line in tail), flush=True)
+        for line in container.logs().splitlines()[-25:]:
+            say(f"    | {line[:300]}")
         raise
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)

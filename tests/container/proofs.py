@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from tests.container.podman import say
 from tests.container.world import World
 
 Remark = str | None
@@ -48,15 +49,15 @@ def holds(claim: str, check: Callable[[], Remark]) -> bool:
         remark = check()
     except Exception as error:  # noqa: BLE001 - one failed proof must not hide the others
         _explain(error)
-        print(f"FAILED {time.monotonic() - began:6.1f} s  {claim}", flush=True)
+        say(f"FAILED {time.monotonic() - began:6.1f} s  {claim}")
         return False
-    print(f"ok     {time.monotonic() - began:6.1f} s  {claim}", flush=True)
+    say(f"ok     {time.monotonic() - began:6.1f} s  {claim}")
     if remark:
-        print("\n".join(f"                 {line}" for line in remark.splitlines()), flush=True)
+        say("\n".join(f"                 {line}" for line in remark.splitlines()))
     return True
 
 
 def _explain(error: Exception) -> None:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/proofs.py" not in frame.filename]
     where = f"{frames[0].filename.rpartition('/')[2]}:{frames[0].lineno}: {frames[0].line}" if frames else ""
-    print(f"    {where}\n    {type(error).__name__}: {str(error)[:3000]}", flush=True)
+    say(f"    {where}\n    {type(error).__name__}: {str(error)[:3000]}")

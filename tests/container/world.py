@@ -76,7 +76,7 @@ class Fleet:
             up = [child for child in (body or {}).get("children", []) if child["state"] == "READY"]
             return status == 200 and len(up) >= (children or 1)
 
-        eventually(look, timeout_s=timeout_s, what=f"/ready with {children or 1} children, now {self.ready()}")
+        eventually(look, timeout_s=timeout_s, what=f"/ready with {children or 1} children", now=self.ready)
 
     def client(self) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, timeout=60)
@@ -174,12 +174,13 @@ def world() -> Iterator[World]:
     """Make it, and take it away again."""
     folder = Path(tempfile.mkdtemp(prefix="world-"))
     token, admin, reader = secrets.token_hex(8), secrets.token_hex(16), secrets.token_hex(16)
-    podman("network", "create", "--ignore", NETWORK)
+    podman("network", "rm", "--force", NETWORK, check=False)
+    podman("network", "create", NETWORK)
     try:
         with (
             running(
                 TRIAL,
-                *("python", "-m", "demo.site", "--host", "0.0.0.0"),  # noqa: S104 - in its container
+                *("python", "-m", "demo.site", "--host", "0.0.0.0"),
                 name="site",
                 options=["--publish=127.0.0.1::8800"],
                 environment={"DEMO_CONTROL_TOKEN": token},

@@ -1,0 +1,283 @@
+"""Proofs that the image serves: from a folder and from S3, hardened, with other browsers, mounts and certificates."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.container.podman import eventually, podman, run, running, say
+from tests.container.proofs import proof
+from tests.container.world import (
+    FIREFOX,
+    READY_S,
+    ROOT,
+    SINGLE,
+    SITE_URL,
+    TRIAL,
+    Fleet,
+    World,
+    fetch,
+)
+
+MODELS = {"demo-small", "demo-large", "demo-echo"}
+PROXY = ROOT / "tests" / "container" / "tls_proxy.py"
+
+
+def prove_serving(world: World, fleet: Fleet, children: int = 2) -> None:
+    """The health routes, the models, and a streamed answer that the site really gave."""
+    fleet.wait_ready(children)
+    assert fleet.get("/live")[0] == 200
+    status, ready = fleet.ready()
+    assert (status, ready["status"], ready["api_keys"]) == (200, "ready", "enforced"), ready
+    assert fleet.get("/v1/models")[0] == 401
+    status, models = fleet.get("/v1/models", key=fleet.key)
+    assert status == 200
+    assert {model["id"] for model in models["data"]} == MODELS
+    world.assert_in_ledger(fleet.ask(f"hello {uuid.uuid4()} [[tokens=20]]"))
+
+
+@proof("local backend, hardened: /live, /ready, /v1/models, a streamed answer from the page; the health check passes")
+def local_backend(world: World) -> None:
+    with world.fleet(options=world.local) as fleet:
+        prove_serving(world, fleet)
+        eventually(fleet.container.healthcheck, timeout_s=30, what="a passing health check")
+        assert fleet.container.state()["Health"]["Status"] == "healthy"
+        assert "backend=local folder=/app/auth_profiles/active" in fleet.container.logs()
+
+
+@proof("S3 backend, hardened: the same; the log names bucket, prefix and folder and ends hydration with its sentence")
+def s3_backend(world: World) -> None:
+    with world.fleet(environment=world.reader()) as fleet:
+        prove_serving(world, fleet)
+        log = fleet.container.logs()
+        assert "backend=s3 bucket=profiles prefix= folder=/tmp/auth_profiles" in log
+        assert "Hydrated profiles from s3://profiles/" in log
+        modes = fleet.container.exec("stat", "-L", "-c", "%a %u %n", "/tmp/auth_profiles", "/tmp/.env.runtime")
+        assert modes.split("\n")[:2] == ["700 10001 /tmp/auth_profiles", "600 10001 /tmp/.env.runtime"], modes
+
+
+@proof(".env.runtime has the resolved settings: a flag over the environment over the default, and the key file in use")
+def runtime_record(world: World) -> None:
+    command = ("./docker/entrypoint.prod.sh", "--max-children", "1", "--coordinator-port", "2048")
+    with world.fleet(*command, environment={**world.reader(), "MAX_CHILDREN": "2"}) as fleet:
+        fleet.wait_ready()
+        record = dict(
+            line.split("=", 1)
+            for line in fleet.container.exec("cat", "/tmp/.env.runtime").splitlines()
+            if not line.startswith("#")
+        )
+        assert record["MAX_CHILDREN"] == "1"
+        assert record["AUTH_PROFILE_S3_BUCKET"] == "profiles"
+        assert record["COORDINATOR_HOST"] == "0.0.0.0"
+        assert (record["BASE_API_PORT"], record["BASE_STREAM_PORT"]) == ("3100", "3200")
+        assert record["AUTH_KEY_FILE_PATH"].startswith("/tmp/auth_profiles/")
+        assert not {"HTTPS_PROXY", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"} & set(record)
+
+
+@proof("Chromium's sandbox is on where the seccomp profile allows user namespaces")
+def sandbox_on(world: World) -> None:
+    with world.fleet(options=world.local, environment={"MAX_CHILDREN": "1"}) as fleet:
+        fleet.wait_ready()
+        look = "for pid in $(pgrep -f type=renderer); do readlink /proc/$pid/ns/user; done; readlink /proc/1/ns/user"
+        *renderers, ours = fleet.container.exec("sh", "-c", look).split()
+        assert renderers
+        assert ours not in renderers, "the page's process shares the container's user namespace: no sandbox"
+        assert "--no-sandbox" not in fleet.container.exec("ps", "axww", "-o", "args")
+
+
+@proof("where it does not: an error that names the cure; CHROMIUM_SANDBOX=off runs without it and says so in the log")
+def sandbox_off(world: World) -> None:
+    strict = f"--security-opt=seccomp={world.folder / 'no-userns.json'}"
+    (world.folder / "no-userns.json").write_text(json.dumps(without_user_namespaces()), encoding="utf-8")
+    with world.fleet(options=[*world.local, strict], environment={"MAX_CHILDREN": "1"}) as fleet:
+        eventually(lambda: "CHROMIUM_SANDBOX" in fleet.container.logs(), timeout_s=READY_S, what="the cure in the log")
+        assert fleet.ready()[0] == 503
+    off = {"MAX_CHILDREN": "1", "CHROMIUM_SANDBOX": "off"}
+    with world.fleet(options=[*world.local, strict], environment=off) as fleet:
+        fleet.wait_ready()
+        world.assert_in_ledger(fleet.ask(f"without a sandbox {uuid.uuid4()}"))
+        assert "browser_sandbox_off" in fleet.container.logs()
+
+
+def without_user_namespaces() -> dict[str, object]:
+    """The shipped seccomp profile, but a new user namespace is refused: by unshare, and by clone's flag."""
+    profile: dict[str, list[dict[str, object]]] = json.loads((ROOT / "docker" / "seccomp.json").read_text())
+    new_user = 0x10000000
+    masked = {"index": 0, "value": new_user, "valueTwo": new_user, "op": "SCMP_CMP_MASKED_EQ"}
+    profile["syscalls"] += [
+        {"names": ["unshare", "clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": [masked]},
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+    ]
+    return dict(profile)
+
+
+@proof("it runs with the default 64 MB /dev/shm, and leaves it empty")
+def shared_memory(world: World) -> str:
+    with world.fleet(options=world.local, environment={"MAX_CHILDREN": "1"}) as fleet:
+        fleet.wait_ready()
+        fleet.ask(f"shm {uuid.uuid4()} [[tokens=50]]")
+        size, used = fleet.container.exec("df", "--output=size,used", "-k", "/dev/shm").split()[-2:]
+        assert int(size) <= 65536, size
+        assert int(used) <= 1024, used
+        return f"/dev/shm: {size} kB, {used} kB of it used while the page has answered"
+
+
+@proof("a bind mount of another uid: unreadable -> its uid and the cure, exit not 0; readable -> served")
+def other_owner(world: World) -> None:
+    folder = copied(world, "others", owner=20000, mode=0o600)
+    mount = [f"--volume={folder}:/app/auth_profiles:ro"]
+    with world.fleet(options=mount) as fleet:
+        assert fleet.container.wait_exit(30) != 0
+        log = fleet.container.logs()
+        assert re.search(r"uid 10001.*uid 20000.*chown", log), log
+        assert "Traceback" not in log
+    copied(world, "others", owner=20000, mode=0o644)
+    with world.fleet(options=mount) as fleet:
+        prove_serving(world, fleet)
+
+
+@proof("a mount made of links, as Kubernetes makes it, root's and readable for all, the keys beside it")
+def linked_mount(world: World) -> None:
+    folder = copied(world, "linked", owner=0, mode=0o444)
+    active = folder / "active"
+    data = active / "..2026_11_23_12_00_00.123456789"
+    data.mkdir(mode=0o755)
+    (active / "..data").symlink_to(data.name)
+    for profile in sorted(active.glob("*.json")):
+        profile.rename(data / profile.name)
+        profile.symlink_to(f"..data/{profile.name}")
+    with world.fleet(options=[f"--volume={folder}:/app/auth_profiles:ro"]) as fleet:
+        prove_serving(world, fleet)
+
+
+def copied(world: World, name: str, *, owner: int, mode: int) -> Path:
+    """A copy of the profiles' folder; folders are open to all, files as asked for."""
+    folder = world.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(world.profiles, folder)
+    for path in [folder, *folder.rglob("*")]:
+        shutil.chown(path, owner, owner)
+        path.chmod(0o755 if path.is_dir() else mode)
+    return folder
+
+
+@proof("the cache on a volume: stopped and started again, everything is there, and a start without S3 is possible")
+def warm_cache(world: World) -> None:
+    volume = "tabfleet-cache"
+    podman("volume", "rm", "--force", volume)
+    options = [f"--volume={volume}:/var/cache/tabfleet"]
+    environment = {**world.reader(), "AUTH_PROFILE_CACHE_DIR": "/var/cache/tabfleet/profiles"}
+    look = ["find", "/var/cache/tabfleet/", "-name", "*.json", "-printf", "%f %i\n"]
+    try:
+        with world.fleet(environment=environment, options=options) as fleet:
+            fleet.wait_ready(2)
+            first = fleet.container.exec(*look)
+            podman("stop", "--time", "45", fleet.container.name)
+            podman("start", fleet.container.name)
+            again = Fleet(fleet.container, f"http://127.0.0.1:{fleet.container.port(2048)}", fleet.key)
+            prove_serving(world, again)
+            assert fleet.container.exec(*look) == first, "files were written anew though nothing had changed"
+        alone = {**environment, "AWS_ENDPOINT_URL_S3": "http://site:9", "AUTH_PROFILE_ALLOW_STALE": "true"}
+        with world.fleet(environment=alone, options=options) as fleet:
+            fleet.wait_ready(2)
+    finally:
+        podman("volume", "rm", "--force", volume)
+
+
+@proof("a private CA, for S3 and for the chat site: refused without EXTRA_CA_FILE, served with it")
+def private_authority(world: World) -> None:
+    certificates = world.folder / "tls"
+    make_certificates(certificates, ["site", "s3tls"])
+    mount = f"--volume={certificates}:/tls:ro"
+    tls = {"TLS_CERT": "/tls/s3tls.pem", "TLS_KEY": "/tls/s3tls.key"}
+    secret = {"ADMIN_SECRET": world.admin_secret, "READER_SECRET": world.reader_secret}
+    s3 = running(TRIAL, "./trial/s3.sh", name="s3tls", options=[mount], environment={**secret, **tls})
+    relay = running(
+        TRIAL,
+        *("python", "/tls_proxy.py", "8443", "8800", "/tls/site.pem", "/tls/site.key"),
+        name="site-tls",
+        options=["--network=container:site", mount, f"--volume={PROXY}:/tls_proxy.py:ro"],
+    )
+    with s3, relay:
+        world.seed(options=[mount, "--env=AWS_CA_BUNDLE=/tls/ca.pem"], endpoint="https://s3tls:8333")
+        environment = {**world.reader("https://s3tls:8333"), "SITE_URL": "https://site:8443/chat"}
+        with world.fleet(environment=environment, options=[mount]) as fleet:
+            assert fleet.container.wait_exit(60) != 0
+            assert "certificate of s3tls:8333 is not trusted; name its authority in EXTRA_CA_FILE" in (
+                fleet.container.logs()
+            )
+        with world.fleet(environment={**environment, "EXTRA_CA_FILE": "/tls/ca.pem"}, options=[mount]) as fleet:
+            prove_serving(world, fleet)
+
+
+def make_certificates(folder: Path, names: Sequence[str]) -> None:
+    """An authority `ca.pem` and a certificate with its key for each name, by the openssl program."""
+    folder.mkdir()
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    constraints = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+    openssl(
+        "req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA", *constraints
+    )
+    for host in names:
+        openssl("req", *new, "-keyout", f"{host}.key", "-out", f"{host}.csr", "-subj", f"/CN={host}")
+        extension = folder / f"{host}.ext"
+        extension.write_text(f"subjectAltName=DNS:{host}\nextendedKeyUsage=serverAuth\n", encoding="utf-8")
+        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", extension.name)
+        openssl("x509", "-req", "-in", f"{host}.csr", "-out", f"{host}.pem", *signing)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+@proof("the image with Firefox serves, hardened")
+def firefox_serves(world: World) -> None:
+    with world.fleet(image=FIREFOX, options=world.local) as fleet:
+        prove_serving(world, fleet)
+
+
+@proof("the single-child image serves, by its relay; its child is restarted when it dies")
+def single_serves(world: World) -> None:
+    environment = {
+        "CHAT_SITE": "demo",
+        "SITE_URL": SITE_URL,
+        "ACTIVE_AUTH_JSON": "/app/auth_profiles/active/ada.json",
+        "KEY_FILE_PATH": "/app/auth_profiles/key.txt",
+    }
+    seccomp = f"--security-opt=seccomp={ROOT}/docker/seccomp.json"
+    options = [*world.local, "--publish=127.0.0.1::2048", seccomp]
+    with running(SINGLE, name="single", options=options, environment=environment) as container:
+        url = f"http://127.0.0.1:{container.port(2048)}"
+        child = Fleet(container, url, world.key)
+        eventually(lambda: child.ready()[0] == 200, timeout_s=READY_S, what="the single child's /ready")
+        assert fetch(f"{url}/v1/models")[0] == 401
+        world.assert_in_ledger(child.ask(f"single {uuid.uuid4()}"))
+        assert container.healthcheck()
+        container.exec("pkill", "-KILL", "-f", "launch_camoufox.py")
+        eventually(lambda: child.ready()[0] != 200, timeout_s=10, what="the single child's end")
+        eventually(lambda: child.ready()[0] == 200, timeout_s=READY_S, what="the single child's return")
+        podman("stop", "--time", "30", "single")
+        assert container.state()["ExitCode"] == 0
+
+
+@proof("docker/compose.yaml's trial comes up as it stands: site, S3, seed and fleet; a request is answered")
+def compose_trial(world: World) -> None:
+    compose = [f"{ROOT}/.cache/container/tools/bin/podman-compose", "--in-pod=0", "-f", f"{ROOT}/docker/compose.yaml"]
+    project = [*compose, "-p", "tabfleettrial", "--profile", "trial"]
+    try:
+        subprocess.run([*project, "up", "--no-build", "-d"], check=True, capture_output=True, timeout=120)
+        fleet = Fleet(world.site, "http://127.0.0.1:2048", "sk-trial")
+        eventually(lambda: fleet.ready()[0] == 200, timeout_s=READY_S, what="the trial's /ready")
+        assert "token:" in fleet.ask("hello from compose")
+    except BaseException:
+        say(run("logs", "tabfleettrial_trial_1").stderr[-2000:])
+        raise
+    finally:
+        subprocess.run([*project, "down", "-t", "5"], check=False, capture_output=True, timeout=120)
