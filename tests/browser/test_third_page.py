@@ -1,0 +1,107 @@
+"""A page that is none of ours, served by a site file alone; and the hook, which must not be felt by any page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from browser.errors import FirstTokenTimeout
+from browser.page import ChatPage
+from tests.browser.asking import ask
+from tests.browser.conftest import Pages
+from tests.browser.third_page import ThirdPage, answer_to, third_page
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def third() -> AsyncIterator[ThirdPage]:
+    async with third_page() as page:
+        yield page
+
+
+@pytest.mark.parametrize("way", ["eventsource", "xhr", "reader"])
+async def test_answers_over_the_pages_traffic(pages: Pages, third: ThirdPage, way: str) -> None:
+    page = await pages.open(third.site(way, dom=False), third.state())
+    assert page.status.ready
+    for prompt in ("first\nand second line", "second"):
+        assert await ask(page, prompt, "third") == answer_to(prompt)
+    assert third.prompts == ["first\nand second line", "second"]
+    async with aclosing(page.ask("a", "endless", "third")) as pieces:
+        await anext(pieces)
+    await asyncio.wait_for(third.left.wait(), 1)
+    assert await ask(page, "third", "third") == answer_to("third")
+
+
+async def test_what_a_worker_fetches_is_read_from_the_page(pages: Pages, third: ThirdPage) -> None:
+    page = await pages.open(third.site("worker"), third.state())
+    assert page.status.capture == "network"
+    assert await ask(page, "hello", "third") == answer_to("hello")
+
+
+async def test_what_cannot_be_seen_at_all_is_no_answer(pages: Pages, third: ThirdPage) -> None:
+    page = await pages.open(third.site("worker", dom=False), third.state(), first_token_timeout_s=1.0)
+    with pytest.raises(FirstTokenTimeout) as caught:
+        await ask(page, "hello", "third")
+    assert caught.value.submitted
+    await eventually(lambda: not page.busy and page.status.ready)
+
+
+async def test_a_key_in_local_storage_that_is_wrong(pages: Pages, third: ThirdPage) -> None:
+    page = await pages.open(third.site("xhr"), third.state("abracadabra"))
+    assert page.status.reason == "login_expired"
+
+
+NATIVE = """() => {
+  const code = Function.prototype.toString;
+  return [fetch, WebSocket, EventSource, XMLHttpRequest.prototype.open, XMLHttpRequest.prototype.send].map((made) => [
+    code.call(made).replace(/\\s+/g, " ").endsWith("{ [native code] }"), made.name, made.length,
+  ]);
+}"""
+
+
+async def inside(page: ChatPage, expression: str) -> object:
+    assert page._keeper
+    return await page._keeper.tab.page.evaluate(expression)
+
+
+async def test_the_page_finds_its_functions_as_they_were(pages: Pages, third: ThirdPage) -> None:
+    page = await pages.open(third.site("xhr"), third.state())
+    assert await inside(page, NATIVE) == [
+        [True, "fetch", 1],
+        [True, "WebSocket", 1],
+        [True, "EventSource", 1],
+        [True, "open", 2],
+        [True, "send", 0],
+    ]
+    assert await inside(page, "new WebSocket('ws://127.0.0.1:9/') instanceof WebSocket")
+    assert await inside(page, "(class extends WebSocket {}).prototype instanceof WebSocket")
+    assert await inside(page, "Object.keys(window).filter((name) => name.startsWith('_'))") == []
+    assert await inside(page, "fetch('http://127.0.0.1:9/').catch((error) => error instanceof TypeError)")
+    assert await inside(page, "(() => { try { fetch.call({}) } catch { return true } })() ?? 'rejects'")
+
+
+async def test_the_page_receives_what_it_would_without_us(pages: Pages, third: ThirdPage) -> None:
+    page = await pages.open(third.site("reader"), third.state())
+    async with aclosing(page.ask("a", "hello", "third")) as pieces:
+        answer = "".join([piece async for piece in pieces])
+        received = await inside(page, "window.received.join('')")
+    assert received == answer == answer_to("hello")
+
+
+async def test_frames_inside_and_other_origins_have_no_hook(pages: Pages, third: ThirdPage) -> None:
+    page = await pages.open(third.site("xhr"), third.state())
+    name = page._capture.hook_name
+    assert await inside(page, f"'{name}' in window")
+    framed = f"""(async () => {{
+      const frame = document.createElement("iframe");
+      frame.src = "/";
+      await new Promise((resolve) => {{ frame.onload = resolve; document.body.append(frame); }});
+      return "{name}" in frame.contentWindow;
+    }})()"""
+    assert await inside(page, framed) is False
+    assert page._keeper
+    await page._keeper.tab.page.goto(third.url.replace("127.0.0.1", "localhost"))
+    assert await inside(page, f"'{name}' in window") is False
