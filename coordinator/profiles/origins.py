@@ -26,8 +26,11 @@ def check_origin(where: str, origin: Any) -> None:
         _check_item(f"{where}.localStorage[{index}]", item)
     if sum(len(item["name"]) + len(item["value"]) for item in stored) > MAX_ORIGIN_CHARACTERS:
         raise BadProfile(f"{where}.localStorage is larger than the {MAX_ORIGIN_CHARACTERS} characters browsers keep")
-    if not isinstance(origin.get("indexedDB", []), list):
-        raise BadProfile(f"{where}.indexedDB is {kind(origin['indexedDB'])}, not a list")
+    databases = origin.get("indexedDB", [])
+    if not isinstance(databases, list):
+        raise BadProfile(f"{where}.indexedDB is {kind(databases)}, not a list")
+    for index, database in enumerate(databases):
+        _check_database(f"{where}.indexedDB[{index}]", database)
 
 
 def _check_item(where: str, item: Any) -> None:
@@ -37,3 +40,15 @@ def _check_item(where: str, item: Any) -> None:
         raise BadProfile(f"{where} has no name that is a text")
     if not isinstance(item.get("value"), str):
         raise BadProfile(f"{where} has no value that is a text")
+
+
+def _check_database(where: str, database: Any) -> None:
+    if not isinstance(database, dict):
+        raise BadProfile(f"{where} is {kind(database)}, not an object")
+    if not isinstance(database.get("name"), str):
+        raise BadProfile(f"{where} has no name that is a text")
+    if type(database.get("version")) is not int:
+        raise BadProfile(f"{where} has no version that is a whole number")
+    stores = database.get("stores")
+    if not isinstance(stores, list) or not all(isinstance(store, dict) for store in stores):
+        raise BadProfile(f"{where} has no stores that are a list of objects")

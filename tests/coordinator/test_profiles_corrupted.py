@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -77,7 +76,7 @@ def _mutants() -> Iterator[Mutant]:
         tree = syntax_tree(module)
         for index, node in enumerate(ast.walk(tree)):
             for what, change in _changes(module, node):
-                mutated = copy.deepcopy(tree)
+                mutated = syntax_tree(module)
                 change(list(ast.walk(mutated))[index])
                 yield Mutant(module, getattr(node, "lineno", 0), what, mutated)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GOOD = login("ann")
+DATABASE = {"name": "auth", "version": 1, "stores": []}
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,28 @@ ORIGINS = (
         "origins[0].localStorage is larger than the 5242880 characters browsers keep",
         localStorage=[{"name": "x", "value": "x" * 5 * 1024 * 1024}],
     ),
-    _with_origin("a database as an object", "origins[0].indexedDB is an object, not a list", indexedDB={"a": 1}),
+    _with_origin("databases as an object", "origins[0].indexedDB is an object, not a list", indexedDB={"a": 1}),
+    _with_origin("a database as a text", "origins[0].indexedDB[0] is a text, not an object", indexedDB=["a"]),
+    _with_origin(
+        "a database without name",
+        "origins[0].indexedDB[0] has no name that is a text",
+        indexedDB=[{**DATABASE, "name": None}],
+    ),
+    _with_origin(
+        "a database of a broken version",
+        "origins[0].indexedDB[0] has no version that is a whole number",
+        indexedDB=[{**DATABASE, "version": "1"}],
+    ),
+    _with_origin(
+        "a database without stores",
+        "origins[0].indexedDB[0] has no stores that are a list of objects",
+        indexedDB=[{**DATABASE, "stores": {}}],
+    ),
+    _with_origin(
+        "a database with a store as a text",
+        "origins[0].indexedDB[0] has no stores that are a list of objects",
+        indexedDB=[{**DATABASE, "stores": ["a"]}],
+    ),
 )
 EXPIRED = (
     Corrupted(
@@ -429,7 +451,7 @@ SOUND = (
     Corrupted("a byte order mark", "", b"\xef\xbb\xbf" + GOOD),
     Corrupted("no origins", "", json.dumps({"cookies": [cookie()]}).encode()),
     Corrupted("no cookies", "", json.dumps({"origins": [origin()]}).encode()),
-    Corrupted("a login in a database only", "", state(origins=[origin(localStorage=[], indexedDB=[{}])])),
+    Corrupted("a login in a database only", "", state(origins=[origin(localStorage=[], indexedDB=[DATABASE])])),
     Corrupted(
         "expired cookies beside a stored token",
         "",

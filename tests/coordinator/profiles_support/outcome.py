@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.coordinator.profiles_support.corrupted import Corrupted
 
 PACKAGE = "coordinator.profiles"
+FOLDER = Path(__file__).parents[3] / "coordinator" / "profiles"
 CHECKED = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state", "discover")
 """The modules with checks, in the order of their imports."""
 
@@ -32,25 +33,31 @@ class Mutant:
     what: str
     tree: ast.Module
 
+    def code(self) -> CodeType:
+        return compile(ast.fix_missing_locations(self.tree), self.module, "exec")
+
     def __str__(self) -> str:
         return f"{self.module}.py:{self.line}: {self.what}"
 
 
 def syntax_tree(module: str) -> ast.Module:
     """The syntax tree of a module of the package."""
-    loaded = sys.modules[f"{PACKAGE}.{module}"]
-    return ast.parse(Path(str(loaded.__file__)).read_text("utf-8"))
+    return ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))
+
+
+@functools.cache
+def _code_as_it_is(module: str) -> CodeType:
+    return compile(syntax_tree(module), module, "exec")
 
 
 @contextmanager
-def loaded(mutant: Mutant | None = None) -> Iterator[ModuleType]:
+def loaded(mutant: Mutant) -> Iterator[ModuleType]:
     """The `discover` module of a fresh copy of the checking modules, one of them mutated."""
     with patch.dict(sys.modules):
         for name in CHECKED:
             module = ModuleType(f"{PACKAGE}.{name}")
-            tree = mutant.tree if mutant and mutant.module == name else syntax_tree(name)
             sys.modules[module.__name__] = module
-            exec(compile(ast.fix_missing_locations(tree), name, "exec"), module.__dict__)
+            exec(mutant.code() if mutant.module == name else _code_as_it_is(name), module.__dict__)
         yield sys.modules[f"{PACKAGE}.discover"]
 
 
@@ -59,7 +66,11 @@ def reason_given(discover: Any, case: Corrupted, folder: Path, now: float) -> st
     try:
         with opening_fails(case):
             items = [discover.examine("ann.json", folder / "ann.json", lambda: case.beside)] if case.beside else []
-            items += [discover.examine(case.file_name, folder / case.file_name, partial(_read, discover, case, folder))]
+            items += [
+                discover.examine(
+                    case.file_name, folder / case.file_name, functools.partial(_read, discover, case, folder)
+                )
+            ]
             rejected = discover.judge(items, now).rejected
     except Exception as error:  # noqa: BLE001 - with a check taken out anything may happen
         return type(error).__name__

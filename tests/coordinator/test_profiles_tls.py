@@ -1,0 +1,80 @@
+"""S3 behind a certificate of a private authority, as proxies that look into TLS have."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.coordinator.profiles_support.program import failure, run
+from tests.coordinator.profiles_support.relay import relay
+from tests.coordinator.profiles_support.states import login
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.coordinator.profiles_support.bucket import Bucket
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The address of the server behind TLS, and the authority to trust."""
+
+    url: str
+    authority: Path
+
+
+@pytest.fixture
+def behind(bucket: Bucket, tmp_path: Path) -> Iterator[Behind]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A private authority")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    authority, private = tmp_path / "authority.pem", tmp_path / "private.pem"
+    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority, private)
+    with relay(bucket.server.url, tls=context) as running:
+        yield Behind(running.url, authority)
+
+
+def test_unknown_authority_is_refused_and_never_passed_over(bucket: Bucket, behind: Behind, tmp_path: Path) -> None:
+    bucket.put(ann=login("ann"))
+    environment = bucket.environment(tmp_path / "cache", AWS_ENDPOINT_URL_S3=behind.url)
+    code, line = failure(run(["hydrate", "--auth-profile-allow-stale"], environment))
+    host = behind.url.removeprefix("https://")
+    assert (code, line) == (
+        4,
+        (
+            f"{bucket.uri} cannot be listed: the certificate of {host} is not trusted;"
+            " name its authority in EXTRA_CA_FILE"
+        ),
+    )
+
+
+@pytest.mark.parametrize("variable", ["EXTRA_CA_FILE", "AWS_CA_BUNDLE"])
+def test_authority_that_is_named_is_trusted(bucket: Bucket, behind: Behind, tmp_path: Path, variable: str) -> None:
+    bucket.put(ann=login("ann"), bob=login("bob"))
+    more = {"AWS_ENDPOINT_URL_S3": behind.url, variable: str(behind.authority)}
+    done = run(["hydrate"], bucket.environment(tmp_path / "cache", **more))
+    assert done.returncode == 0, done.stderr
+    assert '"fetched": 2' in done.stderr
