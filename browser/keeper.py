@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 from playwright.async_api import BrowserContext, Error
@@ -37,6 +38,7 @@ class Keeper:
         condition: Condition,
         context: BrowserContext,
         session: SessionKeeper,
+        is_lost: Callable[[], bool],
     ) -> None:
         self._site = site
         self._capture = capture
@@ -44,6 +46,7 @@ class Keeper:
         self._condition = condition
         self._context = context
         self._session = session
+        self._is_lost = is_lost
         self._tab: Tab | None = None
         self._is_fresh = False
         self._is_unsettled = False
@@ -72,9 +75,9 @@ class Keeper:
 
     async def run(self) -> None:
         """Look at the page every second, for as long as the browser lives."""
-        while True:
-            await asyncio.sleep(TICK_S)
+        while not self._is_lost():
             await self._tick()
+            await asyncio.sleep(TICK_S)
 
     async def _tick(self) -> None:
         if self.tab.crashed:

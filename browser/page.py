@@ -118,6 +118,7 @@ class ChatPage:
             condition=self._condition,
             context=await self._new_context(browser, state),
             session=self._session,
+            is_lost=lambda: self._host.lost is not None,
         )
         await self._keeper.open()
         self._watch = asyncio.create_task(self._keeper.run(), name="page-watch")
@@ -200,7 +201,7 @@ class ChatPage:
 
     async def _release(self, keeper: Keeper, turn: Turn | None) -> None:
         try:
-            if turn is not None:
+            if turn is not None and not self._host.lost:
                 await self._tidy(keeper, turn)
         finally:
             keeper.turn = None

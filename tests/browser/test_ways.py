@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
-from browser.errors import LoginExpired, QuotaExceeded, SiteFailed
+from browser.engine import find_executable
+from browser.errors import CaptureGap, LoginExpired, ProfileLocked, QuotaExceeded, SiteFailed, StreamPortTaken
+from browser.settings import BrowserSettings
+from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from browser.page import ChatPage
     from demo.site import DemoSite
 
@@ -77,3 +84,77 @@ async def test_traffic_that_is_not_seen_is_read_from_the_page(pages: Pages, demo
     page = await pages.open(demo_file(demo, url='url = "*/api/chat"|url = "*/elsewhere"'), cookie_state(demo))
     assert page.status.capture == "network"
     check_answer(await ask(page, "hello [[tokens=400]]"), "hello [[tokens=400]]", last(demo))
+
+
+async def test_a_page_whose_policy_forbids_other_connections(pages: Pages) -> None:
+    async with serve(SiteOptions(strict_csp=True)) as demo:
+        page = await pages.open(demo_file(demo), cookie_state(demo))
+        assert page.status.capture == "network"
+        check_answer(await ask(page, "hello"), "hello", last(demo))
+
+
+async def test_a_public_page_may_reach_the_stream_port(pages: Pages, demo: DemoSite, tmp_path: Path) -> None:
+    public = tmp_path / "chromium"
+    flag = f"--ip-address-space-overrides={urlsplit(demo.url).netloc}=public"
+    public.write_text(f'#!/bin/sh\nexec {find_executable("chromium", BrowserSettings())} {flag} "$@"\n')
+    public.chmod(0o755)
+    page = await pages.open(demo_file(demo), cookie_state(demo), browser_executable=public)
+    assert page.status.capture == "network"
+    check_answer(await ask(page, "hello"), "hello", last(demo))
+
+
+async def test_a_page_without_the_hook_is_read_by_looking_at_it(pages: Pages, demo: DemoSite) -> None:
+    page = pages.make(demo_file(demo), cookie_state(demo))
+    page._capture.init_script = lambda: ""  # type: ignore[method-assign]
+    await page.start()
+    assert page.status.capture == "dom"
+    for prompt in ("hello [[unicode tokens=100]]", "second"):
+        check_answer(await ask(page, prompt), prompt, last(demo))
+    async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small")) as pieces:
+        await anext(pieces)
+    assert last(demo).outcome == "stopped"
+
+
+async def test_an_answer_whose_frames_get_lost_is_completed_from_the_page(page: ChatPage, demo: DemoSite) -> None:
+    async with aclosing(page.ask("a", "[[tokens=200]]", "demo-small")) as pieces:
+        text = await anext(pieces)
+        feed = page._capture.stream_port._feed
+        assert feed
+        feed._next_sequence += 1  # as if one frame had not come
+        text += "".join([piece async for piece in pieces])
+    check_answer(text, "[[tokens=200]]", last(demo))
+
+
+async def test_without_a_second_way_a_lost_frame_ends_the_answer(pages: Pages, demo: DemoSite) -> None:
+    site = demo_file(demo)
+    blind = site.model_copy(update={"capture": site.capture.model_copy(update={"dom": None})})
+    page = await pages.open(blind, cookie_state(demo))
+    async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small")) as pieces:
+        await anext(pieces)
+        feed = page._capture.stream_port._feed
+        assert feed
+        feed._next_sequence += 1
+        with pytest.raises(CaptureGap) as caught:
+            async for _ in pieces:
+                pass
+    assert caught.value.submitted
+    await eventually(lambda: last(demo).outcome == "stopped")
+
+
+async def test_one_login_in_one_browser(pages: Pages, demo: DemoSite) -> None:
+    state = cookie_state(demo)
+    first = await pages.open(demo_file(demo), state)
+    second = pages.make(demo_file(demo), state)
+    with pytest.raises(ProfileLocked):
+        await second.start()
+    await first.close()
+    third = await pages.open(demo_file(demo), state)
+    assert third.status.ready
+
+
+async def test_a_stream_port_in_use(pages: Pages, demo: DemoSite) -> None:
+    first = await pages.open(demo_file(demo), cookie_state(demo))
+    second = pages.make(demo_file(demo), cookie_state(demo, "grace"))
+    second._capture.stream_port._port = first._capture.stream_port._port
+    with pytest.raises(StreamPortTaken):
+        await second.start()

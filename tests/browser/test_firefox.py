@@ -1,0 +1,111 @@
+"""The same on Firefox ESR, and Camoufox's own API driving it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from browser import engine
+from browser.engine import EngineName, Launch, find_executable
+from browser.errors import BrowserLost, QuotaExceeded
+from browser.settings import BrowserSettings
+from demo.site import SiteOptions, serve
+from tests.browser.asking import ask, check_answer, last
+from tests.browser.chainlit_server import NOWHERE, chainlit_server
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state, local_storage_state
+from tests.browser.third_page import answer_to, third_page
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from demo.site import DemoSite
+
+pytestmark = pytest.mark.firefox
+
+
+@pytest.fixture(params=["firefox", "camoufox"])
+def made_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> EngineName:
+    """Firefox, or Camoufox's API with Firefox ESR in place of its own build."""
+    name: EngineName = request.param
+    if name == "camoufox":
+        firefox = find_executable("firefox", BrowserSettings())
+        monkeypatch.setattr(engine, "_find_camoufox", lambda _: firefox)
+        monkeypatch.setattr(engine, "_camoufox_options", _firefox_options)
+    return name
+
+
+def _firefox_options(plan: Launch) -> dict[str, Any]:
+    return engine._options(plan) | {"channel": "moz-firefox"}
+
+
+async def test_answers(pages: Pages, demo: DemoSite, made_by: EngineName) -> None:
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine=made_by)
+    assert page.status.capture == "network"
+    long = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
+    for prompt in ("first [[unicode split]]", "[[code]]", long):
+        check_answer(await ask(page, prompt), prompt, last(demo))
+    for number in range(5):
+        async with aclosing(page.ask(f"s{number}", "[[tokens=2000]]", "demo-small")) as pieces:
+            await anext(pieces)
+        assert last(demo).outcome == "stopped"
+    with pytest.raises(QuotaExceeded):
+        await ask(page, "[[error=quota]]")
+
+
+async def test_local_storage_and_websocket(pages: Pages, demo: DemoSite) -> None:
+    change = 'kind = "sse"\nurl = "*/api/chat"\nmethod = "POST"|kind = "websocket"\nurl = "*/api/ws"'
+    site = demo_file(demo, "/token/chat?transport=ws", kind=change)
+    page = await pages.open(site, local_storage_state(demo), engine="firefox")
+    check_answer(await ask(page, "hello"), "hello", last(demo))
+    assert last(demo).transport == "ws"
+
+
+async def test_a_page_whose_policy_forbids_other_connections_is_looked_at(pages: Pages) -> None:
+    async with serve(SiteOptions(strict_csp=True)) as demo:
+        page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
+        assert page.status.capture == "dom"
+        check_answer(await ask(page, "hello"), "hello", last(demo))
+
+
+@pytest.mark.parametrize("way", ["eventsource", "xhr", "reader"])
+async def test_the_third_page(pages: Pages, way: str) -> None:
+    async with third_page() as third:
+        page = await pages.open(third.site(way, dom=False), third.state(), engine="firefox")
+        assert await ask(page, "first\nand second line", "third") == answer_to("first\nand second line")
+        async with aclosing(page.ask("a", "endless", "third")) as pieces:
+            await anext(pieces)
+        await asyncio.wait_for(third.left.wait(), 1)
+
+
+async def test_chainlit(pages: Pages, tmp_path: Path) -> None:
+    from tests.browser.test_chainlit import Driven, site_file
+
+    async with chainlit_server(tmp_path) as app:
+        page = await pages.open(site_file(app), await app.log_in(), engine="firefox", https_proxy=NOWHERE)
+        driven = Driven(app, page, pages)
+        for prompt in ("first", "second [[code]]"):
+            driven.check(await driven.ask(prompt), prompt)
+
+
+@pytest.mark.parametrize("role", ["browser", "driver"])
+async def test_a_dead_process_is_noticed_at_once(pages: Pages, demo: DemoSite, role: str) -> None:
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
+    asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
+    await eventually(demo.ledger.entries)
+    both = page._host._processes
+    killed_at = time.monotonic()
+    os.kill({"browser": both["browser"], "driver": both["driver"]}[role].pid, signal.SIGKILL)
+    assert await asyncio.wait_for(page.wait_lost(), 5) == f"{role}_lost"
+    assert time.monotonic() - killed_at < 1
+    with pytest.raises(BrowserLost):
+        await asyncio.wait_for(asking, 5)
+    await page.close()
+    assert not both["browser"].is_alive()
+    assert not both["driver"].is_alive()
