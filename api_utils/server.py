@@ -58,9 +58,12 @@ async def serve(app: ASGIApp, listener: socket.socket, page: ChatPage, desk: Des
         "signal": asyncio.create_task(_stop_signal(), name="stop-signal"),
     }
     try:
-        return await _until_over(tasks, desk)
+        code = await _until_over(tasks, desk)
     finally:
-        await _close(server, page, desk, tasks)
+        await _close(server, desk, tasks)
+    if not tasks["lost"].done():  # there is nothing to close in a dead browser, and its parent waits for the news
+        await page.close()
+    return code
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
@@ -116,12 +119,12 @@ async def _stop_signal() -> None:
     await stop.wait()
 
 
-async def _close(server: uvicorn.Server, page: ChatPage, desk: Desk, tasks: Mapping[str, asyncio.Task[object]]) -> None:
-    """Running answers end with an error, then the server, then the page; each bounded."""
+async def _close(server: uvicorn.Server, desk: Desk, tasks: Mapping[str, asyncio.Task[object]]) -> None:
+    """Running answers end with an error, then the server ends; bounded."""
     desk.cancel_all()
     server.should_exit = True
+    server.force_exit = tasks["lost"].done()
     await asyncio.wait({tasks["http"]}, timeout=5)
     for task in tasks.values():
         task.cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
-    await page.close()

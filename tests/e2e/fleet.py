@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -123,16 +124,14 @@ def _which(name: str) -> str | None:
 
 
 def free_block(size: int) -> int:
-    """The first of `size` neighbouring ports that are all free."""
+    """The first of `size` neighbouring ports that are all free now, below those the kernel gives to clients."""
     while True:
+        base = random.randrange(10_000, 32_768 - size)
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            base = int(first.getsockname()[1])
             try:
-                for port in range(base + 1, base + size):
+                for port in range(base, base + size):
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return base
 

@@ -1,0 +1,205 @@
+"""Profiles and keys from a bucket, to an answer from the page; and live changes that disturb nobody else."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e.fleet import MODEL, Fleet, Site, eventually, fetch, fleet, log_in
+from tests.support.s3 import BUCKET, S3Server, s3_server
+
+KEY = "key-from-the-bucket"
+LONG = "[[tokens=1000 delay_ms=25]] A long story, please."
+USERS = ("ada", "grace")
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+def s3_environment(s3: S3Server, cache: Path) -> dict[str, str]:
+    """The settings of a coordinator that has nothing of its own but where the bucket is."""
+    return {
+        **s3.credentials(),
+        "PROFILE_BACKEND": "s3",
+        "AUTH_PROFILE_S3_BUCKET": BUCKET,
+        "AUTH_PROFILE_S3_PREFIX": "fleet",
+        "AUTH_PROFILE_S3_READ_TIMEOUT_S": "2",
+        "AUTH_PROFILE_CACHE_DIR": str(cache),
+        "LOCAL_PROFILE_DIR": "",
+        "AUTH_KEY_FILE_PATH": "",
+    }
+
+
+@pytest.fixture(scope="module")
+def running(s3: S3Server, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet whose logins and keys came from the bucket."""
+    folder = tmp_path_factory.mktemp("s3-fleet")
+    for user in USERS:
+        upload(s3, log_in(site, folder / user, [user]) / f"{user}.json", user)
+    s3.upload({"fleet/key.txt": f"{KEY}\n".encode()})
+    environment = s3_environment(s3, folder / "cache")
+    with fleet(site, folder, folder / "run", keys=[KEY], **environment) as coordinator:
+        coordinator.wait_for(ada="READY", grace="READY")
+        yield coordinator
+
+
+def upload(s3: S3Server, profile: Path, name: str) -> None:
+    s3.upload({f"fleet/active/{name}.json": profile.read_bytes()})
+
+
+def reload(coordinator: Fleet) -> tuple[int, Any]:
+    return fetch(f"{coordinator.url}/admin/reload", headers={"authorization": f"Bearer {KEY}"}, body={})
+
+
+def ask(client: openai.OpenAI, prompt: str) -> str:
+    answer = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
+    return answer.choices[0].message.content or ""
+
+
+class Story:
+    """A long answer that is read in a thread."""
+
+    def __init__(self, coordinator: Fleet) -> None:
+        self.text = ""
+        self.begun = threading.Event()
+        self._client = coordinator.client(max_retries=0)
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        assert self.begun.wait(30)
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def end(self) -> str:
+        self._thread.join(90)
+        assert not self.running
+        return self.text
+
+    def _read(self) -> None:
+        messages: Any = [{"role": "user", "content": LONG}]
+        for chunk in self._client.chat.completions.create(model=MODEL, messages=messages, stream=True):
+            self.text += chunk.choices[0].delta.content or ""
+            self.begun.set()
+
+
+def test_key_from_the_bucket_gets_an_answer_from_the_page(running: Fleet, site: Site) -> None:
+    before = site.last_id()
+    answer = ask(running.client(), "Who keeps my login?")
+    (entry,) = site.ledger(since=before)
+    assert (answer, entry["token"] in answer) == (entry["answer"], True)
+
+
+def test_without_the_key_nobody_is_let_in(running: Fleet) -> None:
+    for wrong in ("none", "another-key"):
+        with pytest.raises(openai.AuthenticationError):
+            ask(openai.OpenAI(base_url=f"{running.url}/v1", api_key=wrong), "hi")
+    assert fetch(f"{running.url}/v1/models")[0] == 401
+    assert running.ready()[1]["api_keys"] == "enforced"
+
+
+def test_log_names_the_bucket_then_the_children_and_no_secret(running: Fleet, s3: S3Server) -> None:
+    log = running.log.read_text()
+    assert log.index("Hydrated profiles from s3://profiles/fleet/active/") < log.index("children_launched")
+    assert s3.credentials()["AWS_SECRET_ACCESS_KEY"] not in log
+    assert KEY not in log
+
+
+def test_reload_touches_only_what_has_changed(running: Fleet, s3: S3Server, site: Site, tmp_path: Path) -> None:
+    before = site.last_id()
+    story = Story(running)
+    (telling,) = [name for name, child in running.children().items() if child["in_flight"]]
+    (other,) = set(USERS) - {telling}
+    pids = {name: running.child_pid(name) for name in USERS}
+    upload(s3, log_in(site, tmp_path / "again", [other]) / f"{other}.json", other)
+    upload(s3, log_in(site, tmp_path / "third", ["ada"]) / "ada.json", "third")
+    s3.upload({"fleet/active/broken.json": b"{"})
+    s3.upload({"fleet/key.txt": f"{KEY}\nsecond-key\n".encode()})
+
+    status, changed = reload(running)
+    assert status == 200, changed
+    assert (changed["added"], changed["replaced"], changed["removed"]) == (["third"], [other], [])
+    eventually(lambda: _is_another(running, other, pids[other]), timeout_s=60, what=f"a new process of {other}")
+    eventually(lambda: _ready(running) == {"ada", "grace", "third"}, timeout_s=60, what="three children")
+
+    assert story.running, "the reload took longer than the story"
+    assert running.child_pid(telling) == pids[telling]
+    (rejected,) = running.ready()[1]["rejected_profiles"]
+    assert rejected["name"] == "broken.json"
+    ask(running.client().with_options(api_key="second-key"), "Do you take the new key?")
+    text = story.end()
+    told = next(entry for entry in site.ledger(since=before) if entry["prompt"] == LONG)
+    assert text == told["answer"]
+    assert len(text.split()) > 1000
+    assert running.child_pid(telling) == pids[telling]
+
+
+def _ready(running: Fleet) -> set[str]:
+    return {name for name, child in running.children().items() if child["state"] == "READY"}
+
+
+def _is_another(running: Fleet, name: str, pid: int) -> bool:
+    try:
+        return running.child_pid(name) != pid
+    except AssertionError:
+        return False
+
+
+def test_profile_that_is_gone_ends_its_child_at_a_hangup_signal(running: Fleet, s3: S3Server) -> None:
+    s3.delete("fleet/active/third.json", "fleet/active/broken.json")
+    running.process.send_signal(signal.SIGHUP)
+    eventually(lambda: set(running.children()) == set(USERS), timeout_s=60, what="the end of third")
+    assert running.ready()[1]["rejected_profiles"] == []
+    assert not list((running.folder.parent / "cache").rglob("third.json"))
+
+
+def test_keys_that_are_lost_stay_in_force_and_ready_says_so(running: Fleet, s3: S3Server) -> None:
+    s3.delete("fleet/key.txt")
+    assert reload(running)[0] == 200
+    assert any("key.txt has no keys any more" in warning for warning in running.ready()[1]["warnings"])
+    with pytest.raises(openai.AuthenticationError):
+        ask(openai.OpenAI(base_url=f"{running.url}/v1", api_key="none"), "hi")
+    s3.upload({"fleet/key.txt": f"{KEY}\n".encode()})
+    assert reload(running)[0] == 200
+    assert running.ready()[1]["warnings"] == []
+
+
+def test_reload_that_fails_changes_nothing_and_ready_says_so(running: Fleet, s3: S3Server) -> None:
+    pids = {name: running.child_pid(name) for name in USERS}
+    s3.kill()
+    status, answer = reload(running)
+    assert (status, answer["error"]["code"]) == (502, "reload_failed")
+    (warning,) = running.ready()[1]["warnings"]
+    assert warning.startswith(
+        "The last reload failed and changed nothing: s3://profiles/fleet/active/ cannot be listed"
+    )
+    assert {name: running.child_pid(name) for name in USERS} == pids
+    ask(running.client(), "Are you still there?")
+
+
+def test_start_without_s3_is_stale_only_if_allowed(running: Fleet, s3: S3Server, site: Site, tmp_path: Path) -> None:
+    cache = running.folder.parent / "cache"
+    environment = {**s3_environment(s3, cache), "AUTH_PROFILE_ALLOW_STALE": "true", "MAX_CHILDREN": "1"}
+    running.process.send_signal(signal.SIGTERM)
+    running.process.wait(60)
+    with fleet(site, tmp_path, tmp_path / "run", keys=[KEY], **environment) as stale:
+        eventually(lambda: stale.ready()[1]["warnings"], timeout_s=30, what="the warning")
+        (warning,) = stale.ready()[1]["warnings"]
+        assert warning.startswith("stale profiles: S3 cannot be reached, these are of ")
+        assert [json.loads(line)["stale"] for line in _hydrations(stale)] == [True]
+        eventually(lambda: stale.ready()[1]["status"] == "ready", timeout_s=60, what="a child")
+        ask(stale.client(), "Do you remember me?")
+
+
+def _hydrations(coordinator: Fleet) -> list[str]:
+    return [line for line in coordinator.log.read_text().splitlines() if '"profiles_hydrated"' in line]
