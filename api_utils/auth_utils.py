@@ -1,4 +1,4 @@
-"""API keys: read from a file, compared in constant time. The one leaf both programs share.
+"""API keys: read from a file, compared in constant time. A leaf that both programs share.
 
 A key file has one key a line; blank lines and lines that start with ``#`` are skipped. A line
 ``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key.

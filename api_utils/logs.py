@@ -1,21 +1,29 @@
-"""Logging: stable event names with fields, on stderr; lines for a person on a terminal, JSON elsewhere."""
+"""Logging: stable event names with fields, one line each, on stderr. A leaf that both programs share."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from structlog.typing import Processor
 
-_NOISY = ("asyncio", "uvicorn")
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
+
+# These speak of what our own events say better, at info level.
+_QUIET: Final = ("asyncio", "uvicorn", "uvicorn.error", "uvicorn.access", "boto3", "botocore", "urllib3", "s3transfer")
 
 
-def configure_logging(log_format: str, level: str) -> None:
-    """Set up structlog and the standard library's loggers. `log_format`: console, json, "" = by terminal."""
-    console = log_format == "console" or (not log_format and sys.stderr.isatty())
-    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+def log_format(wanted: str | None) -> str:
+    """``console`` or ``json``: what is wanted, else by whether stderr is a terminal."""
+    return wanted or ("console" if sys.stderr.isatty() else "json")
+
+
+def configure_logging(wanted_format: str | None, level: str) -> None:
+    """Set up structlog, and the standard library's loggers through it."""
+    number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -28,34 +36,37 @@ def configure_logging(log_format: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _one_line_exception,
-                _renderer(console=console),
-            ],
-        )
-    )
+    handler.setFormatter(_formatter(shared, log_format(wanted_format), debug=number <= logging.DEBUG))
     logging.basicConfig(handlers=[handler], level=number, force=True)
-    for name in _NOISY:
+    for name in _QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
-def _renderer(*, console: bool) -> Processor:
-    if console:
-        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    return structlog.processors.JSONRenderer(ensure_ascii=False)
+def _formatter(shared: list[Processor], form: str, *, debug: bool) -> logging.Formatter:
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if form == "console":
+        # At debug level the renderer prints the traceback, without local variables: they hold secrets.
+        plain = structlog.dev.plain_traceback
+        renderer: Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+    else:
+        renderer = _json
+    exceptions = structlog.processors.format_exc_info if debug else _name_exception
+    if debug and form == "console":
+        return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, renderer])
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, exceptions, renderer])
 
 
-def _one_line_exception(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """An exception as its class and place: its text may hold what a page or a caller sent."""
-    info = event.pop("exc_info", None)
-    record = event.get("_record")
-    info = info or (record.exc_info if record is not None else None)
-    error = info if isinstance(info, BaseException) else (info[1] if isinstance(info, tuple) else None)
-    if error is not None:
+def _json(_: Any, __: str, event: EventDict) -> str:
+    """One object a line, what a reader looks for first in front."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return json.dumps({**first, **event}, ensure_ascii=False, default=str)
+
+
+def _name_exception(_: Any, __: str, event: EventDict) -> EventDict:
+    """An exception as its class and place; its text may hold what a client sent."""
+    found = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if found is True else found[1] if isinstance(found, tuple) else found
+    if isinstance(error, BaseException):
         event["error"] = type(error).__name__
         event["at"] = _place(error)
     return event
@@ -66,6 +77,6 @@ def _place(error: BaseException) -> str:
     while step is not None and step.tb_next is not None:
         step = step.tb_next
     if step is None:
-        return "?"
+        return "unknown"
     code = step.tb_frame.f_code
-    return f"{code.co_filename.rsplit('/', 2)[-1]}:{step.tb_lineno} in {code.co_name}"
+    return f"{'/'.join(code.co_filename.split('/')[-2:])}:{step.tb_lineno}"

@@ -36,8 +36,8 @@ class ChildSettings(BaseSettings):
     https_proxy: Annotated[OptionalText, Field(repr=False)] = None
     no_proxy: OptionalText = None
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
-    log_format: Literal["console", "json", ""] = ""
-    log_level: str = "info"
+    log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     def for_browser(self) -> BrowserSettings:
         """The part that the browser and its page go by."""

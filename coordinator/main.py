@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 
+from api_utils.logs import configure_logging
 from coordinator import preflight
 from coordinator.api import Face, build_api
 from coordinator.edge import Access
 from coordinator.errors import ActionRefused, SettingsError, TabfleetError
 from coordinator.fleet import Fleet, Parts
 from coordinator.local import PROGRAM
-from coordinator.logs import configure_logging
 from coordinator.metrics import Metrics
 from coordinator.options import load_settings
 from coordinator.profiles import Hydrator

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from api_utils.logs import log_format
 from coordinator.exchange import Limits
 from coordinator.local import LocalLauncher
-from coordinator.logs import log_format
 from coordinator.policy import Policy
 from coordinator.proxy import ProxyConfig
 from coordinator.runfolder import RunRoot

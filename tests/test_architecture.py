@@ -11,13 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("api_utils", "benchmarks", "browser", "coordinator", "demo", "launch_camoufox", "tests")
 MAY_IMPORT = {
-    "coordinator": {"coordinator", "api_utils.auth_utils"},
+    "coordinator": {"coordinator", "api_utils.auth_utils", "api_utils.logs"},
     "api_utils": {"api_utils", "browser"},
     "browser": {"browser"},
     "demo": {"demo"},
     "launch_camoufox.py": {"api_utils"},
 }
-LEAVES = ("coordinator/errors.py", "coordinator/lifecycle.py", "api_utils/auth_utils.py")
+LEAVES = ("coordinator/errors.py", "coordinator/lifecycle.py", "api_utils/auth_utils.py", "api_utils/logs.py")
 PURE = ("coordinator/lifecycle.py",)
 NOT_PURE = {"asyncio", "os", "socket", "subprocess", "threading", "time"}
 

@@ -7,8 +7,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from api_utils.logs import configure_logging
 from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError, TabfleetError
-from coordinator.logs import configure_logging
 from coordinator.options import load_settings, table
 from coordinator.profiles.check import check
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
