@@ -5,7 +5,7 @@
 What it does from its start on is read from $FAKE_CHILD_DIR/NAME.json, if that is there; the fields of
 `Behaviour` are the keys. While it runs, `POST /fake` with the same keys changes it, at once. Evidence goes to
 $FAKE_CHILD_DIR as JSON lines: NAME.starts (one per start), NAME.ledger (one per submission and per stop), NAME.orphans
-and NAME.browsers.
+and NAME.browsers. A request's own body may hold `"fake"`, with the keys under "requests" that count for it alone.
 
 The model `fake` answers with the prompt's SHA-256 and a random token of the submission, which the ledger has too.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import os
 import secrets
@@ -22,48 +21,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tests.coordinator.tiny_http import Cut, Exchange, serve
-
-KEEP_ALIVE_AFTER_S = 10.0
-
-
-@dataclass
-class Behaviour:
-    """What this child does, and fails to do."""
-
-    start_s: float = 0.0  # until it is ready
-    never_ready: bool = False
-    never_listen: bool = False
-    exit_code: int | None = None  # exit with it: at the start, or now
-    signal: int | None = None  # die by it: at the start, or now
-    hang: bool = False  # the event loop stops: nothing answers any more
-    ignore_term: bool = False
-    instance_id: str | None = None  # pretend to be another start
-    unready: str | None = None  # the reason in /ready: browser_lost, login_expired, page_broken, quota ...
-    detail: str | None = None
-    rest_s: float | None = None
-    ready_delay_s: float = 0.0  # /ready answers this late
-    models: list[str] = field(default_factory=lambda: ["fake"])
-    orphan: bool = False  # a "browser" in a session of its own, recorded, that outlives this process
-    browser: bool = False  # the same, with the death signal that real ones have
-    say: str | None = None  # a line of output
-    hold_mib: int = 0
-    # requests
-    tokens: int = 3
-    token_s: float = 0.0
-    first_token_s: float = 0.0
-    error_status: int | None = None  # refuse with it, before submission
-    site_error: str | None = None  # refuse with this code, after submission
-    drop: str | None = None  # "before" or "after" the submission: close the connection without a head
-    die_after: int | None = None  # SIGKILL to itself after this many tokens (0: after submission, before the head)
-    stall_after: int | None = None  # say no more after this many tokens
-    break_after: int | None = None  # cut the connection after this many tokens
-    cancel_status: int = 200
+from tests.coordinator.fake_answer import Behaviour, Conversation, digest, error
+from tests.coordinator.tiny_http import Exchange, serve
 
 
 class FakeChild:
@@ -205,67 +168,15 @@ class FakeChild:
             async with self.page:
                 if body.get("model") not in self.behaviour.models:
                     await error(exchange, 404, "model_not_found")
-                elif self.behaviour.error_status is not None:
-                    await error(exchange, self.behaviour.error_status, "starting")
+                    return
+                own = body.get("fake")
+                behaviour = replace(self.behaviour, **own) if own else self.behaviour
+                if behaviour.error_status is not None:
+                    await error(exchange, behaviour.error_status, "starting")
                 else:
-                    await self.converse(exchange, request_id, body)
+                    await Conversation(self.run_dir, self.note, behaviour, exchange, request_id).run(body)
         finally:
             self.running.pop(request_id, None)
-
-    async def converse(self, exchange: Exchange, request_id: str, body: dict[str, Any]) -> None:
-        prompt = str(body["messages"][-1]["content"])
-        token = self.submit(request_id, prompt)
-        pieces = [digest(prompt), " ", token, *(f" t{index}" for index in range(self.behaviour.tokens))]
-        try:
-            if self.behaviour.site_error:
-                await error(exchange, 502, self.behaviour.site_error, x_should_retry="false")
-            elif body.get("stream"):
-                await self.stream(exchange, request_id, pieces)
-            else:
-                for index in range(len(pieces)):
-                    await self.piece_is_due(index)
-                await exchange.answer(200, completion(request_id, "".join(pieces)), x_request_id=request_id)
-        except (asyncio.CancelledError, ConnectionError):
-            self.note("ledger", id=request_id, token=token, stopped=True)
-            raise
-
-    def submit(self, request_id: str, prompt: str) -> str:
-        if self.behaviour.drop == "before":
-            raise Cut
-        with (self.run_dir / "submitted").open("a") as file:
-            file.write(request_id + "\n")
-        token = secrets.token_hex(8)
-        self.note("ledger", id=request_id, digest=digest(prompt), token=token)
-        if self.behaviour.drop == "after":
-            raise Cut
-        return token
-
-    async def stream(self, exchange: Exchange, request_id: str, pieces: list[str]) -> None:
-        for index, piece in enumerate(pieces):
-            await self.keep_alive_until(exchange, self.piece_is_due(index))
-            await exchange.send(event(completion_chunk(request_id, piece)), x_request_id=request_id)
-        await exchange.send(event(completion_chunk(request_id, None)) + b"data: [DONE]\n\n")
-        await exchange.end()
-
-    async def keep_alive_until(self, exchange: Exchange, due: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(due)
-        try:
-            while not (await asyncio.wait({task}, timeout=KEEP_ALIVE_AFTER_S))[0]:
-                await exchange.send(b": keep-alive\n\n")
-            task.result()
-        finally:
-            task.cancel()
-
-    async def piece_is_due(self, index: int) -> None:
-        """Wait until it is time for that piece, or do what is to happen instead."""
-        behaviour = self.behaviour
-        if behaviour.die_after == index:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if behaviour.break_after == index:
-            raise Cut
-        if behaviour.stall_after == index:
-            await asyncio.Event().wait()
-        await asyncio.sleep(behaviour.token_s if index else behaviour.first_token_s)
 
     async def route(self, exchange: Exchange) -> None:
         method, path = exchange.method, exchange.path.partition("?")[0]
@@ -290,10 +201,6 @@ def read_keys() -> set[str]:
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def start_time(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
@@ -302,26 +209,6 @@ def write_atomically(path: Path, content: Any) -> None:
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(content))
     draft.rename(path)
-
-
-async def error(exchange: Exchange, status: int, code: str, **headers: str) -> None:
-    body = {"error": {"message": f"fake: {code}", "type": "api_error", "param": None, "code": code}}
-    await exchange.answer(status, body, **headers)
-
-
-def event(content: Any) -> bytes:
-    return f"data: {json.dumps(content)}\n\n".encode()
-
-
-def completion(request_id: str, text: str) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return {"id": request_id, "object": "chat.completion", "created": 0, "model": "fake", "choices": [choice]}
-
-
-def completion_chunk(request_id: str, piece: str | None) -> dict[str, Any]:
-    delta = {} if piece is None else {"content": piece}
-    choice = {"index": 0, "delta": delta, "finish_reason": "stop" if piece is None else None}
-    return {"id": request_id, "object": "chat.completion.chunk", "created": 0, "model": "fake", "choices": [choice]}
 
 
 async def serve_until_stopped(child: FakeChild, port: int) -> int:
