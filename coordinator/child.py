@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from coordinator.events import ChildExited, ChildMoved, ChildReady, Hooks, RestartPlanned
 from coordinator.life import Life
@@ -23,6 +23,7 @@ from coordinator.lifecycle import (
     exit_reason,
     short_lives_after,
 )
+from coordinator.view import ChildView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,30 +64,6 @@ class Shared:
     wall: Callable[[], float]  # seconds since 1970
     rand: Callable[[], float]  # in [0, 1)
     settled: Callable[[], None]  # a slot or a place among the starting ones may have become free
-
-
-@dataclass(frozen=True)
-class ChildView:
-    """A child as `/ready` and the admin routes show it. Times are seconds since 1970."""
-
-    name: str
-    state: State
-    reason: Reason | None
-    detail: str | None
-    since: float
-    restarts: int
-    in_flight: int
-    models: tuple[str, ...]
-    login_expires_at: float | None
-    generation: int
-    pid: int | None
-    slot: int | None
-    last_lines: tuple[str, ...] = field(repr=False)
-
-    def public(self) -> dict[str, Any]:
-        """Return what may be shown without a key: no path, no line of a log."""
-        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at")
-        return {key: getattr(self, key) for key in shown}
 
 
 class Child:

@@ -22,12 +22,13 @@ from coordinator.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from coordinator.child import ChildView, Profile
+    from coordinator.child import Profile
     from coordinator.events import FleetEvent
     from coordinator.launcher import Launcher
     from coordinator.life import Life
     from coordinator.plan import PortPlan, Slot
     from coordinator.pool import Backend, Pool
+    from coordinator.view import ChildView
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import aiohttp
 
 from coordinator import processes
-from coordinator.child import ChildView
 from coordinator.events import FleetEvent
 from coordinator.lifecycle import Event, State
 from coordinator.local import LocalLauncher
@@ -24,6 +23,7 @@ from coordinator.pool import Pool
 from coordinator.probe import ChildClient
 from coordinator.runfolder import RunRoot
 from coordinator.supervisor import Supervisor
+from coordinator.view import ChildView
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
 

@@ -66,6 +66,7 @@ async def test_the_next_coordinator_removes_what_a_killed_one_left(tmp_path: Pat
     async with coordinator(tmp_path, "a") as killed:
         orphan = noted(tmp_path, "a", "orphans")
         os.kill(killed.process.pid, signal.SIGKILL)
+        await killed.process.wait()  # children may be gone a moment before the lock is
         await eventually(lambda: not alive(killed.pids["a"]))
         assert alive(orphan)
         assert killed.run_root.exists()

@@ -73,10 +73,11 @@ class PoolMachine(RuleBasedStateMachine):
     def free(self, request: Request) -> list[Backend]:
         return [b for b in self.current.values() if b.ready and b.in_flight < b.capacity and request.fits(b)]
 
-    @initialize(given_models=some_models, capacity=st.integers(1, 3))
-    def begin(self, given_models: tuple[str, ...], capacity: int) -> None:
-        self.put("a", given_models, capacity)
-        self.turn_ready("a", ready=True)
+    @initialize(given_models=some_models, capacity=st.integers(1, 3), count=st.integers(1, 3))
+    def begin(self, given_models: tuple[str, ...], capacity: int, count: int) -> None:
+        for name in NAMES[:count]:
+            self.put(name, given_models, capacity)
+            self.turn_ready(name, ready=True)
 
     @rule(name=names, given_models=some_models, capacity=st.integers(1, 3))
     def put(self, name: str, given_models: tuple[str, ...], capacity: int) -> None:
@@ -127,6 +128,11 @@ class PoolMachine(RuleBasedStateMachine):
             assert isinstance(task.exception(), QueueFull)
         else:
             assert not task.done()
+
+    @rule(model=models, count=st.integers(2, 6))
+    def a_crowd_asks(self, model: str | None, count: int) -> None:
+        for _ in range(count):
+            self.ask(model, frozenset())
 
     def waiting(self) -> list[Request]:
         return [request for request in self.requests if not request.task.done()]

@@ -323,6 +323,11 @@ class SupervisorMachine(RuleBasedStateMachine):
         assert all(p.spec.name in known for p in self.launcher.processes if p.running)
 
     @invariant()
+    def what_is_stopping_has_been_told_to(self) -> None:
+        stopping = [child.name for child in self.children if child.phase.state is State.STOPPING]
+        assert all(process.told for name in stopping for process in self.running(name))
+
+    @invariant()
     def slots_are_held_by_one_child_each(self) -> None:
         held = [child.slot.index for child in self.children if child.slot]
         assert len(held) == len(set(held)) <= POLICY.max_children
@@ -380,5 +385,5 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
-SupervisorMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
+SupervisorMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 TestSupervisor = SupervisorMachine.TestCase
