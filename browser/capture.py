@@ -1,6 +1,7 @@
 """Getting an answer out of the page: over the stream port as the page receives it, or by looking at it."""
 
 import asyncio
+import json
 import secrets
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import structlog
 from playwright.async_api import Error, Page
 
 from browser import scripts
+from browser.engine import EngineName
 from browser.errors import BrowserError, CaptureGap
 from browser.reading import DomReader, Finding, Lost, NetworkReader, Transcript
 from browser.site_schema import Dom, Network, Site, glob_to_regex
@@ -16,8 +18,13 @@ from browser.streamport import Feed, Frame, Kind, StreamPort
 log = structlog.get_logger("browser")
 
 ARM_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 5.0
+CONNECT_INTERVAL_S = 0.02
 POLL_INTERVAL_S = 0.05
 UNSEEN_AFTER_S = 1.0
+
+# Camoufox runs scripts where the page does not see them, unless they begin with this; elsewhere it is a label.
+_MAIN_WORLD = "mw:"
 
 Way = Literal["network", "dom"]
 
@@ -25,10 +32,11 @@ Way = Literal["network", "dom"]
 class Capture:
     """Captures the answers of one page at a time; one answer at a time."""
 
-    def __init__(self, site: Site, port: int) -> None:
+    def __init__(self, site: Site, port: int, engine: EngineName) -> None:
         token = secrets.token_urlsafe(32)
         self._site = site
         self.hook_name = f"_{secrets.token_hex(8)}"
+        self._world = _MAIN_WORLD if engine == "camoufox" else ""
         self._config = {
             "name": self.hook_name,
             "origin": site.origin,
@@ -42,7 +50,24 @@ class Capture:
 
     def init_script(self) -> str:
         """Return the script that every document of the page must run first."""
-        return scripts.hook(self._config)
+        return self._world + scripts.hook(self._config)
+
+    def _call(self, method: str, *arguments: object) -> str:
+        """Return the script that calls the hook. Arguments are in its text: Camoufox passes none there."""
+        return f"{self._world}window.{self.hook_name}?.{method}({', '.join(map(json.dumps, arguments))})"
+
+    async def wait_connected(self, page: Page) -> bool:
+        """Wait until the page's websocket carries its traffic, as far as the site file says how to tell.
+
+        Returns whether it does, after 5 s at most.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while await page.evaluate(self._call("isConnected")) is False:  # noqa: ASYNC110 - the page has no event
+                    await asyncio.sleep(CONNECT_INTERVAL_S)
+        except (Error, TimeoutError):
+            return False
+        return True
 
     async def self_test(self, page: Page) -> Way:
         """Find out whether the page can deliver frames, and choose the way of capture by it."""
@@ -86,7 +111,7 @@ class Capture:
     async def disarm(self, page: Page) -> None:
         try:
             async with asyncio.timeout(ARM_TIMEOUT_S):
-                await page.evaluate("(name) => window[name]?.disarm()", self.hook_name)
+                await page.evaluate(self._call("disarm"))
         except (Error, TimeoutError):
             log.debug("disarm_failed")  # the document is gone, and what it would have sent is refused
 
@@ -102,8 +127,7 @@ class Capture:
                 if (await feed.next()).kind is Kind.ARMED:
                     return feed
         except (Error, TimeoutError):
-            pass
-        self.stream_port.close_feed(feed)
+            log.debug("arm_failed")
         return None
 
     def _new_feed(self) -> Feed:
@@ -178,10 +202,13 @@ class Answer:
     async def _keep_looking(self) -> None:
         """Put into the feed what the page shows, as if the hook had sent it."""
         steadiness = _Steadiness(self._wish or {})
-        while not steadiness.finished:
-            for frame in steadiness.frames(await self._shown(), asyncio.get_running_loop().time()):
-                self.feed.put(frame)
-            await asyncio.sleep(POLL_INTERVAL_S)
+        try:
+            while not steadiness.finished:
+                for frame in steadiness.frames(await self._shown(), asyncio.get_running_loop().time()):
+                    self.feed.put(frame)
+                await asyncio.sleep(POLL_INTERVAL_S)
+        except Exception as error:  # noqa: BLE001 - whoever waits for the next frame must hear of it
+            self.feed.put(error)
 
     async def close(self) -> None:
         if self._poll:

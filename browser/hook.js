@@ -261,6 +261,7 @@
       turn = { nonce: encode(nonce), sequence: 0, sink, readers: [], observer: null };
       emit(turn, KIND.ARMED, 0, nothing);
       if (wish) watchDom(turn, wish);
+      return true;
     },
     disarm,
     isConnected,

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -34,11 +34,20 @@ _NODE_VARIABLE = "PLAYWRIGHT_NODEJS_PATH"
 class BrowserHost:
     """Starts driver and browser, tells when either dies, and ends both."""
 
-    def __init__(self, *, engine: EngineName, headless: bool, run_dir: Path, settings: BrowserSettings) -> None:
+    def __init__(
+        self,
+        *,
+        engine: EngineName,
+        headless: bool,
+        run_dir: Path,
+        settings: BrowserSettings,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine = engine
         self._headless = headless
         self._run_dir = run_dir
         self._settings = settings
+        self._on_lost = on_lost
         self._watch = DeathWatch(self._died)
         self._processes: dict[Role, Process] = {}
         self._loss: Loss | None = None
@@ -104,6 +113,7 @@ class BrowserHost:
             self._loss = "driver_lost" if driver_is_dead else "browser_lost"
             log.error(self._loss)
             self._is_lost.set()
+            self._on_lost()
 
     async def is_lost_soon(self) -> bool:
         """Tell whether either is dead; errors of Playwright may come a moment before that is known."""

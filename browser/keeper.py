@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from playwright.async_api import BrowserContext, Error
@@ -147,7 +148,7 @@ class Keeper:
         try:
             if self._tab is None or self._tab.crashed:
                 await self._new_tab()
-            await self.tab.load()
+            await self._load()
             await self._become_ready()
         except BrowserError as error:
             self._condition.set_error(error)
@@ -155,6 +156,13 @@ class Keeper:
             self._condition.set_error(PageBroken("the page could not be opened"))
             log.debug("page_not_opened", error=type(error).__name__)
         self._plan_retry()
+
+    async def _load(self) -> None:
+        try:
+            await self.tab.load()
+        except PageBroken:  # perhaps only because the page itself went on to another address
+            if await self.tab.settle(PROBE_TIMEOUT_S) == "unknown":
+                raise
 
     def _plan_retry(self) -> None:
         if self._condition.of_page is None:
@@ -167,7 +175,7 @@ class Keeper:
     async def _new_tab(self) -> None:
         if self._tab and not self._tab.page.is_closed():
             await self._tab.page.close()
-        self._tab = Tab(await self._context.new_page(), self._site, self._capture.hook_name, self._on_crash)
+        self._tab = Tab(await self._context.new_page(), self._site, self._on_crash)
 
     def _on_crash(self) -> None:
         if self.turn:
@@ -187,6 +195,8 @@ class Keeper:
 
     async def _open_fresh_chat(self) -> None:
         await self.tab.open_fresh_chat()
+        if not await self._capture.wait_connected(self.tab.page):
+            log.warning("page_not_connected", hint="site file: capture.network.ready_frames")
         self._is_fresh = True
 
     async def require_fresh(self) -> Tab:
@@ -220,7 +230,11 @@ class Keeper:
             await self.save_session()
 
     async def save_session(self) -> None:
-        """Save the browser's login if the page is logged in, before and after the look at its cookies."""
-        if self._condition.of_page is None and not self._condition.hangs:
-            self._has_news = False
-            await self._session.save(self._context)
+        """Save the browser's login, if the page shows that it is one."""
+        if self._condition.of_page is not None or self._condition.hangs:
+            return
+        with suppress(Hung):
+            look = await self.tab.look()
+            if look and look.logged_in and not look.logged_out:
+                self._has_news = False
+                await self._session.save(self._context)

@@ -52,8 +52,10 @@ class ChatPage:
         self._engine = engine
         self._run_dir = run_dir
         self._settings = settings
-        self._host = BrowserHost(engine=engine, headless=headless, run_dir=run_dir, settings=settings)
-        self._capture = Capture(site, stream_port)
+        self._host = BrowserHost(
+            engine=engine, headless=headless, run_dir=run_dir, settings=settings, on_lost=self._end_turn
+        )
+        self._capture = Capture(site, stream_port, engine)
         self._condition = Condition()
         self._submitted: OrderedDict[str, None] = OrderedDict()
         self._cleaning: set[asyncio.Task[None]] = set()
@@ -171,7 +173,10 @@ class ChatPage:
         raise ModelNotFound(f"there is no such model; this site has {', '.join(self.models)}")
 
     def _mark_submitted(self, request_id: str) -> None:
-        append_line(self._run_dir / SUBMITTED_FILE, request_id)
+        try:
+            append_line(self._run_dir / SUBMITTED_FILE, request_id)
+        except OSError as error:
+            raise PageBroken(f"the run folder cannot be written to: {error.strerror}; nothing was sent") from None
         self._submitted[request_id] = None
         if len(self._submitted) > REMEMBERED_REQUESTS:
             self._submitted.popitem(last=False)
@@ -224,8 +229,7 @@ class ChatPage:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._keeper and self._keeper.turn:
-            self._keeper.turn.interrupt(BrowserLost("the browser is being closed"))
+        self._end_turn()
         await self._end_tasks()
         if self._keeper and not self._host.lost:
             await self._keeper.save_session()
@@ -233,6 +237,10 @@ class ChatPage:
         await self._capture.stream_port.stop()
         if self._lock:
             self._lock.release()
+
+    def _end_turn(self) -> None:
+        if self._keeper and self._keeper.turn:
+            self._keeper.turn.interrupt(BrowserLost("the browser is gone"))
 
     async def _end_tasks(self) -> None:
         tasks = set(self._cleaning)

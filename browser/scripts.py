@@ -19,7 +19,6 @@ PROBE = f"""(wish) => {{
     logged_in: wish.logged_in.some(holds),
     logged_out: wish.logged_out.some(holds),
     ready: !wish.ready || dom.seen(wish.ready),
-    connected: !(wish.hook in window) || window[wish.hook].isConnected(),
     answers: wish.answer ? document.querySelectorAll(wish.answer).length : 0,
     answering: Boolean(wish.answering && dom.seen(wish.answering)),
     error: error ? error.textContent.slice(0, 1000) : null,

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import structlog
 from playwright.async_api import Error, Page
 from playwright.async_api import TimeoutError as TooSlow
 
@@ -14,12 +13,9 @@ from browser.errors import LoginExpired, PageBroken
 from browser.hands import Hands
 from browser.site_schema import Action, Actions, Marker, Site, glob_to_regex
 
-log = structlog.get_logger("browser")
-
 PROBE_TIMEOUT_S = 2.0
 LOOK_INTERVAL_S = 0.02
 FRESH_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
 STOP_SHOWS_AFTER_S = 2.0
 
@@ -33,7 +29,6 @@ class Look:
     logged_in: bool
     logged_out: bool
     ready: bool
-    connected: bool
     answers: int
     answering: bool
     error: str | None
@@ -50,12 +45,12 @@ class Hung(Exception):
 class Tab:
     """One page of the browser. Errors of Playwright become PageBroken, named by what was being done."""
 
-    def __init__(self, page: Page, site: Site, hook_name: str, on_crash: Callable[[], None]) -> None:
+    def __init__(self, page: Page, site: Site, on_crash: Callable[[], None]) -> None:
         self.page = page
         self.site = site
         self.crashed = False
         self._on_crash = on_crash
-        self._wish = _probe_wish(site) | {"hook": hook_name}
+        self._wish = _probe_wish(site)
         page.on("crash", self._note_crash)
         page.on("close", self._note_crash)
 
@@ -96,8 +91,6 @@ class Tab:
         await self.run(self.site.fresh_chat.actions)
         if not await self._see(self._is_fresh, FRESH_TIMEOUT_S):
             raise PageBroken("no empty conversation came up (site file: fresh_chat)")
-        if not await self._see(lambda look: look.connected, CONNECT_TIMEOUT_S):
-            log.warning("page_not_connected", hint="site file: capture.network.ready_frames")
 
     def _is_fresh(self, look: Look) -> bool:
         if look.logged_out and not look.logged_in:

@@ -40,8 +40,8 @@ class Turn:
         await enter_prompt(self._tab.page, self._site.input, prompt)
         answer = self._answer = await self._capture.begin(self._tab.page)
         self._check_interruption()
-        self.submitted = True
         self._mark_submitted()
+        self.submitted = True
         await self._tab.run(self._site.send.actions)
         async for piece in self._read(answer):
             yield piece

@@ -35,7 +35,7 @@ async def answer(message: cl.Message) -> None:
     if "[[error]]" in message.content:
         raise RuntimeError("made to fail")
     digest = hashlib.sha256(message.content.encode()).hexdigest()
-    words = [f"sha256:{digest} ", f"token:{token} ", "\n\n", *(f"word{number} " for number in range(40))]
+    words = [f"sha256={digest} ", f"token={token} ", "\n\n", *(f"word{number} " for number in range(40))]
     if "[[code]]" in message.content:
         words += ["\n\n```python\n", "def f(x):\n", "    return x\n", "```\n\n", "- one\n", "- **two**\n", "end"]
     if "[[endless]]" in message.content:
