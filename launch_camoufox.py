@@ -30,9 +30,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_argument(
-        "--headless", action=argparse.BooleanOptionalAction, default=True, help="no window (default)"
-    )
+    cli.add_argument("--headless", action=argparse.BooleanOptionalAction, default=True, help="no window (default)")
     cli.add_argument("--server-port", type=_port, required=True, help="HTTP port on 127.0.0.1")
     cli.add_argument(
         "--stream-port",
@@ -40,9 +38,7 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="port on 127.0.0.1 that the page sends its answers to",
     )
-    cli.add_argument(
-        "--active-auth-json", type=Path, required=True, help="the login: a Playwright storage_state file"
-    )
+    cli.add_argument("--active-auth-json", type=Path, required=True, help="the login: a Playwright storage_state file")
     cli.add_argument("--site", required=True, help="a name in sites/, or a site file's path")
     cli.add_argument("--engine", choices=("camoufox", "chromium", "firefox"), default="camoufox")
     return cli
