@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import struct
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _BACKLOG: Final = 2048
+_RESET: Final = struct.pack("ii", 1, 0)  # struct linger of socket(7): on, for 0 seconds
 _KEEP_ALIVE_S: Final = 75  # clients keep idle connections for less, so that none dies in use
 _LARGEST_HEAD_BYTES: Final = 64 * 1024
 _GRACE_S: Final = 2  # a backstop: every request has ended before the server is told to
@@ -33,7 +35,14 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
+        self.scope["extensions"] = {ABORT: self._abort}  # type: ignore[dict-item]
+
+    def _abort(self) -> None:
+        if self.transport.is_closing():
+            return
+        # Reset, not closed: else the kernel keeps what a client never reads, and the client never learns.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
