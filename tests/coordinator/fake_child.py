@@ -73,9 +73,9 @@ class FakeChild:
             sys.stderr.write(behaviour.say + "\n")
         if behaviour.hold_mib:
             self.ballast = bytearray(os.urandom(1 << 20) * behaviour.hold_mib)
-        if behaviour.orphan:
+        if change.get("orphan"):
             self.start_browser("orphans")
-        if behaviour.browser:
+        if change.get("browser"):
             self.start_browser("browsers", "setpriv", "--pdeathsig", "KILL", "--")
         if behaviour.exit_code is not None:
             sys.stderr.flush()

@@ -1,0 +1,191 @@
+"""The course of one run: start, requests and faults at once, calm, the count, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from tests.chaos import fleet as fleets
+from tests.chaos import system
+from tests.chaos.clients import Clients
+from tests.chaos.evidence import Findings, Result, judge
+from tests.chaos.fleet import ChaosFailed, Fleet, until
+from tests.chaos.leaks import Leaks, disagreements, settled
+from tests.chaos.world import World
+from tests.support.ports import free_range
+
+LOOK_AFTER_S = 0.5
+RECOVER_S = 90.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of it. Times in seconds; `seconds` 0 is without a limit."""
+
+    requests: int
+    seconds: float
+    seed: int
+    clients: int
+    fault_every_s: float
+    hang_after_s: float
+    patient: bool  # wait until connections to children have closed by themselves
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that the table shows."""
+
+    findings: Findings
+    leaks: Leaks
+    start_bytes: int
+    end_bytes: int
+    took_s: float
+    end_s: float
+    faults: int
+    notes: tuple[str, ...]  # further reasons to fail
+
+
+async def run(world: World, plan: Plan, progress: Callable[[int], None]) -> Outcome:
+    """Do all of it. Raises ChaosFailed if the fleet does not start, recover or end."""
+    setting, began = world.setting, time.monotonic()
+    first = free_range(2 * len(setting.names) + 1)
+    child_ports = range(first + 1, first + 1 + len(setting.names))
+    async with fleets.running(setting.command, setting.folder, setting.environment, first, child_ports) as fleet:
+        world.fleet = fleet
+        await until(lambda: all_ready(world), "all children READY", timeout_s=RECOVER_S)
+        base, start_bytes = system.descriptors(fleet.pid, child_ports), system.resident_bytes(fleet.pid)
+        results, faults = await storm(world, plan, progress)
+        await recover(world)
+        leaks = await settled(fleet, base, patient=plan.patient)
+        findings = judge(results, await world.submissions())
+        notes = disagreements(await fleet.metrics(), fleet, findings)
+        end_bytes = system.resident_bytes(fleet.pid)
+        end_s = await fleet.end()
+        leaks = leaks.with_what_is_left(system.marked(str(fleet.tmp)), system.files(fleet.tmp))
+    own = (line for line in fleet.log.read_text().splitlines() if not line.startswith("["))  # not the children's
+    if any("Traceback" in line for line in own):
+        notes = (*notes, "a traceback in the coordinator's log")
+    return Outcome(findings, leaks, start_bytes, end_bytes, time.monotonic() - began, end_s, faults, notes)
+
+
+async def all_ready(world: World) -> bool:
+    """Whether every child is there and READY."""
+    states = {name: child["state"] for name, child in (await world.fleet.children()).items()}
+    return states == dict.fromkeys(world.setting.names, "READY")
+
+
+# The storm
+
+
+async def storm(world: World, plan: Plan, progress: Callable[[int], None]) -> tuple[list[Result], int]:
+    """All requests, with faults all the while; the results and the number of faults."""
+    clients = Clients(world.fleet.port, hang_after_s=plan.hang_after_s)
+    numbers = _numbers(plan)
+    results: list[Result] = []
+
+    async def work() -> None:
+        for number in numbers:
+            rng = random.Random(f"{plan.seed} {number}")
+            results.append(await clients.ask(world.question(number, rng), rng))
+            progress(len(results))
+
+    try:
+        async with _operator(world), _faults(world, plan) as done:
+            await asyncio.gather(*(work() for _ in range(plan.clients)))
+    finally:
+        await clients.close()
+    return results, len(done)
+
+
+def _numbers(plan: Plan) -> itertools.takewhile[int]:
+    """The numbers of the requests, shared by all clients."""
+    end = time.monotonic() + (plan.seconds or float("inf"))
+    return itertools.takewhile(lambda _: time.monotonic() < end, iter(range(plan.requests)))
+
+
+@contextlib.asynccontextmanager
+async def _faults(world: World, plan: Plan) -> AsyncIterator[list[str]]:
+    """Let things happen by the schedule of this seed; those that have begun are ended in the end."""
+    done: list[str] = []
+    tasks: set[asyncio.Task[None]] = set()
+    kinds, weights = zip(*world.faults().items(), strict=True)
+
+    async def go_on() -> None:
+        rng = random.Random(f"faults {plan.seed}")
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / plan.fault_every_s))
+            fault, name = rng.choices(kinds, weights)[0], rng.choice(world.setting.names)
+            own = random.Random(rng.random())
+            tasks.add(asyncio.create_task(fault(name, own), name=fault.__name__))
+            done.append(fault.__name__)
+
+    schedule = asyncio.create_task(go_on())
+    try:
+        yield done
+    finally:
+        schedule.cancel()
+        for task in tasks:
+            if task.get_name() not in UNBROKEN:
+                task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    failed = [end for end in ends if isinstance(end, Exception)]
+    if failed:
+        raise failed[0]
+
+
+UNBROKEN = frozenset({"change_profile", "remove_and_add", "source_fails", "log_in_again"})
+
+
+@contextlib.asynccontextmanager
+async def _operator(world: World) -> AsyncIterator[None]:
+    """Somebody who looks after the fleet: brings back what has failed, rests or was taken out."""
+
+    async def look_after() -> None:
+        while True:
+            await asyncio.sleep(LOOK_AFTER_S)
+            await mend(world)
+
+    task = asyncio.create_task(look_after())
+    try:
+        yield
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+
+
+async def mend(world: World) -> None:
+    """One look at the fleet, and what an operator would do about it."""
+    for name, child in (await world.fleet.children()).items():
+        if child["state"] not in ("FAILED", "RESTING", "STOPPED"):
+            continue
+        if child["reason"] == "login_expired":
+            await world.log_in(name)
+        else:
+            await world.fleet.reset(name)
+
+
+async def recover(world: World) -> None:
+    """No more faults: the fleet has to become whole by itself and its operator."""
+    await world.calm()
+    if await world.fleet.post("/admin/reload") != 200:
+        raise ChaosFailed("a reload failed with nothing wrong")
+
+    async def whole() -> bool:
+        await mend(world)
+        return await all_ready(world)
+
+    try:
+        await until(whole, "all children READY again", timeout_s=RECOVER_S)
+    except ChaosFailed as error:
+        raise ChaosFailed(f"{error}: {await _states(world.fleet)}") from None
+
+
+async def _states(fleet: Fleet) -> str:
+    children = (await fleet.children()).values()
+    return ", ".join(f"{child['name']} {child['state']} ({child['reason']})" for child in children)

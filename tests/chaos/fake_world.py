@@ -1,0 +1,231 @@
+"""Chaos without browsers: fake children, which are real processes, with every fault they know."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.chaos.clients import Question
+from tests.chaos.evidence import Submission
+from tests.chaos.fleet import Fleet
+from tests.chaos.sources import Source
+from tests.chaos.world import Fault, Setting
+from tests.coordinator.fake_answer import Behaviour
+
+PER_REQUEST: tuple[dict[str, Any], ...] = (
+    {"stall_after": 0, "keeps_limits": True},
+    {"stall_after": 3, "keeps_limits": True},
+    {"break_after": 0},
+    {"break_after": 2},
+    {"fail_after": 0},
+    {"fail_after": 3},
+    {"site_error": "site_error"},
+    {"site_error": "page_broken"},
+    {"drop": "after"},
+    {"drop": "before"},
+    {"die_after": 0},
+    {"die_after": 3},
+    {"error_status": 500},
+    {"error_status": 503},
+)
+SILENT_STALL = {"stall_after": 1}  # only the coordinator's own limit ends it
+MANNERS = {"wait": 80, "leave": 14, "half": 4, "never read": 2}
+
+
+def storage_state(login: str) -> dict[str, Any]:
+    """A profile as Playwright saves it; another `login` is another version of it."""
+    cookie = {"name": "sid", "value": login, "domain": "127.0.0.1", "path": "/", "expires": -1}
+    return {"cookies": [{**cookie, "httpOnly": True, "secure": False, "sameSite": "Lax"}], "origins": []}
+
+
+class FakeWorld:
+    """Fake children named c0, c1, ..."""
+
+    fleet: Fleet
+
+    def __init__(self, folder: Path, source: Source, *, children: int, faulty: float = 0.2) -> None:
+        self._evidence = folder / "evidence"
+        self._evidence.mkdir()
+        self._faulty = faulty
+        browser = folder / "browser"
+        browser.write_text("#!/bin/sh\n")
+        browser.chmod(0o755)
+        self.setting = Setting(
+            command=("-m", "tests.coordinator.run_with_fakes", str(self._evidence)),
+            environment={**source.environment, "BROWSER_EXECUTABLE": str(browser), "START_TIMEOUT_S": "15"},
+            folder=folder,
+            source=source,
+            names=tuple(f"c{number}" for number in range(children)),
+        )
+        self._stopped: set[int] = set()
+        self._reloading = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Put the profiles there. Every third child has a "browser" that outlives it, as real ones may."""
+        for number, name in enumerate(self.setting.names):
+            await self._put(name)
+            if number % 3 == 0:
+                (self._evidence / f"{name}.json").write_text('{"orphan": true}')
+
+    async def _put(self, name: str) -> None:
+        await self.setting.source.put(name, storage_state(f"{name} {secrets.token_hex(8)}"))
+
+    # Requests
+
+    def question(self, number: int, rng: random.Random) -> Question:
+        manner = rng.choices(list(MANNERS), list(MANNERS.values()))[0]
+        fake: dict[str, Any] = {"tokens": rng.randrange(20), "token_s": rng.choice((0, 0, 0.002, 0.01))}
+        stream = rng.random() < 0.5
+        if manner == "never read":
+            fake, stream = {"tokens": 400, "piece_bytes": 1 << 16}, True
+        elif manner == "leave":
+            fake = {"tokens": 50, "token_s": 0.02}
+        elif rng.random() < self._faulty:
+            fake |= SILENT_STALL if stream and rng.random() < 0.01 else rng.choice(PER_REQUEST)
+        return Question(f"{number} {rng.random()}", "fake", stream, manner, {"fake": fake})
+
+    async def submissions(self) -> list[Submission]:
+        lines = [line for path in self._evidence.glob("*.ledger") for line in path.read_text().splitlines()]
+        entries = [json.loads(line) for line in lines]
+        return [Submission(entry["digest"], entry["token"], _answer(entry)) for entry in entries if "digest" in entry]
+
+    # Faults
+
+    def faults(self) -> Mapping[Fault, int]:
+        return {
+            self.kill: 12,
+            self.stop_and_continue: 10,
+            self.refuse_for_a_while: 8,
+            self.cut_for_a_while: 8,
+            self.page_broken: 6,
+            self.not_confirm: 4,
+            self.login_expired: 6,
+            self.quota: 6,
+            self.exit: 6,
+            self.change_profile: 4,
+            self.remove_and_add: 3,
+            self.source_fails: 3,
+            self.restart: 4,
+            self.drain: 3,
+            self.hang: 1,
+            self.ignore_term: 1,
+        }
+
+    async def kill(self, name: str, rng: random.Random) -> None:
+        self._signal(name, signal.SIGKILL)
+
+    async def stop_and_continue(self, name: str, rng: random.Random) -> None:
+        pid = self._signal(name, signal.SIGSTOP)
+        if pid is not None:
+            self._stopped.add(pid)
+            await asyncio.sleep(rng.choice((0.2, 1.0, 3.0, 20.0)))
+            self._continue(pid)
+
+    def _signal(self, name: str, number: signal.Signals) -> int | None:
+        pid = self.fleet.pid_of(name)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pid
+
+    def _continue(self, pid: int) -> None:
+        self._stopped.discard(pid)
+        if pid in self._children_pids():
+            os.kill(pid, signal.SIGCONT)
+
+    def _children_pids(self) -> set[int]:
+        return {pid for name in self.setting.names if (pid := self.fleet.pid_of(name)) is not None}
+
+    async def refuse_for_a_while(self, name: str, rng: random.Random) -> None:
+        await self._for_a_while(name, rng, "error_status", rng.choice((500, 502, 503)))
+
+    async def cut_for_a_while(self, name: str, rng: random.Random) -> None:
+        await self._for_a_while(name, rng, "drop", rng.choice(("before", "after")))
+
+    async def page_broken(self, name: str, rng: random.Random) -> None:
+        await self._for_a_while(name, rng, "unready", rng.choice(("page_broken", "browser_lost")))
+
+    async def not_confirm(self, name: str, rng: random.Random) -> None:
+        await self._for_a_while(name, rng, "cancel_status", 503)
+
+    async def _for_a_while(self, name: str, rng: random.Random, key: str, value: Any) -> None:
+        await self.behave(name, **{key: value})
+        await asyncio.sleep(rng.uniform(0.2, 1.5))
+        await self.behave(name, **{key: getattr(Behaviour(), key)})
+
+    async def login_expired(self, name: str, rng: random.Random) -> None:
+        await self.behave(name, unready="login_expired")
+
+    async def quota(self, name: str, rng: random.Random) -> None:
+        await self.behave(name, unready="quota", rest_s=rng.choice((0.5, 2.0, 600.0)))
+
+    async def exit(self, name: str, rng: random.Random) -> None:
+        await self.behave(name, exit_code=rng.choice((0, 1, 2, 70, 71, 73)))
+
+    async def hang(self, name: str, rng: random.Random) -> None:
+        await self.behave(name, hang=True)
+
+    async def ignore_term(self, name: str, rng: random.Random) -> None:
+        await self.behave(name, ignore_term=True)
+        await self.restart(name, rng)
+
+    async def behave(self, name: str, **change: Any) -> None:
+        """Change a running child; one that is away, or dies of it, cannot answer."""
+        port = self.fleet.child_ports.start + self.setting.names.index(name)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            timeout = aiohttp.ClientTimeout(total=1)
+            async with self.fleet.http.post(f"http://127.0.0.1:{port}/fake", json=change, timeout=timeout) as answer:
+                await answer.read()
+
+    # The operator
+
+    async def restart(self, name: str, rng: random.Random) -> None:
+        await self.fleet.post(f"/admin/children/{name}/restart")
+
+    async def drain(self, name: str, rng: random.Random) -> None:
+        await self.fleet.post(f"/admin/children/{name}/drain")
+
+    async def change_profile(self, name: str, rng: random.Random) -> None:
+        async with self._reloading:
+            await self._put(name)
+            self.fleet.send(signal.SIGHUP)
+
+    async def remove_and_add(self, name: str, rng: random.Random) -> None:
+        async with self._reloading:
+            await self.setting.source.remove(name)
+            self.fleet.send(signal.SIGHUP)
+            await asyncio.sleep(rng.uniform(0, 1))
+            await self._put(name)
+            self.fleet.send(signal.SIGHUP)
+
+    async def source_fails(self, name: str, rng: random.Random) -> None:
+        async with self._reloading:
+            await self.setting.source.fail()
+            status = await self.fleet.post("/admin/reload")
+            await self.setting.source.recover()
+            assert status == 502, f"a reload without its source was answered with {status}"
+
+    async def log_in(self, name: str) -> None:
+        await self.fleet.reset(name)  # its next start is logged in
+
+    async def calm(self) -> None:
+        for pid in tuple(self._stopped):
+            self._continue(pid)
+        usual = {**asdict(Behaviour()), "orphan": False}
+        for name in self.setting.names:
+            await self.behave(name, **usual)
+
+
+def _answer(entry: dict[str, Any]) -> str:
+    return " ".join((entry["digest"], entry["token"], *(f"t{index}" for index in range(entry["tokens"]))))

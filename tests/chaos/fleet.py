@@ -1,0 +1,179 @@
+"""The coordinator as its operator has it: a process, its port, its admin routes, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.chaos import system
+from tests.chaos.clients import KEY
+
+ROOT = Path(__file__).resolve().parents[2]
+END_LIMIT_S = 45.0  # the stop grace that image and manifests set
+T = TypeVar("T")
+
+LIMITS = {
+    "MAX_QUEUE": "16",
+    "QUEUE_TIMEOUT_S": "5",
+    "FIRST_TOKEN_TIMEOUT_S": "2",
+    "STREAM_IDLE_TIMEOUT_S": "1.5",
+    "PROBE_INTERVAL_S": "0.2",
+    "UNHEALTHY_TIMEOUT_S": "3",
+    "BACKOFF_MAX_S": "1",
+    "DRAIN_TIMEOUT_S": "5",
+}
+
+
+class ChaosFailed(Exception):
+    """The run itself cannot go on; the message says what did not happen."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One reading of `/metrics`."""
+
+    values: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Add up the samples of that name that have these labels."""
+        return sum(v for (n, own), v in self.values.items() if n == name and labels.items() <= dict(own).items())
+
+
+@dataclass
+class Fleet:
+    """A running coordinator."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    child_ports: range
+    folder: Path
+    http: aiohttp.ClientSession
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def tmp(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "coordinator.log"
+
+    async def ready(self) -> tuple[int, dict[str, Any]]:
+        async with self.http.get("/ready") as answer:
+            return answer.status, await answer.json()
+
+    async def children(self) -> dict[str, dict[str, Any]]:
+        """The children of `/ready` by name."""
+        return {child["name"]: child for child in (await self.ready())[1]["children"]}
+
+    async def metrics(self) -> Metrics:
+        async with self.http.get("/metrics") as answer:
+            families = text_string_to_metric_families(await answer.text())
+            samples = [sample for family in families for sample in family.samples]
+        return Metrics({(sample.name, tuple(sample.labels.items())): sample.value for sample in samples})
+
+    async def post(self, path: str) -> int:
+        """An order of the operator's; the status of its answer."""
+        async with self.http.post(path) as answer:
+            await answer.read()
+            return answer.status
+
+    async def reset(self, name: str) -> None:
+        """End a rest, a failure or a drain; too late is no error."""
+        status = await self.post(f"/admin/children/{name}/reset")
+        assert status in (202, 404, 409), status
+
+    def send(self, number: signal.Signals) -> None:
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+
+    def pid_of(self, child: str) -> int | None:
+        return system.children(self.pid).get(child)
+
+    async def end(self) -> float:
+        """TERM, and how many seconds it took. Raises ChaosFailed unless it exits with 0 in time."""
+        began = time.monotonic()
+        self.send(signal.SIGTERM)
+        try:
+            code = await asyncio.wait_for(self.process.wait(), END_LIMIT_S)
+        except TimeoutError:
+            raise ChaosFailed(f"the coordinator did not end within {END_LIMIT_S:g} s") from None
+        if code:
+            raise ChaosFailed(f"the coordinator ended with exit code {code}; see {self.log}")
+        return time.monotonic() - began
+
+
+async def until(look: Callable[[], Any], what: str, *, timeout_s: float) -> Any:
+    """Await look() again and again until it returns something true. Raises ChaosFailed."""
+    deadline = time.monotonic() + timeout_s
+    while not (seen := await look()):
+        if time.monotonic() > deadline:
+            raise ChaosFailed(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(0.05)
+    return seen
+
+
+@contextlib.asynccontextmanager
+async def running(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], port: int, child_ports: range
+) -> AsyncIterator[Fleet]:
+    """Start a coordinator whose key is KEY; killed at the end if it still runs."""
+    (folder / "tmp").mkdir()
+    (folder / "key.txt").write_text(f"{KEY}\n")
+    given = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder / "tmp"),
+        "AUTH_KEY_FILE_PATH": str(folder / "key.txt"),
+        "COORDINATOR_PORT": str(port),
+        "BASE_API_PORT": str(child_ports.start),
+        "BASE_STREAM_PORT": str(child_ports.stop),
+        "BROWSER_ENGINE": "chromium",
+        "CHAT_SITE": "demo",
+        "LOG_FORMAT": "json",
+        **LIMITS,
+        **environment,
+    }
+    with (folder / "coordinator.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
+        )
+    connector = aiohttp.TCPConnector(force_close=True)
+    headers = {"authorization": f"Bearer {KEY}"}
+    timeout = aiohttp.ClientTimeout(total=20)
+    async with aiohttp.ClientSession(
+        f"http://127.0.0.1:{port}", connector=connector, headers=headers, timeout=timeout
+    ) as http:
+        fleet = Fleet(process, port, child_ports, folder, http)
+        try:
+            await until(lambda: _live(fleet), "the coordinator's /live", timeout_s=30)
+            yield fleet
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def _live(fleet: Fleet) -> bool:
+    if fleet.process.returncode is not None:
+        raise ChaosFailed(f"the coordinator ended at its start:\n{fleet.log.read_text()[-2000:]}")
+    try:
+        async with fleet.http.get("/live") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False

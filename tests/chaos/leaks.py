@@ -1,0 +1,99 @@
+"""What must not be left when all is calm: looked at from outside, and compared with `/metrics` and `/ready`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from coordinator.lifecycle import LIVE
+from tests.chaos import system
+from tests.chaos.evidence import Findings
+from tests.chaos.fleet import Fleet, Metrics
+from tests.chaos.system import Descriptors
+
+SETTLE_S = 25.0  # idle connections to children live for 15 s
+IDLE_CONNECTIONS = 3  # to each child: of probes, of requests, of cancels
+RUN_FOLDERS = "tabfleet-run-*"
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Rows of the table; all are to be 0."""
+
+    leases: int
+    processes: int
+    descriptors: int
+    zombies: int
+    files: int
+
+    @property
+    def any(self) -> bool:
+        return any((self.leases, self.processes, self.descriptors, self.zombies, self.files))
+
+    def with_what_is_left(self, left: Collection[int], files: Collection[Path]) -> Leaks:
+        """Add what there still is after the coordinator's end."""
+        return replace(self, processes=self.processes + len(left), files=self.files + len(files))
+
+
+async def settled(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
+    """Wait until nothing is left; after SETTLE_S seconds, return what still is."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        leaks = await look(fleet, base, patient=patient)
+        if not leaks.any or time.monotonic() > deadline:
+            return leaks
+        await asyncio.sleep(0.2)
+
+
+async def look(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
+    """Count once. `base` is what an idle fleet of the same size had."""
+    metrics, children = await fleet.metrics(), await fleet.children()
+    live = sum(metrics.sum("tabfleet_children", state=state) for state in LIVE)
+    now = system.descriptors(fleet.pid, fleet.child_ports)
+    idle = base.to_children if patient else max(base.to_children, IDLE_CONNECTIONS * int(live))
+    unaccounted = abs(len(system.children(fleet.pid)) - int(live))
+    return Leaks(
+        leases=leases(metrics, children.values()),
+        processes=len(system.orphans(str(fleet.tmp), fleet.pid)) + unaccounted,
+        descriptors=max(0, now.others - base.others) + max(0, now.to_children - idle),
+        zombies=len(system.zombies(fleet.pid)),
+        files=len(leftover_files(fleet.tmp, len(children))),
+    )
+
+
+def leases(metrics: Metrics, children: Collection[dict[str, object]]) -> int:
+    """Leases that are out, or requests that wait, with nobody there any more."""
+    in_flight = sum(int(str(child["in_flight"])) for child in children)
+    held = metrics.sum("tabfleet_leases_held") + metrics.sum("tabfleet_queue_length")
+    return max(in_flight, int(held))
+
+
+def leftover_files(tmp: Path, children: int) -> list[Path]:
+    """What a running coordinator has in its TMPDIR beside one run folder for each child."""
+    found = [path for path in tmp.iterdir() if not path.match(RUN_FOLDERS)]
+    for root in tmp.glob(RUN_FOLDERS):
+        found += (root / "trash").iterdir()
+        found += sorted((root / "children").iterdir())[children:]
+    return found
+
+
+def disagreements(metrics: Metrics, fleet: Fleet, findings: Findings) -> tuple[str, ...]:
+    """Where `/metrics` says otherwise than the system and the clients; both were read in calm."""
+    told = []
+    total = system.descriptors(fleet.pid, fleet.child_ports).total
+    if abs(metrics.sum("process_open_fds") - total) > IDLE_CONNECTIONS:
+        told.append(f"/metrics: {metrics.sum('process_open_fds'):g} open descriptors, /proc: {total}")
+    memory, real = metrics.sum("process_resident_memory_bytes"), system.resident_bytes(fleet.pid)
+    if abs(memory - real) > real / 5:
+        told.append(f"/metrics: {memory / 1e6:.1f} MB of memory, /proc: {real / 1e6:.1f} MB")
+    answered = int(metrics.sum("tabfleet_requests_total", outcome="answered"))
+    unsure = findings.left + len(findings.hung) + len(findings.wrong)  # clients that did not see how it ended
+    if not findings.answered <= answered <= findings.answered + unsure:
+        told.append(f"/metrics: {answered} answered, the clients: {findings.answered} and up to {unsure} more")
+    ended = int(metrics.sum("tabfleet_requests_total"))
+    if ended < findings.answered + findings.refused:
+        told.append(f"/metrics: {ended} requests in all, fewer than the clients had answered or refused")
+    return tuple(told)

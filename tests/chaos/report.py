@@ -1,0 +1,71 @@
+"""The table at the end, and whether it is good."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.course import Outcome
+
+MUST_BE_ZERO = (
+    "wrong answers",
+    "submitted twice",
+    "hung clients",
+    "leaked leases",
+    "leaked processes",
+    "leaked descriptors",
+    "zombies",
+    "leftover temporary files",
+)
+SHOWN_FAULTS = 5
+
+
+def rows(outcome: Outcome) -> dict[str, str]:
+    """The table, top to bottom."""
+    findings, leaks = outcome.findings, outcome.leaks
+    counts = {
+        "requests": findings.requests,
+        "answered": findings.answered,
+        "refused with a proper error": findings.refused,
+        "left by the client": findings.left,
+        "wrong answers": len(findings.wrong),
+        "submitted twice": len(findings.submitted_twice),
+        "hung clients": len(findings.hung),
+        "leaked leases": leaks.leases,
+        "leaked processes": leaks.processes,
+        "leaked descriptors": leaks.descriptors,
+        "zombies": leaks.zombies,
+        "leftover temporary files": leaks.files,
+    }
+    memory = {"memory at start": outcome.start_bytes, "memory at end": outcome.end_bytes}
+    return {name: f"{count:,}" for name, count in counts.items()} | {
+        name: f"{size / 1e6:.1f} MB" for name, size in memory.items()
+    }
+
+
+def bad_rows(outcome: Outcome) -> list[str]:
+    """The rows that should be 0 and are not."""
+    return [name for name, value in rows(outcome).items() if name in MUST_BE_ZERO and value != "0"]
+
+
+def is_good(outcome: Outcome) -> bool:
+    """What the exit code says."""
+    return not bad_rows(outcome) and not outcome.notes
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Print the table, then what is wrong."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    bad = bad_rows(outcome)
+    for name, value in rows(outcome).items():
+        table.add_row(name, value, style="bold red" if name in bad else "")
+    console.print(table)
+    console.print(f"{outcome.faults} faults in {outcome.took_s:.0f} s; ended in {outcome.end_s:.1f} s")
+    for line in outcome.findings.wrong[:SHOWN_FAULTS]:
+        console.print(f"wrong: {line}", markup=False, highlight=False)
+    for line in outcome.findings.hung[:SHOWN_FAULTS]:
+        console.print(f"hung: {line}", markup=False, highlight=False)
+    for line in outcome.notes:
+        console.print(f"disagreement: {line}", markup=False, highlight=False)
