@@ -10,7 +10,6 @@ import hashlib
 import os
 import platform
 import shutil
-import stat
 import sys
 import urllib.request
 from pathlib import Path
@@ -79,13 +78,11 @@ def fetched(url: str, checksum: str, argument: str) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack with the modes that the archive names; files without one can be run, as Camoufox itself does it."""
+    """Unpack for all to read and run, as Camoufox itself does it: its archives do not tell programs apart."""
     folder.mkdir(parents=True, exist_ok=True)
     with ZipFile(archive) as zipped:
         for member in zipped.infolist():
-            path = Path(zipped.extract(member, folder))
-            mode = stat.S_IMODE(member.external_attr >> 16)
-            path.chmod(mode | 0o444 if mode and not member.is_dir() else 0o755)
+            Path(zipped.extract(member, folder)).chmod(0o755)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.container.world import MODEL, Fleet, World
 
 GRACE_S = 45.0
 KILLS = 50
-CROWD = 8
+CROWD = 10
 # Kills follow one another quickly here: the delay before a restart must not grow meanwhile.
 QUICK = {"BACKOFF_MAX_S": "0.2"}
 
@@ -104,7 +104,7 @@ def fifty_kills_as_process_1(world: World) -> str:
 
 
 def kill_browsers(world: World, command: Sequence[str]) -> str:
-    """Eight children; all browsers at a time are killed until it is fifty."""
+    """Ten children; all browsers at a time are killed until it is fifty."""
     folder = crowd(world)
     options = [f"--volume={folder}:/app/auth_profiles:ro"]
     if command:
@@ -138,7 +138,7 @@ def kill_all_browsers(fleet: Fleet) -> int:
 
 
 def crowd(world: World) -> object:
-    """A folder with eight logins."""
+    """A folder with ten logins."""
     folder = world.folder / "crowd"
     if not folder.exists():
         folder.mkdir()

@@ -44,7 +44,7 @@ def other_mistakes(world: World) -> None:
     refused(world, "MAX_CHILDREN", {"MAX_CHILDREN": "many"}, world.local)
     refused(world, "CHAT_SITE", {"CHAT_SITE": ""}, world.local)
     refused(world, "LOCAL_PROFILE_DIR")
-    refused(world, "MAX_CHILDREN", {}, [*world.local, "--memory=700m"])
+    refused(world, "set MAX_CHILDREN=1", {}, [*world.local, "--memory=900m"])
 
 
 @proof("a secret given both ways, and one whose file is missing: exit not 0, the variable named, the value not")

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.container.podman import eventually, podman, run, running, say
 from tests.container.proofs import proof
 from tests.container.world import (
+    CHROMIUM,
     FIREFOX,
     READY_S,
     ROOT,
@@ -83,10 +84,13 @@ def runtime_record(world: World) -> None:
 def sandbox_on(world: World) -> None:
     with world.fleet(options=world.local, environment={"MAX_CHILDREN": "1"}) as fleet:
         fleet.wait_ready()
-        look = "for pid in $(pgrep -f type=renderer); do readlink /proc/$pid/ns/user; done; readlink /proc/1/ns/user"
-        *renderers, ours = fleet.container.exec("sh", "-c", look).split()
-        assert renderers
-        assert ours not in renderers, "the page's process shares the container's user namespace: no sandbox"
+        # A sandboxed page is process 1 or so of a namespace of its own, and has a seccomp filter of Chromium's own.
+        look = "cat $(pgrep -f '[t]ype=renderer' | sed 's,.*,/proc/&/status,')"
+        status = fleet.container.exec("sh", "-c", look)
+        assert re.search(r"^NSpid:\s+\d+\s+\d+", status, re.MULTILINE), f"no process namespace of its own: {status}"
+        filters = re.findall(r"^Seccomp_filters:\s+(\d+)", status, re.MULTILINE)
+        assert filters, status
+        assert min(map(int, filters)) >= 2, f"no seccomp filter of its own: {status}"
         assert "--no-sandbox" not in fleet.container.exec("ps", "axww", "-o", "args")
 
 
@@ -189,7 +193,7 @@ def warm_cache(world: World) -> None:
         podman("volume", "rm", "--force", volume)
 
 
-@proof("a private CA, for S3 and for the chat site: refused without EXTRA_CA_FILE, served with it")
+@proof("a private CA, for S3 and for the chat site in both browsers: refused without EXTRA_CA_FILE, served with it")
 def private_authority(world: World) -> None:
     certificates = world.folder / "tls"
     make_certificates(certificates, ["site", "s3tls"])
@@ -211,8 +215,10 @@ def private_authority(world: World) -> None:
             assert "certificate of s3tls:8333 is not trusted; name its authority in EXTRA_CA_FILE" in (
                 fleet.container.logs()
             )
-        with world.fleet(environment={**environment, "EXTRA_CA_FILE": "/tls/ca.pem"}, options=[mount]) as fleet:
-            prove_serving(world, fleet)
+        trusting = {**environment, "EXTRA_CA_FILE": "/tls/ca.pem"}
+        for image in (CHROMIUM, FIREFOX):
+            with world.fleet(image=image, environment=trusting, options=[mount]) as fleet:
+                prove_serving(world, fleet)
 
 
 def make_certificates(folder: Path, names: Sequence[str]) -> None:

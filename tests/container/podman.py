@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 NETWORK = "tabfleet-test"
 TIMEOUT_S = 120.0
+FAILED_LOG = Path(__file__).resolve().parents[2] / ".cache" / "container" / "failed.log"
 # Without systemd podman cannot schedule health checks; they are run one by one.
 UNSCHEDULED = ("--health-interval", "disable")
 
@@ -94,7 +96,7 @@ def running(
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Container]:
-    """A container, until the end of the block. What it printed is shown when the block fails."""
+    """A container, until the end of the block. The end of what it printed is shown when the block fails."""
     variables = [f"--env={key}={value}" for key, value in (environment or {}).items()]
     network = () if any(option.startswith("--network=") for option in options) else (f"--network={NETWORK}",)
     start = ("run", "--detach", "--name", name, *network, *UNSCHEDULED)
@@ -104,8 +106,11 @@ def running(
     try:
         yield container
     except BaseException:
-        for line in container.logs().splitlines()[-25:]:
+        whole = container.logs()
+        FAILED_LOG.write_text(whole, encoding="utf-8")
+        for line in whole.splitlines()[-25:]:
             say(f"    | {line[:300]}")
+        say(f"    (all of it: {FAILED_LOG})")
         raise
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)
