@@ -2,6 +2,7 @@
 
 EXIT_USAGE = 2
 EXIT_PORT_IN_USE = 69
+EXIT_BROWSER_LOST = 70
 EXIT_PROFILE_LOCKED = 73
 EXIT_NO_BROWSER = 74
 
@@ -68,6 +69,7 @@ class BrowserLost(BrowserError):
     """The browser or Playwright's driver died, or the browser does not answer."""
 
     reason = "browser_lost"
+    exit_code = EXIT_BROWSER_LOST
 
 
 class LoginExpired(BrowserError):

@@ -151,7 +151,7 @@ class LocalLauncher:
         self._root = run_root
         self._program, self._arguments = tuple(program), tuple(arguments)
         self._environment = dict(environment or {})
-        self._logs = Logs(log_dir)
+        self._logs = Logs(log_dir, as_json=self._environment.get("LOG_FORMAT") == "json")
         self._running: dict[int, LocalChild] = {}
         self.spawning = 0
         self.on_reaped: Callable[[], None] = lambda: None

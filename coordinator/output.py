@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import os
 import re
 import sys
 from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -105,16 +107,20 @@ class Output:
 
 
 class Logs:
-    """Where children's output goes: NAME.log in a folder, or our stderr with each line after the name."""
+    """Where children's output goes: NAME.log in a folder, or our stderr with each line marked by the name.
 
-    def __init__(self, folder: Path | None) -> None:
+    `as_json`: our stderr is one JSON object a line, so what a child says becomes one too.
+    """
+
+    def __init__(self, folder: Path | None, *, as_json: bool = False) -> None:
         self._folder = folder
+        self._as_json = as_json
         self._files: dict[str, int] = {}
 
     def writer(self, name: str) -> Callable[[bytes], object]:
         """Return the writer for that child's lines. Raises OSError if its log file cannot be opened."""
         if self._folder is None:
-            return functools.partial(_to_stderr, f"[{name}] ".encode())
+            return functools.partial(_to_stderr, functools.partial(as_json if self._as_json else as_text, name))
         if name not in self._files:
             path = self._folder / f"{_UNSAFE.sub('_', name)}.log"
             self._files[name] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -131,6 +137,24 @@ class Logs:
             self.close(name)
 
 
-def _to_stderr(mark: bytes, line: bytes) -> None:
-    sys.stderr.buffer.write(mark + line)
+def as_text(name: str, line: bytes) -> bytes:
+    """A child's line after the child's name."""
+    return f"[{name}] ".encode() + line
+
+
+def as_json(name: str, line: bytes) -> bytes:
+    """A child's own event with the child's name in it; any other text as an event of ours, redacted."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        text = redact(line.decode("utf-8", "replace").rstrip())
+        event = {"timestamp": datetime.now(UTC).isoformat(), "level": "info", "event": "child_output", "line": text}
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}
+    return json.dumps({**first, "child": name, **event}, ensure_ascii=False).encode() + b"\n"
+
+
+def _to_stderr(marked: Callable[[bytes], bytes], line: bytes) -> None:
+    sys.stderr.buffer.write(marked(line))
     sys.stderr.buffer.flush()

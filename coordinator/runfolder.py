@@ -24,12 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from coordinator import leftovers
 from coordinator.errors import RunFolderError
 
 PREFIX: Final = "tabfleet-run-"
 _KEPT: Final = "session.json"
 _YOUNG_S: Final = 60.0
+_SOCKET_IN_TMPDIR: Final = "/org.chromium.Chromium.XXXXXX/SingletonSocket"
+_MAX_PARENT_BYTES: Final = 107 - len(f"/{PREFIX}XXXXXXXX/children/9999/tmp{_SOCKET_IN_TMPDIR}")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class RunRoot:
 
         Raises RunFolderError.
         """
-        parent = parent or Path(tempfile.gettempdir())
+        parent = parent or roomy(Path(tempfile.gettempdir()))
         try:
             sweep(parent)
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -146,6 +152,17 @@ class RunRoot:
             delete(self.path)
             os.close(self._lock)
             self._lock = -1
+
+
+def roomy(parent: Path) -> Path:
+    """The folder itself, or /tmp where its path is too long for the browsers' sockets.
+
+    Chromium puts a Unix socket under its TMPDIR, and such a path has at most 107 bytes (`man 7 unix`).
+    """
+    if len(os.fsencode(parent)) <= _MAX_PARENT_BYTES:
+        return parent
+    log.warning("tmpdir_too_long", used="/tmp", most_bytes=_MAX_PARENT_BYTES)  # noqa: S108 - a folder of our own in it
+    return Path("/tmp")  # noqa: S108 - as above
 
 
 def delete(path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 import sys
@@ -87,6 +88,17 @@ async def test_without_a_folder_it_goes_to_stderr_with_the_childs_name(
 ) -> None:
     Logs(None).writer("ada")(b"hello\n")
     assert capfdbinary.readouterr().err == b"[ada] hello\n"
+
+
+async def test_where_the_log_is_json_a_childs_lines_are_too(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    write = Logs(None, as_json=True).writer("ada")
+    write(b'{"event": "answered", "request": "r1"}\n')
+    write(b"chromium says: token=abc\n")
+    write(b"[1, 2]\n")
+    own, foreign, array = (json.loads(line) for line in capfdbinary.readouterr().err.splitlines())
+    assert own == {"event": "answered", "child": "ada", "request": "r1"}
+    assert (foreign["event"], foreign["child"], foreign["line"]) == ("child_output", "ada", "chromium says: token=***")
+    assert array["line"] == "[1, 2]"
 
 
 async def test_a_log_that_cannot_be_written_stops_nobody() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,18 @@ def test_abandoned_roots_are_swept_and_others_left_alone(tmp_path: Path) -> None
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"^Cannot make a folder .* \(No such file or directory\); make it"):
         RunRoot(tmp_path / "missing")
+
+
+def test_a_temporary_folder_too_deep_for_the_browsers_sockets_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 60)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    root = RunRoot()
+    try:
+        assert not list(deep.iterdir())
+        socket_path = root.folder("a").tmp / "org.chromium.Chromium.abcdef" / "SingletonSocket"
+        assert len(str(socket_path)) <= 107
+    finally:
+        root.remove()
