@@ -63,7 +63,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         requests=options.requests or (20 if real else 400) if short else options.requests or (500 if real else 5000),
         seconds=options.seconds,
         seed=options.seed,
-        clients=6 if real else 24,
+        clients=6 if real else 60 if short else 24,
         fault_every_s=3.0 if real else 0.4,
         hang_after_s=180.0 if real else 60.0,
         patient=not short,
@@ -73,7 +73,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 @contextlib.asynccontextmanager
 async def _world(options: argparse.Namespace, folder: Path) -> AsyncIterator[World]:
     async with _source(options, folder) as source:
-        world = FakeWorld(folder, source, children=4 if options.short else 8)
+        world = FakeWorld(folder, source, children=6 if options.short else 8, queue_s=2 if options.short else 5)
         await world.prepare()
         yield world
 

@@ -54,7 +54,7 @@ class FakeWorld:
 
     fleet: Fleet
 
-    def __init__(self, folder: Path, source: Source, *, children: int, faulty: float = 0.2) -> None:
+    def __init__(self, folder: Path, source: Source, *, children: int, queue_s: float, faulty: float = 0.2) -> None:
         self._evidence = folder / "evidence"
         self._evidence.mkdir()
         self._faulty = faulty
@@ -63,7 +63,12 @@ class FakeWorld:
         browser.chmod(0o755)
         self.setting = Setting(
             command=("-m", "tests.coordinator.run_with_fakes", str(self._evidence)),
-            environment={**source.environment, "BROWSER_EXECUTABLE": str(browser), "START_TIMEOUT_S": "15"},
+            environment={
+                **source.environment,
+                "BROWSER_EXECUTABLE": str(browser),
+                "START_TIMEOUT_S": "15",
+                "QUEUE_TIMEOUT_S": f"{queue_s:g}",
+            },
             folder=folder,
             source=source,
             names=tuple(f"c{number}" for number in range(children)),

@@ -14,7 +14,8 @@ from tests.chaos.evidence import Findings
 from tests.chaos.fleet import Fleet, Metrics
 from tests.chaos.system import Descriptors
 
-SETTLE_S = 25.0  # idle connections to children live for 15 s
+SETTLE_S = 8.0
+PATIENT_SETTLE_S = 25.0  # idle connections to children live for 15 s
 IDLE_CONNECTIONS = 3  # to each child: of probes, of requests, of cancels
 RUN_FOLDERS = "tabfleet-run-*"
 
@@ -39,8 +40,11 @@ class Leaks:
 
 
 async def settled(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
-    """Wait until nothing is left; after SETTLE_S seconds, return what still is."""
-    deadline = time.monotonic() + SETTLE_S
+    """Wait until nothing is left, for some time; return what still is.
+
+    `patient` waits until idle connections to children have closed by themselves, else they do not count.
+    """
+    deadline = time.monotonic() + (PATIENT_SETTLE_S if patient else SETTLE_S)
     while True:
         leaks = await look(fleet, base, patient=patient)
         if not leaks.any or time.monotonic() > deadline:
