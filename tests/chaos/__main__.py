@@ -18,6 +18,7 @@ from tests.chaos import course
 from tests.chaos.course import Outcome, Plan
 from tests.chaos.fake_world import FakeWorld
 from tests.chaos.fleet import ChaosFailed
+from tests.chaos.real_world import real_world
 from tests.chaos.report import is_good, show
 from tests.chaos.sources import LocalSource, Source, s3_source
 from tests.chaos.world import World
@@ -73,6 +74,10 @@ def _plan(options: argparse.Namespace) -> Plan:
 @contextlib.asynccontextmanager
 async def _world(options: argparse.Namespace, folder: Path) -> AsyncIterator[World]:
     async with _source(options, folder) as source:
+        if options.real:
+            async with real_world(folder, source, children=2) as browsers:
+                yield browsers
+            return
         world = FakeWorld(folder, source, children=6 if options.short else 8, queue_s=2 if options.short else 5)
         await world.prepare()
         yield world

@@ -36,6 +36,7 @@ class Question:
     stream: bool
     manner: str  # "wait", "leave", "half" or "never read"
     extra: dict[str, Any] = field(default_factory=dict)  # further fields of the body
+    receive_bytes: int = 4096  # what the kernel takes for a client that does not read
 
     def body(self) -> dict[str, Any]:
         messages = [{"role": "user", "content": self.prompt}]
@@ -107,7 +108,7 @@ class Clients:
     async def _never_read(self, question: Question) -> None:
         """Ask, and read nothing, until the server has had enough."""
         with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, question.receive_bytes)
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(connection, ("127.0.0.1", self._port))

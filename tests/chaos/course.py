@@ -67,9 +67,7 @@ async def run(world: World, plan: Plan, progress: Callable[[int], None]) -> Outc
         end_bytes = system.resident_bytes(fleet.pid)
         end_s = await fleet.end()
         leaks = leaks.with_what_is_left(system.marked(str(fleet.tmp)), system.files(fleet.tmp))
-    own = (line for line in fleet.log.read_text().splitlines() if not line.startswith("["))  # not the children's
-    if any("Traceback" in line for line in own):
-        notes = (*notes, "a traceback in the coordinator's log")
+    notes += tuple(f"a traceback in the coordinator's log: {event}" for event in fleet.tracebacks())
     return Outcome(findings, leaks, start_bytes, end_bytes, time.monotonic() - began, end_s, faults, notes)
 
 
@@ -112,7 +110,8 @@ def _numbers(plan: Plan) -> itertools.takewhile[int]:
 async def _faults(world: World, plan: Plan) -> AsyncIterator[list[str]]:
     """Let things happen by the schedule of this seed; those that have begun are ended in the end."""
     done: list[str] = []
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Future[None]] = set()
+    unbroken: set[asyncio.Future[None]] = set()
     kinds, weights = zip(*world.faults().items(), strict=True)
 
     async def go_on() -> None:
@@ -121,7 +120,10 @@ async def _faults(world: World, plan: Plan) -> AsyncIterator[list[str]]:
             await asyncio.sleep(rng.expovariate(1 / plan.fault_every_s))
             fault, name = rng.choices(kinds, weights)[0], rng.choice(world.setting.names)
             own = random.Random(rng.random())
-            tasks.add(asyncio.create_task(fault(name, own), name=fault.__name__))
+            task = asyncio.ensure_future(fault(name, own))
+            tasks.add(task)
+            if fault in world.unbroken:
+                unbroken.add(task)
             done.append(fault.__name__)
 
     schedule = asyncio.create_task(go_on())
@@ -130,15 +132,12 @@ async def _faults(world: World, plan: Plan) -> AsyncIterator[list[str]]:
     finally:
         schedule.cancel()
         for task in tasks:
-            if task.get_name() not in UNBROKEN:
+            if task not in unbroken:
                 task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
     failed = [end for end in ends if isinstance(end, Exception)]
     if failed:
         raise failed[0]
-
-
-UNBROKEN = frozenset({"change_profile", "remove_and_add", "source_fails", "log_in_again"})
 
 
 @contextlib.asynccontextmanager
@@ -162,12 +161,8 @@ async def _operator(world: World) -> AsyncIterator[None]:
 async def mend(world: World) -> None:
     """One look at the fleet, and what an operator would do about it."""
     for name, child in (await world.fleet.children()).items():
-        if child["state"] not in ("FAILED", "RESTING", "STOPPED"):
-            continue
-        if child["reason"] == "login_expired":
-            await world.log_in(name)
-        else:
-            await world.fleet.reset(name)
+        if child["state"] in ("FAILED", "RESTING", "STOPPED"):
+            await world.mend(name, child["reason"])
 
 
 async def recover(world: World) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 import secrets
-import signal
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +16,8 @@ import aiohttp
 
 from tests.chaos.clients import Question
 from tests.chaos.evidence import Submission
-from tests.chaos.fleet import Fleet
 from tests.chaos.sources import Source
-from tests.chaos.world import Fault, Setting
+from tests.chaos.world import MANNERS, Fault, Setting, World
 from tests.coordinator.fake_answer import Behaviour
 
 PER_REQUEST: tuple[dict[str, Any], ...] = (
@@ -40,7 +37,6 @@ PER_REQUEST: tuple[dict[str, Any], ...] = (
     {"error_status": 503},
 )
 SILENT_STALL = {"stall_after": 1}  # only the coordinator's own limit ends it
-MANNERS = {"wait": 80, "leave": 14, "half": 4, "never read": 2}
 
 
 def storage_state(login: str) -> dict[str, Any]:
@@ -49,10 +45,8 @@ def storage_state(login: str) -> dict[str, Any]:
     return {"cookies": [{**cookie, "httpOnly": True, "secure": False, "sameSite": "Lax"}], "origins": []}
 
 
-class FakeWorld:
+class FakeWorld(World):
     """Fake children named c0, c1, ..."""
-
-    fleet: Fleet
 
     def __init__(self, folder: Path, source: Source, *, children: int, queue_s: float, faulty: float = 0.2) -> None:
         self._evidence = folder / "evidence"
@@ -61,7 +55,7 @@ class FakeWorld:
         browser = folder / "browser"
         browser.write_text("#!/bin/sh\n")
         browser.chmod(0o755)
-        self.setting = Setting(
+        setting = Setting(
             command=("-m", "tests.coordinator.run_with_fakes", str(self._evidence)),
             environment={
                 **source.environment,
@@ -73,17 +67,16 @@ class FakeWorld:
             source=source,
             names=tuple(f"c{number}" for number in range(children)),
         )
-        self._stopped: set[int] = set()
-        self._reloading = asyncio.Lock()
+        super().__init__(setting)
 
     async def prepare(self) -> None:
         """Put the profiles there. Every third child has a "browser" that outlives it, as real ones may."""
         for number, name in enumerate(self.setting.names):
-            await self._put(name)
+            await self.put_profile(name)
             if number % 3 == 0:
                 (self._evidence / f"{name}.json").write_text('{"orphan": true}')
 
-    async def _put(self, name: str) -> None:
+    async def put_profile(self, name: str) -> None:
         await self.setting.source.put(name, storage_state(f"{name} {secrets.token_hex(8)}"))
 
     # Requests
@@ -127,31 +120,6 @@ class FakeWorld:
             self.ignore_term: 1,
         }
 
-    async def kill(self, name: str, rng: random.Random) -> None:
-        self._signal(name, signal.SIGKILL)
-
-    async def stop_and_continue(self, name: str, rng: random.Random) -> None:
-        pid = self._signal(name, signal.SIGSTOP)
-        if pid is not None:
-            self._stopped.add(pid)
-            await asyncio.sleep(rng.choice((0.2, 1.0, 3.0, 20.0)))
-            self._continue(pid)
-
-    def _signal(self, name: str, number: signal.Signals) -> int | None:
-        pid = self.fleet.pid_of(name)
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        return pid
-
-    def _continue(self, pid: int) -> None:
-        self._stopped.discard(pid)
-        if pid in self._children_pids():
-            os.kill(pid, signal.SIGCONT)
-
-    def _children_pids(self) -> set[int]:
-        return {pid for name in self.setting.names if (pid := self.fleet.pid_of(name)) is not None}
-
     async def refuse_for_a_while(self, name: str, rng: random.Random) -> None:
         await self._for_a_while(name, rng, "error_status", rng.choice((500, 502, 503)))
 
@@ -193,40 +161,8 @@ class FakeWorld:
             async with self.fleet.http.post(f"http://127.0.0.1:{port}/fake", json=change, timeout=timeout) as answer:
                 await answer.read()
 
-    # The operator
-
-    async def restart(self, name: str, rng: random.Random) -> None:
-        await self.fleet.post(f"/admin/children/{name}/restart")
-
-    async def drain(self, name: str, rng: random.Random) -> None:
-        await self.fleet.post(f"/admin/children/{name}/drain")
-
-    async def change_profile(self, name: str, rng: random.Random) -> None:
-        async with self._reloading:
-            await self._put(name)
-            self.fleet.send(signal.SIGHUP)
-
-    async def remove_and_add(self, name: str, rng: random.Random) -> None:
-        async with self._reloading:
-            await self.setting.source.remove(name)
-            self.fleet.send(signal.SIGHUP)
-            await asyncio.sleep(rng.uniform(0, 1))
-            await self._put(name)
-            self.fleet.send(signal.SIGHUP)
-
-    async def source_fails(self, name: str, rng: random.Random) -> None:
-        async with self._reloading:
-            await self.setting.source.fail()
-            status = await self.fleet.post("/admin/reload")
-            await self.setting.source.recover()
-            assert status == 502, f"a reload without its source was answered with {status}"
-
-    async def log_in(self, name: str) -> None:
-        await self.fleet.reset(name)  # its next start is logged in
-
     async def calm(self) -> None:
-        for pid in tuple(self._stopped):
-            self._continue(pid)
+        await super().calm()
         usual = {**asdict(Behaviour()), "orphan": False}
         for name in self.setting.names:
             await self.behave(name, **usual)

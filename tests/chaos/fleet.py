@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -96,6 +97,12 @@ class Fleet:
         """End a rest, a failure or a drain; too late is no error."""
         status = await self.post(f"/admin/children/{name}/reset")
         assert status in (202, 404, 409), status
+
+    def tracebacks(self) -> list[str]:
+        """The events in its log that come with a traceback; what children say does not count."""
+        lines = [line for line in self.log.read_text().splitlines() if "Traceback" in line]
+        events = [json.loads(line)["event"] if line.startswith("{") else line for line in lines]
+        return [event for event in events if event != "child_output"]
 
     def send(self, number: signal.Signals) -> None:
         if self.process.returncode is None:

@@ -1,0 +1,151 @@
+"""Chaos with Chromium: browsers logged in at the demo site, which keeps the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from coordinator import processes
+from tests.chaos import system
+from tests.chaos.clients import Question
+from tests.chaos.evidence import Submission
+from tests.chaos.sources import Source
+from tests.chaos.world import MANNERS, Fault, Setting, World
+from tests.e2e.fleet import MODEL, Site, chromium, demo_site
+
+DIRECTIVES = ("break_off", "error=middle", "error=server", "stall=first", "stall=middle", "unicode", "split", "code")
+SITE_FAULTS = ("stall_first", "stall_middle", "break_off", "http_500", "hang_page", "rotate_sessions", "quota")
+
+
+class RealWorld(World):
+    """Browsers named user1, user2, ..., as the demo site calls its accounts."""
+
+    def __init__(self, folder: Path, source: Source, site: Site, *, children: int) -> None:
+        environment = {
+            **source.environment,
+            "BROWSER_EXECUTABLE": chromium(),
+            "SITE_URL": site.url,
+            "LOGIN_CHECK_S": "2",
+            "FIRST_TOKEN_TIMEOUT_S": "4",
+            "STREAM_IDLE_TIMEOUT_S": "3",
+            "PROBE_INTERVAL_S": "0.5",
+            "UNHEALTHY_TIMEOUT_S": "6",
+            "QUEUE_TIMEOUT_S": "15",
+        }
+        names = tuple(f"user{number + 1}" for number in range(children))
+        super().__init__(Setting(("-m", "coordinator.main"), environment, folder, source, names))
+        self._site = site
+
+    async def put_profile(self, name: str) -> None:
+        await self.setting.source.put(name, await logged_in(self._site, name))
+
+    # Requests
+
+    def question(self, number: int, rng: random.Random) -> Question:
+        manner = rng.choices(list(MANNERS), list(MANNERS.values()))[0]
+        if manner == "leave":
+            wish = "tokens=200 delay_ms=10"
+        elif manner == "never read":
+            wish = "tokens=200 delay_ms=1"
+        elif rng.random() < 0.15:
+            wish = f"tokens=10 {rng.choice(DIRECTIVES)}"
+        else:
+            wish = f"tokens={rng.randrange(1, 30)} delay_ms={rng.choice((0, 1, 5))}"
+        prompt = f"[[{wish}]] {number} {rng.random()}"
+        return Question(prompt, MODEL, rng.random() < 0.5, manner, receive_bytes=1 << 20)
+
+    async def submissions(self) -> list[Submission]:
+        entries = await asyncio.to_thread(self._site.ledger)
+        return [Submission(entry["prompt_sha256"], entry["token"], entry["answer"]) for entry in entries]
+
+    # Faults
+
+    def faults(self) -> Mapping[Fault, int]:
+        return {
+            self.kill: 3,
+            self.kill_driver: 3,
+            self.kill_browser: 4,
+            self.stop_and_continue: 3,
+            self.stop_browser: 3,
+            self.site_fault: 10,
+            self.login_expires: 3,
+            self.change_profile: 2,
+            self.remove_and_add: 1,
+            self.source_fails: 2,
+            self.restart: 2,
+            self.drain: 1,
+        }
+
+    def _driver(self, name: str) -> int | None:
+        child = self.fleet.pid_of(name)
+        below = processes.descendants(child) if child else ()
+        return next((pid for pid in below if "run-driver" in system.command_line(pid)), None)
+
+    def _browser(self, name: str) -> int | None:
+        driver = self._driver(name)
+        return next((p.pid for p in processes.all_processes() if driver and p.parent == driver), None)
+
+    async def kill_driver(self, name: str, rng: random.Random) -> None:
+        if pid := self._driver(name):
+            processes.kill(pid)
+
+    async def kill_browser(self, name: str, rng: random.Random) -> None:
+        if pid := self._browser(name):
+            processes.kill(pid)
+
+    async def stop_browser(self, name: str, rng: random.Random) -> None:
+        pid = self._browser(name)
+        group = processes.read_process(pid) if pid else None
+        if group is not None and group.group == group.pid:
+            await self.stop_for(rng.choice((1.0, 4.0, 30.0)), group.pid, group=True)
+
+    async def site_fault(self, name: str, rng: random.Random) -> None:
+        kind = rng.choice(SITE_FAULTS)
+        await asyncio.to_thread(self._site.fault, kind, account=name, count=rng.randrange(1, 4), ms=5000)
+
+    async def login_expires(self, name: str, rng: random.Random) -> None:
+        await asyncio.to_thread(self._site.fault, "expire_session", account=name)
+
+    async def mend(self, name: str, reason: str | None) -> None:
+        if reason != "login_expired":
+            await super().mend(name, reason)
+            return
+        async with self._reloading:
+            await self.put_profile(name)
+            await self.fleet.post("/admin/reload")
+
+    async def calm(self) -> None:
+        await super().calm()
+        headers = {"x-demo-control": self._site.token}
+        async with aiohttp.ClientSession() as http, http.delete(f"{self._site.url}/control/faults", headers=headers):
+            pass
+
+
+async def logged_in(site: Site, user: str) -> dict[str, Any]:
+    """Log a user in by the site's form; the storage_state that a browser would have afterwards."""
+    form = {"username": user, "password": user.replace("user", "demo")}
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+        http.post(f"{site.url}/login", data=form, allow_redirects=False) as answer,
+    ):
+        (cookie,) = answer.cookies.values()
+    entry = {"name": cookie.key, "value": cookie.value, "domain": "127.0.0.1", "path": "/", "expires": 4e9}
+    return {"cookies": [{**entry, "httpOnly": True, "secure": False, "sameSite": "Lax"}], "origins": []}
+
+
+@contextlib.asynccontextmanager
+async def real_world(folder: Path, source: Source, *, children: int) -> AsyncIterator[RealWorld]:
+    """The demo site and its profiles."""
+    stack = contextlib.ExitStack()
+    site = await asyncio.to_thread(stack.enter_context, demo_site())
+    with stack:
+        world = RealWorld(folder, source, site, children=children)
+        for name in world.setting.names:
+            await world.put_profile(name)
+        yield world
