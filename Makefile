@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock
+.PHONY: help setup demo test test-firefox chaos check format bench lock
 
 PYTHON := .venv/bin/python
 
@@ -15,7 +15,15 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## all tests: real browsers, real processes, the real client
 	@scripts/chainlit-env
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -m 'not firefox'
+
+test-firefox: setup ## the child's tests on Firefox ESR, which it installs
+	@scripts/firefox-setup
+	@$(PYTHON) -m pytest -m firefox
+
+chaos: setup ## thousands of requests under faults; prints what was lost, doubled or leaked: nothing
+	@$(PYTHON) -m tests.chaos
+	@$(PYTHON) -m tests.chaos --real
 
 check: setup ## types, lint, formatting, Markdown
 	@$(PYTHON) -m ruff check .
