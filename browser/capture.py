@@ -11,6 +11,7 @@ from playwright.async_api import Error, Page
 from browser import scripts
 from browser.engine import EngineName
 from browser.errors import BrowserError, CaptureGap
+from browser.patience import within
 from browser.reading import DomReader, Finding, Lost, NetworkReader, Transcript
 from browser.site_schema import Dom, Network, Site, glob_to_regex
 from browser.streamport import Feed, Frame, Kind, StreamPort
@@ -18,6 +19,7 @@ from browser.streamport import Feed, Frame, Kind, StreamPort
 log = structlog.get_logger("browser")
 
 ARM_TIMEOUT_S = 2.0
+LOOK_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
 CONNECT_INTERVAL_S = 0.02
 POLL_INTERVAL_S = 0.05
@@ -62,12 +64,14 @@ class Capture:
         Returns whether it does, after 5 s at most.
         """
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                while await page.evaluate(self._call("isConnected")) is False:  # noqa: ASYNC110 - the page has no event
-                    await asyncio.sleep(CONNECT_INTERVAL_S)
+            await within(CONNECT_TIMEOUT_S, self._until_connected(page), "page-connect")
         except (Error, TimeoutError):
             return False
         return True
+
+    async def _until_connected(self, page: Page) -> None:
+        while await page.evaluate(self._call("isConnected")) is False:  # noqa: ASYNC110 - the page has no event
+            await asyncio.sleep(CONNECT_INTERVAL_S)
 
     async def self_test(self, page: Page) -> Way:
         """Find out whether the page can deliver frames, and choose the way of capture by it."""
@@ -104,14 +108,17 @@ class Capture:
 
     async def end(self, answer: "Answer") -> None:
         """Stop capturing; the page is as if it had never been watched."""
-        await answer.close()
-        self.stream_port.close_feed(answer.feed)
+        self.release(answer)
         await self.disarm(answer.page)
+
+    def release(self, answer: "Answer") -> None:
+        """Stop listening, without a word to the page."""
+        answer.close()
+        self.stream_port.close_feed(answer.feed)
 
     async def disarm(self, page: Page) -> None:
         try:
-            async with asyncio.timeout(ARM_TIMEOUT_S):
-                await page.evaluate(self._call("disarm"))
+            await within(ARM_TIMEOUT_S, page.evaluate(self._call("disarm")), "answer-disarm")
         except (Error, TimeoutError):
             log.debug("disarm_failed")  # the document is gone, and what it would have sent is refused
 
@@ -120,12 +127,9 @@ class Capture:
         nonce = secrets.token_hex(8)
         feed = self.stream_port.open_feed(nonce)
         try:
-            async with asyncio.timeout(ARM_TIMEOUT_S):
-                await page.evaluate(
-                    "([name, nonce, wish]) => window[name].arm(nonce, wish)", [self.hook_name, nonce, wish]
-                )
-                if (await feed.next()).kind is Kind.ARMED:
-                    return feed
+            if await within(ARM_TIMEOUT_S, page.evaluate(self._call("arm", nonce, wish)), "answer-arm"):
+                async with asyncio.timeout(ARM_TIMEOUT_S):
+                    return feed if (await feed.next()).kind is Kind.ARMED else None
         except (Error, TimeoutError):
             log.debug("arm_failed")
         return None
@@ -187,8 +191,9 @@ class Answer:
 
     async def _shown(self) -> dict[str, Any]:
         try:
-            shown: dict[str, Any] = await self.page.evaluate(scripts.ANSWER, self._wish)
-        except Error:  # between two documents
+            looking = self.page.evaluate(scripts.ANSWER, self._wish)
+            shown: dict[str, Any] = await within(LOOK_TIMEOUT_S, looking, "answer-look")
+        except (Error, TimeoutError):  # between two documents, or the page is stuck
             return {"text": None, "done": False, "busy": False, "error": None}
         return shown
 
@@ -210,10 +215,9 @@ class Answer:
         except Exception as error:  # noqa: BLE001 - whoever waits for the next frame must hear of it
             self.feed.put(error)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         if self._poll:
             self._poll.cancel()
-            await asyncio.wait({self._poll})
 
 
 class _Steadiness:

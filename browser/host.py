@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from browser.deathchain import (
     wrapper_environment,
 )
 from browser.engine import EngineName, Launch, find_executable, launch
+from browser.patience import within
 from browser.settings import BrowserSettings
 
 log = structlog.get_logger("browser")
@@ -122,24 +123,32 @@ class BrowserHost:
         return self._loss is not None
 
     async def close(self) -> None:
-        """End browser and driver, in 4 seconds at most, by force if need be."""
+        """End browser and driver, in 5 seconds at most, by force if need be."""
         self._is_closing = True
         self._watch.close()
-        if self._browser and not self.lost:
-            await _bounded(self._browser.close(), 2.0)
-        if self._playwright and self.lost != "driver_lost":
-            await _bounded(self._playwright.stop(), 1.0)
+        if self.lost or not (self._browser and await _bounded(self._browser.close(), 2.0)):
+            self._kill()
+        if self._playwright and not await _bounded(self._playwright.stop(), 1.0):
+            self._kill()
+            await _bounded(self._playwright.stop(), 1.0)  # ends the calls that still wait
+        self._kill()
+        for process in self._processes.values():
+            await wait_gone(process, 1.0)
+
+    def _kill(self) -> None:
         if "browser" in self._processes:
             self.browser_process.kill_group()
         for process in self._processes.values():
             process.kill()
-            await wait_gone(process, 1.0)
 
 
-async def _bounded(ending: Awaitable[Any], timeout_s: float) -> None:
-    """Wait up to timeout_s seconds; what goes wrong is no matter, the processes are killed afterwards."""
-    with suppress(Exception):
-        await asyncio.wait_for(ending, timeout_s)
+async def _bounded(ending: Coroutine[Any, Any, None], timeout_s: float) -> bool:
+    """Wait up to timeout_s seconds. Returns whether it ended well; if not, the processes are to be killed."""
+    try:
+        await within(timeout_s, ending, "browser-close")
+    except Exception:  # noqa: BLE001 - Playwright raises anything when its driver is gone
+        return False
+    return True
 
 
 def _bundled_node() -> str:

@@ -12,6 +12,7 @@ from browser import scripts
 from browser.capture import Capture
 from browser.condition import Condition
 from browser.errors import BrowserError, LoginExpired, PageBroken
+from browser.patience import within
 from browser.session import SessionKeeper
 from browser.settings import BrowserSettings
 from browser.site_schema import Site
@@ -21,6 +22,7 @@ from browser.turn import Turn
 log = structlog.get_logger("browser")
 
 TICK_S = 1.0
+NEW_TAB_TIMEOUT_S = 15.0
 SAVE_AFTER_S = 1.0
 BETWEEN_DOCUMENTS_TICKS = 5
 FIRST_RETRY_S = 2.0
@@ -129,8 +131,8 @@ class Keeper:
 
     async def _status_of(self, url: str) -> int | None:
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                status: int = await self.tab.page.evaluate(scripts.REQUEST_STATUS, url)
+            asking = self.tab.page.evaluate(scripts.REQUEST_STATUS, url)
+            status: int = await within(PROBE_TIMEOUT_S, asking, "page-login-check")
         except (Error, TimeoutError):
             return None
         return status
@@ -147,12 +149,12 @@ class Keeper:
         self._is_fresh, self._is_unsettled = False, False
         try:
             if self._tab is None or self._tab.crashed:
-                await self._new_tab()
+                await within(NEW_TAB_TIMEOUT_S, self._new_tab(), "page-new-tab")
             await self._load()
             await self._become_ready()
         except BrowserError as error:
             self._condition.set_error(error)
-        except Error as error:
+        except (Error, TimeoutError) as error:
             self._condition.set_error(PageBroken("the page could not be opened"))
             log.debug("page_not_opened", error=type(error).__name__)
         self._plan_retry()

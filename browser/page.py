@@ -16,11 +16,11 @@ from browser.errors import BrowserError, BrowserLost, ModelNotFound, NotStarted,
 from browser.files import append_line
 from browser.host import BrowserHost, Loss
 from browser.keeper import Keeper
+from browser.patience import finish
 from browser.profile import StorageState, load_profile, state_to_open
 from browser.profile_lock import ProfileLock
 from browser.session import SessionKeeper
 from browser.settings import BrowserSettings
-from browser.shielded import finish
 from browser.site_schema import Model, Site
 from browser.turn import Turn
 
@@ -206,7 +206,9 @@ class ChatPage:
 
     async def _release(self, keeper: Keeper, turn: Turn | None) -> None:
         try:
-            if turn is not None and not self._host.lost:
+            if turn is not None and self._host.lost:
+                turn.abandon()
+            elif turn is not None:
                 await self._tidy(keeper, turn)
         finally:
             keeper.turn = None

@@ -1,6 +1,5 @@
 """Keeping the browser's login for the next start: sites rotate their cookies."""
 
-import asyncio
 import json
 import math
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 import structlog
 from playwright.async_api import BrowserContext, Error
 
+from browser.patience import within
 from browser.profile import LoadedProfile, StorageState, expires_at, save_session
 
 log = structlog.get_logger("browser")
@@ -34,8 +34,7 @@ class SessionKeeper:
 
     async def save(self, context: BrowserContext) -> None:
         try:
-            async with asyncio.timeout(SAVE_TIMEOUT_S):
-                state: StorageState = {**await context.storage_state()}
+            state: StorageState = {**await within(SAVE_TIMEOUT_S, context.storage_state(), "session-save")}
             self._keep(state)
         except (Error, TimeoutError, OSError) as error:
             log.warning("session_not_saved", error=type(error).__name__)

@@ -1,7 +1,7 @@
 """The chat page in its tab: looking at it, and doing what the site file says."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,9 +11,11 @@ from playwright.async_api import TimeoutError as TooSlow
 from browser import scripts
 from browser.errors import LoginExpired, PageBroken
 from browser.hands import Hands
+from browser.patience import within
 from browser.site_schema import Action, Actions, Marker, Site, glob_to_regex
 
 PROBE_TIMEOUT_S = 2.0
+GRACE_S = 5.0  # for Playwright to give up by itself first
 LOOK_INTERVAL_S = 0.02
 FRESH_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
@@ -61,8 +63,7 @@ class Tab:
     async def look(self, timeout_s: float = PROBE_TIMEOUT_S) -> Look | None:
         """Look at the page; None while it is between two documents. Raises Hung after timeout_s seconds."""
         try:
-            async with asyncio.timeout(timeout_s):
-                return Look(**await self.page.evaluate(scripts.PROBE, self._wish))
+            return Look(**await within(timeout_s, self.page.evaluate(scripts.PROBE, self._wish), "page-look"))
         except TimeoutError:
             raise Hung from None
         except Error:
@@ -70,7 +71,8 @@ class Tab:
 
     async def load(self) -> None:
         """Open the site's page. Raises PageBroken if it cannot be reached."""
-        await self._act(self._goto(self.site.url, self.site.readiness.timeout_s), f"opening {self.site.url}")
+        timeout_s = self.site.readiness.timeout_s
+        await self._act(self._goto(self.site.url, timeout_s), f"opening {self.site.url}", timeout_s)
 
     async def settle(self, timeout_s: float) -> Login:
         """Wait up to timeout_s seconds until the page shows whether it is logged in."""
@@ -122,7 +124,7 @@ class Tab:
     async def run(self, actions: Actions, *, model: str = "") -> None:
         """Do a site file's steps. Raises PageBroken, which names the step."""
         for action in actions:
-            await self._act(self._step(action, model), f"the step {_name(action)}")
+            await self._act(self._step(action, model), f"the step {_name(action)}", action.timeout_s)
 
     async def _step(self, action: Action, model: str) -> None:
         verb = action.verb
@@ -151,10 +153,10 @@ class Tab:
     async def _goto(self, url: str, timeout_s: float) -> None:
         await self.page.goto(url, wait_until="domcontentloaded", timeout=timeout_s * 1000)
 
-    async def _act(self, doing: Awaitable[None], name: str) -> None:
+    async def _act(self, doing: Coroutine[Any, Any, None], name: str, timeout_s: float) -> None:
         try:
-            await doing
-        except TooSlow:
+            await within(timeout_s + GRACE_S, doing, "page-step")
+        except (TooSlow, TimeoutError):
             raise PageBroken(f"{name} took too long") from None
         except Error:
             raise PageBroken(f"{name} failed") from None

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from browser.capture import Answer, Capture
-from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, SiteFailed, StreamIdleTimeout
+from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
+from browser.patience import within
 from browser.prompt_entry import enter_prompt
 from browser.reading import BrokenOff, Done, Finding, Progress, Refused, Text
 from browser.refusals import error_of
@@ -13,6 +14,7 @@ from browser.site_schema import Model, Site
 from browser.tab import Tab
 
 LOGIN_SHOWS_AFTER_S = 1.0
+ENTRY_TIMEOUT_S = 90.0
 
 
 class Turn:
@@ -37,7 +39,7 @@ class Turn:
     async def pieces(self, prompt: str, model: Model) -> AsyncGenerator[str, None]:
         """Yield the answer's text in order; the end of it is the end of the answer. Raises BrowserError."""
         await self._tab.run(model.choose, model=model.name)
-        await enter_prompt(self._tab.page, self._site.input, prompt)
+        await self._enter(prompt)
         answer = self._answer = await self._capture.begin(self._tab.page)
         self._check_interruption()
         self._mark_submitted()
@@ -45,6 +47,13 @@ class Turn:
         await self._tab.run(self._site.send.actions)
         async for piece in self._read(answer):
             yield piece
+
+    async def _enter(self, prompt: str) -> None:
+        entering = enter_prompt(self._tab.page, self._site.input, prompt)
+        try:
+            await within(ENTRY_TIMEOUT_S, entering, "prompt-entry")
+        except TimeoutError:
+            raise PageBroken(f"entering the prompt took more than {ENTRY_TIMEOUT_S:g} s") from None
 
     async def _read(self, answer: Answer) -> AsyncGenerator[str, None]:
         loop = asyncio.get_running_loop()
@@ -107,3 +116,8 @@ class Turn:
         """Stop capturing."""
         if self._answer:
             await self._capture.end(self._answer)
+
+    def abandon(self) -> None:
+        """Stop listening to a page that is gone."""
+        if self._answer:
+            self._capture.release(self._answer)

@@ -69,6 +69,17 @@ async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSit
     assert len(demo.ledger.entries()) == 1
 
 
+async def test_a_driver_that_hangs_is_noticed_and_ended(page: ChatPage, demo: DemoSite) -> None:
+    both = processes(page)
+    os.kill(both["driver"].pid, signal.SIGSTOP)
+    await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+    began = time.monotonic()
+    await page.close()
+    assert time.monotonic() - began < 6
+    assert not both["driver"].is_alive()
+    await eventually(lambda: not both["browser"].is_alive())
+
+
 async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None:
     group = processes(page)["browser"].pid
     async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
