@@ -97,16 +97,14 @@ async def test_a_killed_child_leaves_no_firefox(child: Child) -> None:
 
 
 async def test_a_killed_driver_takes_the_browser_with_it(child: Child) -> None:
+    # the interrupt of a terminal hits neither of them
+    assert os.getpgid(child.driver.pid) != child.process.pid
+    assert os.getpgid(child.browser.pid) != child.process.pid
     os.kill(child.driver.pid, signal.SIGKILL)
     await eventually(lambda: not child.members(), timeout_s=5)
     assert child.process.stdout
     lines = (await asyncio.wait_for(child.process.stdout.read(), 10)).splitlines()
     assert lines[-1] == b"driver_lost"
-
-
-async def test_the_interrupt_of_a_terminal_hits_neither_driver_nor_browser(child: Child) -> None:
-    assert os.getpgid(child.driver.pid) != child.process.pid
-    assert os.getpgid(child.browser.pid) != child.process.pid
 
 
 async def test_without_setpriv_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

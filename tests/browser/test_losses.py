@@ -54,21 +54,6 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
     assert not both["driver"].is_alive()
 
 
-async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:
-    group = processes(page)["browser"].pid
-    os.killpg(group, signal.SIGSTOP)
-    try:
-        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
-        with pytest.raises(BrowserLost) as caught:
-            await ask(page, "hello")
-        assert not caught.value.submitted
-    finally:
-        os.killpg(group, signal.SIGCONT)
-    await eventually(lambda: page.status.ready, timeout_s=10)
-    check_answer(await ask(page, "hello"), "hello", last(demo))
-    assert len(demo.ledger.entries()) == 1
-
-
 async def test_a_driver_that_hangs_is_noticed_and_ended(page: ChatPage, demo: DemoSite) -> None:
     both = processes(page)
     os.kill(both["driver"].pid, signal.SIGSTOP)
@@ -78,35 +63,6 @@ async def test_a_driver_that_hangs_is_noticed_and_ended(page: ChatPage, demo: De
     assert time.monotonic() - began < 6
     assert not both["driver"].is_alive()
     await eventually(lambda: not both["browser"].is_alive())
-
-
-async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None:
-    group = processes(page)["browser"].pid
-    async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
-        text = await anext(pieces)
-        os.killpg(group, signal.SIGSTOP)
-        try:
-            await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
-        finally:
-            os.killpg(group, signal.SIGCONT)
-        text += "".join([piece async for piece in pieces])
-    check_answer(text, "[[tokens=100]]", last(demo))
-
-
-async def test_an_answer_left_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
-    group = processes(page)["browser"].pid
-    pieces = page.ask("a", "[[stall=middle]]", "demo-small")
-    await anext(pieces)
-    os.killpg(group, signal.SIGSTOP)
-    try:
-        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
-        await pieces.aclose()
-        assert not page.status.ready
-    finally:
-        os.killpg(group, signal.SIGCONT)
-    await eventually(lambda: last(demo).outcome, timeout_s=10)
-    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
-    check_answer(await ask(page, "next"), "next", last(demo))
 
 
 async def test_a_page_that_crashes_is_opened_anew(page: ChatPage, demo: DemoSite) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -86,21 +88,15 @@ async def test_traffic_that_is_not_seen_is_read_from_the_page(pages: Pages, demo
     check_answer(await ask(page, "hello [[tokens=400]]"), "hello [[tokens=400]]", last(demo))
 
 
-async def test_a_page_whose_policy_forbids_other_connections(pages: Pages) -> None:
+async def test_a_public_page_with_a_strict_policy_reaches_the_stream_port(pages: Pages, tmp_path: Path) -> None:
     async with serve(SiteOptions(strict_csp=True)) as demo:
-        page = await pages.open(demo_file(demo), cookie_state(demo))
+        public = tmp_path / "chromium"
+        flag = f"--ip-address-space-overrides={urlsplit(demo.url).netloc}=public"
+        public.write_text(f'#!/bin/sh\nexec {find_executable("chromium", BrowserSettings())} {flag} "$@"\n')
+        public.chmod(0o755)
+        page = await pages.open(demo_file(demo), cookie_state(demo), browser_executable=public)
         assert page.status.capture == "network"
         check_answer(await ask(page, "hello"), "hello", last(demo))
-
-
-async def test_a_public_page_may_reach_the_stream_port(pages: Pages, demo: DemoSite, tmp_path: Path) -> None:
-    public = tmp_path / "chromium"
-    flag = f"--ip-address-space-overrides={urlsplit(demo.url).netloc}=public"
-    public.write_text(f'#!/bin/sh\nexec {find_executable("chromium", BrowserSettings())} {flag} "$@"\n')
-    public.chmod(0o755)
-    page = await pages.open(demo_file(demo), cookie_state(demo), browser_executable=public)
-    assert page.status.capture == "network"
-    check_answer(await ask(page, "hello"), "hello", last(demo))
 
 
 async def test_a_page_without_the_hook_is_read_by_looking_at_it(pages: Pages, demo: DemoSite) -> None:
@@ -141,20 +137,19 @@ async def test_without_a_second_way_a_lost_frame_ends_the_answer(pages: Pages, d
     await eventually(lambda: last(demo).outcome == "stopped")
 
 
-async def test_one_login_in_one_browser(pages: Pages, demo: DemoSite) -> None:
-    state = cookie_state(demo)
-    first = await pages.open(demo_file(demo), state)
+async def test_one_login_in_one_browser(page: ChatPage, pages: Pages, demo: DemoSite) -> None:
+    state = json.loads(page._profile.read_text())
     second = pages.make(demo_file(demo), state)
     with pytest.raises(ProfileLocked):
         await second.start()
-    await first.close()
+    await page.close()
     third = await pages.open(demo_file(demo), state)
     assert third.status.ready
 
 
 async def test_a_stream_port_in_use(pages: Pages, demo: DemoSite) -> None:
-    first = await pages.open(demo_file(demo), cookie_state(demo))
-    second = pages.make(demo_file(demo), cookie_state(demo, "grace"))
-    second._capture.stream_port._port = first._capture.stream_port._port
-    with pytest.raises(StreamPortTaken):
-        await second.start()
+    page = pages.make(demo_file(demo), cookie_state(demo))
+    with socket.create_server(("127.0.0.1", page._capture.stream_port._port)), pytest.raises(StreamPortTaken):
+        await page.start()
+    await page.start()
+    assert page.status.ready

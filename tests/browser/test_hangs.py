@@ -1,0 +1,83 @@
+"""A browser that stops for a while, and its page before, under and after that."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+import pytest_asyncio
+
+from browser.errors import BrowserLost
+from browser.page import ChatPage
+from demo.site import DemoSite, serve
+from tests.browser.asking import ask, check_answer, last
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def demo() -> AsyncIterator[DemoSite]:
+    async with serve() as site:
+        yield site
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChatPage]:
+    """One page for all tests here, in turn: each must leave it ready."""
+    pages = Pages(tmp_path_factory.mktemp("pages"))
+    yield await pages.open(demo_file(demo), cookie_state(demo))
+    await pages.close()
+
+
+async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:
+    group = page._host.browser_process.pid
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    before = demo.ledger.revision
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        with pytest.raises(BrowserLost) as caught:
+            await ask(page, "hello")
+        assert not caught.value.submitted
+        assert demo.ledger.revision == before
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    await eventually(lambda: page.status.ready, timeout_s=10)
+    check_answer(await ask(page, "hello"), "hello", last(demo))
+
+
+async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None:
+    group = page._host.browser_process.pid
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
+        text = await anext(pieces)
+        os.killpg(group, signal.SIGSTOP)
+        try:
+            await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        finally:
+            os.killpg(group, signal.SIGCONT)
+        text += "".join([piece async for piece in pieces])
+    check_answer(text, "[[tokens=100]]", last(demo))
+
+
+async def test_an_answer_left_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
+    group = page._host.browser_process.pid
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    pieces = page.ask("a", "[[stall=middle]]", "demo-small")
+    await anext(pieces)
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        await pieces.aclose()
+        assert not page.status.ready
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    await eventually(lambda: last(demo).outcome, timeout_s=10)
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    check_answer(await ask(page, "next"), "next", last(demo))
