@@ -47,9 +47,9 @@ class Kind:
 
 KINDS = (
     Kind("packages=", "browser", "the browser with its libraries and fonts, as Debian packages them", ours=False),
-    Kind("/opt/camoufox", "Camoufox", "the browser of that engine; empty for the others", ours=False),
-    Kind("/opt/aws", "AWS CLI", "only with AWS_CLI=1; a Python environment of its own", ours=False),
-    Kind("/app/.venv", "Python packages", "Playwright's driver brings a Node of 124 MB, botocore 31 MB", ours=True),
+    Kind("in /opt/camoufox", "Camoufox", "the browser of that engine; empty for the others", ours=False),
+    Kind("in /opt/aws", "AWS CLI", "only with AWS_CLI=1; a Python environment of its own", ours=False),
+    Kind("in /app/.venv", "Python packages", "Playwright's driver brings a Node of 124 MB, botocore 31 MB", ours=True),
 )
 
 
