@@ -42,7 +42,7 @@ class BrowserHost:
         headless: bool,
         run_dir: Path,
         settings: BrowserSettings,
-        on_lost: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine = engine
         self._headless = headless

@@ -53,7 +53,7 @@ class ChatPage:
         self._run_dir = run_dir
         self._settings = settings
         self._host = BrowserHost(
-            engine=engine, headless=headless, run_dir=run_dir, settings=settings, on_lost=self._end_turn
+            engine=engine, headless=headless, run_dir=run_dir, settings=settings, on_lost=self._start_closing
         )
         self._capture = Capture(site, stream_port, engine)
         self._condition = Condition()
@@ -63,7 +63,7 @@ class ChatPage:
         self._session: SessionKeeper | None = None
         self._keeper: Keeper | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def status(self) -> PageStatus:
@@ -146,7 +146,7 @@ class ChatPage:
         and returns when the page is on an empty conversation again. Raises BrowserError.
         """
         choice = self._choice(model)
-        if self._keeper is None or self._is_closed:
+        if self._keeper is None or self._closing:
             raise NotStarted("the page is not up")
         keeper = self._keeper
         await keeper.use.acquire()
@@ -227,18 +227,31 @@ class ChatPage:
                 self._condition.set_error(PageBroken("the page could not be brought to an empty conversation"))
 
     async def close(self) -> None:
-        """Save the login, end the browser, free port and profile. Takes about 5 seconds at most."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+        """Save the login, end the browser, free port and profile. Takes about 6 seconds at most.
+
+        When the browser is lost this begins by itself.
+        """
+        await asyncio.shield(self._start_closing())
+
+    def _start_closing(self) -> asyncio.Task[None]:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="page-close")
+        return self._closing
+
+    async def _close(self) -> None:
         self._end_turn()
-        await self._end_tasks()
-        if self._keeper and not self._host.lost:
-            await self._keeper.save_session()
+        if not self._host.lost:
+            await self._end_tasks()
+            await self._save_session()
         await self._host.close()
+        await self._end_tasks()
         await self._capture.stream_port.stop()
         if self._lock:
             self._lock.release()
+
+    async def _save_session(self) -> None:
+        if self._keeper:
+            await self._keeper.save_session()
 
     def _end_turn(self) -> None:
         if self._keeper and self._keeper.turn:
