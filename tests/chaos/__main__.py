@@ -65,7 +65,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         seconds=options.seconds,
         seed=options.seed,
         clients=6 if real else 60 if short else 24,
-        fault_every_s=3.0 if real else 0.4,
+        fault_every_s=3.0 if real else 0.5,
         hang_after_s=180.0 if real else 60.0,
         patient=not short,
     )
@@ -78,7 +78,7 @@ async def _world(options: argparse.Namespace, folder: Path) -> AsyncIterator[Wor
             async with real_world(folder, source, children=2) as browsers:
                 yield browsers
             return
-        world = FakeWorld(folder, source, children=6 if options.short else 8, queue_s=2 if options.short else 5)
+        world = FakeWorld(folder, source, children=6 if options.short else 8, hasty=options.short)
         await world.prepare()
         yield world
 

@@ -15,7 +15,7 @@ from tests.chaos import system
 from tests.chaos.clients import Clients
 from tests.chaos.evidence import Findings, Result, judge
 from tests.chaos.fleet import ChaosFailed, Fleet, until
-from tests.chaos.leaks import Leaks, disagreements, settled
+from tests.chaos.leaks import Leaks, disagreements, idle_descriptors, settled
 from tests.chaos.world import World
 from tests.support.ports import free_range
 
@@ -37,6 +37,16 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Times:
+    """How long each part took, in seconds."""
+
+    storm: float
+    recovery: float  # until all children were READY again
+    settling: float  # until nothing was left, or no longer waited for
+    end: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything that the table shows."""
 
@@ -44,31 +54,43 @@ class Outcome:
     leaks: Leaks
     start_bytes: int
     end_bytes: int
-    took_s: float
-    end_s: float
+    times: Times
     faults: int
     notes: tuple[str, ...]  # further reasons to fail
 
 
 async def run(world: World, plan: Plan, progress: Callable[[int], None]) -> Outcome:
     """Do all of it. Raises ChaosFailed if the fleet does not start, recover or end."""
-    setting, began = world.setting, time.monotonic()
+    setting = world.setting
     first = free_range(2 * len(setting.names) + 1)
     child_ports = range(first + 1, first + 1 + len(setting.names))
     async with fleets.running(setting.command, setting.folder, setting.environment, first, child_ports) as fleet:
         world.fleet = fleet
         await until(lambda: all_ready(world), "all children READY", timeout_s=RECOVER_S)
-        base, start_bytes = system.descriptors(fleet.pid, child_ports), system.resident_bytes(fleet.pid)
+        _check_sight(fleet)
+        base, start_bytes = await idle_descriptors(fleet), system.resident_bytes(fleet.pid)
+        clock = [time.monotonic()]
         results, faults = await storm(world, plan, progress)
+        clock.append(time.monotonic())
         await recover(world)
+        clock.append(time.monotonic())
         leaks = await settled(fleet, base, patient=plan.patient)
         findings = judge(results, await world.submissions())
         notes = disagreements(await fleet.metrics(), fleet, findings)
         end_bytes = system.resident_bytes(fleet.pid)
+        clock.append(time.monotonic())
         end_s = await fleet.end()
         leaks = leaks.with_what_is_left(system.marked(str(fleet.tmp)), system.files(fleet.tmp))
     notes += tuple(f"a traceback in the coordinator's log: {event}" for event in fleet.tracebacks())
-    return Outcome(findings, leaks, start_bytes, end_bytes, time.monotonic() - began, end_s, faults, notes)
+    storm_s, recovery_s, settling_s = (after - before for before, after in itertools.pairwise(clock))
+    times = Times(storm_s, recovery_s, settling_s, end_s)
+    return Outcome(findings, leaks, start_bytes, end_bytes, times, faults, notes)
+
+
+def _check_sight(fleet: Fleet) -> None:
+    """Raise ChaosFailed if what is to be counted at the end cannot even be seen now."""
+    if not set(system.children(fleet.pid).values()) <= system.marked(str(fleet.tmp)) or not system.files(fleet.tmp):
+        raise ChaosFailed(f"children or run folders are not found by {fleet.tmp}, so that none could be missed")
 
 
 async def all_ready(world: World) -> bool:

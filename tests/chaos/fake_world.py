@@ -36,6 +36,14 @@ PER_REQUEST: tuple[dict[str, Any], ...] = (
     {"error_status": 500},
     {"error_status": 503},
 )
+FAULTY = 0.2  # of the requests that wait
+HASTE = {  # limits for a run that has little time
+    "QUEUE_TIMEOUT_S": "2",
+    "FIRST_TOKEN_TIMEOUT_S": "1",
+    "STREAM_IDLE_TIMEOUT_S": "1",
+    "UNHEALTHY_TIMEOUT_S": "1",
+    "BACKOFF_MAX_S": "0.5",
+}
 SILENT_STALL = {"stall_after": 1}  # only the coordinator's own limit ends it
 
 
@@ -48,10 +56,10 @@ def storage_state(login: str) -> dict[str, Any]:
 class FakeWorld(World):
     """Fake children named c0, c1, ..."""
 
-    def __init__(self, folder: Path, source: Source, *, children: int, queue_s: float, faulty: float = 0.2) -> None:
+    def __init__(self, folder: Path, source: Source, *, children: int, hasty: bool) -> None:
         self._evidence = folder / "evidence"
         self._evidence.mkdir()
-        self._faulty = faulty
+        self._hasty = hasty
         browser = folder / "browser"
         browser.write_text("#!/bin/sh\n")
         browser.chmod(0o755)
@@ -61,7 +69,7 @@ class FakeWorld(World):
                 **source.environment,
                 "BROWSER_EXECUTABLE": str(browser),
                 "START_TIMEOUT_S": "15",
-                "QUEUE_TIMEOUT_S": f"{queue_s:g}",
+                **(HASTE if hasty else {}),
             },
             folder=folder,
             source=source,
@@ -89,8 +97,8 @@ class FakeWorld(World):
             fake, stream = {"tokens": 400, "piece_bytes": 1 << 16}, True
         elif manner == "leave":
             fake = {"tokens": 50, "token_s": 0.02}
-        elif rng.random() < self._faulty:
-            fake |= SILENT_STALL if stream and rng.random() < 0.01 else rng.choice(PER_REQUEST)
+        elif rng.random() < FAULTY:
+            fake |= SILENT_STALL if stream and not self._hasty and rng.random() < 0.01 else rng.choice(PER_REQUEST)
         return Question(f"{number} {rng.random()}", "fake", stream, manner, {"fake": fake})
 
     async def submissions(self) -> list[Submission]:
@@ -101,7 +109,8 @@ class FakeWorld(World):
     # Faults
 
     def faults(self) -> Mapping[Fault, int]:
-        return {
+        slow: dict[Fault, int] = {} if self._hasty else {self.hang: 1, self.ignore_term: 1}
+        return slow | {
             self.kill: 12,
             self.stop_and_continue: 10,
             self.refuse_for_a_while: 8,
@@ -116,8 +125,6 @@ class FakeWorld(World):
             self.source_fails: 3,
             self.restart: 4,
             self.drain: 3,
-            self.hang: 1,
-            self.ignore_term: 1,
         }
 
     async def refuse_for_a_while(self, name: str, rng: random.Random) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,15 +61,12 @@ class Fleet:
     port: int
     child_ports: range
     folder: Path
+    tmp: Path  # its TMPDIR
     http: aiohttp.ClientSession
 
     @property
     def pid(self) -> int:
         return self.process.pid
-
-    @property
-    def tmp(self) -> Path:
-        return self.folder / "tmp"
 
     @property
     def log(self) -> Path:
@@ -139,13 +138,13 @@ async def running(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], port: int, child_ports: range
 ) -> AsyncIterator[Fleet]:
     """Start a coordinator whose key is KEY; killed at the end if it still runs."""
-    (folder / "tmp").mkdir()
+    tmp = tempfile.mkdtemp(prefix="ch-", dir="/tmp")  # short: the coordinator leaves a long one for another
     (folder / "key.txt").write_text(f"{KEY}\n")
     given = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(folder / "tmp"),
+        "TMPDIR": tmp,
         "AUTH_KEY_FILE_PATH": str(folder / "key.txt"),
         "COORDINATOR_PORT": str(port),
         "BASE_API_PORT": str(child_ports.start),
@@ -160,20 +159,26 @@ async def running(
         process = await asyncio.create_subprocess_exec(
             sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
         )
-    connector = aiohttp.TCPConnector(force_close=True)
-    headers = {"authorization": f"Bearer {KEY}"}
-    timeout = aiohttp.ClientTimeout(total=20)
-    async with aiohttp.ClientSession(
-        f"http://127.0.0.1:{port}", connector=connector, headers=headers, timeout=timeout
-    ) as http:
-        fleet = Fleet(process, port, child_ports, folder, http)
-        try:
+    try:
+        async with _http(port) as http:
+            fleet = Fleet(process, port, child_ports, folder, Path(tmp), http)
             await until(lambda: _live(fleet), "the coordinator's /live", timeout_s=30)
             yield fleet
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        shutil.rmtree(tmp, ignore_errors=True)
+
+
+def _http(port: int) -> aiohttp.ClientSession:
+    """A client that leaves no connection open: the coordinator's descriptors are counted."""
+    return aiohttp.ClientSession(
+        f"http://127.0.0.1:{port}",
+        connector=aiohttp.TCPConnector(force_close=True),
+        headers={"authorization": f"Bearer {KEY}"},
+        timeout=aiohttp.ClientTimeout(total=20),
+    )
 
 
 async def _live(fleet: Fleet) -> bool:

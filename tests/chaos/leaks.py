@@ -29,6 +29,7 @@ class Leaks:
     descriptors: int
     zombies: int
     files: int
+    more: str  # which descriptors there are more of
 
     @property
     def any(self) -> bool:
@@ -37,6 +38,15 @@ class Leaks:
     def with_what_is_left(self, left: Collection[int], files: Collection[Path]) -> Leaks:
         """Add what there still is after the coordinator's end."""
         return replace(self, processes=self.processes + len(left), files=self.files + len(files))
+
+
+async def idle_descriptors(fleet: Fleet) -> Descriptors:
+    """What an idle fleet has: the least of several looks, for the last of our own connections may still close."""
+    looks = []
+    for _ in range(10):
+        await asyncio.sleep(0.05)
+        looks.append(system.descriptors(fleet.pid, fleet.child_ports))
+    return min(looks, key=lambda seen: seen.total)
 
 
 async def settled(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
@@ -54,9 +64,9 @@ async def settled(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
 
 async def look(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
     """Count once. `base` is what an idle fleet of the same size had."""
+    now = system.descriptors(fleet.pid, fleet.child_ports)  # before there are connections of our own
     metrics, children = await fleet.metrics(), await fleet.children()
     live = sum(metrics.sum("tabfleet_children", state=state) for state in LIVE)
-    now = system.descriptors(fleet.pid, fleet.child_ports)
     idle = base.to_children if patient else max(base.to_children, IDLE_CONNECTIONS * int(live))
     unaccounted = abs(len(system.children(fleet.pid)) - int(live))
     return Leaks(
@@ -65,6 +75,7 @@ async def look(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
         descriptors=max(0, now.others - base.others) + max(0, now.to_children - idle),
         zombies=len(system.zombies(fleet.pid)),
         files=len(leftover_files(fleet.tmp, len(children))),
+        more=", ".join(f"{kind} +{count}" for kind, count in (now.kinds - base.kinds).items()),
     )
 
 

@@ -62,10 +62,16 @@ def show(outcome: Outcome, console: Console) -> None:
     for name, value in rows(outcome).items():
         table.add_row(name, value, style="bold red" if name in bad else "")
     console.print(table)
-    console.print(f"{outcome.faults} faults in {outcome.took_s:.0f} s; ended in {outcome.end_s:.1f} s")
+    times = outcome.times
+    console.print(
+        f"{outcome.faults} faults in {times.storm:.0f} s; whole again after {times.recovery:.1f} s,"
+        f" nothing left after {times.settling:.1f} s, ended in {times.end:.1f} s"
+    )
     for line in outcome.findings.wrong[:SHOWN_FAULTS]:
         console.print(f"wrong: {line}", markup=False, highlight=False)
     for line in outcome.findings.hung[:SHOWN_FAULTS]:
         console.print(f"hung: {line}", markup=False, highlight=False)
+    if outcome.leaks.descriptors:
+        console.print(f"descriptors: {outcome.leaks.more}", markup=False, highlight=False)
     for line in outcome.notes:
         console.print(f"disagreement: {line}", markup=False, highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,11 @@ class Descriptors:
     """Open descriptors of one process; those of connections to children are counted apart."""
 
     to_children: int
-    others: int
+    kinds: Counter[str]  # of the others
+
+    @property
+    def others(self) -> int:
+        return self.kinds.total()
 
     @property
     def total(self) -> int:
@@ -29,14 +34,14 @@ class Descriptors:
 def descriptors(pid: int, child_ports: Container[int]) -> Descriptors:
     """Count the descriptors of a process."""
     remote_ports = _remote_ports()
-    to_children = others = 0
+    to_children, kinds = 0, Counter[str]()
     for link in _links(PROC / str(pid) / "fd"):
-        socket = re.fullmatch(r"socket:\[(\d+)\]", link)
-        if socket and remote_ports.get(socket[1]) in child_ports:
+        kind, _, number = link.rstrip("]").partition(":[")
+        if remote_ports.get(number) in child_ports:
             to_children += 1
         else:
-            others += 1
-    return Descriptors(to_children, others)
+            kinds[f"TCP to {remote_ports[number]}" if number in remote_ports else kind] += 1
+    return Descriptors(to_children, kinds)
 
 
 def _links(folder: Path) -> list[str]:
@@ -101,4 +106,4 @@ def resident_bytes(pid: int) -> int:
 
 def files(folder: Path) -> list[Path]:
     """What lies in a folder for temporary files, whole trees as one."""
-    return sorted(folder.iterdir()) if folder.exists() else []
+    return sorted(folder.iterdir())

@@ -52,7 +52,7 @@ class Stream:
 @contextlib.asynccontextmanager
 async def ready_fleet(folder: Path, *, children: int) -> AsyncIterator[Fleet]:
     """A coordinator over fake children, all READY; checks that it leaves nothing."""
-    world = FakeWorld(folder, LocalSource(folder / "profiles"), children=children, queue_s=5)
+    world = FakeWorld(folder, LocalSource(folder / "profiles"), children=children, hasty=False)
     await world.prepare()
     first = free_range(2 * children + 1)
     ports = range(first + 1, first + 1 + children)
@@ -62,8 +62,8 @@ async def ready_fleet(folder: Path, *, children: int) -> AsyncIterator[Fleet]:
         await until(lambda: all_ready(world), "all children READY", timeout_s=60)
         yield fleet
         assert await asyncio.wait_for(fleet.process.wait(), fleets.END_LIMIT_S) == 0
-    assert system.marked(str(fleet.tmp)) == set()
-    assert system.files(fleet.tmp) == []
+        assert system.marked(str(fleet.tmp)) == set()
+        assert system.files(fleet.tmp) == []
 
 
 async def draining(fleet: Fleet) -> bool:
