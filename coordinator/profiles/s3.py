@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -15,11 +13,13 @@ import structlog
 from api_utils.auth_utils import KeyFileError as BadKeyFile
 from api_utils.auth_utils import KeyStore
 from coordinator.errors import KeyFileError, NoUsableProfile
+from coordinator.profiles import verdicts
 from coordinator.profiles.cache import ACTIVE, KEY_FILE, Cache, is_full
 from coordinator.profiles.discover import Examined, examine, judge, why_nothing
 from coordinator.profiles.errors import CacheError, ObjectGone, S3Refused, S3Unreachable
 from coordinator.profiles.memory_file import memory_file
 from coordinator.profiles.model import Discovery, ProfileHydrationResult, Progress, no_progress
+from coordinator.profiles.parallel import Parallel
 from coordinator.profiles.s3_listing import Listing, take_stock
 from coordinator.profiles.s3_place import S3Connection, S3Place
 from coordinator.profiles.s3_update import Obtained, Update
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from coordinator.profiles.cache import FileSet
     from coordinator.profiles.s3_bucket import S3Bucket, S3Object
+    from coordinator.profiles.storage_state import StorageState
     from coordinator.settings import Settings
 
     Fetch = Callable[[S3Object, str], Obtained]
@@ -60,7 +61,7 @@ class S3ProfileProvider:
         self._bucket: S3Bucket | None = None
         self._has_run = False
         self._has_keys = False
-        self._seen: dict[str, Examined] = {}
+        self._states: dict[str, StorageState] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:
@@ -95,6 +96,8 @@ class S3ProfileProvider:
         """
         with self._cache_errors(), self._cache.opened():
             old = self._cache.current()
+            if old and not self._has_run:
+                self._states = verdicts.load(old.folder)
             try:
                 result = self._update(old)
             except S3Unreachable as error:
@@ -131,7 +134,8 @@ class S3ProfileProvider:
             obtained = self._obtain(update, listing)
             discovery = self._judge(listing, obtained)
             files = [item for item, _ in obtained] + ([key_file] if key_file else [])
-            changed = update.finish(files, frozenset(f"{profile.name}.json" for profile in discovery.accepted))
+            active = frozenset(f"{profile.name}.json" for profile in discovery.accepted)
+            changed = update.finish(files, active, self._states)
         finally:
             update.abandon()
         self._has_keys = bool(keys)
@@ -173,25 +177,21 @@ class S3ProfileProvider:
         return kept, KeyStore() if kept is None else self._keys(update.path(kept)), (warning,)
 
     def _obtain(self, update: Update, listing: Listing) -> list[tuple[Obtained, Examined]]:
-        known = [(item, update.unchanged(item)) for item in listing.profiles]
-        missing = [item for item, obtained in known if obtained is None]
-        pairs = [(obtained.without_data(), self._examine(obtained)) for _, obtained in known if obtained]
+        pairs, missing = [], []
+        for item in listing.profiles:
+            obtained = update.unchanged(item)
+            if obtained:
+                pairs.append((obtained.without_data(), self._examine(obtained)))
+            else:
+                missing.append(item)
         pairs += self._fetched(update.fetch, missing)
-        self._seen = {examined.sha256: examined for _, examined in pairs}
+        self._states = {examined.sha256: examined.state for _, examined in pairs if examined.state}
         return pairs
 
     def _fetched(self, fetch: Fetch, items: Sequence[S3Object]) -> list[tuple[Obtained, Examined]]:
         """Fetch and check objects in parallel; the first failure ends it."""
-        with ThreadPoolExecutor(self._connection.workers, thread_name_prefix="s3") as pool:
-            futures = [pool.submit(self._fetch_one, fetch, item) for item in items]
-            try:
-                for count, future in enumerate(as_completed(futures), start=1):
-                    future.result()
-                    self._progress(count, len(futures))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return [pair for future in futures if (pair := future.result())]
+        parallel = Parallel(partial(self._fetch_one, fetch), items, self._connection.workers)
+        return [pair for pair in parallel.results(self._progress) if pair]
 
     def _fetch_one(self, fetch: Fetch, item: S3Object) -> tuple[Obtained, Examined] | None:
         name = item.key.rpartition("/")[2]
@@ -206,9 +206,9 @@ class S3ProfileProvider:
         path = self._cache.profiles_dir / name
         if obtained.refused:
             return Examined(name, path, reason=f"cannot be read: {obtained.refused}")
-        seen = self._seen.get(obtained.entry.sha256) if obtained.entry else None
-        if seen:
-            return replace(seen, file_name=name, path=path)
+        digest = obtained.entry.sha256 if obtained.entry else ""
+        if digest in self._states:
+            return Examined(name, path, digest, self._states[digest])
         return examine(name, path, lambda: obtained.data)
 
     def _judge(self, listing: Listing, obtained: list[tuple[Obtained, Examined]]) -> Discovery:

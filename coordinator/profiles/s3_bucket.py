@@ -15,15 +15,17 @@ from botocore import exceptions as sdk
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
+from botocore.utils import get_environ_proxies
 from urllib3 import exceptions as http
 
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.memory_file import memory_file
 from coordinator.profiles.parsing import MAX_PROFILE_BYTES
-from coordinator.profiles.s3_direct import DirectReader
+from coordinator.profiles.s3_direct import DirectReader, is_proxied
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from mypy_boto3_s3 import S3Client
 
     from coordinator.profiles.s3_place import S3Connection, S3Place
@@ -59,14 +61,14 @@ class S3Bucket:
         self._connection = connection
         try:
             core = botocore.session.get_session()
+            # Nobody asks when an object was modified, and reading that is two thirds of reading a listing.
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
             verify = _authorities(core.get_config_variable("ca_bundle"), connection.extra_ca_file)
-            session = boto3.session.Session(botocore_session=core)
-            self._client: S3Client = session.client(
-                "s3", region_name=connection.region, config=_config(connection), verify=verify
-            )
+            session = boto3.session.Session(botocore_session=core, region_name=connection.region)
+            self._client = _client(session, connection, verify)
         except _FAILURES as error:
             raise explain(error, self._attempt("listed", place.active, "s3:ListBucket")) from None
-        self._direct = DirectReader(self._client, place.bucket, verify, connection)
+        self._direct = DirectReader(self._client, session, place.bucket, verify, connection)
 
     def list_folder(self, prefix: str) -> tuple[list[S3Object], list[str]]:
         """The objects directly under `prefix`, and the prefixes of those further down.
@@ -139,6 +141,14 @@ class S3Bucket:
             endpoint=client.meta.endpoint_url if client else "",
             read_timeout_s=self._connection.read_timeout_s,
         )
+
+
+def _client(session: Session, connection: S3Connection, verify: str | None) -> S3Client:
+    config = _config(connection)
+    client: S3Client = session.client("s3", config=config, verify=verify)
+    if is_proxied(client.meta.endpoint_url) or not get_environ_proxies(client.meta.endpoint_url):
+        return client
+    return session.client("s3", config=config.merge(Config(proxies={})), verify=verify)
 
 
 def _config(connection: S3Connection) -> Config:

@@ -58,9 +58,7 @@ class Attempt:
     @property
     def host(self) -> str:
         """The endpoint without user, password and path."""
-        parts = urlsplit(self.endpoint)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.hostname or 'the endpoint'}{port}"
+        return _host(self.endpoint)
 
 
 def error_code(error: Exception) -> str:
@@ -130,19 +128,27 @@ def _server_said(error: sdk.ClientError, attempt: Attempt) -> S3Refused | S3Unre
     return S3Refused(f"{_cannot(attempt)}: {refusal(code, attempt)}")
 
 
+def _host(address: str) -> str:
+    parts = urlsplit(address)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.hostname or 'the endpoint'}{port}"
+
+
 def _silence(error: Exception, attempt: Attempt) -> str:
+    # It may be another service that is silent: the one that gives out credentials.
+    host = _host(str(getattr(error, "kwargs", {}).get("endpoint_url") or attempt.endpoint))
     advice = "check AWS_ENDPOINT_URL_S3, the region and the network"
     match error:
         case sdk.ProxyConnectionError():
             return "the proxy does not answer; check HTTPS_PROXY and NO_PROXY"
         case sdk.ReadTimeoutError():
             return (
-                f"{attempt.host} takes the connection but says nothing for {attempt.read_timeout_s:g} seconds"
+                f"{host} takes the connection but says nothing for {attempt.read_timeout_s:g} seconds"
                 " (AUTH_PROFILE_S3_READ_TIMEOUT_S); " + advice
             )
         case sdk.ConnectTimeoutError() | sdk.EndpointConnectionError():
-            return f"{attempt.host} does not answer; {advice}"
-    return f"{attempt.host} broke the connection off; try again later"
+            return f"{host} does not answer; {advice}"
+    return f"{host} broke the connection off; try again later"
 
 
 _LOCAL: Final[tuple[tuple[tuple[type[Exception], ...], str, str], ...]] = (
@@ -152,6 +158,7 @@ _LOCAL: Final[tuple[tuple[tuple[type[Exception], ...], str, str], ...]] = (
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role",
     ),
     ((sdk.PartialCredentialsError,), "the AWS credentials are incomplete", _CREDENTIALS),
+    ((sdk.NoRegionError,), "there is no AWS region", "set AUTH_PROFILE_S3_REGION or AWS_REGION"),
     ((sdk.ProfileNotFound,), "AWS_PROFILE names a profile that the AWS configuration lacks", "check AWS_PROFILE"),
     ((sdk.SSOError, sdk.TokenRetrievalError), "the single sign-on session has ended", "run aws sso login"),
     (

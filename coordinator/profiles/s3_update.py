@@ -7,14 +7,16 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from coordinator.profiles import verdicts
 from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from coordinator.profiles.cache import Cache, FileSet, Staging
     from coordinator.profiles.s3_bucket import Fetched, S3Object
+    from coordinator.profiles.storage_state import StorageState
 
 
 class Reader(Protocol):
@@ -81,10 +83,12 @@ class Update:
         folder = self._stage().folder if obtained.fetched or self._old is None else self._old.folder
         return folder / (obtained.entry.file if obtained.entry else "")
 
-    def finish(self, everything: Iterable[Obtained], accepted: frozenset[str]) -> bool:
+    def finish(
+        self, everything: Iterable[Obtained], accepted: frozenset[str], states: Mapping[str, StorageState]
+    ) -> bool:
         """Make what was obtained the current set, with the profiles named in `accepted` as active.
 
-        Says whether anything changed. Raises OSError.
+        `states` are noted beside it. Says whether anything changed. Raises OSError.
         """
         placed = [(item, item.entry, _place(item.entry.file, accepted)) for item in everything if item.entry]
         entries = {item.key: replace(entry, file=file) for item, entry, file in placed}
@@ -97,6 +101,7 @@ class Update:
                 staging.adopt(self._old, entry, file)
             elif entry.file != file:
                 staging.move(entry.file, file)
+        staging.store(verdicts.VERDICTS, verdicts.dump(states))
         self._cache.publish(staging, entries)
         self._staging = None
         return True

@@ -65,6 +65,8 @@ class Relay:
                         return
                     else:
                         inside.sendall(answer)
+                        if b"\r\nConnection: close\r\n" in answer:
+                            return
 
 
 @contextmanager

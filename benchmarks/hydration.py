@@ -1,0 +1,214 @@
+"""Profiles from S3: wall, CPU and memory beside `aws s3 sync`, s5cmd and rclone, from the same server.
+
+1,000 objects of 20 kB, cold (an empty folder) and warm (nothing has changed), each a process from its start
+to its end. The server is SeaweedFS on loopback, which takes its share of the same cores; loopback hides the
+round trips. Ours also checks every profile and switches the set, theirs only copy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+
+from benchmarks.report import Compared, Result
+from tests.support.s3 import BUCKET, S3Server, s3_server
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT / ".cache" / "s3-peers"
+OBJECTS = 1000
+OBJECT_BYTES = 20_000
+ROUNDS = 5
+PREFIX = "fleet"
+# From process times between the steps of a warm run, 385 ms in all.
+LARGEST_COST = (
+    "the largest remaining cost of a warm process is importing (structlog 65, settings 60, pydantic 30 ms) and the"
+    " SDK (import 60, making its client 55); listing takes 30, checking the files 50. A reload has the first two behind it"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process took: seconds of wall and CPU, megabytes of memory at most."""
+
+    wall_s: float
+    cpu_s: float
+    memory_mb: float
+
+
+@dataclass
+class Contender:
+    """A program that brings the objects to a folder; `files` is where they then are."""
+
+    name: str
+    command: Callable[[Path], list[str]]
+    environment: Callable[[Path], dict[str, str]]
+    files: Callable[[Path], Path] = lambda folder: folder
+    cold: list[Run] = field(default_factory=list)
+    warm: list[Run] = field(default_factory=list)
+
+    def round(self, folder: Path) -> None:
+        """One cold and one warm run."""
+        for runs in (self.cold, self.warm):
+            runs.append(_measure(self.command(folder), self.environment(folder)))
+            brought = len(list(self.files(folder).glob("*.json")))
+            if brought != OBJECTS:
+                raise ValueError(f"{self.name} brought {brought} objects, not {OBJECTS}")
+
+
+def run(console: Console) -> Result:
+    """Measure all in turn, round by round."""
+    subprocess.run([ROOT / "scripts" / "s3-peers-env"], check=True)
+    with _served() as server:
+        ours, *peers = _contenders(server)
+        for number in range(ROUNDS):
+            console.print(f"hydration: round {number + 1} of {ROUNDS}", style="dim")
+            for contender in (ours, *peers):
+                with tempfile.TemporaryDirectory() as folder:
+                    contender.round(Path(folder))
+        reload_s = _reload(server)
+    rows = [row for state in ("cold", "warm") for peer in peers for row in _rows(state, ours, peer)]
+    rows += [
+        Compared("reload of a running process", "ms", reload_s * 1e3, f"{peer.name}, warm", _wall_ms(peer.warm))
+        for peer in peers
+    ]
+    title = f"Hydration of {OBJECTS} profiles of {OBJECT_BYTES // 1000} kB from S3 (medians of {ROUNDS})"
+    return Result(title, rows, _notes(rows))
+
+
+def _notes(rows: list[Compared]) -> list[str]:
+    missed = [f"{row.what}, beside {row.peer}" for row in rows if not row.met]
+    return [f"missed: {'; '.join(missed)}. {LARGEST_COST}"] if missed else []
+
+
+def _rows(state: str, ours: Contender, peer: Contender) -> list[Compared]:
+    mine, theirs = getattr(ours, state), getattr(peer, state)
+    aim = None if peer.name == "rclone" else 1.0
+    return [
+        Compared(f"{state}: wall", "ms", _wall_ms(mine), peer.name, _wall_ms(theirs), aim),
+        Compared(f"{state}: CPU", "ms", _cpu_ms(mine), peer.name, _cpu_ms(theirs)),
+        Compared(f"{state}: memory", "MB", _memory_mb(mine), peer.name, _memory_mb(theirs)),
+    ]
+
+
+def _wall_ms(runs: list[Run]) -> float:
+    return median(run.wall_s for run in runs) * 1e3
+
+
+def _cpu_ms(runs: list[Run]) -> float:
+    return median(run.cpu_s for run in runs) * 1e3
+
+
+def _memory_mb(runs: list[Run]) -> float:
+    return median(run.memory_mb for run in runs)
+
+
+def _measure(command: list[str], environment: dict[str, str]) -> Run:
+    small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measured.py")]
+    done = subprocess.run([*small, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{command[0]} failed: {done.stderr[-500:]}")
+    wall_s, cpu_s, memory_kb = map(float, done.stdout.split())
+    return Run(wall_s, cpu_s, memory_kb / 1024)
+
+
+@contextmanager
+def _served() -> Iterator[S3Server]:
+    with tempfile.TemporaryDirectory() as folder, s3_server(Path(folder)) as server:
+        server.upload({f"{PREFIX}/active/profile{number:04}.json": _profile(number) for number in range(OBJECTS)})
+        yield server
+
+
+def _profile(number: int) -> bytes:
+    """A profile as browsers save them: twenty cookies, and stored values that fill it up."""
+    cookies = [
+        {
+            "name": f"cookie{index}",
+            "value": f"{number:06}-{index:02}-".ljust(200, "x"),
+            "domain": ".chat.example.com",
+            "path": "/",
+            "expires": 4102444800,
+            "httpOnly": True,
+            "secure": True,
+            "sameSite": "Lax",
+        }
+        for index in range(20)
+    ]
+    stored = [{"name": f"setting{index}", "value": "y" * 300} for index in range(35)]
+    state = {"cookies": cookies, "origins": [{"origin": "https://chat.example.com", "localStorage": stored}]}
+    return json.dumps(state).encode().ljust(OBJECT_BYTES)
+
+
+def _contenders(server: S3Server) -> list[Contender]:
+    source = f"s3://{BUCKET}/{PREFIX}/active/"
+    chain = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        **server.credentials(),
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    binaries = PEERS / "bin"
+    (s5cmd,) = PEERS.glob("lib/python*/site-packages/s5cmd/bin/s5cmd")
+    remote = f":s3,provider=Other,env_auth=true,endpoint='{server.url}',region=us-east-1:{BUCKET}/{PREFIX}/active/"
+    tuned = ["--transfers=32", "--checkers=32", "--fast-list", "--use-server-modtime", "--config=/dev/null"]
+    return [
+        Contender(
+            "tabfleet",
+            lambda _folder: [sys.executable, "-m", "coordinator.profiles", "hydrate"],
+            lambda folder: {**chain, **_settings(folder)},
+            lambda folder: folder / "cache" / "current" / "active",
+        ),
+        Contender(
+            "aws s3 sync",
+            lambda folder: [str(binaries / "aws"), "s3", "sync", "--quiet", source, str(folder)],
+            lambda _folder: chain,
+        ),
+        Contender(
+            "s5cmd",
+            lambda folder: [str(s5cmd), "--endpoint-url", server.url, "sync", f"{source}*", f"{folder}/"],
+            lambda _folder: chain,
+        ),
+        Contender(
+            "rclone",
+            lambda folder: [str(binaries / "rclone"), "sync", *tuned, remote, str(folder)],
+            lambda _folder: chain,
+        ),
+    ]
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    return {
+        "PROFILE_BACKEND": "s3",
+        "AUTH_PROFILE_S3_BUCKET": BUCKET,
+        "AUTH_PROFILE_S3_PREFIX": PREFIX,
+        "AUTH_PROFILE_CACHE_DIR": str(folder / "cache"),
+    }
+
+
+def _reload(server: S3Server) -> float:
+    """Seconds that a process takes to hydrate again when nothing has changed, as at each refresh."""
+    script = (
+        "import time; from coordinator.options import load_settings; from coordinator.profiles import Hydrator;"
+        "hydrator = Hydrator.from_settings(load_settings([])); hydrator.hydrate(); hydrator.hydrate();"
+        "began = time.perf_counter(); hydrator.hydrate(); print(time.perf_counter() - began)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"PATH": os.environ["PATH"], **server.credentials(), **_settings(Path(folder))}
+        times = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, check=True
+                ).stdout.split()[-1]
+            )
+            for _ in range(ROUNDS)
+        ]
+    return median(times)
