@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from coordinator.exchange import Limits
 from coordinator.lifecycle import State
-from tests.coordinator.fake_child import digest
+from tests.coordinator.fake_answer import digest
 from tests.coordinator.fleet import Fleet, running_fleet
 from tests.coordinator.proxied import Caller, Served, chat, request, served
 from tests.support.waiting import eventually
