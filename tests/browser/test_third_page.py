@@ -87,6 +87,17 @@ async def test_the_page_does_not_feel_the_hook(pages: Pages, third: ThirdPage) -
     await frames_and_other_origins_have_no_hook(page, third)
 
 
+async def test_a_page_that_spies_does_not_learn_the_token(pages: Pages, third: ThirdPage) -> None:
+    page = await pages.open(third.site("xhr&thief=1", dom=False), third.state())
+    for prompt in ("first", "second"):
+        assert await ask(page, prompt, "third") == answer_to(prompt)
+    await inside(page, "JSON.stringify('the spy is awake')")
+    stolen = await inside(page, "window.stolen.join(' ')")
+    assert isinstance(stolen, str)
+    assert "the spy is awake" in stolen
+    assert page._capture.stream_port._token not in stolen
+
+
 async def frames_and_other_origins_have_no_hook(page: ChatPage, third: ThirdPage) -> None:
     name = page._capture.hook_name
     assert await inside(page, f"'{name}' in window")

@@ -29,7 +29,21 @@ PAGE = """<!doctype html><meta charset=utf-8><title>third</title>
 const find = (id) => document.getElementById(id);
 const way = new URLSearchParams(location.search).get("way");
 find(localStorage.getItem("key") === "open sesame" ? "app" : "login").hidden = false;
-let answer, controller;
+let answer;
+window.stolen = [];
+if (location.search.includes("thief")) {
+  const keep = (values) => { for (const value of values) window.stolen.push(String(value)); };
+  const { apply } = Reflect;
+  const spoil = (object, name) => {
+    const native = object[name];
+    object[name] = function (...values) { keep(values); return apply(native, this, values); };
+  };
+  spoil(WebSocket.prototype, "send");
+  spoil(EventTarget.prototype, "addEventListener");
+  spoil(JSON, "stringify");
+  spoil(TextEncoder.prototype, "encode");
+  spoil(Reflect, "apply");
+}
 window.received = [];
 function show(text) { window.received.push(text); answer.append(text); }
 function finish() { answer.dataset.state = "done"; find("halt").hidden = true; }
