@@ -31,8 +31,8 @@ ROUNDS = 5
 PREFIX = "fleet"
 # From process times between the steps of a warm run, 385 ms in all.
 LARGEST_COST = (
-    "the largest remaining cost of a warm process is importing (structlog 65, settings 60, pydantic 30 ms) and the"
-    " SDK (import 60, making its client 55); listing takes 30, checking the files 50. A reload has the first two behind it"
+    "the largest remaining cost of a warm process is importing (structlog 65 ms, settings 60, pydantic 30), then the"
+    " SDK (import 60, its client 55); listing takes 30, checking the files 50. A reload has imports and SDK behind it"
 )
 
 
@@ -124,11 +124,11 @@ def _measure(command: list[str], environment: dict[str, str]) -> Run:
 @contextmanager
 def _served() -> Iterator[S3Server]:
     with tempfile.TemporaryDirectory() as folder, s3_server(Path(folder)) as server:
-        server.upload({f"{PREFIX}/active/profile{number:04}.json": _profile(number) for number in range(OBJECTS)})
+        server.upload({f"{PREFIX}/active/profile{number:04}.json": profile(number) for number in range(OBJECTS)})
         yield server
 
 
-def _profile(number: int) -> bytes:
+def profile(number: int) -> bytes:
     """A profile as browsers save them: twenty cookies, and stored values that fill it up."""
     cookies = [
         {
