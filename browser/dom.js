@@ -18,15 +18,21 @@
     return text;
   };
 
+  // The site's error message, if one shows; an empty box is none.
+  const errorOf = (selector) => {
+    const says = (element) => visible(element) && element.textContent.trim();
+    const element = selector && Array.prototype.find.call(document.querySelectorAll(selector), says);
+    return element ? element.textContent.trim().slice(0, 1000) : null;
+  };
+
   // One look at the newest answer. `text` is null as long as there is none beyond dom.baseline.
   const answer = (dom) => {
     const all = document.querySelectorAll(dom.answer);
-    const error = dom.error && Array.prototype.find.call(document.querySelectorAll(dom.error), visible);
     return {
       text: all.length > dom.baseline ? textOf(all[all.length - 1], dom) : null,
       done: Boolean(dom.done && document.querySelector(dom.done)),
       busy: Boolean(dom.busy && seen(dom.busy)),
-      error: error ? error.textContent.slice(0, 1000) : null,
+      error: errorOf(dom.error),
     };
   };
 
@@ -60,5 +66,5 @@
     return (last && last.nodeName === "BR" ? text.slice(0, -1) : text).replace(/\u00a0/g, " ");
   };
 
-  return { visible, seen, answer, typed };
+  return { visible, seen, errorOf, answer, typed };
 })()

@@ -96,6 +96,8 @@ class ChatPage:
 
         Raises ProfileError, ProfileLocked, StreamPortTaken, EngineMissing, BrowserLost.
         """
+        if self._closing:
+            raise RuntimeError("a page is started once")
         try:
             await self._start()
         except Error:

@@ -14,14 +14,13 @@ PROBE = f"""(wish) => {{
   const dom = {DOM};
   const holds = (marker) =>
     (!marker.selector || dom.seen(marker.selector)) && (!marker.url || new RegExp(marker.url).test(location.href));
-  const error = wish.error && [...document.querySelectorAll(wish.error)].find(dom.visible);
   return {{
     logged_in: wish.logged_in.some(holds),
     logged_out: wish.logged_out.some(holds),
     ready: !wish.ready || dom.seen(wish.ready),
     answers: wish.answer ? document.querySelectorAll(wish.answer).length : 0,
     answering: Boolean(wish.answering && dom.seen(wish.answering)),
-    error: error ? error.textContent.slice(0, 1000) : null,
+    error: dom.errorOf(wish.error),
   }};
 }}"""
 

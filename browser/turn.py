@@ -7,7 +7,7 @@ from browser.capture import Answer, Capture
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
 from browser.patience import within
 from browser.prompt_entry import enter_prompt
-from browser.reading import BrokenOff, Done, Finding, Progress, Refused, Text
+from browser.reading import Done, Finding, Progress, Refused, Text
 from browser.refusals import error_of
 from browser.settings import BrowserSettings
 from browser.site_schema import Model, Site
@@ -92,8 +92,7 @@ class Turn:
         error: BrowserError = SiteFailed("the site broke off the answer before its end", submitted=True)
         if isinstance(finding, Refused):
             error = error_of(self._site, finding)
-        unclear = isinstance(finding, BrokenOff) or (isinstance(finding, Refused) and finding.status in {401, 403})
-        if unclear and await self._tab.settle(LOGIN_SHOWS_AFTER_S) == "out":
+        if isinstance(error, SiteFailed) and await self._tab.settle(LOGIN_SHOWS_AFTER_S) == "out":
             error = LoginExpired("the site shows its login page", submitted=True)
         raise error
 

@@ -76,7 +76,7 @@ async def test_markdown_comes_as_the_app_wrote_it(driven: Driven) -> None:
 
 
 async def test_requests_in_turn_share_nothing(driven: Driven) -> None:
-    for number in range(8):
+    for number in range(5):
         driven.check(await driven.ask(f"prompt {number}"), f"prompt {number}")
 
 
