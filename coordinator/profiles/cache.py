@@ -27,12 +27,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+import structlog
+
 from coordinator.profiles.errors import CacheError
 from coordinator.profiles.folders import private_folder, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+log = structlog.get_logger(__name__)
 ACTIVE: Final = "active"
 HELD: Final = "held"
 KEY_FILE: Final = "key.txt"
@@ -228,6 +231,9 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 
 def _wait_for_lock(descriptor: int, root: Path) -> None:
+    if _try_lock(descriptor, fcntl.LOCK_EX):
+        return
+    log.info("waiting_for_another_hydration", folder=str(root), at_most_s=LOCK_TIMEOUT_S)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while not _try_lock(descriptor, fcntl.LOCK_EX):
         if time.monotonic() > deadline:

@@ -85,10 +85,13 @@ class Hydrator:
         return key_file, keys, ()
 
     def _report(self, hydration: Hydration) -> None:
+        last = self._last
         for item in hydration.discovery.rejected:
-            log.warning("profile_rejected", profile=item.name, reason=item.reason)
+            if last is None or item not in last.discovery.rejected:
+                log.warning("profile_rejected", profile=item.name, reason=item.reason)
         for line in hydration.warnings:
-            log.warning("hydration_warning", message=line)
+            if last is None or line not in last.warnings:
+                log.warning("hydration_warning", message=line)
         log.info(
             "profiles_hydrated",
             message=f"Hydrated profiles from {self._provider.location}",

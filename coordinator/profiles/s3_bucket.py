@@ -36,7 +36,7 @@ _FAILURES: Final = (sdk.BotoCoreError, sdk.ClientError, ResponseParserError, htt
 
 @dataclass(frozen=True)
 class S3Object:
-    """An object of a listing; `size` in bytes."""
+    """An object of a listing; `size` in bytes, `etag` without quotes, "" if the storage gives none."""
 
     key: str
     etag: str
@@ -105,7 +105,8 @@ class S3Bucket:
         try:
             direct = self._direct.read(key, MAX_PROFILE_BYTES + 1)
             if direct is not None:
-                return Fetched(*direct)
+                data, etag = direct
+                return Fetched(data, _etag(etag))
             return self._read(key)
         except sdk.ClientError as error:
             return self._refused(error, key)
@@ -117,7 +118,7 @@ class S3Bucket:
             answer = self._client.get_object(Bucket=self._place.bucket, Key=key)
             try:
                 with answer["Body"] as body:
-                    return Fetched(body.read(MAX_PROFILE_BYTES + 1), answer["ETag"])
+                    return Fetched(body.read(MAX_PROFILE_BYTES + 1), _etag(answer.get("ETag", "")))
             except (sdk.BotoCoreError, http.HTTPError, OSError):
                 if attempt == _READ_ATTEMPTS:
                     raise
@@ -168,7 +169,12 @@ def _check_is_listing(page: Any) -> None:
 
 
 def _object(found: Any) -> S3Object:
-    return S3Object(found["Key"], found["ETag"], found["Size"], found.get("StorageClass", "STANDARD"))
+    return S3Object(found["Key"], _etag(found.get("ETag", "")), found["Size"], found.get("StorageClass", "STANDARD"))
+
+
+def _etag(header: str) -> str:
+    """An ETag in one form: storages differ in whether they quote it."""
+    return header.removeprefix("W/").strip('"')
 
 
 def _authorities(configured: str | None, extra: Path | None) -> str | None:

@@ -55,7 +55,7 @@ class Update:
     def unchanged(self, item: S3Object) -> Obtained | None:
         """The object from the old set, None if it has to be fetched."""
         known = self._old.entries.get(item.key) if self._old else None
-        if self._old is None or known is None or (known.etag, known.size) != (item.etag, item.size):
+        if self._old is None or known is None or not item.etag or (known.etag, known.size) != (item.etag, item.size):
             return None
         data = self._old.read(item.key)
         return None if data is None else Obtained(item.key, data, known)

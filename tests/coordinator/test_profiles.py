@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -169,6 +170,18 @@ def test_hydrating_again_sees_what_has_changed(tmp_path: Path) -> None:
     after = {profile.name: profile.sha256 for profile in hydrator.hydrate().discovery.accepted}
     assert list(after) == ["ann", "bob", "eve"]
     assert (after["ann"] == before["ann"], after["bob"] == before["bob"]) == (True, False)
+
+
+def test_bad_profile_is_logged_once_and_not_at_every_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = Mock()
+    monkeypatch.setattr("coordinator.profiles.hydration.log", logged)
+    write(tmp_path, ann=login("ann"), bad=b"[]")
+    hydrator = Hydrator(LocalProfileProvider(tmp_path))
+    for content in (b"[]", b"[]", b"null"):
+        write(tmp_path, bad=content)
+        hydrator.hydrate()
+    reasons = [call.kwargs["reason"] for call in logged.warning.call_args_list]
+    assert reasons == [f"is {what}, not an object with cookies and origins" for what in ("a list", "null")]
 
 
 def test_empty_folder_is_an_error_that_names_the_setting(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -254,6 +256,35 @@ def test_cache_of_a_running_process_is_not_taken_over_by_another_source(bucket: 
         elsewhere.provider(cache).hydrate()
     running._cache.close()
     assert files(elsewhere.provider(cache).hydrate()) == ["bob.json"]
+
+
+def test_hydrations_at_the_same_time_wait_for_each_other(bucket: Bucket, cache: Path) -> None:
+    bucket.put(ann=login("ann"), bob=login("bob"))
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: bucket.provider(cache).hydrate(), range(4)))
+    assert [names(result) for result in results] == [["ann", "bob"]] * 4
+    assert len(list((cache / "sets").iterdir())) == 1
+
+
+def test_wait_for_another_hydration_has_an_end(bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.profiles.cache.LOCK_TIMEOUT_S", 0.1)
+    cache.mkdir()
+    with (cache / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CacheError, match=r"another process has been at work in .* for 0 seconds"):
+            bucket.provider(cache).hydrate()
+
+
+def test_storage_without_etags_is_read_anew_each_time(
+    bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(ann=login("ann"))
+    monkeypatch.setattr("coordinator.profiles.s3_bucket._etag", lambda _header: "")
+    bucket.provider(cache).hydrate()
+    bucket.put(ann=login("bob"))
+    assert len(login("ann")) == len(login("bob"))
+    result = bucket.provider(cache).hydrate()
+    assert (result.profiles_dir / "ann.json").read_bytes() == login("bob")
 
 
 def test_replaced_credentials_are_read_at_the_next_reload(
