@@ -9,6 +9,8 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
+import structlog
+
 from api_utils.logs import configure_logging
 from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError, TabfleetError
 from coordinator.options import load_settings, table
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from coordinator.settings import Settings
 
+log = structlog.get_logger(__name__)
 EXIT_CODES: Final[tuple[tuple[int, type[TabfleetError] | None, str], ...]] = (
     (0, None, "all is well"),
     (1, None, "check: some profiles may be used, but not all"),
@@ -34,6 +37,7 @@ EXIT_CODES: Final[tuple[tuple[int, type[TabfleetError] | None, str], ...]] = (
     (6, CacheError, "the cache folder cannot be used, or is full"),
     (7, KeyFileError, "the key file cannot be used, or holds no key though REQUIRE_API_KEY is set"),
     (8, ProfileBackendError, "the local folder of profiles cannot be read"),
+    (9, None, "an error in the program itself; its log has the place"),
     (130, None, "interrupted"),
 )
 _COMMANDS: Final = {
@@ -59,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return next(code for code, kind, _ in EXIT_CODES if kind and isinstance(error, kind))
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        log.exception("command_failed")  # the class and the place; the text might hold a secret
+        return 9
 
 
 def _hydrate(settings: Settings, progress: Progress) -> int:

@@ -123,7 +123,10 @@ class S3ProfileProvider:
         bucket, listing = self._listing()
         if listing.key_file is None:
             return None
-        answer = bucket.read(listing.key_file.key)
+        try:
+            answer = bucket.read(listing.key_file.key)
+        except ObjectGone:
+            return None
         self._check_key_file_given(answer.refused)
         return self._keys(memory_file(KEY_FILE, answer.data))
 

@@ -67,7 +67,7 @@ class S3Bucket:
             session = boto3.session.Session(botocore_session=core, region_name=connection.region)
             self._client = _client(session, connection, verify)
         except _FAILURES as error:
-            raise explain(error, self._attempt("listed", place.active, "s3:ListBucket")) from None
+            raise explain(error, self._listing(place.active)) from None
         self._direct = DirectReader(self._client, session, place.bucket, verify, connection)
 
     def list_folder(self, prefix: str) -> tuple[list[S3Object], list[str]]:
@@ -86,7 +86,7 @@ class S3Bucket:
                 objects += [_object(found) for found in page.get("Contents", ())]
                 below += [found["Prefix"] for found in page.get("CommonPrefixes", ())]
         except _FAILURES as error:
-            raise explain(error, self._attempt("listed", prefix, "s3:ListBucket")) from None
+            raise explain(error, self._listing(prefix)) from None
         return objects, below
 
     def find(self, key: str) -> S3Object | None:
@@ -94,7 +94,7 @@ class S3Bucket:
         try:
             page = self._client.list_objects_v2(Bucket=self._place.bucket, Prefix=key, MaxKeys=1)
         except _FAILURES as error:
-            raise explain(error, self._attempt("listed", key, "s3:ListBucket")) from None
+            raise explain(error, self._listing(key)) from None
         return next((_object(found) for found in page.get("Contents", ()) if found["Key"] == key), None)
 
     def read(self, key: str) -> Fetched:
@@ -111,7 +111,7 @@ class S3Bucket:
         except sdk.ClientError as error:
             return self._refused(error, key)
         except _FAILURES as error:
-            raise explain(error, self._attempt("read", key, "s3:GetObject")) from None
+            raise explain(error, self._reading(key)) from None
 
     def _read(self, key: str) -> Fetched:
         for attempt in range(1, _READ_ATTEMPTS + 1):
@@ -125,23 +125,25 @@ class S3Bucket:
         raise AssertionError("the loop returns or raises")
 
     def _refused(self, error: sdk.ClientError, key: str) -> Fetched:
-        code, attempt = error_code(error), self._attempt("read", key, "s3:GetObject")
+        code, attempt = error_code(error), self._reading(key)
         if code in {"NoSuchKey", "404"}:
             raise ObjectGone from None
         if code in OBJECT_REFUSED or code.startswith("KMS."):
             return Fetched(refused=refusal(code, attempt))
         raise explain(error, attempt) from None
 
-    def _attempt(self, done: str, key: str, action: str) -> Attempt:
+    def _listing(self, key: str) -> Attempt:
+        permission = f"allow s3:ListBucket on {self._place.arn}, and check the bucket's name"
+        return self._attempt("listed", key, permission)
+
+    def _reading(self, key: str) -> Attempt:
+        # Without the object's name: this line is also for /ready, which everybody may see.
+        return self._attempt("read", key, "allow s3:GetObject on it (and kms:Decrypt, if a KMS key encrypts it)")
+
+    def _attempt(self, done: str, key: str, permission: str) -> Attempt:
         client = getattr(self, "_client", None)
-        return Attempt(
-            done,
-            self._place.uri(key),
-            action,
-            self._place.arn(key if action == "s3:GetObject" else ""),
-            endpoint=client.meta.endpoint_url if client else "",
-            read_timeout_s=self._connection.read_timeout_s,
-        )
+        endpoint = client.meta.endpoint_url if client else ""
+        return Attempt(done, self._place.uri(key), permission, endpoint, self._connection.read_timeout_s)
 
 
 def _client(session: Session, connection: S3Connection, verify: str | None) -> S3Client:

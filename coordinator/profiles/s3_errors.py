@@ -46,12 +46,11 @@ _ALIASES: Final = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was being done: `uri` was to be `done`, which needs the IAM `action` on `resource`."""
+    """What was being done: `uri` was to be `done`, which needs a `permission`, said as what to do."""
 
     done: str
     uri: str
-    action: str
-    resource: str
+    permission: str
     endpoint: str = ""
     read_timeout_s: float = 0.0
 
@@ -86,10 +85,7 @@ def explain(error: Exception, attempt: Attempt) -> S3Refused | S3Unreachable:
 def refusal(code: str, attempt: Attempt) -> str:
     """Cause and cure of a code, without the place."""
     if code == "AccessDenied":
-        kms = " (and kms:Decrypt, if a KMS key encrypts it)" if attempt.action == "s3:GetObject" else ""
-        name = ", and check the bucket's name" if attempt.action == "s3:ListBucket" else ""
-        needed = f"allow {attempt.action} on {attempt.resource}{kms}{name}"
-        return f"the credentials are not allowed to (AccessDenied); {needed}"
+        return f"the credentials are not allowed to (AccessDenied); {attempt.permission}"
     cause, cure = _CODES.get(code, ("S3 refuses", "look up the code in the documentation of your storage"))
     return f"{cause} ({code}); {cure}"
 

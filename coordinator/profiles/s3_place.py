@@ -30,9 +30,10 @@ class S3Place:
         """A key or prefix as people write it."""
         return f"s3://{self.bucket}/{key}"
 
-    def arn(self, key: str = "") -> str:
-        """What a policy calls the bucket, or an object in it."""
-        return f"arn:aws:s3:::{self.bucket}" + (f"/{key}" if key else "")
+    @property
+    def arn(self) -> str:
+        """What a policy calls the bucket."""
+        return f"arn:aws:s3:::{self.bucket}"
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,22 @@ def test_wrong_setting_has_a_code_of_its_own(arguments: list[str], message: str)
     assert line.startswith(message)
 
 
+def test_error_in_the_program_itself_shows_no_traceback_and_no_text(folder: Path) -> None:
+    broken = (
+        "import coordinator.profiles.__main__ as program\n"
+        "def check(*_):\n    raise RuntimeError('token-of-ann')\n"
+        "program.check = check\n"
+        f"raise SystemExit(program.main(['check', '--profiles', {str(folder)!r}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", broken], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (9, "")
+    event = json.loads(done.stderr)
+    assert (event["event"], event["error"]) == ("command_failed", "RuntimeError")
+    assert "token-of-ann" not in done.stderr
+
+
 def test_help_names_variables_permissions_and_exit_codes() -> None:
     done = run(["--help"], ENVIRONMENT)
     assert done.returncode == 0
