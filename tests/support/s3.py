@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
+import random
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.support.ports import is_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,11 +88,10 @@ class S3Server:
 
     def kill(self) -> None:
         """End the server as a power cut would."""
-        with suppress(ProcessLookupError):
-            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
         for port in (*self.ports, *(port + _GRPC_OFFSET for port in self.ports)):
-            for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink(missing_ok=True)
 
 
@@ -165,21 +165,8 @@ def _create_bucket(server: S3Server, bucket: str, log: Path) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free together with the one that SeaweedFS adds to each."""
-    found: list[int] = []
-    start = 20000 + os.getpid() * 37 % 20000
-    candidates = iter(range(start, start + 4000))
-    while len(found) < count:
-        port = next(candidates)
-        if _is_free(port) and _is_free(port + _GRPC_OFFSET):
-            found.append(port)
-    return found
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    """Ports that are free together with the one that SeaweedFS adds to each, below those the system gives out."""
+    while True:
+        found = random.sample(range(10_000, 22_000), count)
+        if all(is_free(port) and is_free(port + _GRPC_OFFSET) for port in found):
+            return found
