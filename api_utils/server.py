@@ -60,8 +60,9 @@ async def serve(app: ASGIApp, listener: socket.socket, page: ChatPage, desk: Des
     try:
         code = await _until_over(tasks, desk)
     finally:
+        lost = tasks["lost"].done()  # before it is cancelled, which makes it done too
         await _close(server, desk, tasks)
-    if not tasks["lost"].done():  # there is nothing to close in a dead browser, and its parent waits for the news
+    if not lost:  # there is nothing to close in a dead browser, and its parent waits for the news
         await page.close()
     return code
 
