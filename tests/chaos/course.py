@@ -15,7 +15,7 @@ from tests.chaos import system
 from tests.chaos.clients import Clients
 from tests.chaos.evidence import Findings, Result, judge
 from tests.chaos.fleet import ChaosFailed, Fleet, until
-from tests.chaos.leaks import Leaks, disagreements, idle_descriptors, settled
+from tests.chaos.leaks import Leaks, disagreements, idle, settled
 from tests.chaos.world import World
 from tests.support.ports import free_range
 
@@ -68,7 +68,7 @@ async def run(world: World, plan: Plan, progress: Callable[[int], None]) -> Outc
         world.fleet = fleet
         await until(lambda: all_ready(world), "all children READY", timeout_s=RECOVER_S)
         _check_sight(fleet)
-        base, start_bytes = await idle_descriptors(fleet), system.resident_bytes(fleet.pid)
+        base, start_bytes = await idle(fleet), system.resident_bytes(fleet.pid)
         clock = [time.monotonic()]
         results, faults = await storm(world, plan, progress)
         clock.append(time.monotonic())

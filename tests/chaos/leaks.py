@@ -31,7 +31,7 @@ class Leaks:
     descriptors: int
     zombies: int
     files: int
-    more: str  # which descriptors there are more of
+    more: str  # which descriptors, which processes
 
     @property
     def any(self) -> bool:
@@ -39,19 +39,29 @@ class Leaks:
 
     def with_what_is_left(self, left: Collection[int], files: Collection[Path]) -> Leaks:
         """Add what there still is after the coordinator's end."""
-        return replace(self, processes=self.processes + len(left), files=self.files + len(files))
+        more = f"{self.more}; after the end: {[system.describe(pid) for pid in left]}, {[path.name for path in files]}"
+        return replace(self, processes=self.processes + len(left), files=self.files + len(files), more=more)
 
 
-async def idle_descriptors(fleet: Fleet) -> Descriptors:
-    """What an idle fleet has: the least of several looks, for the last of our own connections may still close."""
+@dataclass(frozen=True)
+class Base:
+    """What an idle fleet of this size has."""
+
+    descriptors: Descriptors
+    orphans: int  # Chromium's crash handlers leave the family, and end with their browser
+
+
+async def idle(fleet: Fleet) -> Base:
+    """The least of several looks, for the last of our own connections may still close."""
     looks = []
     for _ in range(10):
         await asyncio.sleep(0.05)
         looks.append(system.descriptors(fleet.pid, fleet.child_ports))
-    return min(looks, key=lambda seen: seen.total)
+    orphans = system.orphans(str(fleet.tmp), fleet.pid)
+    return Base(min(looks, key=lambda seen: seen.total), len(orphans))
 
 
-async def settled(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
+async def settled(fleet: Fleet, base: Base, *, patient: bool) -> Leaks:
     """Wait until nothing is left, for some time; return what still is.
 
     `patient` waits until idle connections to children have closed by themselves, else they do not count.
@@ -64,20 +74,22 @@ async def settled(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
         await asyncio.sleep(0.2)
 
 
-async def look(fleet: Fleet, base: Descriptors, *, patient: bool) -> Leaks:
-    """Count once. `base` is what an idle fleet of the same size had."""
+async def look(fleet: Fleet, base: Base, *, patient: bool) -> Leaks:
+    """Count once."""
     now = system.descriptors(fleet.pid, fleet.child_ports)  # before there are connections of our own
     metrics, children = await fleet.metrics(), await fleet.children()
     live = sum(metrics.sum("tabfleet_children", state=state) for state in LIVE)
-    idle = int(live) * (PROBE_CONNECTIONS if patient else IDLE_CONNECTIONS)
+    connections = int(live) * (PROBE_CONNECTIONS if patient else IDLE_CONNECTIONS)
+    orphans = system.orphans(str(fleet.tmp), fleet.pid)
     unaccounted = abs(len(system.children(fleet.pid)) - int(live))
     return Leaks(
         leases=leases(metrics, children.values()),
-        processes=len(system.orphans(str(fleet.tmp), fleet.pid)) + unaccounted,
-        descriptors=max(0, now.others - base.others) + max(0, now.to_children - idle),
+        processes=max(0, len(orphans) - base.orphans) + unaccounted,
+        descriptors=max(0, now.others - base.descriptors.others) + max(0, now.to_children - connections),
         zombies=len(system.zombies(fleet.pid)),
         files=len(leftover_files(fleet.tmp, len(children))),
-        more=f"{now.to_children} to children, {dict(now.kinds - base.kinds)} more than at first",
+        more=f"{unaccounted} unaccounted, {[system.describe(pid) for pid in orphans]};"
+        f" descriptors: {now.to_children} to children, {dict(now.kinds - base.descriptors.kinds)} more than at first",
     )
 
 

@@ -71,7 +71,7 @@ def show(outcome: Outcome, console: Console) -> None:
         console.print(f"wrong: {line}", markup=False, highlight=False)
     for line in outcome.findings.hung[:SHOWN_FAULTS]:
         console.print(f"hung: {line}", markup=False, highlight=False)
-    if outcome.leaks.descriptors:
-        console.print(f"descriptors: {outcome.leaks.more}", markup=False, highlight=False)
+    if outcome.leaks.any:
+        console.print(f"left: {outcome.leaks.more}", markup=False, highlight=False)
     for line in outcome.notes:
         console.print(f"disagreement: {line}", markup=False, highlight=False)

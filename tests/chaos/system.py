@@ -92,6 +92,11 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
+def describe(pid: int) -> str:
+    """A process for a person who wonders where it comes from."""
+    return f"{pid} {processes.read_process(pid)} {' '.join(command_line(pid))[:150]}"
+
+
 def zombies(coordinator: int) -> list[int]:
     """The dead processes that the coordinator or its children have not waited for."""
     family = processes.descendants(coordinator)
