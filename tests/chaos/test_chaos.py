@@ -31,9 +31,9 @@ class Run:
         return self.process.returncode, said
 
 
-def start(root: Path, *options: str) -> Run:
+def start(root: Path, logs: Path, *options: str) -> Run:
     command = [sys.executable, "-m", "tests.chaos", "--short", *options]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(logs)}
     process = subprocess.Popen(
         command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -58,9 +58,9 @@ def broken_tree(folder: Path, patch: str) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Run]]:
     """All runs at once: most of their time is waiting."""
     folder = tmp_path_factory.mktemp("trees")
-    started = {"sound": start(ROOT)}
+    started = {"sound": start(ROOT, folder)}
     for patch in BROKEN:
-        started[patch] = start(broken_tree(folder / patch, patch), "--requests", "150", "--seconds", "8")
+        started[patch] = start(broken_tree(folder / patch, patch), folder, "--requests", "150", "--seconds", "8")
     try:
         yield started
     finally:
