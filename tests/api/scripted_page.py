@@ -31,6 +31,8 @@ class ScriptedPage(ChatPage):
     prompts: list[tuple[str, str, str]] = field(default_factory=list)
     marked: set[str] = field(default_factory=set)
     resets: int = 0
+    closes: int = 0
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -71,8 +73,8 @@ class ScriptedPage(ChatPage):
         """Nothing to start."""
 
     async def wait_lost(self) -> Literal["browser_lost", "driver_lost"]:
-        await asyncio.Event().wait()
+        await self.lost.wait()
         return "browser_lost"
 
     async def close(self) -> None:
-        """Nothing to close."""
+        self.closes += 1

@@ -1,0 +1,58 @@
+"""A child as a process serves it: how it ends, and what it closes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+import aiohttp
+import pytest
+
+from api_utils.app import make_app
+from api_utils.auth_utils import KeyStore
+from api_utils.desk import Desk
+from api_utils.exit_codes import Exit
+from api_utils.server import PortInUse, bind, serve
+from api_utils.settings import ChildSettings
+from api_utils.state import ChildState
+from tests.api.scripted_page import ScriptedPage
+
+
+async def served_until(page: ScriptedPage, event: Callable[[], None]) -> Exit:
+    """Serve the page, make the event happen once it is live, and return how it ended."""
+    desk = Desk(page)
+    listener = bind(0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/live"
+    app = make_app(ChildState(page, desk, ChildSettings(), KeyStore(), "demo", "chromium"))
+    running = asyncio.create_task(serve(app, listener, page, desk))
+    await _live(url)
+    event()
+    return await running
+
+
+async def _live(url: str) -> None:
+    async with aiohttp.ClientSession() as client, client.get(url) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_and_the_page_is_closed(number: signal.Signals) -> None:
+    page = ScriptedPage()
+    assert await served_until(page, lambda: os.kill(os.getpid(), number)) is Exit.STOPPED
+    assert page.closes == 1
+
+
+async def test_a_lost_browser_ends_it_with_its_reason_and_is_not_waited_for() -> None:
+    page = ScriptedPage()
+    assert await served_until(page, page.lost.set) is Exit.BROWSER_LOST
+    assert page.closes == 0
+
+
+async def test_a_port_in_use_is_named() -> None:
+    taken = bind(0)
+    port = taken.getsockname()[1]
+    with pytest.raises(PortInUse, match=str(port)):
+        bind(port)
+    taken.close()
