@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import structlog
@@ -132,7 +132,8 @@ class ChatPage:
         is_chromium = self._engine == "chromium"
         context = await browser.new_context(storage_state=state, bypass_csp=is_chromium)  # type: ignore[arg-type]
         if is_chromium:  # else a public page may not speak to the stream port on loopback
-            await context.grant_permissions(["local-network-access"], origin=self._site.origin)
+            with suppress(Error):  # a plain http origin can be granted nothing; the self-test finds what works there
+                await context.grant_permissions(["local-network-access"], origin=self._site.origin)
         await context.add_init_script(self._capture.init_script())
         return context
 

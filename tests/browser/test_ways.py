@@ -13,8 +13,10 @@ import pytest
 from browser.engine import find_executable
 from browser.errors import CaptureGap, LoginExpired, ProfileLocked, QuotaExceeded, SiteFailed, StreamPortTaken
 from browser.settings import BrowserSettings
+from browser.site import SITES_DIR, parse_site
 from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
+from tests.browser.chainlit_server import NOWHERE
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.support.waiting import eventually
@@ -50,6 +52,14 @@ async def test_the_login_in_local_storage(pages: Pages, demo: DemoSite) -> None:
     assert page.status.ready
     check_answer(await ask(page, "hello"), "hello", last(demo))
     assert last(demo).account == "grace"
+
+
+async def test_a_site_without_tls_that_is_elsewhere_does_not_keep_the_child_from_starting(pages: Pages) -> None:
+    """Such an origin can be granted no permission; here it cannot be reached either, which is another matter."""
+    text = (SITES_DIR / "demo.toml").read_text()
+    elsewhere = parse_site(text, "demo.toml", url="http://site.test:8800/chat")
+    page = await pages.open(elsewhere, {"cookies": [], "origins": []}, https_proxy=NOWHERE)
+    assert page.status.reason == "page_broken"
 
 
 NO_NETWORK = {
