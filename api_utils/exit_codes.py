@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from browser import errors
+
 
 class Exit(IntEnum):
     """Exit codes; 64 and above follow sysexits.h in spirit."""
 
     STOPPED = 0
     FAILED = 1
-    USAGE = 2
-    PORT_IN_USE = 69
-    BROWSER_LOST = 70
-    DRIVER_LOST = 71
-    PROFILE_LOCKED = 73
-    NO_BROWSER = 74
+    USAGE = errors.EXIT_USAGE
+    PORT_IN_USE = errors.EXIT_PORT_IN_USE
+    BROWSER_LOST = errors.EXIT_BROWSER_LOST
+    DRIVER_LOST = errors.EXIT_DRIVER_LOST
+    PROFILE_LOCKED = errors.EXIT_PROFILE_LOCKED
+    NO_BROWSER = errors.EXIT_NO_BROWSER
     PARENT_GONE = 75
