@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import proxy
+from benchmarks import hydration, proxy, start
 from benchmarks.report import Benchmark, show
 
-BENCHMARKS: Mapping[str, Benchmark] = {"proxy": proxy.run}
+BENCHMARKS: Mapping[str, Benchmark] = {"proxy": proxy.run, "hydration": hydration.run, "start": start.run}
 
 
 def main(names: Sequence[str]) -> int:
