@@ -18,12 +18,13 @@ CONTROL_TOKEN_HEADER = "x-tabfleet-token"  # noqa: S105 - a header's name
 async def require_key(request: Request) -> None:
     """Raise ApiError (401) unless the request carries a key, the control token, or no keys are set."""
     state = ChildState.of(request)
-    if not state.keys or _has_control_token(request, state.settings.tabfleet_control_token):
+    keys = state.keys.current()
+    if not keys or _has_control_token(request, state.settings.tabfleet_control_token):
         return
     key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
     if key is None:
         raise ApiError(401, "missing_api_key", "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
-    if not state.keys.verify(key):
+    if not keys.verify(key):
         raise ApiError(401, "invalid_api_key", "this API key is not accepted here")
 
 

@@ -3,14 +3,18 @@
 A key file has one key a line; blank lines and lines that start with ``#`` are skipped. A line
 ``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key.
 
-Which file counts, first that applies:
+For the coordinator the first of these that applies counts:
 
-1. ``AUTH_KEY_FILE_PATH``, set by the operator (the coordinator hands it on as ``KEY_FILE_PATH``);
-2. the copy that hydration made, also handed on as ``KEY_FILE_PATH``;
+1. ``AUTH_KEY_FILE_PATH``, set by the operator;
+2. the copy that hydration made;
 3. ``auth_profiles/key.txt`` under the working directory, if there is one.
 
+It writes the digests of the keys in force to a file of its own and hands that on to its children as
+``KEY_FILE_PATH``. A child that is started without a coordinator goes by the ``KEY_FILE_PATH`` it is given, else by
+the default file. A child follows its file: one that is replaced counts from the next request on.
+
 A path that is given but cannot be read is an error, never an empty new file. A file without keys is
-valid and means that no key is asked for.
+valid and means that no key is asked for; one that loses its keys while a process runs does not open the API.
 """
 
 from __future__ import annotations
@@ -21,6 +25,10 @@ import os
 import re
 from pathlib import Path
 from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
 MAX_KEY_FILE_BYTES: Final = 1024 * 1024
@@ -48,11 +56,53 @@ class KeyStore:
     def __len__(self) -> int:
         return len(self._digests)
 
+    def to_text(self) -> str:
+        """A key file that accepts the same keys and does not hold them: ``sha256:`` lines."""
+        return "".join(sorted(f"sha256:{digest.hex()}\n" for digest in self._digests))
+
     def verify(self, presented: str) -> bool:
         """Whether this key is accepted. Takes the same time whichever key matches, or none."""
         digest = _sha256(presented)
         # Every digest is compared: stopping at a match would tell how far down the file it stands.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+class FollowedKeys:
+    """The keys of a file that may be replaced while this process runs; without a file there are none."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the file. Raises KeyFileError."""
+        self._path = path
+        self._version = self._version_now()
+        self._keys = KeyStore() if path is None else KeyStore.from_file(path)
+
+    def current(self) -> KeyStore:
+        """The keys in force. A file that has become unusable, or lost all its keys, leaves them as they are."""
+        version = self._version_now()
+        if self._path is not None and version != self._version:
+            self._version = version
+            self._keys = self._read_again(self._path)
+        return self._keys
+
+    def _read_again(self, path: Path) -> KeyStore:
+        try:
+            keys = KeyStore.from_file(path)
+        except KeyFileError as error:
+            log.warning("keys_kept", reason=str(error))
+            return self._keys
+        if self._keys and not keys:
+            log.warning("keys_kept", reason=f"key file {path.name} has no keys any more")
+            return self._keys
+        log.info("keys_read", keys=len(keys))
+        return keys
+
+    def _version_now(self) -> tuple[int, ...] | None:
+        """What differs after the file was replaced or rewritten; None if there is none to be seen."""
+        try:
+            status = self._path.stat() if self._path is not None else None
+        except OSError:
+            return None
+        return status and (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def presented_key(authorization: str | None, x_api_key: str | None) -> str | None:
@@ -77,22 +127,23 @@ def load_api_keys() -> KeyStore:
     return KeyStore() if path is None else KeyStore.from_file(path)
 
 
-_current = KeyStore()
+_current = FollowedKeys(None)
 
 
-def initialize_keys() -> KeyStore:
-    """Load this process's keys and make them the ones that `verify_api_key` checks.
+def initialize_keys() -> FollowedKeys:
+    """Load this process's keys, and make them and what replaces them the ones that `verify_api_key` checks.
 
     Raises KeyFileError, and then keeps those it had.
     """
     global _current  # noqa: PLW0603 - the fixed names verify_api_key() and initialize_keys() imply one store a process
-    _current = load_api_keys()
+    _current = FollowedKeys(key_file_path())
     return _current
 
 
 def verify_api_key(presented: str) -> bool:
-    """Whether the key is one that `initialize_keys` loaded; any key passes where none are set."""
-    return not _current or _current.verify(presented)
+    """Whether the key is one of the file that `initialize_keys` read; any key passes where none are set."""
+    keys = _current.current()
+    return not keys or keys.verify(presented)
 
 
 def _sha256(key: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import cast
 
 from fastapi import Request
 
-from api_utils.auth_utils import KeyStore
+from api_utils.auth_utils import FollowedKeys
 from api_utils.desk import Desk
 from api_utils.settings import ChildSettings
 from browser.page import ChatPage
@@ -20,7 +20,7 @@ class ChildState:
     page: ChatPage
     desk: Desk
     settings: ChildSettings
-    keys: KeyStore
+    keys: FollowedKeys
     site: str
     engine: str
 

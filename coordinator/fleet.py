@@ -21,7 +21,6 @@ from coordinator.wiring import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from coordinator.edge import Access
     from coordinator.launcher import Launcher
@@ -38,13 +37,13 @@ _OPEN: Final = "No API keys are set: everybody who reaches the port may use the 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a fleet is made of. `make_launcher` gets the key file that children check keys against."""
+    """What a fleet is made of. `make_launcher` may take a place on disk, and so is called once all else is well."""
 
     settings: Settings
     access: Access
     metrics: Metrics
     hydrator: Hydrator
-    make_launcher: Callable[[Path | None], Launcher]
+    make_launcher: Callable[[], Launcher]
     port: int
 
 
@@ -77,12 +76,13 @@ class Fleet:
         ports.check(count)
         check_ports_free(ports, count)
         self._memory_warning = plan_memory(count, settings.browser_engine, memory_limit())
-        launcher = self._parts.make_launcher(hydration.key_file)
+        launcher = self._parts.make_launcher()
         hooks = (log_event, self._parts.metrics.fleet_event, self._look_later)
         self._supervisor = Supervisor(
             launcher=launcher, pool=self.pool, ports=ports, policy=policy_of(settings), hooks=hooks
         )
         self._supervisor.failed.add_done_callback(self._supervision_failed)
+        self._supervisor.use_keys(hydration.keys)
         self._take(hydration)
         for warning in self.warnings():
             log.warning("attention", message=warning)
@@ -100,6 +100,7 @@ class Fleet:
         async with self._reloading:
             try:
                 hydration = await self._hydrate()
+                supervisor.use_keys(hydration.keys)
                 changed = await supervisor.reconcile(hydration.discovery.accepted)
             except TabfleetError as error:
                 self._reload_error = f"The last reload failed and changed nothing: {error}"

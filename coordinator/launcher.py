@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from api_utils.auth_utils import KeyStore
+
 
 @dataclass(frozen=True)
 class ChildSpec:
@@ -62,6 +64,9 @@ class RunningChild(Protocol):
 
 class Launcher(Protocol):
     """Starts children."""
+
+    def use_keys(self, keys: KeyStore) -> None:
+        """From now on children accept these API keys, those that run too. Raises LaunchError."""
 
     async def start(self, spec: ChildSpec) -> RunningChild:
         """Start a child. Raises LaunchError if it cannot even begin to run."""

@@ -22,6 +22,7 @@ from coordinator.runfolder import delete
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from api_utils.auth_utils import KeyStore
     from coordinator.launcher import ChildSpec
     from coordinator.runfolder import RunFolder, RunRoot
 
@@ -161,6 +162,12 @@ class LocalLauncher:
         """Pids that this launcher waits for; nobody else may reap them."""
         return frozenset(self._running)
 
+    def use_keys(self, keys: KeyStore) -> None:
+        try:
+            self._root.write_keys(keys.to_text())
+        except OSError as error:
+            raise LaunchError(f"The children cannot be given their API keys: {error.strerror}.") from None
+
     async def start(self, spec: ChildSpec) -> LocalChild:
         folder = self._root.folder(spec.name)
         output: Output | None = None
@@ -208,6 +215,7 @@ class LocalLauncher:
             **inherited_environment(),
             **self._environment,
             "PYTHONUNBUFFERED": "1",
+            "KEY_FILE_PATH": str(self._root.key_file),
             "TABFLEET_RUN_DIR": str(folder.path),
             "TABFLEET_PARENT_PID": str(os.getpid()),
             "TABFLEET_GENERATION": str(spec.generation),

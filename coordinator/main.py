@@ -33,7 +33,6 @@ from coordinator.wiring import launcher_of, proxy_config_of
 if TYPE_CHECKING:
     import socket
     from collections.abc import Coroutine, Sequence
-    from pathlib import Path
 
     from coordinator.local import LocalLauncher
     from coordinator.settings import Settings
@@ -190,8 +189,8 @@ class Coordinator:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("side_task_failed", task=task.get_name(), exc_info=error)
 
-    def _make_launcher(self, key_file: Path | None) -> LocalLauncher:
-        launcher = launcher_of(self._settings, self._program, key_file)
+    def _make_launcher(self) -> LocalLauncher:
+        launcher = launcher_of(self._settings, self._program)
         install_if_process_1(launcher)
         return launcher
 

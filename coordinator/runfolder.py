@@ -126,6 +126,7 @@ class RunRoot:
             self._children, self.trash = self.path / "children", self.path / "trash"
             for folder in (self._children, self.trash):
                 folder.mkdir(mode=0o700)
+            self.key_file.touch(mode=0o600)
         except OSError as error:
             raise RunFolderError(
                 f"Cannot make a folder for running children in {parent} ({error.strerror}); "
@@ -133,6 +134,17 @@ class RunRoot:
             ) from None
         self._numbers = itertools.count(1)
         self._folders: dict[str, RunFolder] = {}
+
+    @property
+    def key_file(self) -> Path:
+        """What children check API keys against; there from the start, empty until keys are written."""
+        return self.path / "keys"
+
+    def write_keys(self, text: str) -> None:
+        """Replace the key file in one step. Raises OSError."""
+        draft = self.path / "keys.new"
+        draft.write_text(text, encoding="utf-8")  # the root is closed to others
+        draft.replace(self.key_file)
 
     def folder(self, name: str) -> RunFolder:
         """Return the folder of that child. Its path does not contain the name, which is the operator's."""

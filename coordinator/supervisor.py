@@ -22,6 +22,7 @@ from coordinator.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from api_utils.auth_utils import KeyStore
     from coordinator.child import Profile
     from coordinator.events import FleetEvent
     from coordinator.launcher import Launcher
@@ -102,6 +103,10 @@ class Supervisor:
         if self.policy.memory_limit_bytes:
             watch = watch_memory(lambda: tuple(self._children.values()), self.policy)
             self._tasks.spawn(watch, "memory watch")
+
+    def use_keys(self, keys: KeyStore) -> None:
+        """From now on children accept these API keys, those that run too. Raises LaunchError."""
+        self._launcher.use_keys(keys)
 
     async def reconcile(self, profiles: Iterable[Profile]) -> Reconciled:
         """Make these the profiles: start new ones, replace changed ones, drain those that are gone.

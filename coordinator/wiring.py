@@ -53,12 +53,12 @@ def proxy_config_of(settings: Settings) -> ProxyConfig:
     return ProxyConfig(limits, settings.max_body_bytes, owner=Path(settings.chat_site or "tabfleet").stem)
 
 
-def launcher_of(settings: Settings, program: Sequence[str], key_file: Path | None) -> LocalLauncher:
+def launcher_of(settings: Settings, program: Sequence[str]) -> LocalLauncher:
     """What starts the children. Raises LaunchError, RunFolderError."""
     return LocalLauncher(
         RunRoot(),
         arguments=child_arguments(settings),
-        environment=child_environment(settings, key_file),
+        environment=child_environment(settings),
         log_dir=settings.log_dir,
         program=program,
     )
@@ -80,9 +80,8 @@ def is_path(site: str) -> bool:
     return "/" in site or site.endswith(".toml")
 
 
-def child_environment(settings: Settings, key_file: Path | None) -> dict[str, str]:
+def child_environment(settings: Settings) -> dict[str, str]:
     """The part of a child's environment that comes from the settings; what is not set stays unset."""
     given = {name.upper(): getattr(settings, name) for name in _PASSED_ON}
-    given["KEY_FILE_PATH"] = None if key_file is None else key_file.absolute()
     given["LOG_FORMAT"] = log_format(settings.log_format)
     return {name: str(value) for name, value in given.items() if value is not None}

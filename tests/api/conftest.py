@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import aiohttp
 import pytest
 import uvicorn
 
 from api_utils.app import make_app
-from api_utils.auth_utils import KeyStore
+from api_utils.auth_utils import FollowedKeys
 from api_utils.desk import Desk
 from api_utils.server import bind
 from api_utils.settings import ChildSettings
@@ -32,7 +33,7 @@ def serve(tmp_path: object) -> Serve:
 async def _serve(
     page: ScriptedPage,
     *,
-    keys: KeyStore | None = None,
+    key_file: Path | None = None,
     settings: ChildSettings | None = None,
     max_waiting: int = 100,
 ) -> AsyncIterator[aiohttp.ClientSession]:
@@ -40,7 +41,7 @@ async def _serve(
         page,
         Desk(page, max_waiting=max_waiting),
         settings or ChildSettings(),
-        keys or KeyStore(),
+        FollowedKeys(key_file),
         "demo",
         "chromium",
     )

@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from api_utils import auth_utils
-from api_utils.auth_utils import KeyFileError, KeyStore, presented_key
+from api_utils.auth_utils import FollowedKeys, KeyFileError, KeyStore, presented_key
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -63,9 +64,9 @@ def test_a_given_path_comes_before_the_default_file(tmp_path: Path, monkeypatch:
     assert not auth_utils.load_api_keys()
     (tmp_path / "auth_profiles").mkdir()
     write(tmp_path / "auth_profiles/key.txt", b"default\n")
-    assert auth_utils.initialize_keys().verify("default")
+    assert auth_utils.initialize_keys().current().verify("default")
     monkeypatch.setenv("KEY_FILE_PATH", str(write(tmp_path / "given.txt", b"given\n")))
-    assert auth_utils.initialize_keys().verify("given")
+    assert auth_utils.initialize_keys().current().verify("given")
     assert auth_utils.verify_api_key("given")
     assert not auth_utils.verify_api_key("default")
 
@@ -78,6 +79,52 @@ def test_a_failed_load_keeps_the_keys_there_were(tmp_path: Path, monkeypatch: py
         auth_utils.initialize_keys()
     assert auth_utils.verify_api_key("given")
     assert not auth_utils.verify_api_key("other")
+
+
+def replace(path: Path, content: bytes) -> None:
+    write(path.with_suffix(".new"), content).replace(path)
+
+
+def test_a_file_of_digests_accepts_the_same_keys_and_does_not_hold_them(tmp_path: Path) -> None:
+    keys = KeyStore.from_file(write(tmp_path / "key.txt", b"one-key\nother-key\n"))
+    text = keys.to_text()
+    assert "key" not in text
+    again = KeyStore.from_file(write(tmp_path / "digests", text.encode()))
+    assert (len(again), again.verify("one-key"), again.verify("other-key")) == (2, True, True)
+    assert again.to_text() == text
+    assert KeyStore().to_text() == ""
+
+
+def test_a_replaced_file_counts_from_then_on(tmp_path: Path) -> None:
+    followed = FollowedKeys(write(tmp_path / "key.txt", b""))
+    assert not followed.current()
+    replace(tmp_path / "key.txt", b"first\n")
+    assert followed.current().verify("first")
+    replace(tmp_path / "key.txt", b"second\n")
+    assert followed.current().verify("second")
+    assert not followed.current().verify("first")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"two words\n", "line 1: a key has no spaces"), (b"# none\n", "no keys any more"), (None, "is missing")],
+)
+def test_a_file_that_went_bad_leaves_the_keys_in_force_and_the_log_says_why_once(
+    tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    path = write(tmp_path / "key.txt", b"first\n")
+    followed = FollowedKeys(path)
+    if content is None:
+        path.unlink()
+    else:
+        replace(path, content)
+    with capture_logs() as logs:
+        assert [followed.current().verify(key) for key in ("first", "first", "other")] == [True, True, False]
+    (line,) = logs
+    assert (line["event"], says in line["reason"]) == ("keys_kept", True)
+    assert "two words" not in str(line)
+    replace(path, b"third\n")
+    assert followed.current().verify("third")
 
 
 @pytest.mark.parametrize(

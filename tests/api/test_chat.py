@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 
 from api_utils import answer
-from api_utils.auth_utils import KeyStore
 from api_utils.settings import ChildSettings
 from browser import errors
 from tests.api.conftest import Serve
@@ -167,8 +166,8 @@ async def test_models(serve: Serve) -> None:
 
 async def test_keys_are_asked_for_where_they_are_set(serve: Serve, tmp_path: Any) -> None:
     (tmp_path / "key.txt").write_text("right\n")
-    keys = KeyStore.from_file(tmp_path / "key.txt")
-    async with serve(ScriptedPage(), keys=keys, settings=ChildSettings(tabfleet_control_token="tok")) as client:
+    settings = ChildSettings(tabfleet_control_token="tok")
+    async with serve(ScriptedPage(), key_file=tmp_path / "key.txt", settings=settings) as client:
         sent: list[tuple[dict[str, str], int]] = [
             ({}, 401),
             ({"authorization": "Bearer wrong"}, 401),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from api_utils.auth_utils import KeyStore
 from api_utils.settings import ChildSettings
 from tests.api.conftest import Serve
 from tests.api.scripted_page import ScriptedPage, unready
@@ -57,10 +58,10 @@ async def test_busy_is_still_ready(serve: Serve) -> None:
             assert (response.status, (await response.json())["busy"]) == (200, True)
 
 
-async def test_health_needs_no_key_and_shows_no_secret(serve: Serve) -> None:
+async def test_health_needs_no_key_and_shows_no_secret(serve: Serve, tmp_path: Path) -> None:
     settings = ChildSettings(tabfleet_control_token="canary-control-token")
-    keys = KeyStore(frozenset({b"0" * 32}))
-    async with serve(ScriptedPage(), keys=keys, settings=settings) as client:
+    (tmp_path / "key.txt").write_text("canary-key\n")
+    async with serve(ScriptedPage(), key_file=tmp_path / "key.txt", settings=settings) as client:
         for path in ("/live", "/ready", "/health"):
             response = await client.get(path)
             assert response.status == 200

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from api_utils.app import make_app
-from api_utils.auth_utils import KeyStore
+from api_utils.auth_utils import FollowedKeys
 from api_utils.desk import Desk
 from api_utils.exit_codes import Exit
 from api_utils.server import PortInUse, bind, serve
@@ -25,7 +25,7 @@ async def served_until(page: ScriptedPage, event: Callable[[], None]) -> Exit:
     desk = Desk(page)
     listener = bind(0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/live"
-    app = make_app(ChildState(page, desk, ChildSettings(), KeyStore(), "demo", "chromium"))
+    app = make_app(ChildState(page, desk, ChildSettings(), FollowedKeys(None), "demo", "chromium"))
     running = asyncio.create_task(serve(app, listener, page, desk))
     await _live(url)
     event()

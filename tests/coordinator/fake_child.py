@@ -42,7 +42,6 @@ class FakeChild:
         self.running: dict[str, asyncio.Task[Any]] = {}
         self.stopping = asyncio.Event()
         self.ballast = bytearray()
-        self.keys = read_keys()
         self.routes = {
             ("GET", "/live"): self.live,
             ("GET", "/ready"): self.ready,
@@ -142,7 +141,8 @@ class FakeChild:
         if token and exchange.headers.get("x-tabfleet-token") == token:
             return True
         given = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "").removeprefix("Bearer ")
-        return not self.keys or given in self.keys or f"sha256:{digest(given)}" in self.keys
+        keys = read_keys()
+        return not keys or f"sha256:{digest(given)}" in keys
 
     async def models(self, exchange: Exchange) -> None:
         models = [{"id": model, "object": "model"} for model in self.behaviour.models]
@@ -196,6 +196,7 @@ class FakeChild:
 
 
 def read_keys() -> set[str]:
+    """The digests that the coordinator wrote; anew each time, because a reload may replace them."""
     path = os.environ.get("KEY_FILE_PATH")
     lines = Path(path).read_text().splitlines() if path else []
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}

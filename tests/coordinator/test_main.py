@@ -234,6 +234,39 @@ async def test_without_keys_the_api_is_open_and_says_so(tmp_path: Path) -> None:
         assert (await running.http.post("/admin/reload")).status_code == 403
 
 
+async def test_children_follow_the_keys_that_reloads_bring(tmp_path: Path) -> None:
+    """Keys that appear are enforced at the child too; keys that are lost stay in force, for a new process as well."""
+    write_profile(tmp_path / "active", "ada")
+    key_file = tmp_path / "auth_profiles/key.txt"
+    base_port = free_range(20)
+
+    async def at_the_child(headers: dict[str, str]) -> int:
+        return (await running.http.get(f"http://127.0.0.1:{base_port}/v1/models", headers=headers)).status_code
+
+    async def reloaded(times: int) -> None:
+        running.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: len(running.events("reloaded")) == times)
+
+    ports = {"BASE_API_PORT": str(base_port), "BASE_STREAM_PORT": str(base_port + 10)}
+    async with coordinator(tmp_path, AUTH_KEY_FILE_PATH="", **ports) as running:
+        await running.until_ready("ada")
+        assert await at_the_child({}) == 200
+        key_file.parent.mkdir()
+        key_file.write_text("test-key\n")
+        await reloaded(1)
+        assert [await at_the_child(headers) for headers in ({}, KEY)] == [401, 200]
+
+        key_file.unlink()
+        await reloaded(2)
+        (first,) = [event["pid"] for event in running.events("child_started")]
+        os.kill(first, signal.SIGKILL)
+        await eventually(lambda: len(running.events("child_started")) == 2)
+        await running.until_ready("ada")
+        assert [await at_the_child(headers) for headers in ({}, KEY)] == [401, 200]
+        assert any("no API keys" in line for line in (await running.ready())[1]["warnings"])
+        assert await running.end() == 0
+
+
 async def test_live_answers_while_no_child_is_up_and_ready_names_who_is_missing(tmp_path: Path) -> None:
     write_profile(tmp_path / "active", "ada")
     (tmp_path / "evidence").mkdir()

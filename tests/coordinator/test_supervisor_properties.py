@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from api_utils.auth_utils import KeyStore
 from coordinator.child import Child
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
 from coordinator.events import ChildMoved, FleetEvent
@@ -125,6 +126,9 @@ class TestLauncher:
         self.spawning: list[str] = []
         self.broken = self.slow = self.ignores_term = self.slow_cleaning = self.closed = False
         self.health = HEALTH[0]
+
+    def use_keys(self, keys: KeyStore) -> None:
+        """No process here looks at them."""
 
     async def start(self, spec: ChildSpec) -> Process:
         assert not [p for p in self.processes if p.unclean and spec.name == p.spec.name]

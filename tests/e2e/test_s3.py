@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, eventually, fetch, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch, fleet, log_in
 from tests.support.s3 import BUCKET, S3Server, s3_server
 
 KEY = "key-from-the-bucket"
@@ -140,11 +140,19 @@ def test_reload_touches_only_what_has_changed(running: Fleet, s3: S3Server, site
     (rejected,) = running.ready()[1]["rejected_profiles"]
     assert rejected["name"] == "broken.json"
     ask(running.client().with_options(api_key="second-key"), "Do you take the new key?")
+    assert [_at_the_child(running, telling, key) for key in ("second-key", "none")] == [200, 401]
     text = story.end()
     told = next(entry for entry in site.ledger(since=before) if entry["prompt"] == LONG)
     assert (text, told["outcome"]) == (told["answer"], "done")
     assert len(text.split()) > 1000
     assert running.child_pid(telling) == pids[telling]
+
+
+def _at_the_child(running: Fleet, name: str, key: str) -> int:
+    """The status of a request that goes past the coordinator."""
+    command = command_line(running.child_pid(name))
+    port = command[command.index("--server-port") + 1]
+    return fetch(f"http://127.0.0.1:{port}/v1/models", headers={"authorization": f"Bearer {key}"})[0]
 
 
 def _ready(running: Fleet) -> set[str]:
