@@ -28,6 +28,14 @@ async def require_key(request: Request) -> None:
         raise ApiError(401, "invalid_api_key", "this API key is not accepted here")
 
 
+async def require_secret(request: Request) -> None:
+    """Raise ApiError unless the request carries a key or the control token: 401, or 403 where no keys are set."""
+    state = ChildState.of(request)
+    if not state.keys and not _has_control_token(request, state.settings.tabfleet_control_token):
+        raise ApiError(403, "admin_off", "this route is off: no API keys are set (KEY_FILE_PATH)")
+    await require_key(request)
+
+
 def _has_control_token(request: Request, token: str | None) -> bool:
     given = request.headers.get(CONTROL_TOKEN_HEADER, "")
     return token is not None and hmac.compare_digest(given.encode(), token.encode())

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from api_utils.errors import ApiError
-from api_utils.routers import chat, health, models
+from api_utils.routers import chat, health, models, screenshot
 from api_utils.state import ChildState
 
 log = structlog.get_logger(__name__)
@@ -19,7 +19,7 @@ def make_app(state: ChildState) -> FastAPI:
     """Wire the routes to one child's parts. No documentation routes: nothing here is for a browser."""
     app = FastAPI(title="tabfleet child", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.child = state
-    for router in (health.router, models.router, chat.router):
+    for router in (health.router, models.router, chat.router, screenshot.router):
         app.include_router(router)
     # A page in a browser on this machine reaches loopback by any name that resolves to it (DNS rebinding).
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"], www_redirect=False)

@@ -18,6 +18,7 @@ _STATUS_OF_REASON: Final = {
     "quota": 429,
     "first_token_timeout": 504,
     "stream_idle_timeout": 504,
+    "screenshot_timeout": 504,
 }
 _STATUS_OF_ANY_OTHER_REASON: Final = 502
 

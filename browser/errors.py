@@ -119,6 +119,12 @@ class SiteFailed(BrowserError):
     reason = "site_error"
 
 
+class ScreenshotTimeout(BrowserError):
+    """The page could not be pictured in time: it, or its browser, is stuck."""
+
+    reason = "screenshot_timeout"
+
+
 class ModelNotFound(BrowserError):
     """The site file lists no such model."""
 

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, BrowserContext, Error
 from browser.capture import Capture
 from browser.condition import Condition, PageStatus
 from browser.engine import EngineName
-from browser.errors import BrowserError, BrowserLost, ModelNotFound, NotStarted, PageBroken
+from browser.errors import BrowserError, BrowserLost, ModelNotFound, NotStarted, PageBroken, ScreenshotTimeout
 from browser.files import append_line
 from browser.host import BrowserHost, Loss
 from browser.keeper import Keeper
@@ -31,6 +31,7 @@ log = structlog.get_logger("browser")
 SUBMITTED_FILE = "submitted"
 REMEMBERED_REQUESTS = 10_000
 CLOSE_TASKS_TIMEOUT_S = 1.0
+SCREENSHOT_TIMEOUT_S = 10.0
 
 
 class ChatPage:
@@ -168,6 +169,25 @@ class ChatPage:
             raise await self._judge(error, keeper, turn) from None
         finally:
             await self._clean_up(keeper, turn, wait=was_left)
+
+    async def screenshot(self, timeout_s: float = SCREENSHOT_TIMEOUT_S) -> bytes:
+        """Return a PNG of what the page shows now, whoever's answer that is. The page does not notice.
+
+        Raises NotStarted, BrowserLost, PageBroken, or ScreenshotTimeout after timeout_s seconds.
+        """
+        if self._keeper is None or self._closing:
+            raise BrowserLost("the browser died") if self._host.lost else NotStarted("the page is not up")
+        try:
+            return await self._keeper.tab.picture(timeout_s)
+        except TimeoutError:
+            raise ScreenshotTimeout(f"the page gave no picture within {timeout_s:g} s; it may hang") from None
+        except Exception as error:  # noqa: BLE001 - a dead driver comes as a plain Exception
+            raise await self._judge_picture(error) from None
+
+    async def _judge_picture(self, error: Exception) -> BrowserError:
+        if await self._host.is_lost_soon():
+            return BrowserLost("the browser died")
+        return error if isinstance(error, BrowserError) else PageBroken("the page could not be pictured")
 
     def _choice(self, model: str) -> Model:
         for choice in self._site.model_choices:

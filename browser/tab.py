@@ -74,6 +74,17 @@ class Tab:
         timeout_s = self.site.readiness.timeout_s
         await self._act(self._goto(self.site.url, timeout_s), f"opening {self.site.url}", timeout_s)
 
+    async def picture(self, timeout_s: float) -> bytes:
+        """Return a PNG of the part of the page that is in view. Raises TimeoutError, and Playwright's Error."""
+        # Playwright's other values for caret and animations would put a style sheet into the page.
+        taking = self.page.screenshot(
+            type="png", caret="initial", animations="allow", scale="css", timeout=timeout_s * 1000
+        )
+        try:
+            return await within(timeout_s, taking, "page-screenshot")
+        except TooSlow:
+            raise TimeoutError from None
+
     async def settle(self, timeout_s: float) -> Login:
         """Wait up to timeout_s seconds until the page shows whether it is logged in."""
         try:

@@ -11,11 +11,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from coordinator.edge import check_host
-from coordinator.errors import ActionRefused, TabfleetError, UnknownChild
+from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, TabfleetError, UnknownChild
 from coordinator.metrics import CONTENT_TYPE
 from coordinator.wire import CLOSE, Refusal, send_refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from coordinator.edge import Access
@@ -25,6 +27,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _READ: Final = ["GET", "HEAD"]
+_SHOWN_AS: Final[Mapping[type[TabfleetError], tuple[int, str]]] = {
+    UnknownChild: (404, "unknown_child"),
+    ActionRefused: (409, "action_refused"),
+    NoPage: (503, "no_page"),
+    PageSilent: (504, "screenshot_timeout"),
+    PageFailed: (502, "page_broken"),
+}
 # RFC 9745: since when, in Unix seconds (2026-11-01); RFC 8288 names the successor.
 _DEPRECATED: Final = {"deprecation": "@1793491200", "link": '</ready>; rel="successor-version"'}
 
@@ -128,6 +137,14 @@ def _admin_routes(fleet: FleetFace, access: Access) -> APIRouter:
         fleet.supervisor.drain(name)
         return {"status": "accepted"}
 
+    @router.get("/children/{name}/screenshot")
+    async def screenshot(name: str) -> Response:
+        """What the child's page shows now, as a PNG: somebody's conversation, perhaps."""
+        picture = await fleet.supervisor.screenshot(name)
+        log.info("screenshot_shown", child=name)
+        headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+        return Response(picture, media_type="image/png", headers=headers)
+
     return router
 
 
@@ -145,11 +162,9 @@ async def _show_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _show_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, UnknownChild):
-        return await _show_refusal(request, Refusal(404, "unknown_child", str(error)))
-    if isinstance(error, ActionRefused):
-        return await _show_refusal(request, Refusal(409, "action_refused", str(error)))
-    return await _show_refusal(request, Refusal(502, "reload_failed", str(error), type="server_error"))
+    status, code = next((shown for kind, shown in _SHOWN_AS.items() if isinstance(error, kind)), (502, "reload_failed"))
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return await _show_refusal(request, Refusal(status, code, str(error), type=kind))
 
 
 class Face:

@@ -65,6 +65,18 @@ class UnknownChild(TabfleetError):
         self.name = name
 
 
+class NoPage(TabfleetError):
+    """The child has no page to look at now."""
+
+
+class PageSilent(TabfleetError):
+    """The child's page did not answer in time."""
+
+
+class PageFailed(TabfleetError):
+    """The child's page, its browser or the child itself failed to do what was asked."""
+
+
 class ActionRefused(TabfleetError):
     """The operator's action makes no sense in the child's present state."""
 

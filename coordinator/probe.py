@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from coordinator.errors import NoPage, PageFailed, PageSilent
 from coordinator.lifecycle import Reason
 
 if TYPE_CHECKING:
@@ -78,10 +79,13 @@ def _models(value: object) -> tuple[str, ...] | None:
 class ChildClient:
     """HTTP from the coordinator to its children, apart from the requests of clients."""
 
-    def __init__(self, *, probe_timeout_s: float = 2.0, cancel_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, *, probe_timeout_s: float = 2.0, cancel_timeout_s: float = 5.0, screenshot_timeout_s: float = 10.0
+    ) -> None:
         self._probe_timeout = aiohttp.ClientTimeout(total=probe_timeout_s)
-        # The child takes up to cancel_timeout_s itself; its answer shall still arrive.
+        # The child takes up to so long itself; its answer shall still arrive.
         self._cancel_timeout = aiohttp.ClientTimeout(total=cancel_timeout_s + 0.5)
+        self._screenshot_timeout = aiohttp.ClientTimeout(total=screenshot_timeout_s + 0.5)
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -112,6 +116,26 @@ class ChildClient:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
             return False
         return response.status == 200 and isinstance(body, dict) and body.get("fresh") is True
+
+    async def screenshot(self, url: str, token: str) -> bytes:
+        """Return a PNG of the child's page. Raises NoPage, PageSilent, PageFailed."""
+        try:
+            async with self._open().get(
+                f"{url}/screenshot", headers={TOKEN_HEADER: token}, timeout=self._screenshot_timeout
+            ) as response:
+                if response.status == 200 and response.content_type == "image/png":
+                    return await response.read()
+        except aiohttp.ClientConnectorError:
+            raise NoPage("The child does not listen yet, or no more.") from None
+        except TimeoutError:
+            raise PageSilent("The child gave no picture of its page in time; it may hang.") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise PageFailed(f"The child gave no picture of its page ({type(error).__name__}).") from None
+        if response.status == 503:
+            raise NoPage("The child has no page yet.")
+        if response.status == 504:
+            raise PageSilent("The child's browser gave no picture of its page in time; it may hang.")
+        raise PageFailed(f"The child gave no picture of its page (HTTP {response.status}).")
 
     async def close(self) -> None:
         if self._session is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from coordinator.child import Child, Shared
-from coordinator.errors import ActionRefused, UnknownChild
+from coordinator.errors import ActionRefused, NoPage, UnknownChild
 from coordinator.events import Hooks
 from coordinator.lifecycle import Event, Reason, State
 from coordinator.memory import watch_memory
@@ -170,6 +170,13 @@ class Supervisor:
         child = self._for_action(name)
         if not child.fire(Event.DRAIN, Reason.DRAINED):
             raise ActionRefused(f"Child {name!r} is {child.phase}; there is nothing to drain.")
+
+    async def screenshot(self, name: str) -> bytes:
+        """Return a PNG of what a child's page shows now. Raises UnknownChild, NoPage, PageSilent, PageFailed."""
+        child = self.child(name)
+        if child.life is None or child.life.process is None or child.life.ended.is_set():
+            raise NoPage(f"Child {name!r} is {child.phase}; it has no page now.")
+        return await self._client.screenshot(child.life.backend.url, child.life.spec.control_token)
 
     def _for_action(self, name: str) -> Child:
         self._refuse_if_draining()

@@ -28,6 +28,7 @@ class ScriptedPage(ChatPage):
     stalls: bool = False
     slow_reset: asyncio.Event | None = None
     state: PageStatus = READY
+    picture: bytes | BrowserError = b"a picture"
     prompts: list[tuple[str, str, str]] = field(default_factory=list)
     marked: set[str] = field(default_factory=set)
     resets: int = 0
@@ -68,6 +69,11 @@ class ScriptedPage(ChatPage):
             if self.slow_reset is not None:
                 await asyncio.shield(self.slow_reset.wait())
             self.resets += 1
+
+    async def screenshot(self, timeout_s: float = 10.0) -> bytes:
+        if isinstance(self.picture, BrowserError):
+            raise self.picture
+        return self.picture
 
     async def start(self) -> None:
         """Nothing to start."""

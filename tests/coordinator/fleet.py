@@ -136,7 +136,7 @@ async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]
     run_root = RunRoot(tmp_path)
     launcher = LocalLauncher(run_root, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
     pool = Pool()
-    client = ChildClient(probe_timeout_s=0.5, cancel_timeout_s=1.0)
+    client = ChildClient(probe_timeout_s=0.5, cancel_timeout_s=1.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(
         launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append]

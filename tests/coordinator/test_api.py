@@ -14,10 +14,21 @@ import structlog
 from api_utils.auth_utils import KeyStore
 from coordinator.api import build_api
 from coordinator.edge import Access
-from coordinator.errors import ActionRefused, ProfileBackendError, TabfleetError, UnknownChild
+from coordinator.errors import (
+    ActionRefused,
+    NoPage,
+    PageFailed,
+    PageSilent,
+    ProfileBackendError,
+    TabfleetError,
+    UnknownChild,
+)
 from coordinator.supervisor import Reconciled
+from tests.support import png
 
 KEY = {"authorization": "Bearer the-key"}
+PICTURE = png.make(4, 3)
+SCREENSHOT = "/admin/children/ada/screenshot"
 OPEN_ROUTES = ("/live", "/ready", "/health")
 ADMIN_ROUTES = ("/admin/reload", "/admin/children/a/restart", "/admin/children/a/reset", "/admin/children/a/drain")
 
@@ -50,6 +61,10 @@ class ShownFleet:
 
     def drain(self, name: str) -> None:
         self._tell(f"drain {name}")
+
+    async def screenshot(self, name: str) -> bytes:
+        self._tell(f"screenshot {name}")
+        return PICTURE
 
     def _tell(self, what: str) -> None:
         if self.error is not None:
@@ -165,6 +180,37 @@ async def test_an_action_that_fails_says_why(
     answer = await client.post("/admin/reload", headers=KEY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert answer.json()["error"]["message"] == str(error)
+
+
+async def test_a_picture_of_a_childs_page_is_for_key_holders_and_for_no_cache(
+    client: httpx.AsyncClient, fleet: ShownFleet, tmp_path: Path
+) -> None:
+    assert (await client.get(SCREENSHOT)).status_code == 401
+    async with caller(fleet, Access(keys(tmp_path, "# none\n"))) as one:
+        assert (await one.get(SCREENSHOT, headers=KEY)).status_code == 403
+    assert fleet.told == []
+    shown = await client.get(SCREENSHOT, headers=KEY)
+    assert (shown.status_code, shown.content) == (200, PICTURE)
+    assert shown.headers["content-type"] == "image/png"
+    assert shown.headers["cache-control"] == "no-store"
+    assert fleet.told == ["screenshot ada"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (UnknownChild("ada"), 404, "unknown_child"),
+        (NoPage("it has no page now"), 503, "no_page"),
+        (PageSilent("it may hang"), 504, "screenshot_timeout"),
+        (PageFailed("HTTP 502"), 502, "page_broken"),
+    ],
+)
+async def test_no_picture_and_why(
+    client: httpx.AsyncClient, fleet: ShownFleet, error: TabfleetError, status: int, code: str
+) -> None:
+    fleet.error = error
+    answer = await client.get(SCREENSHOT, headers=KEY)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 @pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/", "/admin", "/ready/"])

@@ -159,6 +159,16 @@ class Fleet:
         """`/ready` now."""
         return fetch(f"{self.url}/ready")
 
+    def screenshot(self, child: str, *, key: str | None = None) -> tuple[int, dict[str, str], bytes]:
+        """The picture of a child's page, or the error instead of it: status, headers and body."""
+        headers = {"authorization": f"Bearer {key or self.key}"}
+        request = urllib.request.Request(f"{self.url}/admin/children/{child}/screenshot", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, dict(response.headers), response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, dict(error.headers), error.read()
+
     def children(self) -> dict[str, Any]:
         """The children of `/ready` by name."""
         return {child["name"]: child for child in self.ready()[1]["children"]}

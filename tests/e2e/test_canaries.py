@@ -29,6 +29,7 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
         for path in ("/live", "/ready", "/health", "/v1/models"):
             outputs[path] = json.dumps(fetch(running.url + path)[1])
         outputs["/metrics"] = _metrics(running)
+        assert running.screenshot("ada")[0] == 200
         outputs["command lines"] = "\n".join(" ".join(command_line(pid)) for pid in descendants(running.process.pid))
         outputs["file names"] = "\n".join(map(str, [*tmp_path.rglob("*"), *empty_tmp.rglob("*")]))
     outputs["log"] = running.log.read_text()
@@ -46,7 +47,7 @@ def _make_trouble(running: Fleet, site: Site) -> list[str]:
     messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": PROMPT}]
     client = running.client(max_retries=0)
     client.chat.completions.create(model=MODEL, messages=messages)
-    texts = []
+    texts = [running.screenshot(name, key=key)[2].decode() for name, key in (("nobody", KEY), ("ada", WRONG_KEY))]
     with pytest.raises(openai.AuthenticationError) as wrong:
         openai.OpenAI(base_url=f"{running.url}/v1", api_key=WRONG_KEY).models.list()
     texts.append(wrong.value.response.text)

@@ -1,0 +1,29 @@
+"""`/screenshot`: what the page shows now, for whoever looks after this child."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from api_utils.access import require_secret
+from api_utils.errors import from_browser
+from api_utils.state import ChildState
+from browser.errors import BrowserError
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter()
+
+
+@router.get("/screenshot")
+async def screenshot(request: Request) -> Response:
+    """A PNG of the page, its present caller's conversation included: it takes a key even where `/v1` is open."""
+    await require_secret(request)
+    try:
+        picture = await ChildState.of(request).page.screenshot()
+    except BrowserError as error:
+        log.warning("screenshot_failed", reason=error.reason)
+        raise from_browser(error, submitted=False) from None
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response(picture, media_type="image/png", headers=headers)

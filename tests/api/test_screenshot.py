@@ -1,0 +1,60 @@
+"""The child's `/screenshot`: who gets it, and what stands in its place when there is none."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from api_utils.auth_utils import KeyStore
+from api_utils.settings import ChildSettings
+from browser.errors import BrowserError, BrowserLost, NotStarted, PageBroken, ScreenshotTimeout
+from tests.api.conftest import Serve
+from tests.api.scripted_page import ScriptedPage
+from tests.support import png
+
+KEYS = KeyStore(frozenset({hashlib.sha256(b"the-key").digest()}))
+KEY = {"authorization": "Bearer the-key"}
+PICTURE = png.make(4, 3)
+
+
+async def test_a_key_holder_gets_the_picture_and_no_cache_keeps_it(serve: Serve) -> None:
+    async with serve(ScriptedPage(picture=PICTURE), keys=KEYS) as client:
+        response = await client.get("/screenshot", headers=KEY)
+        assert (response.status, await response.read()) == (200, PICTURE)
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["cache-control"] == "no-store"
+
+
+async def test_nobody_else_gets_it(serve: Serve) -> None:
+    async with serve(ScriptedPage(picture=PICTURE), keys=KEYS) as client:
+        for headers in ({}, {"authorization": "Bearer wrong"}):
+            response = await client.get("/screenshot", headers=headers)
+            assert response.status == 401
+            assert PICTURE not in await response.read()
+
+
+async def test_without_keys_only_the_coordinator_gets_it(serve: Serve) -> None:
+    settings = ChildSettings(tabfleet_control_token="the-token")
+    async with serve(ScriptedPage(picture=PICTURE), settings=settings) as client:
+        refused = await client.get("/screenshot", headers=KEY)
+        assert refused.status == 403
+        assert (await refused.json())["error"]["code"] == "admin_off"
+        assert (await client.get("/screenshot", headers={"x-tabfleet-token": "the-token"})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotStarted("the page is not up"), 503),
+        (BrowserLost("the browser died"), 502),
+        (PageBroken("the page could not be pictured"), 502),
+        (ScreenshotTimeout("no picture within 10 s"), 504),
+    ],
+)
+async def test_why_there_is_no_picture(serve: Serve, error: BrowserError, status: int) -> None:
+    async with serve(ScriptedPage(picture=error), keys=KEYS) as client:
+        response = await client.get("/screenshot", headers=KEY)
+        assert response.status == status
+        body = await response.json()
+    assert (body["error"]["code"], body["error"]["message"]) == (error.reason, str(error))

@@ -1,0 +1,70 @@
+"""A picture of the page, for whoever looks after it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import aclosing
+
+import pytest
+
+from browser.errors import BrowserLost, NotStarted, ScreenshotTimeout
+from browser.page import ChatPage
+from demo.site import DemoSite
+from tests.browser.asking import check_answer, last
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state
+from tests.support import png
+
+MUTATIONS = """() => {
+  window.mutations = 0;
+  const count = (records) => { window.mutations += records.length; };
+  new MutationObserver(count).observe(document, { subtree: true, childList: true, attributes: true });
+}"""
+
+
+async def test_a_picture_of_the_page_which_does_not_notice(page: ChatPage) -> None:
+    assert page._keeper
+    tab = page._keeper.tab.page
+    await tab.evaluate(MUTATIONS)
+    picture = png.decode(await page.screenshot())
+    assert (picture.width, picture.height) == (1280, 720)
+    assert picture.variety > 10
+    assert await tab.evaluate("window.mutations") == 0
+
+
+@pytest.mark.firefox
+async def test_a_picture_of_the_page_in_firefox(pages: Pages, demo: DemoSite) -> None:
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
+    picture = png.decode(await page.screenshot())
+    assert (picture.width, picture.height) == (1280, 720)
+    assert picture.variety > 10
+
+
+async def test_a_picture_in_the_midst_of_an_answer(page: ChatPage, demo: DemoSite) -> None:
+    async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
+        text = await anext(pieces)
+        assert png.decode(await page.screenshot()).variety > 10
+        text += "".join([piece async for piece in pieces])
+    check_answer(text, "[[tokens=100]]", last(demo))
+
+
+async def test_no_picture_of_a_browser_that_hangs_or_is_dead(page: ChatPage) -> None:
+    group = page._host.browser_process.pid
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        with pytest.raises(ScreenshotTimeout):
+            await page.screenshot(timeout_s=0.5)
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    assert png.decode(await page.screenshot()).variety > 10
+    os.killpg(group, signal.SIGKILL)
+    for _ in ("while it is found out", "afterwards"):
+        with pytest.raises(BrowserLost):
+            await page.screenshot()
+
+
+async def test_no_picture_before_there_is_a_page(pages: Pages, demo: DemoSite) -> None:
+    page = pages.make(demo_file(demo), cookie_state(demo))
+    with pytest.raises(NotStarted):
+        await page.screenshot()
