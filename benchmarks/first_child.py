@@ -27,7 +27,7 @@ PARTS = {
         "coordinator.profiles.s3.judge",
         "coordinator.profiles.hydration.discover_profiles",
     ),
-    "ports": ("coordinator.plan.PortPlan.check", "coordinator.fleet.check_ports_free"),
+    "ports": ("coordinator.supervision.plan.PortPlan.check", "coordinator.fleet.check_ports_free"),
     "memory plan": ("coordinator.fleet.plan_memory",),
 }
 
@@ -48,7 +48,7 @@ def main() -> int:
         sys.stdout.flush()
         os._exit(0)
 
-    importlib.import_module("coordinator.local").LocalLauncher._spawn = stop  # noqa: SLF001 - the instant before a child
+    importlib.import_module("coordinator.local.launcher").LocalLauncher._spawn = stop  # noqa: SLF001 - the instant before a child
     code: int = program.main([])
     return code
 

@@ -10,17 +10,17 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from coordinator.edge import check_host
 from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, TabfleetError, UnknownChild
+from coordinator.forwarding.edge import check_host
+from coordinator.forwarding.wire import CLOSE, Refusal, send_refusal
 from coordinator.metrics import CONTENT_TYPE
-from coordinator.wire import CLOSE, Refusal, send_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from coordinator.edge import Access
+    from coordinator.forwarding.edge import Access
     from coordinator.proxy import Proxy
     from coordinator.supervisor import Reconciled, Supervisor
 

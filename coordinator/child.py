@@ -7,8 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from coordinator.events import ChildExited, ChildMoved, ChildReady, Hooks, RestartPlanned
-from coordinator.life import Life
 from coordinator.lifecycle import (
     FIRST,
     HOPELESS,
@@ -23,18 +21,20 @@ from coordinator.lifecycle import (
     exit_reason,
     short_lives_after,
 )
-from coordinator.view import ChildView
+from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, Hooks, RestartPlanned
+from coordinator.supervision.life import Life
+from coordinator.supervision.view import ChildView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from coordinator.launcher import Launcher
-    from coordinator.plan import Slot
-    from coordinator.policy import Policy
     from coordinator.pool import Pool
-    from coordinator.probe import ChildClient, Probed
-    from coordinator.tasks import Tasks
+    from coordinator.supervision.plan import Slot
+    from coordinator.supervision.policy import Policy
+    from coordinator.supervision.probe import ChildClient, Probed
+    from coordinator.supervision.tasks import Tasks
 
 
 class Profile(Protocol):

@@ -11,18 +11,18 @@ import structlog
 
 from coordinator.background import in_daemon_thread
 from coordinator.errors import ActionRefused, TabfleetError
-from coordinator.events import FleetEvent, log_event
 from coordinator.lifecycle import State
-from coordinator.memory import memory_limit
-from coordinator.plan import PortPlan, check_ports_free, plan_memory
 from coordinator.pool import Pool
+from coordinator.supervision.events import FleetEvent, log_event
+from coordinator.supervision.memory import memory_limit
+from coordinator.supervision.plan import PortPlan, check_ports_free, plan_memory
 from coordinator.supervisor import Reconciled, Supervisor
 from coordinator.wiring import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordinator.edge import Access
+    from coordinator.forwarding.edge import Access
     from coordinator.launcher import Launcher
     from coordinator.metrics import Metrics
     from coordinator.pool import Backend

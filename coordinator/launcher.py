@@ -1,6 +1,6 @@
 """How children are started: the seam between supervision and where a child runs.
 
-The supervisor knows `Launcher` and `RunningChild` only. `coordinator.local.LocalLauncher` makes processes
+The supervisor knows `Launcher` and `RunningChild` only. `coordinator.local.launcher.LocalLauncher` makes processes
 on this machine; another one may place children elsewhere, where the profile travels as bytes and the url
 is not loopback.
 """
@@ -8,12 +8,16 @@ is not loopback.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from api_utils.auth_utils import KeyStore
+
+
+TOKEN_HEADER: Final = "x-tabfleet-token"  # noqa: S105 - the header's name
+"""The header by which a child knows its coordinator."""
 
 
 @dataclass(frozen=True)

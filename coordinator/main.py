@@ -18,15 +18,15 @@ import structlog
 from api_utils.logs import configure_logging
 from coordinator import preflight
 from coordinator.api import Face, build_api
-from coordinator.edge import Access
 from coordinator.errors import ActionRefused, SettingsError, TabfleetError
 from coordinator.fleet import Fleet, Parts
-from coordinator.local import PROGRAM
+from coordinator.forwarding.edge import Access
+from coordinator.local.launcher import PROGRAM
+from coordinator.local.reaper import install_if_process_1
 from coordinator.metrics import Metrics
 from coordinator.options import load_settings
 from coordinator.profiles import Hydrator
 from coordinator.proxy import Proxy
-from coordinator.reaper import install_if_process_1
 from coordinator.server import Server, bind
 from coordinator.wiring import launcher_of, proxy_config_of
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Coroutine, Sequence
 
-    from coordinator.local import LocalLauncher
+    from coordinator.local.launcher import LocalLauncher
     from coordinator.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from coordinator.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
 from coordinator.lifecycle import State
+from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

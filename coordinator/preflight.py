@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from coordinator.errors import BrowserMissing, SettingsError, SiteMissing
-from coordinator.local import REPOSITORY
+from coordinator.local.launcher import REPOSITORY
 from coordinator.wiring import is_path
 
 if TYPE_CHECKING:

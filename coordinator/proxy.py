@@ -12,19 +12,28 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from coordinator.edge import read_chat_body
-from coordinator.exchange import Account, Exchange, Limits, Means, Outcome, Question
-from coordinator.reply import Reply
-from coordinator.upstream import Upstream
-from coordinator.wire import CLOSE, Refusal, failed, model_card, send_json, send_refusal, to_json, unavailable
+from coordinator.forwarding.edge import read_chat_body
+from coordinator.forwarding.exchange import Account, Exchange, Limits, Means, Outcome, Question
+from coordinator.forwarding.reply import Reply
+from coordinator.forwarding.upstream import Upstream
+from coordinator.forwarding.wire import (
+    CLOSE,
+    Refusal,
+    failed,
+    model_card,
+    send_json,
+    send_refusal,
+    to_json,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import Receive, Scope, Send
 
-    from coordinator.edge import Access
-    from coordinator.exchange import Children
+    from coordinator.forwarding.edge import Access
+    from coordinator.forwarding.exchange import Children
     from coordinator.pool import Pool
 
 log = structlog.get_logger(__name__)

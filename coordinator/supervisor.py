@@ -12,24 +12,24 @@ import structlog
 
 from coordinator.child import Child, Shared
 from coordinator.errors import ActionRefused, NoPage, UnknownChild
-from coordinator.events import Hooks
 from coordinator.lifecycle import Event, Reason, State
-from coordinator.memory import watch_memory
-from coordinator.policy import Policy
-from coordinator.probe import ChildClient
-from coordinator.tasks import Tasks
+from coordinator.supervision.events import Hooks
+from coordinator.supervision.memory import watch_memory
+from coordinator.supervision.policy import Policy
+from coordinator.supervision.probe import ChildClient
+from coordinator.supervision.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from api_utils.auth_utils import KeyStore
     from coordinator.child import Profile
-    from coordinator.events import FleetEvent
     from coordinator.launcher import Launcher
-    from coordinator.life import Life
-    from coordinator.plan import PortPlan, Slot
     from coordinator.pool import Backend, Pool
-    from coordinator.view import ChildView
+    from coordinator.supervision.events import FleetEvent
+    from coordinator.supervision.life import Life
+    from coordinator.supervision.plan import PortPlan, Slot
+    from coordinator.supervision.view import ChildView
 
 log = structlog.get_logger(__name__)
 

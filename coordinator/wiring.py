@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from api_utils.logs import log_format
-from coordinator.exchange import Limits
-from coordinator.local import LocalLauncher
-from coordinator.policy import Policy
+from coordinator.forwarding.exchange import Limits
+from coordinator.local.launcher import LocalLauncher
+from coordinator.local.runfolder import RunRoot
 from coordinator.proxy import ProxyConfig
-from coordinator.runfolder import RunRoot
+from coordinator.supervision.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,6 +17,14 @@ MAY_IMPORT = {
     "demo": {"demo"},
     "launch_camoufox.py": {"api_utils"},
 }
+FACES = {"api", "fleet", "proxy", "supervisor"}
+STRANGERS = {
+    "coordinator/local": {*FACES, "child", "forwarding", "pool", "profiles", "supervision"},
+    "coordinator/forwarding": {*FACES, "child", "local", "profiles", "supervision"},
+    "coordinator/supervision": {*FACES, "forwarding", "local", "profiles"},
+    "coordinator/profiles": {*FACES, "child", "forwarding", "local", "pool", "supervision"},
+}
+"""Parts of the coordinator, and those that each must be able to do without."""
 LEAVES = ("coordinator/errors.py", "coordinator/lifecycle.py", "api_utils/auth_utils.py", "api_utils/logs.py")
 PURE = ("coordinator/lifecycle.py",)
 NOT_PURE = {"asyncio", "os", "socket", "subprocess", "threading", "time"}
@@ -52,6 +60,13 @@ def test_arrows_run_one_way(part: str) -> None:
             is_package = name == "api_utils" and "api_utils.auth_utils" in allowed
             fits = any(name == one or name.startswith(f"{one}.") for one in allowed)
             assert fits or is_package, f"{path.relative_to(ROOT)} must not import {name}"
+
+
+@pytest.mark.parametrize("part", STRANGERS)
+def test_parts_of_the_coordinator_keep_apart(part: str) -> None:
+    for path in files(part):
+        met = {name.split(".")[1] for name in ours(path) if name.startswith("coordinator.")} & STRANGERS[part]
+        assert not met, f"{path.relative_to(ROOT)} must not import coordinator.{min(met)}"
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from coordinator import processes
+from coordinator.local import processes
 from tests.chaos import system
 from tests.chaos.clients import Question
 from tests.chaos.evidence import Submission

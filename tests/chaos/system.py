@@ -10,7 +10,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator import processes
+from coordinator.local import processes
 
 PROC = Path("/proc")
 

@@ -13,17 +13,17 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from coordinator import processes
-from coordinator.events import FleetEvent
 from coordinator.lifecycle import Event, State
-from coordinator.local import LocalLauncher
-from coordinator.plan import PortPlan
-from coordinator.policy import Policy
+from coordinator.local import processes
+from coordinator.local.launcher import LocalLauncher
+from coordinator.local.runfolder import RunRoot
 from coordinator.pool import Pool
-from coordinator.probe import ChildClient
-from coordinator.runfolder import RunRoot
+from coordinator.supervision.events import FleetEvent
+from coordinator.supervision.plan import PortPlan
+from coordinator.supervision.policy import Policy
+from coordinator.supervision.probe import ChildClient
+from coordinator.supervision.view import ChildView
 from coordinator.supervisor import Supervisor
-from coordinator.view import ChildView
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
 
@@ -168,6 +168,6 @@ def alive(pid: int) -> bool:
 
 def causes(fleet: Fleet, name: str) -> list[Event]:
     """Every event that moved that child, in order."""
-    from coordinator.events import ChildMoved
+    from coordinator.supervision.events import ChildMoved
 
     return [event.cause for event in fleet.events if isinstance(event, ChildMoved) and event.child == name]

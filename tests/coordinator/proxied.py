@@ -16,8 +16,8 @@ from openai import AsyncOpenAI
 
 from api_utils.auth_utils import KeyStore
 from coordinator.api import Face, build_api
-from coordinator.edge import Access
-from coordinator.exchange import Children, Limits, Outcome
+from coordinator.forwarding.edge import Access
+from coordinator.forwarding.exchange import Children, Limits, Outcome
 from coordinator.pool import Backend, Pool
 from coordinator.proxy import Proxy, ProxyConfig, RequestDone
 from coordinator.server import Server, bind

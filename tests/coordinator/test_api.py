@@ -13,7 +13,6 @@ import structlog
 
 from api_utils.auth_utils import KeyStore
 from coordinator.api import build_api
-from coordinator.edge import Access
 from coordinator.errors import (
     ActionRefused,
     NoPage,
@@ -23,6 +22,7 @@ from coordinator.errors import (
     TabfleetError,
     UnknownChild,
 )
+from coordinator.forwarding.edge import Access
 from coordinator.supervisor import Reconciled
 from tests.support import png
 

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from coordinator.interrupt import Cause, Interruptible, StallWatch
+from coordinator.forwarding.interrupt import Cause, Interruptible, StallWatch
 from tests.support.waiting import eventually
 
 

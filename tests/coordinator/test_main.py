@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from coordinator import processes
+from coordinator.local import processes
 from tests.coordinator.proxied import Caller, chat, request
 from tests.support.ports import free_range
 from tests.support.waiting import eventually

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.output import Logs, Output, redact
+from coordinator.local.output import Logs, Output, redact
 from tests.support.waiting import eventually
 
 

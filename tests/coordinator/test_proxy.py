@@ -10,7 +10,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from coordinator.exchange import Limits, Outcome
+from coordinator.forwarding.exchange import Limits, Outcome
 from coordinator.pool import Pool
 from tests.coordinator.proxied import (
     KEY,

@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from coordinator.exchange import Limits
+from coordinator.forwarding.exchange import Limits
 from coordinator.lifecycle import State
 from tests.coordinator.fake_answer import digest
 from tests.coordinator.fleet import Fleet, running_fleet

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from api_utils.auth_utils import KeyStore
-from coordinator.edge import names_loopback
-from coordinator.exchange import Limits, Outcome
+from coordinator.forwarding.edge import names_loopback
+from coordinator.forwarding.exchange import Limits, Outcome
 from coordinator.pool import Pool
 from tests.coordinator.proxied import (
     KEY,

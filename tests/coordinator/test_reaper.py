@@ -5,12 +5,12 @@ import json
 import sys
 from collections.abc import Callable
 
-from coordinator.reaper import install_if_process_1
+from coordinator.local.reaper import install_if_process_1
 
 # A process that adopts orphans, as process 1 does, and starts children of its own beside them.
 ADOPTER = """
 import asyncio, ctypes, json, os
-from coordinator.reaper import Reaper
+from coordinator.local.reaper import Reaper
 
 PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import RunFolderError
-from coordinator.runfolder import PREFIX, Recorded, RunFolder, RunRoot, delete
+from coordinator.local.runfolder import PREFIX, Recorded, RunFolder, RunRoot, delete
 
 
 def mode(path: Path) -> int:

@@ -13,13 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from api_utils.auth_utils import KeyStore
 from coordinator.child import Child
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
-from coordinator.events import ChildMoved, FleetEvent
 from coordinator.launcher import ChildSpec
 from coordinator.lifecycle import LIVE, Event, Reason, State, advance
-from coordinator.plan import PortPlan
-from coordinator.policy import Policy
 from coordinator.pool import Lease, Pool
-from coordinator.probe import ChildClient, Probed
+from coordinator.supervision.events import ChildMoved, FleetEvent
+from coordinator.supervision.plan import PortPlan
+from coordinator.supervision.policy import Policy
+from coordinator.supervision.probe import ChildClient, Probed
 from coordinator.supervisor import Supervisor
 from tests.support.manual_loop import ManualLoop
 

@@ -11,19 +11,19 @@ import aiohttp
 import structlog
 
 from coordinator.errors import NoBackend, QueueFull
-from coordinator.interrupt import Cause, Interruptible, StallWatch
-from coordinator.reply import Reply
-from coordinator.upstream import Broken, Upstream, request_headers, response_headers
-from coordinator.wire import error_code, failed, unavailable
+from coordinator.forwarding.interrupt import Cause, Interruptible, StallWatch
+from coordinator.forwarding.reply import Reply
+from coordinator.forwarding.upstream import Broken, Upstream, request_headers, response_headers
+from coordinator.forwarding.wire import error_code, failed, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import Receive
 
-    from coordinator.edge import ChatBody
+    from coordinator.forwarding.edge import ChatBody
+    from coordinator.forwarding.wire import Headers
     from coordinator.pool import Backend, Lease, Pool
-    from coordinator.wire import Headers
 
 log = structlog.get_logger(__name__)
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pydantic_core
 
 from api_utils.auth_utils import KeyStore, presented_key
-from coordinator.wire import CLOSE, Refusal, bad_request, unavailable
+from coordinator.forwarding.wire import CLOSE, Refusal, bad_request, unavailable
 
 if TYPE_CHECKING:
     from starlette.types import Receive
 
-    from coordinator.wire import Headers
+    from coordinator.forwarding.wire import Headers
 
 
 @dataclass

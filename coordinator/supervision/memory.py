@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from coordinator.child import Child
-    from coordinator.policy import Policy
+    from coordinator.supervision.policy import Policy
 
 _CGROUPS: Final = "sys/fs/cgroup"
 

@@ -9,12 +9,12 @@ from urllib.parse import quote
 import aiohttp
 
 from coordinator.errors import NoPage, PageFailed, PageSilent
+from coordinator.launcher import TOKEN_HEADER
 from coordinator.lifecycle import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TOKEN_HEADER: Final = "x-tabfleet-token"  # noqa: S105 - the header's name
 _CHILD_REASONS: Final[Mapping[object, Reason]] = {
     reason.value: reason
     for reason in (

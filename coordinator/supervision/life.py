@@ -7,16 +7,16 @@ import secrets
 from typing import TYPE_CHECKING
 
 from coordinator.errors import LaunchError
-from coordinator.events import ChildCleaned, ChildStarted
 from coordinator.launcher import ChildSpec
 from coordinator.lifecycle import Event, Reason, State
 from coordinator.pool import Backend
+from coordinator.supervision.events import ChildCleaned, ChildStarted
 
 if TYPE_CHECKING:
     from coordinator.child import Child
     from coordinator.launcher import RunningChild
-    from coordinator.plan import Slot
-    from coordinator.probe import Probed
+    from coordinator.supervision.plan import Slot
+    from coordinator.supervision.probe import Probed
 
 
 class Life:

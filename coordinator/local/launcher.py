@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from coordinator import leftovers, processes
 from coordinator.errors import LaunchError
-from coordinator.output import Logs, Output
-from coordinator.runfolder import delete
+from coordinator.local import leftovers, processes
+from coordinator.local.output import Logs, Output
+from coordinator.local.runfolder import delete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from api_utils.auth_utils import KeyStore
     from coordinator.launcher import ChildSpec
-    from coordinator.runfolder import RunFolder, RunRoot
+    from coordinator.local.runfolder import RunFolder, RunRoot
 
 log = structlog.get_logger(__name__)
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PROGRAM: Final = (sys.executable, str(REPOSITORY / "launch_camoufox.py"))
 
 _PASSED_ON: Final = re.compile(

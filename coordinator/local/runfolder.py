@@ -26,8 +26,8 @@ from typing import Any, Final
 
 import structlog
 
-from coordinator import leftovers
 from coordinator.errors import RunFolderError
+from coordinator.local import leftovers
 
 PREFIX: Final = "tabfleet-run-"
 _KEPT: Final = "session.json"

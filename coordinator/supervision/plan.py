@@ -12,7 +12,7 @@ from coordinator.errors import MemoryPlanError, PortConflict
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from coordinator.memory import MemoryLimit
+    from coordinator.supervision.memory import MemoryLimit
 
 _LAST_PORT: Final = 65535
 

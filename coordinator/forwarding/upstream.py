@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from coordinator.probe import TOKEN_HEADER
+from coordinator.launcher import TOKEN_HEADER
 
 if TYPE_CHECKING:
+    from coordinator.forwarding.wire import Headers
     from coordinator.pool import Backend
-    from coordinator.wire import Headers
 
 REQUEST_ID: Final = b"x-request-id"
 _CHAT_PATH: Final = "/v1/chat/completions"

@@ -6,15 +6,15 @@ import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from coordinator.framing import EventFraming
-from coordinator.wire import CLOSE, send_refusal
+from coordinator.forwarding.framing import EventFraming
+from coordinator.forwarding.wire import CLOSE, send_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import Send
 
-    from coordinator.wire import Headers, Refusal
+    from coordinator.forwarding.wire import Headers, Refusal
 
 _LAST_WORDS_S: Final = 1.0
 _SLICE_BYTES: Final = 1 << 18  # written in one go; more waits for a client that reads slowly

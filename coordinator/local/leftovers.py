@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordinator import processes
+from coordinator.local import processes
 
 if TYPE_CHECKING:
-    from coordinator.runfolder import RunFolder
+    from coordinator.local.runfolder import RunFolder
 
 
 def kill(folder: RunFolder) -> int:

@@ -1,0 +1,1 @@
+"""Children as processes on this machine: started, read, ended, and nothing of them left behind."""

@@ -1,0 +1,1 @@
+"""What the supervisor and its children go by: one start and its probes, ports and memory, events, limits."""
