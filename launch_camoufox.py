@@ -15,7 +15,8 @@ from pathlib import Path
 EPILOG = """\
 The environment may hold: KEY_FILE_PATH (API keys), BROWSER_EXECUTABLE, CAMOUFOX_EXECUTABLE_PATH,
 SITE_URL (another address for the site), FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, LOGIN_CHECK_S,
-MAX_BODY_BYTES, HTTPS_PROXY, NO_PROXY, LOG_FORMAT, LOG_LEVEL. The coordinator adds TABFLEET_* of its own.
+MAX_BODY_BYTES, HTTPS_PROXY, NO_PROXY, EXTRA_CA_FILE, CHROMIUM_SANDBOX (on or off), LOG_FORMAT, LOG_LEVEL.
+The coordinator adds TABFLEET_* of its own.
 
 Exit codes: 0 stopped, 2 usage or configuration, 69 port in use, 70 browser lost, 71 driver lost,
 73 another browser uses this login, 74 no browser, 75 the parent is gone.

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from browser.settings import BrowserSettings
 
 PositiveS = Annotated[float, Field(gt=0)]
+OnOff = Annotated[Literal["on", "off"], BeforeValidator(str.lower)]
 OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 
 
@@ -35,6 +36,8 @@ class ChildSettings(BaseSettings):
     camoufox_executable_path: Path | None = None
     https_proxy: Annotated[OptionalText, Field(repr=False)] = None
     no_proxy: OptionalText = None
+    chromium_sandbox: OnOff | None = None
+    extra_ca_file: Path | None = None
     max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
@@ -49,6 +52,8 @@ class ChildSettings(BaseSettings):
             login_check_s=self.login_check_s,
             https_proxy=self.https_proxy,
             no_proxy=self.no_proxy,
+            chromium_sandbox=self.chromium_sandbox,
+            extra_ca_file=self.extra_ca_file,
         )
 
 

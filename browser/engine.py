@@ -117,7 +117,11 @@ def _launch_error(plan: Launch, error: Exception) -> BrowserError:
     if "No usable sandbox" in text:
         return EngineMissing(
             "chromium cannot use its sandbox here; allow unprivileged user namespaces "
-            "(in a container: its seccomp profile), or install chromium-sandbox"
+            "(in a container: docker/seccomp.json as its seccomp profile), or run without it: CHROMIUM_SANDBOX=off"
+        )
+    if "Running as root without --no-sandbox" in text:
+        return EngineMissing(
+            "CHROMIUM_SANDBOX=on, but chromium has no sandbox for the user root; start as another user, or leave it out"
         )
     if "missing X server" in text or "no DISPLAY" in text or "without having a XServer" in text:
         return EngineMissing("there is no display to show a browser on; set DISPLAY, or start it headless")
@@ -137,17 +141,20 @@ def _options(plan: Launch) -> dict[str, Any]:
     if proxy := proxy_settings(plan.settings):
         options["proxy"] = proxy
     if plan.engine == "chromium":
-        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": _has_sandbox()}
+        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": _has_sandbox(plan.settings)}
     if plan.engine == "firefox":
         return options | {"channel": "moz-firefox", "firefox_user_prefs": dict(_QUIET_FIREFOX)}
     return options
 
 
-def _has_sandbox() -> bool:
-    if os.geteuid() != 0:
-        return True
-    log.warning("browser_sandbox_off", reason="Chromium has no sandbox for the user root")
-    return False
+def _has_sandbox(settings: BrowserSettings) -> bool:
+    if settings.chromium_sandbox == "off":
+        log.warning("browser_sandbox_off", reason="CHROMIUM_SANDBOX=off")
+        return False
+    if settings.chromium_sandbox is None and os.geteuid() == 0:
+        log.warning("browser_sandbox_off", reason="Chromium has no sandbox for the user root")
+        return False
+    return True
 
 
 def browser_environment(plan: Launch) -> dict[str, str]:
@@ -182,12 +189,15 @@ async def _launch_camoufox(playwright: "Playwright", plan: Launch) -> "Browser":
 
 
 def _camoufox_options(plan: Launch) -> dict[str, Any]:
-    from camoufox.utils import launch_options  # noqa: PLC0415 - an optional dependency
+    from camoufox import DefaultAddons  # noqa: PLC0415 - an optional dependency
+    from camoufox.utils import launch_options  # noqa: PLC0415
 
     own = launch_options(
         executable_path=str(plan.executable),
         headless=plan.headless,
         main_world_eval=True,
+        # Else the newest uBlock Origin is fetched at the start, of no known version, and it changes pages.
+        exclude_addons=[DefaultAddons.UBO],
         i_know_what_im_doing=True,
         env={**browser_environment(plan)},
     )

@@ -49,6 +49,12 @@ class EngineMissing(BrowserError):
     exit_code = EXIT_NO_BROWSER
 
 
+class TrustError(BrowserError):
+    """EXTRA_CA_FILE cannot be used."""
+
+    reason = "extra_ca_file"
+
+
 class StreamPortTaken(BrowserError):
     """Another process listens on the stream port."""
 

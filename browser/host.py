@@ -24,6 +24,7 @@ from browser.deathchain import (
 from browser.engine import EngineName, Launch, find_executable, launch
 from browser.patience import within
 from browser.settings import BrowserSettings
+from browser.trust import trust_environment
 
 log = structlog.get_logger("browser")
 
@@ -71,16 +72,17 @@ class BrowserHost:
         return self._processes["browser"]
 
     async def start(self) -> Browser:
-        """Start both. Raises EngineMissing, or BrowserLost if either does not come up."""
+        """Start both. Raises EngineMissing, TrustError, or BrowserLost if either does not come up."""
         executable = find_executable(self._engine, self._settings)
         program = wrapper("browser")
+        trust = await trust_environment(self._engine, self._settings.extra_ca_file, self._run_dir)
         self._playwright = await self._start_driver()
         plan = Launch(
             self._engine,
             executable,
             program,
             self._headless,
-            wrapper_environment("browser", executable, self._run_dir),
+            wrapper_environment("browser", executable, self._run_dir) | trust,
             self._settings,
         )
         self._browser = await launch(self._playwright, plan)

@@ -95,7 +95,7 @@ class ChatPage:
     async def start(self) -> None:
         """Start the browser and open the page; `status` then says how it is, logged out included.
 
-        Raises ProfileError, ProfileLocked, StreamPortTaken, EngineMissing, BrowserLost.
+        Raises ProfileError, ProfileLocked, StreamPortTaken, EngineMissing, TrustError, BrowserLost.
         """
         if self._closing:
             raise RuntimeError("a page is started once")

@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class BrowserSettings:
-    """Settings of one child's browser. Durations are in seconds."""
+    """Settings of one child's browser. Durations are in seconds.
+
+    `chromium_sandbox` None is on, but off for root, who has none. `extra_ca_file` holds PEM certificates.
+    """
 
     browser_executable: Path | None = None
     camoufox_executable: Path | None = None
@@ -15,3 +19,5 @@ class BrowserSettings:
     login_check_s: float = 60.0
     https_proxy: str | None = None
     no_proxy: str | None = None
+    chromium_sandbox: Literal["on", "off"] | None = None
+    extra_ca_file: Path | None = None

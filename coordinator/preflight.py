@@ -36,6 +36,11 @@ def check(settings: Settings) -> None:
         _check_camoufox(settings)
     else:
         _check_browser(settings.browser_engine, settings.browser_executable)
+    if settings.extra_ca_file is not None and shutil.which("certutil") is None:
+        raise BrowserMissing(
+            "EXTRA_CA_FILE is set, but certutil, which tells browsers of it, is not on PATH;"
+            " install the package libnss3-tools."
+        )
 
 
 def check_site(site: str | None) -> None:

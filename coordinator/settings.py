@@ -73,6 +73,7 @@ EngineName = Annotated[
     Takes("camoufox, chromium or firefox", "NAME"),
     BeforeValidator(_lower),
 ]
+SandboxName = Annotated[Literal["on", "off"], Takes("on or off", "NAME"), BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["console", "json"], Takes("console or json", "NAME"), BeforeValidator(_lower)]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
@@ -161,6 +162,14 @@ class Settings(BaseSettings):
     camoufox_executable_path: Annotated[
         AnyPath | None,
         About(CHILDREN, "Browser of the engine camoufox", flag=None, default_text="Camoufox's own build"),
+    ] = None
+    chromium_sandbox: Annotated[
+        SandboxName | None,
+        About(
+            CHILDREN,
+            "Chromium's sandbox; off where the kernel or the container allows no user namespaces",
+            default_text="on, but off for root, who has none",
+        ),
     ] = None
 
     max_queue: Annotated[Count, About(REQUESTS, "Most requests that wait for a child; more get 429")] = 100

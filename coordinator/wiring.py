@@ -21,6 +21,7 @@ _PASSED_ON: Final = (
     "site_url",
     "browser_executable",
     "camoufox_executable_path",
+    "chromium_sandbox",
     "first_token_timeout_s",
     "stream_idle_timeout_s",
     "login_check_s",

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
+from camoufox import DefaultAddons
+from structlog.testing import capture_logs
 
 from browser import engine
 from browser.engine import EngineName, Launch, browser_environment, find_executable, proxy_settings
 from browser.errors import EngineMissing
+from browser.host import BrowserHost
 from browser.settings import BrowserSettings
 
 
@@ -80,22 +84,81 @@ def test_no_proxy_no_settings() -> None:
     assert proxy_settings(BrowserSettings()) is None
 
 
-def plan(tmp_path: Path) -> Launch:
-    return Launch("chromium", Path("/c"), Path("/w"), headless=True, environment={"A": "b"}, settings=BrowserSettings())
+def plan(**settings: Any) -> Launch:
+    given = BrowserSettings(**settings)
+    return Launch("chromium", Path("/c"), Path("/w"), headless=True, environment={"A": "b"}, settings=given)
 
 
-def test_the_browser_does_not_get_our_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_browser_does_not_get_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TABFLEET_CONTROL_TOKEN", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    environment = browser_environment(plan(tmp_path))
+    environment = browser_environment(plan())
     assert environment["A"] == "b"
     assert environment["PATH"] == os.environ["PATH"]
     assert "secret" not in environment.values()
 
 
-@pytest.mark.parametrize(("uid", "sandboxed"), [(0, False), (1000, True)])
-def test_only_root_goes_without_the_sandbox(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, sandboxed: bool
+@pytest.mark.parametrize(
+    ("wanted", "uid", "sandboxed", "reason"),
+    [
+        (None, 1000, True, None),
+        (None, 0, False, "Chromium has no sandbox for the user root"),
+        ("on", 1000, True, None),
+        ("on", 0, True, None),
+        ("off", 1000, False, "CHROMIUM_SANDBOX=off"),
+        ("off", 0, False, "CHROMIUM_SANDBOX=off"),
+    ],
+)
+def test_only_root_goes_without_the_sandbox_unless_told_to(
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: Literal["on", "off"] | None,
+    uid: int,
+    sandboxed: bool,
+    reason: str | None,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
-    assert engine._options(plan(tmp_path))["chromium_sandbox"] is sandboxed
+    with capture_logs() as lines:
+        options = engine._options(plan(chromium_sandbox=wanted))
+    assert options["chromium_sandbox"] is sandboxed
+    assert [line["reason"] for line in lines if line["event"] == "browser_sandbox_off"] == ([reason] if reason else [])
+
+
+async def test_without_the_sandbox_a_real_browser_is_told_so(tmp_path: Path) -> None:
+    host = BrowserHost(
+        engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings(chromium_sandbox="off")
+    )
+    await host.start()
+    command = Path(f"/proc/{host.browser_process.pid}/cmdline").read_text()
+    await host.close()
+    assert "--no-sandbox" in command.split("\0")
+
+
+def test_a_browser_that_finds_no_sandbox_names_the_cures() -> None:
+    """These are Chromium's words (zygote_host_impl_linux.cc); scripts/container-test has it say them for real."""
+    error = engine._launch_error(plan(), Exception("[FATAL:zygote_host_impl_linux.cc] No usable sandbox! If you ..."))
+    assert isinstance(error, EngineMissing)
+    assert "docker/seccomp.json" in str(error)
+    assert "CHROMIUM_SANDBOX=off" in str(error)
+
+
+async def test_the_sandbox_wanted_is_the_sandbox_used(tmp_path: Path) -> None:
+    """Root, who has none, is told so; everybody else gets it."""
+    host = BrowserHost(
+        engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings(chromium_sandbox="on")
+    )
+    if os.geteuid() == 0:
+        with pytest.raises(EngineMissing, match="CHROMIUM_SANDBOX=on, but chromium has no sandbox for the user root"):
+            await host.start()
+    else:
+        await host.start()
+        assert "--no-sandbox" not in Path(f"/proc/{host.browser_process.pid}/cmdline").read_text()
+    await host.close()
+
+
+def test_camoufox_fetches_nothing_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what its API is asked for: the options themselves are drawn from a model that has to be fetched."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("camoufox.utils.launch_options", lambda **options: asked.update(options) or {})
+    engine._camoufox_options(plan())
+    assert asked["exclude_addons"] == list(DefaultAddons)
+    assert asked["executable_path"] == "/c"

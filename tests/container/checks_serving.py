@@ -25,6 +25,7 @@ from tests.container.world import (
     World,
     fetch,
 )
+from tests.support.authority import Authority
 
 MODELS = {"demo-small", "demo-large", "demo-echo"}
 PROXY = ROOT / "tests" / "container" / "tls_proxy.py"
@@ -223,23 +224,11 @@ def private_authority(world: World) -> None:
 
 
 def make_certificates(folder: Path, names: Sequence[str]) -> None:
-    """An authority `ca.pem` and a certificate with its key for each name, by the openssl program."""
+    """An authority `ca.pem` and a certificate with its key for each name, which every uid may read."""
     folder.mkdir()
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    constraints = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
-    openssl(
-        "req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA", *constraints
-    )
+    authority = Authority(folder)
     for host in names:
-        openssl("req", *new, "-keyout", f"{host}.key", "-out", f"{host}.csr", "-subj", f"/CN={host}")
-        extension = folder / f"{host}.ext"
-        extension.write_text(f"subjectAltName=DNS:{host}\nextendedKeyUsage=serverAuth\n", encoding="utf-8")
-        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", extension.name)
-        openssl("x509", "-req", "-in", f"{host}.csr", "-out", f"{host}.pem", *signing)
+        authority.sign(host)
     for path in folder.iterdir():
         path.chmod(0o644)
 

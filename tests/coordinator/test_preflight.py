@@ -126,11 +126,22 @@ def test_the_folder_for_logs_is_made(tmp_path: Path) -> None:
         preflight.check(settings(*browser, "--log-dir", str(tmp_path / "chromium")))
 
 
+def test_a_further_authority_needs_certutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("EXTRA_CA_FILE", str(program(tmp_path / "chromium")))
+    with pytest.raises(BrowserMissing, match=r"EXTRA_CA_FILE.*certutil.*libnss3-tools"):
+        preflight.check(settings("--engine", "chromium"))
+    program(tmp_path / "certutil")
+    preflight.check(settings("--engine", "chromium"))
+
+
 def test_children_get_their_part_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy:3128")
     monkeypatch.setenv("SITE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never handed on")
+    monkeypatch.setenv("CHROMIUM_SANDBOX", "OFF")
+    monkeypatch.setenv("EXTRA_CA_FILE", str(program(tmp_path / "ca.pem")))
     given = settings("--no-headless", "--engine", "firefox", "--first-token-timeout-s", "7", "--log-format", "json")
     environment = child_environment(given)
     assert environment == {
@@ -141,6 +152,8 @@ def test_children_get_their_part_of_the_settings(monkeypatch: pytest.MonkeyPatch
         "LOGIN_CHECK_S": "60.0",
         "MAX_BODY_BYTES": "10485760",
         "LOG_LEVEL": "info",
+        "CHROMIUM_SANDBOX": "off",
+        "EXTRA_CA_FILE": str(tmp_path / "ca.pem"),
         "LOG_FORMAT": "json",
     }
     arguments = child_arguments(given)

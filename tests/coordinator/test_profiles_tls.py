@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.coordinator.profiles_support.program import failure, run
 from tests.coordinator.profiles_support.relay import relay
 from tests.coordinator.profiles_support.states import login
+from tests.support.authority import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,26 +30,11 @@ class Behind:
 
 @pytest.fixture
 def behind(bucket: Bucket, tmp_path: Path) -> Iterator[Behind]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A private authority")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    authority, private = tmp_path / "authority.pem", tmp_path / "private.pem"
-    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    authority = Authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority, private)
+    context.load_cert_chain(*authority.sign("127.0.0.1"))
     with relay(bucket.server.url, tls=context) as running:
-        yield Behind(running.url, authority)
+        yield Behind(running.url, authority.file)
 
 
 def test_unknown_authority_is_refused_and_never_passed_over(bucket: Bucket, behind: Behind, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ WRONG = {
     "FIRST_TOKEN_TIMEOUT_S": "inf",
     "MAX_BODY_BYTES": "10 MB",
     "UNHEALTHY_AFTER": "1.5",
+    "CHROMIUM_SANDBOX": "perhaps",
     "EXTRA_CA_FILE": "/nowhere/ca.pem",
     "HTTPS_PROXY": "ftp://proxy",
     "LOG_FORMAT": "xml",
