@@ -31,7 +31,7 @@ async def require_key(request: Request) -> None:
 async def require_secret(request: Request) -> None:
     """Raise ApiError unless the request carries a key or the control token: 401, or 403 where no keys are set."""
     state = ChildState.of(request)
-    if not state.keys and not _has_control_token(request, state.settings.tabfleet_control_token):
+    if not state.keys.current() and not _has_control_token(request, state.settings.tabfleet_control_token):
         raise ApiError(403, "admin_off", "this route is off: no API keys are set (KEY_FILE_PATH)")
     await require_key(request)
 

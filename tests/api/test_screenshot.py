@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
+from pathlib import Path
 
 import pytest
 
-from api_utils.auth_utils import KeyStore
 from api_utils.settings import ChildSettings
 from browser.errors import BrowserError, BrowserLost, NotStarted, PageBroken, ScreenshotTimeout
 from tests.api.conftest import Serve
 from tests.api.scripted_page import ScriptedPage
 from tests.support import png
 
-KEYS = KeyStore(frozenset({hashlib.sha256(b"the-key").digest()}))
 KEY = {"authorization": "Bearer the-key"}
 PICTURE = png.make(4, 3)
 
 
-async def test_a_key_holder_gets_the_picture_and_no_cache_keeps_it(serve: Serve) -> None:
-    async with serve(ScriptedPage(picture=PICTURE), keys=KEYS) as client:
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "key.txt"
+    path.write_text("the-key\n")
+    return path
+
+
+async def test_a_key_holder_gets_the_picture_and_no_cache_keeps_it(serve: Serve, key_file: Path) -> None:
+    async with serve(ScriptedPage(picture=PICTURE), key_file=key_file) as client:
         response = await client.get("/screenshot", headers=KEY)
         assert (response.status, await response.read()) == (200, PICTURE)
     assert response.headers["content-type"] == "image/png"
     assert response.headers["cache-control"] == "no-store"
 
 
-async def test_nobody_else_gets_it(serve: Serve) -> None:
-    async with serve(ScriptedPage(picture=PICTURE), keys=KEYS) as client:
+async def test_nobody_else_gets_it(serve: Serve, key_file: Path) -> None:
+    async with serve(ScriptedPage(picture=PICTURE), key_file=key_file) as client:
         for headers in ({}, {"authorization": "Bearer wrong"}):
             response = await client.get("/screenshot", headers=headers)
             assert response.status == 401
@@ -52,8 +57,8 @@ async def test_without_keys_only_the_coordinator_gets_it(serve: Serve) -> None:
         (ScreenshotTimeout("no picture within 10 s"), 504),
     ],
 )
-async def test_why_there_is_no_picture(serve: Serve, error: BrowserError, status: int) -> None:
-    async with serve(ScriptedPage(picture=error), keys=KEYS) as client:
+async def test_why_there_is_no_picture(serve: Serve, key_file: Path, error: BrowserError, status: int) -> None:
+    async with serve(ScriptedPage(picture=error), key_file=key_file) as client:
         response = await client.get("/screenshot", headers=KEY)
         assert response.status == status
         body = await response.json()
