@@ -89,6 +89,7 @@ class Child:
         self.rest_s: float | None = None
         self.models: tuple[str, ...] = ()
         self.login_expires_at: float | None = None
+        self.capture: str | None = None
         self.last_lines: tuple[str, ...] = ()
         self._ready_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -117,6 +118,7 @@ class Child:
             in_flight=self.life.backend.in_flight if self.life else 0,
             models=self.models,
             login_expires_at=self.login_expires_at,
+            capture=self.capture,
             generation=self.generation,
             pid=process.pid if process and self.phase.state in LIVE else None,
             slot=self.slot.index if self.slot else None,
@@ -176,7 +178,7 @@ class Child:
             backend = self.life.backend
             self.shared.pool.set_ready(backend, ready=backend.ready, models=self.models)
         if seen.ok:
-            self.login_expires_at = seen.login_expires_at
+            self.login_expires_at, self.capture = seen.login_expires_at, seen.capture
 
     def explain(self, reason: Reason | None, detail: str | None) -> None:
         """Say more exactly why it is not ready, without a transition."""

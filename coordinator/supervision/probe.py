@@ -36,6 +36,7 @@ class Probed:
     busy: bool = False
     models: tuple[str, ...] | None = None
     login_expires_at: float | None = None
+    capture: str | None = None
     rest_s: float | None = None
 
     @property
@@ -58,6 +59,7 @@ def read_ready(status: int, body: Any, instance_id: str) -> Probed:
         busy=body.get("busy") is True,
         models=_models(body.get("models")),
         login_expires_at=_number(body.get("login_expires_at")),
+        capture=_text(body.get("capture")),
         rest_s=_number(body.get("rest_s")),
     )
 

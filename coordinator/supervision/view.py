@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChildView:
-    """A child as `/ready` and the admin routes show it. Times are seconds since 1970."""
+    """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
+
+    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`.
+    """
 
     name: str
     state: State
@@ -22,6 +25,7 @@ class ChildView:
     in_flight: int
     models: tuple[str, ...]
     login_expires_at: float | None
+    capture: str | None
     generation: int
     pid: int | None
     slot: int | None
@@ -29,5 +33,5 @@ class ChildView:
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
-        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at")
+        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture")
         return {key: getattr(self, key) for key in shown}

@@ -31,6 +31,7 @@ async def test_children_become_ready_and_can_be_leased(tmp_path: Path) -> None:
         assert [view.name for view in fleet.supervisor.snapshot()] == ["a", "b"]
         view = fleet.view("a")
         assert (view.reason, view.restarts, view.models, view.login_expires_at) == (None, 0, ("fake",), 4e9)
+        assert view.capture == "network"
         leases = [fleet.pool.try_acquire("fake"), fleet.pool.try_acquire("fake")]
         assert {lease.backend.name for lease in leases if lease} == {"a", "b"}
         assert fleet.view("a").in_flight == 1
@@ -41,7 +42,7 @@ async def test_what_is_shown_without_a_key_has_no_path_and_no_log_line(tmp_path:
     async with running_fleet(tmp_path) as fleet:
         shown = fleet.view("a").public()
         assert set(shown) == {
-            *("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at"),
+            *("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture"),
         }
         assert str(tmp_path) not in repr(shown)
 
