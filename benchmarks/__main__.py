@@ -10,10 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import hydration, proxy, start
+from benchmarks import hydration, proxy, start, supervision
 from benchmarks.report import Benchmark, show
 
-BENCHMARKS: Mapping[str, Benchmark] = {"proxy": proxy.run, "hydration": hydration.run, "start": start.run}
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "proxy": proxy.run,
+    "hydration": hydration.run,
+    "start": start.run,
+    "supervision": supervision.run,
+}
 
 
 def main(names: Sequence[str]) -> int:

@@ -36,7 +36,6 @@ _PASSED_ON: Final = re.compile(
     r"DBUS_SESSION_BUS_ADDRESS|LD_LIBRARY_PATH|VIRTUAL_ENV|SSL_CERT_FILE|SSL_CERT_DIR|"
     r"(LC|XDG|PYTHON|PLAYWRIGHT|FONTCONFIG|MOZ)\w*"
 )
-_GONE_POLL_S: Final = 0.005
 _GONE_TIMEOUT_S: Final = 2.0
 
 
@@ -115,18 +114,9 @@ class LocalChild:
 
     async def _kill_leftovers(self) -> int:
         killed = leftovers.kill(self._folder)
-        browser = self._folder.browser()
-        if killed and browser is not None:
-            await self._until_gone(browser.id)
-        return killed
-
-    async def _until_gone(self, group: int) -> None:
-        deadline = asyncio.get_running_loop().time() + _GONE_TIMEOUT_S
-        while processes.group_exists(group) and processes.living_members(group):
-            if asyncio.get_running_loop().time() > deadline:
-                log.error("leftovers_will_not_die", child=self.name, group=group)
-                return
-            await asyncio.sleep(_GONE_POLL_S)
+        if not await processes.wait_dead(killed, _GONE_TIMEOUT_S):
+            log.error("leftovers_will_not_die", child=self.name, pids=sorted(killed))
+        return len(killed)
 
 
 class LocalLauncher:

@@ -10,18 +10,20 @@ if TYPE_CHECKING:
     from coordinator.local.runfolder import RunFolder
 
 
-def kill(folder: RunFolder) -> int:
-    """Kill the driver and the browser's group, if they still are the ones recorded; return how many were alive.
+def kill(folder: RunFolder) -> set[int]:
+    """Kill the driver and the browser's group, if they still are the ones recorded; return those that were alive.
 
-    Its own environment tells a process of this child: the run folder is its TMPDIR, and has a random name.
+    A process of this child shows the run folder, which has a random name: in its environment, where it is TMPDIR,
+    or on its command line.
     """
     mark = str(folder.path)
-    killed = 0
+    killed: set[int] = set()
     driver, browser = folder.driver(), folder.browser()
     if driver is not None and processes.same_process(driver.id, driver.start_time):
-        killed += 1
+        killed.add(driver.id)
         processes.kill(driver.id)
     if browser is not None and processes.same_group(browser.id, browser.start_time, mark):
-        killed += len(processes.living_members(browser.id))
+        killed.update(processes.living_members(browser.id))
         processes.kill_group(browser.id)
+        killed.update(processes.living_members(browser.id))  # born meanwhile, and doomed too
     return killed

@@ -1,11 +1,12 @@
 """Processes on this machine, read from /proc: are they still the ones we knew, and what do they take?
 
 Fields are those of proc(5): in /proc/PID/stat after the parenthesised name, 1 is the state (field 3),
-2 the parent (4), 3 the process group (5), and 20 the start time in clock ticks (22).
+2 the parent (4), 3 the process group (5), 18 the number of threads (20), and 20 the start time in clock ticks (22).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _PROC: Final = Path("/proc")
+_POLL_S: Final = 0.005
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,13 @@ class Process:
     state: str
     parent: int
     group: int
+    threads: int
     start_time: int
 
     @property
     def dead(self) -> bool:
-        """Whether it is a zombie, or just about to vanish."""
-        return self.state in "ZXx"
+        """Whether it is a zombie, or just about to vanish. One with threads left has its files open still."""
+        return self.state in "ZXx" and self.threads <= 1
 
 
 def read_process(pid: int) -> Process | None:
@@ -42,7 +45,7 @@ def read_process(pid: int) -> Process | None:
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return Process(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[19]))
+    return Process(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[17]), int(fields[19]))
 
 
 def all_processes() -> Iterator[Process]:
@@ -53,9 +56,12 @@ def all_processes() -> Iterator[Process]:
 
 
 def mentions(pid: int, text: str) -> bool:
-    """Whether the environment that the process was started with contains the text."""
+    """Whether the environment that the process was started with, or its command line, contains the text.
+
+    Most of Chromium's processes write a title over their environment; their command lines name the profile folder.
+    """
     try:
-        return text.encode() in (_PROC / str(pid) / "environ").read_bytes()
+        return any(text.encode() in (_PROC / str(pid) / name).read_bytes() for name in ("environ", "cmdline"))
     except OSError:
         return False
 
@@ -66,17 +72,6 @@ def same_process(pid: int, start_time: int) -> bool:
     return process is not None and process.start_time == start_time and not process.dead
 
 
-def group_exists(group: int) -> bool:
-    """Whether the group has any process, zombies included; cheap."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def living_members(group: int) -> list[int]:
     """Return the pids of the group's processes that are not zombies."""
     return [p.pid for p in all_processes() if p.group == group and not p.dead]
@@ -85,8 +80,8 @@ def living_members(group: int) -> list[int]:
 def same_group(group: int, start_time: int, mark: str) -> bool:
     """Whether the process group still is the one whose leader started then.
 
-    Where the leader is gone its start time cannot be compared any more; then one living member must have
-    `mark` in its environment.
+    Where the leader is gone its start time cannot be compared any more; then one living member must mention
+    `mark`.
     """
     leader = read_process(group)
     if leader is not None:
@@ -102,6 +97,33 @@ def kill(pid: int) -> None:
 def kill_group(group: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+
+
+async def wait_dead(pids: Iterable[int], timeout_s: float) -> bool:
+    """Wait until all of these are dead, zombies included; False if some are not after timeout_s seconds."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            for pid in pids:
+                await _until_dead(pid)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _until_dead(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # it is gone, or the kernel has none to give
+        while (process := read_process(pid)) is not None and not process.dead:  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(_POLL_S)
+        return
+    loop, dead = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, dead.set)
+    try:
+        await dead.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def descendants(root: int) -> set[int]:

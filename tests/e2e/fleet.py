@@ -203,9 +203,15 @@ class _Later:
 
 @contextlib.contextmanager
 def fleet(
-    site: Site, profiles: Path, folder: Path, *, keys: Sequence[str] = ("test-key",), **environment: str
+    site: Site,
+    profiles: Path,
+    folder: Path,
+    *,
+    keys: Sequence[str] = ("test-key",),
+    module: str = "coordinator.main",
+    **environment: str,
 ) -> Iterator[Fleet]:
-    """A coordinator over these profiles; ended with TERM, and with KILL where that does not do."""
+    """A coordinator over these profiles, run by `module`; ended with TERM, and with KILL where that does not do."""
     folder.mkdir(exist_ok=True)
     base = free_block(41)
     (folder / "key.txt").write_text("".join(f"{key}\n" for key in keys))
@@ -224,7 +230,7 @@ def fleet(
     log = folder / "coordinator.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "coordinator.main"],
+            [sys.executable, "-m", module],
             cwd=ROOT,
             env={**os.environ, **given},
             stdout=stderr,

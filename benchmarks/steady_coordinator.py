@@ -1,0 +1,17 @@
+"""The coordinator, but every life of a child counts as steady: no restart waits for a back-off.
+
+Otherwise a child would have to be READY for a minute before each round. `python -m coordinator.main` is the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from coordinator.main import main
+
+if __name__ == "__main__":
+    lifecycle: Any = importlib.import_module("coordinator.lifecycle")
+    lifecycle.STEADY_AFTER_S = 0.0
+    sys.exit(main(sys.argv[1:]))
