@@ -23,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api_utils.desk import Desk
 from api_utils.errors import ApiError, from_browser
 from browser.errors import BrowserError
+from browser.images import Image
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class Question:
     request_id: str
     model: str
     prompt: str = field(repr=False)
+    images: tuple[Image, ...] = field(repr=False)
     stream: bool
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -86,7 +88,7 @@ class AnswerResponse(Response):
         question = self._question
         try:
             async with self._desk.visit(question.request_id):
-                pieces = self._desk.page.ask(question.request_id, question.prompt, question.model)
+                pieces = self._desk.page.ask(question.request_id, question.prompt, question.model, question.images)
                 last = None
                 if question.stream:
                     await self._streamed(pieces, send)

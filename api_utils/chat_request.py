@@ -84,9 +84,11 @@ def _refuse_unless(given: dict[str, Any], name: str, allowed: tuple[Any, ...], w
 def _refuse_parts(index: int, message: Message) -> None:
     if message.role in ("tool", "function") or (message.model_extra or {}).get("tool_calls"):
         raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
+    taken = ("text", "refusal", "image_url") if message.role == "user" else ("text", "refusal")
     for part in message.content if isinstance(message.content, list) else []:
-        if part.type not in ("text", "refusal"):
-            raise unsupported(f"messages[{index}].content", f"only text goes into the page, not {part.type[:40]!r}")
+        if part.type not in taken:
+            what = "text and images go" if message.role == "user" else "only text goes"
+            raise unsupported(f"messages[{index}].content", f"{what} into the page here, not {part.type[:40]!r}")
 
 
 def _readable(error: ValidationError) -> ApiError:

@@ -5,6 +5,7 @@
     ? element.checkVisibility({ visibilityProperty: true })
     : element.getClientRects().length > 0;
   const seen = (selector) => Array.prototype.some.call(document.querySelectorAll(selector), visible);
+  const count = (selector) => Array.prototype.filter.call(document.querySelectorAll(selector), visible).length;
 
   const textOf = (element, dom) => {
     if (dom.read === "rendered") return element.innerText;
@@ -66,5 +67,5 @@
     return (last && last.nodeName === "BR" ? text.slice(0, -1) : text).replace(/\u00a0/g, " ");
   };
 
-  return { visible, seen, errorOf, answer, typed };
+  return { visible, seen, count, errorOf, answer, typed };
 })()

@@ -209,8 +209,10 @@ class Keeper:
         self._is_fresh = False
         return self.tab
 
-    async def freshen(self, *, stop: bool) -> None:
+    async def freshen(self, *, stop: bool, anew: bool = False) -> None:
         """Stop the answer if it is to be stopped, and open an empty conversation ahead of the next prompt.
+
+        With `anew` the page is loaded for it, whatever its own way of opening one.
 
         If the page's own way fails it is loaded anew; if that fails too, the condition says so.
         """
@@ -220,6 +222,9 @@ class Keeper:
         try:
             if stop:
                 await self.tab.stop_answer()
+            if anew:
+                await self._recover()
+                return
             await self._open_fresh_chat()
             self._has_news = True
         except BrowserError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from browser.engine import EngineName
 from browser.errors import BrowserError, BrowserLost, ModelNotFound, NotStarted, PageBroken, ScreenshotTimeout
 from browser.files import append_line
 from browser.host import BrowserHost, Loss
+from browser.images import Image, ImageLimits
 from browser.keeper import Keeper
 from browser.patience import finish
 from browser.profile import StorageState, load_profile, state_to_open
@@ -84,6 +85,12 @@ class ChatPage:
     def models(self) -> tuple[str, ...]:
         return self._site.models
 
+    @property
+    def image_limits(self) -> ImageLimits | None:
+        """How many images the page takes with a prompt, and how large; None if it takes none."""
+        upload = self._site.upload
+        return ImageLimits(upload.max_images, upload.max_image_bytes) if upload else None
+
     async def wait_lost(self) -> Loss:
         """Return as soon as the browser's process or the driver's is dead, with which of the two."""
         return await self._host.wait_lost()
@@ -143,8 +150,10 @@ class ChatPage:
             log.error("page_watch_failed", error=type(error).__name__)
             self._condition.set_error(PageBroken("the page is no longer watched"))
 
-    async def ask(self, request_id: str, prompt: str, model: str) -> AsyncGenerator[str, None]:
-        """Send a prompt on an empty conversation and yield the answer's text as it comes, in order.
+    async def ask(
+        self, request_id: str, prompt: str, model: str, images: Sequence[Image] = ()
+    ) -> AsyncGenerator[str, None]:
+        """Send a prompt with its images on an empty conversation and yield the answer's text as it comes, in order.
 
         The generator's end is the answer's end. Closing it, or cancelling whoever reads it, stops the answer
         and returns when the page is on an empty conversation again. Raises BrowserError.
@@ -159,7 +168,7 @@ class ChatPage:
             tab = await keeper.require_fresh()
             mark = lambda: self._mark_submitted(request_id)  # noqa: E731
             turn = keeper.turn = Turn(tab=tab, capture=self._capture, settings=self._settings, mark_submitted=mark)
-            async with aclosing(turn.pieces(prompt, choice)) as pieces:
+            async with aclosing(turn.pieces(prompt, choice, images)) as pieces:
                 async for piece in pieces:
                     yield piece
         except (GeneratorExit, asyncio.CancelledError):
@@ -243,7 +252,8 @@ class ChatPage:
         try:
             await turn.end()
             keeper.turn = None
-            await keeper.freshen(stop=turn.submitted and not turn.complete)
+            # An image may still be on its way into the composer, where the next caller would send it.
+            await keeper.freshen(stop=turn.submitted and not turn.complete, anew=turn.had_images)
         except Exception as error:  # noqa: BLE001 - whatever it is, the page must be let go of, and is made anew
             if not await self._host.is_lost_soon():
                 log.warning("page_clean_up_failed", error=type(error).__name__)

@@ -19,6 +19,7 @@ PROBE = f"""(wish) => {{
     logged_out: wish.logged_out.some(holds),
     ready: !wish.ready || dom.seen(wish.ready),
     answers: wish.answer ? document.querySelectorAll(wish.answer).length : 0,
+    attached: wish.attached ? dom.count(wish.attached) : 0,
     answering: Boolean(wish.answering && dom.seen(wish.answering)),
     error: dom.errorOf(wish.error),
   }};
@@ -83,6 +84,19 @@ PASTE = """(element, text) => {
   const clipboardData = new DataTransfer();
   clipboardData.setData("text/plain", text);
   element.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+}"""
+
+# Firefox leaves the files out of an event that it is given them for: there they are put over it.
+PASTE_FILES = """(element, files) => {
+  element.focus();
+  const clipboardData = new DataTransfer();
+  for (const { name, mimeType, buffer } of files) {
+    const bytes = Uint8Array.from(atob(buffer), (character) => character.charCodeAt(0));
+    clipboardData.items.add(new File([bytes], name, { type: mimeType }));
+  }
+  const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+  if (!event.clipboardData?.files.length) Object.defineProperty(event, "clipboardData", { value: clipboardData });
+  element.dispatchEvent(event);
 }"""
 
 READ_BACK = f"""async (element) => {{

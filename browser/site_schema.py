@@ -117,6 +117,20 @@ class Input(Section):
     )
 
 
+class Upload(Section):
+    """How the page takes images. They go there after the text of the prompt, and before it is sent."""
+
+    selector: Text = Field(description="a CSS selector of the file input; with paste, of the element to paste into")
+    method: Literal["file_input", "paste"] = Field(default="file_input", description="the way to give them to the page")
+    actions: Actions = Field(default=(), description="the steps that bring the file input up")
+    done: Text = Field(description="a CSS selector of what is visible for each image that the page has taken")
+    max_images: int = Field(default=10, ge=1, le=50, description="how many images a prompt may have")
+    max_image_bytes: int = Field(
+        default=5 * 1024 * 1024, ge=1, le=50_000_000, description="how large an image may be, in bytes"
+    )
+    timeout_s: Seconds = Field(default=30.0, description="how long the page may take to take them, in seconds")
+
+
 class Send(Section):
     actions: Actions = Field(min_length=1, description="the steps that send the prompt")
 
@@ -247,6 +261,7 @@ class Site(Section):
     login: Login = Field(description="a table: how to tell logged in from logged out")
     fresh_chat: FreshChat = Field(description="a table: how to open an empty conversation")
     input: Input = Field(description="a table: where a prompt goes and how")
+    upload: Upload | None = Field(default=None, description="a table: how the page takes images, if it does")
     send: Send = Field(description="a table: how to send the prompt")
     stop: Stop = Field(default_factory=Stop, description="a table: how to stop an answer")
     capture: Capture = Field(description="a table: where answers are read")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from playwright.async_api import Error, Page
 from playwright.async_api import TimeoutError as TooSlow
@@ -22,16 +22,18 @@ STOP_TIMEOUT_S = 2.0
 STOP_SHOWS_AFTER_S = 2.0
 
 Login = Literal["in", "out", "unknown"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at the page found; `answers` is how many answers it shows."""
+    """What one look at the page found: how many `answers`, and images `attached` to a prompt to come, it shows."""
 
     logged_in: bool
     logged_out: bool
     ready: bool
     answers: int
+    attached: int
     answering: bool
     error: str | None
 
@@ -72,7 +74,7 @@ class Tab:
     async def load(self) -> None:
         """Open the site's page. Raises PageBroken if it cannot be reached."""
         timeout_s = self.site.readiness.timeout_s
-        await self._act(self._goto(self.site.url, timeout_s), f"opening {self.site.url}", timeout_s)
+        await self.act(self._goto(self.site.url, timeout_s), f"opening {self.site.url}", timeout_s)
 
     async def picture(self, timeout_s: float) -> bytes:
         """Return a PNG of the part of the page that is in view. Raises TimeoutError, and Playwright's Error."""
@@ -102,13 +104,13 @@ class Tab:
     async def open_fresh_chat(self) -> None:
         """Open an empty conversation and see that it is one. Raises LoginExpired, PageBroken."""
         await self.run(self.site.fresh_chat.actions)
-        if not await self._see(self._is_fresh, FRESH_TIMEOUT_S):
+        if not await self.see(self._is_fresh, FRESH_TIMEOUT_S):
             raise PageBroken("no empty conversation came up (site file: fresh_chat)")
 
     def _is_fresh(self, look: Look) -> bool:
         if look.logged_out and not look.logged_in:
             raise LoginExpired("the site shows its login page")
-        is_empty = look.answers == self.site.fresh_chat.answers and not look.answering
+        is_empty = look.answers == self.site.fresh_chat.answers and not look.answering and not look.attached
         return look.usable and is_empty and look.error is None
 
     async def stop_answer(self) -> None:
@@ -116,12 +118,13 @@ class Tab:
         stop = self.site.stop
         if not stop.answering or not stop.actions:
             return
-        if await self._see(lambda look: look.answering, STOP_SHOWS_AFTER_S):
+        if await self.see(lambda look: look.answering, STOP_SHOWS_AFTER_S):
             await self.run(stop.actions)
-            if not await self._see(lambda look: not look.answering, STOP_TIMEOUT_S):
+            if not await self.see(lambda look: not look.answering, STOP_TIMEOUT_S):
                 raise PageBroken("the page goes on answering after its stop (site file: stop)")
 
-    async def _see(self, wanted: Callable[[Look], bool], timeout_s: float) -> bool:
+    async def see(self, wanted: Callable[[Look], bool], timeout_s: float) -> bool:
+        """Look until what is seen is as wanted. Returns whether it was, after timeout_s seconds at most."""
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -135,7 +138,7 @@ class Tab:
     async def run(self, actions: Actions, *, model: str = "") -> None:
         """Do a site file's steps. Raises PageBroken, which names the step."""
         for action in actions:
-            await self._act(self._step(action, model), f"the step {_name(action)}", action.timeout_s)
+            await self.act(self._step(action, model), f"the step {_name(action)}", action.timeout_s)
 
     async def _step(self, action: Action, model: str) -> None:
         verb = action.verb
@@ -164,9 +167,10 @@ class Tab:
     async def _goto(self, url: str, timeout_s: float) -> None:
         await self.page.goto(url, wait_until="domcontentloaded", timeout=timeout_s * 1000)
 
-    async def _act(self, doing: Coroutine[Any, Any, None], name: str, timeout_s: float) -> None:
+    async def act(self, doing: Coroutine[Any, Any, T], name: str, timeout_s: float) -> T:
+        """Do one thing to the page. Raises PageBroken, which names it, if it fails or takes too long."""
         try:
-            await within(timeout_s + GRACE_S, doing, "page-step")
+            return await within(timeout_s + GRACE_S, doing, "page-step")
         except (TooSlow, TimeoutError):
             raise PageBroken(f"{name} took too long") from None
         except Error:
@@ -184,6 +188,7 @@ def _probe_wish(site: Site) -> dict[str, Any]:
         "logged_out": [_marker(marker) for marker in site.login.logged_out],
         "ready": site.readiness.selector,
         "answer": dom.answer if dom else None,
+        "attached": site.upload.done if site.upload else None,
         "answering": site.stop.answering,
         "error": dom.error if dom else None,
     }

@@ -1,10 +1,11 @@
 """One prompt and its answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from browser.capture import Answer, Capture
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
+from browser.images import Image
 from browser.patience import within
 from browser.prompt_entry import enter_prompt
 from browser.reading import Done, Finding, Progress, Refused, Text
@@ -12,6 +13,7 @@ from browser.refusals import error_of
 from browser.settings import BrowserSettings
 from browser.site_schema import Model, Site
 from browser.tab import Tab
+from browser.upload import hand_over
 
 LOGIN_SHOWS_AFTER_S = 1.0
 ENTRY_TIMEOUT_S = 90.0
@@ -31,15 +33,19 @@ class Turn:
         self._interruption: BrowserError | None = None
         self.submitted = False
         self.complete = False
+        self.had_images = False
 
     @property
     def _site(self) -> Site:
         return self._tab.site
 
-    async def pieces(self, prompt: str, model: Model) -> AsyncGenerator[str, None]:
+    async def pieces(self, prompt: str, model: Model, images: Sequence[Image] = ()) -> AsyncGenerator[str, None]:
         """Yield the answer's text in order; the end of it is the end of the answer. Raises BrowserError."""
         await self._tab.run(model.choose, model=model.name)
-        await self._enter(prompt)
+        await self._enter(prompt)  # before the images: to fill an editor is to replace what is in it
+        if images:
+            self.had_images = True
+            await hand_over(self._tab, images)
         answer = self._answer = await self._capture.begin(self._tab.page)
         self._check_interruption()
         self._mark_submitted()
@@ -105,7 +111,7 @@ class Turn:
 
     def refuse(self, message: str) -> None:
         """End the turn with what the site says on the page."""
-        self.interrupt(error_of(self._site, Refused(None, message)))
+        self.interrupt(error_of(self._site, Refused(None, message), submitted=self.submitted))
 
     def _check_interruption(self) -> None:
         if self._interruption:

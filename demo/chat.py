@@ -10,6 +10,7 @@ from typing import Any
 
 from demo.accounts import Session
 from demo.faults import Faults
+from demo.images import Images
 from demo.ledger import Entry, Ledger, Outcome, Transport
 from demo.shape import FAILURES, Busy, Drop, Fail, Say, Shape, Step, Wait, compose, read_directives, steps
 from demo.web import error_event
@@ -41,6 +42,7 @@ class Ask:
     conversation: str
     model: str
     prompt: str
+    images: tuple[str, ...] = ()
 
 
 def read_ask(data: dict[str, Any]) -> Ask:
@@ -54,7 +56,10 @@ def read_ask(data: dict[str, Any]) -> Ask:
         raise Refused(400, "bad_request", "`prompt` must be a text that is not blank.")
     if re.search("[\ud800-\udfff]", prompt):
         raise Refused(400, "bad_request", "`prompt` holds half a surrogate pair.")
-    return Ask(conversation, str(model), prompt)
+    images = data.get("images", [])
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise Refused(400, "bad_request", "`images` must be a list of the ids of uploaded images.")
+    return Ask(conversation, str(model), prompt, tuple(images))
 
 
 @dataclass
@@ -94,27 +99,33 @@ class Run:
 class Chat:
     """All conversations and the answers under way."""
 
-    def __init__(self, ledger: Ledger, faults: Faults) -> None:
+    def __init__(self, ledger: Ledger, faults: Faults, images: Images) -> None:
         self._ledger = ledger
+        self._images = images
         self._faults = faults
         self._conversations: dict[str, Conversation] = {}
 
     def submit(self, session: Session, ask: Ask, transport: Transport) -> Run:
         """Enter a submission into the ledger and its conversation.
 
-        Raises Refused if the conversation is somebody else's or has an answer under way.
+        Raises Refused if the conversation or an image is somebody else's, or an answer is under way.
         """
         conversation = self._conversation(ask.conversation, session.account)
         if conversation.account != session.account:
             raise Refused(404, "not_found", "There is no such conversation.")
         if conversation.running:
             raise Refused(409, "conflict", "An answer is under way in this conversation.")
+        try:
+            images = self._images.find(session.account, ask.images)
+        except KeyError:
+            raise Refused(404, "not_found", "There is no such image.") from None
         entry = self._ledger.start(
             account=session.account,
             conversation=ask.conversation,
             transport=transport,
             model=ask.model,
             prompt=ask.prompt,
+            images=images,
         )
         shape = self._faults.apply(session.account, read_directives(ask.prompt))
         conversation.running = Run(entry, shape, compose(entry, shape, conversation.digests))

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Outcome = Literal["done", "stopped", "left", "error"]
@@ -20,6 +20,15 @@ def digest(prompt: str) -> str:
     return hashlib.sha256(prompt.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class ImageNote:
+    """What is kept of an image: its media type, its size in bytes, and the SHA-256 of its bytes as 64 hex digits."""
+
+    type: str
+    bytes: int
+    sha256: str
+
+
 @dataclass
 class Entry:
     """One submission. Times come in pairs: `*_at` is Unix time, `*_mono` CLOCK_MONOTONIC, in seconds."""
@@ -30,6 +39,7 @@ class Entry:
     transport: Transport
     model: str
     prompt: str
+    images: tuple[ImageNote, ...] = ()
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     started_at: float = field(default_factory=time.time)
     started_mono: float = field(default_factory=time.monotonic)
@@ -48,7 +58,8 @@ class Entry:
             "id account conversation transport model prompt prompt_sha256 token "
             "started_at started_mono ended_at ended_mono outcome revision"
         )
-        return {name: getattr(self, name) for name in names.split()} | {"answer": "".join(self.pieces)}
+        view = {name: getattr(self, name) for name in names.split()}
+        return view | {"answer": "".join(self.pieces), "images": [asdict(image) for image in self.images]}
 
 
 class Ledger:
@@ -60,9 +71,18 @@ class Ledger:
         self._last_id = 0
         self._changed = asyncio.Event()
 
-    def start(self, *, account: str, conversation: str, transport: Transport, model: str, prompt: str) -> Entry:
+    def start(  # noqa: PLR0913 - all by keyword
+        self,
+        *,
+        account: str,
+        conversation: str,
+        transport: Transport,
+        model: str,
+        prompt: str,
+        images: tuple[ImageNote, ...] = (),
+    ) -> Entry:
         self._last_id += 1
-        entry = Entry(self._last_id, account, conversation, transport, model, prompt)
+        entry = Entry(self._last_id, account, conversation, transport, model, prompt, images)
         self._entries[entry.id] = entry
         if len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)

@@ -12,7 +12,7 @@ from demo.web import COOKIE, NEW_COOKIE, Gate, cookie_header, read_json, refuse
 
 STATIC = Path(__file__).parent / "static"
 WRONG = "Wrong username or password."
-_CSP = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_CSP = "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 
 class PageRoutes:

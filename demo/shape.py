@@ -207,13 +207,14 @@ def _stall(shape: Shape) -> Wait:
 
 
 def compose(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:
-    """Return the answer's tokens: the prompt's digest, the submission's token, then the body.
+    """Return the answer's tokens: the prompt's digest, the submission's token, each image's digest, then the body.
 
     `earlier` are the digests of the conversation's prompts before this one.
     """
     if shape.empty:
         return []
     head = [f"sha256:{entry.prompt_sha256} ", f"token:{entry.token}\n\n"]
+    head += [f"image-sha256:{image.sha256}\n\n" for image in entry.images]
     return head + _body(entry, shape, earlier)
 
 

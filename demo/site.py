@@ -19,6 +19,7 @@ from demo.accounts import Sessions
 from demo.chat import Chat
 from demo.control import ControlRoutes
 from demo.faults import FAULT_HELP, Faults
+from demo.images import Images
 from demo.ledger import Ledger
 from demo.pages import PageRoutes
 from demo.shape import DIRECTIVE_HELP
@@ -59,11 +60,12 @@ def make_app(options: SiteOptions | None = None) -> web.Application:
     """Return the site as an application of its own state; `app[SITE]` is that state."""
     options = options or SiteOptions()
     sessions, ledger, faults = Sessions(ttl_s=options.session_ttl_s), Ledger(), Faults()
-    gate, chat = Gate(sessions, faults), Chat(ledger, faults)
+    gate, images = Gate(sessions, faults), Images()
+    chat = Chat(ledger, faults, images)
     pages = PageRoutes(gate, sessions, strict_csp=options.strict_csp)
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_too_large])
     app.add_routes(pages.routes())
-    chat_routes = ChatRoutes(gate, sessions, chat, options.max_body_bytes)
+    chat_routes = ChatRoutes(gate, sessions, chat, images, options.max_body_bytes)
     app.add_routes(chat_routes.routes())
     if options.control_token:
         app.add_routes(ControlRoutes(options.control_token, ledger, faults, sessions).routes())

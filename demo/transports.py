@@ -9,6 +9,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from demo.accounts import Session, Sessions
 from demo.chat import MODELS, Chat, Dropped, Event, Refused, Run, encode, read_ask
+from demo.images import TYPES, Images
 from demo.shape import FAILURES
 from demo.web import Gate, error_event, read_json, refuse
 
@@ -20,16 +21,18 @@ _STATUS: dict[str | None, int] = {"server": 500, "expired": 401}
 class ChatRoutes:
     """`/api/...`: what the page's script talks to."""
 
-    def __init__(self, gate: Gate, sessions: Sessions, chat: Chat, max_body_bytes: int) -> None:
+    def __init__(self, gate: Gate, sessions: Sessions, chat: Chat, images: Images, max_body_bytes: int) -> None:
         self._gate = gate
         self._sessions = sessions
         self._chat = chat
+        self._images = images
         self._max_body_bytes = max_body_bytes
         self._sockets: WeakSet[web.WebSocketResponse] = WeakSet()
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/api/me", self.me),
+            web.post("/api/images", self.image),
             web.post("/api/chat", self.ask),
             web.post("/api/stop", self.stop),
             web.get("/api/ws", self.socket),
@@ -44,6 +47,14 @@ class ChatRoutes:
         session = self._gate.require(request)
         data = await read_json(request)
         return web.json_response({"stopped": self._chat.stop(session.account, data.get("conversation"))})
+
+    async def image(self, request: web.Request) -> web.Response:
+        """Take an image for a prompt to come: the body is the file, the content type its type."""
+        session = self._gate.require(request)
+        if request.content_type not in TYPES:
+            refuse(415, "bad_request", "Only PNG, JPEG, GIF and WebP images can be attached.")
+        image_id, note = self._images.add(session.account, request.content_type, await request.read())
+        return web.json_response({"id": image_id, "sha256": note.sha256})
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Take a prompt and answer with `text/event-stream`: one `data:` line of JSON per event."""

@@ -11,6 +11,7 @@ from api_utils.access import read_json, require_key
 from api_utils.answer import AnswerResponse, Question
 from api_utils.chat_request import parse_chat_request
 from api_utils.errors import bad_request, from_reason
+from api_utils.images import images_of
 from api_utils.prompt import prompt_of
 from api_utils.routers.models import check_model
 from api_utils.state import ChildState
@@ -27,12 +28,12 @@ async def chat_completions(request: Request) -> Response:
     state = ChildState.of(request)
     chat = parse_chat_request(await read_json(request, state.settings.max_body_bytes))
     check_model(state, chat.model)
-    prompt = prompt_of(chat.messages)
+    prompt, images = prompt_of(chat.messages), images_of(chat.messages, state.page.image_limits)
     status = state.page.status
     if not status.ready:
         reason = status.reason or "starting"
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
-    question = Question(request_id_of(request), chat.model, prompt, bool(chat.stream))
+    question = Question(request_id_of(request), chat.model, prompt, images, bool(chat.stream))
     return AnswerResponse(state.desk, question)
 
 

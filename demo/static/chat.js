@@ -1,3 +1,4 @@
+import { Attachments } from "./attachments.js";
 import { LoginRequired, Refused, SocketTransport, SseTransport } from "./transport.js";
 import { Writer } from "./writer.js";
 
@@ -9,6 +10,12 @@ const { variant, account, models } = document.body.dataset;
 const token = variant === "token" ? localStorage.getItem("demo_token") : null;
 const overSocket = new URLSearchParams(location.search).get("transport") === "ws";
 const transport = overSocket ? new SocketTransport(token) : new SseTransport(token);
+
+const files = find("files");
+const attachments = new Attachments(find("attachments"), token ? { Authorization: `Bearer ${token}` } : {}, {
+  changed: () => refresh(),
+  failed: (message) => say(message),
+});
 
 let current = null; // the message being answered
 
@@ -34,6 +41,7 @@ function startChat() {
   thread.dataset.conversation = newId();
   welcome.hidden = false;
   prompt.value = "";
+  attachments.clear();
   say("");
   refresh();
   prompt.focus();
@@ -42,7 +50,7 @@ function startChat() {
 function refresh() {
   send.hidden = Boolean(current);
   stop.hidden = !current;
-  send.disabled = !prompt.value.trim();
+  send.disabled = !prompt.value.trim() || attachments.uploading;
   prompt.style.height = "auto";
   prompt.style.height = `${Math.min(prompt.scrollHeight, 220)}px`;
 }
@@ -102,11 +110,14 @@ async function ask(message) {
 }
 
 function submit() {
-  if (current || !prompt.value.trim()) return;
+  if (current || !prompt.value.trim() || attachments.uploading) return;
   say("");
   welcome.hidden = true;
   const message = { conversation: thread.dataset.conversation, model: model.value, prompt: prompt.value };
-  addMessage("user").querySelector(".content").textContent = message.prompt;
+  if (attachments.ids.length) message.images = attachments.ids;
+  const mine = addMessage("user");
+  mine.querySelector(".content").textContent = message.prompt;
+  mine.append(...attachments.take());
   prompt.value = "";
   current = message;
   refresh();
@@ -135,6 +146,17 @@ async function start() {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     submit();
+  });
+  find("attach").addEventListener("click", () => files.click());
+  files.addEventListener("change", () => {
+    attachments.add([...files.files]);
+    files.value = "";
+  });
+  prompt.addEventListener("paste", (event) => {
+    const pasted = [...event.clipboardData.files];
+    if (!pasted.length) return;
+    event.preventDefault();
+    attachments.add(pasted);
   });
   stop.addEventListener("click", () => transport.stop(current));
   find("new-chat").addEventListener("click", startChat);

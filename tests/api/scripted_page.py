@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from browser.errors import BrowserError
+from browser.images import Image, ImageLimits
 from browser.page import ChatPage, PageStatus
 
 READY = PageStatus(ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None)
@@ -30,6 +31,8 @@ class ScriptedPage(ChatPage):
     state: PageStatus = READY
     picture: bytes | BrowserError = b"a picture"
     prompts: list[tuple[str, str, str]] = field(default_factory=list)
+    images: list[tuple[Image, ...]] = field(default_factory=list)
+    limits: ImageLimits | None = None
     marked: set[str] = field(default_factory=set)
     resets: int = 0
     closes: int = 0
@@ -51,8 +54,13 @@ class ScriptedPage(ChatPage):
     def was_submitted(self, request_id: str) -> bool:
         return request_id in self.marked
 
-    async def ask(self, request_id: str, prompt: str, model: str) -> AsyncGenerator[str]:
+    @property
+    def image_limits(self) -> ImageLimits | None:
+        return self.limits
+
+    async def ask(self, request_id: str, prompt: str, model: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
         self.prompts.append((request_id, prompt, model))
+        self.images.append(tuple(images))
         try:
             if self.submits:
                 self.marked.add(request_id)

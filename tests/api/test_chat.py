@@ -94,7 +94,7 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
         (ask(modalities=["text", "audio"]), "modalities"),
         (ask(logprobs=True), "logprobs"),
         (ask(stop=["\n"]), "stop"),
-        (ask([{"type": "image_url", "image_url": {"url": "data:,"}}]), "messages[0].content"),
+        (ask([{"type": "input_audio", "input_audio": {}}]), "messages[0].content"),
         (
             {"model": "demo-small", "messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
             "messages[0]",

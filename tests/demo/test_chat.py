@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 
+import aiohttp
 import pytest
 
 from demo.chat import MODELS
@@ -206,3 +207,37 @@ async def test_ledger_filters(ada: Visitor) -> None:
 
 async def test_me_names_the_models(ada: Visitor) -> None:
     assert (await (await ada.get("/api/me")).json())["models"] == list(MODELS)
+
+
+async def upload(visitor: Visitor, data: bytes, media_type: str = "image/png") -> aiohttp.ClientResponse:
+    headers = {**visitor.headers, "Content-Type": media_type}
+    return await visitor.http.post(f"{visitor.site.url}/api/images", data=data, headers=headers)
+
+
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+async def test_images_are_noted_and_shown_by_their_digests(ada: Visitor, transport: str) -> None:
+    files = {b"first": "image/png", b"second": "image/webp"}
+    ada.images = [(await (await upload(ada, data, kind)).json())["id"] for data, kind in files.items()]
+    answer = await ask(ada, transport, "look")
+    entry = await ada.entry(token=answer.token)
+    digests = [hashlib.sha256(data).hexdigest() for data in files]
+    assert [(one["type"], one["bytes"], one["sha256"]) for one in entry["images"]] == [
+        ("image/png", 5, digests[0]),
+        ("image/webp", 6, digests[1]),
+    ]
+    assert all(f"image-sha256:{digest}" in answer.text for digest in digests)
+
+
+async def test_an_image_is_its_uploaders_own(ada: Visitor, new_visitor: NewVisitor) -> None:
+    grace = await new_visitor()
+    await grace.log_in("grace", "hopper")
+    grace.images = [(await (await upload(ada, b"mine")).json())["id"]]
+    assert (await grace.submit("look")).status == 404
+    grace.images = ["unknown"]
+    assert (await grace.submit("look")).status == 404
+
+
+async def test_only_images_can_be_attached(ada: Visitor, new_visitor: NewVisitor) -> None:
+    assert (await upload(ada, b"{}", "application/json")).status == 415
+    assert (await upload(ada, b"x" * 100_001)).status == 413
+    assert (await upload(await new_visitor(), b"mine")).status == 401

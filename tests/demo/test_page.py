@@ -1,15 +1,17 @@
 """The page as a person uses it, in real Chromium."""
 
+import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, FilePayload, Page, async_playwright, expect
 
 from demo.chromium import chromium_arguments, find_chromium
 from demo.ledger import Entry
 from demo.shape import QUOTA
 from demo.site import DemoSite, SiteOptions, serve
+from tests.support.pictures import image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -229,3 +231,50 @@ async def test_nothing_comes_from_elsewhere(site: DemoSite, page: Page) -> None:
     await expect(page.locator("[data-done]")).to_have_count(1)
     assert [url for url in asked if not url.startswith(site.url)] == []
     assert any(url.endswith("/static/chat.js") for url in asked)
+
+
+def png_file(data: bytes) -> FilePayload:
+    return {"name": "a.png", "mimeType": "image/png", "buffer": data}
+
+
+async def test_attach_images_by_button_and_by_paste(site: DemoSite, page: Page) -> None:
+    await log_in(page, site.url)
+    async with page.expect_file_chooser() as chooser:
+        await page.get_by_test_id("attach").click()
+    first, second = image(), image("image/webp")
+    chosen = await chooser.value
+    await chosen.set_files([png_file(first.data)])
+    await expect(page.locator("[data-testid=attachment][data-state=ready]")).to_have_count(1)
+    pasting = page.get_by_test_id("prompt").evaluate(
+        """(prompt, bytes) => {
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(new File([new Uint8Array(bytes)], "b.webp", { type: "image/webp" }));
+          prompt.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+        }""",
+        list(second.data),
+    )
+    await pasting
+    await expect(page.locator("[data-testid=attachment][data-state=ready]")).to_have_count(2)
+    await send(page, "look")
+    entry = await ended(site, "done")
+    assert [note.sha256 for note in entry.images] == [hashlib.sha256(one.data).hexdigest() for one in (first, second)]
+    await expect(page.get_by_test_id("attachment")).to_have_count(0)
+    assert await page.locator("[data-role=user] img").evaluate_all("all => all.every((img) => img.naturalWidth)")
+
+
+async def test_a_new_chat_has_no_attachments(site: DemoSite, page: Page) -> None:
+    await log_in(page, site.url)
+    files = page.get_by_test_id("files")
+    await files.set_input_files([png_file(image().data)])
+    await expect(page.get_by_test_id("attachment")).to_have_count(1)
+    await page.get_by_test_id("new-chat").click()
+    await expect(page.get_by_test_id("attachment")).to_have_count(0)
+    await send(page, "look")
+    assert (await ended(site, "done")).images == ()
+
+
+async def test_an_image_that_is_refused_says_why(site: DemoSite, page: Page) -> None:
+    await log_in(page, site.url)
+    await page.get_by_test_id("files").set_input_files([png_file(b"x" * 100_001)])
+    await expect(page.get_by_test_id("notice")).to_contain_text("too long")
+    await expect(page.get_by_test_id("attachment")).to_have_count(0)

@@ -51,6 +51,7 @@ class Visitor:
     http: aiohttp.ClientSession
     conversation: str = field(default_factory=lambda: secrets.token_hex(8))
     headers: dict[str, str] = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
 
     async def log_in(self, username: str = "ada", password: str = "lovelace") -> aiohttp.ClientResponse:
         form = {"username": username, "password": password}
@@ -67,8 +68,8 @@ class Visitor:
     async def post(self, path: str, data: object) -> aiohttp.ClientResponse:
         return await self.http.post(self.site.url + path, json=data, headers=self.headers)
 
-    def message(self, prompt: str, model: str = "demo-small") -> dict[str, str]:
-        return {"conversation": self.conversation, "model": model, "prompt": prompt}
+    def message(self, prompt: str, model: str = "demo-small") -> dict[str, object]:
+        return {"conversation": self.conversation, "model": model, "prompt": prompt, "images": self.images}
 
     async def submit(self, prompt: str, model: str = "demo-small") -> aiohttp.ClientResponse:
         return await self.post("/api/chat", self.message(prompt, model))

@@ -7,15 +7,18 @@ import os
 import signal
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, command_line, descendants, eventually, fetch, fleet
+from tests.support.pictures import image, part
 
 KEY = "canary-key-5b1f0c"
 WRONG_KEY = "canary-wrong-key-77aa"
 PROMPT = "canary-prompt-91d2"
+IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 
 
 def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
@@ -33,7 +36,11 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
         outputs["command lines"] = "\n".join(" ".join(command_line(pid)) for pid in descendants(running.process.pid))
         outputs["file names"] = "\n".join(map(str, [*tmp_path.rglob("*"), *empty_tmp.rglob("*")]))
     outputs["log"] = running.log.read_text()
-    secrets = _secrets(profiles) | {KEY, WRONG_KEY, PROMPT} | {entry["token"] for entry in site.ledger(since=before)}
+    secrets = (
+        _secrets(profiles)
+        | {KEY, WRONG_KEY, PROMPT, *_pieces_of_the_image()}
+        | {entry["token"] for entry in site.ledger(since=before)}
+    )
     assert len(secrets) > 6
     assert "child_ready" in outputs["log"]
     for name, output in outputs.items():
@@ -44,7 +51,9 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
 
 def _make_trouble(running: Fleet, site: Site) -> list[str]:
     """One good answer, then refusals, a site that fails, a killed browser; returns all error texts."""
-    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": PROMPT}]
+    messages: list[openai.types.chat.ChatCompletionMessageParam] = [
+        {"role": "user", "content": [{"type": "text", "text": PROMPT}, IMAGE]}
+    ]
     client = running.client(max_retries=0)
     client.chat.completions.create(model=MODEL, messages=messages)
     texts = [running.screenshot(name, key=key)[2].decode() for name, key in (("nobody", KEY), ("ada", WRONG_KEY))]
@@ -54,6 +63,10 @@ def _make_trouble(running: Fleet, site: Site) -> list[str]:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model=MODEL, messages=messages, n=2)
     texts.append(refused.value.response.text)
+    broken: Any = {"type": "image_url", "image_url": {"url": f"{IMAGE['image_url']['url']}!"}}
+    with pytest.raises(openai.BadRequestError) as no_image:
+        client.chat.completions.create(model=MODEL, messages=[*messages, {"role": "user", "content": [broken]}])
+    texts.append(no_image.value.response.text)
     for kind in ("http_500", "break_off"):
         site.fault(kind, count=1)
         with pytest.raises(openai.APIError) as failed:
@@ -69,6 +82,11 @@ def _make_trouble(running: Fleet, site: Site) -> list[str]:
             urllib.request.urlopen(request, timeout=10)
         texts.append(bad.value.read().decode())
     return texts
+
+
+def _pieces_of_the_image() -> set[str]:
+    """What of it could stand in a text: its base64 from the start, its mark."""
+    return {IMAGE["image_url"]["url"].partition(",")[2][:40], "canary-image-40ce"}
 
 
 def _metrics(running: Fleet) -> str:

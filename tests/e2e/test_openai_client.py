@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any, get_args
 
 import openai
 import pytest
 
+from browser.images import MediaType
 from tests.e2e.fleet import MODEL, Fleet, Site
+from tests.support.pictures import image, part
 
 
 def sha256(text: str) -> str:
@@ -80,6 +83,31 @@ def test_a_long_prompt_arrives_as_it_was_sent(two: Fleet, site: Site) -> None:
     two.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
     (entry,) = site.ledger(since=before)
     assert entry["prompt"] == prompt
+
+
+def test_images_arrive_byte_for_byte(two: Fleet, site: Site) -> None:
+    pictures = [image(kind, mark=kind.encode()) for kind in get_args(MediaType)]
+    pictures.append(image(size=3, mark=bytes(range(1, 256)) * 4000))
+    before = site.last_id()
+    content: Any = [{"type": "text", "text": "What is this?"}, *map(part, pictures)]
+    answer = two.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}])
+    (entry,) = site.ledger(since=before)
+    assert entry["prompt"] == "What is this?"
+    assert entry["images"] == [
+        {"type": one.media_type, "bytes": len(one.data), "sha256": hashlib.sha256(one.data).hexdigest()}
+        for one in pictures
+    ]
+    assert all(image["sha256"] in (answer.choices[0].message.content or "") for image in entry["images"])
+
+
+@pytest.mark.parametrize("url", ["https://example.com/cat.png", "data:image/png;base64,AAAA"])
+def test_what_is_no_image_is_refused_by_name(two: Fleet, site: Site, url: str) -> None:
+    before = site.last_id()
+    content: Any = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(openai.BadRequestError) as refused:
+        two.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}])
+    assert refused.value.param == "messages[0].content[1].image_url.url"
+    assert site.ledger(since=before) == []
 
 
 def test_nothing_of_one_caller_is_seen_by_the_next(two: Fleet, site: Site) -> None:

@@ -1,0 +1,233 @@
+"""Images that go with a prompt, from memory into a real page; the site's ledger has their digests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Route
+
+from browser.errors import BrowserError, PageBroken, PromptRejected, SiteFailed
+from browser.images import Image, ImageLimits, MediaType
+from browser.page import ChatPage
+from browser.tab import Tab
+from browser.upload import hand_over
+from demo.ledger import ImageNote
+from demo.site import DemoSite, SiteOptions, serve
+from tests.browser.asking import ask, check_answer, last
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state
+from tests.support.pictures import image
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ALL = [image(kind, mark=f"mark of {kind}".encode()) for kind in get_args(MediaType)]
+PASTE = {"selector": 'selector = "[data-testid=files]"|selector = "[data-testid=prompt]"\nmethod = "paste"'}
+SITE_LIMIT_BYTES = 3_000_000
+CANARY = b"canary that is nowhere on disk"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def demo() -> AsyncIterator[DemoSite]:
+    async with serve(SiteOptions(max_body_bytes=SITE_LIMIT_BYTES)) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
+    """One page for all tests here, in turn: each must leave it ready. The last one closes it."""
+    pages = Pages(folder)
+    yield await pages.open(demo_file(demo), cookie_state(demo))
+    await pages.close()
+
+
+def notes(images: list[Image]) -> tuple[ImageNote, ...]:
+    return tuple(ImageNote(one.media_type, len(one.data), hashlib.sha256(one.data).hexdigest()) for one in images)
+
+
+async def ask_with(page: ChatPage, images: list[Image]) -> str:
+    return "".join([piece async for piece in page.ask("a", "What is this?", "demo-small", images)])
+
+
+async def check(page: ChatPage, demo: DemoSite, images: list[Image]) -> None:
+    answer = await ask_with(page, images)
+    check_answer(answer, "What is this?", last(demo))
+    assert last(demo).images == notes(images)
+    assert all(f"image-sha256:{note.sha256}" in answer for note in notes(images))
+
+
+async def check_next_has_none(page: ChatPage, demo: DemoSite) -> None:
+    check_answer(await ask(page, "next"), "next", last(demo))
+    assert last(demo).images == ()
+
+
+async def idle_tab(page: ChatPage) -> Tab:
+    """The tab, once nothing is being done with it any more."""
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=30)
+    assert page._keeper
+    return page._keeper.tab
+
+
+async def test_every_byte_of_every_type_arrives_in_order(page: ChatPage, demo: DemoSite) -> None:
+    assert page.image_limits == ImageLimits(10, 5 * 1024 * 1024)
+    await check(page, demo, ALL)
+    await check_next_has_none(page, demo)
+    await check(page, demo, [image(size=2, mark=bytes(range(1, 256)) * 8000)])
+
+
+async def test_a_file_input_for_one_gets_one_after_the_other(page: ChatPage, demo: DemoSite) -> None:
+    tab = await idle_tab(page)
+    await tab.page.evaluate("document.querySelector('[data-testid=files]').multiple = false")
+    await check(page, demo, ALL[:2])
+
+
+class HeldUpload:
+    """Holds the page's upload until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def hold(self, route: Route) -> None:
+        self.begun.set()
+        await self.let_go.wait()
+        await route.continue_()
+
+
+SLOPPY = """(() => {
+  const thread = document.querySelector("[data-testid=thread]");
+  document.querySelector("[data-testid=new-chat]").addEventListener("click", (event) => {
+    event.stopImmediatePropagation();
+    thread.replaceChildren();
+    thread.dataset.conversation = `sloppy-${Math.random().toString(16).slice(2)}`;
+  }, true);
+})()"""
+
+
+async def test_who_leaves_in_mid_upload_leaves_no_image_to_the_next(page: ChatPage, demo: DemoSite) -> None:
+    """Even on a page that forgets, in a new chat, about what is still being uploaded."""
+    tab, upload, before = await idle_tab(page), HeldUpload(), len(demo.ledger.entries())
+    await tab.page.evaluate(SLOPPY)
+    await tab.page.route("**/api/images", upload.hold)
+    asking = asyncio.create_task(ask_with(page, ALL[:1]))
+    await upload.begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    upload.let_go.set()
+    await tab.page.unroute_all(behavior="wait")
+    await check_next_has_none(page, demo)
+    assert len(demo.ledger.entries()) == before + 1
+
+
+async def test_who_leaves_in_mid_answer_leaves_no_image_either(page: ChatPage, demo: DemoSite) -> None:
+    async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small", ALL)) as pieces:
+        await anext(pieces)
+    assert (last(demo).outcome, last(demo).images) == ("stopped", notes(ALL))
+    await check_next_has_none(page, demo)
+
+
+async def test_an_image_that_is_still_attached_keeps_a_conversation_from_being_fresh(
+    page: ChatPage, demo: DemoSite
+) -> None:
+    tab = await idle_tab(page)
+    await hand_over(tab, ALL[:1])
+    seen = await tab.look()
+    assert seen
+    assert (seen.attached, tab._is_fresh(seen)) == (1, False)
+    await tab.open_fresh_chat()
+
+
+async def test_a_page_that_refuses_an_image_says_so_at_once(page: ChatPage, demo: DemoSite) -> None:
+    before = demo.ledger.revision
+    with pytest.raises(SiteFailed) as caught:
+        await ask_with(page, [image(mark=b"x" * SITE_LIMIT_BYTES)])
+    assert not caught.value.submitted
+    assert demo.ledger.revision == before
+    await check_next_has_none(page, demo)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"done": "[data-testid=attachment][data-state=ready]|.never"}, PromptRejected),
+        ({"selector": "[data-testid=files]|.nowhere"}, PageBroken),
+        ({"selector": "[data-testid=files]|[data-testid=prompt]"}, PageBroken),
+    ],
+)
+async def test_a_page_that_does_not_take_them(
+    page: ChatPage, demo: DemoSite, changes: dict[str, str], error: type[BrowserError]
+) -> None:
+    tab = await idle_tab(page)
+    site = demo_file(demo, brief="[upload]|[upload]\ntimeout_s = 0.5", **changes)
+    with pytest.raises(error, match="site file: upload"):
+        await hand_over(Tab(tab.page, site, lambda: None), ALL[:1])
+    await tab.open_fresh_chat()
+
+
+async def test_a_page_without_an_upload_takes_none(page: ChatPage, demo: DemoSite) -> None:
+    tab = await idle_tab(page)
+    without = demo_file(demo).model_copy(update={"upload": None})
+    with pytest.raises(PromptRejected, match="no images"):
+        await hand_over(Tab(tab.page, without, lambda: None), ALL[:1])
+
+
+async def test_images_are_pasted_where_the_page_takes_them_so(page: ChatPage, demo: DemoSite) -> None:
+    tab = await idle_tab(page)
+    await hand_over(Tab(tab.page, demo_file(demo, **PASTE), lambda: None), ALL)
+    await tab.run(tab.site.model_choices[0].choose, model="demo-small")
+    await tab.page.fill("[data-testid=prompt]", "pasted")
+    await tab.run(tab.site.send.actions)
+    (entry,) = await demo.ledger.wait(lambda entry: entry.prompt == "pasted", 10)
+    assert entry.images == notes(ALL)
+    await tab.load()
+
+
+PLUS = """(() => {
+  const input = document.querySelector("[data-testid=files]");
+  const plus = document.createElement("button");
+  input.dataset.testid = "";
+  Object.assign(plus, { id: "plus", textContent: "+", type: "button" });
+  plus.onclick = () => { input.dataset.testid = "files"; };
+  document.querySelector("header").append(plus);
+})()"""
+
+
+async def test_the_steps_of_the_site_file_bring_the_input_up(page: ChatPage, demo: DemoSite) -> None:
+    """The input is none until the button that opens it was clicked."""
+    tab = await idle_tab(page)
+    await tab.page.evaluate(PLUS)
+    steps = '[upload]|[upload]\nactions = [{ click = "#plus" }]\ntimeout_s = 5'
+    await hand_over(Tab(tab.page, demo_file(demo, steps=steps), lambda: None), ALL[:1])
+    await tab.open_fresh_chat()
+
+
+async def test_nothing_of_an_image_is_left_on_disk(page: ChatPage, demo: DemoSite, folder: Path) -> None:
+    await check(page, demo, [image(mark=CANARY * 2000)])
+    await page.close()
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if CANARY in path.read_bytes()]
+
+
+@pytest.mark.firefox
+@pytest.mark.parametrize("changes", [{}, PASTE], ids=["file input", "paste"])
+async def test_images_in_firefox(tmp_path: Path, demo: DemoSite, changes: dict[str, str]) -> None:
+    pages = Pages(tmp_path)
+    try:
+        page = await pages.open(demo_file(demo, **changes), cookie_state(demo, "grace"), engine="firefox")
+        await check(page, demo, ALL)
+        await check_next_has_none(page, demo)
+    finally:
+        await pages.close()
