@@ -14,8 +14,9 @@ from api_utils.desk import Desk
 from api_utils.exit_codes import Exit
 from api_utils.logs import configure_logging
 from api_utils.server import PortInUse, bind, serve
-from api_utils.settings import ChildSettings, ChildSettingsError, load_settings
+from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
+from browser.environment import VariableError, read_variables
 from browser.errors import SiteError
 from browser.page import ChatPage
 from browser.site import load_site
@@ -26,13 +27,13 @@ log = structlog.get_logger(__name__)
 async def run_child(arguments: argparse.Namespace, run_dir: Path) -> Exit:
     """Serve one profile until told to stop. Returns the exit code; never raises for an operator's mistake."""
     try:
-        settings = load_settings()
+        settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
         listener = bind(arguments.server_port)
         state = _assemble(arguments, run_dir, settings)
     except PortInUse as error:
         return _refuse(error, Exit.PORT_IN_USE)
-    except (ChildSettingsError, KeyFileError, SiteError, ValueError) as error:
+    except (VariableError, KeyFileError, SiteError, ValueError) as error:
         return _refuse(error, Exit.USAGE)
     log.info("child_starting", site=state.site, engine=state.engine, port=arguments.server_port)
     return await serve(make_app(state), listener, state.page, state.desk)

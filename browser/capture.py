@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
@@ -34,9 +35,12 @@ Way = Literal["network", "dom"]
 class Capture:
     """Captures the answers of one page at a time; one answer at a time."""
 
-    def __init__(self, site: Site, port: int, engine: EngineName) -> None:
+    def __init__(
+        self, site: Site, port: int, engine: EngineName, on_frame: Callable[[Frame], object] = lambda _: None
+    ) -> None:
         token = secrets.token_urlsafe(32)
         self._site = site
+        self._on_frame = on_frame
         self.hook_name = f"_{secrets.token_hex(8)}"
         self._world = _MAIN_WORLD if engine == "camoufox" else ""
         self._config = {
@@ -97,7 +101,7 @@ class Capture:
         feed = await self._arm(page, None if by_network else wish) if self._has_socket else None
         if feed is None and dom is None:
             raise CaptureGap("the page's policy keeps its traffic from us, and the site file has no capture.dom")
-        answer = Answer(page, feed or self._new_feed(), wish)
+        answer = Answer(page, feed or self._new_feed(), wish, self._on_frame)
         if feed is not None and by_network and network:
             answer.read_network(network)
         elif feed is not None:
@@ -141,8 +145,11 @@ class Capture:
 class Answer:
     """One answer as it comes. `next` gives what was found, in order; `interrupt` ends it with an error."""
 
-    def __init__(self, page: Page, feed: Feed, wish: dict[str, Any] | None) -> None:
+    def __init__(
+        self, page: Page, feed: Feed, wish: dict[str, Any] | None, on_frame: Callable[[Frame], object]
+    ) -> None:
         self.page = page
+        self._on_frame = on_frame
         self.feed = feed
         self._wish = wish
         self._transcript = Transcript()
@@ -171,6 +178,7 @@ class Answer:
         if self._network and not self._network.has_begun and self._wish:
             await self._see_that_traffic_is_seen()
         frame = await self.feed.next()
+        self._on_frame(frame)
         if frame.kind is Kind.GAP:
             return [] if self._poll else self._bridge_gap()
         reader = self._network or self._dom

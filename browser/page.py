@@ -3,14 +3,15 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 
 import structlog
-from playwright.async_api import Browser, BrowserContext, Error
+from playwright.async_api import Error
 
 from browser.capture import Capture
 from browser.condition import Condition, PageStatus
+from browser.context import open_context
 from browser.engine import EngineName
 from browser.errors import BrowserError, BrowserLost, ModelNotFound, NotStarted, PageBroken, ScreenshotTimeout
 from browser.files import append_line
@@ -18,7 +19,7 @@ from browser.host import BrowserHost, Loss
 from browser.images import Image, ImageLimits
 from browser.keeper import Keeper
 from browser.patience import finish
-from browser.profile import StorageState, load_profile, state_to_open
+from browser.profile import load_profile, state_to_open
 from browser.profile_lock import ProfileLock
 from browser.session import SessionKeeper
 from browser.settings import BrowserSettings
@@ -128,22 +129,13 @@ class ChatPage:
             capture=self._capture,
             settings=self._settings,
             condition=self._condition,
-            context=await self._new_context(browser, state),
+            context=await open_context(browser, self._engine, self._site, state, self._capture),
             session=self._session,
             is_lost=lambda: self._host.lost is not None,
         )
         await self._keeper.open()
         self._watch = asyncio.create_task(self._keeper.run(), name="page-watch")
         self._watch.add_done_callback(self._watch_ended)
-
-    async def _new_context(self, browser: Browser, state: StorageState) -> BrowserContext:
-        is_chromium = self._engine == "chromium"
-        context = await browser.new_context(storage_state=state, bypass_csp=is_chromium)  # type: ignore[arg-type]
-        if is_chromium:  # else a public page may not speak to the stream port on loopback
-            with suppress(Error):  # a plain http origin can be granted nothing; the self-test finds what works there
-                await context.grant_permissions(["local-network-access"], origin=self._site.origin)
-        await context.add_init_script(self._capture.init_script())
-        return context
 
     def _watch_ended(self, watch: asyncio.Task[None]) -> None:
         if not watch.cancelled() and (error := watch.exception()) and not self._host.lost:

@@ -41,27 +41,40 @@ class Turn:
 
     async def pieces(self, prompt: str, model: Model, images: Sequence[Image] = ()) -> AsyncGenerator[str, None]:
         """Yield the answer's text in order; the end of it is the end of the answer. Raises BrowserError."""
-        await self._tab.run(model.choose, model=model.name)
-        await self._enter(prompt)  # before the images: to fill an editor is to replace what is in it
+        await self.choose(model)
+        await self.enter(prompt)  # before the images: to fill an editor is to replace what is in it
         if images:
             self.had_images = True
             await hand_over(self._tab, images)
-        answer = self._answer = await self._capture.begin(self._tab.page)
-        self._check_interruption()
-        self._mark_submitted()
-        self.submitted = True
-        await self._tab.run(self._site.send.actions)
-        async for piece in self._read(answer):
+        await self.send()
+        async for piece in self.read():
             yield piece
 
-    async def _enter(self, prompt: str) -> None:
+    async def choose(self, model: Model) -> None:
+        """Choose the model on an empty conversation. Raises PageBroken."""
+        await self._tab.run(model.choose, model=model.name)
+
+    async def enter(self, prompt: str) -> None:
+        """Fill the input. Raises PageBroken, PromptRejected."""
         entering = enter_prompt(self._tab.page, self._site.input, prompt)
         try:
             await within(ENTRY_TIMEOUT_S, entering, "prompt-entry")
         except TimeoutError:
             raise PageBroken(f"entering the prompt took more than {ENTRY_TIMEOUT_S:g} s") from None
 
-    async def _read(self, answer: Answer) -> AsyncGenerator[str, None]:
+    async def send(self) -> None:
+        """Send what the input holds, once all is ready to catch its answer. Raises CaptureGap, PageBroken."""
+        self._answer = await self._capture.begin(self._tab.page)
+        self._check_interruption()
+        self._mark_submitted()
+        self.submitted = True
+        await self._tab.run(self._site.send.actions)
+
+    async def read(self) -> AsyncGenerator[str, None]:
+        """Yield the text of the answer to what was sent. Raises BrowserError."""
+        answer = self._answer
+        if answer is None:
+            raise RuntimeError("nothing was sent")
         loop = asyncio.get_running_loop()
         has_begun = False
         progress = loop.time()
