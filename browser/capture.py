@@ -97,7 +97,7 @@ class Capture:
         """
         network, dom = self._site.capture.network, self._site.capture.dom
         by_network = self.way == "network" and network is not None
-        wish = _dom_wish(dom, self._site) if dom else None
+        wish = dom_wish(dom, self._site) if dom else None
         feed = await self._arm(page, None if by_network else wish) if self._has_socket else None
         if feed is None and dom is None:
             raise CaptureGap("the page's policy keeps its traffic from us, and the site file has no capture.dom")
@@ -278,6 +278,7 @@ def _rule(network: Network | None) -> dict[str, Any] | None:
     }
 
 
-def _dom_wish(dom: Dom, site: Site) -> dict[str, Any]:
+def dom_wish(dom: Dom, site: Site) -> dict[str, Any]:
+    """Return what dom.js is to look for."""
     wish = dom.model_dump(exclude={"settle_s"})
     return wish | {"baseline": site.fresh_chat.answers, "settle_ms": dom.settle_s * 1000}

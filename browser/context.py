@@ -13,7 +13,7 @@ from browser.site_schema import Site
 async def open_context(
     browser: Browser, engine: EngineName, site: Site, state: StorageState, capture: Capture
 ) -> BrowserContext:
-    """Open a context with that login's cookies and localStorage, ready for the site's page. Raises Playwright's Error."""
+    """Open a context with that login's cookies and localStorage, and the hook. Raises Playwright's Error."""
     is_chromium = engine == "chromium"
     context = await browser.new_context(storage_state=state, bypass_csp=is_chromium)  # type: ignore[arg-type]
     if is_chromium:  # else a public page may not speak to the stream port on loopback

@@ -14,8 +14,8 @@ INPUT_TIMEOUT_MS = 10_000
 FILL_TIMEOUT_MS = 60_000
 
 
-async def enter_prompt(page: Page, field: Input, prompt: str) -> None:
-    """Fill the input and read it back; the ways the site file names are tried in turn.
+async def enter_prompt(page: Page, field: Input, prompt: str) -> str:
+    """Fill the input and read it back; the ways the site file names are tried in turn. Returns the one that did it.
 
     Newlines of any kind count as one kind. Raises PromptRejected if the input never holds the prompt,
     PageBroken if there is no input.
@@ -26,7 +26,7 @@ async def enter_prompt(page: Page, field: Input, prompt: str) -> None:
     for method in field.methods:
         try:
             if normalised(await _fill(page, field.selector, method, wanted)) == wanted:
-                return
+                return method
         except TooSlow:
             raise PageBroken("the page shows no input that takes a prompt (site file: input.selector)") from None
         except Error as error:

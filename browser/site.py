@@ -15,7 +15,7 @@ from browser.errors import SiteError
 from browser.site_schema import Section, Site
 from browser.toml_lines import key_lines, line_of
 
-__all__ = ["SITES_DIR", "Site", "load_site", "parse_site"]
+__all__ = ["SITES_DIR", "Site", "find_site", "load_site", "parse_site"]
 
 SITES_DIR = Path(__file__).resolve().parent.parent / "sites"
 URL_VARIABLE = "SITE_URL"
@@ -27,7 +27,7 @@ def load_site(name_or_path: str) -> Site:
     Where SITE_URL has no path of its own, the path of the file's url stays. Raises SiteError, whose
     message names the file, the line, the key and what is expected.
     """
-    path = _find(name_or_path)
+    path = find_site(name_or_path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -48,7 +48,8 @@ def parse_site(text: str, file: str, *, url: str | None = None) -> Site:
         raise SiteError(_explain(error, text, file, url)) from None
 
 
-def _find(name_or_path: str) -> Path:
+def find_site(name_or_path: str) -> Path:
+    """Return the path of a site file. Raises SiteError if it is given by a name that is not there."""
     if "/" in name_or_path or name_or_path.endswith(".toml"):
         return Path(name_or_path)
     path = SITES_DIR / f"{name_or_path}.toml"

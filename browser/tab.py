@@ -104,6 +104,10 @@ class Tab:
     async def open_fresh_chat(self) -> None:
         """Open an empty conversation and see that it is one. Raises LoginExpired, PageBroken."""
         await self.run(self.site.fresh_chat.actions)
+        await self.wait_fresh()
+
+    async def wait_fresh(self) -> None:
+        """See that an empty conversation is open. Raises LoginExpired, PageBroken."""
         if not await self.see(self._is_fresh, FRESH_TIMEOUT_S):
             raise PageBroken("no empty conversation came up (site file: fresh_chat)")
 

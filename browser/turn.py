@@ -54,11 +54,11 @@ class Turn:
         """Choose the model on an empty conversation. Raises PageBroken."""
         await self._tab.run(model.choose, model=model.name)
 
-    async def enter(self, prompt: str) -> None:
-        """Fill the input. Raises PageBroken, PromptRejected."""
+    async def enter(self, prompt: str) -> str:
+        """Fill the input and return the method that did it. Raises PageBroken, PromptRejected."""
         entering = enter_prompt(self._tab.page, self._site.input, prompt)
         try:
-            await within(ENTRY_TIMEOUT_S, entering, "prompt-entry")
+            return await within(ENTRY_TIMEOUT_S, entering, "prompt-entry")
         except TimeoutError:
             raise PageBroken(f"entering the prompt took more than {ENTRY_TIMEOUT_S:g} s") from None
 

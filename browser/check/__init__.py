@@ -1,0 +1,1 @@
+"""Tries a site file on the real page, step by step: `python -m browser.check --help`."""
