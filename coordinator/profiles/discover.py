@@ -145,11 +145,9 @@ def profile_names(folder: Path) -> list[str]:
 def resolved(folder: Path) -> Path:
     """The folder itself, whatever links lead to it. Raises ProfileBackendError."""
     try:
-        return folder.resolve(strict=True)
+        return _real(folder)
     except OSError as error:
         raise ProfileBackendError(_folder_trouble(folder, error)) from None
-    except RuntimeError:  # what Python up to 3.12 makes of ELOOP here
-        raise ProfileBackendError(f"the profile folder {folder} is a link that leads to itself") from None
 
 
 def _folder_trouble(folder: Path, error: OSError) -> str:
@@ -166,13 +164,15 @@ def _folder_trouble(folder: Path, error: OSError) -> str:
 
 
 def _inside(root: Path, path: Path) -> Path:
-    try:
-        real = path.resolve(strict=True)
-    except RuntimeError:  # what Python up to 3.12 makes of ELOOP here
-        raise BadProfile("is a link that leads to itself") from None
+    real = _real(path)
     if not real.is_relative_to(root):
         raise BadProfile("is a link that leads out of the folder")
     return real
+
+
+def _real(path: Path) -> Path:
+    # Path.resolve makes a RuntimeError of ELOOP up to Python 3.12; this is an OSError everywhere.
+    return Path(os.path.realpath(path, strict=True))
 
 
 def _read_regular(path: Path) -> bytes:
