@@ -76,6 +76,7 @@ def rows(said: str) -> dict[str, int]:
         name, _, value = line.strip().rpartition("  ")
         if name.strip() in ("requests", "answered", *MUST_BE_ZERO):
             found[name.strip()] = int(value.replace(",", ""))
+    assert found.keys() >= set(MUST_BE_ZERO), f"the run came to no table:\n{said}"
     return found
 
 
