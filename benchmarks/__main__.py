@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import hydration, proxy, start, supervision
+from benchmarks import hydration, proxy, scale, start, supervision
 from benchmarks.report import Benchmark, show
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -18,6 +18,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "hydration": hydration.run,
     "start": start.run,
     "supervision": supervision.run,
+    "scale": scale.run,
 }
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -20,14 +15,14 @@ from statistics import median
 from rich.console import Console
 
 from benchmarks.cheap_child import CHUNKS
+from benchmarks.cheap_fleet import cheap_fleet, process, search_path, wait_for
 from benchmarks.cpu import cpu_s
-from benchmarks.load import KEY, streams, whole_answers
+from benchmarks.load import streams, whole_answers
 from benchmarks.report import Compared, Result
 
 CHILDREN = 16
 REQUESTS = 4_000
 ROUNDS = 5
-_START_S = 30.0
 # From cProfile of the coordinator under each of the two loads, waiting left out.
 LARGEST_COSTS = {
     "CPU per JSON request": "the largest remaining cost is 3 socket sends a request (a third), then aiohttp's client",
@@ -85,31 +80,9 @@ def run(console: Console) -> Result:
 
 @contextlib.contextmanager
 def _coordinator(folder: Path, first: int) -> Iterator[Contender]:
-    """The real program; port `first`, its children on those that follow."""
-    (folder / "active").mkdir()
-    for number in range(CHILDREN):
-        cookie = {"name": "sid", "value": f"login {number}", "domain": "localhost", "path": "/"}
-        (folder / f"active/{number:03}.json").write_text(json.dumps({"cookies": [cookie], "origins": []}))
-    (folder / "key.txt").write_text(f"{KEY}\n")
-    flags = {
-        "--profiles": folder / "active",
-        "--site": "demo",
-        "--engine": "chromium",
-        "--browser-executable": sys.executable,
-        "--coordinator-port": first,
-        "--base-api-port": first + 2,
-        "--base-stream-port": first + 2 + CHILDREN,
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.run_coordinator",
-        *(str(word) for item in flags.items() for word in item),
-    ]
-    environment = {"PATH": _path(), "AUTH_KEY_FILE_PATH": str(folder / "key.txt"), "TMPDIR": str(folder)}
-    with _process(command, folder / "coordinator.log", environment) as process:
-        _wait_for(lambda: _ready_children(first) == CHILDREN, process, folder / "coordinator.log")
-        yield Contender("coordinator", first, [process.pid])
+    """The real program; port `first`, its children on those that follow nginx's."""
+    with cheap_fleet(folder, port=first, child_port=first + 2, children=CHILDREN) as running:
+        yield Contender("coordinator", first, [running.pid])
 
 
 _NGINX = """
@@ -132,52 +105,20 @@ http {{
 
 @contextlib.contextmanager
 def _nginx(folder: Path, first: int) -> Iterator[Contender]:
-    program = shutil.which("nginx", path=_path())
+    program = shutil.which("nginx", path=search_path())
     if program is None:
         raise FileNotFoundError("nginx is not installed; scripts/bench-setup installs it")
     port = first + 1
     servers = " ".join(f"server 127.0.0.1:{first + 2 + number};" for number in range(CHILDREN))
     (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, servers=servers))
-    with _process(
-        [program, "-p", str(folder), "-c", str(folder / "nginx.conf")], folder / "nginx.out", None
-    ) as process:
-        _wait_for(lambda: _listens(port), process, folder / "nginx.out")
-        yield Contender("nginx", port, [process.pid, *_workers(process.pid)])
-
-
-@contextlib.contextmanager
-def _process(command: list[str], log: Path, environment: dict[str, str] | None) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _path() -> str:
-    return f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    command, log = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")], folder / "nginx.out"
+    with process(command, log, None) as running:
+        wait_for(lambda: _listens(port), running, log)
+        yield Contender("nginx", port, [running.pid, *_workers(running.pid)])
 
 
 def _workers(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _wait_for(seen: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while not seen():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"process {process.pid} did not come up: {log.read_text()[-2000:]}")
-        time.sleep(0.05)
-
-
-def _ready_children(port: int) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as response:
-            return sum(child["state"] == "READY" for child in json.load(response)["children"])
-    except OSError:
-        return 0
 
 
 def _listens(port: int) -> bool:

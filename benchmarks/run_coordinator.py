@@ -1,11 +1,40 @@
-"""The coordinator with cheap children, otherwise as `python -m coordinator.main` runs it."""
+"""The coordinator with children that cost next to nothing, otherwise as `python -m coordinator.main` runs it.
+
+`--frugal` as the first word: children of which a thousand fit on a small machine, started many at a time. What such
+children need of memory is not what the plan for browsers allows for, so that it is left out.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from coordinator.main import main
 
+if TYPE_CHECKING:
+    from coordinator.settings import Settings
+    from coordinator.supervision.policy import Policy
+
+PARALLEL_STARTS = 32
+
+
+def _hurry() -> None:
+    fleet: Any = importlib.import_module("coordinator.fleet")
+    usual = fleet.policy_of
+
+    def policy_of(settings: Settings) -> Policy:
+        policy: Policy = replace(usual(settings), parallel_starts=PARALLEL_STARTS)
+        return policy
+
+    fleet.policy_of, fleet.memory_limit = policy_of, lambda: None
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], program=(sys.executable, str(Path(__file__).with_name("cheap_child.py")))))
+    flags, program = sys.argv[1:], [sys.executable, str(Path(__file__).with_name("cheap_child.py"))]
+    if flags[:1] == ["--frugal"]:
+        _hurry()
+        flags, program = flags[1:], [sys.executable, "-I", "-S", str(Path(__file__).with_name("frugal_child.py"))]
+    sys.exit(main(flags, program=tuple(program)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -41,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 _LAST_EVENTS_S: Final = 2.0
 _FILES: Final = 65_536
+_GARBAGE_AFTER: Final = 10_000
 
 
 def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
@@ -53,6 +55,7 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
         listener = bind(settings.coordinator_host, settings.coordinator_port)
         _raise_file_limit()
         _notice_exits_by_pidfd()
+        _collect_garbage_seldom()
         return asyncio.run(_run(settings, listener, program))
     except SettingsError as error:
         return _say(error, 2)
@@ -219,6 +222,12 @@ def _notice_exits_by_pidfd() -> None:
         with contextlib.suppress(OSError):  # a kernel without pidfd
             os.close(os.pidfd_open(os.getpid()))
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
+def _collect_garbage_seldom() -> None:
+    """Requests leave no cycles behind, but each full collection walks all that was imported: 45 ms of silence."""
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_AFTER)
 
 
 def _say(error: TabfleetError, exit_code: int) -> int:
