@@ -14,10 +14,12 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 	@$(PYTHON) -m demo
 
 test: setup ## all tests: real browsers, real processes, the real client
+	@scripts/display-setup
 	@scripts/chainlit-env
 	@$(PYTHON) -m pytest -m 'not firefox'
 
 test-firefox: setup ## the child's tests on Firefox ESR, which it installs
+	@scripts/display-setup
 	@scripts/firefox-setup
 	@$(PYTHON) -m pytest -m firefox
 

@@ -1,6 +1,7 @@
 """Start one child: a small HTTP server that drives one web chat page in a real browser.
 
-Its command line and environment are the contract with the coordinator; `--help` tells both.
+With --login: open a browser for a person to log in, and save the login. The command line and environment are the
+contract with the coordinator; `--help` tells both.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ SITE_URL (another address for the site), FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIME
 MAX_BODY_BYTES, HTTPS_PROXY, NO_PROXY, EXTRA_CA_FILE, CHROMIUM_SANDBOX (on or off), LOG_FORMAT, LOG_LEVEL.
 The coordinator adds TABFLEET_* of its own.
 
-Exit codes: 0 stopped, 2 usage or configuration, 69 port in use, 70 browser lost, 71 driver lost,
-73 another browser uses this login, 74 no browser, 75 the parent is gone.
+Exit codes: 0 stopped, or the login is saved; 1 the login is not saved; 2 usage or configuration; 69 port in use;
+70 browser lost; 71 driver lost; 73 another browser uses this login; 74 no browser, or no display for it;
+75 the parent is gone; 130 interrupted.
 """
 
 
@@ -32,22 +34,32 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     cli.add_argument("--headless", action=argparse.BooleanOptionalAction, default=True, help="no window (default)")
-    cli.add_argument("--server-port", type=_port, required=True, help="HTTP port on 127.0.0.1")
-    cli.add_argument(
-        "--stream-port",
-        type=_port,
-        required=True,
-        help="port on 127.0.0.1 that the page sends its answers to",
-    )
-    cli.add_argument("--active-auth-json", type=Path, required=True, help="the login: a Playwright storage_state file")
+    cli.add_argument("--server-port", type=_port, help="HTTP port on 127.0.0.1")
+    cli.add_argument("--stream-port", type=_port, help="port on 127.0.0.1 that the page sends its answers to")
+    cli.add_argument("--active-auth-json", type=Path, help="the login: a Playwright storage_state file")
     cli.add_argument("--site", required=True, help="a name in sites/, or a site file's path")
     cli.add_argument("--engine", choices=("camoufox", "chromium", "firefox"), default="camoufox")
+    login = cli.add_argument_group("to log in", "needs --site and --save, and a display")
+    login.add_argument("--login", action="store_true", help="open a browser, and save the login of whoever logs in")
+    login.add_argument("--save", type=Path, metavar="PATH", help="where: a new file, NAME.json, that only you may read")
+    login.add_argument("--replace", action="store_true", help="with --save: replace the file if it is there")
     return cli
+
+
+def parse() -> argparse.Namespace:
+    """The command line that was given; what is missing of it ends the program."""
+    cli = parser()
+    arguments = cli.parse_args()
+    wanted = ("save",) if arguments.login else ("server_port", "stream_port", "active_auth_json")
+    missing = [f"--{name.replace('_', '-')}" for name in wanted if getattr(arguments, name) is None]
+    if missing:
+        cli.error(f"the following arguments are required: {', '.join(missing)}")
+    return arguments
 
 
 def main() -> int:
     """Run one child until it is told to stop; returns its exit code."""
-    arguments = parser().parse_args()
+    arguments = parse()
     parent = os.environ.get("TABFLEET_PARENT_PID", "")
     if parent.isdigit() and os.getppid() != int(parent):
         return 75
@@ -60,6 +72,10 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, run_dir: Path) -> int:
+    if arguments.login:
+        from api_utils.login import run_login  # noqa: PLC0415 - as below
+
+        return asyncio.run(run_login(arguments, run_dir))
     from api_utils.child import run_child  # noqa: PLC0415 - --help and a lost parent need none of it
 
     return asyncio.run(run_child(arguments, run_dir))

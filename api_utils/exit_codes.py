@@ -11,7 +11,7 @@ class Exit(IntEnum):
     """Exit codes; 64 and above follow sysexits.h in spirit."""
 
     STOPPED = 0
-    FAILED = 1
+    FAILED = errors.EXIT_FAILED
     USAGE = errors.EXIT_USAGE
     PORT_IN_USE = errors.EXIT_PORT_IN_USE
     BROWSER_LOST = errors.EXIT_BROWSER_LOST
@@ -19,3 +19,4 @@ class Exit(IntEnum):
     PROFILE_LOCKED = errors.EXIT_PROFILE_LOCKED
     NO_BROWSER = errors.EXIT_NO_BROWSER
     PARENT_GONE = 75
+    INTERRUPTED = 130

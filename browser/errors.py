@@ -1,5 +1,6 @@
 """What can go wrong with a browser and its page; each message is one line for people, free of secrets."""
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_PORT_IN_USE = 69
 EXIT_BROWSER_LOST = 70
@@ -129,6 +130,19 @@ class ScreenshotTimeout(BrowserError):
     """The page could not be pictured in time: it, or its browser, is stuck."""
 
     reason = "screenshot_timeout"
+
+
+class LoginNotSaved(BrowserError):
+    """Nobody logged in, or there was nothing to save of it."""
+
+    reason = "login_not_saved"
+    exit_code = EXIT_FAILED
+
+
+class SavePlaceError(BrowserError):
+    """A login cannot be saved where it was to be."""
+
+    reason = "save_place"
 
 
 class ModelNotFound(BrowserError):

@@ -7,16 +7,37 @@ from pathlib import Path
 
 def write_private(path: Path, data: bytes) -> None:
     """Put data in place of the file's content, mode 0600; a crash leaves the old content or the new. Raises OSError."""
+    written = _write_beside(path, data)
+    try:
+        written.replace(path)
+    except BaseException:
+        written.unlink()
+        raise
+
+
+def create_private(path: Path, data: bytes) -> None:
+    """Make a new file, mode 0600, that has all of its content as soon as it is there.
+
+    Raises FileExistsError if there is one by now, else OSError.
+    """
+    written = _write_beside(path, data)
+    try:
+        os.link(written, path)
+    finally:
+        written.unlink()
+
+
+def _write_beside(path: Path, data: bytes) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
     except BaseException:
         Path(name).unlink()
         raise
+    return Path(name)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -1,0 +1,72 @@
+"""`launch_camoufox.py --login`: what the person who logs in is told."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shlex
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from api_utils.exit_codes import Exit
+from api_utils.logs import configure_logging
+from browser.environment import BrowserEnvironment, VariableError, read_variables
+from browser.errors import BrowserError
+from browser.login import NOTHING_SAVED, LoginPlan, SavedLogin, capture_login
+from browser.site import load_site
+
+
+async def run_login(arguments: argparse.Namespace, run_dir: Path) -> Exit:
+    """Let a person log in and save the login. Returns the exit code; never raises for what a person does."""
+    configure_logging("console", "critical")  # what a person is to know is told in words
+    try:
+        plan = LoginPlan(
+            site=load_site(arguments.site),
+            path=arguments.save,
+            replace=arguments.replace,
+            engine=arguments.engine,
+            settings=read_variables(BrowserEnvironment).for_browser(),
+        )
+        saved = await _unless_interrupted(plan, run_dir)
+    except (BrowserError, VariableError) as error:
+        sys.stderr.write(f"launch_camoufox.py: {error}\n")
+        return Exit(error.exit_code) if isinstance(error, BrowserError) else Exit.USAGE
+    if saved is None:
+        sys.stderr.write(f"launch_camoufox.py: interrupted; {NOTHING_SAVED}\n")
+        return Exit.INTERRUPTED
+    _tell_saved(arguments, saved)
+    return Exit.STOPPED
+
+
+async def _unless_interrupted(plan: LoginPlan, run_dir: Path) -> SavedLogin | None:
+    """Return what was saved, or None after Ctrl-C or SIGTERM."""
+    capturing = asyncio.create_task(capture_login(plan, run_dir, lambda: _tell_open(plan)), name="login")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, capturing.cancel)
+    try:
+        return await capturing
+    except asyncio.CancelledError:
+        return None
+
+
+def _tell_open(plan: LoginPlan) -> None:
+    _say(f"Log in to {plan.site.url} in the window that has opened. As soon as you are in, your login is saved to")
+    _say(f"{plan.path}, and the window closes. Until then closing it, or Ctrl-C, saves nothing.")
+
+
+def _tell_saved(arguments: argparse.Namespace, saved: SavedLogin) -> None:
+    until = ""
+    if saved.expires_at is not None:
+        day = datetime.fromtimestamp(saved.expires_at, UTC)
+        until = f", valid until {day:%Y-%m-%d %H:%M} UTC by its cookies"
+    _say(f"Saved: {arguments.save} (cookies: {saved.cookies}, origins with localStorage: {saved.origins}{until}).")
+    _say("Whoever has this file is logged in as you. Try it out:")
+    command = ("python", "-m", "browser.check", arguments.site, "--active-auth-json", str(arguments.save))
+    _say(f"  {shlex.join((*command, '--engine', arguments.engine))}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
