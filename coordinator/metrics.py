@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_TOLD_TO_END: Final = frozenset({State.DRAINING, State.STOPPING})
 _SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300)
 
 
@@ -53,7 +54,10 @@ class Metrics:
             "tabfleet_request_duration_seconds", "Whole chat requests", buckets=_SECONDS, registry=registry
         )
         self._waited = Histogram(
-            "tabfleet_queue_wait_seconds", "Time from the edge to a lease", buckets=_SECONDS, registry=registry
+            "tabfleet_queue_wait_seconds",
+            "Waiting for a child, granted or not",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._first_token = Histogram(
             "tabfleet_time_to_first_token_seconds",
@@ -95,7 +99,8 @@ class Metrics:
         account = done.account
         self._requests.labels(account.outcome, account.code or "").inc()
         self._duration.observe(done.duration_s)
-        self._waited.observe(account.waited_s)
+        if account.waited_s is not None:
+            self._waited.observe(account.waited_s)
         if account.first_token_s is not None:
             self._first_token.observe(account.first_token_s)
         if account.chunks:
@@ -108,13 +113,15 @@ class Metrics:
         match event:
             case ChildMoved():
                 self._moves.labels(event.new.state, event.reason or "").inc()
+                if event.new.state in _TOLD_TO_END and event.reason is not None:
+                    self._last_ends[event.child] = event.reason
             case ChildStarted():
                 self._starts.inc()
                 if event.child in self._last_ends:
                     self._restarts.labels(self._last_ends.pop(event.child)).inc()
             case ChildReady():
                 self._start_time.observe(event.start_s)
-            case ChildExited():
+            case ChildExited(expected=False):
                 self._last_ends[event.child] = event.reason
 
     def hydrated(self, took_s: float, *, ok: bool) -> None:

@@ -42,9 +42,8 @@ class Backend:
 class Lease:
     """The right to one request on one backend. A synchronous context manager, released exactly once."""
 
-    def __init__(self, pool: Pool, backend: Backend, waited_s: float) -> None:
+    def __init__(self, pool: Pool, backend: Backend) -> None:
         self.backend = backend
-        self.waited_s = waited_s
         self._pool: Pool | None = pool
 
     @property
@@ -74,7 +73,6 @@ class _Waiter:
     model: str | None
     exclude: frozenset[str]
     future: asyncio.Future[Lease]
-    since: float
 
 
 class _Index:
@@ -184,7 +182,7 @@ class Pool:
         backend that somebody waits for is never free, because it was given on when it became so.
         """
         backend = None if self._closed else self._index.least_busy(model, exclude)
-        return None if backend is None else self._grant(backend, 0.0)
+        return None if backend is None else self._grant(backend)
 
     async def acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float) -> Lease:
         """Wait up to timeout_s seconds for a lease, first come first served among those it could serve.
@@ -203,8 +201,7 @@ class Pool:
             raise NoBackend("none_ready", _NONE_READY_RETRY_S)
         if len(self._queue) >= self.max_queue:
             raise QueueFull(len(self._queue), _BUSY_RETRY_S)
-        loop = asyncio.get_running_loop()
-        waiter = _Waiter(model, exclude, loop.create_future(), loop.time())
+        waiter = _Waiter(model, exclude, asyncio.get_running_loop().create_future())
         self._queue.append(waiter)
         return waiter
 
@@ -240,11 +237,11 @@ class Pool:
             b.ready and b.name not in exclude and (model is None or model in b.models) for b in self._backends.values()
         )
 
-    def _grant(self, backend: Backend, waited_s: float) -> Lease:
+    def _grant(self, backend: Backend) -> Lease:
         self._index.discard(backend)
         backend.in_flight += 1
         self._index.add(backend)
-        lease = Lease(self, backend, waited_s)
+        lease = Lease(self, backend)
         self._leases.add(lease)
         return lease
 
@@ -266,8 +263,7 @@ class Pool:
             if waiter is None:
                 return
             self._queue.remove(waiter)
-            waited_s = asyncio.get_running_loop().time() - waiter.since
-            waiter.future.set_result(self._grant(backend, waited_s))
+            waiter.future.set_result(self._grant(backend))
 
     def _first_for(self, backend: Backend) -> _Waiter | None:
         for waiter in self._queue:

@@ -73,7 +73,7 @@ class Outcome(StrEnum):
     """How a request ended, as the metrics count it."""
 
     ANSWERED = "answered"
-    REFUSED = "refused"  # nothing was submitted, and the client was told why
+    REFUSED = "refused"  # nothing is broken: the request, the limits here, or those of the site
     FAILED = "failed"
     CLIENT_LEFT = "client_left"
 
@@ -84,7 +84,7 @@ class Account:
 
     outcome: Outcome = Outcome.FAILED
     code: str | None = None
-    waited_s: float = 0.0
+    waited_s: float | None = None  # for a lease; None for who was refused before
     first_token_s: float | None = None
     chunks: int = 0
     retries: int = 0
@@ -167,16 +167,17 @@ class Exchange:
         return lease
 
     async def _acquire(self, tried: frozenset[str], timeout_s: float) -> Lease:
-        model = self._question.body.model
+        model, now = self._question.body.model, asyncio.get_running_loop().time
+        began = now()
         try:
-            lease = await self._means.pool.acquire(model, exclude=tried, timeout_s=timeout_s)
+            return await self._means.pool.acquire(model, exclude=tried, timeout_s=timeout_s)
         except QueueFull as error:
             raise unavailable("queue_full", str(error), retry_after_s=error.retry_after_s, status=429) from None
         except NoBackend as error:
             code = "queue_timeout" if error.reason == "timeout" else error.reason
             raise unavailable(code, str(error), retry_after_s=error.retry_after_s) from None
-        self.account.waited_s += lease.waited_s
-        return lease
+        finally:
+            self.account.waited_s = (self.account.waited_s or 0.0) + now() - began
 
     async def _attempt(self, backend: Backend, tried: frozenset[str]) -> bool:
         """Try one child; False if the prompt was certainly not submitted and another may take it."""
@@ -285,7 +286,7 @@ class Exchange:
             case Cause.SILENT:
                 await self._fail(504, cause, "The answer fell silent (STREAM_IDLE_TIMEOUT_S).")
             case _:
-                self._reply.abort()
+                await self._reply.cut()
                 self.account.outcome, self.account.code = Outcome.CLIENT_LEFT, cause
         await self._means.children.cancel(backend, self._question.request_id)
 

@@ -32,10 +32,10 @@ class Reply:
     """Sends one response. Whoever sends may be cancelled in any `await`, and `fail` afterwards."""
 
     def __init__(self, send: Send, abort: Callable[[], None], request_id: str, draining: Callable[[], bool]) -> None:
-        self.abort = abort
         self.sent = Sent.NOTHING
         self.blocked = False
         self._send = send
+        self._abort = abort
         self._request_id = request_id
         self._draining = draining
         self._framing = EventFraming()
@@ -76,7 +76,7 @@ class Reply:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self._fail(refusal)
         except TimeoutError:
-            self.abort()
+            await self.cut()
 
     async def _fail(self, refusal: Refusal) -> None:
         if self.sent is Sent.NOTHING:
@@ -86,7 +86,13 @@ class Reply:
             self.sent = Sent.WHOLE
             await self._send({"type": "http.response.body", "body": self._framing.before_event() + refusal.event()})
         else:
-            self.abort()
+            await self.cut()
+
+    async def cut(self) -> None:
+        """Close the connection at once, whatever is still to be sent on it."""
+        self._abort()
+        # The server learns of it in the loop's next turn; before that it takes the half answer for a mistake of ours.
+        await asyncio.sleep(0)
 
     async def _head(self, status: int, headers: Headers) -> None:
         if self._draining():

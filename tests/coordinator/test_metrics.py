@@ -30,6 +30,9 @@ class ShownFleet:
         return self.at
 
 
+DRAINING = Phase(State.DRAINING, State.STANDBY)
+
+
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     families = text_string_to_metric_families(metrics.text().decode())
     return {
@@ -51,6 +54,7 @@ def test_requests_are_counted_by_outcome_and_code() -> None:
     assert seen["tabfleet_requests_total", ("child_lost", "failed")] == 1
     assert seen["tabfleet_request_duration_seconds_sum", ()] == 6
     assert seen["tabfleet_queue_wait_seconds_sum", ()] == 0.5
+    assert seen["tabfleet_queue_wait_seconds_count", ()] == 1, "who was refused before does not count as served at once"
     assert seen["tabfleet_time_to_first_token_seconds_count", ()] == 1
     assert seen["tabfleet_stream_chunks_total", ()] == 7
     assert seen["tabfleet_request_retries_total", ()] == 1
@@ -72,6 +76,21 @@ def test_restarts_are_counted_by_why_the_last_start_ended() -> None:
         ("tabfleet_child_restarts_total", ("browser_lost",)): 1
     }
     assert seen["tabfleet_child_start_seconds_count", ()] == 1
+
+
+def test_a_restart_that_was_ordered_has_the_orders_cause() -> None:
+    metrics = Metrics()
+    metrics.fleet_event(ChildStarted("a", 1, 100, "http://127.0.0.1:1"))
+    for old, new in ((Phase(State.READY), DRAINING), (DRAINING, Phase(State.STOPPING, State.STANDBY))):
+        moved = ChildMoved("a", 1, old=old, new=new, cause=Event.IDLE, reason=Reason.MEMORY_LIMIT, detail=None)
+        metrics.fleet_event(moved)
+    metrics.fleet_event(
+        ChildExited("a", 1, exit_code=0, reason=Reason.EXITED, expected=True, lived_s=1, ready_s=1, last_lines=())
+    )
+    metrics.fleet_event(ChildStarted("a", 2, 101, "http://127.0.0.1:1"))
+    seen = samples(metrics)
+    restarts = {key: value for key, value in seen.items() if key[0] == "tabfleet_child_restarts_total"}
+    assert restarts == {("tabfleet_child_restarts_total", ("memory_limit",)): 1}
 
 
 def test_changes_of_state_are_counted_with_their_reason() -> None:

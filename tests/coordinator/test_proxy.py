@@ -292,7 +292,9 @@ async def flood_whole(conversation: Conversation) -> None:
 
 
 @pytest.mark.parametrize("script", [flood, flood_whole])
-async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path, script: object) -> None:
+async def test_a_client_that_does_not_read_is_cut_off(
+    tmp_path: Path, script: object, caplog: pytest.LogCaptureFixture
+) -> None:
     assert callable(script)
     children = ScriptedChildren()
     async with scripted(tmp_path, script, children=children, limits=SILENT_S) as api:
@@ -305,6 +307,30 @@ async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path, script: ob
         caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await caller.reader.readexactly(10**9)
+    assert not caplog.records, "the server complains about what was meant"
+
+
+async def test_last_words_to_a_client_that_does_not_read_are_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    children = ScriptedChildren()
+    async with scripted(tmp_path, flood, children=children) as api:
+        caller = await Caller.connect(api.port)
+        caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        caller.writer.write(request(chat(stream=True)))
+        looks = 0
+
+        def stuck() -> bool:
+            nonlocal looks
+            looks = looks + 1 if any(one._reply.blocked for one in api.proxy._running) else 0
+            return looks > 20
+
+        await eventually(stuck)
+        api.proxy.cut()
+        await eventually(lambda: api.done and api.quiet, what=api.outcomes)
+        assert api.outcomes() == [(Outcome.FAILED, "shutdown")]
+        caller.close()
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 
 @pytest.mark.parametrize("reset", [False, True])
