@@ -194,15 +194,18 @@ class Supervisor:
     async def cancel(self, backend: Backend, request_id: str) -> bool:
         """Stop a request; True if the page is fresh again, or its child is dead: the lease may end.
 
-        On False the child is UNHEALTHY until its page is seen free. Takes `cancel_timeout_s` at most.
+        On False the child is UNHEALTHY until its page is seen free. Takes `cancel_timeout_s` at most, and then
+        `exit_notice_s` until a child that does not answer is known not to be dead.
         """
         life = self._life_of(backend)
         if life is None or life.ended.is_set():
             return True
-        fresh = await self._client.cancel(backend.url, backend.token, request_id)
-        if not fresh and not life.ended.is_set():
-            life.doubt()
-        return fresh or life.ended.is_set()
+        if await self._client.cancel(backend.url, backend.token, request_id):
+            return True
+        if await life.ends_within(self.policy.exit_notice_s):
+            return True
+        life.doubt()
+        return False
 
     def was_submitted(self, backend: Backend, request_id: str) -> bool | None:
         """Whether the prompt may have reached the page; None if that cannot be told.
@@ -221,11 +224,8 @@ class Supervisor:
         life = self._life_of(backend)
         if life is None:
             return False
-        try:
-            await asyncio.wait_for(life.ended.wait(), self.policy.exit_notice_s)
-        except TimeoutError:
-            if not await self.cancel(backend, request_id):
-                return False
+        if not await life.ends_within(self.policy.exit_notice_s) and not await self.cancel(backend, request_id):
+            return False
         return self.was_submitted(backend, request_id) is False
 
     def _life_of(self, backend: Backend) -> Life | None:

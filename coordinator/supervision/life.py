@@ -72,6 +72,14 @@ class Life:
             return self._submitted
         return self.process.submitted()
 
+    async def ends_within(self, timeout_s: float) -> bool:
+        """Whether the process has ended; waits up to timeout_s seconds for that."""
+        try:
+            await asyncio.wait_for(self.ended.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
     def doubt(self) -> None:
         """Take the child out of routing until its page is seen free: a cancel was not confirmed."""
         self.unconfirmed, self._passes = True, 0
