@@ -137,6 +137,12 @@ def _admin_routes(fleet: FleetFace, access: Access) -> APIRouter:
         fleet.supervisor.drain(name)
         return {"status": "accepted"}
 
+    @router.get("/children/{name}")
+    async def show(name: str) -> dict[str, Any]:
+        """All that is known of a child, the last lines of its log included."""
+        child = fleet.supervisor.child(name)
+        return {**child.view().private(), "last_lines": child.last_lines()}
+
     @router.get("/children/{name}/screenshot")
     async def screenshot(name: str) -> Response:
         """What the child's page shows now, as a PNG: somebody's conversation, perhaps."""

@@ -90,7 +90,6 @@ class Child:
         self.models: tuple[str, ...] = ()
         self.login_expires_at: float | None = None
         self.capture: str | None = None
-        self.last_lines: tuple[str, ...] = ()
         self._ready_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -122,8 +121,11 @@ class Child:
             generation=self.generation,
             pid=process.pid if process and self.phase.state in LIVE else None,
             slot=self.slot.index if self.slot else None,
-            last_lines=self.last_lines,
         )
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return the last lines of its output in this start, or in the one that has ended; redacted."""
+        return self.life.process.last_lines() if self.life and self.life.process else ()
 
     # What happens to it
 
@@ -191,7 +193,6 @@ class Child:
         reason = Reason.SPAWN_FAILED if exit_code is None else exit_reason(exit_code)
         ready_s = life.ready_s + self._ready_for()
         self.short_lives = short_lives_after(self.short_lives, ready_s)
-        self.last_lines = life.process.last_lines() if life.process else ()
         self.shared.hooks.emit(
             ChildExited(
                 self.name,
@@ -201,7 +202,7 @@ class Child:
                 expected=expected,
                 lived_s=self.shared.clock() - life.began,
                 ready_s=ready_s,
-                last_lines=() if expected else self.last_lines,
+                last_lines=() if expected else self.last_lines(),
             )
         )
         if expected:
@@ -244,7 +245,7 @@ class Child:
                 self._serve()
             case State.UNHEALTHY:
                 wait_s = self.shared.policy.unhealthy_timeout_s
-                self._after(wait_s, self.fire, Event.UNHEALTHY_TIMEOUT, Reason.UNHEALTHY_TIMEOUT)
+                self._after(wait_s, self._unhealthy_too_long)
             case State.DRAINING:
                 self._drain()
             case State.STOPPING:
@@ -261,7 +262,6 @@ class Child:
         assert self.slot is not None  # noqa: S101 - start() gave it one
         self.generation += 1
         self.due = self.clean = False
-        self.last_lines = ()
         self.life = Life(self, self.slot, self.generation)
         self.lives.appendleft(self.life)
         self.shared.pool.put(self.life.backend)
@@ -270,6 +270,9 @@ class Child:
 
     def _start_deadline(self) -> None:
         self.fire(Event.START_DEADLINE, Reason.START_TIMEOUT, self.detail or f"still {self.reason}")
+
+    def _unhealthy_too_long(self) -> None:
+        self.fire(Event.UNHEALTHY_TIMEOUT, Reason.UNHEALTHY_TIMEOUT, self.detail or f"still {self.reason}")
 
     def _serve(self) -> None:
         assert self.life is not None  # noqa: S101 - only a life's probe leads here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ class ChildView:
     generation: int
     pid: int | None
     slot: int | None
-    last_lines: tuple[str, ...] = field(repr=False)
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
         shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture")
         return {key: getattr(self, key) for key in shown}
+
+    def private(self) -> dict[str, Any]:
+        """Return everything, for key holders."""
+        return asdict(self)
