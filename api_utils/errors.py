@@ -16,11 +16,13 @@ _STATUS_OF_REASON: Final = {
     "starting": 503,
     "login_expired": 503,
     "quota": 429,
+    "refused": 400,
     "first_token_timeout": 504,
     "stream_idle_timeout": 504,
     "screenshot_timeout": 504,
 }
 _STATUS_OF_ANY_OTHER_REASON: Final = 502
+_TYPE_OF_REASON: Final = {"quota": "rate_limit_error", "refused": "invalid_request_error"}
 
 
 @dataclass(eq=False)  # not frozen: raising an exception writes its traceback into it
@@ -72,6 +74,6 @@ def from_reason(reason: str, message: str, *, submitted: bool) -> ApiError:
         status=_STATUS_OF_REASON.get(reason, _STATUS_OF_ANY_OTHER_REASON),
         code=reason,
         message=message,
-        type="rate_limit_error" if reason == "quota" else "server_error",
+        type=_TYPE_OF_REASON.get(reason, "server_error"),
         headers={"x-should-retry": "false"} if submitted else {"retry-after": "5"},
     )

@@ -96,6 +96,12 @@ class QuotaExceeded(BrowserError):
         self.rest_s = rest_s
 
 
+class PromptRefused(BrowserError):
+    """The site does not take this prompt; with page and login all is well."""
+
+    reason = "refused"
+
+
 class FirstTokenTimeout(BrowserError):
     """Nothing of an answer came in time."""
 

@@ -1,6 +1,6 @@
 """What a site's no comes to."""
 
-from browser.errors import BrowserError, LoginExpired, QuotaExceeded, SiteFailed
+from browser.errors import BrowserError, LoginExpired, PromptRefused, QuotaExceeded, SiteFailed
 from browser.reading import Refused
 from browser.site_schema import Refusal, Site
 
@@ -15,6 +15,9 @@ def error_of(site: Site, refused: Refused, *, submitted: bool = True) -> Browser
         return QuotaExceeded("the site refuses further prompts for now", submitted=submitted, rest_s=rest_s)
     if refusal and refusal.means == "login_expired":
         return LoginExpired("the site says that the login has expired", submitted=submitted)
+    if refusal and refusal.means == "refused":
+        named = f"the site file's text {refusal.text!r}" if refusal.text else f"status {refusal.status}"
+        return PromptRefused(f"the site refuses this prompt ({named})", submitted=submitted)
     status = f" with status {refused.status}" if refused.status else ""
     return SiteFailed(f"the site answered the prompt with an error{status}", submitted=submitted)
 

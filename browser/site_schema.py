@@ -232,7 +232,9 @@ class Refusal(Section):
 
     text: Text | None = Field(default=None, description="a part of the site's error message, in any case")
     status: int | None = Field(default=None, ge=400, le=599, description="the HTTP status of the answer's request")
-    means: Literal["quota", "login_expired", "site_error"] = Field(description="what it comes to")
+    means: Literal["quota", "login_expired", "refused", "site_error"] = Field(
+        description="what it comes to: rest; a login is needed; not this prompt, and others are welcome; a fault"
+    )
     rest_s: Seconds | None = Field(default=None, description="with quota: how long to rest, in seconds")
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from demo.accounts import Session
 from demo.faults import Faults
 from demo.images import Images
 from demo.ledger import Entry, Ledger, Outcome, Transport
-from demo.shape import FAILURES, Busy, Drop, Fail, Say, Shape, Step, Wait, compose, read_directives, steps
+from demo.shape import FAILURES, Busy, Crash, Drop, Fail, Say, Shape, Step, Wait, compose, read_directives, steps
 from demo.web import error_event
 
 MODELS = ("demo-small", "demo-large", "demo-echo")
@@ -196,6 +196,8 @@ async def _take(step: Step, run: Run, send: Send) -> Outcome | None:
             await send({"type": "token", "text": text})
         case Busy(milliseconds):
             await send({"type": "busy", "ms": milliseconds})
+        case Crash():
+            await send({"type": "crash"})
         case Fail(code):
             await send(error_event(code, FAILURES[code]))
             return "error"

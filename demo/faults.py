@@ -32,6 +32,8 @@ _CHANGES: dict[str, Callable[[Shape, int | None], Shape]] = {
     "break_off": lambda shape, _: replace(shape, break_off=True),
     "http_500": lambda shape, _: replace(shape, error="server"),
     "quota": lambda shape, _: replace(shape, error="quota"),
+    "refuse": lambda shape, _: replace(shape, error="refused"),
+    "crash_page": lambda shape, _: replace(shape, crash=True),
     "hang_page": lambda shape, ms: replace(shape, busy_ms=ms or 10_000),
 }
 FAULT_HELP = {
@@ -42,6 +44,8 @@ FAULT_HELP = {
     "break_off": "drop the connection in the middle of the answer",
     "http_500": "refuse the submission with HTTP 500",
     "quota": "answer with the notice of a message limit",
+    "refuse": "answer with the notice that the request is against the rules",
+    "crash_page": "make the page crash in the middle of the answer (Chromium)",
     "hang_page": "keep the page's script busy for ms (10000) in the middle of the answer",
     "rotate_sessions": "give each request a new session cookie; the old one is dead",
 }

@@ -15,6 +15,7 @@ FAILURES = {
     "server": "Something went wrong on our side. Please try again.",
     "middle": "The answer was interrupted by an error. Please try again.",
     "expired": "Your session has expired. Log in again.",
+    "refused": "This request goes against the rules of this site.",
 }
 MEMORY_QUESTION = "what did i say before?"
 
@@ -24,7 +25,8 @@ DIRECTIVE_HELP = {
     "first_ms=N": "pause before the first token (0)",
     "stall=first|middle": "say nothing more until stopped or left, or for stall_ms=N",
     "busy_ms=N": "keep the page's script busy for so long in the middle",
-    "error=CODE": "quota, server (HTTP 500), middle (an error event), expired (ends the session)",
+    "crash": "make the page crash in the middle (Chromium)",
+    "error=CODE": "quota, refused, server (HTTP 500), middle (an error event), expired (ends the session)",
     "break_off": "drop the connection in the middle",
     "empty": "an answer without any text",
     "echo": "the prompt itself, as the model demo-echo gives it",
@@ -41,7 +43,7 @@ _NUMBERS = {
     "stall_ms": 3_600_000,
     "busy_ms": 600_000,
 }
-_FLAGS = frozenset({"empty", "code", "echo", "unicode", "split", "memory", "break_off"})
+_FLAGS = frozenset({"empty", "crash", "code", "echo", "unicode", "split", "memory", "break_off"})
 _CHOICES = {"stall": ("first", "middle"), "error": tuple(FAILURES)}
 _WORDS = [
     "amber",
@@ -114,6 +116,7 @@ class Shape:
     stall: str | None = None
     stall_ms: int | None = None
     busy_ms: int = 0
+    crash: bool = False
     error: str | None = None
     empty: bool = False
     code: bool = False
@@ -163,6 +166,11 @@ class Busy:
 
 
 @dataclass(frozen=True)
+class Crash:
+    """Make the page's own script end its process."""
+
+
+@dataclass(frozen=True)
 class Fail:
     code: str
 
@@ -172,7 +180,7 @@ class Drop:
     """Drop the connection with no further word."""
 
 
-Step = Wait | Say | Busy | Fail | Drop
+Step = Wait | Say | Busy | Crash | Fail | Drop
 
 
 def steps(shape: Shape, tokens: Sequence[str]) -> Iterator[Step]:
@@ -194,6 +202,8 @@ def steps(shape: Shape, tokens: Sequence[str]) -> Iterator[Step]:
 def _middle(shape: Shape) -> Iterator[Step]:
     if shape.busy_ms:
         yield Busy(shape.busy_ms)
+    if shape.crash:
+        yield Crash()
     if shape.stall == "middle":
         yield _stall(shape)
     if shape.error:

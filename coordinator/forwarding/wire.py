@@ -33,6 +33,7 @@ _CHILDS_CODES: Final = frozenset(
         "page_broken",
         "prompt_rejected",
         "quota",
+        "refused",
         "site_error",
         "starting",
         "stream_idle_timeout",

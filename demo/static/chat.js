@@ -82,9 +82,15 @@ function spin(milliseconds) {
   while (performance.now() < end);
 }
 
+// V8 ends the process when it is asked for an array longer than it can make; seen in Chromium 156.
+function crash() {
+  " ".repeat(0x8000100).split("");
+}
+
 function take(event, answer, writer) {
   if (event.type === "token") writer.write(event.text);
   if (event.type === "busy") spin(event.ms);
+  if (event.type === "crash") crash();
   if (event.type === "error") say(event.message);
   if (["done", "stopped", "error"].includes(event.type)) answer.dataset.state = event.type;
   keepInView();

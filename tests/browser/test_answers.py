@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 import pytest_asyncio
 
-from browser.errors import ModelNotFound, PromptRejected, SiteFailed
+from browser.errors import ModelNotFound, PromptRefused, PromptRejected, SiteFailed
 from browser.page import ChatPage
 from demo.site import DemoSite, serve
 from tests.browser.asking import ask, check_answer, last
@@ -127,6 +127,14 @@ async def test_half_a_surrogate_pair_is_not_sent(page: ChatPage, demo: DemoSite)
 async def test_an_error_of_the_site(page: ChatPage, demo: DemoSite, shape: str) -> None:
     with pytest.raises(SiteFailed) as caught:
         await ask(page, f"[[{shape}]]")
+    assert caught.value.submitted
+    assert page.status.ready
+    check_answer(await ask(page, "next"), "next", last(demo))
+
+
+async def test_a_refusal_that_the_site_file_names_is_about_this_prompt_only(page: ChatPage, demo: DemoSite) -> None:
+    with pytest.raises(PromptRefused, match="the site file's text 'against the rules'") as caught:
+        await ask(page, "[[error=refused]]")
     assert caught.value.submitted
     assert page.status.ready
     check_answer(await ask(page, "next"), "next", last(demo))

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from demo.shape import QUOTA
+from demo.shape import FAILURES, QUOTA
 from tests.demo.conftest import NewVisitor
 from tests.demo.visitor import Visitor, first_token
 
@@ -92,6 +92,19 @@ async def test_rotating_session_kills_the_old_cookie(ada: Visitor, new_visitor: 
 async def test_hang_page_says_so_in_the_stream(ada: Visitor) -> None:
     await ada.fault("hang_page", ms=5)
     assert {"type": "busy", "ms": 5} in (await ada.ask("hello")).events
+
+
+async def test_crash_page_says_so_in_the_stream(ada: Visitor) -> None:
+    await ada.fault("crash_page", count=1)
+    assert {"type": "crash"} in (await ada.ask("hello")).events
+
+
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+async def test_refuse(ada: Visitor, transport: str) -> None:
+    await ada.fault("refuse", count=1)
+    answer = await (ada.ask("hello") if transport == "sse" else ada.ask_by_socket("hello"))
+    assert answer.events[-1] == {"type": "error", "code": "refused", "message": FAILURES["refused"]}
+    assert answer.text == ""
 
 
 async def test_faults_are_listed_and_lifted(ada: Visitor) -> None:

@@ -191,6 +191,14 @@ async def test_hang_blocks_the_script_of_the_page(site: DemoSite, page: Page) ->
     assert longest >= 700
 
 
+async def test_crash_ends_the_page_and_nothing_else(site: DemoSite, page: Page) -> None:
+    await log_in(page, site.url)
+    async with page.expect_event("crash"):
+        await send(page, "[[crash]]")
+    assert page.context.browser
+    assert page.context.browser.is_connected()
+
+
 async def test_rotating_session_stays_logged_in(site: DemoSite, page: Page) -> None:
     await log_in(page, site.url)
     site.faults.add("rotate_sessions")
