@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos import system
 from tests.chaos.clients import KEY
+from tests.support.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 END_LIMIT_S = 45.0  # the stop grace that image and manifests set
@@ -40,17 +40,6 @@ LIMITS = {
 
 class ChaosFailed(Exception):
     """The run itself cannot go on; the message says what did not happen."""
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """One reading of `/metrics`."""
-
-    values: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
-
-    def sum(self, name: str, **labels: str) -> float:
-        """Add up the samples of that name that have these labels."""
-        return sum(v for (n, own), v in self.values.items() if n == name and labels.items() <= dict(own).items())
 
 
 @dataclass
@@ -82,9 +71,7 @@ class Fleet:
 
     async def metrics(self) -> Metrics:
         async with self.http.get("/metrics") as answer:
-            families = text_string_to_metric_families(await answer.text())
-            samples = [sample for family in families for sample in family.samples]
-        return Metrics({(sample.name, tuple(sample.labels.items())): sample.value for sample in samples})
+            return Metrics.parse(await answer.text())
 
     async def post(self, path: str) -> int:
         """An order of the operator's; the status of its answer."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from coordinator.lifecycle import LIVE
 from tests.chaos import system
 from tests.chaos.evidence import Findings
-from tests.chaos.fleet import Fleet, Metrics
+from tests.chaos.fleet import Fleet
 from tests.chaos.system import Descriptors
+from tests.support.metrics import Metrics
 
 SETTLE_S = 8.0
 PATIENT_SETTLE_S = 25.0  # idle connections to children live for 15 s

@@ -16,6 +16,7 @@ from typing import Any
 from tests.coordinator.tiny_http import Cut, Exchange
 
 KEEP_ALIVE_AFTER_S = 10.0
+STATUS = {"login_expired": 503, "quota": 429, "refused": 400}  # of an error of the page; any other: 502
 
 
 @dataclass
@@ -133,7 +134,7 @@ class Conversation:
         """Wait until it is time for that piece, or do what is to happen instead."""
         behaviour = self.behaviour
         if behaviour.site_error:
-            raise Failed(behaviour.site_error, 502)
+            raise Failed(behaviour.site_error, STATUS.get(behaviour.site_error, 502))
         if behaviour.die_after == index:
             os.kill(os.getpid(), signal.SIGKILL)
         if behaviour.break_after == index:

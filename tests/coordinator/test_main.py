@@ -3,130 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from coordinator.local import processes
-from tests.coordinator.proxied import Caller, chat, request
+from tests.coordinator.program import KEY, coordinator, environment, stream_from, write_profile
+from tests.coordinator.proxied import chat
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
-
-ROOT = Path(__file__).resolve().parents[2]
-KEY = {"authorization": "Bearer test-key"}
-
-
-def write_profile(folder: Path, name: str, secret: str | None = None) -> None:
-    cookie = {"name": "sid", "value": secret or f"secret-of-{name}", "domain": "127.0.0.1", "path": "/"}
-    more = {"expires": -1, "httpOnly": True, "secure": False, "sameSite": "Lax"}
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({"cookies": [{**cookie, **more}], "origins": []}))
-
-
-def environment(tmp_path: Path, **given: str) -> dict[str, str]:
-    """Everything that a coordinator needs here; what is given comes on top, "" takes out."""
-    base = free_range(20)
-    (tmp_path / "key.txt").write_text("test-key\n")
-    (tmp_path / "tmp").mkdir(exist_ok=True)
-    browser = tmp_path / "browser"
-    browser.write_text("#!/bin/sh\n")
-    browser.chmod(0o755)
-    usual = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(tmp_path / "tmp"),
-        "LOCAL_PROFILE_DIR": str(tmp_path / "active"),
-        "AUTH_KEY_FILE_PATH": str(tmp_path / "key.txt"),
-        "CHAT_SITE": "demo",
-        "BROWSER_ENGINE": "chromium",
-        "BROWSER_EXECUTABLE": str(browser),
-        "COORDINATOR_PORT": "0",
-        "BASE_API_PORT": str(base),
-        "BASE_STREAM_PORT": str(base + 10),
-    }
-    return {name: value for name, value in {**usual, **given}.items() if value}
-
-
-@dataclass
-class Running:
-    """A coordinator process, its log, and a client for it."""
-
-    process: asyncio.subprocess.Process
-    log: Path
-    evidence: Path
-    http: httpx.AsyncClient
-
-    def events(self, name: str = "") -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if name in ("", line["event"])]
-
-    @property
-    def port(self) -> int:
-        return self.http.base_url.port or 0
-
-    async def ready(self) -> tuple[int, dict[str, Any]]:
-        answer = await self.http.get("/ready")
-        return answer.status_code, answer.json()
-
-    async def until_ready(self, *names: str) -> None:
-        async def seen() -> bool:
-            _, body = await self.ready()
-            return {child["name"] for child in body["children"] if child["state"] == "READY"} == set(names)
-
-        async with asyncio.timeout(20):
-            while not await seen():  # noqa: ASYNC110 - it happens in another process
-                await asyncio.sleep(0.02)
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 30)
-
-
-@contextlib.asynccontextmanager
-async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -> AsyncIterator[Running]:
-    """A coordinator over fake children on a port of its own; killed if the test leaves it running."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()
-    log, evidence = tmp_path / "log", tmp_path / "evidence"
-    evidence.mkdir(exist_ok=True)
-    with log.open("wb") as stderr:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.coordinator.run_with_fakes", str(evidence), *flags),
-            env=environment(tmp_path, **{"COORDINATOR_PORT": str(port), **given}),
-            cwd=tmp_path,
-            stderr=stderr,
-        )
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
-        running = Running(process, log, evidence, http)
-        try:
-            await _until_live(running)
-            yield running
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-
-async def _until_live(running: Running) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                assert (await running.http.get("/live")).status_code == 200
-                return
-            assert running.process.returncode is None, running.log.read_text()
-            await asyncio.sleep(0.02)
 
 
 async def refused(tmp_path: Path, *flags: str, **given: str) -> tuple[int, str]:
@@ -321,14 +211,6 @@ async def test_a_signal_while_profiles_are_fetched_ends_it_at_once(tmp_path: Pat
     server.close()
     assert "Traceback" not in running.log.read_text()
     assert not list((tmp_path / "tmp").iterdir())
-
-
-async def stream_from(running: Running, prompt: str) -> Caller:
-    caller = await Caller.connect(running.port)
-    caller.writer.write(request(chat(prompt, stream=True)))
-    status, _ = await caller.head()
-    assert status == 200
-    return caller
 
 
 async def test_term_lets_running_answers_finish(tmp_path: Path) -> None:
