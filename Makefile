@@ -15,7 +15,7 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## all tests: real browsers, real processes, the real client
 	@scripts/display-setup
-	@scripts/chainlit-env
+	@scripts/app-env chainlit
 	@$(PYTHON) -m pytest -m 'not firefox'
 
 test-firefox: setup ## the child's tests on Firefox ESR, which it installs

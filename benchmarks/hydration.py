@@ -67,7 +67,7 @@ class Contender:
 
 def run(console: Console) -> Result:
     """Measure all in turn, round by round."""
-    subprocess.run([ROOT / "scripts" / "s3-peers-env"], check=True)
+    subprocess.run([ROOT / "scripts" / "app-env", "s3-peers"], check=True)
     with _served() as server:
         ours, *peers = _contenders(server)
         reloads_s: list[float] = []

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="import-not-found,untyped-decorator"
 """A small Chainlit app: password login, answers that stream, each with its prompt's digest and a token.
 
-It runs in an environment of its own (scripts/chainlit-env). What it received goes to the file in
+It runs in an environment of its own (scripts/app-env chainlit). What it received goes to the file in
 CHAINLIT_LEDGER, one JSON object a line.
 """
 

@@ -61,7 +61,7 @@ class ChainlitServer:
 @asynccontextmanager
 async def chainlit_server(folder: Path) -> AsyncIterator[ChainlitServer]:
     """Run the app on a free port of loopback, its files in `folder`, without telemetry."""
-    subprocess.run([ROOT / "scripts" / "chainlit-env"], check=True)  # noqa: ASYNC221 - before anything runs here
+    subprocess.run([ROOT / "scripts" / "app-env", "chainlit"], check=True)  # noqa: ASYNC221 - before anything runs here
     port = free_range(1)
     server = ChainlitServer(f"http://127.0.0.1:{port}", folder / "ledger.jsonl")
     process = await asyncio.create_subprocess_exec(
