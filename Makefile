@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-firefox chaos check format bench lock
+.PHONY: help setup demo test test-sites test-firefox chaos check format bench lock
 
 PYTHON := .venv/bin/python
 
@@ -16,7 +16,12 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 test: setup ## all tests: real browsers, real processes, the real client
 	@scripts/display-setup
 	@scripts/app-env chainlit
-	@$(PYTHON) -m pytest -m 'not firefox'
+	@$(PYTHON) -m pytest -m 'not firefox and not sites'
+
+test-sites: setup ## the site suite: real chat apps, driven on every engine
+	@scripts/firefox-setup
+	@scripts/app-env chainlit gradio
+	@$(PYTHON) -m pytest -m sites
 
 test-firefox: setup ## the child's tests on Firefox ESR, which it installs
 	@scripts/display-setup

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jmespath
+import jmespath.exceptions
 
+from browser.document import Document, Unfit
 from browser.framing import Event, Framer, JsonlFramer, SseFramer, without_prefix
 from browser.site_schema import Network
 from browser.streamport import Frame, Kind
@@ -53,19 +55,45 @@ Finding = Text | Progress | Done | Refused | BrokenOff | Lost
 
 
 class Transcript:
-    """The answer so far; turns whole texts into what is new in them."""
+    """The answer so far; turns whole texts into what is new in them.
+
+    An answer may come as several messages, each under a name: a blank line goes between them. None is the
+    message of which text came last.
+    """
 
     def __init__(self, passed_on: str = "") -> None:
         self.passed_on = passed_on
+        self._message: str | None = None
+        self._message_at = 0
+        self._earlier: dict[str, str] = {}
 
-    def add(self, text: str) -> list[Finding]:
-        self.passed_on += text
-        return [Text(text)] if text else []
-
-    def whole(self, text: str) -> list[Finding]:
-        if not text.startswith(self.passed_on):
+    def add(self, text: str, message: str | None = None) -> list[Finding]:
+        if not text:
+            return []
+        if message in self._earlier:
             return [Lost()]
-        return self.add(text[len(self.passed_on) :])
+        text = self._turn_to(message) + text
+        self.passed_on += text
+        return [Text(text)]
+
+    def whole(self, text: str, message: str | None = None) -> list[Finding]:
+        known = self._known(message)
+        return self.add(text[len(known) :], message) if text.startswith(known) else [Lost()]
+
+    def _known(self, message: str | None) -> str:
+        if message is None or message == self._message:
+            return self.passed_on[self._message_at :]
+        return self._earlier.get(message, "")
+
+    def _turn_to(self, message: str | None) -> str:
+        """Go on with this message. Returns what goes before it."""
+        if message is None or message == self._message:
+            return ""
+        if self._message is not None:
+            self._earlier[self._message] = self.passed_on[self._message_at :]
+        between = "\n\n" if self.passed_on else ""
+        self._message, self._message_at = message, len(self.passed_on) + len(between)
+        return between
 
 
 class NetworkReader:
@@ -74,10 +102,16 @@ class NetworkReader:
     def __init__(self, network: Network, transcript: Transcript) -> None:
         self._network = network
         self._transcript = transcript
-        self._start, self._text, self._whole, self._end, self._error = (
-            jmespath.compile(expression) if expression else None
-            for expression in (network.start, network.text, network.whole, network.end, network.error)
+        self._start, self._same, self._end, self._error = map(
+            _compiled, (network.start, network.same, network.end, network.error)
         )
+        self._text, self._whole, self._message, self._begins = map(
+            _compiled, (network.text, network.whole, network.message, network.begins)
+        )
+        self._document_in, self._changes = map(_compiled, (network.document, network.changes))
+        self._document = Document()
+        self._common: Any = None
+        self._begun: set[str] = set()
         self._has_started = network.start is None
         self._stream: int | None = None
         self._status: int | None = None
@@ -137,32 +171,64 @@ class NetworkReader:
         stripped = without_prefix(event, self._network.prefix)
         if stripped is None:
             return []
-        document = stripped.document()
-        self._has_started = self._has_started or _holds(self._start, document)
-        if not self._has_started:
+        seen = stripped.document()
+        self._has_started = self._has_started or _holds(self._start, seen)
+        if not self._has_started or not self._is_of_answer(seen):
             return []
         self._stream = stream
         if stripped.raw == self._network.end_data:
             return [Done()]
-        if said := _found(self._error, document):
+        if said := _found(self._error, seen):
             return [Refused(None, said if isinstance(said, str) else json.dumps(said))]
-        findings = self._read_text(document)
-        if _holds(self._end, document):
+        findings = self._read_text(seen)
+        if _holds(self._end, seen):
             findings.append(Done())
         return findings
 
-    def _read_text(self, document: Any) -> list[Finding]:
-        text, whole = _found(self._text, document), _found(self._whole, document)
-        findings = self._transcript.add(text) if isinstance(text, str) else []
-        return findings + (self._transcript.whole(whole) if whole and isinstance(whole, str) else [])
+    def _is_of_answer(self, seen: dict[str, Any]) -> bool:
+        mark = _found(self._same, seen)
+        if self._common is None:
+            self._common = mark
+        return mark in (None, self._common)
+
+    def _read_text(self, seen: dict[str, Any]) -> list[Finding]:
+        try:
+            self._update_document(seen)
+        except Unfit:
+            return [Lost()]
+        name = _found(self._message, seen)
+        message = name if isinstance(name, str) else None
+        if isinstance(begun := _found(self._begins, seen), str):
+            self._begun.add(begun)
+        if self._begins and message not in self._begun:
+            return []
+        text, whole = _found(self._text, seen), _found(self._whole, seen)
+        findings = self._transcript.add(text, message) if isinstance(text, str) else []
+        return findings + (self._transcript.whole(whole, message) if whole and isinstance(whole, str) else [])
+
+    def _update_document(self, seen: dict[str, Any]) -> None:
+        if not self._document_in:
+            return
+        if whole := _found(self._document_in, seen):
+            self._document.value = whole
+        elif changes := _found(self._changes, seen):
+            self._document.apply(changes)
+        seen["document"] = self._document.value
 
 
-def _found(expression: "ParsedResult | None", document: Any) -> Any:
-    return expression.search(document) if expression else None
+def _compiled(expression: str | None) -> "ParsedResult | None":
+    return jmespath.compile(expression) if expression else None
 
 
-def _holds(expression: "ParsedResult | None", document: Any) -> bool:
-    return bool(_found(expression, document))
+def _found(expression: "ParsedResult | None", seen: Any) -> Any:
+    try:
+        return expression.search(seen) if expression else None
+    except jmespath.exceptions.JMESPathError:  # a function got what it does not take: an event of another kind
+        return None
+
+
+def _holds(expression: "ParsedResult | None", seen: Any) -> bool:
+    return bool(_found(expression, seen))
 
 
 class DomReader:

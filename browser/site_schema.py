@@ -145,7 +145,8 @@ class Stop(Section):
 class Network(Section):
     """An answer read from the page's own traffic.
 
-    The expressions see each event as {"event": its name or null, "data": its JSON or text}.
+    The expressions see each event as {"event": its name or null, "data": its JSON or text}, and with
+    `document` also as "document": what the events so far have made of it.
     """
 
     kind: Literal["sse", "jsonl", "websocket"] = Field(description="how the events come")
@@ -164,6 +165,22 @@ class Network(Section):
     whole: Expression | None = Field(
         default=None, description="a JMESPath for the whole answer so far in an event; null or false: none"
     )
+    message: Expression | None = Field(
+        default=None, description="a JMESPath for the name of the message that an event's text is of"
+    )
+    begins: Expression | None = Field(
+        default=None, description="a JMESPath for the name of a message that begins; text of others does not count"
+    )
+    document: Expression | None = Field(
+        default=None, description="a JMESPath for a document that changes apply to, in whole; null or false: none"
+    )
+    changes: Expression | None = Field(
+        default=None,
+        description="a JMESPath for changes to the document: a list of [append, replace, add or delete, path, value]",
+    )
+    same: Expression | None = Field(
+        default=None, description="a JMESPath for what the answer's first event and all others of it have in common"
+    )
     end: Expression | None = Field(default=None, description="a JMESPath that is true for the answer's last event")
     end_data: Text | None = Field(default=None, description="the data of the last event as it stands, such as [DONE]")
     error: Expression | None = Field(default=None, description="a JMESPath for the site's error message")
@@ -176,6 +193,10 @@ class Network(Section):
     def _is_complete(self) -> Self:
         if self.text is None and self.whole is None:
             raise ValueError("needs text or whole, to know what the answer is")
+        if (self.document is None) != (self.changes is None):
+            raise ValueError("document and changes go together")
+        if self.begins is not None and self.message is None:
+            raise ValueError("begins needs message, to know which one an event's text is of")
         if self.kind == "websocket" and self.end is None and self.end_data is None:
             raise ValueError("a websocket stays open after an answer: needs end or end_data")
         if self.ready_frames and self.kind != "websocket":

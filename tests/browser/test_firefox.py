@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from contextlib import aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +17,6 @@ from browser.errors import BrowserLost, QuotaExceeded
 from browser.settings import BrowserSettings
 from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.chainlit_server import NOWHERE, chainlit_server
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.browser.third_page import answer_to, third_page
@@ -82,16 +80,6 @@ async def test_the_third_page(pages: Pages, way: str) -> None:
         async with aclosing(page.ask("a", "endless", "third")) as pieces:
             await anext(pieces)
         await asyncio.wait_for(third.left.wait(), 1)
-
-
-async def test_chainlit(pages: Pages, tmp_path: Path) -> None:
-    from tests.browser.test_chainlit import Driven, site_file
-
-    async with chainlit_server(tmp_path) as app:
-        page = await pages.open(site_file(app), await app.log_in(), engine="firefox", https_proxy=NOWHERE)
-        driven = Driven(app, page, pages)
-        for prompt in ("first", "second [[code]]"):
-            driven.check(await driven.ask(prompt), prompt)
 
 
 @pytest.mark.parametrize("role", ["browser", "driver"])

@@ -132,6 +132,71 @@ def test_events_of_an_event_source_keep_their_names() -> None:
     assert read_all(reader(text="event == 'token' && data.text"), opened(), event) == [Text("a")]
 
 
+def test_a_document_that_comes_whole_and_then_as_changes() -> None:
+    rules = {"text": None, "document": "data.doc", "changes": "data.diff", "whole": "document.parts[0]"}
+    events = [
+        {"diff": []},
+        {"doc": {"parts": ["a"]}},
+        {"diff": [["append", ["parts", 0], "b"]]},
+        {"diff": [["add", ["parts", 1], "aside"]]},
+        {"diff": [["append", "/parts/0", "c"]]},
+        {"doc": {"parts": ["abcd"]}, "end": True},
+    ]
+    assert read_all(reader(**rules), opened(), sse(*events)) == [Text("a"), Text("b"), Text("c"), Text("d"), Done()]
+
+
+def test_a_change_that_does_not_fit_is_a_loss() -> None:
+    rules = {"text": None, "document": "data.doc", "changes": "data.diff", "whole": "document[0]"}
+    assert read_all(reader(**rules), opened(), sse({"doc": ["a"]}, {"diff": [["append", [1], "b"]]})) == [
+        Text("a"),
+        Lost(),
+    ]
+
+
+def test_events_of_something_else_in_the_same_stream_do_not_count() -> None:
+    events = [{"id": 1, "text": "a"}, {"id": 2, "text": "x", "end": True}, {"text": "b"}, {"id": 1, "end": True}]
+    assert read_all(reader(same="data.id"), opened(), sse(*events)) == [Text("a"), Text("b"), Done()]
+
+
+MESSAGES = {"message": "data.id", "whole": "data.all"}
+
+
+def test_messages_have_a_blank_line_between_them() -> None:
+    events = [{"id": "1", "text": "a"}, {"id": "1", "text": "b"}, {"id": "2", "all": ""}, {"id": "2", "all": "c"}]
+    assert read_all(reader(**MESSAGES), opened(), sse(*events, {"end": 1})) == [
+        Text("a"),
+        Text("b"),
+        Text("\n\nc"),
+        Done(),
+    ]
+
+
+def test_the_whole_of_an_earlier_message_is_checked_too() -> None:
+    events = [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}, {"id": "1", "all": "a"}, {"id": "2", "all": "bc"}]
+    assert read_all(reader(**MESSAGES), opened(), sse(*events)) == [Text("a"), Text("\n\nb"), Text("c")]
+
+
+@pytest.mark.parametrize("late", [{"id": "1", "text": "c"}, {"id": "1", "all": "ac"}, {"id": "1", "all": "x"}])
+def test_an_earlier_message_that_goes_on_is_a_loss(late: dict[str, str]) -> None:
+    findings = read_all(reader(**MESSAGES), opened(), sse({"id": "1", "text": "a"}, {"id": "2", "text": "b"}, late))
+    assert findings == [Text("a"), Text("\n\nb"), Lost()]
+
+
+def test_messages_that_did_not_begin_as_the_answers_do_not_count() -> None:
+    rules = {"message": "data.id", "begins": "data.type == 'answer' && data.id"}
+    events = [
+        {"id": "1", "type": "tool", "text": "x"},
+        {"id": "2", "type": "answer", "text": "a"},
+        {"id": "1", "text": "x"},
+        {"id": "2", "text": "b"},
+    ]
+    assert read_all(reader(**rules), opened(), sse(*events)) == [Text("a"), Text("b")]
+
+
+def test_an_expression_that_does_not_fit_an_event_finds_nothing_there() -> None:
+    assert read_all(reader(text="join('', data.words)"), opened(), sse({"n": 1}, {"words": ["a"]})) == [Text("a")]
+
+
 def shown(text: str, kind: Kind = Kind.DOM_ADD) -> Frame:
     return Frame(kind, 0, text.encode())
 

@@ -16,9 +16,9 @@ from browser.settings import BrowserSettings
 from browser.site import SITES_DIR, parse_site
 from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.chainlit_server import NOWHERE
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
+from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

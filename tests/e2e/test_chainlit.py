@@ -9,8 +9,9 @@ from pathlib import Path
 from openai import AsyncOpenAI
 from playwright.async_api import async_playwright
 
-from tests.browser.chainlit_server import NOWHERE, ChainlitServer, chainlit_server
 from tests.e2e.fleet import Site, chromium, fleet
+from tests.sites.chat_app import ChatApp, chat_app
+from tests.support.ports import NOWHERE
 
 PROMPT = "Grüße, 東京\nand a second line"
 
@@ -18,7 +19,7 @@ PROMPT = "Grüße, 東京\nand a second line"
 async def test_the_openai_client_gets_answers_of_an_app_that_nobody_here_wrote(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "active").mkdir()
-    async with chainlit_server(tmp_path / "app") as app:
+    with chat_app("chainlit", tmp_path / "app") as app:
         await _log_in(app, tmp_path / "active/ada.json")
         page = {"CHAT_SITE": "chainlit", "HTTPS_PROXY": NOWHERE}
         with fleet(Site(f"{app.url}/", ""), tmp_path / "active", tmp_path / "fleet", **page) as running:
@@ -49,7 +50,7 @@ async def _streamed(client: AsyncOpenAI, prompt: str) -> str:
     return "".join(pieces)
 
 
-async def _log_in(app: ChainlitServer, path: Path) -> None:
+async def _log_in(app: ChatApp, path: Path) -> None:
     """Log in on the app's own page, in a real browser, and save the profile."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(

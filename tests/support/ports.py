@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import socket
 
+NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there
+
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:

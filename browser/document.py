@@ -1,0 +1,65 @@
+"""A JSON document that a site sends once in whole, and from then on as changes to it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Unfit(Exception):
+    """A change does not fit the document: something before it was missed."""
+
+
+class Document:
+    """The document as its changes have made it.
+
+    A change is [operation, path, value]. A path is a list of keys and indexes or a JSON pointer (RFC 6901);
+    operations are those of JSON Patch (RFC 6902) and `append`, which adds to the end of a text or a list.
+    Gradio's `delete` is JSON Patch's `remove`: https://github.com/gradio-app/gradio, gradio/utils.py, `diff`.
+    """
+
+    def __init__(self) -> None:
+        self.value: Any = None
+
+    def apply(self, changes: Any) -> None:
+        """Make the changes, in order. Raises Unfit."""
+        try:
+            for operation, path, *value in changes:
+                self._apply(operation, _keys(path), value[0] if value else None)
+        except (TypeError, ValueError, KeyError, IndexError):
+            raise Unfit from None
+
+    def _apply(self, operation: str, keys: Sequence[Any], value: Any) -> None:
+        if not keys:
+            self.value = _changed(operation, self.value, value)
+            return
+        holder = self.value
+        for key in keys[:-1]:
+            holder = holder[_fitting(holder, key)]
+        key = _fitting(holder, keys[-1])
+        if operation == "add" and isinstance(holder, list):
+            holder.insert(key, value)
+        elif operation in ("delete", "remove"):
+            del holder[key]
+        elif operation in ("add", "replace"):
+            holder[key] = value
+        else:
+            holder[key] = _changed(operation, holder[key], value)
+
+
+def _keys(path: Any) -> Sequence[Any]:
+    if not isinstance(path, str):
+        return list(path)
+    return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
+
+
+def _fitting(holder: Any, key: Any) -> Any:
+    if not isinstance(holder, list):
+        return key
+    return len(holder) if key == "-" else int(key)
+
+
+def _changed(operation: str, old: Any, value: Any) -> Any:
+    if operation in ("add", "replace"):
+        return value
+    if operation == "append":
+        return [*old, value] if isinstance(old, list) else old + value
+    raise ValueError(operation)

@@ -1,0 +1,45 @@
+# mypy: disable-error-code="import-not-found"
+"""A small Gradio ChatInterface with a login. SIGUSR1 ends every session."""
+
+import asyncio
+import inspect
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import gradio as gr
+from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
+
+
+async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
+    token, words = begin(message, len(history))
+    text = ""
+    try:
+        for word in words:
+            text += word
+            yield text
+            await asyncio.sleep(PAUSE_S)
+        if not words:
+            yield ""
+        record(done=token, answer=inspect.cleandoc(text))  # what Gradio does to a text before its page gets it
+    except GeneratorExit:
+        record(stopped=token)
+        raise
+
+
+def serve() -> None:
+    port = int(os.environ["APP_PORT"])
+    app, _, _ = (blocks := gr.ChatInterface(answer)).launch(
+        server_name="127.0.0.1", server_port=port, auth=[(USERNAME, PASSWORD)], prevent_thread_lock=True, quiet=True
+    )
+
+    def end_sessions(*_: object) -> None:
+        app.tokens.clear()
+        record(sessions="ended")
+
+    signal.signal(signal.SIGUSR1, end_sessions)
+    blocks.block_thread()
+
+
+if __name__ == "__main__":
+    serve()

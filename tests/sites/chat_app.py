@@ -1,0 +1,148 @@
+"""The chat apps of these tests as processes: started, logged in to, ended, and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, build_opener, urlopen
+
+from tests.support.ports import NOWHERE, free_range
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(__file__).with_name("apps")
+TIMEOUT_S = 60.0
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_OFFLINE": "1",
+    "LITERAL_DISABLED": "true",
+    "OTEL_SDK_DISABLED": "true",
+    "TRACELOOP_TELEMETRY": "false",
+    "HTTP_PROXY": NOWHERE,
+    "HTTPS_PROXY": NOWHERE,
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+COMMANDS = {
+    "chainlit": ("bin/chainlit", "run", SCRIPTS / "chainlit_app.py", "--headless", "--host", "127.0.0.1", "--port"),
+    "gradio": ("bin/python", SCRIPTS / "gradio_app.py"),
+}
+ANSWERS_WHEN_UP = {"chainlit": "/auth/config", "gradio": "/config"}
+LOGIN_FORM = {"username": "ada", "password": "lovelace"}
+
+
+@dataclass
+class ChatApp:
+    """One of the apps, on a port that stays its own when it is started again."""
+
+    name: str
+    folder: Path
+    port: int = field(default_factory=lambda: free_range(1))
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What the app received and answered, in order."""
+        with suppress(FileNotFoundError):
+            return [json.loads(line) for line in self._ledger.read_text().splitlines()]
+        return []
+
+    @property
+    def _ledger(self) -> Path:
+        return self.folder / "ledger.jsonl"
+
+    def start(self) -> None:
+        """Start it, in an environment that is made first if need be, and wait until it answers."""
+        subprocess.run([ROOT / "scripts" / "app-env", self.name], check=True)
+        program, *arguments = COMMANDS[self.name]
+        if self.name == "chainlit":
+            arguments.append(str(self.port))
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", ROOT / ".cache" / self.name / program, *arguments],
+                env={**os.environ, **QUIET, **self._environment()},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait(self._is_up)
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "APP_LEDGER": str(self._ledger),
+            "APP_PORT": str(self.port),
+            "CHAINLIT_APP_ROOT": str(self.folder),
+            "CHAINLIT_AUTH_SECRET": self.secret,
+        }
+
+    def _is_up(self) -> bool:
+        try:
+            with urlopen(f"{self.url}{ANSWERS_WHEN_UP[self.name]}", timeout=5):
+                return True
+        except OSError as error:
+            return getattr(error, "code", None) == 401
+
+    def _wait(self, look: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not look():
+            assert self.process
+            assert self.process.poll() is None, f"{self.name} ended; see {self.folder}"
+            assert time.monotonic() < deadline, f"{self.name} does not answer; see {self.folder}"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def end_sessions(self) -> None:
+        """Make the app forget every login, while it goes on."""
+        assert self.process
+        self.process.send_signal(signal.SIGUSR1)
+        self._wait(lambda: self.entries()[-1:] == [{"sessions": "ended"}])
+
+    def log_in(self) -> dict[str, Any]:
+        """Log in as the app's own page does and return a storage_state."""
+        jar = CookieJar()
+        opener = build_opener(HTTPCookieProcessor(jar))
+        with opener.open(f"{self.url}/login", urlencode(LOGIN_FORM).encode(), timeout=TIMEOUT_S):
+            return {"cookies": [_as_saved(cookie.name, cookie.value) for cookie in jar if not cookie.secure]}
+
+
+def _as_saved(name: str, value: str | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": value,
+        "domain": "127.0.0.1",
+        "path": "/",
+        "expires": -1,
+        "httpOnly": True,
+        "secure": False,
+        "sameSite": "Lax",
+    }
+
+
+@contextmanager
+def chat_app(name: str, folder: Path) -> Iterator[ChatApp]:
+    """Run an app, chainlit or gradio, with its files in `folder`."""
+    app = ChatApp(name, folder)
+    try:
+        app.start()
+        yield app
+    finally:
+        app.kill()

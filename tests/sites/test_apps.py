@@ -1,0 +1,130 @@
+"""Chat apps that nobody here wrote, each driven by its site file alone, on every engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from browser.engine import EngineName
+from browser.errors import SiteFailed
+from browser.page import ChatPage
+from browser.site import SITES_DIR, Site, parse_site
+from tests.browser.asking import ask
+from tests.browser.conftest import Pages
+from tests.sites.chat_app import ChatApp
+from tests.support.ports import NOWHERE
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.sites, pytest.mark.asyncio(loop_scope="module")]
+
+
+@dataclass
+class Driven:
+    """An app, and a page of it."""
+
+    app: ChatApp
+    page: ChatPage
+    pages: Pages
+
+    async def ask(self, prompt: str) -> str:
+        return await ask(self.page, prompt, self.app.name)
+
+    def check(self, answer: str, prompt: str) -> None:
+        """The app got exactly this prompt in a conversation of its own, and this is what it answered."""
+        done = self.app.entries()[-1]
+        received = next(entry for entry in reversed(self.app.entries()) if "prompt" in entry)
+        assert received["prompt"] == prompt
+        assert received["earlier"] == 0
+        assert done["done"] == received["token"]
+        assert answer == done["answer"]
+
+
+def site_file(app: ChatApp, *, network: bool = True) -> Site:
+    text = (SITES_DIR / f"{app.name}.toml").read_text()
+    if not network:
+        start = text.index("[capture.network]")
+        text = text[:start] + text[text.index("[capture.dom]") :]
+    return parse_site(text, f"{app.name}.toml", url=f"{app.url}/")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def driven(engine: EngineName, app: ChatApp, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driven]:
+    pages = Pages(tmp_path_factory.mktemp("pages"))
+    page = await pages.open(site_file(app), app.log_in(), engine=engine, https_proxy=NOWHERE)
+    yield Driven(app, page, pages)
+    await pages.close()
+
+
+async def test_answers_come_token_by_token_over_the_network(driven: Driven) -> None:
+    assert driven.page.status.ready
+    assert driven.page.status.capture == "network"
+    prompt = "Grüße, 東京 👩‍🚀\nand a second line"
+    pieces = [piece async for piece in driven.page.ask("a", prompt, driven.app.name)]
+    assert len(pieces) > 10
+    driven.check("".join(pieces), prompt)
+    assert hashlib.sha256(prompt.encode()).hexdigest() in pieces[0] + pieces[1]
+
+
+async def test_markdown_and_unicode_come_as_the_app_wrote_them(driven: Driven) -> None:
+    answer = await driven.ask("show [[code]] [[unicode]]")
+    driven.check(answer, "show [[code]] [[unicode]]")
+    assert "```python\ndef f(x):\n    return x\n```" in answer
+
+
+async def test_an_answer_of_several_messages(driven: Driven) -> None:
+    """Only Chainlit's answers come so; Gradio's are one message, whatever is asked."""
+    driven.check(await driven.ask("[[messages]]"), "[[messages]]")
+
+
+async def test_an_empty_answer(driven: Driven) -> None:
+    assert await driven.ask("[[empty]]") == ""
+    driven.check("", "[[empty]]")
+
+
+async def test_requests_in_turn_share_nothing(driven: Driven) -> None:
+    for number in range(5):
+        driven.check(await driven.ask(f"prompt {number}"), f"prompt {number}")
+
+
+async def test_a_long_prompt_arrives_exactly(driven: Driven) -> None:
+    prompt = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
+    driven.check(await driven.ask(prompt), prompt)
+
+
+async def test_leaving_stops_the_app(driven: Driven) -> None:
+    for number in range(3):
+        async with aclosing(driven.page.ask(f"s{number}", f"{number} [[endless]]", driven.app.name)) as pieces:
+            await anext(pieces)
+        await eventually(lambda: "stopped" in driven.app.entries()[-1], timeout_s=30)
+    driven.check(await driven.ask("next"), "next")
+
+
+async def test_an_error_of_the_app(driven: Driven) -> None:
+    with pytest.raises(SiteFailed) as caught:
+        await driven.ask("[[error]]")
+    assert caught.value.submitted
+    assert "made to fail" not in str(caught.value)
+    driven.check(await driven.ask("next"), "next")
+
+
+async def test_a_login_that_the_app_does_not_know(driven: Driven) -> None:
+    state = driven.app.log_in()
+    for cookie in state["cookies"]:
+        cookie["value"] += "x"
+    page = await driven.pages.open(site_file(driven.app), state, engine=driven.page._engine, https_proxy=NOWHERE)
+    assert page.status.reason == "login_expired"
+    await page.close()
+
+
+async def test_answers_read_from_the_page(driven: Driven) -> None:
+    site = site_file(driven.app, network=False)
+    page = await driven.pages.open(site, driven.app.log_in(), engine=driven.page._engine, https_proxy=NOWHERE)
+    assert page.status.capture == "dom"
+    answer = await ask(page, "read me", driven.app.name)
+    assert answer.split() == driven.app.entries()[-1]["answer"].split()
+    await page.close()
