@@ -13,7 +13,7 @@ from browser import scripts
 from browser.engine import EngineName
 from browser.errors import BrowserError, CaptureGap
 from browser.patience import within
-from browser.reading import DomReader, Finding, Lost, NetworkReader, Transcript
+from browser.reading import DomReader, Finding, LoggedOut, Lost, NetworkReader, Transcript
 from browser.site_schema import Dom, Network, Site, glob_to_regex
 from browser.streamport import Feed, Frame, Kind, StreamPort
 
@@ -49,6 +49,7 @@ class Capture:
             "port": port,
             "token": token,
             "rule": _rule(site.capture.network),
+            "lost": [{"url": glob_to_regex(lost.url), "status": lost.status} for lost in site.login.lost],
         }
         self._has_socket = False
         self.stream_port = StreamPort(port=port, origin=site.origin, token=token)
@@ -179,6 +180,8 @@ class Answer:
             await self._see_that_traffic_is_seen()
         frame = await self.feed.next()
         self._on_frame(frame)
+        if frame.kind is Kind.LOGIN_LOST:
+            return [LoggedOut()]
         if frame.kind is Kind.GAP:
             return [] if self._poll else self._bridge_gap()
         reader = self._network or self._dom

@@ -24,13 +24,15 @@
   const encode = (text) => apply(TextEncoder.prototype.encode, encoder, [text]);
   const { stringify } = JSON;
 
-  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9 };
+  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10 };
   const HEADER = 25;
   const rule = config.rule && {
     ...config.rule,
     url: new RegExp(config.rule.url),
     ready: config.rule.ready.map((pattern) => new RegExp(pattern)),
   };
+
+  const lostLogins = config.lost.map(({ url, status }) => ({ url: new RegExp(url), status }));
 
   let sink = null;
   let turn = null;
@@ -69,6 +71,12 @@
   const absolute = (url) => { try { return new URL(url, document.baseURI).href; } catch { return ""; } };
   const STREAMED = ["sse", "jsonl"];
 
+  // The page asked for something itself and was told that its session is over.
+  function noteStatus(from, urls, status) {
+    const tells = (lost) => lost.status.includes(status) && urls.some((url) => lost.url.test(url));
+    if (lostLogins.some(tells)) emit(from, KIND.LOGIN_LOST, 0, nothing);
+  }
+
   async function copyBody(from, stream, response) {
     try {
       emit(from, KIND.OPEN, stream, encode(stringify({ status: response.status })));
@@ -97,7 +105,12 @@
       const [input, init] = args;
       const isRequest = input instanceof NativeRequest;
       const method = String((init && init.method) || (isRequest && input.method) || "GET").toUpperCase();
-      if (turn && wanted(STREAMED, absolute(isRequest ? input.url : String(input)), method)) {
+      const url = turn && absolute(isRequest ? input.url : String(input));
+      if (turn && lostLogins.length) {
+        const from = turn;
+        apply(then, result, [(response) => noteStatus(from, [url, response.url], response.status), () => {}]);
+      }
+      if (turn && wanted(STREAMED, url, method)) {
         const [from, stream] = [turn, ++streams];
         apply(then, result, [
           (response) => { copyBody(from, stream, response); },
@@ -147,6 +160,10 @@
   Xhr.send = new Proxy(Xhr.send, {
     apply(target, self, args) {
       const request = apply(get, requests, [self]);
+      if (turn && request && lostLogins.length) {
+        const from = turn;
+        apply(listen, self, ["load", () => noteStatus(from, [request.url, self.responseURL], self.status)]);
+      }
       if (turn && request && wanted(STREAMED, request.url, request.method)) copyRequest(self, turn);
       return apply(target, self, args);
     },

@@ -25,6 +25,7 @@ TICK_S = 1.0
 NEW_TAB_TIMEOUT_S = 15.0
 SAVE_AFTER_S = 1.0
 BETWEEN_DOCUMENTS_TICKS = 5
+LOGIN_SHOWS_AFTER_S = 1.0
 FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 60.0
 
@@ -123,11 +124,23 @@ class Keeper:
     async def _check_login(self) -> None:
         """Ask the site, where its file says how, whether the session still holds; save it if so."""
         self._checked_at = time.monotonic()
-        check = self._site.login.check
-        if check and await self._status_of(self._site.address(check.url)) in check.expired_status:
+        if await self._login_holds() is False:
             await self._recover_if_due("the site's login check failed")
         else:
             await self.save_session()
+
+    async def is_logged_out(self) -> bool:
+        """Find out whether the login is what was lost: by asking the site, or else by what the page shows."""
+        holds = await self._login_holds()
+        if holds is None:
+            return await self.tab.settle(LOGIN_SHOWS_AFTER_S) == "out"
+        return not holds
+
+    async def _login_holds(self) -> bool | None:
+        """Ask the site where its file says how; None where it does not, or the site does not answer."""
+        check = self._site.login.check
+        status = await self._status_of(self._site.address(check.url)) if check else None
+        return None if check is None or status is None else status not in check.expired_status
 
     async def _status_of(self, url: str) -> int | None:
         try:

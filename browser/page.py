@@ -13,7 +13,20 @@ from browser.capture import Capture
 from browser.condition import Condition, PageStatus
 from browser.context import open_context
 from browser.engine import EngineName
-from browser.errors import BrowserError, BrowserLost, ModelNotFound, NotStarted, PageBroken, ScreenshotTimeout
+from browser.errors import (
+    BrowserError,
+    BrowserLost,
+    CaptureGap,
+    FirstTokenTimeout,
+    LoginExpired,
+    ModelNotFound,
+    NotStarted,
+    PageBroken,
+    PromptRejected,
+    ScreenshotTimeout,
+    SiteFailed,
+    StreamIdleTimeout,
+)
 from browser.files import append_line
 from browser.host import BrowserHost, Loss
 from browser.images import Image, ImageLimits
@@ -33,6 +46,8 @@ log = structlog.get_logger("browser")
 SUBMITTED_FILE = "submitted"
 REMEMBERED_REQUESTS = 10_000
 CLOSE_TASKS_TIMEOUT_S = 1.0
+# What a lost login may look like at first.
+SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFailed, StreamIdleTimeout)
 SCREENSHOT_TIMEOUT_S = 10.0
 
 
@@ -206,13 +221,15 @@ class ChatPage:
             self._submitted.popitem(last=False)
 
     async def _judge(self, error: Exception, keeper: Keeper, turn: Turn | None) -> Exception:
-        """Return the error to raise: a dead browser or driver comes before all that followed of it."""
+        """Return the error to raise: a dead browser, driver or login comes before all that followed of it."""
         submitted = turn is not None and turn.submitted
         is_strange = not isinstance(error, BrowserError)
         if self._host.lost or ((is_strange or keeper.tab_is_gone) and await self._host.is_lost_soon()):
             return BrowserLost("the browser died", submitted=submitted)
         if isinstance(error, Error):
             error = PageBroken("the page went away")
+        if isinstance(error, SYMPTOMS) and not keeper.tab_is_gone and await keeper.is_logged_out():
+            error = LoginExpired("the site's session is over", submitted=error.submitted)
         if isinstance(error, BrowserError):
             error.submitted = error.submitted or submitted
             self._condition.set_error(error)
@@ -245,7 +262,7 @@ class ChatPage:
             await turn.end()
             keeper.turn = None
             # An image may still be on its way into the composer, where the next caller would send it.
-            await keeper.freshen(stop=turn.submitted and not turn.complete, anew=turn.had_images)
+            await keeper.freshen(stop=turn.submitted and not turn.over, anew=turn.had_images)
         except Exception as error:  # noqa: BLE001 - whatever it is, the page must be let go of, and is made anew
             if not await self._host.is_lost_soon():
                 log.warning("page_clean_up_failed", error=type(error).__name__)

@@ -51,7 +51,12 @@ class Lost:
     """What came does not continue what was passed on, or something is missing."""
 
 
-Finding = Text | Progress | Done | Refused | BrokenOff | Lost
+@dataclass(frozen=True)
+class LoggedOut:
+    """The site told the page that its session is over."""
+
+
+Finding = Text | Progress | Done | Refused | BrokenOff | LoggedOut | Lost
 
 
 class Transcript:

@@ -54,6 +54,13 @@ class LoginCheck(Section):
     expired_status: tuple[int, ...] = Field(default=(401, 403), description="the statuses that mean: logged out")
 
 
+class LostLogin(Section):
+    """A request of the page's own whose response tells that its session is over."""
+
+    url: Text = Field(description="a pattern of the full address, of the request or where it led, * for any characters")
+    status: tuple[int, ...] = Field(default=(401,), description="the statuses that mean: logged out")
+
+
 class Login(Section):
     logged_in: tuple[Marker, ...] = Field(
         min_length=1, description="a list of markers of which one is there when logged in"
@@ -62,6 +69,9 @@ class Login(Section):
         default=(), description="a list of markers of which one is there when logged out"
     )
     check: LoginCheck | None = Field(default=None, description="a table with url and expired_status")
+    lost: tuple[LostLogin, ...] = Field(
+        default=(), description="a list of tables with url and status: the page's requests that tell of a lost login"
+    )
 
 
 Verb = Literal["goto", "click", "dismiss", "press", "fill", "select", "wait_for", "wait_gone"]

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     DOM_SET = 7
     DOM_DONE = 8
     DOM_ERROR = 9
+    LOGIN_LOST = 10
     GAP = 255  # made here: something of this answer was lost
 
 

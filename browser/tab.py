@@ -19,6 +19,7 @@ GRACE_S = 5.0  # for Playwright to give up by itself first
 LOOK_INTERVAL_S = 0.02
 FRESH_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
+BUSY_FOR_S = 8.0
 STOP_SHOWS_AFTER_S = 2.0
 
 Login = Literal["in", "out", "unknown"]
@@ -128,16 +129,22 @@ class Tab:
                 raise PageBroken("the page goes on answering after its stop (site file: stop)")
 
     async def see(self, wanted: Callable[[Look], bool], timeout_s: float) -> bool:
-        """Look until what is seen is as wanted. Returns whether it was, after timeout_s seconds at most."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    look = await self.look(timeout_s)
-                    if look and wanted(look):
-                        return True
-                    await asyncio.sleep(LOOK_INTERVAL_S)
-        except (TimeoutError, Hung):
-            return False
+        """Look until what is seen is as wanted. Returns whether it was, after timeout_s seconds at most.
+
+        A page too busy to be looked at has shown nothing yet: it gets up to BUSY_FOR_S seconds more.
+        """
+        now = asyncio.get_running_loop().time
+        deadline, latest = now() + timeout_s, now() + timeout_s + BUSY_FOR_S
+        while now() < deadline:
+            try:
+                look = await self.look()
+            except Hung:
+                deadline = min(now() + timeout_s, latest)
+                continue
+            if look and wanted(look):
+                return True
+            await asyncio.sleep(LOOK_INTERVAL_S)
+        return False
 
     async def run(self, actions: Actions, *, model: str = "") -> None:
         """Do a site file's steps. Raises PageBroken, which names the step."""

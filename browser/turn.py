@@ -8,14 +8,13 @@ from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBr
 from browser.images import Image
 from browser.patience import within
 from browser.prompt_entry import enter_prompt
-from browser.reading import Done, Finding, Progress, Refused, Text
+from browser.reading import Done, Finding, LoggedOut, Progress, Refused, Text
 from browser.refusals import error_of
 from browser.settings import BrowserSettings
 from browser.site_schema import Model, Site
 from browser.tab import Tab
 from browser.upload import hand_over
 
-LOGIN_SHOWS_AFTER_S = 1.0
 ENTRY_TIMEOUT_S = 90.0
 
 
@@ -33,6 +32,7 @@ class Turn:
         self._interruption: BrowserError | None = None
         self.submitted = False
         self.complete = False
+        self.over = False
         self.had_images = False
 
     @property
@@ -86,7 +86,7 @@ class Turn:
                         yield finding.text
                     has_begun, progress = True, loop.time()
                 else:
-                    await self._conclude(finding)
+                    self._conclude(finding)
                     break
 
     def _limit_s(self, *, has_begun: bool) -> float:
@@ -103,17 +103,17 @@ class Turn:
             raise StreamIdleTimeout(f"the answer stood still for {limit_s:g} s", submitted=True)
         raise FirstTokenTimeout(f"no answer began within {limit_s:g} s", submitted=True)
 
-    async def _conclude(self, finding: Finding) -> None:
+    def _conclude(self, finding: Finding) -> None:
         """Take the finding that ends the answer. Raises what a refusal or a break comes to."""
+        self.over = True
         if isinstance(finding, Done):
             self.complete = True
             return
-        error: BrowserError = SiteFailed("the site broke off the answer before its end", submitted=True)
+        if isinstance(finding, LoggedOut):
+            raise LoginExpired("the site told the page that its session is over", submitted=True)
         if isinstance(finding, Refused):
-            error = error_of(self._site, finding)
-        if isinstance(error, SiteFailed) and await self._tab.settle(LOGIN_SHOWS_AFTER_S) == "out":
-            error = LoginExpired("the site shows its login page", submitted=True)
-        raise error
+            raise error_of(self._site, finding)
+        raise SiteFailed("the site broke off the answer before its end", submitted=True)
 
     def interrupt(self, error: BrowserError) -> None:
         """End the turn with this error, where it stands waiting."""

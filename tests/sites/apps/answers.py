@@ -35,7 +35,7 @@ def _words(prompt: str, token: str) -> list[str]:
     if "[[code]]" in prompt:
         words += ["\n\n```python\n", "def f(x):\n", "    return x\n", "```\n\n", "- one\n", "- **two**\n", "end"]
     if "[[unicode]]" in prompt:
-        words += ["Grüße ", "東京 ", "👩‍🚀 ", "e\u0301 ", "עברית ", "\u2028", "𝕏"]
+        words += ["Grüße ", "東京 ", "👩‍🚀 ", "e\u0301 ", "עברית ", "\u2028", "\U0001d54f"]
     if "[[endless]]" in prompt:
         words += [f"more{number} " for number in range(100_000)]
     return words
