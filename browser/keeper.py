@@ -54,6 +54,7 @@ class Keeper:
         self._tab: Tab | None = None
         self._is_fresh = False
         self._is_unsettled = False
+        self._owes_stop = False
         self._blind_ticks = 0
         self._retry_s = FIRST_RETRY_S
         self._retry_at = 0.0
@@ -163,6 +164,9 @@ class Keeper:
         try:
             if self._tab is None or self._tab.crashed:
                 await within(NEW_TAB_TIMEOUT_S, self._new_tab(), "page-new-tab")
+            elif self._owes_stop:
+                await self._stop_late()
+            self._owes_stop = False
             await self._load()
             await self._become_ready()
         except BrowserError as error:
@@ -171,6 +175,11 @@ class Keeper:
             self._condition.set_error(PageBroken("the page could not be opened"))
             log.debug("page_not_opened", error=type(error).__name__)
         self._plan_retry()
+
+    async def _stop_late(self) -> None:
+        """Stop what could not be stopped while the page hung: some sites write on when their page is left."""
+        with suppress(BrowserError):
+            await self.tab.stop_answer()
 
     async def _load(self) -> None:
         try:
@@ -231,6 +240,7 @@ class Keeper:
         """
         if self._condition.hangs or self._condition.of_page is not None:
             self._is_unsettled, self._retry_at = True, 0.0
+            self._owes_stop = stop
             return
         try:
             if stop:

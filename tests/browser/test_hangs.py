@@ -78,6 +78,6 @@ async def test_an_answer_left_while_the_browser_hangs_is_stopped_later(page: Cha
         assert not page.status.ready
     finally:
         os.killpg(group, signal.SIGCONT)
-    await eventually(lambda: last(demo).outcome, timeout_s=10)
+    await eventually(lambda: last(demo).outcome == "stopped", timeout_s=30, what=lambda: last(demo).outcome)
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     check_answer(await ask(page, "next"), "next", last(demo))
