@@ -22,7 +22,7 @@ async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
         if not words:
             yield ""
         record(done=token, answer=inspect.cleandoc(text))  # what Gradio does to a text before its page gets it
-    except GeneratorExit:
+    except (GeneratorExit, asyncio.CancelledError):
         record(stopped=token)
         raise
 
