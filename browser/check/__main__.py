@@ -28,7 +28,6 @@ ANSWER_TIMEOUT_S = 30.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the check and return its exit code."""
     options = parser().parse_args(argv)
-    os.umask(0o077)
     screen = Screen(Console())
     try:
         checked = plan(options)
@@ -143,4 +142,5 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # the browser's own files too; not in main(), which a caller's process may outlive
     sys.exit(main())

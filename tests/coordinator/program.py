@@ -87,8 +87,9 @@ class Running:
                 await asyncio.sleep(0.02)
 
     async def child(self, name: str) -> dict[str, Any]:
-        """One child of `/ready`."""
-        return next(child for child in (await self.ready())[1]["children"] if child["name"] == name)
+        """One child of `/ready`; before profiles are fetched there is none, and its state is ABSENT."""
+        listed = (await self.ready())[1]["children"]
+        return next((child for child in listed if child["name"] == name), {"name": name, "state": "ABSENT"})
 
     async def until(self, name: str, state: str, *, timeout_s: float = 30) -> dict[str, Any]:
         """Wait until the child is in that state; return it as `/ready` shows it."""
