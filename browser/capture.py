@@ -10,10 +10,11 @@ import structlog
 from playwright.async_api import Error, Page
 
 from browser import scripts
+from browser.agreement import agree
 from browser.engine import EngineName
 from browser.errors import BrowserError, CaptureGap
 from browser.patience import within
-from browser.reading import DomReader, Finding, LoggedOut, Lost, NetworkReader, Transcript
+from browser.reading import DomReader, Done, Finding, LoggedOut, Lost, NetworkReader, Transcript, as_text
 from browser.site_schema import Dom, Network, Site, glob_to_regex
 from browser.streamport import Feed, Frame, Kind, StreamPort
 
@@ -25,6 +26,7 @@ CONNECT_TIMEOUT_S = 5.0
 CONNECT_INTERVAL_S = 0.02
 POLL_INTERVAL_S = 0.05
 UNSEEN_AFTER_S = 1.0
+VERIFY_SETTLE_S = 2.0
 
 # Camoufox runs scripts where the page does not see them, unless they begin with this; elsewhere it is a label.
 _MAIN_WORLD = "mw:"
@@ -104,7 +106,7 @@ class Capture:
             raise CaptureGap("the page's policy keeps its traffic from us, and the site file has no capture.dom")
         answer = Answer(page, feed or self._new_feed(), wish, self._on_frame)
         if feed is not None and by_network and network:
-            answer.read_network(network)
+            answer.read_network(network, verify=self._site.capture.verify)
         elif feed is not None:
             answer.read_dom()
         else:
@@ -158,17 +160,21 @@ class Answer:
         self._dom: DomReader | None = None
         self._poll: asyncio.Task[None] | None = None
         self._unseen = 0
+        self._verify = False
 
-    def read_network(self, network: Network) -> None:
+    def read_network(self, network: Network, *, verify: bool = False) -> None:
+        """From here on read the page's traffic; with `verify` the page must in the end show the same text."""
         self._network = NetworkReader(network, self._transcript)
+        self._verify = verify
 
     def read_dom(self) -> None:
-        self._dom = DomReader(self._transcript, stream=bool(self._wish and self._wish["stream"]))
+        wish = self._wish or {}
+        self._dom = DomReader(self._transcript, stream=wish["stream"], html=wish["read"] == "markdown")
 
     def look_at_dom(self) -> None:
         """From here on look at the page again and again, and take nothing else."""
         self._network = None
-        self._dom = DomReader(self._transcript, stream=bool(self._wish and self._wish["stream"]))
+        self.read_dom()
         self._poll = asyncio.create_task(self._keep_looking(), name="answer-poll")
 
     def interrupt(self, error: BrowserError) -> None:
@@ -186,7 +192,28 @@ class Answer:
             return [] if self._poll else self._bridge_gap()
         reader = self._network or self._dom
         findings = reader.read(frame) if reader else []
-        return self._bridge_gap() if any(isinstance(finding, Lost) for finding in findings) else findings
+        if any(isinstance(finding, Lost) for finding in findings):
+            return self._bridge_gap()
+        if self._network and self._verify and Done() in findings:
+            return [*findings[: findings.index(Done())], *await self._verified()]
+        return findings
+
+    async def _verified(self) -> list[Finding]:
+        """See that the page shows what was read; what it shows beyond that is added. Raises CaptureGap."""
+        wish, read = self._wish or {}, self._transcript.passed_on
+        html = wish["read"] == "markdown"
+        steadiness = _Steadiness({**wish, "settle_ms": VERIFY_SETTLE_S * 1000})
+        text = ""
+        while not steadiness.finished:
+            shown = await self._shown()
+            text = as_text(shown["text"] or "", html=html)
+            if agree(read, text, wish["read"]):
+                return [Done()]
+            steadiness.frames(shown, asyncio.get_running_loop().time())
+            await asyncio.sleep(POLL_INTERVAL_S)
+        if wish["read"] == "text" and text.startswith(read):
+            return [*self._transcript.whole(text), Done()]
+        raise CaptureGap("the page shows another answer than its traffic brought (site file: capture.verify)")
 
     async def _see_that_traffic_is_seen(self) -> None:
         """Turn to the DOM if an answer shows on the page but not in its traffic (a worker may have fetched it)."""

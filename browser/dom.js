@@ -7,7 +7,17 @@
   const seen = (selector) => Array.prototype.some.call(document.querySelectorAll(selector), visible);
   const count = (selector) => Array.prototype.filter.call(document.querySelectorAll(selector), visible).length;
 
+  // For Markdown the child gets the HTML, and makes text of it.
+  const htmlOf = (element, dom) => {
+    if (!element.textContent.trim() && !element.querySelector("img")) return "";
+    if (!dom.ignore || !element.querySelector(dom.ignore)) return element.innerHTML;
+    const copy = element.cloneNode(true);
+    copy.querySelectorAll(dom.ignore).forEach((ignored) => ignored.remove());
+    return copy.innerHTML;
+  };
+
   const textOf = (element, dom) => {
+    if (dom.read === "markdown") return htmlOf(element, dom);
     if (dom.read === "rendered") return element.innerText;
     if (!dom.ignore) return element.textContent;
     let text = "";
@@ -26,7 +36,7 @@
     return element ? element.textContent.trim().slice(0, 1000) : null;
   };
 
-  // One look at the newest answer. `text` is null as long as there is none beyond dom.baseline.
+  // One look at the newest answer. `text`, or its HTML, is null as long as there is none beyond dom.baseline.
   const answer = (dom) => {
     const all = document.querySelectorAll(dom.answer);
     return {

@@ -234,15 +234,18 @@
     },
   });
 
+  // HTML is told in whole each time, so it is looked at less often.
+  const HTML_EVERY_MS = 100;
+
   function watchDom(from, wish) {
-    let [told, sawBusy, finished, timer] = ["", false, false, null];
+    let [told, sawBusy, finished, timer, later] = ["", false, false, null, null];
     const finish = () => {
       finished = true;
       emit(from, KIND.DOM_DONE, 0, nothing);
     };
     const tellText = (text) => {
       if (text === told) return;
-      if (text.startsWith(told)) emit(from, KIND.DOM_ADD, 0, encode(text.slice(told.length)));
+      if (wish.read !== "markdown" && text.startsWith(told)) emit(from, KIND.DOM_ADD, 0, encode(text.slice(told.length)));
       else emit(from, KIND.DOM_SET, 0, encode(text));
       told = text;
     };
@@ -258,7 +261,8 @@
       if (settle) timer = setTimeout(finish, settle);
       else finish();
     };
-    from.observer = new MutationObserver(look);
+    const lookLater = () => { later ||= setTimeout(() => { later = null; look(); }, HTML_EVERY_MS); };
+    from.observer = new MutationObserver(wish.read === "markdown" ? lookLater : look);
     from.observer.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
     look();
   }

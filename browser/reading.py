@@ -1,6 +1,7 @@
 """From frames to an answer's text: by the page's traffic as a site file describes it, or by its DOM."""
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ class Lost:
 class LoggedOut:
     """The site told the page that its session is over."""
 
+
+HTML_REST = 4  # of the time that making Markdown takes, while an answer is being written
 
 Finding = Text | Progress | Done | Refused | BrokenOff | LoggedOut | Lost
 
@@ -239,13 +242,17 @@ def _holds(expression: "ParsedResult | None", seen: Any) -> bool:
 class DomReader:
     """Reads an answer from what the hook sees of it on the page.
 
-    Text that was passed on and then changes is forgiven if the answer's last form continues it again.
+    Text that was passed on and then changes is forgiven if the answer's last form continues it again. With
+    `html` frames hold HTML, of which Markdown is made: of an answer that is still being written only the blocks
+    before its last one are passed on, because the last may yet become something else.
     """
 
-    def __init__(self, transcript: Transcript, *, stream: bool = True) -> None:
+    def __init__(self, transcript: Transcript, *, stream: bool = True, html: bool = False) -> None:
         self._transcript = transcript
         self._stream = stream
+        self._html = html
         self._shown = ""
+        self._busy_until = 0.0
 
     def read(self, frame: Frame) -> list[Finding]:
         if frame.kind in (Kind.DOM_ADD, Kind.DOM_SET):
@@ -255,12 +262,33 @@ class DomReader:
             return [Refused(None, frame.payload.decode("utf-8", "replace"))]
         return self._finish() if frame.kind is Kind.DOM_DONE else []
 
-    def _show(self, text: str) -> list[Finding]:
-        self._shown = text
-        if self._stream and text.startswith(self._transcript.passed_on):
-            return self._transcript.whole(text)
+    def _show(self, shown: str) -> list[Finding]:
+        self._shown = shown
+        text = self._steady_text() if self._stream else None
+        if text is not None and text.startswith(self._transcript.passed_on):
+            return self._transcript.whole(text) or [Progress()]
         return [Progress()]
 
+    def _steady_text(self) -> str | None:
+        """Return the text so far that is there to stay; None where it is too early to make it again."""
+        if not self._html:
+            return self._shown
+        began = time.monotonic()
+        if began < self._busy_until:
+            return None
+        blocks = as_text(self._shown, html=True).rpartition("\n\n")[0]
+        self._busy_until = time.monotonic() + HTML_REST * (time.monotonic() - began)
+        return blocks
+
     def _finish(self) -> list[Finding]:
-        rest = self._transcript.whole(self._shown)
+        rest = self._transcript.whole(as_text(self._shown, html=self._html))
         return rest if Lost() in rest else [*rest, Done()]
+
+
+def as_text(shown: str, *, html: bool) -> str:
+    """Return an answer's text of what the page shows: the Markdown of its HTML, or as it is."""
+    if not html:
+        return shown
+    from browser.markdown import from_html  # noqa: PLC0415 - costs 100 ms, and most answers never need it
+
+    return from_html(shown)

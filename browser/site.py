@@ -19,6 +19,16 @@ __all__ = ["SITES_DIR", "Site", "find_site", "load_site", "parse_site"]
 
 SITES_DIR = Path(__file__).resolve().parent.parent / "sites"
 URL_VARIABLE = "SITE_URL"
+_PLAIN_WORDS = {
+    "Input should": "should",
+    "Tuple should": "should",
+    "String should": "should",
+    "a valid array": "a list",
+    "an object": "a table",
+    "a valid string": "text",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+}
 
 
 def load_site(name_or_path: str) -> Site:
@@ -106,9 +116,9 @@ def _problem(problem: ErrorDetails) -> str:
 
 def _message(problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ").removesuffix(" after validation, not 0")
-    return (
-        message.replace("Input should", "should").replace("Tuple should", "should").replace("String should", "should")
-    )
+    for formal, plain in _PLAIN_WORDS.items():
+        message = message.replace(formal, plain)
+    return message
 
 
 def _section(path: Iterable[str | int]) -> type[BaseModel]:

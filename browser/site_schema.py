@@ -91,6 +91,9 @@ class Action(Section):
     wait_gone: Text | None = Field(default=None, description="a selector of an element to wait for the end of")
     on: Text | None = Field(default=None, description="with press: a selector; the input when not given")
     value: str | None = Field(default=None, description="with fill and select: the value; {model} is the model's name")
+    dialog: Literal["accept", "dismiss"] | None = Field(
+        default=None, description="with click, press and select: the answer to a box of the browser's that asks"
+    )
     timeout_s: Seconds = Field(default=10.0, description="how long the step may take, in seconds")
 
     @model_validator(mode="after")
@@ -102,6 +105,8 @@ class Action(Section):
             raise ValueError("value goes with fill and select, and only with them")
         if self.on is not None and verbs[0] != "press":
             raise ValueError("on goes with press only")
+        if self.dialog is not None and verbs[0] not in {"click", "press", "select"}:
+            raise ValueError("dialog goes with click, press and select only")
         return self
 
     def _verbs(self) -> list[Verb]:
@@ -222,8 +227,10 @@ class Dom(Section):
     busy: Text | None = Field(default=None, description="a CSS selector that matches as long as it is not")
     error: Text | None = Field(default=None, description="a CSS selector of the site's error message")
     ignore: Text | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
-    read: Literal["text", "rendered"] = Field(
-        default="text", description="text: the text as it stands; rendered: with the line breaks one sees"
+    read: Literal["text", "rendered", "markdown"] = Field(
+        default="text",
+        description="text: the text as it stands; rendered: with the line breaks one sees; "
+        "markdown: for pages that lay Markdown out: as Markdown again",
     )
     stream: bool = Field(
         default=True, description="true: pass text on as it comes; false: once complete, for pages that rewrite it"
@@ -245,11 +252,16 @@ class Dom(Section):
 class Capture(Section):
     network: Network | None = Field(default=None, description="a table: how to read answers from the page's traffic")
     dom: Dom | None = Field(default=None, description="a table: how to read answers from the page")
+    verify: bool = Field(
+        default=False, description="true: an answer of the traffic counts only if the page then shows the same text"
+    )
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if self.network is None and self.dom is None:
             raise ValueError("needs a table network or dom, or both")
+        if self.verify and (self.network is None or self.dom is None):
+            raise ValueError("verify needs both tables, network and dom, to compare what they read")
         return self
 
 

@@ -1,11 +1,12 @@
 """The chat page in its tab: looking at it, and doing what the site file says."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from playwright.async_api import Error, Page
+from playwright.async_api import Dialog, Error, Page
 from playwright.async_api import TimeoutError as TooSlow
 
 from browser import scripts
@@ -152,12 +153,32 @@ class Tab:
             await self.act(self._step(action, model), f"the step {_name(action)}", action.timeout_s)
 
     async def _step(self, action: Action, model: str) -> None:
-        verb = action.verb
-        target = getattr(action, verb).replace("{model}", model)
+        target = getattr(action, action.verb).replace("{model}", model)
         value = (action.value or "").replace("{model}", model)
+        hands = Hands(self.page, action.timeout_s * 1000)
+        with self._answering(action.dialog):
+            await self._do(action, hands, target, value)
+
+    @contextmanager
+    def _answering(self, answer: str | None) -> Iterator[None]:
+        """Answer the browser's boxes meanwhile; without an answer Playwright dismisses them."""
+        if answer is None:
+            yield
+            return
+
+        async def give(dialog: Dialog) -> None:
+            with suppress(Error):  # the page may be gone by then
+                await (dialog.accept() if answer == "accept" else dialog.dismiss())
+
+        self.page.on("dialog", give)
+        try:
+            yield
+        finally:
+            self.page.remove_listener("dialog", give)
+
+    async def _do(self, action: Action, hands: Hands, target: str, value: str) -> None:
         timeout_ms = action.timeout_s * 1000
-        hands = Hands(self.page, timeout_ms)
-        match verb:
+        match action.verb:
             case "goto":
                 await self._goto(self.site.address(target), action.timeout_s)
             case "click":

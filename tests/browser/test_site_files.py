@@ -8,6 +8,7 @@ import pytest
 from browser.errors import SiteError
 from browser.site import SITES_DIR, load_site, parse_site
 from browser.site_schema import glob_to_regex
+from browser.toml_lines import key_lines
 
 GOOD = """\
 name = "mine"
@@ -58,26 +59,148 @@ def test_every_file_that_is_shipped_is_good(file: Path) -> None:
 MISTAKES = [
     ('name = "mine"\n', "", 1, "name", "is missing; expected: a short name"),
     ('name = "mine"', 'name = "My Site"', 1, "name", "should match pattern"),
-    ('name = "mine"', "name = 3", 1, "name", "should be a valid string"),
+    ('name = "mine"', "name = 3", 1, "name", "should be text"),
     ('"https://chat.example.com/app"', '"chat.example.com"', 2, "url", "must be an http:// or https:// address"),
+    ('"https://chat.example.com/app"', '"file:///app.html"', 2, "url", "must be an http:// or https:// address"),
     ("[login]\n", "[login]\nlogin_url = 'x'\n", 5, "login.login_url", "one of: logged_in, logged_out, check"),
+    ('logged_in = [{ selector = "#me" }]', "", 4, "login.logged_in", "is missing; expected: a list of markers"),
     ('[{ selector = "#me" }]', "[]", 5, "login.logged_in", "should have at least 1 item; expected: a list of markers"),
+    ('[{ selector = "#me" }]', '"#me"', 5, "login.logged_in", "should be a list; expected: a list of markers"),
     ('{ selector = "#me" }', "{ }", 5, "login.logged_in[0]", "needs a selector or a url"),
     ('{ selector = "#me" }', '{ css = "#me" }', 5, "login.logged_in[0].css", "expected one of: selector, url"),
+    ("[fresh_chat]", 'check = "/me"\n[fresh_chat]', 7, "login.check", "expected: a table with url"),
+    (
+        "[fresh_chat]",
+        'check = { url = "/me", expired_status = ["401"] }\n[fresh_chat]',
+        7,
+        "login.check.expired_status[0]",
+        "should be a whole number; expected: the statuses",
+    ),
+    (
+        "[fresh_chat]",
+        "lost = [{ status = [401] }]\n[fresh_chat]",
+        7,
+        "login.lost[0].url",
+        "is missing; expected: a pattern",
+    ),
+    ("[fresh_chat]", "[fresh_chats]", 1, "fresh_chat", "is missing; expected: a table: how to open"),
+    (
+        "[fresh_chat]",
+        "[fresh_chat]\nanswers = -1",
+        8,
+        "fresh_chat.answers",
+        "greater than or equal to 0; expected: how many",
+    ),
     ('{ click = "#new" }', '{ click = "#new", goto = "/" }', 9, "fresh_chat.actions[0]", "needs exactly one of goto"),
     ('{ click = "#new" }', '{ tap = "#new" }', 9, "fresh_chat.actions[0].tap", "unknown key; expected one of: goto"),
+    ('{ click = "#new" }', '"#new"', 9, "fresh_chat.actions[0]", "should be a table; expected: the steps that open"),
+    (
+        '{ click = "#new" }',
+        '{ click = "#new", timeout_s = 0 }',
+        9,
+        "fresh_chat.actions[0].timeout_s",
+        "greater than 0; expected: how long the step may take, in seconds",
+    ),
+    ('{ click = "#new" }', '{ click = "#new", on = "body" }', 9, "fresh_chat.actions[0]", "on goes with press only"),
+    (
+        '{ click = "#new" }',
+        '{ click = "#new", dialog = "ok" }',
+        9,
+        "fresh_chat.actions[0].dialog",
+        "'accept' or 'dismiss'",
+    ),
+    (
+        '{ click = "#new" }',
+        '{ goto = "/", dialog = "accept" }',
+        9,
+        "fresh_chat.actions[0]",
+        "dialog goes with click, press",
+    ),
     ('{ press = "Enter" }', '{ press = "Enter", value = "x" }', 16, "send.actions[0]", "value goes with fill"),
+    (
+        '[{ press = "Enter" }]',
+        '{ press = "Enter" }',
+        16,
+        "send.actions",
+        "should be a list; expected: the steps that send",
+    ),
     ('selector = "textarea"', 'selector = ""', 13, "input.selector", "at least 1 character"),
     ('selector = "textarea"', 'selector = "a"\nmethods = ["type"]', 14, "input.methods[0]", "'setter', 'fill'"),
+    (
+        'selector = "textarea"',
+        'selector = "a"\nmethods = []',
+        14,
+        "input.methods",
+        "at least 1 item; expected: the ways",
+    ),
     ('kind = "sse"', 'kind = "xml"', 19, "capture.network.kind", "'sse', 'jsonl' or 'websocket'"),
     ('kind = "sse"', 'kind = "websocket"', 18, "capture.network", "needs end or end_data"),
+    (
+        'url = "*/api/chat"',
+        "",
+        18,
+        "capture.network.url",
+        "is missing; expected: a pattern of the request's full address",
+    ),
     ('"data.text"', '"data.["', 21, "capture.network.text", "must be a JMESPath expression"),
     ('text = "data.text"', "", 18, "capture.network", "needs text or whole"),
+    (
+        'text = "data.text"',
+        'whole = "data.text"\nchanges = "data.diff"',
+        18,
+        "capture.network",
+        "document and changes go together",
+    ),
+    ('text = "data.text"', 'text = "data.text"\nbegins = "data.id"', 18, "capture.network", "begins needs message"),
     ('kind = "sse"', 'kind = "sse"\nready_frames = ["5"]', 18, "capture.network", "goes with kind = 'websocket'"),
     ("capture.network", "capture.traffic", 18, "capture.traffic", "unknown key; expected one of: network, dom"),
+    ("[capture.network]", "[capture]\nverify = true\n[capture.network]", 18, "capture", "verify needs both tables"),
+    (
+        '[[models]]\nname = "small"',
+        "[capture.dom]\nanswer = 'p'\n[[models]]\nname = \"small\"",
+        23,
+        "capture.dom",
+        "needs done or busy, to know when an answer is complete",
+    ),
+    (
+        '[[models]]\nname = "small"',
+        "[capture.dom]\nanswer = 'p'\ndone = 'i'\nread = 'html'\n[[models]]\nname = \"small\"",
+        26,
+        "capture.dom.read",
+        "'text', 'rendered' or 'markdown'; expected: text: the text as it stands",
+    ),
     ('name = "large"', 'name = "small"', 23, "models", "each model's name may stand there once"),
     (', value = "{model}"', "", 28, "models[1].choose[0]", "value goes with fill and select"),
     ("[send]", "[[refusals]]\ntext = 'x'\nmeans = 'no'\n[send]", 17, "refusals[0].means", "'quota', 'login_expired'"),
+    ("[send]", "[[refusals]]\nmeans = 'quota'\n[send]", 15, "refusals[0]", "needs text or status"),
+    (
+        "[send]",
+        "[[refusals]]\nstatus = 200\nmeans = 'quota'\n[send]",
+        16,
+        "refusals[0].status",
+        "greater than or equal to 400",
+    ),
+    (
+        "[send]",
+        "[[refusals]]\nstatus = 429\nmeans = 'refused'\nrest_s = 9\n[send]",
+        15,
+        "refusals[0]",
+        "rest_s goes with quota",
+    ),
+    (
+        "[send]",
+        "[upload]\nselector = 'input'\n[send]",
+        15,
+        "upload.done",
+        "is missing; expected: a CSS selector of what is visible",
+    ),
+    (
+        "[send]",
+        "[readiness]\ntimeout_s = '9'\n[send]",
+        16,
+        "readiness.timeout_s",
+        "should be a number; expected: how long",
+    ),
 ]
 
 
@@ -90,6 +213,23 @@ def test_a_mistake_is_named_with_its_line(old: str, new: str, line: int, key: st
     assert message.startswith(f"site file mine.toml, line {line}: {key}: "), message
     assert says in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("file", sorted(SITES_DIR.glob("*.toml")), ids=lambda file: str(file.stem))
+def test_any_key_that_is_misspelt_is_named_with_its_line(file: Path) -> None:
+    text = file.read_text()
+    lines = text.splitlines()
+    for path, line in key_lines(text).items():
+        key = path[-1]
+        if isinstance(key, str):
+            misspelt = re.sub(rf"(?<![\w\"'-]){key}(?=\s*=|\.|\])", f"{key}x", lines[line - 1], count=1)
+            assert misspelt != lines[line - 1], (path, line)
+            with pytest.raises(SiteError) as caught:
+                parse_site("\n".join([*lines[: line - 1], misspelt, *lines[line:]]), "mine.toml")
+            said = re.match(r"site file mine\.toml, line (\d+): (\S+): ", str(caught.value))
+            assert said, caught.value
+            is_missing = said[2].endswith(key) and int(said[1]) <= line
+            assert is_missing or (said[2].endswith(f"{key}x") and int(said[1]) == line), caught.value
 
 
 def test_text_that_is_no_toml_has_its_line() -> None:

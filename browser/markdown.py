@@ -1,0 +1,101 @@
+"""Markdown from what a page shows of an answer: what its own renderer made of Markdown, undone.
+
+The forms are CommonMark's (https://spec.commonmark.org/0.31.2/), with tables, task lists and strikethrough of
+GitHub's extensions (https://github.github.com/gfm/) and TeX as KaTeX marks it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bs4 import BeautifulSoup, Tag
+from markdownify import MarkdownConverter
+
+# Tools around an answer's text, such as the button that copies a code block.
+_NO_TEXT = "button, script, style, svg, template, noscript, select, textarea, [hidden]"
+_LANGUAGE = re.compile(r"^(?:language|lang|highlight-source)-(\S+)$")
+_NO_LANGUAGES = ("plaintext", "none", "undefined", "null")
+_SEPARATOR = re.compile(r"^\|(?: --- \|)+$", re.MULTILINE)
+_BACKTICKS = re.compile(r"`+")
+# What would begin or end emphasis where it stands; between spaces, or within a word, it would not.
+_EMPHASIS = re.compile(r"(?<!\s)\*|\*(?!\s)|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)")
+_MARKUP = re.compile(r"`|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_ALIGNED = {"left": ":--", "right": "--:", "center": ":-:"}
+
+
+def from_html(html: str) -> str:
+    """Return the Markdown of an answer's HTML. HTML that is nested too deep for that comes as its bare text."""
+    soup = BeautifulSoup(html, "html.parser")
+    for element in soup.select(_NO_TEXT):
+        element.decompose()
+    try:
+        return str(_CONVERTER.convert_soup(soup)).rstrip()
+    except RecursionError:
+        return soup.get_text()
+
+
+class _Converter(MarkdownConverter):
+    """Each rule is named by its element: convert_<element>(the element, its content's Markdown, tags around it)."""
+
+    def escape(self, text: str, parent_tags: set[str]) -> str:
+        text = _MARKUP.sub(r"\\\g<0>", text)
+        return _EMPHASIS.sub(r"\\\g<0>", text) if len(_EMPHASIS.findall(text)) > 1 else text
+
+    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        for line_break in el.find_all("br"):
+            line_break.replace_with("\n")
+        code = el.get_text().removesuffix("\n")
+        fence = "`" * max(3, 1 + max(map(len, _BACKTICKS.findall(code)), default=0))
+        return f"\n\n{fence}{_language(el)}\n{code}\n{fence}\n\n"
+
+    def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        span = str(el.get("colspan", "1"))
+        columns = min(int(span), 100) if span.isdecimal() else 1
+        return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(columns, 1)
+
+    convert_th = convert_td
+
+    def convert_table(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        first = el.find("tr")
+        cells = first.find_all(["th", "td"]) if first else []
+        line = f"| {' | '.join(map(_alignment, cells))} |"
+        return f"\n\n{_SEPARATOR.sub(line, text.strip(), count=1)}\n\n"
+
+    def convert_input(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        if el.get("type") != "checkbox":
+            return ""
+        return "[x]" if el.has_attr("checked") else "[ ]"
+
+    def convert_span(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        classes = el.get_attribute_list("class")
+        tex = el.find("annotation", attrs={"encoding": "application/x-tex"}) if "katex" in classes else None
+        if tex is None:
+            return text
+        mark = "$$" if el.find_parent(class_="katex-display") else "$"
+        return f"{mark}{tex.get_text().strip()}{mark}"
+
+
+def _language(block: Tag) -> str:
+    """Return the language of a code block, as highlighters note it on it, in it or just around it."""
+    around = [block.parent] if block.parent else []
+    for element in [*block.find_all("code", limit=1), block, *around]:
+        for name in ("data-language", "data-lang"):
+            if found := element.get(name):
+                return _known(str(found))
+        for name in element.get_attribute_list("class"):
+            if match := _LANGUAGE.match(name or ""):
+                return _known(match[1])
+    return ""
+
+
+def _known(language: str) -> str:
+    return "" if language in _NO_LANGUAGES else language
+
+
+def _alignment(cell: Tag) -> str:
+    style = re.search(r"text-align:\s*(\w+)", str(cell.get("style", "")))
+    return _ALIGNED.get(style[1] if style else str(cell.get("align", "")), "---")
+
+
+_OPTIONS: Mapping[str, Any] = {"autolinks": False, "bullets": "-", "heading_style": "ATX"}
+_CONVERTER = _Converter(**_OPTIONS)

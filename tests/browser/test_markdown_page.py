@@ -1,0 +1,106 @@
+"""Answers of a page that lays Markdown out: read from the page as Markdown, and held against its traffic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from browser.engine import EngineName
+from browser.errors import CaptureGap
+from tests.browser.asking import ask
+from tests.browser.conftest import Pages
+from tests.browser.markdown_page import MarkdownPage, markdown_page
+
+EMPTY: dict[str, Any] = {"cookies": [], "origins": []}
+ANSWER = """# A title with `code`
+
+Some **bold**, *slanted* and ~~struck~~ words, a [link](http://h/a_b?c=d) and 2 < 3.
+
+- one
+  - two
+    1. deep
+    2. deeper
+- three
+
+```python
+def f(x: int) -> str:
+
+    return f"<{x}> & so on"
+```
+
+| name | value |
+| --- | --: |
+| a | 1 |
+| b | `2` |
+
+> a quote
+>
+> of two paragraphs
+
+The end, 東京 👩‍🚀."""
+
+
+@pytest.fixture
+async def markdown() -> AsyncIterator[MarkdownPage]:
+    async with markdown_page() as page:
+        yield page
+
+
+@pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
+async def test_an_answer_read_from_the_page_is_markdown(
+    pages: Pages, markdown: MarkdownPage, engine: EngineName
+) -> None:
+    page = await pages.open(markdown.site(network=False), EMPTY, engine=engine)
+    assert page.status.capture == "dom"
+    for _ in range(2):
+        assert await ask(page, ANSWER, "markdown") == ANSWER
+
+
+async def test_blocks_that_are_complete_are_passed_on_while_the_answer_is_written(
+    pages: Pages, markdown: MarkdownPage
+) -> None:
+    page = await pages.open(markdown.site(network=False), EMPTY)
+    answer = f"first\n\nsecond **bold**\n\n{'x' * 20} [[hold]] third"
+    async with aclosing(page.ask("a", answer, "markdown")) as pieces:
+        text = ""
+        while "second **bold**" not in text:
+            text += await anext(pieces)
+        assert answer.startswith(text)
+        markdown.held_back.set()
+        assert text + "".join([piece async for piece in pieces]) == answer
+
+
+async def test_without_the_hook_too(pages: Pages, markdown: MarkdownPage) -> None:
+    page = pages.make(markdown.site(), EMPTY)
+    page._capture.init_script = lambda: ""  # type: ignore[method-assign]
+    await page.start()
+    assert page.status.capture == "dom"
+    assert await ask(page, ANSWER, "markdown") == ANSWER
+
+
+async def test_an_answer_of_the_traffic_that_the_page_shows_too(pages: Pages, markdown: MarkdownPage) -> None:
+    page = await pages.open(markdown.site(verify=True), EMPTY)
+    assert page.status.capture == "network"
+    assert await ask(page, ANSWER, "markdown") == ANSWER
+
+
+async def test_an_answer_of_the_traffic_that_the_page_does_not_show(pages: Pages, markdown: MarkdownPage) -> None:
+    page = await pages.open(markdown.site(verify=True, twist="other"), EMPTY)
+    with pytest.raises(CaptureGap, match=r"shows another answer .*capture\.verify") as caught:
+        await ask(page, ANSWER, "markdown")
+    assert caught.value.submitted
+    unchecked = await pages.open(markdown.site(twist="other"), EMPTY | {"cookies": [_cookie()]})
+    assert await ask(unchecked, ANSWER, "markdown") == ANSWER
+
+
+async def test_what_the_page_shows_beyond_its_traffic_is_added(pages: Pages, markdown: MarkdownPage) -> None:
+    page = await pages.open(markdown.site(verify=True, twist="bare", read="text"), EMPTY)
+    assert await ask(page, "the answer", "markdown") == "the answer (and more)"
+
+
+def _cookie() -> dict[str, object]:
+    """A login of its own: one login is not let into two browsers."""
+    return {"name": "a", "value": "b", "domain": "127.0.0.1", "path": "/", "expires": -1}
