@@ -11,6 +11,7 @@ from api_utils.errors import ApiError
 from browser.page import ChatPage
 
 MAX_WAITING = 100
+REMEMBERED_CANCELS = 1000
 
 
 @dataclass(eq=False)
@@ -30,6 +31,7 @@ class Desk:
         self._max_waiting = max_waiting
         self._turn = asyncio.Lock()  # asyncio's lock wakes its waiters in the order they came
         self._visits: dict[str, Visit] = {}
+        self._called_off: dict[str, None] = {}  # ids that were not here when they were, in that order
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -40,7 +42,13 @@ class Desk:
 
     @asynccontextmanager
     async def visit(self, request_id: str) -> AsyncIterator[Visit]:
-        """Wait for the page and hold it. Raises ApiError: 409 for an id in use, 429 when the desk is full."""
+        """Wait for the page and hold it.
+
+        Raises ApiError: 409 for an id in use, 429 when the desk is full, 503 for an id that was called off.
+        """
+        if request_id in self._called_off:
+            headers = {"retry-after": "1"}
+            raise ApiError(503, "cancelled", "the request was called off before it came", "server_error", None, headers)
         if request_id in self._visits:
             raise ApiError(409, "duplicate_request_id", "a request with this x-request-id is running")
         if len(self._visits) > self._max_waiting:
@@ -59,10 +67,13 @@ class Desk:
     async def cancel(self, request_id: str, *, timeout_s: float) -> bool:
         """Call a request off and wait until its page is fresh again; True when it is.
 
-        An id that is not here has ended: its page is fresh, because a visit ends no sooner.
+        An id that is not here has ended: its page is fresh, because a visit ends no sooner. Or it has not come yet:
+        requests overtake each other on different connections. It must not come any more, for another child may
+        have it by then.
         """
         visit = self._visits.get(request_id)
         if visit is None:
+            self._refuse_from_now_on(request_id)
             return True
         if visit.task is not None:
             visit.task.cancel()
@@ -71,6 +82,11 @@ class Desk:
         except TimeoutError:
             return False
         return True
+
+    def _refuse_from_now_on(self, request_id: str) -> None:
+        self._called_off[request_id] = None
+        if len(self._called_off) > REMEMBERED_CANCELS:
+            del self._called_off[next(iter(self._called_off))]
 
     async def idle(self) -> None:
         """Return when no request has the page or waits for it."""

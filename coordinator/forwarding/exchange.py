@@ -14,7 +14,7 @@ from coordinator.errors import NoBackend, QueueFull
 from coordinator.forwarding.interrupt import Cause, Interruptible, StallWatch
 from coordinator.forwarding.reply import Reply
 from coordinator.forwarding.upstream import Broken, Upstream, request_headers, response_headers
-from coordinator.forwarding.wire import error_code, failed, unavailable
+from coordinator.forwarding.wire import SHOULD_NOT_RETRY, error_code, failed, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,8 +234,11 @@ class Exchange:
         status = response.status
         if status in _ANOTHER_MAY_DO and self._another_may(response, backend, tried):
             return False
+        headers = self._headers(response)
+        if status >= 400 and self._may_be_submitted(response, backend):
+            headers.append(SHOULD_NOT_RETRY)
         self._stall.expect(self._means.limits.idle_s, Cause.CLIENT_STALLED)
-        await self._reply.whole(status, self._headers(response), body)
+        await self._reply.whole(status, headers, body)
         self._count(Outcome.ANSWERED if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED, body)
         return True
 
@@ -245,6 +248,11 @@ class Exchange:
         if outcome is not Outcome.ANSWERED:
             self.account.code = error_code(said)
             log.info("not_answered", request=self._question.request_id, outcome=outcome, code=self.account.code)
+
+    def _may_be_submitted(self, response: aiohttp.ClientResponse, backend: Backend) -> bool:
+        """Whether an error comes from where the prompt may have been sent, and does not say so itself."""
+        told = "x-should-retry" in response.headers
+        return not told and self._means.children.was_submitted(backend, self._question.request_id) is not False
 
     def _another_may(self, response: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
         """Whether the child failed before it submitted anything, and a free child can take the request."""

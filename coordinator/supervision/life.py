@@ -49,7 +49,7 @@ class Life:
         self.gone = asyncio.Event()  # and nothing of it is left
         self.unconfirmed = False  # a cancel failed: the page may still be in somebody's conversation
         self._submitted: frozenset[str] | None = None
-        self._told_to_stop = False
+        self._told_to_stop = self._told_to_die = False
         self._passes = self._fails = 0
 
     # Orders
@@ -63,6 +63,7 @@ class Life:
             self.process.terminate()
 
     def kill(self) -> None:
+        self._told_to_die = True
         if self.process is not None:
             self.process.kill()
 
@@ -98,7 +99,9 @@ class Life:
             return
         shared.hooks.emit(ChildStarted(self.child.name, self.spec.generation, process.pid, process.url))
         self.backend.url = process.url
-        if self._told_to_stop:
+        if self._told_to_die:
+            process.kill()
+        elif self._told_to_stop:
             process.terminate()
         probing = shared.tasks.spawn(self._probe(process.url), f"probe {self.child.name}")
         try:

@@ -285,6 +285,17 @@ async def test_cancel_of_an_ended_request_confirms_a_fresh_page(serve: Serve) ->
         assert await _post(client, {}, "/requests/unknown/cancel") == (200, {"fresh": True})
 
 
+async def test_a_request_that_comes_after_its_cancel_is_not_asked(serve: Serve) -> None:
+    """The coordinator has had the cancel confirmed, and may have given the request to another child."""
+    page = ScriptedPage()
+    async with serve(page) as client:
+        assert await _post(client, {}, "/requests/r-1/cancel") == (200, {"fresh": True})
+        late = await client.post(URL, json=ask("late"), headers={"x-request-id": "r-1"})
+        assert (late.status, (await late.json())["error"]["code"]) == (503, "cancelled")
+        assert (await client.post(URL, json=ask("next"), headers={"x-request-id": "r-2"})).status == 200
+    assert [prompt for _, prompt, _ in page.prompts] == ["next"]
+
+
 async def test_a_second_request_waits_its_turn_and_a_full_desk_says_so(serve: Serve) -> None:
     page = ScriptedPage(hold_before=asyncio.Event())
     async with serve(page, max_waiting=1) as client:

@@ -40,6 +40,7 @@ class FakeChild:
         self.ready_at = 0.0
         self.page = asyncio.Lock()
         self.running: dict[str, asyncio.Task[Any]] = {}
+        self.called_off: set[str] = set()  # before they came
         self.stopping = asyncio.Event()
         self.ballast = bytearray()
         self.routes = {
@@ -152,8 +153,11 @@ class FakeChild:
         if self.behaviour.cancel_status != 200:
             await error(exchange, self.behaviour.cancel_status, "page_broken")
             return
-        task = self.running.get(exchange.path.split("/")[2])
-        if task is not None:
+        request_id = exchange.path.split("/")[2]
+        task = self.running.get(request_id)
+        if task is None:
+            self.called_off.add(request_id)
+        else:
             task.cancel()
             await asyncio.wait({task})
         await exchange.answer(200, {"fresh": True})
@@ -161,6 +165,9 @@ class FakeChild:
     async def chat(self, exchange: Exchange) -> None:
         body = exchange.json()
         request_id = exchange.headers.get("x-request-id") or secrets.token_hex(8)
+        if request_id in self.called_off:
+            await error(exchange, 503, "cancelled")
+            return
         task = asyncio.current_task()
         assert task is not None
         self.running[request_id] = task

@@ -473,6 +473,21 @@ async def test_a_childs_refusal_passes_when_nobody_else_is_free(tmp_path: Path, 
         assert (answer.status, answer.error["code"]) == (503, "starting")
 
 
+@pytest.mark.parametrize(("submitted", "told"), [(False, None), (True, "false"), (None, "false")])
+@pytest.mark.parametrize("status", ["400 Bad Request", "500 Internal Server Error", "503 Service Unavailable"])
+async def test_no_error_after_a_possible_submission_invites_a_retry(
+    tmp_path: Path, submitted: bool | None, told: str | None, status: str
+) -> None:
+    """Whatever the child says, or forgets to say: the mark decides."""
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.whole(b"{}", status=status)
+
+    async with scripted(tmp_path, script, children=ScriptedChildren(submitted=submitted)) as api:
+        answer = await ask(api.port, request(chat()))
+        assert (answer.status, answer.header("x-should-retry")) == (int(status[:3]), told)
+
+
 @pytest.mark.parametrize(("retry", "status"), [(True, 200), (False, 502)])
 async def test_a_connection_that_breaks_without_a_head_is_retried_only_if_that_is_safe(
     tmp_path: Path, two_urls: tuple[str, str], retry: bool, status: int

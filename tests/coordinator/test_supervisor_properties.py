@@ -135,7 +135,7 @@ class TestLauncher:
         self.spawning.append(spec.name)
         try:
             if self.slow:
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.8)  # longer than the grace before a KILL
             if self.broken:
                 raise LaunchError("no more processes")
         finally:
