@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import secrets
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from tests.chaos.evidence import Submission
 from tests.chaos.sources import Source
 from tests.chaos.world import MANNERS, Fault, Setting, World
 from tests.coordinator.fake_answer import Behaviour
+from tests.support.json_lines import json_lines
 
 PER_REQUEST: tuple[dict[str, Any], ...] = (
     {"stall_after": 0, "keeps_limits": True},
@@ -102,8 +102,7 @@ class FakeWorld(World):
         return Question(f"{number} {rng.random()}", "fake", stream, manner, {"fake": fake})
 
     async def submissions(self) -> list[Submission]:
-        lines = [line for path in self._evidence.glob("*.ledger") for line in path.read_text().splitlines()]
-        entries = [json.loads(line) for line in lines]
+        entries = [entry for path in self._evidence.glob("*.ledger") for entry in json_lines(path)]
         return [Submission(entry["digest"], entry["token"], _answer(entry)) for entry in entries if "digest" in entry]
 
     # Faults

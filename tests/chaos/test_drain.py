@@ -23,12 +23,11 @@ from tests.chaos.sources import LocalSource
 from tests.support.ports import free_range
 
 CHILDREN = 20
-DRAIN_LIMIT_S = 20.0
+DRAIN_LIMIT_S = 25.0
 CHAT = "/v1/chat/completions"
 
 
-def body(prompt: str, *, tokens: int, token_s: float) -> dict[str, object]:
-    fake = {"tokens": tokens, "token_s": token_s}
+def body(prompt: str, **fake: object) -> dict[str, object]:
     return {"model": "fake", "stream": True, "messages": [{"role": "user", "content": prompt}], "fake": fake}
 
 
@@ -43,8 +42,8 @@ class Stream:
         return [event.removeprefix("data: ") for event in (await self.rest).decode().split("\n\n") if event]
 
     @classmethod
-    async def begin(cls, fleet: Fleet, prompt: str, *, tokens: int, token_s: float) -> Stream:
-        answer = await fleet.http.post(CHAT, json=body(prompt, tokens=tokens, token_s=token_s))
+    async def begin(cls, fleet: Fleet, prompt: str, **fake: object) -> Stream:
+        answer = await fleet.http.post(CHAT, json=body(prompt, **fake))
         assert answer.status == 200, await answer.text()
         return cls(answer)
 
@@ -73,17 +72,19 @@ async def draining(fleet: Fleet) -> bool:
 
 async def test_twenty_running_streams_finish_and_nobody_else_gets_in(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, children=CHILDREN) as fleet:
+        go_on = tmp_path / "go on"
         streams = await asyncio.gather(
-            *(Stream.begin(fleet, f"{number}", tokens=25, token_s=0.05) for number in range(CHILDREN))
+            *(Stream.begin(fleet, f"{number}", tokens=25, hold=str(go_on)) for number in range(CHILDREN))
         )
         fleet.send(signal.SIGTERM)
-        await until(lambda: draining(fleet), "the drain", timeout_s=5)
+        await until(lambda: draining(fleet), "the drain", timeout_s=20)
         assert (await fleet.ready())[0] == 503
         async with fleet.http.get("/live") as live:
             assert live.status == 200
-        async with fleet.http.post(CHAT, json=body("late", tokens=1, token_s=0)) as refused:
+        async with fleet.http.post(CHAT, json=body("late")) as refused:
             assert (refused.status, (await refused.json())["error"]["code"]) == (503, "draining")
         assert not any(stream.rest.done() for stream in streams)
+        go_on.touch()
         for stream in streams:
             *_, last, done = await stream.events()
             assert json.loads(last)["choices"][0]["finish_reason"] == "stop"

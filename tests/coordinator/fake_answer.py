@@ -48,6 +48,7 @@ class Behaviour:
     site_error: str | None = None  # refuse with this code, after submission
     drop: str | None = None  # "before" or "after" the submission: close the connection without a head
     die_after: int | None = None  # SIGKILL to itself after this many tokens (0: after submission, before the head)
+    hold: str | None = None  # after the first token, say no more until this file is there
     stall_after: int | None = None  # say no more after this many tokens
     keeps_limits: bool = False  # end a stall by FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, as real children do
     fail_after: int | None = None  # an error, in mid-stream as an event, after this many tokens
@@ -143,6 +144,8 @@ class Conversation:
             raise Failed("site_error", 502)
         if behaviour.stall_after == index:
             await self.stall(index)
+        while index and behaviour.hold and not Path(behaviour.hold).exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.01)
         await asyncio.sleep(behaviour.token_s if index else behaviour.first_token_s)
 
     async def stall(self, index: int) -> None:

@@ -24,6 +24,7 @@ from coordinator.supervision.policy import Policy
 from coordinator.supervision.probe import ChildClient
 from coordinator.supervision.view import ChildView
 from coordinator.supervisor import Supervisor
+from tests.support.json_lines import json_lines
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
 
@@ -33,14 +34,14 @@ E = TypeVar("E", bound=FleetEvent)
 
 QUICK = Policy(
     parallel_starts=8,
-    start_timeout_s=10.0,
+    start_timeout_s=60.0,
     start_probe_interval_s=0.02,
     probe_interval_s=0.05,
-    unhealthy_timeout_s=10.0,
+    unhealthy_timeout_s=60.0,
     backoff_base_s=0.05,
     backoff_max_s=0.4,
-    drain_timeout_s=5.0,
-    term_grace_s=2.0,
+    drain_timeout_s=30.0,
+    term_grace_s=10.0,
     memory_check_s=0.05,
 )
 
@@ -72,7 +73,7 @@ class Fleet:
     def is_in(self, name: str, state: State) -> bool:
         return self.view(name).state is state
 
-    async def until(self, name: str, state: State, *, timeout_s: float = 10.0) -> ChildView:
+    async def until(self, name: str, state: State, *, timeout_s: float = 30.0) -> ChildView:
         await eventually(lambda: self.is_in(name, state), timeout_s=timeout_s, what=lambda: self.view(name))
         return self.view(name)
 
@@ -80,7 +81,7 @@ class Fleet:
         def look() -> E | None:
             return next((e for e in self.events if isinstance(e, kind) and matches(e)), None)
 
-        found = await eventually(look, timeout_s=10.0, what=lambda: self.events[-5:])
+        found = await eventually(look, timeout_s=30.0, what=lambda: self.events[-5:])
         assert found is not None
         return found
 
@@ -91,13 +92,13 @@ class Fleet:
             view = self.view(name)
             return view.generation >= generation and view.state is State.READY
 
-        await eventually(look, timeout_s=10.0, what=lambda: self.view(name))
+        await eventually(look, timeout_s=30.0, what=lambda: self.view(name))
         return self.view(name)
 
     async def behave(self, name: str, **change: Any) -> None:
         """Change a running child; one that dies of it cannot answer."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            timeout = aiohttp.ClientTimeout(total=0.5)
+            timeout = aiohttp.ClientTimeout(total=5)
             async with self.http.post(f"{self.url(name)}/fake", json=change, timeout=timeout) as response:
                 assert response.status == 200, await response.text()
 
@@ -112,8 +113,7 @@ class Fleet:
 
     def notes(self, name: str, kind: str) -> list[dict[str, Any]]:
         """What the child noted itself: starts, ledger, orphans."""
-        path = self.folder / f"{name}.{kind}"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return json_lines(self.folder / f"{name}.{kind}")
 
     def profile(self, name: str, *, version: int = 1, login: str | None = None) -> FakeProfile:
         return make_profile(self.folder, name, version=version, login=login)
@@ -136,7 +136,7 @@ async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]
     run_root = RunRoot(tmp_path)
     launcher = LocalLauncher(run_root, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
     pool = Pool()
-    client = ChildClient(probe_timeout_s=0.5, cancel_timeout_s=1.0, screenshot_timeout_s=0.5)
+    client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(
         launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append]

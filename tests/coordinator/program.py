@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from tests.coordinator.proxied import Caller, chat, request
+from tests.support.json_lines import json_lines
 from tests.support.metrics import Metrics
 from tests.support.ports import free_range
 
@@ -66,8 +67,7 @@ class Running:
     http: httpx.AsyncClient
 
     def events(self, name: str = "") -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if name in ("", line["event"])]
+        return [event for event in json_lines(self.log) if name in ("", event["event"])]
 
     @property
     def port(self) -> int:
@@ -82,7 +82,7 @@ class Running:
             _, body = await self.ready()
             return {child["name"] for child in body["children"] if child["state"] == "READY"} == set(names)
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await seen():  # noqa: ASYNC110 - it happens in another process
                 await asyncio.sleep(0.02)
 
@@ -91,7 +91,7 @@ class Running:
         listed = (await self.ready())[1]["children"]
         return next((child for child in listed if child["name"] == name), {"name": name, "state": "ABSENT"})
 
-    async def until(self, name: str, state: str, *, timeout_s: float = 30) -> dict[str, Any]:
+    async def until(self, name: str, state: str, *, timeout_s: float = 60) -> dict[str, Any]:
         """Wait until the child is in that state; return it as `/ready` shows it."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -116,7 +116,7 @@ class Running:
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 30)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
 
 @contextlib.asynccontextmanager
@@ -134,7 +134,7 @@ async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -
             cwd=tmp_path,
             stderr=stderr,
         )
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
         running = Running(process, log, evidence, http)
         try:
             await _until_live(running)
@@ -146,7 +146,7 @@ async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -
 
 
 async def _until_live(running: Running) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(httpx.TransportError):
                 assert (await running.http.get("/live")).status_code == 200

@@ -23,7 +23,7 @@ from coordinator.proxy import Proxy, ProxyConfig, RequestDone
 from coordinator.server import Server, bind
 
 KEY = "test-key"
-SOON = Limits(queue_s=5, first_token_s=5, idle_s=5, keep_alive_s=0, margin_s=0)
+SOON = Limits(queue_s=30, first_token_s=30, idle_s=30, keep_alive_s=0, margin_s=0)
 
 
 @dataclass
@@ -35,14 +35,16 @@ class Served:
     proxy: Proxy
     access: Access
     done: list[RequestDone]
+    clients: list[AsyncOpenAI] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, key: str = KEY, **more: Any) -> AsyncOpenAI:
-        """The real client with its default retries."""
-        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **more)
+        """The real client with its default retries; closed at the end."""
+        self.clients.append(AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **more))
+        return self.clients[-1]
 
     def outcomes(self) -> list[tuple[Outcome, str | None]]:
         return [(done.account.outcome, done.account.code) for done in self.done]
@@ -76,11 +78,14 @@ async def served(
     face = Face(proxy, build_api(NoFleet(), access, NoMetrics()), loopback_only=loopback_only)
     server = Server(face)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    running = Served(port, pool, proxy, access, done)
     try:
-        yield Served(port, pool, proxy, access, done)
+        yield running
     finally:
+        for client in running.clients:
+            await client.close()
         proxy.cut()
-        await asyncio.wait_for(proxy.wait_idle(), 5)
+        await asyncio.wait_for(proxy.wait_idle(), 30)
         serving.cancel()  # quicker than the server's own polling for its end
         await asyncio.gather(serving, return_exceptions=True)
         await proxy.close()
@@ -295,6 +300,6 @@ async def ask(port: int, data: bytes) -> Answer:
     """One request on a connection of its own."""
     caller = await Caller.connect(port)
     try:
-        return await asyncio.wait_for(caller.ask(data), 10)
+        return await asyncio.wait_for(caller.ask(data), 30)
     finally:
         caller.close()

@@ -51,14 +51,14 @@ async def test_children_and_browsers_die_with_a_killed_coordinator(tmp_path: Pat
         pids = [*running.pids.values(), *(noted(tmp_path, name, "browsers") for name in "ab")]
         assert all(alive(pid) for pid in pids)
         os.kill(running.process.pid, signal.SIGKILL)
-        await eventually(lambda: not any(alive(pid) for pid in pids), timeout_s=2.0)
+        await eventually(lambda: not any(alive(pid) for pid in pids))
 
 
 async def test_even_a_stopped_child_dies_with_a_killed_coordinator(tmp_path: Path) -> None:
     async with coordinator(tmp_path, "a") as running:
         os.kill(running.pids["a"], signal.SIGSTOP)
         os.kill(running.process.pid, signal.SIGKILL)
-        await eventually(lambda: not alive(running.pids["a"]), timeout_s=2.0)
+        await eventually(lambda: not alive(running.pids["a"]))
 
 
 async def test_the_next_coordinator_removes_what_a_killed_one_left(tmp_path: Path) -> None:

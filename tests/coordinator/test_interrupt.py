@@ -8,6 +8,7 @@ import contextlib
 import pytest
 
 from coordinator.forwarding.interrupt import Cause, Interruptible, StallWatch
+from tests.support.manual_loop import ManualLoop
 from tests.support.waiting import eventually
 
 
@@ -102,18 +103,18 @@ async def test_a_stall_is_laid_at_the_door_of_whoever_is_waited_for(blocked: boo
     assert region.cause is cause
 
 
-async def test_whoever_moves_is_not_ended() -> None:
-    region = Interruptible()
-    loop = asyncio.get_running_loop()
-    watch = StallWatch(region, lambda: False, client_s=9)
-    watch.expect(0.05, Cause.SILENT)
-    began = loop.time()
-    while loop.time() < began + 0.2:
-        watch.moved_at = loop.time()
-        await asyncio.sleep(0.005)
-    assert region.cause is None
-    await eventually(lambda: region.cause is Cause.SILENT)
-    assert loop.time() - watch.moved_at >= 0.05
+def test_whoever_moves_is_not_ended() -> None:
+    loop, region = ManualLoop(), Interruptible()
+    watch = loop.call(StallWatch, region, lambda: False, client_s=9)
+    loop.call(watch.expect, 1.0, Cause.SILENT)
+    causes = []
+    for seconds in (0.9, 0.9, 0.9, 0.9, 0.2):
+        loop.advance(seconds)
+        causes.append(region.cause)
+        if len(causes) < 4:
+            watch.moved_at = loop.time()
+    assert causes == [None, None, None, None, Cause.SILENT]
+    loop.close()
 
 
 async def test_a_stopped_watch_ends_nothing() -> None:

@@ -29,7 +29,7 @@ async def refused(tmp_path: Path, *flags: str, **given: str) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), 20)
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
     finally:
         if process.returncode is None:
             process.kill()
@@ -199,7 +199,7 @@ async def test_a_signal_while_profiles_are_fetched_ends_it_at_once(tmp_path: Pat
     server = await asyncio.start_server(never_speak, "127.0.0.1", 0)
     cache = str(tmp_path / "cache")
     async with coordinator(tmp_path, **s3_at(server), AUTH_PROFILE_CACHE_DIR=cache) as running:
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), 60)
         assert (await running.http.get("/live")).status_code == 200
         status, body = await running.ready()
         assert (status, body["status"], body["children"]) == (503, "unready", [])
@@ -207,7 +207,7 @@ async def test_a_signal_while_profiles_are_fetched_ends_it_at_once(tmp_path: Pat
         assert (await running.http.post("/admin/reload", headers=KEY)).status_code == 503
         began = asyncio.get_running_loop().time()
         assert await running.end() == 0
-        assert asyncio.get_running_loop().time() - began < 10  # a read of S3 is given up after 30 s
+        assert asyncio.get_running_loop().time() - began < 20  # a read of S3 is given up after 30 s
     server.close()
     assert "Traceback" not in running.log.read_text()
     assert not list((tmp_path / "tmp").iterdir())
@@ -231,7 +231,7 @@ async def test_term_lets_running_answers_finish(tmp_path: Path) -> None:
         assert (refused_now.status_code, refused_now.headers["connection"]) == (503, "close")
         for stream in streams:
             assert b"".join([chunk async for chunk in stream.chunks()]).endswith(b"data: [DONE]\n\n")
-        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert await asyncio.wait_for(running.process.wait(), 60) == 0
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -250,7 +250,7 @@ async def test_what_does_not_finish_is_ended_with_an_error_event(tmp_path: Path,
         told = b"".join([chunk async for chunk in stream.chunks()])
         assert json.loads(told.split(b"\n\n")[-2].removeprefix(b"data: "))["error"]["code"] == "shutdown"
         assert b"[DONE]" not in told
-        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        assert await asyncio.wait_for(running.process.wait(), 60) == 0
         assert running.events("drain_cut_short")[0]["told_again"] is (how == "second TERM")
 
 
@@ -270,7 +270,7 @@ async def test_a_reload_touches_only_what_has_changed(tmp_path: Path, how: str) 
         else:
             answer = await running.http.post("/admin/reload", headers=KEY)
             assert answer.json() == {"added": ["new"], "replaced": ["ada"], "removed": ["gone"]}
-        await eventually(lambda: len(running.events("child_ready")) == 5, timeout_s=10, what=running.log.read_text)
+        await eventually(lambda: len(running.events("child_ready")) == 5, what=running.log.read_text)
         await running.until_ready("ada", "grace", "new")
         starts = [(event["child"], event["pid"]) for event in running.events("child_started")]
         assert [child for child, _ in starts[3:]] == ["ada", "new"] or [child for child, _ in starts[3:]] == [

@@ -14,6 +14,7 @@ from coordinator.supervision.policy import Policy
 from tests.coordinator.fleet import alive
 from tests.coordinator.program import KEY, Running, coordinator, stream_from, write_profile
 from tests.coordinator.proxied import Caller, chat, request
+from tests.support.json_lines import json_lines
 from tests.support.waiting import eventually
 
 STOP_GRACE_S = 45.0  # what image, Compose file and manifests give
@@ -71,7 +72,7 @@ async def test_a_standby_takes_over_and_orders_are_obeyed(tmp_path: Path) -> Non
 
         pid = running.events("child_started")[-1]["pid"]
         assert await order(running, "grace", "restart") == 202
-        await eventually(lambda: running.events("child_ready")[2:], timeout_s=30)
+        await eventually(lambda: running.events("child_ready")[2:])
         assert running.events("child_started")[-1]["child"] == "grace", "a restart keeps its slot"
         assert not alive(pid)
 
@@ -93,18 +94,18 @@ async def test_a_stalled_child_delays_nobody_else(tmp_path: Path) -> None:
             running.http.post("/v1/chat/completions", json=json.loads(chat(f"{number}")), headers=KEY)
             for number in range(10)
         ]
-        answers = await asyncio.wait_for(asyncio.gather(*asking), 30)
+        answers = await asyncio.wait_for(asyncio.gather(*asking), 60)
         assert [answer.status_code for answer in answers] == [200] * 10
         (holder,) = [child for child in (await running.ready())[1]["children"] if child["in_flight"]]
         (busy,) = [note for note in notes(running, holder["name"]) if "token" in note]
         stalled.reset()
-        await eventually(lambda: notes(running, holder["name"])[-1].get("stopped"), timeout_s=30)
+        await eventually(lambda: notes(running, holder["name"])[-1].get("stopped"))
         assert notes(running, holder["name"])[-1]["token"] == busy["token"]
 
 
 def notes(running: Running, name: str) -> list[dict[str, Any]]:
     """The ledger of a child."""
-    return [json.loads(line) for line in (running.evidence / f"{name}.ledger").read_text().splitlines()]
+    return json_lines(running.evidence / f"{name}.ledger")
 
 
 async def test_the_worst_end_takes_no_longer_than_its_steps(tmp_path: Path) -> None:

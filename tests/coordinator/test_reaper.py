@@ -47,7 +47,7 @@ async def main():
     right = []
     for first in range(0, 50, 10):
         right += await asyncio.gather(*(own(owner, first + i) for i in range(10)))
-    for _ in range(1000):
+    for _ in range(4000):
         if not has_children():
             break
         await asyncio.sleep(0.005)

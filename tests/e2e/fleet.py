@@ -42,7 +42,7 @@ def fetch(url: str, *, headers: Mapping[str, str] | None = None, body: Any = Non
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"content-type": "application/json", **(headers or {})})
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, json.loads(response.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -238,7 +238,7 @@ def fleet(
         )
     running = Fleet(process, base, log, keys[0] if keys else None, folder, given)
     try:
-        eventually(lambda: _live(running), timeout_s=20, what=f"/live of {log}")
+        eventually(lambda: _live(running), timeout_s=60, what=f"/live of {log}")
         yield running
     finally:
         end(process, timeout_s=60)

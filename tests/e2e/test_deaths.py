@@ -12,10 +12,11 @@ import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in
 
-NOTICED_S = 1.0
-GONE_S = 1.0
-ORPHANS_GONE_S = 5.0
-HANG_LIMIT_S = 10.0
+# What is noticed by the kernel's word, and not by a probe that times out. Usual times: `make bench`.
+NOTICED_S = 4.0
+GONE_S = 4.0
+ORPHANS_GONE_S = 10.0
+HANG_LIMIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,12 @@ def test_a_stopped_browser_is_named_and_serves_again_when_it_goes_on(one: Fleet)
     browser = parts_of(child)["browser"]
     os.killpg(browser, signal.SIGSTOP)
     try:
-        eventually(lambda: one.ready()[1]["unhealthy"] == ["ada"], timeout_s=15, what="the hang")
+        eventually(lambda: one.ready()[1]["unhealthy"] == ["ada"], timeout_s=HANG_LIMIT_S, what="the hang")
         assert one.ready()[0] == 503
         assert one.children()["ada"]["reason"] == "browser_lost"
     finally:
         os.killpg(browser, signal.SIGCONT)
-    one.wait_for(ada="READY", timeout_s=20)
+    one.wait_for(ada="READY")
     assert one.child_pid("ada") == child
 
 

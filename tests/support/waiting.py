@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(look: Callable[[], T], *, timeout_s: float = 5.0, what: object = None) -> T:
+async def eventually(look: Callable[[], T], *, timeout_s: float = 30.0, what: object = None) -> T:
     """Look again until something true is seen, and return it; fail after timeout_s seconds.
 
     `what` (or what it returns, if it can be called) tells in the failure what was there instead.
