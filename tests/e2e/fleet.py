@@ -37,10 +37,14 @@ def eventually(look: Callable[[], T], *, timeout_s: float, what: object = "it") 
     return seen
 
 
-def fetch(url: str, *, headers: Mapping[str, str] | None = None, body: Any = None) -> tuple[int, Any]:
+def fetch(
+    url: str, *, headers: Mapping[str, str] | None = None, body: Any = None, method: str | None = None
+) -> tuple[int, Any]:
     """One request on a connection of its own: the status and the decoded JSON."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json", **(headers or {})})
+    request = urllib.request.Request(
+        url, data=data, headers={"content-type": "application/json", **(headers or {})}, method=method
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, json.loads(response.read())
@@ -70,8 +74,12 @@ class Site:
         """Switch a fault on; demo/README.md lists them."""
         self._control("/control/faults", {"kind": kind, **more})
 
-    def _control(self, path: str, body: Any = None) -> Any:
-        status, answer = fetch(self.url + path, headers={"x-demo-control": self.token}, body=body)
+    def clear_faults(self) -> None:
+        """Lift all faults."""
+        self._control("/control/faults", method="DELETE")
+
+    def _control(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
+        status, answer = fetch(self.url + path, headers={"x-demo-control": self.token}, body=body, method=method)
         assert status == 200, answer
         return answer
 
