@@ -14,7 +14,7 @@ from coordinator.child import Child, Shared
 from coordinator.errors import ActionRefused, NoPage, UnknownChild
 from coordinator.lifecycle import Event, Reason, State
 from coordinator.supervision.events import Hooks
-from coordinator.supervision.memory import watch_memory
+from coordinator.supervision.memory_watch import watch_memory
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.probe import ChildClient
 from coordinator.supervision.tasks import Tasks
