@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from api_utils.logs import log_format
 from coordinator.forwarding.exchange import Limits
 from coordinator.local.launcher import LocalLauncher
-from coordinator.local.runfolder import RunRoot
+from coordinator.local.runroot import RunRoot
 from coordinator.proxy import ProxyConfig
 from coordinator.supervision.policy import Policy
 

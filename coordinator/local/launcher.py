@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from api_utils.auth_utils import KeyStore
     from coordinator.launcher import ChildSpec
-    from coordinator.local.runfolder import RunFolder, RunRoot
+    from coordinator.local.runfolder import RunFolder
+    from coordinator.local.runroot import RunRoot
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ import aiohttp
 from coordinator.lifecycle import Event, State
 from coordinator.local import processes
 from coordinator.local.launcher import LocalLauncher
-from coordinator.local.runfolder import RunRoot
+from coordinator.local.runroot import RunRoot
 from coordinator.pool import Pool
 from coordinator.supervision.events import FleetEvent
 from coordinator.supervision.plan import PortPlan

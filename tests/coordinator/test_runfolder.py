@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import RunFolderError
-from coordinator.local.runfolder import PREFIX, Recorded, RunFolder, RunRoot, delete
+from coordinator.local.runfolder import Recorded, RunFolder, delete
+from coordinator.local.runroot import PREFIX, RunRoot
 
 
 def mode(path: Path) -> int:
