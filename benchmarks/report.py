@@ -15,8 +15,9 @@ from rich.table import Table
 class Compared:
     """One figure of ours beside a peer's; smaller is better.
 
-    `aim` is the largest ratio to be content with; None where there is only something to show. `ours_runs` and
-    `peers_runs` are what the figures are the medians of, where their range is to be shown.
+    `aim` is the largest ratio to be content with, or `aim_more` the largest difference, in the same unit; None where
+    there is only something to show. `ours_runs` and `peers_runs` are what the figures are the medians of, where their
+    range is to be shown.
     """
 
     what: str
@@ -27,13 +28,21 @@ class Compared:
     aim: float | None = None
     ours_runs: Sequence[float] = ()
     peers_runs: Sequence[float] = ()
+    aim_more: float | None = None
 
     @classmethod
     def of_runs(  # noqa: PLR0913, PLR0917 - the fields, in their order
-        cls, what: str, unit: str, ours: Sequence[float], peer: str, peers: Sequence[float], aim: float | None = None
+        cls,
+        what: str,
+        unit: str,
+        ours: Sequence[float],
+        peer: str,
+        peers: Sequence[float],
+        aim: float | None = None,
+        aim_more: float | None = None,
     ) -> Compared:
         """Compare the medians of several runs, and show their ranges."""
-        return cls(what, unit, median(ours), peer, median(peers), aim, ours, peers)
+        return cls(what, unit, median(ours), peer, median(peers), aim, ours, peers, aim_more)
 
     @property
     def ratio(self) -> float:
@@ -41,7 +50,17 @@ class Compared:
 
     @property
     def met(self) -> bool:
-        return self.aim is None or self.ratio <= self.aim
+        is_met = self.aim is None or self.ratio <= self.aim
+        return is_met and (self.aim_more is None or self.ours - self.peers <= self.aim_more)
+
+    @property
+    def aim_text(self) -> str:
+        """The aim in words, and whether it is met; empty where there is none."""
+        if self.aim is not None:
+            return f"{self.aim:g}x {_verdict(met=self.met)}"
+        if self.aim_more is not None:
+            return f"+{self.aim_more:g} {self.unit} {_verdict(met=self.met)}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -112,9 +131,8 @@ def _compared(result: Result) -> Table:
     for name in ("measured", "ours", "beside", "theirs", "ratio", "aim"):
         table.add_column(name, justify="left" if name in ("measured", "beside") else "right")
     for row in result.rows:
-        aim = "" if row.aim is None else f"{row.aim:g}x {_verdict(met=row.met)}"
         ours, theirs = _value(row.ours, row.unit, row.ours_runs), _value(row.peers, row.unit, row.peers_runs)
-        table.add_row(row.what, ours, row.peer, theirs, f"{row.ratio:.2f}x", aim)
+        table.add_row(row.what, ours, row.peer, theirs, f"{row.ratio:.2f}x", row.aim_text)
     return table
 
 

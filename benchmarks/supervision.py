@@ -12,34 +12,29 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.alone import child_alone
 from benchmarks.report import Compared, Figure, Result
 from benchmarks.watching import (
-    LIMIT_S,
     Asker,
-    Timeout,
     browser_group,
     children_of,
     death_and_successor,
     descriptors,
     members,
+    until,
 )
-from tests.e2e.fleet import ROOT, Fleet, Site, chromium, demo_site, end, fleet, log_in
-from tests.support.ports import free_range
+from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in
 
 ROUNDS = 7
 ENOUGH_S = 75.0  # no round begins later than this
-ASK_S = 0.01
 CHILD, ALONE = "ada", "grace"  # accounts of the demo site
 
 
@@ -83,8 +78,8 @@ def _result(times: Times) -> Result:
 
 
 def _round(site: Site, running: Fleet, login: Path, times: Times) -> None:
-    with _alone(site, login) as bare_s:
-        times.bare.append(bare_s * 1e3)
+    with child_alone("demo", site.url, login) as bare:
+        times.bare.append(bare.took_s * 1e3)
         with contextlib.closing(Asker(running.port)) as coordinator:
             _lose_child(running, coordinator, times)
     with contextlib.closing(Asker(running.port)) as coordinator:
@@ -97,7 +92,7 @@ def _lose_child(running: Fleet, coordinator: Asker, times: Times) -> None:
         began = time.monotonic()
         os.kill(child, signal.SIGKILL)
         dead_at, born_at = death_and_successor(watched, running.process.pid)
-    _until(lambda: _is_ready(coordinator), "the next child READY")
+    until(lambda: _is_ready(coordinator), "the next child READY")
     times.dead.append((dead_at - began) * 1e3)
     times.successor.append((born_at - dead_at) * 1e3)
     times.ready.append((time.monotonic() - born_at) * 1e3)
@@ -107,37 +102,11 @@ def _lose_browser(running: Fleet, coordinator: Asker, times: Times) -> None:
     (child,) = children_of(running.process.pid)
     began = time.monotonic()
     os.kill(browser_group(child), signal.SIGKILL)
-    _until(lambda: CHILD in coordinator.ask()[1]["unhealthy"], "the loss in /ready")
+    until(lambda: CHILD in coordinator.ask()[1]["unhealthy"], "the loss in /ready")
     times.named.append((time.monotonic() - began) * 1e3)
-    _until(lambda: _is_ready(coordinator), "the next child READY")
+    until(lambda: _is_ready(coordinator), "the next child READY")
 
 
 def _is_ready(coordinator: Asker) -> bool:
     status, body = coordinator.ask()
     return status == 200 and not body["unhealthy"]
-
-
-@contextlib.contextmanager
-def _alone(site: Site, login: Path) -> Iterator[float]:
-    """A child as the coordinator starts it, but by hand; the seconds from its process to its `/ready`."""
-    port = free_range(2)
-    command = [sys.executable, "launch_camoufox.py", "--headless", "--site", "demo", "--engine", "chromium"]
-    command += ["--server-port", str(port), "--stream-port", str(port + 1), "--active-auth-json", str(login)]
-    environment = {**os.environ, "SITE_URL": site.url, "BROWSER_EXECUTABLE": chromium(), "LOG_LEVEL": "error"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    began = time.monotonic()
-    try:
-        with contextlib.closing(Asker(port)) as child:
-            _until(lambda: child.ask()[0] == 200, "a child alone ready")
-            took_s = time.monotonic() - began
-        yield took_s
-    finally:
-        end(process)
-
-
-def _until(seen: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not seen():
-        if time.monotonic() > deadline:
-            raise Timeout(f"not within {LIMIT_S:g} s: {what}")
-        time.sleep(ASK_S)

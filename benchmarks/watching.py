@@ -8,7 +8,7 @@ import json
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,20 @@ from coordinator.local import processes
 
 LOOK_S = 0.0005
 LIMIT_S = 60.0
+ASK_S = 0.01
 
 
 class Timeout(Exception):
     """What a benchmark waited for did not happen within LIMIT_S seconds."""
+
+
+def until(seen: Callable[[], bool], what: str) -> None:
+    """Look every ASK_S until something is seen. Raises Timeout."""
+    deadline = time.monotonic() + LIMIT_S
+    while not seen():
+        if time.monotonic() > deadline:
+            raise Timeout(f"not within {LIMIT_S:g} s: {what}")
+        time.sleep(ASK_S)
 
 
 @contextlib.contextmanager

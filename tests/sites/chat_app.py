@@ -33,11 +33,7 @@ QUIET = {
     "HTTPS_PROXY": NOWHERE,
     "NO_PROXY": "127.0.0.1,localhost",
 }
-COMMANDS = {
-    "chainlit": ("bin/chainlit", "run", SCRIPTS / "chainlit_app.py", "--headless", "--host", "127.0.0.1", "--port"),
-    "gradio": ("bin/python", SCRIPTS / "gradio_app.py"),
-}
-ANSWERS_WHEN_UP = {"chainlit": "/auth/config", "gradio": "/config"}
+ANSWERS_WHEN_UP = {"chainlit": "/auth/config", "demo": "/login", "gradio": "/config"}
 LOGIN_FORM = {"username": "ada", "password": "lovelace"}
 
 
@@ -50,6 +46,7 @@ class ChatApp:
     port: int = field(default_factory=lambda: free_range(1))
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     process: subprocess.Popen[bytes] | None = None
+    scripts: Path = SCRIPTS
 
     @property
     def url(self) -> str:
@@ -67,19 +64,24 @@ class ChatApp:
 
     def start(self) -> None:
         """Start it, in an environment that is made first if need be, and wait until it answers."""
-        subprocess.run([ROOT / "scripts" / "app-env", self.name], check=True)
-        program, *arguments = COMMANDS[self.name]
-        if self.name == "chainlit":
-            arguments.append(str(self.port))
+        command = self._command()
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", ROOT / ".cache" / self.name / program, *arguments],
+                ["setpriv", "--pdeathsig", "KILL", "--", *command],
                 env={**os.environ, **QUIET, **self._environment()},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         self._wait(self._is_up)
+
+    def _command(self) -> list[str | Path]:
+        subprocess.run([ROOT / "scripts" / "app-env", self.name], check=True)
+        programs, script = ROOT / ".cache" / self.name / "bin", self.scripts / f"{self.name}_app.py"
+        if self.name == "chainlit":
+            address = ("--host", "127.0.0.1", "--port", str(self.port))
+            return [programs / "chainlit", "run", script, "--headless", *address]
+        return [programs / "python", script]
 
     def _environment(self) -> Mapping[str, str]:
         return {

@@ -1,0 +1,1 @@
+"""What the product adds to a chat page, measured on real pages beside a bare Playwright script."""

@@ -1,0 +1,46 @@
+"""The bare script's plan and steps, read from what the product goes by: the same browser, page and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.pages.bare import Plan, Steps
+from benchmarks.pages.site import StampedApp
+from browser import engine as engines
+from browser.engine import EngineName, Launch, find_executable
+from browser.settings import BrowserSettings
+from browser.site_schema import Actions, Site
+from tests.support.ports import NOWHERE
+
+
+def plan(app: StampedApp, engine: EngineName) -> Plan:
+    """The same launch as a child's, and a login of its own."""
+    site, settings = app.site(), BrowserSettings(https_proxy=NOWHERE)
+    executable = find_executable(engine, settings)
+    launch = engines._options(Launch(engine, executable, executable, True, {}, settings))  # noqa: SLF001 - see above
+    del launch["env"]
+    launch["executable_path"] = str(executable)
+    marker = next(marker.selector for marker in site.login.logged_in if marker.selector)
+    selectors = [marker, *filter(None, [site.readiness.selector])]
+    return Plan(engine, launch, app.log_in(), site.url, selectors)
+
+
+def steps(site: Site) -> Steps:
+    """The site file's steps for its first model."""
+    model = site.model_choices[0]
+    fresh, choose, send = (
+        _as_given(actions, site, model.name) for actions in (site.fresh_chat.actions, model.choose, site.send.actions)
+    )
+    return Steps(fresh, choose, send, site.input.selector, site.stop.answering or "")
+
+
+def _as_given(actions: Actions, site: Site, model: str) -> Sequence[dict[str, str]]:
+    given = []
+    for action in actions:
+        step = {
+            key: str(value).replace("{model}", model) for key, value in action.model_dump(exclude_unset=True).items()
+        }
+        if "goto" in step:
+            step["goto"] = site.address(step["goto"])
+        given.append(step)
+    return given
