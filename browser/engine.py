@@ -1,5 +1,6 @@
 """The three browsers: where each is found and how it is launched."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ _QUIET_FIREFOX: Mapping[str, bool | int | str] = {
     "network.dns.disablePrefetch": True,
     "network.prefetch-next": False,
 }
+_OTHER_ENGINES = "or choose another engine: BROWSER_ENGINE=chromium or firefox"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _SECRET_VARIABLES = ("TABFLEET_CONTROL_TOKEN", "KEY_FILE_PATH")
 
@@ -84,19 +86,18 @@ def _find_camoufox(settings: BrowserSettings) -> Path:
     configured = settings.camoufox_executable or settings.browser_executable
     if configured is not None:
         return _usable(configured, "CAMOUFOX_EXECUTABLE_PATH")
-    way_out = "or choose another engine: BROWSER_ENGINE=chromium or firefox"
     try:
         from camoufox.exceptions import CamoufoxNotInstalled  # noqa: PLC0415 - an optional dependency
         from camoufox.pkgman import camoufox_path, launch_path  # noqa: PLC0415
     except ImportError:
         raise EngineMissing(
-            f"engine camoufox: its Python package is not installed; pip install camoufox, {way_out}"
+            f"engine camoufox: its Python package is not installed; pip install camoufox, {_OTHER_ENGINES}"
         ) from None
     try:
         return Path(launch_path(camoufox_path(download_if_missing=False)))
     except (CamoufoxNotInstalled, FileNotFoundError):
         raise EngineMissing(
-            f"engine camoufox: its browser is not installed; run python -m camoufox fetch, {way_out}"
+            f"engine camoufox: its browser is not installed; run python -m camoufox fetch, {_OTHER_ENGINES}"
         ) from None
 
 
@@ -184,8 +185,16 @@ def proxy_settings(settings: BrowserSettings) -> "ProxySettings | None":
 
 async def _launch_camoufox(playwright: "Playwright", plan: Launch) -> "Browser":
     from camoufox.async_api import AsyncNewBrowser  # noqa: PLC0415 - an optional dependency
+    from camoufox.exceptions import FpgenModelError  # noqa: PLC0415
 
-    return await AsyncNewBrowser(playwright, from_options=_camoufox_options(plan))
+    try:
+        options = await asyncio.to_thread(_camoufox_options, plan)  # may fetch what is missing
+    except (FpgenModelError, OSError) as error:
+        log.debug("camoufox_incomplete", error=type(error).__name__)
+        raise EngineMissing(
+            f"engine camoufox: part of it is missing; run python -m camoufox fetch, {_OTHER_ENGINES}"
+        ) from None
+    return await AsyncNewBrowser(playwright, from_options=options)
 
 
 def _camoufox_options(plan: Launch) -> dict[str, Any]:
@@ -193,7 +202,7 @@ def _camoufox_options(plan: Launch) -> dict[str, Any]:
     from camoufox.utils import launch_options  # noqa: PLC0415
 
     own = launch_options(
-        executable_path=str(plan.executable),
+        executable_path=str(plan.executable.resolve()),  # beside it stands its version
         headless=plan.headless,
         main_world_eval=True,
         # Else the newest uBlock Origin is fetched at the start, of no known version, and it changes pages.

@@ -20,6 +20,10 @@
   const getReader = ReadableStream.prototype.getReader;
   const { read, cancel } = ReadableStreamDefaultReader.prototype;
   const toBuffer = Blob.prototype.arrayBuffer;
+  const NativeController = window.AbortController;
+  const NativeSignal = window.AbortSignal;
+  const { abort } = NativeController.prototype;
+  const later = window.setTimeout;
   const encoder = new TextEncoder();
   const encode = (text) => apply(TextEncoder.prototype.encode, encoder, [text]);
   const { stringify } = JSON;
@@ -99,18 +103,32 @@
     for (const reader of from.readers) apply(then, apply(cancel, reader, []), [undefined, () => {}]);
   }
 
+  // Some pages abort a request once they have read the answer's end: what a copy has not read by then is lost.
+  const ABORT_AFTER_MS = 20;
+
+  function abortedLater(signal) {
+    if (!(signal instanceof NativeSignal) || signal.aborted) return signal;
+    const controller = new NativeController();
+    const end = () => apply(abort, controller, [signal.reason]);
+    apply(listen, signal, ["abort", () => apply(later, window, [end, ABORT_AFTER_MS])]);
+    return controller.signal;
+  }
+
   window.fetch = new Proxy(window.fetch, {
     apply(target, self, args) {
-      const result = apply(target, self, args);
+      if (!turn) return apply(target, self, args);
       const [input, init] = args;
       const isRequest = input instanceof NativeRequest;
       const method = String((init && init.method) || (isRequest && input.method) || "GET").toUpperCase();
-      const url = turn && absolute(isRequest ? input.url : String(input));
-      if (turn && lostLogins.length) {
+      const url = absolute(isRequest ? input.url : String(input));
+      const isWanted = wanted(STREAMED, url, method);
+      const signal = isWanted && ((init && init.signal) || (isRequest && input.signal));
+      const result = apply(target, self, signal ? [input, { ...init, signal: abortedLater(signal) }] : args);
+      if (lostLogins.length) {
         const from = turn;
         apply(then, result, [(response) => noteStatus(from, [url, response.url], response.status), () => {}]);
       }
-      if (turn && wanted(STREAMED, url, method)) {
+      if (isWanted) {
         const [from, stream] = [turn, ++streams];
         apply(then, result, [
           (response) => { copyBody(from, stream, response); },
@@ -139,7 +157,8 @@
       if (text.length > sent) emit(from, KIND.CHUNK, stream, encode(text.slice(sent)));
       sent = text.length;
     };
-    apply(listen, xhr, ["readystatechange", () => { if (xhr.readyState >= 2 && xhr.status) copyNew(); }]);
+    // In the capturing phase: before the page, which may abort the request at its end.
+    apply(listen, xhr, ["readystatechange", () => { if (xhr.readyState >= 2 && xhr.status) copyNew(); }, true]);
     apply(listen, xhr, ["load", () => {
       if (xhr.responseType === "json") emit(from, KIND.CHUNK, stream, encode(stringify(xhr.response)));
       if (xhr.responseType === "arraybuffer") emit(from, KIND.CHUNK, stream, new Uint8Array(xhr.response));

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 from camoufox import DefaultAddons
+from camoufox.exceptions import CamoufoxNotInstalled, FpgenModelError
 from structlog.testing import capture_logs
 
 from browser import engine
@@ -51,6 +52,25 @@ def test_camoufox_without_its_browser_names_the_two_ways_out(monkeypatch: pytest
     monkeypatch.setattr("camoufox.pkgman.INSTALL_DIR", tmp_path / "empty")
     with pytest.raises(EngineMissing, match=r"python -m camoufox fetch, or choose another engine: BROWSER_ENGINE="):
         find_executable("camoufox", BrowserSettings())
+
+
+@pytest.mark.parametrize("missing", [CamoufoxNotInstalled("..."), FpgenModelError("..."), ConnectionError("...")])
+async def test_camoufox_without_one_of_its_parts_names_the_two_ways_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: Exception
+) -> None:
+    """Its API fetches what is missing; where it cannot, the operator hears of it in one line."""
+
+    def fail(**_: Any) -> None:
+        raise missing
+
+    monkeypatch.setattr("camoufox.utils.launch_options", fail)
+    given = program(tmp_path, "camoufox-bin")
+    host = BrowserHost(
+        engine="camoufox", headless=True, run_dir=tmp_path, settings=BrowserSettings(camoufox_executable=given)
+    )
+    with pytest.raises(EngineMissing, match="run python -m camoufox fetch, or choose another engine"):
+        await host.start()
+    await host.close()
 
 
 def test_camoufox_at_a_path_given(tmp_path: Path) -> None:

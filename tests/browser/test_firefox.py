@@ -7,19 +7,18 @@ import os
 import signal
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from browser import engine
-from browser.engine import EngineName, Launch, find_executable
+from browser.engine import EngineName
 from browser.errors import BrowserLost, QuotaExceeded
-from browser.settings import BrowserSettings
 from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.browser.third_page import answer_to, third_page
+from tests.support.camoufox import drive_firefox
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -33,14 +32,8 @@ def made_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Firefox, or Camoufox's API with Firefox ESR in place of its own build."""
     name: EngineName = request.param
     if name == "camoufox":
-        firefox = find_executable("firefox", BrowserSettings())
-        monkeypatch.setattr(engine, "_find_camoufox", lambda _: firefox)
-        monkeypatch.setattr(engine, "_camoufox_options", _firefox_options)
+        drive_firefox(monkeypatch)
     return name
-
-
-def _firefox_options(plan: Launch) -> dict[str, Any]:
-    return engine._options(plan) | {"channel": "moz-firefox"}
 
 
 async def test_answers(pages: Pages, demo: DemoSite, made_by: EngineName) -> None:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
+from browser.engine import EngineName
 from browser.errors import FirstTokenTimeout
 from browser.page import ChatPage
 from tests.browser.asking import ask
@@ -33,6 +34,17 @@ async def test_answers_over_the_pages_traffic(pages: Pages, third: ThirdPage, wa
         await anext(pieces)
     await asyncio.wait_for(third.left.wait(), 1)
     assert await ask(page, "third", "third") == answer_to("third")
+
+
+@pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
+async def test_a_page_that_aborts_its_request_at_the_end(pages: Pages, third: ThirdPage, engine: EngineName) -> None:
+    """Firefox drops what of a copied body was not read yet."""
+    page = await pages.open(third.site("aborter", dom=False), third.state(), engine=engine)
+    for number in range(20):
+        prompt = f"burst {number}"
+        assert await ask(page, prompt, "third") == answer_to(prompt)
+        await asyncio.wait_for(third.left.wait(), 5)
+        third.left.clear()
 
 
 async def test_what_a_worker_fetches_is_read_from_the_page(pages: Pages, third: ThirdPage) -> None:

@@ -1,7 +1,7 @@
 """A third chat page, for what the others do not do.
 
-A contenteditable editor, a login in localStorage, and answers over EventSource, XMLHttpRequest, a worker, or
-a fetch whose body the page reads and lets go of itself.
+A contenteditable editor, a login in localStorage, and answers over EventSource, XMLHttpRequest, a worker, a
+fetch whose body the page reads and lets go of itself, or one that it aborts as soon as it has the end.
 """
 
 from __future__ import annotations
@@ -79,6 +79,20 @@ const ways = {
       const lines = (rest + decoder.decode(value, { stream: true })).split("\\n");
       rest = lines.pop();
       lines.forEach(take);
+    }
+  },
+  async aborter(url) {
+    const controller = new AbortController();
+    const response = await fetch(url, { signal: controller.signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const lines = (rest + (await reader.read()).value).split("\\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        take(line);
+        if (JSON.parse(line).end) return controller.abort();
+      }
     }
   },
   worker(url) {
@@ -171,6 +185,8 @@ async def third_page() -> AsyncIterator[ThirdPage]:
         )
         await response.prepare(request)
         try:
+            if "burst" in prompt:
+                await _burst(response, prompt)
             for word in [f"{prompt}: ", *WORDS]:
                 await _write(response, request, {"text": word})
             while "endless" in prompt:
@@ -189,6 +205,14 @@ async def third_page() -> AsyncIterator[ThirdPage]:
     page.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield page
     await runner.cleanup()
+
+
+async def _burst(response: web.StreamResponse, prompt: str) -> None:
+    """Write the whole answer at once, and keep the connection until the page lets go of it."""
+    lines = [{"text": word} for word in [f"{prompt}: ", *WORDS]]
+    for line in [*lines, {"end": True}]:
+        await response.write(json.dumps(line).encode() + b"\n")
+    await asyncio.Event().wait()
 
 
 async def _write(response: web.StreamResponse, request: web.Request, data: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, build_opener, urlopen
 
+from playwright.sync_api import sync_playwright
+
+from tests.e2e.fleet import chromium
 from tests.support.ports import NOWHERE, free_range
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +37,8 @@ QUIET = {
     "NO_PROXY": "127.0.0.1,localhost",
 }
 ANSWERS_WHEN_UP = {"chainlit": "/auth/config", "demo": "/login", "gradio": "/config"}
+LOGIN_PAGES = {"chainlit": "/login", "gradio": "/"}
+LOGGED_IN = {"chainlit": "#chat-input", "gradio": "[role=log]"}
 LOGIN_FORM = {"username": "ada", "password": "lovelace"}
 
 
@@ -124,6 +129,24 @@ class ChatApp:
         opener = build_opener(HTTPCookieProcessor(jar))
         with opener.open(f"{self.url}/login", urlencode(LOGIN_FORM).encode(), timeout=TIMEOUT_S):
             return {"cookies": [_as_saved(cookie.name, cookie.value) for cookie in jar if not cookie.secure]}
+
+
+def log_in_by_hand(app: ChatApp, path: Path) -> None:
+    """Log in on the app's own page, in a real browser, and save the profile."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), proxy={"server": NOWHERE, "bypass": "127.0.0.1"}
+        )
+        page = browser.new_page()
+        page.goto(f"{app.url}{LOGIN_PAGES[app.name]}")
+        page.locator("input:not([type=password])").first.fill(LOGIN_FORM["username"])
+        page.fill("input[type=password]", LOGIN_FORM["password"])
+        page.press("input[type=password]", "Enter")
+        page.wait_for_selector(LOGGED_IN[app.name])
+        saved = path.with_suffix(".part")
+        page.context.storage_state(path=saved)
+        saved.replace(path)
+        browser.close()
 
 
 def _as_saved(name: str, value: str | None) -> dict[str, Any]:
