@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import Request
+from starlette.requests import Request
+from starlette.responses import Response
 
 from api_utils.auth_utils import presented_key
 from api_utils.errors import ApiError, bad_request
 from api_utils.state import ChildState
 
 CONTROL_TOKEN_HEADER = "x-tabfleet-token"  # noqa: S105 - a header's name
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def keyed(endpoint: Endpoint) -> Endpoint:
+    """The endpoint for those who may use it; the others get ApiError (401)."""
+
+    async def checked(request: Request) -> Response:
+        await require_key(request)
+        return await endpoint(request)
+
+    return checked
 
 
 async def require_key(request: Request) -> None:

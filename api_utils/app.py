@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import structlog
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from api_utils.errors import ApiError
 from api_utils.routers import chat, health, models, screenshot
@@ -15,17 +17,15 @@ from api_utils.state import ChildState
 log = structlog.get_logger(__name__)
 
 
-def make_app(state: ChildState) -> FastAPI:
-    """Wire the routes to one child's parts. No documentation routes: nothing here is for a browser."""
-    app = FastAPI(title="tabfleet child", docs_url=None, redoc_url=None, openapi_url=None)
+def make_app(state: ChildState) -> Starlette:
+    """Wire the routes to one child's parts."""
+    app = Starlette(
+        routes=[*health.routes, *models.routes, *chat.routes, *screenshot.routes],
+        # A page in a browser on this machine reaches loopback by any name that resolves to it (DNS rebinding).
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"], www_redirect=False)],
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
+    )
     app.state.child = state
-    for router in (health.router, models.router, chat.router, screenshot.router):
-        app.include_router(router)
-    # A page in a browser on this machine reaches loopback by any name that resolves to it (DNS rebinding).
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"], www_redirect=False)
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
     return app
 
 

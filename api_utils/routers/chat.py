@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from api_utils.access import read_json, require_key
+from api_utils.access import keyed, read_json
 from api_utils.answer import AnswerResponse, Question
 from api_utils.chat_request import parse_chat_request
 from api_utils.errors import bad_request, from_reason
@@ -19,10 +20,7 @@ from api_utils.state import ChildState
 CANCEL_TIMEOUT_S = 5.0
 _MAX_ID_LENGTH = 100
 
-router = APIRouter(dependencies=[Depends(require_key)])
 
-
-@router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """Ask the page; answers come streamed or whole, as the request says."""
     state = ChildState.of(request)
@@ -37,9 +35,9 @@ async def chat_completions(request: Request) -> Response:
     return AnswerResponse(state.desk, question)
 
 
-@router.post("/requests/{request_id}/cancel")
-async def cancel(request: Request, request_id: str) -> JSONResponse:
+async def cancel(request: Request) -> Response:
     """Stop one request; 200 only when the page is on a fresh chat again."""
+    request_id = request.path_params["request_id"]
     fresh = await ChildState.of(request).desk.cancel(request_id, timeout_s=CANCEL_TIMEOUT_S)
     return JSONResponse({"fresh": fresh}, status_code=200 if fresh else 503)
 
@@ -52,3 +50,9 @@ def request_id_of(request: Request) -> str:
     if len(given) > _MAX_ID_LENGTH or not all(char.isalnum() or char in "-_." for char in given) or not given.isascii():
         raise bad_request("x-request-id takes up to 100 letters, digits, '-', '_' and '.'")
     return given
+
+
+routes = [
+    Route("/v1/chat/completions", keyed(chat_completions), methods=["POST"]),
+    Route("/requests/{request_id}/cancel", keyed(cancel), methods=["POST"]),
+]

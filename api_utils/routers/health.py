@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from api_utils.state import ChildState
-
-router = APIRouter()
 
 _SAYS = {
     "starting": "the browser is starting",
@@ -20,13 +19,11 @@ _SAYS = {
 }
 
 
-@router.get("/live")
-async def live() -> dict[str, str]:
+async def live(_: Request) -> JSONResponse:
     """200 as long as the process serves at all."""
-    return {"status": "live"}
+    return JSONResponse({"status": "live"})
 
 
-@router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
     """200 when the page can take a prompt, or is busy with one; else 503 with the reason."""
     state = ChildState.of(request)
@@ -49,7 +46,6 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse(body, status_code=200 if status.ready else 503)
 
 
-@router.get("/health")
 async def health(request: Request) -> JSONResponse:
     """The single-child image's old form; its status code is that of `/ready`."""
     status = ChildState.of(request).page.status
@@ -60,3 +56,6 @@ async def health(request: Request) -> JSONResponse:
         "details": {"reason": status.reason, "detail": status.detail, "capture": status.capture},
     }
     return JSONResponse(body, status_code=200 if status.ready else 503)
+
+
+routes = [Route("/live", live), Route("/ready", ready), Route("/health", health)]

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from api_utils.access import require_key
+from api_utils.access import keyed
 from api_utils.errors import ApiError
 from api_utils.state import ChildState
 
-router = APIRouter(prefix="/v1/models", dependencies=[Depends(require_key)])
 
-
-@router.get("")
-async def list_models(request: Request) -> dict[str, Any]:
+async def list_models(request: Request) -> Response:
     """All models, in OpenAI's list form."""
     state = ChildState.of(request)
-    return {"object": "list", "data": [model_card(name, state.site) for name in state.page.models]}
+    return JSONResponse({"object": "list", "data": [model_card(name, state.site) for name in state.page.models]})
 
 
-@router.get("/{name:path}")
-async def get_model(request: Request, name: str) -> dict[str, Any]:
+async def get_model(request: Request) -> Response:
     """One model, or 404."""
-    state = ChildState.of(request)
+    state, name = ChildState.of(request), request.path_params["name"]
     check_model(state, name)
-    return model_card(name, state.site)
+    return JSONResponse(model_card(name, state.site))
 
 
 def model_card(name: str, site: str) -> dict[str, Any]:
@@ -39,3 +37,6 @@ def check_model(state: ChildState, name: str) -> None:
         offered = ", ".join(state.page.models)
         message = f"the model {name[:100]!r} does not exist here; there are: {offered}"
         raise ApiError(404, "model_not_found", message, param="model")
+
+
+routes = [Route("/v1/models", keyed(list_models)), Route("/v1/models/{name:path}", keyed(get_model))]

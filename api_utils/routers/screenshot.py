@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import structlog
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from api_utils.access import require_secret
 from api_utils.errors import from_browser
@@ -13,10 +14,7 @@ from browser.errors import BrowserError
 
 log = structlog.get_logger(__name__)
 
-router = APIRouter()
 
-
-@router.get("/screenshot")
 async def screenshot(request: Request) -> Response:
     """A PNG of the page, its present caller's conversation included: it takes a key even where `/v1` is open."""
     await require_secret(request)
@@ -27,3 +25,6 @@ async def screenshot(request: Request) -> Response:
         raise from_browser(error, submitted=False) from None
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     return Response(picture, media_type="image/png", headers=headers)
+
+
+routes = [Route("/screenshot", screenshot)]
