@@ -213,12 +213,15 @@ class Keeper:
             raise PageBroken("the page shows no marker of being logged in or out (site file: login, readiness)")
         if self._capture.way is None:
             await self._capture.self_test(self.tab.page)
-        await self._open_fresh_chat()
+        await self._open_fresh_chat(just_loaded=True)
         self._condition.set_ready()
         self._has_news = True
 
-    async def _open_fresh_chat(self) -> None:
-        await self.tab.open_fresh_chat()
+    async def _open_fresh_chat(self, *, just_loaded: bool = False) -> None:
+        if just_loaded and self._site.opens_empty:
+            await self.tab.wait_fresh()
+        else:
+            await self.tab.open_fresh_chat()
         if not await self._capture.wait_connected(self.tab.page):
             log.warning("page_not_connected", hint="site file: capture.network.ready_frames")
         self._is_fresh = True

@@ -340,6 +340,11 @@ class Site(Section):
     def address(self, relative: str) -> str:
         return urljoin(self.url, relative)
 
+    @property
+    def opens_empty(self) -> bool:
+        """Whether the page opens on an empty conversation: to get one is nothing but to load it."""
+        return [action.goto and self.address(action.goto) for action in self.fresh_chat.actions] == [self.url]
+
 
 def glob_to_regex(pattern: str) -> str:
     """Return a regular expression, for Python and JavaScript alike, that matches what the pattern matches."""

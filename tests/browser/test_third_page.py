@@ -11,6 +11,7 @@ import pytest
 from browser.engine import EngineName
 from browser.errors import FirstTokenTimeout
 from browser.page import ChatPage
+from browser.site_schema import Action, FreshChat
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages
 from tests.browser.third_page import ThirdPage, answer_to, third_page
@@ -45,6 +46,20 @@ async def test_a_page_that_aborts_its_request_at_the_end(pages: Pages, third: Th
         assert await ask(page, prompt, "third") == answer_to(prompt)
         await asyncio.wait_for(third.left.wait(), 5)
         third.left.clear()
+
+
+async def test_a_page_that_opens_on_an_empty_conversation_is_loaded_once_for_each(
+    pages: Pages, third: ThirdPage
+) -> None:
+    given = third.site("xhr")
+    page = await pages.open(
+        given.model_copy(update={"fresh_chat": FreshChat(actions=(Action(goto="?way=xhr"),))}), third.state()
+    )
+    assert page.status.ready
+    assert third.loads == 1
+    assert await ask(page, "hello", "third") == answer_to("hello")
+    await eventually(lambda: not page.busy and page.status.ready)
+    assert third.loads == 2
 
 
 async def test_what_a_worker_fetches_is_read_from_the_page(pages: Pages, third: ThirdPage) -> None:

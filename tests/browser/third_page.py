@@ -150,6 +150,7 @@ name = "third"
 class ThirdPage:
     url: str
     prompts: list[str] = field(default_factory=list)
+    loads: int = 0
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def site(self, way: str, *, dom: bool = True) -> Site:
@@ -175,6 +176,7 @@ async def third_page() -> AsyncIterator[ThirdPage]:
     page = ThirdPage("")
 
     async def show(_: web.Request) -> web.Response:
+        page.loads += 1
         return web.Response(text=PAGE, content_type="text/html")
 
     async def answer(request: web.Request) -> web.StreamResponse:
