@@ -27,6 +27,7 @@ _CHILDS_CODES: Final = frozenset(
         "cancelled",
         "capture_gap",
         "first_token_timeout",
+        "internal_error",
         "invalid_request",
         "login_expired",
         "model_not_found",
