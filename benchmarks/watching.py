@@ -74,6 +74,12 @@ def children_of(pid: int) -> set[int]:
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+def api_port(child: int) -> int:
+    """The port on a child's command line."""
+    words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+    return int(words[words.index(b"--server-port") + 1])
+
+
 def browser_group(child: int) -> int:
     """The process group of a child's browser, which is also its first process's id, as the child noted it."""
     words = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
