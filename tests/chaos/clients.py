@@ -21,8 +21,8 @@ KEY = "chaos-key"
 PROPER = frozenset(
     {
         *("browser_lost", "capture_gap", "child_lost", "draining", "first_token_timeout", "login_expired"),
-        *("none_ready", "page_broken", "prompt_rejected", "queue_full", "queue_timeout", "quota", "site_error"),
-        *("starting", "stream_idle_timeout", "cancelled"),
+        *("none_ready", "page_broken", "prompt_rejected", "queue_full", "queue_timeout", "quota", "refused"),
+        *("site_error", "starting", "stream_idle_timeout", "cancelled"),
     }
 )
 

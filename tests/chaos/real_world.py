@@ -20,7 +20,10 @@ from tests.chaos.world import MANNERS, Fault, Setting, World
 from tests.e2e.fleet import MODEL, Site, chromium, demo_site
 
 DIRECTIVES = ("break_off", "error=middle", "error=server", "stall=first", "stall=middle", "unicode", "split", "code")
-SITE_FAULTS = ("stall_first", "stall_middle", "break_off", "http_500", "hang_page", "rotate_sessions", "quota")
+SITE_FAULTS = (
+    *("stall_first", "stall_middle", "break_off", "http_500", "hang_page", "crash_page"),
+    *("rotate_sessions", "quota", "refuse"),
+)
 
 
 class RealWorld(World):
@@ -73,6 +76,7 @@ class RealWorld(World):
             self.kill_browser: 4,
             self.stop_and_continue: 3,
             self.stop_browser: 3,
+            self.stop_driver: 2,
             self.site_fault: 10,
             self.login_expires: 3,
             self.change_profile: 2,
@@ -104,6 +108,10 @@ class RealWorld(World):
         group = processes.read_process(pid) if pid else None
         if group is not None and group.group == group.pid:
             await self.stop_for(rng.choice((1.0, 4.0, 30.0)), group.pid, group=True)
+
+    async def stop_driver(self, name: str, rng: random.Random) -> None:
+        if pid := self._driver(name):
+            await self.stop_for(rng.choice((1.0, 4.0, 30.0)), pid)
 
     async def site_fault(self, name: str, rng: random.Random) -> None:
         kind = rng.choice(SITE_FAULTS)
