@@ -100,6 +100,7 @@ def _lose_child(running: Fleet, coordinator: Asker, times: Times) -> None:
         os.kill(child, signal.SIGKILL)
         dead_at, born_at = death_and_successor(watched, running.process.pid)
     (successor,) = children_of(running.process.pid)
+    until(lambda: api_port(successor) > 0, "the next child's program")
     with contextlib.closing(Asker(api_port(successor))) as asker:
         until(lambda: asker.ask()[0] == 200, "the next child's own readiness")
     own_at = time.monotonic()

@@ -75,9 +75,9 @@ def children_of(pid: int) -> set[int]:
 
 
 def api_port(child: int) -> int:
-    """The port on a child's command line."""
+    """The port on a child's command line; 0 for a moment, between its fork and its exec."""
     words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-    return int(words[words.index(b"--server-port") + 1])
+    return int(words[words.index(b"--server-port") + 1]) if b"--server-port" in words else 0
 
 
 def browser_group(child: int) -> int:
