@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import importlib
 import sys
 from pathlib import Path
 
 import structlog
 
-from api_utils.app import make_app
 from api_utils.auth_utils import KeyFileError, initialize_keys
-from api_utils.desk import Desk
 from api_utils.exit_codes import Exit
+from api_utils.listener import PortInUse, bind
 from api_utils.logs import configure_logging
-from api_utils.server import PortInUse, bind, serve
 from api_utils.settings import ChildSettings
-from api_utils.state import ChildState
 from browser.environment import VariableError, read_variables
 from browser.errors import SiteError
 from browser.page import ChatPage
-from browser.site import load_site
+from browser.site import Site, load_site
 
 log = structlog.get_logger(__name__)
 
@@ -30,18 +29,23 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> Exit:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
         listener = bind(arguments.server_port)
-        state = _assemble(arguments, run_dir, settings)
+        site, keys = load_site(arguments.site), initialize_keys()
     except PortInUse as error:
         return _refuse(error, Exit.PORT_IN_USE)
     except (VariableError, KeyFileError, SiteError, ValueError) as error:
         return _refuse(error, Exit.USAGE)
-    log.info("child_starting", site=state.site, engine=state.engine, port=arguments.server_port)
-    return await serve(make_app(state), listener, state.page, state.desk)
+    log.info("child_starting", site=site.name, engine=arguments.engine, port=arguments.server_port)
+    page = _page(arguments, site, run_dir, settings)
+    starting = asyncio.create_task(page.start(), name="page-start")
+    # Much to import, and none of it is needed to start driver and browser.
+    await asyncio.to_thread(importlib.import_module, "api_utils.face")
+    from api_utils.face import show  # noqa: PLC0415
+
+    return await show(page, starting, listener, settings=settings, keys=keys, site=site.name, engine=arguments.engine)
 
 
-def _assemble(arguments: argparse.Namespace, run_dir: Path, settings: ChildSettings) -> ChildState:
-    site = load_site(arguments.site)
-    page = ChatPage(
+def _page(arguments: argparse.Namespace, site: Site, run_dir: Path, settings: ChildSettings) -> ChatPage:
+    return ChatPage(
         site=site,
         profile=arguments.active_auth_json,
         engine=arguments.engine,
@@ -50,7 +54,6 @@ def _assemble(arguments: argparse.Namespace, run_dir: Path, settings: ChildSetti
         run_dir=run_dir,
         settings=settings.for_browser(),
     )
-    return ChildState(page, Desk(page), settings, initialize_keys(), site.name, arguments.engine)
 
 
 def _refuse(error: Exception, code: Exit) -> Exit:

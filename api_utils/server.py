@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import structlog
 import uvicorn
@@ -23,10 +24,6 @@ KEEP_ALIVE_S = 75  # longer than the coordinator keeps a connection idle, so tha
 LAST_WORDS_S = 0.3  # for the answers of a lost browser to end with an error event
 
 
-class PortInUse(OSError):
-    """The child's port is taken; the message names it."""
-
-
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -34,26 +31,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(port: int) -> socket.socket:
-    """A listening socket on loopback. Raises PortInUse."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise PortInUse(f"--server-port {port} cannot be used: {error.strerror}; choose another") from None
-    listener.setblocking(False)
-    return listener
-
-
-async def serve(app: ASGIApp, listener: socket.socket, page: ChatPage, desk: Desk) -> Exit:
-    """Serve until a signal, or until the browser is lost; the page is closed when this returns."""
+async def serve(
+    app: ASGIApp, listener: socket.socket, page: ChatPage, desk: Desk, starting: asyncio.Task[None]
+) -> Exit:
+    """Serve a page that is starting, until a signal or until the browser is lost; it is closed when this returns."""
     server = _Server(_config(app))
-    tasks = {
+    tasks: dict[str, asyncio.Task[Any]] = {
         "http": asyncio.create_task(server.serve(sockets=[listener]), name="http"),
-        "start": asyncio.create_task(page.start(), name="page-start"),
+        "start": starting,
         "lost": asyncio.create_task(page.wait_lost(), name="page-lost"),
         "signal": asyncio.create_task(_stop_signal(), name="stop-signal"),
     }

@@ -137,6 +137,7 @@ class ChatPage:
         await self._capture.stream_port.start()
         browser = await self._host.start()
         self._lock.note_browser(self._host.browser_process)
+        await self._capture.stream_port.serving()
         state = state_to_open(profile, self._run_dir)
         self._session = SessionKeeper(profile, state, self._run_dir, self._site.url)
         self._keeper = Keeper(

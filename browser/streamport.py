@@ -1,28 +1,26 @@
 """The child's stream port: where the hook in the page delivers what the page receives.
 
-A WebSocket on loopback. The first message is text: the token of this browser's start. Then come binary
-messages: the answer's nonce (16 ASCII bytes), a sequence number and a stream number (unsigned 32 bits,
+A WebSocket on loopback (browser/streamserver.py). The first message is text: the token of this browser's start. Then
+come binary messages: the answer's nonce (16 ASCII bytes), a sequence number and a stream number (unsigned 32 bits,
 big-endian), a kind (8 bits), and the payload. See browser/hook.js for the sender.
 """
 
 import asyncio
 import errno
 import hmac
+import importlib
+import socket
 import struct
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
-
-import structlog
-from aiohttp import WSMsgType, web
+from typing import TYPE_CHECKING
 
 from browser.errors import StreamPortTaken
 
-log = structlog.get_logger("browser")
+if TYPE_CHECKING:
+    from browser.streamserver import StreamServer
 
-HELLO_TIMEOUT_S = 5.0
-MAX_STRANGERS = 8
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _HEADER = struct.Struct(">16sIIB")
 
@@ -132,27 +130,35 @@ class StreamPort:
         self._port = port
         self._origin = origin
         self._token = token
-        self._strangers = 0
         self._feed: Feed | None = None
-        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Task[StreamServer] | None = None
 
     async def start(self) -> None:
-        """Listen. Raises StreamPortTaken."""
-        app = web.Application()
-        app.router.add_get("/", self._accept)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-        await self._runner.setup()
+        """Take the port; whoever connects is heard as soon as the server is imported. Raises StreamPortTaken."""
         try:
-            await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+            listener = socket.create_server(("127.0.0.1", self._port))
         except OSError as error:
-            await self.stop()
             problem = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
             raise StreamPortTaken(f"stream port {self._port} on 127.0.0.1 {problem}; choose another") from None
+        self._server = asyncio.create_task(self._serve(listener), name="stream-port")
+
+    async def _serve(self, listener: socket.socket) -> "StreamServer":
+        # Much to import, and a browser is to be started meanwhile.
+        module = await asyncio.to_thread(importlib.import_module, "browser.streamserver")
+        server: StreamServer = module.StreamServer(self._origin, self._token, self._take, self._closed)
+        await server.start(listener)
+        return server
+
+    async def serving(self) -> None:
+        """Return once pages are heard."""
+        if self._server:
+            await self._server
 
     async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._server:
+            server = await self._server
+            self._server = None
+            await server.stop()
 
     def open_feed(self, nonce: str) -> Feed:
         """Hear the answer of this nonce from here on, and no other."""
@@ -163,47 +169,16 @@ class StreamPort:
         if self._feed is feed:
             self._feed = None
 
-    async def _accept(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Origin") != self._origin or self._strangers >= MAX_STRANGERS:
-            log.warning("stream_port_refused", strangers=self._strangers)
-            return web.Response(status=403)
-        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, heartbeat=30)
-        await socket.prepare(request)
-        if await self._knows_token(socket):
-            await self._receive(socket)
-        else:
-            log.warning("stream_port_refused", reason="token")
-            await socket.close()
-        return socket
+    def _closed(self, connection: object) -> None:
+        if self._feed:
+            self._feed.closed(connection)
 
-    async def _knows_token(self, socket: web.WebSocketResponse) -> bool:
-        self._strangers += 1
-        try:
-            async with asyncio.timeout(HELLO_TIMEOUT_S):
-                hello = await socket.receive()
-        except TimeoutError:
-            return False
-        finally:
-            self._strangers -= 1
-        return hello.type is WSMsgType.TEXT and hmac.compare_digest(hello.data.encode(), self._token.encode())
-
-    async def _receive(self, socket: web.WebSocketResponse) -> None:
-        try:
-            async for message in socket:
-                if message.type is not WSMsgType.BINARY:
-                    break
-                self._take(socket, message.data)
-        finally:
-            if self._feed:
-                self._feed.closed(socket)
-
-    def _take(self, socket: web.WebSocketResponse, message: bytes) -> None:
+    def _take(self, connection: object, message: bytes) -> None:
         feed = self._feed
         try:
             nonce, sequence, frame = unpack(message)
         except BadFrame:
-            if feed:
-                feed.closed(socket)
+            self._closed(connection)
             return
         if feed and hmac.compare_digest(nonce, feed.nonce):
-            feed.deliver(socket, sequence, frame)
+            feed.deliver(connection, sequence, frame)

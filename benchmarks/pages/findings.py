@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median, quantiles
 
 from benchmarks.pages.measuring import ANSWERS, STARTS, SUBMISSIONS, TOKENS, Found, Submitted
+from benchmarks.pages.memory import Parts
 from benchmarks.report import Compared, Figure, Result
 
 # What a child may cost in Chromium; elsewhere there is only something to show.
@@ -50,9 +52,16 @@ def _memory(found: Found, *, ratio: float | None) -> list[Compared]:
         (mine, theirs) = ([getattr(parts, part) for parts in side] for side in (ours, bare))
         return Compared(f"memory (PSS), {part}", "MB", median(mine), "script", median(theirs))
 
-    total = median(parts.total for parts in ours)
-    beside = median(parts.driver + parts.browser for parts in ours)
     return [
         *map(of, ("python", "driver", "browser")),
-        Compared("memory (PSS), a child in all", "MB", total, "its driver + browser", beside, ratio),
+        *(
+            _in_all(what, all_parts, ratio)
+            for what, all_parts in (("ready", ours), ("after answers", found.memory_after))
+        ),
     ]
+
+
+def _in_all(what: str, all_parts: Sequence[Parts], ratio: float | None) -> Compared:
+    total = median(parts.total for parts in all_parts)
+    beside = median(parts.driver + parts.browser for parts in all_parts)
+    return Compared(f"memory (PSS), child {what}", "MB", total, "its driver + browser", beside, ratio)

@@ -46,7 +46,10 @@ class Submitted:
 
 @dataclass
 class Found:
-    """Milliseconds, and MB. `late` has one list an answer: how late each token of it was."""
+    """Milliseconds, and MB. `late` has one list an answer: how late each token of it was.
+
+    Memory is measured as soon as either is ready, and once more after all answers.
+    """
 
     start: list[float] = field(default_factory=list)
     bare_start: list[float] = field(default_factory=list)
@@ -55,6 +58,7 @@ class Found:
     short: Submitted = field(default_factory=Submitted)
     long: Submitted = field(default_factory=Submitted)
     memory: list[Parts] = field(default_factory=list)
+    memory_after: list[Parts] = field(default_factory=list)
     bare_memory: list[Parts] = field(default_factory=list)
 
 
@@ -73,7 +77,7 @@ def measure(console: Console, engine: EngineName, name: str) -> Found:
             for number in track(range(SUBMISSIONS), f"{label}, prompts", console=console, transient=True):
                 _submit(app, running, page, found, number)
             page.close()
-            found.memory.append(parts(running.child_pid(CHILD)))
+            found.memory_after.append(parts(running.child_pid(CHILD)))
     return found
 
 
@@ -87,6 +91,7 @@ def _login(app: StampedApp, path: Path) -> Path:
 def _start(app: StampedApp, engine: EngineName, login: Path, bare: Plan, found: Found) -> None:
     with child_alone(app.name, app.address, login, engine, HTTPS_PROXY=NOWHERE) as child:
         found.start.append(child.took_s * 1e3)
+        found.memory.append(parts(child.pid))
     began = time.monotonic()
     command = bare.command()
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -7,6 +7,7 @@ from functools import partial
 
 from rich.console import Console
 
+from api_utils.logs import configure_logging
 from benchmarks.pages.findings import result
 from benchmarks.pages.measuring import measure
 from benchmarks.pages.site import SITES
@@ -18,6 +19,7 @@ ENGINES: tuple[EngineName, ...] = ("chromium", "firefox")
 
 def run(engine: EngineName, site: str, console: Console) -> Result:
     """Measure one engine on one site."""
+    configure_logging("console", "error")
     return result(engine, site, measure(console, engine, site))
 
 

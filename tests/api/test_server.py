@@ -14,7 +14,8 @@ from api_utils.app import make_app
 from api_utils.auth_utils import FollowedKeys
 from api_utils.desk import Desk
 from api_utils.exit_codes import Exit
-from api_utils.server import PortInUse, bind, serve
+from api_utils.listener import PortInUse, bind
+from api_utils.server import serve
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
 from tests.api.scripted_page import ScriptedPage
@@ -26,7 +27,8 @@ async def served_until(page: ScriptedPage, event: Callable[[], None]) -> Exit:
     listener = bind(0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/live"
     app = make_app(ChildState(page, desk, ChildSettings(), FollowedKeys(None), "demo", "chromium"))
-    running = asyncio.create_task(serve(app, listener, page, desk))
+    starting = asyncio.create_task(page.start())
+    running = asyncio.create_task(serve(app, listener, page, desk, starting))
     await _live(url)
     event()
     return await running

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from browser import streamport
+from browser import streamport, streamserver
 from browser.errors import StreamPortTaken
 from browser.streamport import Feed, Frame, Kind, StreamPort
 from tests.support.ports import free_range
@@ -84,13 +84,13 @@ async def test_a_page_without_the_token_is_not_heard(listener: Listener, hello: 
 
 
 async def test_a_page_that_says_nothing_is_dropped(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamport, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(streamserver, "HELLO_TIMEOUT_S", 0.05)
     socket = await listener.connect()
     assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
 
 
 async def test_only_so_many_strangers_wait_at_once(listener: Listener) -> None:
-    strangers = [await listener.connect() for _ in range(streamport.MAX_STRANGERS)]
+    strangers = [await listener.connect() for _ in range(streamserver.MAX_STRANGERS)]
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await listener.connect()
     await strangers[0].send_str(TOKEN)

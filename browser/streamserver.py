@@ -1,0 +1,72 @@
+"""The stream port's server: a WebSocket that lets in whoever comes from the site's page and knows the token."""
+
+import asyncio
+import hmac
+import socket
+from collections.abc import Callable
+
+import structlog
+from aiohttp import WSMsgType, web
+
+log = structlog.get_logger("browser")
+
+HELLO_TIMEOUT_S = 5.0
+MAX_STRANGERS = 8
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+class StreamServer:
+    """Hands on each message of those let in with its connection, and says when one of these is gone."""
+
+    def __init__(
+        self, origin: str, token: str, take: Callable[[object, bytes], None], closed: Callable[[object], None]
+    ) -> None:
+        self._origin = origin
+        self._token = token
+        self._take = take
+        self._closed = closed
+        self._strangers = 0
+        app = web.Application()
+        app.router.add_get("/", self._accept)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on a listening socket, which is closed in the end."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    async def _accept(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Origin") != self._origin or self._strangers >= MAX_STRANGERS:
+            log.warning("stream_port_refused", strangers=self._strangers)
+            return web.Response(status=403)
+        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, heartbeat=30)
+        await socket.prepare(request)
+        if await self._knows_token(socket):
+            await self._receive(socket)
+        else:
+            log.warning("stream_port_refused", reason="token")
+            await socket.close()
+        return socket
+
+    async def _knows_token(self, socket: web.WebSocketResponse) -> bool:
+        self._strangers += 1
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                hello = await socket.receive()
+        except TimeoutError:
+            return False
+        finally:
+            self._strangers -= 1
+        return hello.type is WSMsgType.TEXT and hmac.compare_digest(hello.data.encode(), self._token.encode())
+
+    async def _receive(self, socket: web.WebSocketResponse) -> None:
+        try:
+            async for message in socket:
+                if message.type is not WSMsgType.BINARY:
+                    break
+                self._take(socket, message.data)
+        finally:
+            self._closed(socket)
