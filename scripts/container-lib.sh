@@ -1,8 +1,9 @@
 # shellcheck shell=sh disable=SC2034 # what it sets is for the scripts that source it
 # Podman for the container scripts; sourced from the top of the checkout, after lib.sh.
-# Everything it makes lies in .cache/container, apart from any other use of podman on this machine.
+# Everything it makes lies in .cache/container and in one folder of /run, apart from any other use of podman here.
 
 container_dir=$PWD/.cache/container
+container_run=/run/tabfleet-$(printf %s "$container_dir" | sha256sum | cut -c1-8)
 base_image=localhost/python:3.13-slim-bookworm
 
 install_podman() {
@@ -19,6 +20,7 @@ install_podman() {
 }
 
 # Works without systemd: cgroups by hand, events and logs in files. runc, because crun 1.8 fails on cgroups v1.
+# Locks are files too: those in shared memory belong to every podman of the machine.
 configure_podman() {
     mkdir -p "$container_dir/tmp" "$container_dir/networks"
     cat > "$container_dir/containers.conf" <<CONF
@@ -29,6 +31,8 @@ log_driver = "k8s-file"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+lock_type = "file"
+tmp_dir = "$container_run/libpod"
 [network]
 network_backend = "netavark"
 network_config_dir = "$container_dir/networks"
@@ -37,12 +41,31 @@ CONF
 [storage]
 driver = "overlay"
 graphroot = "$container_dir/store"
-runroot = "/run/tabfleet-container-test"
+runroot = "$container_run"
 CONF
     export CONTAINERS_CONF="$container_dir/containers.conf"
     export CONTAINERS_STORAGE_CONF="$container_dir/storage.conf"
     # Build caches (packages, wheels) go below TMPDIR, so that the next build starts warm.
     export TMPDIR="$container_dir/tmp"
+}
+
+# End every container, and take away all that podman keeps but its images; also what a killed run has left.
+end_containers() {
+    podman rm --all --force --time 0 >/dev/null 2>&1 || true
+    podman network prune --force >/dev/null 2>&1 || true
+    podman volume prune --force >/dev/null 2>&1 || true
+    find "$TMPDIR" -mindepth 1 -maxdepth 1 ! -name buildah-cache -exec rm -rf --one-file-system {} + 2>/dev/null || true
+}
+
+# Also the images, and mounts that builds of podman 4.3 leave behind. What cannot be unmounted is not touched.
+discard_store() {
+    for _ in 1 2 3; do # a mount below another is listed after it
+        awk -v store="$container_dir/store/" -v run="$container_run/" \
+            'index($5, store) == 1 || index($5, run) == 1 {print $5}' /proc/self/mountinfo | sort -r \
+            | while read -r place; do umount "$place" 2>/dev/null || true; done
+    done
+    rm -rf --one-file-system "$container_dir/store" "$container_run" 2>/dev/null || true
+    rm -f "$container_dir"/networks/*.json
 }
 
 # Linters, kubectl and validators, apart from the product's own environment.

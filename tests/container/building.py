@@ -12,7 +12,7 @@ from tests.container.world import ROOT
 
 BASE = "localhost/python:3.13-slim-bookworm"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-BUILD_TIMEOUT_S = 1500.0
+BUILD_TIMEOUT_S = 590.0
 MB = 1_000_000
 LARGE_BYTES = 30 * MB
 

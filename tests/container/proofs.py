@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.container.podman import say
 from tests.container.world import World
 
 Remark = str | None
+# Far above what any of them takes: a hang must not eat the time of the others.
+PROOF_LIMIT_S = 600
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,13 @@ def failures(world: World, wanted: Iterable[Proof]) -> int:
 
 
 def holds(claim: str, check: Callable[[], Remark]) -> bool:
-    """Run one check and print how it went."""
+    """Run one check, for a limited time, and print how it went."""
     began = time.monotonic()
     try:
-        remark = check()
+        with limited(PROOF_LIMIT_S):
+            remark = check()
     except Exception as error:  # noqa: BLE001 - one failed proof must not hide the others
-        _explain(error)
+        explain(error)
         say(f"FAILED {time.monotonic() - began:6.1f} s  {claim}")
         return False
     say(f"ok     {time.monotonic() - began:6.1f} s  {claim}")
@@ -57,7 +62,23 @@ def holds(claim: str, check: Callable[[], Remark]) -> bool:
     return True
 
 
-def _explain(error: Exception) -> None:
+@contextmanager
+def limited(limit_s: int) -> Iterator[None]:
+    """Raise TimeoutError in the block if it takes longer. In the main thread only."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"it hangs: not done after {limit_s} s")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(limit_s)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def explain(error: BaseException) -> None:
+    """Print where it failed and why."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/proofs.py" not in frame.filename]
     where = f"{frames[0].filename.rpartition('/')[2]}:{frames[0].lineno}: {frames[0].line}" if frames else ""
     say(f"    {where}\n    {type(error).__name__}: {str(error)[:3000]}")
