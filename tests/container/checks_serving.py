@@ -6,11 +6,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.container.manifests import rendered
 from tests.container.podman import eventually, podman, run, running, say
 from tests.container.proofs import proof
 from tests.container.world import (
@@ -133,7 +136,9 @@ def shared_memory(world: World) -> str:
         return f"/dev/shm: {size} kB, {used} kB of it used while the page has answered"
 
 
-@proof("a bind mount of another uid: unreadable -> its uid and the cure, exit not 0; readable -> served")
+@proof(
+    "a bind mount of another uid: unreadable -> its uid and the cure, exit not 0; run as that uid, or readable -> served"
+)
 def other_owner(world: World) -> None:
     folder = copied(world, "others", owner=20000, mode=0o600)
     mount = [f"--volume={folder}:/app/auth_profiles:ro"]
@@ -142,23 +147,37 @@ def other_owner(world: World) -> None:
         log = fleet.container.logs()
         assert re.search(r"uid 10001.*uid 20000.*chown", log), log
         assert "Traceback" not in log
+    with world.fleet(options=[*mount, "--user=20000:20000"]) as fleet:
+        prove_serving(world, fleet)
     copied(world, "others", owner=20000, mode=0o644)
     with world.fleet(options=mount) as fleet:
         prove_serving(world, fleet)
 
 
-@proof("a mount made of links, as Kubernetes makes it, root's and readable for all, the keys beside it")
-def linked_mount(world: World) -> None:
-    folder = copied(world, "linked", owner=0, mode=0o444)
-    active = folder / "active"
-    data = active / "..2026_11_23_12_00_00.123456789"
-    data.mkdir(mode=0o755)
-    (active / "..data").symlink_to(data.name)
-    for profile in sorted(active.glob("*.json")):
-        profile.rename(data / profile.name)
-        profile.symlink_to(f"..data/{profile.name}")
-    with world.fleet(options=[f"--volume={folder}:/app/auth_profiles:ro"]) as fleet:
+@proof("the Kubernetes overlay for local profiles, as a kubelet runs it: mounts made of links, preStop, the grace")
+def kubernetes_overlay(world: World) -> str:
+    pod = rendered("local")
+    site = world.folder / "site.toml"
+    shutil.copyfile(ROOT / "sites" / "demo.toml", site)
+    files = {
+        "profiles": sorted((world.profiles / "active").glob("*.json")),
+        "keys": [world.profiles / "key.txt"],
+        "site": [site],
+    }
+    options = pod.options(world.folder / "pod", files)
+    environment = {**pod.environment(), "SITE_URL": SITE_URL}
+    # Firefox, because it needs no other seccomp profile than the default, which the manifest asks for.
+    with running(FIREFOX, name="pod", options=options, environment=environment) as container:
+        fleet = Fleet(container, f"http://127.0.0.1:{container.port(2048)}", world.key)
         prove_serving(world, fleet)
+        probes = [pod.container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
+        assert probes == ["/live", "/live", "/ready"]
+        began = time.monotonic()
+        container.exec(*pod.container["lifecycle"]["preStop"]["exec"]["command"])
+        container.signal("TERM")
+        exit_code = container.wait_exit(pod.spec["terminationGracePeriodSeconds"] - (time.monotonic() - began))
+        assert exit_code == 0, exit_code
+        return f"preStop and end took {time.monotonic() - began:.1f} s"
 
 
 def copied(world: World, name: str, *, owner: int, mode: int) -> Path:
@@ -268,7 +287,8 @@ def compose_trial(world: World) -> None:
     program = f"{ROOT}/.cache/container/tools/bin/podman-compose"
     project = [program, "--in-pod=0", "-f", f"{ROOT}/docker/compose.yaml", "-p", "tabfleettrial", "--profile", "trial"]
     # podman-compose takes the profile's path from where it is run, Docker's Compose from where the file is.
-    environment = {**os.environ, "TABFLEET_SECCOMP": f"{ROOT}/docker/seccomp.json"}
+    port = free_port()
+    environment = {**os.environ, "TABFLEET_SECCOMP": f"{ROOT}/docker/seccomp.json", "TABFLEET_PORT": str(port)}
 
     def compose(*arguments: str) -> None:
         done = subprocess.run(
@@ -281,7 +301,7 @@ def compose_trial(world: World) -> None:
         compose("up", "--no-build", "-d", "trial-site", "trial-s3")
         compose("up", "--no-build", "--no-deps", "trial-seed")
         compose("up", "--no-build", "--no-deps", "-d", "trial")
-        fleet = Fleet(world.site, "http://127.0.0.1:2048", "sk-trial")
+        fleet = Fleet(world.site, f"http://127.0.0.1:{port}", "sk-trial")
         eventually(lambda: fleet.ready()[0] == 200, timeout_s=READY_S, what="the trial's /ready", now=fleet.ready)
         assert "token:" in fleet.ask("hello from compose")
     except BaseException:
@@ -289,3 +309,10 @@ def compose_trial(world: World) -> None:
         raise
     finally:
         compose("down", "-t", "5")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
