@@ -136,9 +136,7 @@ def shared_memory(world: World) -> str:
         return f"/dev/shm: {size} kB, {used} kB of it used while the page has answered"
 
 
-@proof(
-    "a bind mount of another uid: unreadable -> its uid and the cure, exit not 0; run as that uid, or readable -> served"
-)
+@proof("a bind mount of another uid: unreadable -> its uid and the cure; run as that uid, or readable -> served")
 def other_owner(world: World) -> None:
     folder = copied(world, "others", owner=20000, mode=0o600)
     mount = [f"--volume={folder}:/app/auth_profiles:ro"]
