@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.container.manifests import rendered
+from tests.container.manifests import Pod, rendered
 from tests.container.podman import eventually, podman, run, running, say
 from tests.container.proofs import proof
 from tests.container.world import (
@@ -155,6 +155,8 @@ def other_owner(world: World) -> None:
 @proof("the Kubernetes overlay for local profiles, as a kubelet runs it: mounts made of links, preStop, the grace")
 def kubernetes_overlay(world: World) -> str:
     pod = rendered("local")
+    prove_labels(pod)
+    prove_labels(rendered("s3"))
     site = world.folder / "site.toml"
     shutil.copyfile(ROOT / "sites" / "demo.toml", site)
     files = {
@@ -176,6 +178,14 @@ def kubernetes_overlay(world: World) -> str:
         exit_code = container.wait_exit(pod.spec["terminationGracePeriodSeconds"] - (time.monotonic() - began))
         assert exit_code == 0, exit_code
         return f"preStop and end took {time.monotonic() - began:.1f} s"
+
+
+def prove_labels(pod: Pod) -> None:
+    """Each selector chooses the pod, and a client needs no label but the one that is for clients."""
+    assert all(selector.items() <= pod.labels().items() for selector in pod.selectors()), pod.selectors()
+    rules = pod.document("NetworkPolicy", "tabfleet")["spec"]["ingress"][0]["from"]
+    client = {"matchLabels": {"tabfleet.example/client": "true"}}
+    assert rules == [{"namespaceSelector": client}, {"podSelector": client}], rules
 
 
 def copied(world: World, name: str, *, owner: int, mode: int) -> Path:

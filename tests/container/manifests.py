@@ -47,6 +47,21 @@ class Pod:
         """The document of this kind and name."""
         return next(doc for doc in self.documents if (doc["kind"], doc["metadata"]["name"]) == (kind, name))
 
+    def labels(self) -> dict[str, str]:
+        """The labels that its pods carry."""
+        deployment = next(doc for doc in self.documents if doc["kind"] == "Deployment")
+        found: dict[str, str] = deployment["spec"]["template"]["metadata"]["labels"]
+        return found
+
+    def selectors(self) -> list[dict[str, str]]:
+        """What Deployment, Service and NetworkPolicy choose these pods by."""
+        specs = {doc["kind"]: doc.get("spec", {}) for doc in self.documents}
+        return [
+            specs["Deployment"]["selector"]["matchLabels"],
+            specs["Service"]["selector"],
+            specs["NetworkPolicy"]["podSelector"]["matchLabels"],
+        ]
+
     def options(self, folder: Path, files: Files) -> list[str]:
         """Podman's options for its security context, limits, ports and mounts; mounted files come from `files`."""
         pod, own = self.spec["securityContext"], self.container["securityContext"]
