@@ -17,8 +17,10 @@ from tests.container.world import MODEL, Fleet, World
 GRACE_S = 45.0
 KILLS = 50
 CROWD = 10
-# Kills follow one another quickly here: the delay before a restart must not grow meanwhile.
-QUICK = {"BACKOFF_MAX_S": "0.2"}
+# Kills follow one another quickly here: the delay before a restart must not grow meanwhile, and a start among nine
+# others on a busy machine must not be given up. Eight short lives in a row would be a crash loop: hence ten children.
+QUICK = {"BACKOFF_MAX_S": "0.2", "START_TIMEOUT_S": "300"}
+HANG_S = 400.0
 
 
 def ends_well(container: Container, within_s: float) -> float:
@@ -36,7 +38,7 @@ def during_hydration(world: World) -> str:
     try:
         with world.fleet(environment=world.reader()) as fleet:
             eventually(lambda: "backend=s3" in fleet.container.logs(), timeout_s=20, what="the begin of hydration")
-            took_s = ends_well(fleet.container, 5)
+            took_s = ends_well(fleet.container, 10)
             assert "child_started" not in fleet.container.logs()
     finally:
         podman("unpause", "s3")
@@ -56,14 +58,14 @@ def in_mid_stream(world: World) -> str:
         fleet.wait_ready(2)
         stream = fleet.client().chat.completions.create(
             model=MODEL,
-            messages=[{"role": "user", "content": f"long {uuid.uuid4()} [[tokens=80 delay_ms=50]]"}],
+            messages=[{"role": "user", "content": f"long {uuid.uuid4()} [[tokens=120 delay_ms=50]]"}],
             stream=True,
         )
         chunks = iter(stream)
         text = first_text(chunks)
         began = time.monotonic()
         fleet.container.signal("TERM")
-        eventually(lambda: fleet.ready()[0] == 503, timeout_s=3, what="503 while draining")
+        eventually(lambda: fleet.ready()[0] == 503, timeout_s=5, what="503 while draining")
         rest = list(chunks)
         text += "".join(chunk.choices[0].delta.content or "" for chunk in rest if chunk.choices)
         assert rest[-1].choices[0].finish_reason == "stop", rest[-1]
@@ -87,7 +89,7 @@ def pkill(world: World) -> str:
         fleet.wait_ready(2)
         began = time.monotonic()
         fleet.container.exec("pkill", "-f", "launch_camoufox.py")
-        eventually(lambda: fleet.ready()[0] == 503, timeout_s=10, what="503 without children")
+        eventually(lambda: fleet.ready()[0] == 503, timeout_s=30, what="503 without children")
         fleet.wait_ready(2)
         world.assert_in_ledger(fleet.ask(f"again {uuid.uuid4()}"))
         return f"back after {time.monotonic() - began:.1f} s"
@@ -110,12 +112,12 @@ def kill_browsers(world: World, command: Sequence[str]) -> str:
     if command:
         options.append("--entrypoint=" + json.dumps(list(command)))
     with world.fleet(options=options, environment=QUICK, memory="8g") as fleet:
-        fleet.wait_ready(CROWD, timeout_s=180)
+        fleet.wait_ready(CROWD, timeout_s=HANG_S)
         assert command == () or fleet.container.exec("cat", "/proc/1/cmdline").startswith("python")
         before_kb, kills = temporary_kb(fleet.container), 0
         while kills < KILLS:
             kills += kill_all_browsers(fleet)
-        fleet.wait_ready(CROWD, timeout_s=180)
+        fleet.wait_ready(CROWD, timeout_s=HANG_S)
         after_kb = eventually(
             lambda: size if (size := temporary_kb(fleet.container)) < before_kb * 1.1 + 1024 else 0,
             timeout_s=20,
@@ -132,8 +134,8 @@ def kill_all_browsers(fleet: Fleet) -> int:
     pids = fleet.container.exec("sh", "-c", find).split()
     assert len(pids) == CROWD, pids
     fleet.container.exec("kill", "-KILL", *pids)
-    eventually(lambda: fleet.ready()[0] == 503, timeout_s=10, what="503 without browsers")
-    fleet.wait_ready(CROWD, timeout_s=180)
+    eventually(lambda: fleet.ready()[0] == 503, timeout_s=30, what="503 without browsers")
+    fleet.wait_ready(CROWD, timeout_s=HANG_S)
     return len(pids)
 
 

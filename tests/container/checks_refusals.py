@@ -13,7 +13,7 @@ def refused(
 ) -> None:
     """The container ends by itself, says these words and no traceback, and has started no child."""
     with world.fleet(environment=environment, options=options) as fleet:
-        exit_code = fleet.container.wait_exit(60)
+        exit_code = fleet.container.wait_exit(120)
         log = fleet.container.logs()
         assert exit_code not in {0, 137, 139}, exit_code
         assert words in log, log

@@ -141,7 +141,7 @@ def other_owner(world: World) -> None:
     folder = copied(world, "others", owner=20000, mode=0o600)
     mount = [f"--volume={folder}:/app/auth_profiles:ro"]
     with world.fleet(options=mount) as fleet:
-        assert fleet.container.wait_exit(30) != 0
+        assert fleet.container.wait_exit(120) != 0
         log = fleet.container.logs()
         assert re.search(r"uid 10001.*uid 20000.*chown", log), log
         assert "Traceback" not in log
@@ -240,7 +240,7 @@ def private_authority(world: World) -> None:
         world.seed(options=[mount, "--env=AWS_CA_BUNDLE=/tls/ca.pem"], endpoint="https://s3tls:8333")
         environment = {**world.reader("https://s3tls:8333"), "SITE_URL": "https://site:8443/chat"}
         with world.fleet(environment=environment, options=[mount]) as fleet:
-            assert fleet.container.wait_exit(60) != 0
+            assert fleet.container.wait_exit(120) != 0
             assert "certificate of s3tls:8333 is not trusted; name its authority in EXTRA_CA_FILE" in (
                 fleet.container.logs()
             )
@@ -284,7 +284,7 @@ def single_serves(world: World) -> None:
         world.assert_in_ledger(child.ask(f"single {uuid.uuid4()}"))
         assert container.healthcheck()
         container.exec("pkill", "-KILL", "-f", "launch_camoufox.py")
-        eventually(lambda: child.ready()[0] != 200, timeout_s=10, what="the single child's end")
+        eventually(lambda: child.ready()[0] != 200, timeout_s=30, what="the single child's end")
         eventually(lambda: child.ready()[0] == 200, timeout_s=READY_S, what="the single child's return")
         podman("stop", "--time", "30", "single")
         assert container.state()["ExitCode"] == 0

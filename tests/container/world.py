@@ -27,7 +27,7 @@ SITE_URL = "http://site:8800/chat"
 S3_URL = "http://s3:8333"
 BUCKET = "profiles"
 MODEL = "demo-small"
-READY_S = 60.0
+READY_S = 180.0
 # As the strictest orchestrator runs it: not root, nothing writable but /tmp, no capability, no new privilege.
 HARDENED = (
     "--read-only",
