@@ -1,8 +1,10 @@
 """The three browsers: where each is found and how it is launched."""
 
 import asyncio
+import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ log = structlog.get_logger("browser")
 
 EngineName = Literal["chromium", "firefox", "camoufox"]
 LAUNCH_TIMEOUT_S = 60.0
+_UNSHARE_TIMEOUT_S = 5.0
 NAMES: Mapping[str, tuple[str, ...]] = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "firefox": ("firefox-esr", "firefox"),
@@ -160,7 +163,27 @@ def _has_sandbox(settings: BrowserSettings) -> bool:
 
 def browser_environment(plan: Launch) -> dict[str, str]:
     """Return the browser's environment: ours without what it must not know."""
-    return {name: value for name, value in os.environ.items() if not _is_secret(name)} | dict(plan.environment)
+    ours = {name: value for name, value in os.environ.items() if not _is_secret(name)}
+    return _firefox_sandbox(plan.engine) | ours | dict(plan.environment)
+
+
+def _firefox_sandbox(engine: EngineName) -> dict[str, str]:
+    """Tell Firefox to use no user namespace where it could make one but not change its root in it.
+
+    So it is in containers of podman and CRI-O without CAP_SYS_CHROOT: Firefox takes the first for the second, and its
+    processes crash. Its filters of system calls stay. The variable: Firefox's security/sandbox/linux/SandboxInfo.cpp.
+    """
+    if engine == "chromium" or _may_change_root():
+        return {}
+    log.info("browser_sandbox_reduced", reason="no root can be changed in a user namespace here")
+    return {"MOZ_ASSUME_USER_NS": "0"}
+
+
+def _may_change_root() -> bool:
+    command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=False).returncode == 0  # noqa: S603 - fixed words
+    return False
 
 
 def _is_secret(name: str) -> bool:
