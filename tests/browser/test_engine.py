@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +117,21 @@ def test_the_browser_does_not_get_our_secrets(monkeypatch: pytest.MonkeyPatch) -
     assert environment["A"] == "b"
     assert environment["PATH"] == os.environ["PATH"]
     assert "secret" not in environment.values()
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code", "expected"),
+    [("firefox", 0, None), ("firefox", 1, "0"), ("camoufox", 1, "0"), ("chromium", 1, None)],
+)
+def test_firefox_is_told_to_make_no_user_namespace_where_it_could_do_nothing_in_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: EngineName, exit_code: int, expected: str | None
+) -> None:
+    program(tmp_path, "unshare").write_text(f"#!/bin/sh\nexit {exit_code}\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    launch = dataclasses.replace(plan(), engine=name)
+    assert browser_environment(launch).get("MOZ_ASSUME_USER_NS") == expected
+    monkeypatch.setenv("MOZ_ASSUME_USER_NS", "1")
+    assert browser_environment(launch)["MOZ_ASSUME_USER_NS"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -166,10 +166,11 @@ def kubernetes_overlay(world: World) -> str:
     }
     options = pod.options(world.folder / "pod", files)
     environment = {**pod.environment(), "SITE_URL": SITE_URL}
-    # Firefox, because it needs no other seccomp profile than the default, which the manifest asks for.
+    # Firefox, because it gets along with the default seccomp profile, which the manifest asks for.
     with running(FIREFOX, name="pod", options=options, environment=environment) as container:
         fleet = Fleet(container, f"http://127.0.0.1:{container.port(2048)}", world.key)
         prove_serving(world, fleet)
+        assert "browser_sandbox_reduced" in container.logs()
         probes = [pod.container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
         assert probes == ["/live", "/live", "/ready"]
         began = time.monotonic()
