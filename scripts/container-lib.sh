@@ -54,16 +54,20 @@ end_containers() {
     podman rm --all --force --time 0 >/dev/null 2>&1 || true
     podman network prune --force >/dev/null 2>&1 || true
     podman volume prune --force >/dev/null 2>&1 || true
+    unmount_all
     find "$TMPDIR" -mindepth 1 -maxdepth 1 ! -name buildah-cache -exec rm -rf --one-file-system {} + 2>/dev/null || true
 }
 
-# Also the images, and mounts that builds of podman 4.3 leave behind. What cannot be unmounted is not touched.
+# Builds of podman 4.3 leave their mounts behind. Those that lie in others come first.
+unmount_all() {
+    awk -v store="$container_dir/" -v run="$container_run/" \
+        'index($5, store) == 1 || index($5, run) == 1 {print $5}' /proc/self/mountinfo | sort -r \
+        | while read -r place; do umount "$place" 2>/dev/null || true; done
+}
+
+# The images too.
 discard_store() {
-    for _ in 1 2 3; do # a mount below another is listed after it
-        awk -v store="$container_dir/store/" -v run="$container_run/" \
-            'index($5, store) == 1 || index($5, run) == 1 {print $5}' /proc/self/mountinfo | sort -r \
-            | while read -r place; do umount "$place" 2>/dev/null || true; done
-    done
+    unmount_all
     rm -rf --one-file-system "$container_dir/store" "$container_run" 2>/dev/null || true
     rm -f "$container_dir"/networks/*.json
 }

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.container.podman import podman
-from tests.container.world import ROOT
+from tests.container.podman import ROOT, podman
 
 BASE = "localhost/python:3.13-slim-bookworm"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")

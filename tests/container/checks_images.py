@@ -18,9 +18,9 @@ from urllib.parse import unquote
 import pytest
 
 from tests.container.building import KINDS, LARGE_BYTES, MB, base_bytes, build, kind_of, layers
-from tests.container.podman import PodmanFailed, podman
+from tests.container.podman import ROOT, PodmanFailed, podman
 from tests.container.proofs import proof
-from tests.container.world import CHROMIUM, FIREFOX, ROOT, SINGLE, World
+from tests.container.world import CHROMIUM, FIREFOX, SINGLE, World
 
 AIM_BYTES = 250 * MB
 NOT_IN_THE_IMAGE = ("gcc", "cc", "make", "pip", "pip3", "uv", "poetry", "git", "curl", "wget")

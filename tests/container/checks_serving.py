@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.container.manifests import Pod, rendered
-from tests.container.podman import eventually, podman, run, running, say
+from tests.container.podman import MARK, ROOT, eventually, podman, run, running, say
 from tests.container.proofs import proof
 from tests.container.world import (
     CHROMIUM,
     FIREFOX,
     READY_S,
-    ROOT,
     SINGLE,
     SITE_URL,
     TRIAL,
@@ -294,7 +293,8 @@ def single_serves(world: World) -> None:
 @proof("docker/compose.yaml's trial comes up as it stands: site, S3, seed and fleet; a request is answered")
 def compose_trial(world: World) -> None:
     program = f"{ROOT}/.cache/container/tools/bin/podman-compose"
-    project = [program, "--in-pod=0", "-f", f"{ROOT}/docker/compose.yaml", "-p", "tabfleettrial", "--profile", "trial"]
+    name = f"tabfleettrial{MARK}"
+    project = [program, "--in-pod=0", "-f", f"{ROOT}/docker/compose.yaml", "-p", name, "--profile", "trial"]
     # podman-compose takes the profile's path from where it is run, Docker's Compose from where the file is.
     port = free_port()
     environment = {**os.environ, "TABFLEET_SECCOMP": f"{ROOT}/docker/seccomp.json", "TABFLEET_PORT": str(port)}
@@ -314,7 +314,7 @@ def compose_trial(world: World) -> None:
         eventually(lambda: fleet.ready()[0] == 200, timeout_s=READY_S, what="the trial's /ready", now=fleet.ready)
         assert "token:" in fleet.ask("hello from compose")
     except BaseException:
-        say(run("logs", "tabfleettrial_trial_1").stderr[-2000:])
+        say(run("logs", f"{name}_trial_1").stderr[-2000:])
         raise
     finally:
         compose("down", "-t", "5")

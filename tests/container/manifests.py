@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.container.world import ROOT
+from tests.container.podman import ROOT
 
 KUBECTL = ROOT / ".cache" / "container" / "tools" / "bin" / "kubectl"
 CONFIG_MODE = 0o644  # Kubernetes' default for mounted files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-NETWORK = "tabfleet-test"
+ROOT = Path(__file__).resolve().parents[2]
+# Names of networks are the machine's, not the checkout's: they are file names of its DNS server.
+MARK = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+NETWORK = f"tabfleet-{MARK}"
 TIMEOUT_S = 120.0
-FAILED_LOG = Path(__file__).resolve().parents[2] / ".cache" / "container" / "failed.log"
+FAILED_LOG = ROOT / ".cache" / "container" / "failed.log"
 # Without systemd podman cannot schedule health checks; they are run one by one.
 UNSCHEDULED = ("--health-interval", "disable")
 

@@ -16,9 +16,8 @@ from typing import Any
 
 from openai import OpenAI
 
-from tests.container.podman import NETWORK, Container, eventually, podman, running
+from tests.container.podman import NETWORK, ROOT, Container, eventually, podman, running
 
-ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "tabfleet:chromium"
 FIREFOX = "tabfleet:firefox"
 SINGLE = "tabfleet-single:chromium"
