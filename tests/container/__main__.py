@@ -13,13 +13,21 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tests.container import checks_ending, checks_images, checks_refusals, checks_secrets, checks_serving
+from tests.container import (
+    checks_ending,
+    checks_images,
+    checks_refusals,
+    checks_secrets,
+    checks_serving,
+    checks_setups,
+)
 from tests.container.building import build
 from tests.container.podman import say
 from tests.container.proofs import PROOFS, Proof, explain, failures, holds
 from tests.container.world import CHROMIUM, TRIAL, world
 
-ORDER = [part.__name__ for part in (checks_images, checks_serving, checks_refusals, checks_ending, checks_secrets)]
+PARTS = (checks_images, checks_serving, checks_setups, checks_refusals, checks_ending, checks_secrets)
+ORDER = [part.__name__ for part in PARTS]
 FIRST = (
     ("the trial image builds: demo site, S3 server, seed", lambda: build("docker/Dockerfile.trial", TRIAL)),
     (

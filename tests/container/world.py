@@ -150,16 +150,24 @@ class World:
 
     def seed(self, *arguments: str, options: Sequence[str] = (), endpoint: str = S3_URL) -> None:
         """Log in anew and keep the profiles, in S3 or in the mounted folder that is named."""
+        own = ["--env=SITE_URL=http://site:8800", f"--env=API_KEY={self.key}"]
+        self._as_admin(endpoint, "python", "trial/seed.py", *arguments, options=[*own, *options])
+
+    def _as_admin(self, endpoint: str, *command: str, options: Sequence[str] = ()) -> None:
+        """Run a command in the trial image that may do all in the S3 server."""
         variables = {
-            "SITE_URL": "http://site:8800",
-            "API_KEY": self.key,
             "AWS_ENDPOINT_URL_S3": endpoint,
             "AWS_ACCESS_KEY_ID": "ADMIN",
             "AWS_SECRET_ACCESS_KEY": self.admin_secret,
             "AWS_REGION": "us-east-1",
         }
         given = [f"--env={name}={value}" for name, value in variables.items()]
-        podman("run", "--rm", f"--network={NETWORK}", *given, *options, TRIAL, "python", "trial/seed.py", *arguments)
+        podman("run", "--rm", f"--network={NETWORK}", *given, *options, TRIAL, *command)
+
+    def forget(self, key: str) -> None:
+        """Delete an object of the bucket."""
+        script = f"import boto3; boto3.session.Session().client('s3').delete_object(Bucket={BUCKET!r}, Key={key!r})"
+        self._as_admin(S3_URL, "python", "-c", script)
 
     def assert_in_ledger(self, answer: str) -> None:
         """The answer came from the page: the ledger has exactly one submission with the answer's token."""
