@@ -224,6 +224,7 @@ def _camoufox_options(plan: Launch) -> dict[str, Any]:
     from camoufox import DefaultAddons  # noqa: PLC0415 - an optional dependency
     from camoufox.utils import launch_options  # noqa: PLC0415
 
+    options = _options(plan)
     own = launch_options(
         executable_path=str(plan.executable.resolve()),  # beside it stands its version
         headless=plan.headless,
@@ -231,7 +232,6 @@ def _camoufox_options(plan: Launch) -> dict[str, Any]:
         # Else the newest uBlock Origin is fetched at the start, of no known version, and it changes pages.
         exclude_addons=[DefaultAddons.UBO],
         i_know_what_im_doing=True,
-        env={**browser_environment(plan)},
+        env={**options["env"]},
     )
-    options = _options(plan)
     return {**own, **options, "env": {**own.get("env", {}), **options["env"]}}
