@@ -92,7 +92,8 @@ class Fleet:
     async def reload(self) -> Reconciled:
         """Fetch profiles and keys anew; only children whose profile is new, changed or gone are touched.
 
-        Raises TabfleetError, and then nothing has changed but a warning in `/ready`.
+        Raises TabfleetError, and then nothing has changed but a warning in `/ready`. An error of the program itself
+        stands there too.
         """
         supervisor = self._supervisor
         if supervisor is None or self.draining:
@@ -105,6 +106,10 @@ class Fleet:
             except TabfleetError as error:
                 self._reload_error = f"The last reload failed and changed nothing: {error}"
                 log.error("reload_failed", message=str(error))  # noqa: TRY400 - a line for people
+                raise
+            except Exception:
+                self._reload_error = "The last reload failed by an error in the program itself; its log has the place."
+                log.exception("reload_failed")
                 raise
             self._reload_error = None
             self._take(hydration)

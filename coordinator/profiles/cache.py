@@ -78,7 +78,7 @@ class FileSet:
         if entry is None:
             return None
         try:
-            data = (self.folder / entry.file).read_bytes()
+            data = _read_start(f"{self.folder}/{entry.file}", entry.size + 1)
         except OSError:
             return None
         return data if hashlib.sha256(data).hexdigest() == entry.sha256 else None
@@ -208,6 +208,15 @@ class Cache:
             for folder in (self._root / "sets").iterdir():
                 if folder.name != used:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_start(path: str, most_bytes: int) -> bytes:
+    # In three system calls: at a warm start this is done for every profile.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, most_bytes)
+    finally:
+        os.close(descriptor)
 
 
 def is_full(error: OSError) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -78,9 +77,7 @@ def _row(item: Examined, reason: str | None, now: float) -> Row:
     name = printable(item.file_name)
     if item.state is None:
         return Row(name, {}, None, reason)
-    alive = [cookie for cookie in item.state.cookies if not cookie.has_expired(now)]
-    sites = Counter(cookie.site for cookie in alive)
-    return Row(name, dict(sorted(sites.items())), item.state.earliest_expiry(now), reason)
+    return Row(name, item.state.cookies_alive(now), item.state.earliest_expiry(now), reason)
 
 
 def _date(expires_at: float | None) -> str:

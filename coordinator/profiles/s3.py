@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coordinator.profiles.cache import FileSet
-    from coordinator.profiles.s3_bucket import S3Bucket, S3Object
+    from coordinator.profiles.s3_bucket import Fetched, S3Bucket, S3Object
     from coordinator.profiles.storage_state import StorageState
     from coordinator.settings import Settings
 
-    Fetch = Callable[[S3Object, str], Obtained]
+    Keep = Callable[[str, Fetched, str], Obtained]
 
 log = structlog.get_logger(__name__)
 
@@ -112,11 +112,10 @@ class S3ProfileProvider:
         """Check every profile in the bucket without writing anything. Raises S3Refused, S3Unreachable."""
         bucket, listing = self._listing()
 
-        def fetch(item: S3Object, _file: str) -> Obtained:
-            answer = bucket.read(item.key)
-            return Obtained(item.key, answer.data, refused=answer.refused)
+        def keep(key: str, answer: Fetched, _file: str) -> Obtained:
+            return Obtained(key, answer.data, refused=answer.refused)
 
-        return _in_order(listing, self._fetched(fetch, listing.profiles))
+        return _in_order(listing, self._fetched(bucket, keep, listing.profiles))
 
     def inspect_keys(self) -> KeyStore | None:
         """The keys in the bucket, None without a key file; writes nothing. Raises KeyFileError and as `inspect`."""
@@ -132,14 +131,17 @@ class S3ProfileProvider:
 
     def _update(self, old: FileSet | None) -> ProfileHydrationResult:
         bucket, listing = self._listing()
-        update = Update(self._cache, old, bucket)
+        noted = self._states.keys()
+        update = Update(self._cache, old)
         try:
-            key_file, keys, warnings = self._key_file(update, listing)
-            obtained = self._obtain(update, listing)
+            key_file, keys, warnings = self._key_file(bucket, update, listing)
+            obtained = self._obtain(bucket, update, listing)
             discovery = self._judge(listing, obtained)
             files = [item for item, _ in obtained] + ([key_file] if key_file else [])
             active = frozenset(f"{profile.name}.json" for profile in discovery.accepted)
             changed = update.finish(files, active, self._states)
+            if old and not changed and self._states.keys() - noted:
+                verdicts.renew(old.folder, self._states)
         finally:
             update.abandon()
         self._has_keys = bool(keys)
@@ -166,11 +168,14 @@ class S3ProfileProvider:
 
             return S3Bucket(self._place, self._connection)
 
-    def _key_file(self, update: Update, listing: Listing) -> tuple[Obtained | None, KeyStore, tuple[str, ...]]:
+    def _key_file(
+        self, bucket: S3Bucket, update: Update, listing: Listing
+    ) -> tuple[Obtained | None, KeyStore, tuple[str, ...]]:
         obtained, keys = None, KeyStore()
         if listing.key_file:
             with suppress(ObjectGone):
-                obtained = update.unchanged(listing.key_file) or update.fetch(listing.key_file, KEY_FILE)
+                key = listing.key_file.key
+                obtained = update.unchanged(listing.key_file) or update.store(key, bucket.read(key), KEY_FILE)
                 self._check_key_file_given(obtained.refused)
                 keys = self._keys(update.path(obtained))
         if keys or not self._has_keys:
@@ -181,7 +186,7 @@ class S3ProfileProvider:
         )
         return kept, KeyStore() if kept is None else self._keys(update.path(kept)), (warning,)
 
-    def _obtain(self, update: Update, listing: Listing) -> list[tuple[Obtained, Examined]]:
+    def _obtain(self, bucket: S3Bucket, update: Update, listing: Listing) -> list[tuple[Obtained, Examined]]:
         pairs, missing = [], []
         for item in listing.profiles:
             obtained = update.unchanged(item)
@@ -189,21 +194,32 @@ class S3ProfileProvider:
                 pairs.append((obtained.without_data(), self._examine(obtained)))
             else:
                 missing.append(item)
-        pairs += self._fetched(update.fetch, missing)
+        pairs += self._fetched(bucket, update.store, missing)
         self._states = {examined.sha256: examined.state for _, examined in pairs if examined.state}
         return pairs
 
-    def _fetched(self, fetch: Fetch, items: Sequence[S3Object]) -> list[tuple[Obtained, Examined]]:
-        """Fetch and check objects in parallel; the first failure ends it."""
-        parallel = Parallel(partial(self._fetch_one, fetch), items, self._connection.workers)
-        return [pair for pair in parallel.results(self._progress) if pair]
+    def _fetched(self, bucket: S3Bucket, keep: Keep, items: Sequence[S3Object]) -> list[tuple[Obtained, Examined]]:
+        """Fetch, keep and check objects; the first failure ends it."""
+        found: list[tuple[Obtained, Examined]] = []
 
-    def _fetch_one(self, fetch: Fetch, item: S3Object) -> tuple[Obtained, Examined] | None:
-        name = item.key.rpartition("/")[2]
+        def take(key: str, answer: Fetched) -> None:
+            found.append(self._kept(keep, key, answer))
+            self._progress(len(found), len(items))
+
+        left = bucket.read_many([item.key for item in items], take)
+        done = len(items) - len(left)
+        parallel = Parallel(partial(self._fetch_one, bucket, keep), left, self._connection.workers)
+        rest = parallel.results(lambda more, _of: self._progress(done + more, len(items)))
+        return found + [pair for pair in rest if pair]
+
+    def _fetch_one(self, bucket: S3Bucket, keep: Keep, key: str) -> tuple[Obtained, Examined] | None:
         try:
-            obtained = fetch(item, f"{ACTIVE}/{name}")
+            return self._kept(keep, key, bucket.read(key))
         except ObjectGone:
             return None
+
+    def _kept(self, keep: Keep, key: str, answer: Fetched) -> tuple[Obtained, Examined]:
+        obtained = keep(key, answer, f"{ACTIVE}/{key.rpartition('/')[2]}")
         return obtained.without_data(), self._examine(obtained)
 
     def _examine(self, obtained: Obtained) -> Examined:

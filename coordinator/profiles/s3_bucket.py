@@ -25,13 +25,23 @@ from coordinator.profiles.s3_direct import DirectReader, is_proxied
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from boto3.session import Session
     from mypy_boto3_s3 import S3Client
 
     from coordinator.profiles.s3_place import S3Connection, S3Place
 
 _READ_ATTEMPTS: Final = 3
-_FAILURES: Final = (sdk.BotoCoreError, sdk.ClientError, ResponseParserError, http.HTTPError, OSError, ValueError)
+_FAILURES: Final = (
+    sdk.BotoCoreError,
+    sdk.ClientError,
+    ResponseParserError,
+    http.HTTPError,
+    OSError,
+    ValueError,
+    RuntimeError,  # credentials that have expired although they were just renewed
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,13 @@ class Fetched:
     refused: str = ""
 
 
+class _EveryService(list[str]):
+    """Stands for all services; one that is not there fails when its model is loaded."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+
 class S3Bucket:
     """Reads one bucket over connections that stay open. Safe for several threads."""
 
@@ -63,6 +80,8 @@ class S3Bucket:
             core = botocore.session.get_session()
             # Nobody asks when an object was modified, and reading that is two thirds of reading a listing.
             core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+            # The SDK asks whether it has S3 at all, and would look through the folders of its 400 services.
+            core.get_component("data_loader").list_available_services = lambda _type_name: _EveryService()
             verify = _authorities(core.get_config_variable("ca_bundle"), connection.extra_ca_file)
             session = boto3.session.Session(botocore_session=core, region_name=connection.region)
             self._client = _client(session, connection, verify)
@@ -97,16 +116,21 @@ class S3Bucket:
             raise explain(error, self._listing(key)) from None
         return next((_object(found) for found in page.get("Contents", ()) if found["Key"] == key), None)
 
+    def read_many(self, keys: Sequence[str], take: Callable[[str, Fetched], object]) -> list[str]:
+        """Give `take` each object that is read the plain way, as it comes; return the keys left to `read`.
+
+        Blocks, and is not for a thread where an event loop runs. Raises what `take` raises, and nothing else.
+        """
+        return self._direct.read(
+            keys, MAX_PROFILE_BYTES + 1, lambda key, data, etag: take(key, Fetched(data, _etag(etag)))
+        )
+
     def read(self, key: str) -> Fetched:
         """An object's bytes, at most one more than a profile may have.
 
         Raises ObjectGone, S3Refused, S3Unreachable.
         """
         try:
-            direct = self._direct.read(key, MAX_PROFILE_BYTES + 1)
-            if direct is not None:
-                data, etag = direct
-                return Fetched(data, _etag(etag))
             return self._read(key)
         except sdk.ClientError as error:
             return self._refused(error, key)

@@ -7,29 +7,36 @@ does whatever is not a plain complete answer: it is read again by the SDK, which
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-import http.client
 import ipaddress
+import socket
 import ssl
-import threading
 import time
+from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
+from coordinator.profiles.s3_http import Connection
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from boto3.session import Session
     from mypy_boto3_s3 import S3Client
 
     from coordinator.profiles.s3_place import S3Connection
 
+    Take = Callable[[str, bytes, str], object]
+
 _VALID_S: Final = 600
 _RENEW_S: Final = 300.0
-_OK: Final = 200
 
 
 class AddressSigner:
@@ -49,6 +56,8 @@ class AddressSigner:
         self._query = "&".join(fields)
         self.scheme = parts.scheme
         self.host = parts.netloc
+        self.name = parts.hostname or ""
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self._time = values["X-Amz-Date"][0]
         self._scope = values["X-Amz-Credential"][0].partition("/")[2]
         self._signing_key = _signing_key(secret, self._scope)
@@ -67,8 +76,15 @@ class AddressSigner:
         return hmac.digest(self._signing_key, text.encode(), "sha256").hex()
 
 
+class _Unsigned(Exception):
+    """There is no address that is signed as the SDK does it, or it is not to be gone to past the SDK."""
+
+
 class DirectReader:
-    """Reads until something unusual happens, then never again. Safe for several threads."""
+    """Reads many objects at a time, in one thread, until something unusual happens, and then never again.
+
+    Threads would take turns at the interpreter for every piece of an answer; that costs more than the reading.
+    """
 
     def __init__(
         self, client: S3Client, session: Session, bucket: str, authorities: str | None, connection: S3Connection
@@ -77,80 +93,96 @@ class DirectReader:
         self._session = session
         self._bucket = bucket
         self._authorities = authorities
-        self._timeouts = connection
+        self._limits = connection
         self._usual = True
         self._signer: AddressSigner | None = None
         self._signed_at = 0.0
-        self._signing = threading.Lock()
         self._tls: ssl.SSLContext | None = None
-        self._idle: list[http.client.HTTPConnection] = []
 
-    def read(self, key: str, max_bytes: int) -> tuple[bytes, str] | None:
-        """The first `max_bytes` of an object and its ETag, None if the SDK should read it.
+    def read(self, keys: Sequence[str], max_bytes: int, take: Take) -> list[str]:
+        """Give `take` each object as it comes: its key, its bytes, its ETag. Return the keys that are left to the SDK.
 
-        Raises what the SDK raises where it cannot sign.
+        At most the first `max_bytes` of each are read. Blocks, and is not for a thread where an event loop runs.
+        Raises what `take` raises, and nothing else.
         """
-        signer = self._signer_for(key) if self._usual else None
-        answer = self._get(signer, key, max_bytes) if signer else None
-        if answer is None:
-            self._usual = False
-        return answer
+        left = deque(keys)
+        addresses = self._addresses(left[0]) if left and self._usual else []
+        if addresses:
+            asyncio.run(self._read(left, addresses, max_bytes, take))
+        return list(left)
 
-    def _signer_for(self, key: str) -> AddressSigner | None:
-        with self._signing:
-            if self._signer is None or time.monotonic() - self._signed_at > _RENEW_S:
-                self._signer, self._signed_at = self._new_signer(key), time.monotonic()
-            return self._signer
+    def _addresses(self, key: str) -> list[str]:
+        """The server's IP addresses, none if this way is not to be taken."""
+        # Looked up here and not by the event loop, whose thread for it would keep the process from ending.
+        with suppress(OSError, _Unsigned):
+            signer = self._signer_for(key)
+            found = socket.getaddrinfo(signer.name, signer.port, type=socket.SOCK_STREAM)
+            return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        return []
 
-    def _new_signer(self, key: str) -> AddressSigner | None:
-        address = self._client.generate_presigned_url(
-            "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=_VALID_S
-        )
-        credentials = self._session.get_credentials()
-        secret = credentials.get_frozen_credentials().secret_key if credentials else None
-        if secret is None or is_proxied(address):
-            return None
-        try:
-            return AddressSigner(address, key, secret)
-        except (ValueError, LookupError):
-            return None
+    async def _read(self, left: deque[str], addresses: list[str], max_bytes: int, take: Take) -> None:
+        count = min(self._limits.connections, len(left))
+        await asyncio.gather(*(self._read_over_one(left, addresses, max_bytes, take) for _ in range(count)))
 
-    def _get(self, signer: AddressSigner, key: str, max_bytes: int) -> tuple[bytes, str] | None:
-        target = signer.target(key)
-        while self._idle:  # the server may have closed these in the meantime
-            with suppress(OSError, http.client.HTTPException, IndexError):
-                return self._ask(self._idle.pop(), target, max_bytes)
-        with suppress(OSError, http.client.HTTPException):
-            return self._ask(self._connect(signer), target, max_bytes)
+    async def _read_over_one(self, left: deque[str], addresses: list[str], max_bytes: int, take: Take) -> None:
+        """Read objects over one connection, and the next one when the server has closed that."""
+        while left and self._usual:
+            connection = await self._connect(left[0], addresses)
+            if connection is None:
+                self._usual = False
+                return
+            try:
+                await self._use(connection, left, max_bytes, take)
+            finally:
+                connection.close()
+
+    async def _use(self, connection: Connection, left: deque[str], max_bytes: int, take: Take) -> None:
+        answers = 0
+        while left and self._usual and not connection.is_over:
+            key = left.popleft()
+            try:
+                data, etag = await connection.get(self._signer_for(key).target(key), max_bytes)
+            except (OSError, EOFError, ValueError, _Unsigned) as error:
+                left.append(key)
+                # Servers close connections that they have answered on for long.
+                if not (answers and isinstance(error, (ConnectionError, EOFError))):
+                    self._usual = False
+                return
+            answers += 1
+            take(key, data, etag)
+
+    async def _connect(self, key: str, addresses: list[str]) -> Connection | None:
+        for address in addresses:
+            with suppress(OSError, _Unsigned):
+                signer = self._signer_for(key)
+                async with asyncio.timeout(self._limits.connect_timeout_s):
+                    streams = await asyncio.open_connection(address, signer.port, **self._tls_options(signer))
+                return Connection(*streams, signer.host, self._limits.read_timeout_s)
         return None
 
-    def _ask(self, connection: http.client.HTTPConnection, target: str, max_bytes: int) -> tuple[bytes, str] | None:
-        try:
-            connection.request("GET", target)
-            response = connection.getresponse()
-            data = response.read(max_bytes)
-        except BaseException:
-            connection.close()
-            raise
-        whole = len(data) == min(max_bytes, int(response.headers.get("Content-Length", -1)))
-        if response.isclosed():
-            self._idle.append(connection)
-        else:
-            connection.close()
-        return (data, response.headers.get("ETag", "")) if response.status == _OK and whole else None
-
-    def _connect(self, signer: AddressSigner) -> http.client.HTTPConnection:
-        connection = self._unconnected(signer)
-        connection.connect()
-        connection.sock.settimeout(self._timeouts.read_timeout_s)
-        return connection
-
-    def _unconnected(self, signer: AddressSigner) -> http.client.HTTPConnection:
-        limit_s = self._timeouts.connect_timeout_s
+    def _tls_options(self, signer: AddressSigner) -> dict[str, Any]:
         if signer.scheme == "http":
-            return http.client.HTTPConnection(signer.host, timeout=limit_s)
+            return {}
         self._tls = self._tls or ssl.create_default_context(cafile=self._authorities or get_cert_path(True))
-        return http.client.HTTPSConnection(signer.host, timeout=limit_s, context=self._tls)
+        return {"ssl": self._tls, "server_hostname": signer.name}
+
+    def _signer_for(self, key: str) -> AddressSigner:
+        """The signer of now; `key` is any. Raises _Unsigned."""
+        if self._signer is None or time.monotonic() - self._signed_at > _RENEW_S:
+            self._signer, self._signed_at = self._new_signer(key), time.monotonic()
+        return self._signer
+
+    def _new_signer(self, key: str) -> AddressSigner:
+        try:
+            address = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=_VALID_S
+            )
+            credentials = self._session.get_credentials()
+            if credentials is None or is_proxied(address):
+                raise _Unsigned
+            return AddressSigner(address, key, credentials.get_frozen_credentials().secret_key or "")
+        except (BotoCoreError, ClientError, RuntimeError, ValueError, LookupError):
+            raise _Unsigned from None  # the SDK will come upon it too, and say what it is
 
 
 def is_proxied(address: str) -> bool:

@@ -46,12 +46,6 @@ def take_stock(bucket: Lister, place: S3Place) -> Listing:
         )
         for folder in below
     ]
-    left_out = [
-        Examined(
-            folder.removeprefix(active), Path(), reason="is a folder; only objects directly under active/ are read"
-        )
-        for folder in below
-    ]
     for item in found:
         name = item.key.removeprefix(active)
         if not name.lower().endswith(SUFFIX):

@@ -44,5 +44,7 @@ class S3Connection:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
     extra_ca_file: Path | None = None
+    connections: int = 32
+    """So many objects are read at a time."""
     workers: int = 16
-    """So many objects are read at a time, each on its own connection."""
+    """So many threads read what the SDK has to read."""

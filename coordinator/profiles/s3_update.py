@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from coordinator.profiles import verdicts
 from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Entry
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from coordinator.profiles.cache import Cache, FileSet, Staging
     from coordinator.profiles.s3_bucket import Fetched, S3Object
     from coordinator.profiles.storage_state import StorageState
-
-
-class Reader(Protocol):
-    """The part of `S3Bucket` that is needed here."""
-
-    def read(self, key: str) -> Fetched: ...
 
 
 @dataclass(frozen=True)
@@ -39,16 +33,15 @@ class Obtained:
     refused: str = ""
 
     def without_data(self) -> Obtained:
-        return replace(self, data=b"")
+        return Obtained(self.key, b"", self.entry, self.fetched, self.refused) if self.data else self
 
 
 class Update:
     """A hydration under way, from the old set (None: there is none) to a new one."""
 
-    def __init__(self, cache: Cache, old: FileSet | None, reader: Reader) -> None:
+    def __init__(self, cache: Cache, old: FileSet | None) -> None:
         self._cache = cache
         self._old = old
-        self._reader = reader
         self._staging: Staging | None = None
         self._making = threading.Lock()
 
@@ -60,18 +53,14 @@ class Update:
         data = self._old.read(item.key)
         return None if data is None else Obtained(item.key, data, known)
 
-    def fetch(self, item: S3Object, file: str) -> Obtained:
-        """Read the object from S3 into the new set. Safe for several threads.
-
-        `file` is where it is put, relative to the set. Raises ObjectGone, S3Refused, S3Unreachable, OSError.
-        """
-        answer = self._reader.read(item.key)
+    def store(self, key: str, answer: Fetched, file: str) -> Obtained:
+        """Put what S3 gave for an object into the new set, as `file`. Safe for several threads. Raises OSError."""
         if answer.refused:
-            return Obtained(item.key, refused=answer.refused)
+            return Obtained(key, refused=answer.refused)
         self._stage().store(file, answer.data)
         digest = hashlib.sha256(answer.data).hexdigest()
         entry = Entry(answer.etag, len(answer.data), digest, file)
-        return Obtained(item.key, answer.data, entry, fetched=True)
+        return Obtained(key, answer.data, entry, fetched=True)
 
     def keep(self, key: str) -> Obtained | None:
         """Take an object from the old set although S3 has no such object any more."""
@@ -91,7 +80,7 @@ class Update:
         `states` are noted beside it. Says whether anything changed. Raises OSError.
         """
         placed = [(item, item.entry, _place(item.entry.file, accepted)) for item in everything if item.entry]
-        entries = {item.key: replace(entry, file=file) for item, entry, file in placed}
+        entries = {item.key: entry if entry.file == file else replace(entry, file=file) for item, entry, file in placed}
         if self._old and self._old.entries == entries and not any(item.fetched for item, _, _ in placed):
             self._old.confirm()
             return False

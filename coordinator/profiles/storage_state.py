@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -26,35 +27,33 @@ TOKEN_LENGTH: Final = 16
 
 
 @dataclass(frozen=True)
-class Cookie:
-    """What is kept of a cookie: its site, and its expiry in Unix seconds (None: when the browser closes)."""
-
-    site: str
-    expires: float | None
-
-    def has_expired(self, now: float) -> bool:
-        return self.expires is not None and self.expires <= now
-
-
-@dataclass(frozen=True)
 class StorageState:
-    """A valid profile, without its secrets."""
+    """A valid profile, without its secrets.
 
-    cookies: tuple[Cookie, ...]
+    `sites` and `expiries` have an item for each cookie: its site, and its expiry in Unix seconds (None: when
+    the browser closes).
+    """
+
+    sites: tuple[str, ...]
+    expiries: tuple[float | None, ...]
     holds_stored_token: bool
     fingerprint: str
 
+    def cookies_alive(self, now: float) -> dict[str, int]:
+        """How many cookies have not expired, by site, in the order of the sites' names."""
+        alive = (site for site, expires in zip(self.sites, self.expiries, strict=True) if not _is_over(expires, now))
+        return dict(sorted(Counter(alive).items()))
+
     def earliest_expiry(self, now: float) -> float | None:
         """The earliest expiry still to come, in Unix seconds."""
-        coming = (cookie.expires for cookie in self.cookies if cookie.expires and not cookie.has_expired(now))
-        return min(coming, default=None)
+        return min((expires for expires in self.expiries if expires and expires > now), default=None)
 
     def check_alive(self, now: float) -> None:
         """Raise BadProfile if every cookie has expired and no stored token could be the login."""
-        if self.holds_stored_token or not self.cookies:
+        if self.holds_stored_token or not self.expiries:
             return
-        if all(cookie.has_expired(now) for cookie in self.cookies):
-            last = max(cookie.expires or 0.0 for cookie in self.cookies)
+        if all(_is_over(expires, now) for expires in self.expiries):
+            last = max(expires or 0.0 for expires in self.expiries)
             when = f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M} UTC"
             raise BadProfile(f"has only expired cookies, the last since {when}; log in again and save it")
 
@@ -74,7 +73,8 @@ def read_storage_state(data: bytes) -> StorageState:
     if not cookies and not any(origin["localStorage"] or origin.get("indexedDB") for origin in origins):
         raise BadProfile("holds no cookie and no stored value: it was saved before the login")
     return StorageState(
-        cookies=tuple(Cookie(_site(cookie), _expiry(cookie)) for cookie in cookies),
+        sites=tuple(_site(cookie) for cookie in cookies),
+        expiries=tuple(_expiry(cookie) for cookie in cookies),
         holds_stored_token=bool(_stored(origins, TOKEN_LENGTH)),
         fingerprint=_fingerprint(cookies, origins),
     )
@@ -95,6 +95,10 @@ def _site(cookie: dict[str, Any]) -> str:
 def _expiry(cookie: dict[str, Any]) -> float | None:
     expires = cookie.get("expires", -1)
     return None if expires == -1 else float(expires)
+
+
+def _is_over(expires: float | None, now: float) -> bool:
+    return expires is not None and expires <= now
 
 
 def _stored(origins: Iterable[dict[str, Any]], least_length: int) -> list[tuple[str, str, str]]:

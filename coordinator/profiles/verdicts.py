@@ -11,26 +11,31 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from coordinator.profiles.storage_state import Cookie, StorageState
+from coordinator.profiles.folders import write_private
+from coordinator.profiles.storage_state import StorageState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERDICTS: Final = "verdicts.json"
-_CHECKS: Final = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state")
+_CHECKS: Final = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state", "verdicts")
 
 
 def dump(states: Mapping[str, StorageState]) -> bytes:
     """The notes on valid profiles, by the SHA-256 of their bytes."""
     found = {
-        digest: [
-            [[cookie.site, cookie.expires] for cookie in state.cookies],
-            state.holds_stored_token,
-            state.fingerprint,
-        ]
+        digest: [state.sites, state.expiries, state.holds_stored_token, state.fingerprint]
         for digest, state in states.items()
     }
     return json.dumps({"checks": _digest_of_checks(), "states": found}).encode()
+
+
+def renew(folder: Path, states: Mapping[str, StorageState]) -> None:
+    """Replace the notes in a set's folder. Raises OSError."""
+    new = folder / f"{VERDICTS}.new"
+    new.unlink(missing_ok=True)
+    write_private(new, dump(states))
+    new.rename(folder / VERDICTS)
 
 
 def load(folder: Path) -> dict[str, StorageState]:
@@ -40,8 +45,8 @@ def load(folder: Path) -> dict[str, StorageState]:
         if notes["checks"] != _digest_of_checks():
             return {}
         return {
-            digest: StorageState(tuple(Cookie(*cookie) for cookie in cookies), token, fingerprint)
-            for digest, (cookies, token, fingerprint) in notes["states"].items()
+            digest: StorageState(tuple(sites), tuple(expiries), token, fingerprint)
+            for digest, (sites, expiries, token, fingerprint) in notes["states"].items()
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

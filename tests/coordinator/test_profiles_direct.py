@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import boto3
@@ -11,21 +13,24 @@ import pytest
 from botocore.config import Config
 
 from coordinator.profiles import S3Connection, S3Place, verdicts
-from coordinator.profiles.s3_bucket import S3Bucket
+from coordinator.profiles.parsing import MAX_PROFILE_BYTES
+from coordinator.profiles.s3_bucket import Fetched, S3Bucket
 from coordinator.profiles.s3_direct import AddressSigner, is_proxied
 from tests.coordinator.profiles_support.program import failure, run
-from tests.coordinator.profiles_support.relay import FORWARD, HANG_UP, error_answer, relay
+from tests.coordinator.profiles_support.relay import FORWARD, HANG_UP, Relay, error_answer, relay
 from tests.coordinator.profiles_support.states import cookie, login, state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
 
     from tests.coordinator.profiles_support.bucket import Bucket
 
+USERS = tuple(f"user {number}" for number in range(5))
 SECRET = "secret-of-the-signer"
+ONE = S3Connection(connections=1)
 KEYS = (
     "active/ann.json",
     "p/active/with space.json",
@@ -125,7 +130,7 @@ def hydrate(
 
 @pytest.fixture
 def five(bucket: Bucket) -> Bucket:
-    bucket.put(**{f"user {number}": login(f"user{number}") for number in range(5)})
+    bucket.put(**{name: login(name.replace(" ", "")) for name in USERS})
     return bucket
 
 
@@ -154,25 +159,75 @@ def test_whatever_is_unusual_is_left_to_the_sdk(
     assert len(lines) - directly(lines) == 5
 
 
-def test_connection_that_the_server_has_closed_in_the_meantime_is_replaced(bucket: Bucket) -> None:
-    bucket.put(ann=login("ann"))
-    hang_up: list[bytes] = []
-    with relay(bucket.server.url, lambda _line: hang_up.pop() if hang_up else FORWARD) as meddling:
-        os.environ["AWS_ENDPOINT_URL_S3"] = meddling.url
-        reader = S3Bucket(S3Place("profiles", bucket.prefix), S3Connection())
-        key = f"{bucket.prefix}/active/ann.json"
-        assert reader.read(key).data == login("ann")
-        hang_up.append(HANG_UP)
-        assert reader.read(key).data == login("ann")
-    assert directly(meddling.requests) == 3
+# Connections
 
 
-def test_connections_are_used_again(bucket: Bucket) -> None:
-    bucket.put(ann=login("ann"))
-    reader = S3Bucket(S3Place("profiles", bucket.prefix), S3Connection())
-    for _ in range(3):
-        assert reader.read(f"{bucket.prefix}/active/ann.json").data == login("ann")
-    assert len(reader._direct._idle) == 1
+def read_directly(
+    bucket: Bucket,
+    names: Iterable[str],
+    monkeypatch: pytest.MonkeyPatch,
+    meddle: Callable[[str], bytes | None] = lambda _line: FORWARD,
+    connection: S3Connection = ONE,
+) -> tuple[dict[str, bytes], list[str], Relay]:
+    """What is read past the SDK by one connection at a time, what is left to the SDK, and what the server saw."""
+    found: dict[str, bytes] = {}
+    with relay(bucket.server.url, meddle) as meddling:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", meddling.url)
+        keys = [f"{bucket.prefix}/active/{name}.json" for name in names]
+        reader = S3Bucket(S3Place("profiles", bucket.prefix), connection)
+        left = reader.read_many(keys, lambda key, answer: found.update({key.rpartition("/")[2]: answer.data}))
+    return found, left, meddling
+
+
+def test_connection_serves_many_requests(five: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, left, meddling = read_directly(five, USERS, monkeypatch)
+    assert found == {f"{name}.json": login(name.replace(" ", "")) for name in USERS}
+    assert (left, len(meddling.requests), meddling.connections) == ([], 5, 1)
+
+
+def test_connection_that_the_server_closes_after_some_answers_is_replaced(
+    five: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+
+    def hang_up_at_every_third(line: str) -> bytes | None:
+        lines.append(line)
+        return HANG_UP if len(lines) % 3 == 0 else FORWARD
+
+    found, left, meddling = read_directly(five, USERS, monkeypatch, hang_up_at_every_third)
+    assert (len(found), left) == (5, [])
+    assert (len(meddling.requests), meddling.connections) == (7, 3)
+
+
+def test_connection_that_the_server_announces_to_close_is_replaced(
+    five: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    found, left, meddling = read_directly(five, USERS, monkeypatch, lambda _line: answer)
+    assert (set(found.values()), left, meddling.connections) == ({b"{}"}, [], 5)
+
+
+@pytest.mark.parametrize("said", [b" ", b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n{"], ids=["head", "body"])
+def test_server_that_falls_silent_is_left_to_the_sdk(
+    five: Bucket, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    found, left, _ = read_directly(five, USERS, monkeypatch, lambda _line: said, replace(ONE, read_timeout_s=0.2))
+    assert (found, len(left)) == ({}, 5)
+
+
+def test_no_more_is_read_than_a_profile_may_have(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put(ann=login("ann"), huge=b"x" * (MAX_PROFILE_BYTES + 2))
+    found, left, _ = read_directly(bucket, ("huge", "ann"), monkeypatch)
+    assert (len(found["huge.json"]), found["ann.json"], left) == (MAX_PROFILE_BYTES + 1, login("ann"), [])
+
+
+def test_first_failure_to_keep_an_object_ends_it(five: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_key: str, _answer: Fetched) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    keys = [f"{five.prefix}/active/{name}.json" for name in USERS]
+    with pytest.raises(OSError, match="No space left"):
+        S3Bucket(S3Place("profiles", five.prefix), S3Connection()).read_many(keys, full)
 
 
 # Proxies

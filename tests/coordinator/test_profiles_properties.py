@@ -68,7 +68,7 @@ def test_any_field_of_a_cookie_gets_a_verdict_that_does_not_show_it(field: str, 
 def test_valid_state_is_accepted(cookies: list[Any], origins: list[Any]) -> None:
     found = verdict(state(*cookies, origins=origins))
     assert isinstance(found, StorageState)
-    assert len(found.cookies) == len(cookies)
+    assert len(found.sites) == len(found.expiries) == len(cookies)
     found.check_alive(1_800_000_000.0)
 
 

@@ -103,7 +103,8 @@ def test_folder_that_cannot_be_written(common: Path) -> None:
 def local(common: Path) -> Path:
     """Two profiles, one of which only its owner may read."""
     folder = common / "active"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     (folder / "ann.json").write_bytes(login("ann"))
     (folder / "ann.json").chmod(0o644)
     (folder / "bob.json").write_bytes(login("bob"))
@@ -142,7 +143,7 @@ def test_key_file_of_another_user(common: Path, local: Path) -> None:
 
 
 def test_link_of_our_own_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir(mode=0o755)
+    (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     assert private_folder(tmp_path / "link" / "cache", ()) == tmp_path / "real" / "cache"
 

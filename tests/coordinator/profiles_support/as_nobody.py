@@ -18,37 +18,38 @@ MALLORY = 1234
 
 
 def link_in_place_of_the_cache(folder: Path) -> None:
-    (folder / "loot").mkdir(mode=0o777)
-    _by_mallory(folder / "auth_profiles", folder / "loot")
+    _by_mallory(folder / "auth_profiles", _open(folder / "loot", 0o777))
 
 
 def link_on_the_way_to_the_cache(folder: Path) -> None:
-    (folder / "loot").mkdir(mode=0o777)
-    _by_mallory(folder / "var", folder / "loot")
+    _by_mallory(folder / "var", _open(folder / "loot", 0o777))
 
 
 def folder_of_somebody_else(folder: Path) -> None:
-    cache = folder / "auth_profiles"
-    cache.mkdir()
-    cache.chmod(0o777)
-    os.chown(cache, MALLORY, MALLORY)
+    os.chown(_open(folder / "auth_profiles", 0o777), MALLORY, MALLORY)
 
 
 def folder_of_root(folder: Path) -> None:
-    (folder / "auth_profiles").mkdir()
-    (folder / "auth_profiles").chmod(0o777)
+    _open(folder / "auth_profiles", 0o777)
 
 
 def folder_that_cannot_be_entered(folder: Path) -> None:
-    (folder / "closed").mkdir(mode=0o700)
+    _open(folder / "closed", 0o700)
 
 
 def folder_that_cannot_be_written(folder: Path) -> None:
-    (folder / "readonly").mkdir(mode=0o755)
+    _open(folder / "readonly", 0o755)
 
 
 def nothing(folder: Path) -> None:
     """The folder is as the test has left it."""
+
+
+def _open(folder: Path, mode: int) -> Path:
+    """Make a folder with this very mode, whatever the umask."""
+    folder.mkdir()
+    folder.chmod(mode)
+    return folder
 
 
 def _by_mallory(link: Path, target: Path) -> None:

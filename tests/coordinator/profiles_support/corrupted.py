@@ -1,7 +1,7 @@
 """Corrupted profiles: each with a cause of its own, and the exact reason it must be given.
 
 Reasons are written out, never computed from the code's own tables, so that a case fails when its check
-is taken out (`test_profiles_checks.py` takes out every one in turn).
+is taken out (`test_profiles_corrupted.py` takes out every one in turn).
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ def _link_to_another_folder(path: Path) -> None:
     outside = path.parent.parent / "outside.json"
     outside.write_bytes(GOOD)
     path.symlink_to(outside)
+
+
+def _file_for_the_group(path: Path) -> None:
+    path.touch()
+    path.chmod(0o640)
 
 
 def _sparse_file(path: Path) -> None:
@@ -421,7 +426,7 @@ PLACES = (
     Corrupted(
         "a file that is not ours to read",
         f"cannot be read by uid {os.geteuid()}: it belongs to uid {os.geteuid()}, mode 640; chown it to {os.geteuid()}",
-        place=lambda path: path.touch(0o640),
+        place=_file_for_the_group,
         fault=PermissionError(errno.EACCES, "Permission denied"),
     ),
     Corrupted(

@@ -36,6 +36,11 @@ class Relay:
         """How many requests had this word in their first line."""
         return sum(word in line for line in self.requests)
 
+    @property
+    def connections(self) -> int:
+        """How many there have been."""
+        return len(self._open)
+
     def close(self) -> None:
         """End it and all its connections."""
         for connection in (self._listener, *self._open):

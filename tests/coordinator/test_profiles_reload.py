@@ -1,0 +1,51 @@
+"""Reloads that meet an error nobody thought of: it is shown, and the next reload comes all the same."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+from unittest.mock import Mock
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from coordinator.fleet import Fleet, Parts
+from coordinator.main import Coordinator
+from coordinator.options import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHOWN = "The last reload failed by an error in the program itself; its log has the place."
+
+
+class Broken:
+    """A hydrator with an error in it."""
+
+    def hydrate(self) -> None:
+        raise RuntimeError("token-of-ann")
+
+
+@pytest_asyncio.fixture
+async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """A fleet that has started, whose hydrator breaks from now on."""
+    monkeypatch.setenv("LOCAL_PROFILE_DIR", str(tmp_path))
+    fleet = Fleet(Parts(load_settings(), Mock(), Mock(), Broken(), Mock(), 0))  # type: ignore[arg-type]
+    fleet._supervisor = Mock()
+    return fleet
+
+
+async def test_it_stands_in_ready_without_its_text(running: Fleet) -> None:
+    with capture_logs() as logs, pytest.raises(RuntimeError):
+        await running.reload()
+    assert running.warnings() == [SHOWN]
+    assert [entry["event"] for entry in logs] == ["reload_failed"]
+
+
+async def test_reloads_by_signal_and_clock_outlive_it(running: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        coordinator = Coordinator(load_settings(), listener, ("launch_camoufox.py",))
+    coordinator._fleet = running
+    await coordinator._reload()
+    assert running.warnings() == [SHOWN]
