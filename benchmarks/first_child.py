@@ -9,13 +9,13 @@ import time
 
 REACHED = time.monotonic()
 
-import functools  # noqa: E402 - the interpreter's own start is a part of its own
-import importlib  # noqa: E402
+import importlib  # noqa: E402 - the interpreter's own start is a part of its own
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
-from collections import defaultdict  # noqa: E402
 from typing import Any, NoReturn  # noqa: E402
+
+from benchmarks.parts import Parts  # noqa: E402
 
 PARTS = {
     "settings": ("coordinator.main.load_settings",),
@@ -33,46 +33,19 @@ PARTS = {
 
 
 def main() -> int:
-    began, took = float(os.environ["BENCHMARK_BEGAN"]), defaultdict[str, float](float)
-    took["interpreter"] = REACHED - began
-    program: Any = importlib.import_module("coordinator.main")
-    took["imports"] = time.monotonic() - REACHED
-    for part, names in PARTS.items():
-        for name in names:
-            _time(name, part, took)
+    parts = Parts(began := float(os.environ["BENCHMARK_BEGAN"]))
+    parts.took["interpreter"] = REACHED - began
+    program = parts.load("imports", "coordinator.main")
+    parts.watch(PARTS)
 
     async def stop(*_: Any) -> NoReturn:
-        total = time.monotonic() - began
-        took["the rest"] = total - sum(took.values())
-        sys.stdout.write(json.dumps({**took, "total": total}) + "\n")
+        sys.stdout.write(json.dumps(parts.finish()) + "\n")
         sys.stdout.flush()
         os._exit(0)
 
     importlib.import_module("coordinator.local.launcher").LocalLauncher._spawn = stop  # noqa: SLF001 - the instant before a child
     code: int = program.main([])
     return code
-
-
-def _time(name: str, part: str, took: dict[str, float]) -> None:
-    """Make a function add the time it takes to its part."""
-    owner: Any
-    path, _, attribute = name.rpartition(".")
-    try:
-        owner = importlib.import_module(path)
-    except ModuleNotFoundError:
-        module, _, class_name = path.rpartition(".")
-        owner = getattr(importlib.import_module(module), class_name)
-    function = getattr(owner, attribute)
-
-    @functools.wraps(function)
-    def timed(*arguments: Any, **named: Any) -> Any:
-        began = time.monotonic()
-        try:
-            return function(*arguments, **named)
-        finally:
-            took[part] += time.monotonic() - began
-
-    setattr(owner, attribute, timed)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,11 +30,6 @@ OBJECTS = 1000
 OBJECT_BYTES = 20_000
 ROUNDS = 5
 PREFIX = "fleet"
-# From process times between the steps of a warm run, 385 ms in all.
-LARGEST_COST = (
-    "the largest remaining cost of a warm process is importing (structlog 65 ms, settings 60, pydantic 30), then the"
-    " SDK (import 60, its client 55); listing takes 30, checking the files 50. A reload has imports and SDK behind it"
-)
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,14 @@ def run(console: Console) -> Result:
     with _served() as server:
         ours, *peers = _contenders(server)
         reloads_s: list[float] = []
+        profiles: list[dict[str, float]] = []
         for number in range(ROUNDS):
             console.print(f"hydration: round {number + 1} of {ROUNDS}", style="dim")
             for contender in (ours, *peers):
                 with tempfile.TemporaryDirectory() as folder:
                     contender.round(Path(folder))
             reloads_s.append(_reload(server))
+            profiles.append(_profile(server))
     rows = [row for state in ("cold", "warm") for peer in peers for row in _rows(state, ours, peer)]
     reload_ms = median(reloads_s) * 1e3
     rows += [
@@ -84,12 +82,19 @@ def run(console: Console) -> Result:
         for peer in peers
     ]
     title = f"Hydration of {OBJECTS} profiles of {OBJECT_BYTES // 1000} kB from S3 (medians of {ROUNDS})"
-    return Result(title, rows, _notes(rows))
+    return Result(title, rows, _notes(rows, profiles))
 
 
-def _notes(rows: list[Compared]) -> list[str]:
+def _notes(rows: list[Compared], profiles: list[dict[str, float]]) -> list[str]:
+    """What a warm process spends its time on, the largest cost first, beneath the aims it misses."""
+    parts = {part: median(profile[part] for profile in profiles) * 1e3 for part in profiles[0] if part != "total"}
+    costs = sorted(parts.items(), key=lambda cost: cost[1], reverse=True)
     missed = [f"{row.what}, beside {row.peer}" for row in rows if not row.met]
-    return [f"missed: {'; '.join(missed)}. {LARGEST_COST}"] if missed else []
+    return [
+        *([f"Missed: {'; '.join(missed)}."] if missed else []),
+        "What a warm process takes, in ms: " + ", ".join(f"{part} {ms:.0f}" for part, ms in costs) + ".",
+        "A reload of a running process has only the listing and the check of the files to do.",
+    ]
 
 
 def _rows(state: str, ours: Contender, peer: Contender) -> list[Compared]:
@@ -194,6 +199,18 @@ def _settings(folder: Path) -> dict[str, str]:
         "AUTH_PROFILE_S3_PREFIX": PREFIX,
         "AUTH_PROFILE_CACHE_DIR": str(folder / "cache"),
     }
+
+
+def _profile(server: S3Server) -> dict[str, float]:
+    """Seconds by part of a warm process."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"PATH": os.environ["PATH"], **server.credentials(), **_settings(Path(folder))}
+        for _ in ("cold", "warm"):
+            environment["BENCHMARK_BEGAN"] = str(time.monotonic())
+            command = [sys.executable, "-m", "benchmarks.warm_hydration"]
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    took: dict[str, float] = json.loads(done.stdout)
+    return took
 
 
 RELOADS = """
