@@ -106,32 +106,34 @@ def _epilog() -> str:
     lines = ["flags and variables:"]
     for option in table():
         if option.group in {PROFILES, S3}:
-            lines += [
-                f"  {option.flag or ''} [{option.variable}]",
-                f"      {option.meaning} (default: {option.default})",
-            ]
+            name = f"{option.flag} [{option.variable}]" if option.flag else f"[{option.variable}]"
+            lines += [f"  {name}", f"      {option.meaning} (default: {option.default})"]
     lines += ["", "exit codes:", *(f"  {code:3}  {meaning}" for code, _, meaning in EXIT_CODES)]
     return "\n".join(lines)
 
 
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, if that is a terminal."""
+    """A bar on stderr, if that is a terminal: from the first object to the last, so that it tears nothing else."""
     if not sys.stderr.isatty():
         yield no_progress
         return
     from rich.console import Console  # noqa: PLC0415 - machines need not wait for it
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("profiles", total=None)
+    bar = Bar(console=Console(stderr=True), transient=True)
+    task = bar.add_task("profiles", total=None)
 
-        def show(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of)
-            if done == of:
-                bar.stop()  # what is logged from here on would tear it
+    def show(done: int, of: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=of)
+        if done == of:
+            bar.stop()
 
+    try:
         yield show
+    finally:
+        bar.stop()
 
 
 def run() -> NoReturn:

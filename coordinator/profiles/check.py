@@ -53,8 +53,11 @@ class Report:
         from rich.markup import escape  # noqa: PLC0415 - only for people, who do not notice its 50 ms
         from rich.table import Table  # noqa: PLC0415
 
-        table = Table("profile", "site cookies", "earliest expiry", "verdict", title=self.location)
-        table.caption = f"{self.usable} of {len(self.profiles)} usable, {self.keys} API keys"
+        table = Table(title=escape(self.location))
+        for name, kept_whole in (("profile", False), ("site cookies", False), ("earliest expiry", True)):
+            table.add_column(name, no_wrap=kept_whole, overflow="fold")
+        table.add_column("verdict")
+        table.caption = f"{self.usable} of {len(self.profiles)} usable, {_keys_in_words(self.keys)}"
         for row in self.profiles:
             sites = "\n".join(f"{site} {count}" for site, count in row.cookies.items())
             verdict = "[red]" + escape(row.reason) if row.reason else "[green]ok"
@@ -78,6 +81,12 @@ def _row(item: Examined, reason: str | None, now: float) -> Row:
     if item.state is None:
         return Row(name, {}, None, reason)
     return Row(name, item.state.cookies_alive(now), item.state.earliest_expiry(now), reason)
+
+
+def _keys_in_words(count: int) -> str:
+    if not count:
+        return "no API keys: the API would be open"
+    return "1 API key" if count == 1 else f"{count} API keys"
 
 
 def _date(expires_at: float | None) -> str:

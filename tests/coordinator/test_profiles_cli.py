@@ -100,7 +100,7 @@ def test_check_prints_a_table(folder: Path) -> None:
     assert ["ann.json", "chat.example.com 1", "2100-01-01 00:00 UTC", "ok"] in lines
     assert ["example.org 1"] in [[cell for cell in line if cell] for line in lines]
     assert ["bad.json", "-", "-", "is a list, not an object with cookies and origins"] in lines
-    assert "1 of 2 usable, 0 API keys" in done.stdout
+    assert "1 of 2 usable, no API keys: the API would be open" in done.stdout
 
 
 def test_check_prints_json_for_machines(folder: Path) -> None:
@@ -222,6 +222,28 @@ def test_progress_is_shown_on_a_terminal_and_leaves_stdout_clean(bucket: Bucket,
     assert (running.returncode, list(json.loads(out))) == (0, ["profiles_dir", "key_file"])
     assert "profiles" in shown.decode()
     assert "100%" in shown.decode()
+
+
+def test_table_on_a_terminal_is_not_torn_by_a_bar_with_nothing_to_show(tmp_path: Path) -> None:
+    (tmp_path / "ann.json").write_bytes(login("ann"))
+    terminal, its_end = os.openpty()
+    shown = bytearray()
+    reader = threading.Thread(target=_drain, args=(terminal, shown))
+    with subprocess.Popen(
+        [*COMMAND, "check", "--profiles", str(tmp_path)],
+        cwd=ROOT,
+        env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "90"},
+        stdout=its_end,
+        stderr=its_end,
+    ) as running:
+        os.close(its_end)
+        reader.start()
+        assert running.wait(60) == 0
+        reader.join(30)
+    os.close(terminal)
+    lines = shown.decode().splitlines()
+    assert tmp_path.name in "".join(lines[:2])
+    assert "1 of 1 usable, no API keys: the API would be open" in lines[-1]
 
 
 def _drain(terminal: int, shown: bytearray) -> None:
