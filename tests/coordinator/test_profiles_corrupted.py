@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from coordinator.profiles import discover_profiles
 from tests.coordinator.profiles_support.corrupted import ALL, SOUND, Corrupted
-from tests.coordinator.profiles_support.outcome import (
-    CHECKED,
-    Mutant,
-    loaded,
-    opening_fails,
-    reason_given,
-    syntax_tree,
-)
+from tests.coordinator.profiles_support.mutants import Mutant, mutants
+from tests.coordinator.profiles_support.outcome import CHECKED, FOLDER, loaded, opening_fails, reason_given
 from tests.coordinator.profiles_support.states import login
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NOW = 1_800_000_000.0
@@ -59,7 +50,9 @@ def test_every_check_that_is_taken_out_makes_a_case_fail(tmp_path: Path) -> None
         if case.place or case.fault:
             folder.mkdir(parents=True)
             case.put(folder)
-    in_vain = [str(mutant) for mutant in _mutants() if not _noticed(mutant, cases)]
+    all_mutants = [mutant for module in CHECKED for mutant in mutants(FOLDER / f"{module}.py", "BadProfile")]
+    assert len(all_mutants) > 60
+    in_vain = [str(mutant) for mutant in all_mutants if not _noticed(mutant, cases)]
     assert not in_vain, "\n".join(in_vain)
 
 
@@ -69,42 +62,3 @@ def _noticed(mutant: Mutant, cases: dict[Corrupted, Path]) -> bool:
             reason_given(discover, case, cases[case], NOW) != case.reason
             for case in sorted(cases, key=lambda case: len(case.content))
         )
-
-
-def _mutants() -> Iterator[Mutant]:
-    for module in CHECKED:
-        tree = syntax_tree(module)
-        for index, node in enumerate(ast.walk(tree)):
-            for what, change in _changes(module, node):
-                mutated = syntax_tree(module)
-                change(list(ast.walk(mutated))[index])
-                yield Mutant(module, getattr(node, "lineno", 0), what, mutated)
-
-
-def _changes(module: str, node: Any) -> Iterator[tuple[str, Callable[[Any], object]]]:
-    """The ways to take out the check that stands at a node."""
-    if isinstance(node, ast.If) and "raise BadProfile" in ast.unparse(node.body[-1]):
-        yield "never raises", lambda guard: guard.body.__setitem__(-1, ast.Pass())
-        for operand in range(len(getattr(node.test, "values", ()))):
-            neutral = ast.Constant(isinstance(cast("ast.BoolOp", node.test).op, ast.And))
-            yield f"without operand {operand}", partial(_replace_operand, operand, neutral)
-    if isinstance(node, ast.ExceptHandler) and "raise BadProfile" in ast.unparse(node.body[-1]):
-        yield "never raises", lambda handler: handler.body.__setitem__(-1, ast.Pass())
-    if (
-        module == "lookalikes"
-        and isinstance(node, ast.Return)
-        and isinstance(node.value, ast.Constant)
-        and node.value.value
-    ):
-        yield "not recognised", lambda found: setattr(found, "value", ast.Constant(None))
-    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in {"_BINARY", "_TEXT"}:
-        for row in range(len(cast("ast.Tuple", node.value).elts)):
-            yield f"without row {row}", partial(_remove_row, row)
-
-
-def _replace_operand(operand: int, neutral: ast.Constant, guard: Any) -> None:
-    guard.test.values[operand] = neutral
-
-
-def _remove_row(row: int, table: Any) -> None:
-    del table.value.elts[row]

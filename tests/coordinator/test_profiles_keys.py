@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api_utils import auth_utils
 from coordinator.errors import KeyFileError
 from coordinator.profiles import Hydrator, LocalProfileProvider
 from coordinator.profiles.errors import S3Unreachable
 from tests.coordinator.profiles_support.corrupted_keys import ALL, SOUND, KeyFile
+from tests.coordinator.profiles_support.mutants import Mutant, mutants
 from tests.coordinator.profiles_support.relay import HANG_UP, relay
 from tests.coordinator.profiles_support.states import login
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.coordinator.profiles_support.bucket import Bucket
 
 
@@ -102,7 +105,7 @@ def test_operators_key_file_that_is_missing_is_an_error_and_is_not_made(local: P
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.cause)
 def test_bad_key_file_is_named_with_its_reason(case: KeyFile, local: Path) -> None:
     case.put(local / "key.txt")
-    with pytest.raises(KeyFileError) as caught:
+    with case.reading_fails(), pytest.raises(KeyFileError) as caught:
         local_hydrator(local).hydrate()
     assert str(caught.value).replace(str(local), "FOLDER") == case.message
 
@@ -113,6 +116,33 @@ def test_odd_key_file_that_is_in_order_is_accepted(case: KeyFile, local: Path) -
     keys = local_hydrator(local).hydrate().keys
     assert len(keys) == len(case.keys)
     assert all(keys.verify(key) for key in case.keys)
+
+
+def test_every_check_of_key_files_that_is_taken_out_makes_a_case_fail(tmp_path: Path) -> None:
+    all_mutants = list(mutants(Path(auth_utils.__file__), "KeyFileError"))
+    assert len(all_mutants) >= 7
+    in_vain = [str(mutant) for mutant in all_mutants if not _noticed(mutant, tmp_path)]
+    assert not in_vain, "\n".join(in_vain)
+
+
+def _noticed(mutant: Mutant, folder: Path) -> bool:
+    module = ModuleType("mutant")
+    exec(mutant.code(), module.__dict__)
+    return any(_said(module, case, folder) != case.message for case in (*SOUND, *ALL))
+
+
+def _said(module: Any, case: KeyFile, folder: Path) -> str:
+    """What is said of a key file, "" if it is accepted, or the name of a stray exception."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        case.put(Path(place) / "key.txt")
+        try:
+            with case.reading_fails():
+                module.KeyStore.from_file(Path(place) / "key.txt")
+        except module.KeyFileError as error:
+            return str(error).replace(place, "FOLDER")
+        except Exception as error:  # noqa: BLE001 - with a check taken out anything may happen
+            return type(error).__name__
+    return ""
 
 
 def test_malformed_key_file_in_the_bucket_is_an_error_that_names_it_and_changes_nothing(

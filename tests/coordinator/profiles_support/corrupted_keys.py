@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 _DIGEST = hashlib.sha256(b"hashed-key").hexdigest()
 
@@ -23,12 +26,23 @@ class KeyFile:
     message: str = ""
     keys: frozenset[str] = field(default_factory=frozenset)
     place: Callable[[Path], object] | None = None
+    fault: OSError | None = None
+    """What reading it fails with."""
 
     def put(self, path: Path) -> None:
         if self.place:
             self.place(path)
         else:
             path.write_bytes(self.content)
+
+    @contextmanager
+    def reading_fails(self) -> Iterator[None]:
+        """Make reading it fail as it says."""
+        if self.fault is None:
+            yield
+        else:
+            with patch.object(Path, "read_bytes", side_effect=self.fault):
+                yield
 
 
 def _line(number: int) -> str:
@@ -58,6 +72,12 @@ ALL = (
         "more than keys",
         b"x" * (1024 * 1024 + 1),
         "key file key.txt is larger than 1048576 bytes; is it the right file?",
+    ),
+    KeyFile(
+        "a file that is not ours to read",
+        b"first\n",
+        f"key file FOLDER/key.txt cannot be read by uid {os.getuid()}: Permission denied; check its mode and owner",
+        fault=PermissionError(errno.EACCES, "Permission denied"),
     ),
     KeyFile("a folder", message=_NOT_A_FILE, place=lambda path: path.mkdir()),
     KeyFile("a named pipe", message=_NOT_A_FILE, place=os.mkfifo),

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from tests.coordinator.profiles_support.mutants import syntax_tree
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.coordinator.profiles_support.corrupted import Corrupted
+    from tests.coordinator.profiles_support.mutants import Mutant
 
 PACKAGE = "coordinator.profiles"
 FOLDER = Path(__file__).parents[3] / "coordinator" / "profiles"
@@ -24,30 +25,9 @@ CHECKED = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_st
 """The modules with checks, in the order of their imports."""
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """The code with one check taken out: the module, the place, and its syntax tree."""
-
-    module: str
-    line: int
-    what: str
-    tree: ast.Module
-
-    def code(self) -> CodeType:
-        return compile(ast.fix_missing_locations(self.tree), self.module, "exec")
-
-    def __str__(self) -> str:
-        return f"{self.module}.py:{self.line}: {self.what}"
-
-
-def syntax_tree(module: str) -> ast.Module:
-    """The syntax tree of a module of the package."""
-    return ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))
-
-
 @functools.cache
 def _code_as_it_is(module: str) -> CodeType:
-    return compile(syntax_tree(module), module, "exec")
+    return compile(syntax_tree(FOLDER / f"{module}.py"), module, "exec")
 
 
 @contextmanager
