@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import os
 import sys
 import tempfile
@@ -77,17 +76,9 @@ def _run(arguments: argparse.Namespace, run_dir: Path) -> int:
         from api_utils.login import run_login  # noqa: PLC0415 - as below
 
         return asyncio.run(run_login(arguments, run_dir))
-    _import_structlog()
     from api_utils.child import run_child  # noqa: PLC0415 - --help and a lost parent need none of it
 
     return asyncio.run(run_child(arguments, run_dir))
-
-
-def _import_structlog() -> None:
-    """Import it without rich, which it takes for tracebacks that no child prints: 60 ms of each start, and 6 MB."""
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    importlib.import_module("structlog")
-    del sys.modules["rich"]
 
 
 def _port(text: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("api_utils", "benchmarks", "browser", "coordinator", "demo", "launch_camoufox", "tests")
 MAY_IMPORT = {
-    "coordinator": {"coordinator", "api_utils.auth_utils", "api_utils.logs"},
+    "coordinator": {"coordinator", "api_utils.auth_utils", "api_utils.logs", "api_utils.quick_start"},
     "api_utils": {"api_utils", "browser"},
     "browser": {"browser"},
     "demo": {"demo"},
@@ -25,7 +27,13 @@ STRANGERS = {
     "coordinator/profiles": {*FACES, "child", "forwarding", "local", "pool", "supervision"},
 }
 """Parts of the coordinator, and those that each must be able to do without."""
-LEAVES = ("coordinator/errors.py", "coordinator/lifecycle.py", "api_utils/auth_utils.py", "api_utils/logs.py")
+LEAVES = (
+    "coordinator/errors.py",
+    "coordinator/lifecycle.py",
+    "api_utils/auth_utils.py",
+    "api_utils/logs.py",
+    "api_utils/quick_start.py",
+)
 PURE = ("coordinator/lifecycle.py",)
 NOT_PURE = {"asyncio", "os", "socket", "subprocess", "threading", "time"}
 
@@ -78,6 +86,13 @@ def test_leaves_import_nothing_of_ours(leaf: str) -> None:
 @pytest.mark.parametrize("pure", PURE)
 def test_the_state_machine_has_no_clock_and_no_io(pure: str) -> None:
     assert not {name.split(".")[0] for name in imports(ROOT / pure)} & NOT_PURE
+
+
+@pytest.mark.parametrize("program", ["coordinator.main", "coordinator.profiles.__main__", "api_utils.child"])
+def test_programs_start_without_what_only_tables_need(program: str) -> None:
+    shows = f"import sys, {program}; print('structlog' in sys.modules, 'rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", shows], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_nothing_imports_a_main() -> None:

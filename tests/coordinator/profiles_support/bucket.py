@@ -43,7 +43,7 @@ class Bucket:
 
     def provider(self, cache_dir: Path, *, allow_stale: bool = False) -> S3ProfileProvider:
         """A provider that has not run yet, with an AWS chain of its own."""
-        connection = S3Connection(connect_timeout_s=2.0, read_timeout_s=5.0)
+        connection = S3Connection(connect_timeout_s=20.0, read_timeout_s=30.0)
         return S3ProfileProvider(
             S3Place(BUCKET, self.prefix), cache_dir, connection=connection, allow_stale=allow_stale
         )
@@ -56,8 +56,8 @@ class Bucket:
             "PROFILE_BACKEND": "s3",
             "AUTH_PROFILE_S3_BUCKET": BUCKET,
             "AUTH_PROFILE_S3_PREFIX": self.prefix,
-            "AUTH_PROFILE_S3_CONNECT_TIMEOUT_S": "1",
-            "AUTH_PROFILE_S3_READ_TIMEOUT_S": "5",
+            "AUTH_PROFILE_S3_CONNECT_TIMEOUT_S": "20",
+            "AUTH_PROFILE_S3_READ_TIMEOUT_S": "30",
             "AUTH_PROFILE_CACHE_DIR": str(cache_dir),
             **more,
         }
