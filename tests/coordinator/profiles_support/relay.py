@@ -94,7 +94,9 @@ def error_answer(status: int, code: str) -> bytes:
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
+    """Forward until the source ends or breaks; either ends the sink too."""
     with suppress(OSError):
         while data := source.recv(1 << 16):
             sink.sendall(data)
+    with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
