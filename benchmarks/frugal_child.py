@@ -19,10 +19,7 @@ def whole(body: bytes) -> bytes:
     return _HEAD % (len(body), body)
 
 
-READY = whole(
-    b'{"status": "ready", "models": ["bench"], "fresh": true, "instance_id": "%b"}'
-    % os.environ.get("TABFLEET_INSTANCE_ID", "").encode()
-)
+CHOSEN, CHOSEN_MODEL = 10, "chosen"  # so many children, the first ones by name, have this model too
 ANSWER = whole(
     b'{"id": "chatcmpl-bench", "object": "chat.completion", "created": 0, "model": "bench", "choices": [{"index": 0,'
     b' "message": {"role": "assistant", "content": "%b"}, "finish_reason": "stop"}]}' % (b"word " * 100)
@@ -32,7 +29,11 @@ ANSWER = whole(
 class Child:
     """All connections, and what has come of the request on each."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, models: str) -> None:
+        self.ready = whole(
+            b'{"status": "ready", "models": [%b], "fresh": true, "instance_id": "%b"}'
+            % (models.encode(), os.environ.get("TABFLEET_INSTANCE_ID", "").encode())
+        )
         self.listener = socket()
         self.listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         self.listener.bind(("127.0.0.1", port))
@@ -75,7 +76,7 @@ class Child:
     def answer(self, head: bytes) -> bytes:
         if head.startswith(b"GET /ready"):
             self.asked += 1
-            return READY
+            return self.ready
         return whole(b"%d" % self.asked) if head.startswith(b"GET /count") else ANSWER
 
 
@@ -85,4 +86,6 @@ def length_of(head: bytes) -> int:
 
 
 if __name__ == "__main__":
-    Child(int(sys.argv[sys.argv.index("--server-port") + 1])).serve_for_ever()
+    number = int(sys.argv[sys.argv.index("--active-auth-json") + 1].rpartition("/")[2].partition(".")[0])
+    offered = f'"bench", "{CHOSEN_MODEL}"' if number < CHOSEN else '"bench"'
+    Child(int(sys.argv[sys.argv.index("--server-port") + 1]), offered).serve_for_ever()

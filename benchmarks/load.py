@@ -8,8 +8,8 @@ import json
 KEY = "bench-key"
 
 
-def _request(*, stream: bool) -> bytes:
-    body = {"model": "bench", "messages": [{"role": "user", "content": "x" * 300}], "stream": stream}
+def _request(*, stream: bool, model: str = "bench") -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": "x" * 300}], "stream": stream}
     data = json.dumps(body).encode()
     # As many headers as the OpenAI client sends.
     stainless = [f"x-stainless-{name}: 1.0" for name in ("arch", "lang", "os", "runtime", "async", "retry-count")]
@@ -27,16 +27,17 @@ def _request(*, stream: bool) -> bytes:
     return "\r\n".join((*head, "", "")).encode() + data
 
 
-_WHOLE, _STREAM = _request(stream=False), _request(stream=True)
+_STREAM = _request(stream=True)
 
 
-async def whole_answers(port: int, *, requests: int, connections: int) -> None:
+async def whole_answers(port: int, *, requests: int, connections: int, model: str = "bench") -> None:
     """So many requests over so many connections. Raises ValueError for any answer but 200."""
+    request = _request(stream=False, model=model)
 
     async def one_after_the_other() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(requests // connections):
-            writer.write(_WHOLE)
+            writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             _check(head)
             await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
