@@ -96,9 +96,9 @@ class Fleet:
         return self.view(name)
 
     async def behave(self, name: str, **change: Any) -> None:
-        """Change a running child; one that dies of it cannot answer."""
+        """Change a running child; one that dies or hangs of it cannot answer."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            timeout = aiohttp.ClientTimeout(total=5)
+            timeout = aiohttp.ClientTimeout(total=0.5 if change.get("hang") else 30)
             async with self.http.post(f"{self.url(name)}/fake", json=change, timeout=timeout) as response:
                 assert response.status == 200, await response.text()
 
