@@ -260,7 +260,7 @@ def _live(running: Fleet) -> bool:
         return False
 
 
-def end(process: subprocess.Popen[Any], *, timeout_s: float = 10) -> None:
+def end(process: subprocess.Popen[Any], *, timeout_s: float = 30) -> None:
     """TERM, wait, KILL."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -74,12 +74,12 @@ def _make_trouble(running: Fleet, site: Site) -> list[str]:
         texts.append(str(failed.value) + str(failed.value.body))
     ada = running.child_pid("ada")
     os.kill(ada, signal.SIGKILL)
-    eventually(lambda: running.children()["ada"]["restarts"] > 0, timeout_s=20, what="the restart")
+    eventually(lambda: running.children()["ada"]["restarts"] > 0, timeout_s=60, what="the restart")
     for body in (b"{", json.dumps({"messages": [{"role": "user", "content": PROMPT}]}).encode()):
         headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
         request = urllib.request.Request(f"{running.url}/v1/chat/completions", data=body, headers=headers)
         with pytest.raises(urllib.request.HTTPError) as bad:
-            urllib.request.urlopen(request, timeout=10)
+            urllib.request.urlopen(request, timeout=30)
         texts.append(bad.value.read().decode())
     return texts
 
@@ -91,7 +91,7 @@ def _pieces_of_the_image() -> set[str]:
 
 def _metrics(running: Fleet) -> str:
     request = urllib.request.Request(f"{running.url}/metrics", headers={"authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         text: str = response.read().decode()
     return text
 
