@@ -1,4 +1,4 @@
-"""Getting an answer out of the page: over the stream port as the page receives it, or by looking at it."""
+"""Getting an answer out of the page: as the page receives it, sent to us by the hook, or by looking at it."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from playwright.async_api import Error, Page
 
 from browser import scripts
 from browser.agreement import agree
+from browser.console_sink import ConsoleSink
 from browser.engine import EngineName
 from browser.errors import BrowserError, CaptureGap
 from browser.patience import within
@@ -32,6 +33,8 @@ VERIFY_SETTLE_S = 2.0
 _MAIN_WORLD = "mw:"
 
 Way = Literal["network", "dom"]
+Sink = Literal["socket", "console"]
+SINKS: tuple[Sink, ...] = ("socket", "console")
 
 
 class Capture:
@@ -53,8 +56,9 @@ class Capture:
             "rule": _rule(site.capture.network),
             "lost": [{"url": glob_to_regex(lost.url), "status": lost.status} for lost in site.login.lost],
         }
-        self._has_socket = False
         self.stream_port = StreamPort(port=port, origin=site.origin, token=token)
+        self._console = ConsoleSink(self.hook_name, self.stream_port)
+        self._sink: Sink | None = None
         self.way: Way | None = None
 
     def init_script(self) -> str:
@@ -82,15 +86,14 @@ class Capture:
 
     async def self_test(self, page: Page) -> Way:
         """Find out whether the page can deliver frames, and choose the way of capture by it."""
-        feed = await self._arm(page, wish=None)
-        self._has_socket = feed is not None
+        for sink in SINKS:
+            if await self._arm(page, None, sink):
+                self._sink = sink
+                break
         await self.disarm(page)
-        if feed is not None and self._site.capture.network:
-            self.way = "network"
-        else:
-            self.way = "dom"
-        if feed is None:
-            log.warning("capture_without_socket", way=self.way)
+        self.way = "network" if self._sink and self._site.capture.network else "dom"
+        if self._sink != "socket":
+            log.warning("capture_without_socket", way=self.way, by=self._sink or "looks at the page")
         return self.way
 
     async def begin(self, page: Page) -> "Answer":
@@ -101,9 +104,9 @@ class Capture:
         network, dom = self._site.capture.network, self._site.capture.dom
         by_network = self.way == "network" and network is not None
         wish = dom_wish(dom, self._site) if dom else None
-        feed = await self._arm(page, None if by_network else wish) if self._has_socket else None
+        feed = await self._arm(page, None if by_network else wish, self._sink) if self._sink else None
         if feed is None and dom is None:
-            raise CaptureGap("the page's policy keeps its traffic from us, and the site file has no capture.dom")
+            raise CaptureGap("the page keeps its traffic from us, and the site file has no capture.dom")
         answer = Answer(page, feed or self._new_feed(), wish, self._on_frame)
         if feed is not None and by_network and network:
             answer.read_network(network, verify=self._site.capture.verify)
@@ -129,12 +132,14 @@ class Capture:
         except (Error, TimeoutError):
             log.debug("disarm_failed")  # the document is gone, and what it would have sent is refused
 
-    async def _arm(self, page: Page, wish: dict[str, Any] | None) -> Feed | None:
-        """Return the feed of an armed page, or None if the page has no hook or its socket does not come."""
+    async def _arm(self, page: Page, wish: dict[str, Any] | None, sink: Sink) -> Feed | None:
+        """Return the feed of an armed page, or None if the page has no hook or nothing comes of it this way."""
+        if sink == "console":
+            self._console.listen(page)
         nonce = secrets.token_hex(8)
         feed = self.stream_port.open_feed(nonce)
         try:
-            if await within(ARM_TIMEOUT_S, page.evaluate(self._call("arm", nonce, wish)), "answer-arm"):
+            if await within(ARM_TIMEOUT_S, page.evaluate(self._call("arm", nonce, wish, sink)), "answer-arm"):
                 async with asyncio.timeout(ARM_TIMEOUT_S):
                     return feed if (await feed.next()).kind is Kind.ARMED else None
         except (Error, TimeoutError):

@@ -24,6 +24,10 @@
   const NativeSignal = window.AbortSignal;
   const { abort } = NativeController.prototype;
   const later = window.setTimeout;
+  const nativeConsole = window.console;
+  const { debug } = nativeConsole;
+  const toBase64 = window.btoa;
+  const fromCodes = String.fromCharCode;
   const encoder = new TextEncoder();
   const encode = (text) => apply(TextEncoder.prototype.encode, encoder, [text]);
   const { stringify } = JSON;
@@ -38,21 +42,32 @@
 
   const lostLogins = config.lost.map(({ url, status }) => ({ url: new RegExp(url), status }));
 
-  let sink = null;
+  const sinks = { socket: null, console: null };
   let turn = null;
   let streams = 0;
 
+  // By the socket, or, where the page's policy forbids it, by the browser's console.
   function connect() {
     const socket = new NativeSocket(`ws://127.0.0.1:${config.port}/`);
-    const made = { socket, open: false, dead: false, backlog: [] };
+    const backlog = [];
+    const sending = (frame) => apply(socketSend, socket, [frame]);
+    const made = { dead: false, send: (frame) => backlog.push(frame) };
     apply(listen, socket, ["open", () => {
-      apply(socketSend, socket, [config.token]);
-      for (const frame of made.backlog) apply(socketSend, socket, [frame]);
-      made.backlog = null;
-      made.open = true;
+      sending(config.token);
+      backlog.forEach(sending);
+      made.send = sending;
     }]);
     apply(listen, socket, ["close", () => { made.dead = true; }]);
     return made;
+  }
+
+  function useConsole() {
+    const send = (frame) => {
+      let text = "";
+      for (let at = 0; at < frame.length; at += 8192) text += apply(fromCodes, String, frame.subarray(at, at + 8192));
+      apply(debug, nativeConsole, [`${config.name} ${apply(toBase64, window, [text])}`]);
+    };
+    return { dead: false, send };
   }
 
   // A frame: nonce (16 bytes), sequence number (u32), stream (u32), kind (u8), payload.
@@ -65,8 +80,7 @@
     view.setUint32(20, stream);
     view.setUint8(24, kind);
     frame.set(payload, HEADER);
-    if (from.sink.open) apply(socketSend, from.sink.socket, [frame]);
-    else from.sink.backlog.push(frame);
+    from.sink.send(frame);
   }
 
   const nothing = new Uint8Array(0);
@@ -294,11 +308,11 @@
   }
 
   const handle = {
-    // Begin to copy, under this nonce (16 ASCII characters); the first frame says so.
-    arm(nonce, wish) {
+    // Begin to copy, under this nonce (16 ASCII characters), by socket or console; the first frame says so.
+    arm(nonce, wish, by) {
       disarm();
-      if (!sink || sink.dead) sink = connect();
-      turn = { nonce: encode(nonce), sequence: 0, sink, readers: [], observer: null };
+      if (!sinks[by] || sinks[by].dead) sinks[by] = by === "console" ? useConsole() : connect();
+      turn = { nonce: encode(nonce), sequence: 0, sink: sinks[by], readers: [], observer: null };
       emit(turn, KIND.ARMED, 0, nothing);
       if (wish) watchDom(turn, wish);
       return true;

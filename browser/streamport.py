@@ -145,7 +145,7 @@ class StreamPort:
     async def _serve(self, listener: socket.socket) -> "StreamServer":
         # Much to import, and a browser is to be started meanwhile.
         module = await asyncio.to_thread(importlib.import_module, "browser.streamserver")
-        server: StreamServer = module.StreamServer(self._origin, self._token, self._take, self._closed)
+        server: StreamServer = module.StreamServer(self._origin, self._token, self._take, self.closed)
         await server.start(listener)
         return server
 
@@ -169,16 +169,20 @@ class StreamPort:
         if self._feed is feed:
             self._feed = None
 
-    def _closed(self, connection: object) -> None:
+    def take(self, connection: object, message: bytes) -> None:
+        """Take a message of a connection that may speak for the page. Raises BadFrame."""
+        feed = self._feed
+        nonce, sequence, frame = unpack(message)
+        if feed and hmac.compare_digest(nonce, feed.nonce):
+            feed.deliver(connection, sequence, frame)
+
+    def closed(self, connection: object) -> None:
+        """Say that a connection is gone."""
         if self._feed:
             self._feed.closed(connection)
 
     def _take(self, connection: object, message: bytes) -> None:
-        feed = self._feed
         try:
-            nonce, sequence, frame = unpack(message)
-        except BadFrame:
-            self._closed(connection)
-            return
-        if feed and hmac.compare_digest(nonce, feed.nonce):
-            feed.deliver(connection, sequence, frame)
+            self.take(connection, message)
+        except BadFrame:  # of the hook's own: then it is broken, and so is the answer
+            self.closed(connection)

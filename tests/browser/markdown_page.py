@@ -94,7 +94,7 @@ async def markdown_page() -> AsyncIterator[MarkdownPage]:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         for end in range(PIECE, len(text) + PIECE, PIECE):
-            if "[[hold]]" in text[end - PIECE : end]:
+            if "[[hold]]" in text[:end] and not page.held_back.is_set():
                 await page.held_back.wait()
             line = {"text": text[end - PIECE : end], "html": RENDER(text[:end])}
             await response.write(json.dumps(line).encode() + b"\n")

@@ -17,6 +17,7 @@ from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
+from tests.browser.test_ways import NO_NETWORK
 from tests.browser.third_page import answer_to, third_page
 from tests.support.camoufox import drive_firefox
 from tests.support.waiting import eventually
@@ -58,11 +59,19 @@ async def test_local_storage_and_websocket(pages: Pages, demo: DemoSite) -> None
     assert last(demo).transport == "ws"
 
 
-async def test_a_page_whose_policy_forbids_other_connections_is_looked_at(pages: Pages) -> None:
+async def test_a_page_whose_policy_forbids_other_connections_is_heard_by_its_console(
+    pages: Pages, made_by: EngineName
+) -> None:
     async with serve(SiteOptions(strict_csp=True)) as demo:
-        page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
-        assert page.status.capture == "dom"
-        check_answer(await ask(page, "hello"), "hello", last(demo))
+        page = await pages.open(demo_file(demo), cookie_state(demo), engine=made_by)
+        assert page.status.capture == "network"
+        for prompt in ("hello [[unicode split tokens=200]]", "[[code]]"):
+            pieces = [piece async for piece in page.ask("a", prompt, "demo-small")]
+            check_answer("".join(pieces), prompt, last(demo))
+            assert pieces == last(demo).pieces
+        by_page = await pages.open(demo_file(demo, **NO_NETWORK), cookie_state(demo, "grace"), engine=made_by)
+        assert by_page.status.capture == "dom"
+        check_answer(await ask(by_page, "hello"), "hello", last(demo))
 
 
 @pytest.mark.parametrize("way", ["eventsource", "xhr", "reader"])

@@ -1,6 +1,6 @@
 """What the chat apps of these tests answer. Each app runs in an environment of its own (scripts/app-env).
 
-A prompt says in double square brackets what it wants: code, error, empty, endless, unicode, short. Every
+A prompt says in double square brackets what it wants: code, error, empty, endless, unicode, words=N. Every
 answer holds its prompt's digest and a token of its own. What an app received and answered goes to the file in
 APP_LEDGER, one JSON object a line.
 """
@@ -8,6 +8,7 @@ APP_LEDGER, one JSON object a line.
 import hashlib
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def begin(prompt: str, earlier: int) -> tuple[str, list[str]]:
 
 def _words(prompt: str, token: str) -> list[str]:
     digest = hashlib.sha256(prompt.encode()).hexdigest()
-    count = 3 if "[[short]]" in prompt else 20
+    counted = re.search(r"\[\[words=(\d+)\]\]", prompt)
+    count = int(counted[1]) if counted else 20
     words = [f"sha256={digest} ", f"token={token} ", "\n\n", *(f"word{number} " for number in range(count))]
     if "[[code]]" in prompt:
         words += ["\n\n```python\n", "def f(x):\n", "    return x\n", "```\n\n", "- one\n", "- **two**\n", "end"]

@@ -1,0 +1,69 @@
+"""A page that knows where its answers go, and does its worst while one is written: nothing of it is in the answer."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import pytest
+from playwright.async_api import Page
+
+from browser import capture
+from browser.capture import Sink
+from browser.page import ChatPage
+from browser.site_schema import Site
+from tests.browser.conftest import Pages
+from tests.browser.markdown_page import markdown_page
+
+PROMPT = "the answer of the site, held back [[hold]] in the middle, and its end"
+# All at once: sockets that say nothing, guess the token, send frames without it, and flood; a forged console; a hook
+# that is called by the name that the page can find. Then a page of another origin tries the same.
+ATTACK = """async (port) => {
+  const frame = new Uint8Array(10000);
+  const name = Object.getOwnPropertyNames(window).find((name) => /^_[0-9a-f]{16}$/.test(name)) || "_0";
+  frame.set(new TextEncoder().encode("0".repeat(16)));
+  frame[24] = 2;
+  const outcomes = [...Array(24).keys()].map((number) => new Promise((resolve) => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/`);
+    socket.onclose = () => resolve("closed");
+    socket.onopen = () => {
+      if (number % 4 === 1) socket.send("the-token-of-another-start");
+      if (number % 4 === 2) socket.send(frame);
+      if (number % 4 === 3) for (let sent = 0; sent < 200; sent++) socket.send(sent ? frame : "x".repeat(10000));
+      if (number % 4 === 0) setTimeout(() => socket.close(), 200);
+    };
+  }));
+  for (let said = 0; said < 200; said++) {
+    console.debug(`${name} ${btoa(String.fromCharCode(...frame.subarray(0, 60)))}`);
+    console.debug(`${name} not base64`);
+    console.debug(name);
+  }
+  return [...new Set(await Promise.all(outcomes))];
+}"""
+
+
+@pytest.mark.parametrize("sink", ["socket", "console"])
+async def test_nothing_of_an_attack_reaches_the_answer(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch, sink: Sink
+) -> None:
+    monkeypatch.setattr(capture, "SINKS", (sink,))
+    async with markdown_page() as site:
+        page = await pages.open(without_dom(site.site()), {"cookies": [], "origins": []})
+        assert page.status.capture == "network"
+        async with aclosing(page.ask("a", PROMPT, "markdown")) as pieces:
+            text = await anext(pieces)
+            port = page._capture.stream_port._port
+            stranger = await _tab(page).context.new_page()
+            await stranger.goto(site.url.replace("127.0.0.1", "localhost"))
+            for attacker in (stranger, _tab(page)):
+                assert await attacker.evaluate(ATTACK, port) == ["closed"]
+            site.held_back.set()
+            assert text + "".join([piece async for piece in pieces]) == PROMPT
+
+
+def without_dom(site: Site) -> Site:
+    return site.model_copy(update={"capture": site.capture.model_copy(update={"dom": None})})
+
+
+def _tab(page: ChatPage) -> Page:
+    assert page._keeper
+    return page._keeper.tab.page

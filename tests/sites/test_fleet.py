@@ -1,0 +1,164 @@
+"""Chat apps that nobody here wrote, served to the OpenAI client through the coordinator, by their site files alone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from tests.e2e.fleet import Fleet, Site, fleet
+from tests.sites.chat_app import ChatApp, chat_app, log_in_by_hand
+from tests.support.ports import NOWHERE
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+
+LONG = "\n".join(f"{number:04d} {'é' if number % 7 == 0 else 'x'}{'y' * 44}" for number in range(2000))
+WANTED = [
+    LONG,
+    "Grüße, 東京 👩‍🚀 [[unicode]]\nand a second line",
+    "show me [[code]]",
+    "several [[messages]]",
+    "[[empty]]",
+    "whole \\ <b>&amp;</b> {x} `y`\n\n\tindented [[unicode]] [[code]]",
+]
+PROMPTS = [*WANTED, *(f"number {number} [[words=3]]" for number in range(44))]
+CLIENTS = 3
+
+
+@dataclass
+class Served:
+    """An app, and a coordinator with one child that drives it."""
+
+    app: ChatApp
+    fleet: Fleet
+    profile: Path
+    client: AsyncOpenAI
+
+    async def ask(self, prompt: str, *, stream: bool = True) -> str:
+        messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
+        if not stream:
+            whole = await self.client.chat.completions.create(model=self.app.name, messages=messages)
+            return whole.choices[0].message.content or ""
+        parts = await self.client.chat.completions.create(model=self.app.name, messages=messages, stream=True)
+        return "".join([part.choices[0].delta.content or "" async for part in parts])
+
+    def submissions(self, prompt: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.app.entries() if entry.get("prompt") == prompt]
+
+    def check(self, answer: str, prompt: str) -> None:
+        """The app got exactly this prompt, once, in a conversation of its own, and answered just this."""
+        (received,) = self.submissions(prompt)
+        (done,) = [entry for entry in self.app.entries() if entry.get("done") == received["token"]]
+        assert received["earlier"] == 0
+        assert answer == done["answer"]
+
+    async def ready(self) -> None:
+        await asyncio.to_thread(self.fleet.wait_for, ada="READY")
+
+    async def log_in_anew(self) -> None:
+        """As an operator does: log in, replace the profile, tell the coordinator."""
+        await asyncio.to_thread(log_in_by_hand, self.app, self.profile)
+        self.fleet.process.send_signal(signal.SIGHUP)
+        await self.ready()
+
+
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def served(request: pytest.FixtureRequest, app_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp(f"{app_name}-{request.param}")
+    for name in ("app", "active"):
+        (folder / name).mkdir()
+    with chat_app(app_name, folder / "app") as app:
+        profile = folder / "active/ada.json"
+        log_in_by_hand(app, profile)
+        settings = {"CHAT_SITE": app_name, "BROWSER_ENGINE": request.param, "HTTPS_PROXY": NOWHERE}
+        with fleet(Site(f"{app.url}/", ""), profile.parent, folder / "fleet", **settings) as running:
+            client = AsyncOpenAI(base_url=f"{running.url}/v1", api_key=running.key, max_retries=0)
+            running.wait_for(ada="READY")
+            yield Served(app, running, profile, client)
+
+
+@pytest.fixture(scope="module", params=["chainlit", "gradio"])
+def app_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+async def test_fifty_requests(served: Served) -> None:
+    assert served.fleet.children()["ada"]["capture"] == "network"
+    assert [model.id async for model in served.client.models.list()] == [served.app.name]
+    assert len(set(PROMPTS)) == 50
+    waiting = iter(enumerate(PROMPTS))
+
+    async def work() -> None:
+        for number, prompt in waiting:
+            served.check(await served.ask(prompt, stream=number % 5 != 4), prompt)
+
+    await asyncio.gather(*(work() for _ in range(CLIENTS)))
+    assert served.fleet.children()["ada"]["restarts"] == 0
+
+
+async def test_an_error_of_the_app(served: Served) -> None:
+    with pytest.raises(openai.APIError) as caught:
+        await served.ask("[[error]]")
+    assert caught.value.code == "site_error"
+    assert "made to fail" not in str(caught.value)
+    assert len(served.submissions("[[error]]")) == 1
+    served.check(await served.ask("after the error"), "after the error")
+
+
+async def test_a_client_that_leaves_stops_the_app(served: Served) -> None:
+    async for text in _pieces(served, "leave [[endless]]"):
+        if "word" in text:
+            break
+    await eventually(lambda: "stopped" in served.app.entries()[-1], timeout_s=30)
+    served.check(await served.ask("after leaving"), "after leaving")
+
+
+async def test_a_session_that_the_app_ends_is_noticed_in_use(served: Served) -> None:
+    served.app.end_sessions()
+    began = time.monotonic()
+    with pytest.raises(openai.APIError) as caught:
+        await served.ask("with no session")
+    await eventually(lambda: served.fleet.children()["ada"]["reason"] == "login_expired", timeout_s=5)
+    assert time.monotonic() - began < 5
+    assert caught.value.code == "login_expired"
+    assert len(served.submissions("with no session")) <= 1
+    await served.log_in_anew()
+    served.check(await served.ask("logged in anew"), "logged in anew")
+
+
+async def test_the_app_restarted_in_the_middle(served: Served) -> None:
+    with pytest.raises(openai.APIError) as caught:
+        await _kill_in_mid_answer(served, "restarted [[endless]]")
+    assert caught.value.code in {"site_error", "page_broken"}
+    assert len(served.submissions("restarted [[endless]]")) == 1
+    await asyncio.to_thread(served.app.start)
+    if served.app.name == "gradio":  # it keeps its sessions in memory
+        await eventually(lambda: served.fleet.children()["ada"]["reason"] == "login_expired", timeout_s=90)
+        await served.log_in_anew()
+    await served.ready()
+    served.check(await served.ask("after the restart"), "after the restart")
+
+
+async def _kill_in_mid_answer(served: Served, prompt: str) -> None:
+    async for text in _pieces(served, prompt):
+        if "word" in text and served.app.process and served.app.process.poll() is None:
+            served.app.kill()
+
+
+async def _pieces(served: Served, prompt: str) -> AsyncIterator[str]:
+    stream = await served.client.chat.completions.create(
+        model=served.app.name, messages=[{"role": "user", "content": prompt}], stream=True
+    )
+    async with stream:
+        async for part in stream:
+            yield part.choices[0].delta.content or ""
