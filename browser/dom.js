@@ -7,12 +7,24 @@
   const seen = (selector) => Array.prototype.some.call(document.querySelectorAll(selector), visible);
   const count = (selector) => Array.prototype.filter.call(document.querySelectorAll(selector), visible).length;
 
-  // For Markdown the child gets the HTML, and makes text of it.
+  // For Markdown the child gets the HTML, and makes text of it. What only the style sheet makes bold, slanted or struck
+  // is marked, for there it cannot be seen.
+  const STYLES = [
+    ["strong", (style) => style.fontWeight >= 600],
+    ["em", (style) => style.fontStyle === "italic"],
+    ["del", (style) => style.textDecorationLine.includes("line-through")],
+  ];
+  const markOf = (span) => {
+    const [own, around] = [getComputedStyle(span), getComputedStyle(span.parentElement)];
+    const style = STYLES.find(([, holds]) => holds(own) && !holds(around));
+    return style ? style[0] : "";
+  };
   const htmlOf = (element, dom) => {
     if (!element.textContent.trim() && !element.querySelector("img")) return "";
-    if (!dom.ignore || !element.querySelector(dom.ignore)) return element.innerHTML;
     const copy = element.cloneNode(true);
-    copy.querySelectorAll(dom.ignore).forEach((ignored) => ignored.remove());
+    const spans = element.querySelectorAll("span");
+    copy.querySelectorAll("span").forEach((span, index) => { span.dataset.drawn = markOf(spans[index]); });
+    if (dom.ignore) copy.querySelectorAll(dom.ignore).forEach((ignored) => ignored.remove());
     return copy.innerHTML;
   };
 

@@ -20,6 +20,7 @@ _BACKTICKS = re.compile(r"`+")
 # What would begin or end emphasis where it stands; between spaces, or within a word, it would not.
 _EMPHASIS = re.compile(r"(?<!\s)\*|\*(?!\s)|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)")
 _MARKUP = re.compile(r"`|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_DRAWN = ("strong", "em", "del")
 _ALIGNED = {"left": ":--", "right": "--:", "center": ":-:"}
 
 
@@ -70,9 +71,14 @@ class _Converter(MarkdownConverter):
         classes = el.get_attribute_list("class")
         tex = el.find("annotation", attrs={"encoding": "application/x-tex"}) if "katex" in classes else None
         if tex is None:
-            return text
+            return self._drawn(el, text, parent_tags)
         mark = "$$" if el.find_parent(class_="katex-display") else "$"
         return f"{mark}{tex.get_text().strip()}{mark}"
+
+    def _drawn(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Take what only a style sheet draws as bold and the like, as dom.js marks it, for what it looks like."""
+        drawn = el.get("data-drawn")
+        return str(getattr(self, f"convert_{drawn}")(el, text, parent_tags)) if drawn in _DRAWN else text
 
 
 def _language(block: Tag) -> str:

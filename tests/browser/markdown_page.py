@@ -17,6 +17,7 @@ PIECE = 12
 RENDER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).render
 
 PAGE = """<!doctype html><meta charset=utf-8><title>markdown</title>
+<style>.bold { font-weight: bold }</style>
 <button id=new>new</button><div id=log></div><textarea id=input></textarea><button id=go>send</button>
 <script>
 const find = (id) => document.getElementById(id);
@@ -70,6 +71,11 @@ name = "markdown"
 """
 
 
+def _drawn(html: str) -> str:
+    """Draw what is bold by the style sheet, as some pages do."""
+    return html.replace("<strong>", "<span class=bold>").replace("</strong>", "</span>")
+
+
 @dataclass
 class MarkdownPage:
     url: str
@@ -96,7 +102,7 @@ async def markdown_page() -> AsyncIterator[MarkdownPage]:
         for end in range(PIECE, len(text) + PIECE, PIECE):
             if "[[hold]]" in text[:end] and not page.held_back.is_set():
                 await page.held_back.wait()
-            line = {"text": text[end - PIECE : end], "html": RENDER(text[:end])}
+            line = {"text": text[end - PIECE : end], "html": _drawn(RENDER(text[:end]))}
             await response.write(json.dumps(line).encode() + b"\n")
             await asyncio.sleep(0)
         return response

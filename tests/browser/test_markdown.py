@@ -104,6 +104,12 @@ def test_what_is_no_text_is_left_out() -> None:
     assert from_html(html) == "a"
 
 
+def test_what_only_a_style_sheet_draws() -> None:
+    html = '<p><span data-drawn="strong">a</span> <span data-drawn="em">b</span> <span data-drawn="">c</span></p>'
+    assert from_html(html) == "**a** *b* c"
+    assert from_html('<pre><code><span data-drawn="strong">def</span></code></pre>') == "```\ndef\n```"
+
+
 def test_tasks() -> None:
     html = "<ul><li><input type=checkbox checked disabled> done</li><li><input type=checkbox disabled> to do</li></ul>"
     assert from_html(html) == "- [x] done\n- [ ] to do"

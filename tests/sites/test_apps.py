@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from markdown_it import MarkdownIt
 
 from browser.engine import EngineName
 from browser.errors import SiteFailed
@@ -21,6 +24,8 @@ from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.sites, pytest.mark.asyncio(loop_scope="module")]
+# Whole fleets do the same on the other engines, whose programs the coordinator can start: test_fleet.py.
+camoufox_only = pytest.mark.parametrize("engine", ["camoufox"], indirect=True, scope="session")
 
 
 @dataclass
@@ -41,6 +46,10 @@ class Driven:
     async def ask(self, prompt: str) -> str:
         return "".join([piece async for piece in self.pieces(prompt)])
 
+    async def open(self, site: Site, state: dict[str, Any] | None = None) -> ChatPage:
+        """A further page, with a login of its own."""
+        return await self.pages.open(site, state or self.app.log_in(), engine=self.page._engine, https_proxy=NOWHERE)
+
     def check(self, answer: str, prompt: str) -> None:
         """The app got exactly this prompt in a conversation of its own, and this is what it answered."""
         done = self.app.entries()[-1]
@@ -51,8 +60,10 @@ class Driven:
         assert answer == done["answer"]
 
 
-def site_file(app: ChatApp, *, network: bool = True) -> Site:
+def site_file(app: ChatApp, *, network: bool = True, verify: bool = False) -> Site:
     text = (SITES_DIR / f"{app.name}.toml").read_text()
+    if verify:
+        text = text.replace("[capture.network]", "[capture]\nverify = true\n[capture.network]")
     if not network:
         start = text.index("[capture.network]")
         text = text[:start] + text[text.index("[capture.dom]") :]
@@ -77,32 +88,38 @@ async def test_answers_come_token_by_token_over_the_network(driven: Driven) -> N
     assert hashlib.sha256(prompt.encode()).hexdigest() in pieces[0] + pieces[1]
 
 
+@camoufox_only
 async def test_markdown_and_unicode_come_as_the_app_wrote_them(driven: Driven) -> None:
     answer = await driven.ask("show [[code]] [[unicode]]")
     driven.check(answer, "show [[code]] [[unicode]]")
     assert "```python\ndef f(x):\n    return x\n```" in answer
 
 
+@camoufox_only
 async def test_an_answer_of_several_messages(driven: Driven) -> None:
     """Only Chainlit's answers come so; Gradio's are one message, whatever is asked."""
     driven.check(await driven.ask("[[messages]]"), "[[messages]]")
 
 
+@camoufox_only
 async def test_an_empty_answer(driven: Driven) -> None:
     assert await driven.ask("[[empty]]") == ""
     driven.check("", "[[empty]]")
 
 
+@camoufox_only
 async def test_requests_in_turn_share_nothing(driven: Driven) -> None:
     for number in range(5):
         driven.check(await driven.ask(f"prompt {number}"), f"prompt {number}")
 
 
+@camoufox_only
 async def test_a_long_prompt_arrives_exactly(driven: Driven) -> None:
     prompt = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
     driven.check(await driven.ask(prompt), prompt)
 
 
+@camoufox_only
 async def test_leaving_stops_the_app(driven: Driven) -> None:
     for number in range(3):
         async with aclosing(driven.pieces(f"{number} [[endless]]")) as pieces:
@@ -111,6 +128,7 @@ async def test_leaving_stops_the_app(driven: Driven) -> None:
     driven.check(await driven.ask("next"), "next")
 
 
+@camoufox_only
 async def test_an_error_of_the_app(driven: Driven) -> None:
     with pytest.raises(SiteFailed) as caught:
         await driven.ask("[[error]]")
@@ -123,15 +141,30 @@ async def test_a_login_that_the_app_does_not_know(driven: Driven) -> None:
     state = driven.app.log_in()
     for cookie in state["cookies"]:
         cookie["value"] += "x"
-    page = await driven.pages.open(site_file(driven.app), state, engine=driven.page._engine, https_proxy=NOWHERE)
+    page = await driven.open(site_file(driven.app), state)
     assert page.status.reason == "login_expired"
     await page.close()
 
 
 async def test_answers_read_from_the_page(driven: Driven) -> None:
-    site = site_file(driven.app, network=False)
-    page = await driven.pages.open(site, driven.app.log_in(), engine=driven.page._engine, https_proxy=NOWHERE)
+    """What the app laid out comes as Markdown that lays out the same."""
+    page = await driven.open(site_file(driven.app, network=False))
     assert page.status.capture == "dom"
-    answer = await ask(page, "read me", driven.app.name)
-    assert answer.split() == driven.app.entries()[-1]["answer"].split()
+    answer = await ask(page, "read me [[code]] [[unicode]]", driven.app.name)
+    assert "```python\ndef f(x):\n    return x\n```\n\n- one\n- **two**" in answer
+    wrote = driven.app.entries()[-1]["answer"]
+    assert laid_out(answer) == laid_out(wrote)
     await page.close()
+
+
+async def test_answers_held_against_the_page(driven: Driven) -> None:
+    page = await driven.open(site_file(driven.app, verify=True))
+    assert page.status.capture == "network"
+    for prompt in ("[[code]] [[unicode]]", "short [[words=2]]"):
+        driven.check(await ask(page, prompt, driven.app.name), prompt)
+    await page.close()
+
+
+def laid_out(markdown: str) -> str:
+    """Return what Markdown is laid out as, however its lines are broken."""
+    return re.sub(r"<br />|\s+", " ", MarkdownIt("commonmark").render(markdown))
