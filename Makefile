@@ -15,15 +15,15 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## all tests: real browsers, real processes, the real client
 	@scripts/display-setup
-	@scripts/app-env chainlit
 	@$(PYTHON) -m pytest -m 'not firefox and not sites'
 
-test-sites: setup ## the site suite: real chat apps, driven on every engine
+test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
+	@scripts/display-setup
 	@scripts/firefox-setup
 	@scripts/app-env chainlit gradio
-	@$(PYTHON) -m pytest -m sites
+	@$(PYTHON) -m pytest -m 'sites or firefox'
 
-test-firefox: setup ## the child's tests on Firefox ESR, which it installs
+test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/display-setup
 	@scripts/firefox-setup
 	@$(PYTHON) -m pytest -m firefox

@@ -9,6 +9,7 @@ from typing import Any
 from playwright.async_api import Error
 
 from browser import scripts
+from browser.agreement import agree
 from browser.capture import dom_wish
 from browser.check import asking, looking
 from browser.check.outcome import StepFailed, Told, exit_code_of
@@ -17,7 +18,7 @@ from browser.check.stage import Stage
 from browser.check.traffic import plain
 from browser.errors import BrowserError, PageBroken
 from browser.patience import within
-from browser.prompt_entry import normalised
+from browser.reading import as_text
 from browser.site_schema import Dom
 from browser.tab import Hung
 
@@ -145,10 +146,11 @@ async def page_text(stage: Stage) -> Told:
     if shown is None:
         hint = f"capture.dom.answer {dom.answer!r} {await looking.css(stage.tab.page, dom.answer)}"
         raise StepFailed("the answer was read from the traffic, but capture.dom does not find it", hint)
-    if normalised(shown) == normalised(stage.answer.text):
+    if agree(stage.answer.text, shown, dom.read):
         return Told("the page shows the same text")
     hints = (f"read:  {plain(stage.answer.text)!r}", f"shown: {plain(shown)!r}")
-    return Told("the page shows another text; Markdown that is laid out looks so", "warn", hints)
+    laid_out = "" if dom.read == "markdown" else "; if it lays Markdown out: capture.dom.read = 'markdown'"
+    return Told(f"the page shows another text{laid_out}", "warn", hints)
 
 
 async def _shown(stage: Stage, dom: Dom) -> str | None:
@@ -158,8 +160,9 @@ async def _shown(stage: Stage, dom: Dom) -> str | None:
         shown: str | None = None
         with suppress(Error, TimeoutError):
             looking_at = stage.tab.page.evaluate(scripts.ANSWER, dom_wish(dom, stage.site))
-            shown = (await within(SHOWS_TIMEOUT_S, looking_at, "check-shown"))["text"]
-        is_it = shown is not None and normalised(shown) == normalised(stage.answer.text)
+            found = (await within(SHOWS_TIMEOUT_S, looking_at, "check-shown"))["text"]
+            shown = None if found is None else as_text(found, html=dom.read == "markdown")
+        is_it = shown is not None and agree(stage.answer.text, shown, dom.read)
         if is_it or time.monotonic() > deadline:
             return shown
         await asyncio.sleep(LOOK_INTERVAL_S)

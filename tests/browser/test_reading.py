@@ -222,6 +222,23 @@ def test_a_page_that_rewrites_its_text_is_read_once_it_is_complete() -> None:
     assert findings == [Progress(), Progress(), Text("a b"), Done()]
 
 
+def html(text: str) -> Frame:
+    return shown(text, Kind.DOM_SET)
+
+
+def test_of_html_the_block_that_is_being_written_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("browser.reading.HTML_REST", 0)
+    frames = [html("<p>a</p>"), html("<p>a</p><p><b>b</b></p>"), html("<p>a</p><p><b>bc</b></p>")]
+    findings = read_all(DomReader(Transcript(), html=True), *frames, Frame(Kind.DOM_DONE))
+    assert findings == [Progress(), Text("a"), Progress(), Text("\n\n**bc**"), Done()]
+
+
+def test_html_is_not_made_text_of_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("browser.reading.HTML_REST", 1_000_000)
+    frames = [html("<p>a</p>"), html("<p>a</p><p>b</p>")]
+    assert read_all(DomReader(Transcript(), html=True), *frames) == [Progress(), Progress()]
+
+
 def test_what_was_passed_on_before_is_not_passed_on_again() -> None:
     assert read_all(DomReader(Transcript("ab")), shown("abc")) == [Text("c")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any, get_args
 
 import openai
@@ -119,3 +120,9 @@ def test_nothing_of_one_caller_is_seen_by_the_next(two: Fleet, site: Site) -> No
         assert sha256(prompt) in (answer.choices[0].message.content or "")
     entries = site.ledger(since=before)
     assert len({entry["conversation"] for entry in entries}) == len(entries) == 6
+
+
+def test_ready_tells_ahead_of_time_when_each_login_ends(two: Fleet) -> None:
+    """The demo site's sessions hold for seven days; the browser's own cookie says so."""
+    ends = [child["login_expires_at"] - time.time() for child in two.children().values()]
+    assert [6 < left / 86_400 <= 7 for left in ends] == [True, True]

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from markdown_it import MarkdownIt
+from rich.console import Console
 
+from browser.check.checkup import Checkup
+from browser.check.outcome import Exit
+from browser.check.screen import Screen
+from browser.check.stage import Plan
 from browser.engine import EngineName
 from browser.errors import SiteFailed
 from browser.page import ChatPage
+from browser.settings import BrowserSettings
 from browser.site import SITES_DIR, Site, parse_site
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages
+from tests.browser.profiles import write_profile
 from tests.sites.chat_app import ChatApp
 from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
@@ -163,6 +172,29 @@ async def test_answers_held_against_the_page(driven: Driven) -> None:
     for prompt in ("[[code]] [[unicode]]", "short [[words=2]]"):
         driven.check(await ask(page, prompt, driven.app.name), prompt)
     await page.close()
+
+
+@pytest.mark.parametrize("engine", ["chromium"], indirect=True, scope="session")
+async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
+    """What a writer of such a site file is told: nothing fails, and nothing is to be warned of."""
+    (tmp_path / "run").mkdir()
+    plan = Plan(
+        site=driven.app.name,
+        profile=write_profile(tmp_path / "ada.json", driven.app.log_in()),
+        engine=driven.page._engine,
+        headless=True,
+        settings=BrowserSettings(https_proxy=NOWHERE),
+        prompt="[[code]] [[unicode]]",
+        stop_prompt="[[endless]]",
+        model=None,
+        sends=True,
+    )
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SITE_URL", f"{driven.app.url}/")
+        code = await Checkup(plan, Screen(Console(file=out, width=200)), tmp_path / "run", None).run()
+    assert code is Exit.PASSED, out.getvalue()
+    assert not re.search(r"^(warn|fail)", out.getvalue(), re.MULTILINE), out.getvalue()
 
 
 def laid_out(markdown: str) -> str:
