@@ -16,7 +16,7 @@ from coordinator.local import processes
 
 LOOK_S = 0.0005
 LIMIT_S = 60.0
-ASK_S = 0.01
+ASK_S = 0.02
 
 
 class Timeout(Exception):
