@@ -114,11 +114,23 @@ def presented_key(authorization: str | None, x_api_key: str | None) -> str | Non
 
 
 def key_file_path() -> Path | None:
-    """The key file of this process: ``KEY_FILE_PATH``, else the default one if it exists, else None."""
+    """The key file of this process: ``KEY_FILE_PATH``, else the default one if it exists, else None.
+
+    Raises KeyFileError as `default_key_file`.
+    """
     given = os.environ.get("KEY_FILE_PATH", "").strip()
-    if given:
-        return Path(given)
-    return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
+    return Path(given) if given else default_key_file()
+
+
+def default_key_file() -> Path | None:
+    """The default key file, None if there is none. Raises KeyFileError if we may not know."""
+    try:
+        return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
+    except OSError as error:
+        raise KeyFileError(
+            f"whether there is a key file {DEFAULT_KEY_FILE} cannot be seen by uid {os.getuid()}: {error.strerror};"
+            " check the folders on the way, or name another file"
+        ) from None
 
 
 def load_api_keys() -> KeyStore:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from api_utils.auth_utils import DEFAULT_KEY_FILE, KeyStore
 from api_utils.auth_utils import KeyFileError as BadKeyFile
+from api_utils.auth_utils import KeyStore, default_key_file
 from coordinator.errors import KeyFileError, NoUsableProfile
 from coordinator.profiles.discover import discover_profiles, why_nothing
 from coordinator.profiles.model import Progress, no_progress
@@ -108,19 +108,21 @@ def hydrate(settings: Settings) -> Hydration:
 
 
 def key_file_that_counts(operators: Path | None, hydrated: Path | None) -> Path | None:
-    """Which key file applies: AUTH_KEY_FILE_PATH, then the hydrated one, then auth_profiles/key.txt if it exists."""
-    if operators is not None or hydrated is not None:
-        return operators or hydrated
-    return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
+    """Which key file applies: AUTH_KEY_FILE_PATH, then the hydrated one, then auth_profiles/key.txt if it exists.
+
+    Raises `auth_utils.KeyFileError` if that cannot be seen.
+    """
+    return operators or hydrated or default_key_file()
 
 
 def read_keys(operators: Path | None, hydrated: Path | None) -> tuple[Path | None, KeyStore]:
     """The key file that counts and its keys. Raises KeyFileError if it is given and cannot be used."""
-    key_file = key_file_that_counts(operators, hydrated)
+    key_file = None
     try:
+        key_file = key_file_that_counts(operators, hydrated)
         return key_file, KeyStore() if key_file is None else KeyStore.from_file(key_file)
     except BadKeyFile as error:
-        variable = " (AUTH_KEY_FILE_PATH)" if key_file == operators else ""
+        variable = " (AUTH_KEY_FILE_PATH)" if operators else ""
         raise KeyFileError(f"{error}{variable}") from None
 
 

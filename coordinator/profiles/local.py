@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from api_utils.auth_utils import DEFAULT_KEY_FILE
+from api_utils.auth_utils import KeyFileError as BadKeyFile
+from api_utils.auth_utils import default_key_file
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.discover import Examined, examine_folder, profile_names, resolved
 from coordinator.profiles.model import ProfileHydrationResult, Progress, no_progress
@@ -36,8 +38,10 @@ class LocalProfileProvider:
     def hydrate(self) -> ProfileHydrationResult:
         """Give the folder as it is. Raises ProfileBackendError if it is not a folder that we can list."""
         self._names()
-        key_file = DEFAULT_KEY_FILE.absolute() if DEFAULT_KEY_FILE.exists() else None
-        return ProfileHydrationResult(profiles_dir=self._folder, key_file=key_file)
+        key_file = None
+        with suppress(BadKeyFile):  # whoever needs it will come upon this too; the operator may have named another
+            key_file = default_key_file()
+        return ProfileHydrationResult(profiles_dir=self._folder, key_file=key_file and key_file.absolute())
 
     def inspect(self) -> tuple[Examined, ...]:
         """Check every profile in the folder. Raises ProfileBackendError."""

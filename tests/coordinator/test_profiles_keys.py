@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 
@@ -128,7 +130,8 @@ def test_every_check_of_key_files_that_is_taken_out_makes_a_case_fail(tmp_path: 
 def _noticed(mutant: Mutant, folder: Path) -> bool:
     module = ModuleType("mutant")
     exec(mutant.code(), module.__dict__)
-    return any(_said(module, case, folder) != case.message for case in (*SOUND, *ALL))
+    said = any(_said(module, case, folder) != case.message for case in (*SOUND, *ALL))
+    return said or not _unseen_default_is_an_error(module)
 
 
 def _said(module: Any, case: KeyFile, folder: Path) -> str:
@@ -143,6 +146,19 @@ def _said(module: Any, case: KeyFile, folder: Path) -> str:
         except Exception as error:  # noqa: BLE001 - with a check taken out anything may happen
             return type(error).__name__
     return ""
+
+
+def _unseen_default_is_an_error(module: Any) -> bool:
+    with patch.object(Path, "exists", side_effect=PermissionError(errno.EACCES, "Permission denied")):
+        try:
+            module.default_key_file()
+        except module.KeyFileError as error:
+            return "auth_profiles/key.txt cannot be seen by uid" in str(error)
+    return False
+
+
+def test_unseen_default_is_an_error() -> None:
+    assert _unseen_default_is_an_error(auth_utils)
 
 
 def test_malformed_key_file_in_the_bucket_is_an_error_that_names_it_and_changes_nothing(

@@ -46,11 +46,11 @@ def common() -> Iterator[Path]:
 
 
 def nobody(scene: str, folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as nobody, after the scene was set."""
+    """Run a command as nobody in the folder, after the scene was set; the checkout may be where only root reads."""
     return subprocess.run(
         [*AS_ROOT, *AS_NOBODY, scene, str(folder), *arguments],
-        cwd=ROOT,
-        env={**ENVIRONMENT, "AUTH_PROFILE_CACHE_DIR": str(folder / "auth_profiles"), **more},
+        cwd=folder,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT), "AUTH_PROFILE_CACHE_DIR": str(folder / "auth_profiles"), **more},
         capture_output=True,
         text=True,
         timeout=60,
@@ -137,6 +137,25 @@ def test_key_file_of_another_user(common: Path, local: Path) -> None:
     code, line = failure(done)
     assert code == 7
     assert line.startswith(f"key file {key_file} cannot be read by uid 65534: Permission denied;")
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["nothing else", "another file"])
+def test_default_key_file_that_cannot_be_seen(common: Path, local: Path, named: bool) -> None:
+    (common / "auth_profiles").mkdir(mode=0o700)
+    mine = common / "mine.txt"
+    mine.write_text("first-key\n")
+    mine.chmod(0o644)
+    more = {"PROFILE_BACKEND": "local", "LOCAL_PROFILE_DIR": str(local), "LOG_LEVEL": "error"}
+    if named:
+        assert nobody("nothing", common, "hydrate", AUTH_KEY_FILE_PATH=str(mine), **more).returncode == 0
+    else:
+        assert failure(nobody("nothing", common, "hydrate", **more)) == (
+            7,
+            (
+                "whether there is a key file auth_profiles/key.txt cannot be seen by uid 65534: Permission denied;"
+                " check the folders on the way, or name another file"
+            ),
+        )
 
 
 # What does not need another user
