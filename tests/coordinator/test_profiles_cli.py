@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from coordinator.profiles.__main__ import EXIT_CODES
 from tests.coordinator.profiles_support.program import COMMAND, ROOT, failure, run
 from tests.coordinator.profiles_support.relay import FORWARD, relay
 from tests.coordinator.profiles_support.states import YEAR_2100, cookie, login, state
@@ -200,6 +201,11 @@ def test_help_names_variables_permissions_and_exit_codes() -> None:
     assert done.returncode == 0
     for word in ("AUTH_PROFILE_S3_BUCKET", "s3:ListBucket", "s3:GetObject", "AUTH_KEY_FILE_PATH", "exit codes:"):
         assert word in done.stdout
+
+
+def test_exit_codes_of_the_guide_are_those_of_the_program() -> None:
+    guide = (ROOT / "docs" / "deployment-prod.md").read_text()
+    assert [code for code, _, meaning in EXIT_CODES if f"| {code} | {meaning} |" not in guide] == []
 
 
 def test_progress_is_shown_on_a_terminal_and_leaves_stdout_clean(bucket: Bucket, tmp_path: Path) -> None:
