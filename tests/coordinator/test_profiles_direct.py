@@ -346,6 +346,16 @@ def test_expiry_of_a_role_is_understood(
                 _ = credentials.access_key
 
 
+def test_role_whose_new_credentials_have_expired_too_is_refused_in_one_line(role: Bucket, cache: Path) -> None:
+    body = ROLE % b"2001-01-01T00:00:00Z"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with relay(role.server.url, lambda _line: answer) as sts:
+        done = run(["hydrate"], {**os.environ, **_settings(role, cache), "AWS_ENDPOINT_URL_STS": sts.url})
+    code, line = failure(done)
+    assert code == 4
+    assert line.startswith(f"{role.uri} cannot be listed: the AWS SDK failed (RuntimeError)")
+
+
 # Verdicts kept in the cache
 
 
@@ -374,6 +384,16 @@ def test_damaged_notes_are_as_none(five: Bucket, cache: Path, notes: bytes) -> N
     (cache / "current" / verdicts.VERDICTS).write_bytes(content)
     assert verdicts.load(cache / "current") == {}
     assert five.provider(cache).hydrate().discovery == first.discovery
+
+
+def test_notes_of_other_checks_are_replaced(five: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(verdicts, "_digest_of_checks", lambda: "checks of an earlier version")
+        five.provider(cache).hydrate()
+    assert verdicts.load(cache / "current") == {}
+    five.provider(cache).hydrate()
+    assert len(verdicts.load(cache / "current")) == 5
+    assert len(list((cache / "sets").iterdir())) == 1
 
 
 def test_expiry_is_judged_anew_each_time(bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

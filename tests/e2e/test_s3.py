@@ -180,6 +180,7 @@ def test_keys_that_are_lost_stay_in_force_and_ready_says_so(running: Fleet, s3: 
     assert any("key.txt has no keys any more" in warning for warning in running.ready()[1]["warnings"])
     with pytest.raises(openai.AuthenticationError):
         ask(openai.OpenAI(base_url=f"{running.url}/v1", api_key="none"), "hi")
+    assert [_at_the_child(running, "ada", key) for key in (KEY, "none")] == [200, 401]
     s3.upload({"fleet/key.txt": f"{KEY}\n".encode()})
     assert reload(running)[0] == 200
     assert running.ready()[1]["warnings"] == []
