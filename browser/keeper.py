@@ -255,7 +255,11 @@ class Keeper:
             self._has_news = True
         except BrowserError as error:
             log.warning("fresh_chat_failed", detail=str(error))
-            await self._recover()
+            if isinstance(error, LoginExpired) and await self._login_holds() is False:
+                self._condition.set_error(error)  # the site has said so itself: no further load is needed to tell
+                self._plan_retry()
+            else:
+                await self._recover()
 
     async def save_news(self) -> None:
         """Save the session after an answer, unless that was done a moment ago."""
