@@ -23,6 +23,7 @@ PROPER = frozenset(
         *("browser_lost", "capture_gap", "child_lost", "draining", "first_token_timeout", "login_expired"),
         *("none_ready", "page_broken", "prompt_rejected", "queue_full", "queue_timeout", "quota", "refused"),
         *("site_error", "starting", "stream_idle_timeout", "cancelled"),
+        "request_timeout",  # of a client that the machine kept from sending its body for a second
     }
 )
 
