@@ -199,4 +199,4 @@ async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
 
 def laid_out(markdown: str) -> str:
     """Return what Markdown is laid out as, however its lines are broken."""
-    return re.sub(r"<br />|\s+", " ", MarkdownIt("commonmark").render(markdown))
+    return re.sub(r"(?:<br />|\s)+", " ", MarkdownIt("commonmark").render(markdown))
