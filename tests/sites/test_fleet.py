@@ -43,12 +43,13 @@ class Served:
     profile: Path
     client: AsyncOpenAI
 
-    async def ask(self, prompt: str, *, stream: bool = True) -> str:
+    async def ask(self, prompt: str, *, stream: bool = True, retries: int = 2) -> str:
         messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
+        client = self.client.with_options(max_retries=retries)
         if not stream:
-            whole = await self.client.chat.completions.create(model=self.app.name, messages=messages)
+            whole = await client.chat.completions.create(model=self.app.name, messages=messages)
             return whole.choices[0].message.content or ""
-        parts = await self.client.chat.completions.create(model=self.app.name, messages=messages, stream=True)
+        parts = await client.chat.completions.create(model=self.app.name, messages=messages, stream=True)
         return "".join([part.choices[0].delta.content or "" async for part in parts])
 
     def submissions(self, prompt: str) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ def served(request: pytest.FixtureRequest, app_name: str, tmp_path_factory: pyte
         log_in_by_hand(app, profile)
         settings = {"CHAT_SITE": app_name, "BROWSER_ENGINE": request.param, "HTTPS_PROXY": NOWHERE}
         with fleet(Site(f"{app.url}/", ""), profile.parent, folder / "fleet", **settings) as running:
-            client = AsyncOpenAI(base_url=f"{running.url}/v1", api_key=running.key, max_retries=0)
+            client = AsyncOpenAI(base_url=f"{running.url}/v1", api_key=running.key)
             running.wait_for(ada="READY")
             yield Served(app, running, profile, client)
 
@@ -111,7 +112,7 @@ async def test_fifty_requests(served: Served) -> None:
 async def test_an_error_of_the_app(served: Served) -> None:
     await served.ready()
     with pytest.raises(openai.APIError) as caught:
-        await served.ask("[[error]]")
+        await served.ask("[[error]]", retries=0)
     assert caught.value.code == "site_error"
     assert "made to fail" not in str(caught.value)
     assert len(served.submissions("[[error]]")) == 1
@@ -133,6 +134,7 @@ async def test_the_app_restarted_in_the_middle(served: Served) -> None:
         await _kill_in_mid_answer(served, "restarted [[endless]]")
     assert caught.value.code in {"site_error", "page_broken"}
     assert len(served.submissions("restarted [[endless]]")) == 1
+    await eventually(lambda: served.fleet.children()["ada"]["state"] != "READY", timeout_s=30)
     await asyncio.to_thread(served.app.start)
     if served.app.name == "gradio":  # it keeps its sessions in memory
         await eventually(lambda: served.fleet.children()["ada"]["reason"] == "login_expired", timeout_s=90)
@@ -148,14 +150,14 @@ async def test_a_session_that_the_app_ends_is_noticed_in_use(served: Served) -> 
     served.app.end_sessions()
     began = time.monotonic()
     try:
-        served.check(await served.ask(prompt), prompt)
+        served.check(await served.ask(prompt, retries=0), prompt)
     except openai.APIError as error:
         assert error.code == "login_expired"  # noqa: PT017 - either is right
     await eventually(lambda: served.fleet.children()["ada"]["reason"] == "login_expired", timeout_s=30)
     assert time.monotonic() - began < 5
     assert len(served.submissions(prompt)) <= 1
     with pytest.raises(openai.APIError) as caught:
-        await served.ask("too late")
+        await served.ask("too late", retries=0)
     assert getattr(caught.value, "status_code", None) == 503
     assert served.submissions("too late") == []
     await served.log_in_anew()
