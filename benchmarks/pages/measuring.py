@@ -125,8 +125,7 @@ def _answer(app: StampedApp, running: Fleet, found: Found) -> None:
 
 
 def _submit(app: StampedApp, running: Fleet, page: _Bare, found: Found, number: int) -> None:
-    prompts = f"prompt number {number:06}", long_prompt(number)
-    for prompt, submitted in zip(prompts, (found.short, found.long), strict=True):
+    for prompt, submitted in ((f"prompt number {number:06}", found.short), (long_prompt(number), found.long)):
         asked, notes = _ask(app, running, prompt)
         submitted.ours.append((notes.prompt_at - asked.began) * 1e3)
         began, fresh, notes = page.ask(prompt)

@@ -30,6 +30,7 @@ class StampedApp(ChatApp):
     """One of the sites, with an app that notes times."""
 
     scripts: Path = field(default=APPS)
+    _taken: int = 0
 
     @property
     def address(self) -> str:
@@ -41,17 +42,19 @@ class StampedApp(ChatApp):
         return parse_site(path.read_text(encoding="utf-8"), path.name, url=self.address)
 
     def notes(self, prompt: str) -> Notes:
-        """What was noted of the latest prompt once its answer is over. Raises ValueError if that is another one."""
-        self._wait(lambda: any("over" in entry for entry in self._latest()))
-        (first, *rest) = self._latest()
+        """What was noted of the next prompt, once its answer is over. Raises ValueError if that is another one."""
+        self._wait(lambda: any("over" in entry for entry in self._next()))
+        (first, *rest) = self._next()
+        self._taken += 1
         if first["prompt"] != hashlib.sha256(prompt.encode()).hexdigest():
             raise ValueError(f"{self.name} did not get the prompt as it was sent")
         return Notes(first["at"], {entry["token"]: entry["at"] for entry in rest if "token" in entry})
 
-    def _latest(self) -> list[dict[str, Any]]:
+    def _next(self) -> list[dict[str, Any]]:
+        """The entries from the first prompt on that was not taken yet."""
         entries = self.entries()
         starts = [number for number, entry in enumerate(entries) if "prompt" in entry]
-        return entries[starts[-1] :] if starts else []
+        return entries[starts[self._taken] :] if len(starts) > self._taken else []
 
     def _command(self) -> list[str | Path]:
         if self.name == "demo":
