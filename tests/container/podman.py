@@ -76,8 +76,8 @@ class Container:
         return found
 
     def port(self, inside: int) -> int:
-        """The port on loopback that leads to this one inside."""
-        return int(podman("port", self.name, f"{inside}/tcp").strip().rpartition(":")[2])
+        """The port on loopback that leads to this one inside; 0 when the container has ended."""
+        return int(podman("port", self.name, f"{inside}/tcp", check=False).strip().rpartition(":")[2] or 0)
 
     def signal(self, name: str) -> None:
         podman("kill", "--signal", name, self.name)

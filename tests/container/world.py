@@ -140,8 +140,7 @@ class World:
         variables = {"CHAT_SITE": "demo", "SITE_URL": SITE_URL, **(environment or {})}
         every = (*HARDENED, f"--memory={memory}", *options)
         with running(image, *command, name=name, options=every, environment=variables) as container:
-            url = f"http://127.0.0.1:{container.port(2048)}" if container.state()["Running"] else ""
-            yield Fleet(container, url, self.key)
+            yield Fleet(container, f"http://127.0.0.1:{container.port(2048)}", self.key)
 
     @property
     def local(self) -> tuple[str, ...]:
