@@ -22,6 +22,8 @@ from tests.container.world import (
 )
 from tests.support.authority import Authority
 
+# Where a second browser would prove nothing more.
+ONE = {"MAX_CHILDREN": "1"}
 MODELS = {"demo-small", "demo-large", "demo-echo"}
 PROXY = ROOT / "tests" / "container" / "tls_proxy.py"
 
@@ -96,7 +98,7 @@ def runtime_record(world: World) -> None:
 
 @proof("Chromium's sandbox is on where the seccomp profile allows user namespaces")
 def sandbox_on(world: World) -> None:
-    with world.fleet(options=world.local, environment={"MAX_CHILDREN": "1"}) as fleet:
+    with world.fleet(options=world.local, environment=ONE) as fleet:
         fleet.wait_ready()
         # A sandboxed page is process 1 or so of a namespace of its own, and has a seccomp filter of Chromium's own.
         look = "cat $(pgrep -f '[t]ype=renderer' | sed 's,.*,/proc/&/status,')"
@@ -112,7 +114,7 @@ def sandbox_on(world: World) -> None:
 def sandbox_off(world: World) -> None:
     strict = f"--security-opt=seccomp={world.folder / 'no-userns.json'}"
     (world.folder / "no-userns.json").write_text(json.dumps(without_user_namespaces()), encoding="utf-8")
-    with world.fleet(options=[*world.local, strict], environment={"MAX_CHILDREN": "1"}) as fleet:
+    with world.fleet(options=[*world.local, strict], environment=ONE) as fleet:
         eventually(lambda: "CHROMIUM_SANDBOX" in fleet.container.logs(), timeout_s=READY_S, what="the cure in the log")
         assert fleet.ready()[0] == 503
     off = {"MAX_CHILDREN": "1", "CHROMIUM_SANDBOX": "off"}
@@ -136,7 +138,7 @@ def without_user_namespaces() -> dict[str, object]:
 
 @proof("it runs with the default 64 MB /dev/shm, and leaves it empty")
 def shared_memory(world: World) -> str:
-    with world.fleet(options=world.local, environment={"MAX_CHILDREN": "1"}) as fleet:
+    with world.fleet(options=world.local, environment=ONE) as fleet:
         fleet.wait_ready()
         fleet.ask(f"shm {uuid.uuid4()} [[tokens=50]]")
         size, used = fleet.container.exec("df", "--output=size,used", "-k", "/dev/shm").split()[-2:]
@@ -154,11 +156,11 @@ def other_owner(world: World) -> None:
         log = fleet.container.logs()
         assert re.search(r"uid 10001.*uid 20000.*chown", log), log
         assert "Traceback" not in log
-    with world.fleet(options=[*mount, "--user=20000:20000"]) as fleet:
-        prove_serving(world, fleet)
+    with world.fleet(options=[*mount, "--user=20000:20000"], environment=ONE) as fleet:
+        prove_serving(world, fleet, 1)
     copied(world, "others", owner=20000, mode=0o644)
-    with world.fleet(options=mount) as fleet:
-        prove_serving(world, fleet)
+    with world.fleet(options=mount, environment=ONE) as fleet:
+        prove_serving(world, fleet, 1)
 
 
 def copied(world: World, name: str, *, owner: int, mode: int) -> Path:
@@ -177,20 +179,20 @@ def warm_cache(world: World) -> None:
     volume = "tabfleet-cache"
     podman("volume", "rm", "--force", volume)
     options = [f"--volume={volume}:/var/cache/tabfleet"]
-    environment = {**world.reader(), "AUTH_PROFILE_CACHE_DIR": "/var/cache/tabfleet/profiles"}
+    environment = {**world.reader(), **ONE, "AUTH_PROFILE_CACHE_DIR": "/var/cache/tabfleet/profiles"}
     look = ["find", "/var/cache/tabfleet/", "-name", "*.json", "-printf", "%f %i\n"]
     try:
         with world.fleet(environment=environment, options=options) as fleet:
-            fleet.wait_ready(2)
+            fleet.wait_ready()
             first = fleet.container.exec(*look)
             podman("stop", "--time", "45", fleet.container.name)
             podman("start", fleet.container.name)
             again = Fleet(fleet.container, f"http://127.0.0.1:{fleet.container.port(2048)}", fleet.key)
-            prove_serving(world, again)
+            prove_serving(world, again, 1)
             assert fleet.container.exec(*look) == first, "files were written anew though nothing had changed"
         alone = {**environment, "AWS_ENDPOINT_URL_S3": "http://site:9", "AUTH_PROFILE_ALLOW_STALE": "true"}
         with world.fleet(environment=alone, options=options) as fleet:
-            fleet.wait_ready(2)
+            fleet.wait_ready()
     finally:
         podman("volume", "rm", "--force", volume)
 
@@ -217,10 +219,10 @@ def private_authority(world: World) -> None:
             assert "certificate of s3tls:8333 is not trusted; name its authority in EXTRA_CA_FILE" in (
                 fleet.container.logs()
             )
-        trusting = {**environment, "EXTRA_CA_FILE": "/tls/ca.pem"}
+        trusting = {**environment, **ONE, "EXTRA_CA_FILE": "/tls/ca.pem"}
         for image in (CHROMIUM, FIREFOX):
             with world.fleet(image=image, environment=trusting, options=[mount]) as fleet:
-                prove_serving(world, fleet)
+                prove_serving(world, fleet, 1)
 
 
 def make_certificates(folder: Path, names: Sequence[str]) -> None:
