@@ -14,6 +14,7 @@ from api_utils.auth_utils import KeyFileError, initialize_keys
 from api_utils.exit_codes import Exit
 from api_utils.listener import PortInUse, bind
 from api_utils.logs import configure_logging
+from api_utils.memory import give_back_memory
 from api_utils.settings import ChildSettings
 from browser.environment import VariableError, read_variables
 from browser.errors import SiteError
@@ -37,6 +38,7 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> Exit:
     log.info("child_starting", site=site.name, engine=arguments.engine, port=arguments.server_port)
     page = _page(arguments, site, run_dir, settings)
     starting = asyncio.create_task(page.start(), name="page-start")
+    starting.add_done_callback(lambda _: give_back_memory())
     # Much to import, and none of it is needed to start driver and browser.
     await asyncio.to_thread(importlib.import_module, "api_utils.face")
     from api_utils.face import show  # noqa: PLC0415

@@ -72,7 +72,8 @@ class Capture:
     async def wait_connected(self, page: Page) -> bool:
         """Wait until the page's websocket carries its traffic, as far as the site file says how to tell.
 
-        Returns whether it does, after 5 s at most.
+        Meanwhile the page opens its socket to us, so that no answer has to wait for it. Returns whether the page's
+        own websocket does, after 5 s at most.
         """
         try:
             await within(CONNECT_TIMEOUT_S, self._until_connected(page), "page-connect")
@@ -81,7 +82,7 @@ class Capture:
         return True
 
     async def _until_connected(self, page: Page) -> None:
-        while await page.evaluate(self._call("isConnected")) is False:  # noqa: ASYNC110 - the page has no event
+        while await page.evaluate(self._call("prepare", self._sink)) is False:  # noqa: ASYNC110 - the page has no event
             await asyncio.sleep(CONNECT_INTERVAL_S)
 
     async def self_test(self, page: Page) -> Way:

@@ -70,6 +70,11 @@
     return { dead: false, send };
   }
 
+  function sinkBy(by) {
+    if (!sinks[by] || sinks[by].dead) sinks[by] = by === "console" ? useConsole() : connect();
+    return sinks[by];
+  }
+
   // A frame: nonce (16 bytes), sequence number (u32), stream (u32), kind (u8), payload.
   function emit(from, kind, stream, payload) {
     if (from !== turn || from.sink.dead) return;
@@ -311,14 +316,17 @@
     // Begin to copy, under this nonce (16 ASCII characters), by socket or console; the first frame says so.
     arm(nonce, wish, by) {
       disarm();
-      if (!sinks[by] || sinks[by].dead) sinks[by] = by === "console" ? useConsole() : connect();
-      turn = { nonce: encode(nonce), sequence: 0, sink: sinks[by], readers: [], observer: null };
+      turn = { nonce: encode(nonce), sequence: 0, sink: sinkBy(by), readers: [], observer: null };
       emit(turn, KIND.ARMED, 0, nothing);
       if (wish) watchDom(turn, wish);
       return true;
     },
     disarm,
-    isConnected,
+    // Open the way to us before it is needed; tell whether the page's own way to its site is open.
+    prepare(by) {
+      if (by) sinkBy(by);
+      return isConnected();
+    },
   };
   Object.defineProperty(window, config.name, { value: Object.freeze(handle) });
 })();
