@@ -12,6 +12,17 @@ from benchmarks.report import Compared, Figure, Result
 # What a child may cost in Chromium; elsewhere there is only something to show.
 TOKEN_P50_MS, TOKEN_P99_MS, FIRST_MS = 2.0, 10.0, 10.0
 SHORT_RATIO, LONG_MORE_MS, START_RATIO, MEMORY_RATIO = 1.0, 150.0, 1.5, 1.15
+# From stamps at each hop, CPU by process, and py-spy; the beginning of a row's name to what it costs most.
+LARGEST_COSTS = {
+    "added to a token": "the largest remaining cost is until the page's script has it: 0.7 of 2 ms on the demo site, and "
+    "all that the page's thread is busy where an app lays its Markdown out anew with each token (two thirds of all CPU "
+    "on Chainlit); from the script to the client it is 1.3 ms",
+    "added to the first": "the largest remaining cost is the page's thread: on Chainlit it is laying out the prompt for "
+    "60 ms before it comes to the token; from the page's script to the client it is 1.3 to 3 ms",
+    "request to prompt": "the largest remaining cost is the app's own, from Enter to its prompt: 80 of 100 ms on Gradio",
+    "child's start": "the largest remaining cost is to import playwright, pydantic, and aiohttp for one WebSocket",
+    "memory": "the largest part of the Python process is playwright's generated API: 16 of 50 MB",
+}
 
 
 def result(engine: str, site: str, found: Found) -> Result:
@@ -31,7 +42,11 @@ def result(engine: str, site: str, found: Found) -> Result:
         *_memory(found, ratio=MEMORY_RATIO if has_aims else None),
     ]
     title = f"{engine} on {site}: {ANSWERS} answers of {TOKENS} tokens, {SUBMISSIONS} prompts, {STARTS} starts"
-    return Result(title, rows, figures=figures)
+    found_wanting = Result(title, rows, figures=figures).missed
+    costs = [
+        f"{what}: {cost}" for what, cost in LARGEST_COSTS.items() if any(row.startswith(what) for row in found_wanting)
+    ]
+    return Result(title, rows, costs, figures)
 
 
 def _percentiles(found: Found, percent: int) -> list[float]:
