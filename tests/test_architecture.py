@@ -99,3 +99,15 @@ def test_nothing_imports_a_main() -> None:
     for part in MAY_IMPORT:
         for path in files(part):
             assert not ours(path) & {"coordinator.main", "launch_camoufox"}, path
+
+
+def test_a_child_imports_what_its_browser_needs_before_the_rest() -> None:
+    """Driver and browser start while the rest is imported; fastapi and pydantic-settings are none of it."""
+    code = (
+        "import sys, api_utils.child; "
+        "print(*(name for name in ('aiohttp', 'starlette', 'uvicorn') if name in sys.modules)); "
+        "import api_utils.face, browser.streamserver; "
+        "print(*(name for name in ('fastapi', 'pydantic_settings', 'bs4') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n\n"

@@ -14,13 +14,13 @@ TOKEN_P50_MS, TOKEN_P99_MS, FIRST_MS = 2.0, 10.0, 10.0
 SHORT_RATIO, LONG_MORE_MS, START_RATIO, MEMORY_RATIO = 1.0, 150.0, 1.5, 1.15
 # From stamps at each hop, CPU by process, and py-spy; the beginning of a row's name to what it costs most.
 LARGEST_COSTS = {
-    "added to a token": "the largest remaining cost is until the page's script has it: 0.7 of 2 ms on the demo site, and "
+    "added to a token": "the largest cost left is until the page's script has it: 0.7 of 2 ms on the demo site, and "
     "all that the page's thread is busy where an app lays its Markdown out anew with each token (two thirds of all CPU "
     "on Chainlit); from the script to the client it is 1.3 ms",
-    "added to the first": "the largest remaining cost is the page's thread: on Chainlit it is laying out the prompt for "
+    "added to the first": "the largest cost left is the page's thread: on Chainlit it is laying out the prompt for "
     "60 ms before it comes to the token; from the page's script to the client it is 1.3 to 3 ms",
-    "request to prompt": "the largest remaining cost is the app's own, from Enter to its prompt: 80 of 100 ms on Gradio",
-    "child's start": "the largest remaining cost is to import playwright, pydantic, and aiohttp for one WebSocket",
+    "request to prompt": "the largest cost left is the app's own, from Enter to its prompt: 80 of 100 ms on Gradio",
+    "child's start": "the largest cost left is to import playwright, pydantic, and aiohttp for one WebSocket",
     "memory": "the largest part of the Python process is playwright's generated API: 16 of 50 MB",
 }
 
