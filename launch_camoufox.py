@@ -13,15 +13,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from contract import child_environment
+from contract.exit_codes import MEANINGS, ExitCode
+
 EPILOG = """\
 The environment may hold: KEY_FILE_PATH (API keys), BROWSER_EXECUTABLE, CAMOUFOX_EXECUTABLE_PATH,
 SITE_URL (another address for the site), FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, LOGIN_CHECK_S,
 MAX_BODY_BYTES, HTTPS_PROXY, NO_PROXY, EXTRA_CA_FILE, CHROMIUM_SANDBOX (on or off), LOG_FORMAT, LOG_LEVEL.
 The coordinator adds TABFLEET_* of its own.
 
-Exit codes: 0 stopped, or the login is saved; 1 the login is not saved; 2 usage or configuration; 69 port in use;
-70 browser lost; 71 driver lost; 73 another browser uses this login; 74 no browser, or no display for it;
-75 the parent is gone; 130 interrupted.
+Exit codes: {codes}.
 """
 
 
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(
         prog="launch_camoufox.py",
         description=__doc__.splitlines()[0] if __doc__ else None,
-        epilog=EPILOG,
+        epilog=EPILOG.format(codes="; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     cli.add_argument("--headless", action=argparse.BooleanOptionalAction, default=True, help="no window (default)")
@@ -60,11 +61,11 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Run one child until it is told to stop; returns its exit code."""
     arguments = parse()
-    parent = os.environ.get("TABFLEET_PARENT_PID", "")
+    parent = os.environ.get(child_environment.PARENT_PID, "")
     if parent.isdigit() and os.getppid() != int(parent):
-        return 75
+        return ExitCode.PARENT_GONE
     os.umask(0o077)
-    given = os.environ.get("TABFLEET_RUN_DIR")
+    given = os.environ.get(child_environment.RUN_DIR)
     if given:
         return _run(arguments, Path(given))
     with tempfile.TemporaryDirectory(prefix="tabfleet-", ignore_cleanup_errors=True) as private:

@@ -1,3 +1,3 @@
 """One child's HTTP face: OpenAI's routes and health, on top of one chat page."""
 
-import api_utils.quick_start  # noqa: F401
+import contract.structlog_without_rich  # noqa: F401

@@ -10,11 +10,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api_utils.auth_utils import presented_key
-from api_utils.errors import ApiError, bad_request
 from api_utils.state import ChildState
-
-CONTROL_TOKEN_HEADER = "x-tabfleet-token"  # noqa: S105 - a header's name
+from contract.api_error import ApiError, ErrorCode, bad_request
+from contract.child_api import TOKEN_HEADER
+from contract.keys import presented_key
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -37,21 +36,21 @@ async def require_key(request: Request) -> None:
         return
     key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
     if key is None:
-        raise ApiError(401, "missing_api_key", "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
+        raise ApiError(ErrorCode.MISSING_API_KEY, "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
     if not keys.verify(key):
-        raise ApiError(401, "invalid_api_key", "this API key is not accepted here")
+        raise ApiError(ErrorCode.INVALID_API_KEY, "this API key is not accepted here")
 
 
 async def require_secret(request: Request) -> None:
     """Raise ApiError unless the request carries a key or the control token: 401, or 403 where no keys are set."""
     state = ChildState.of(request)
     if not state.keys.current() and not _has_control_token(request, state.settings.tabfleet_control_token):
-        raise ApiError(403, "admin_off", "this route is off: no API keys are set (KEY_FILE_PATH)")
+        raise ApiError(ErrorCode.ADMIN_OFF, "this route is off: no API keys are set (KEY_FILE_PATH)")
     await require_key(request)
 
 
 def _has_control_token(request: Request, token: str | None) -> bool:
-    given = request.headers.get(CONTROL_TOKEN_HEADER, "")
+    given = request.headers.get(TOKEN_HEADER, "")
     return token is not None and hmac.compare_digest(given.encode(), token.encode())
 
 
@@ -63,7 +62,7 @@ async def read_json(request: Request, max_bytes: int) -> Any:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise ApiError(415, "unsupported_media_type", "send the body as Content-Type: application/json")
+        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as Content-Type: application/json")
     body = await _read(request, max_bytes)
     try:
         return json.loads(body)
@@ -78,5 +77,5 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
-            raise ApiError(413, "body_too_large", f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
+            raise ApiError(ErrorCode.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
     return bytes(body)

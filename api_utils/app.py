@@ -8,11 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
-from api_utils.errors import ApiError
+from api_utils.responses import error_response
 from api_utils.routers import chat, health, models, screenshot
 from api_utils.state import ChildState
+from contract.api_error import ApiError, ErrorCode, not_to_be_retried
 
 log = structlog.get_logger(__name__)
 
@@ -29,21 +30,20 @@ def make_app(state: ChildState) -> Starlette:
     return app
 
 
-async def _api_error(_: Request, error: Exception) -> JSONResponse:
+async def _api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
-    return error.response()
+    return error_response(error)
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return ApiError(error.status_code, code, str(error.detail), headers=dict(error.headers or {})).response()
+    code = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}.get(error.status_code, ErrorCode.HTTP_ERROR)
+    return error_response(
+        ApiError(code, str(error.detail), headers=dict(error.headers or {}), status=error.status_code)
+    )
 
 
-async def _unexpected(_: Request, error: Exception) -> JSONResponse:
+async def _unexpected(_: Request, error: Exception) -> Response:
     log.error("unexpected_error", kind=type(error).__name__)
     # Nobody can tell here whether a prompt was submitted, so no client may try again by itself.
-    headers = {"x-should-retry": "false"}
-    return ApiError(
-        500, "internal_error", "something unexpected went wrong", "server_error", headers=headers
-    ).response()
+    return error_response(not_to_be_retried(ErrorCode.INTERNAL_ERROR, "something unexpected went wrong"))

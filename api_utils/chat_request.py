@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api_utils.errors import ApiError, bad_request, unsupported
+from contract.api_error import ApiError, bad_request, unsupported
 
 
 class Part(BaseModel):

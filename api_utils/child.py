@@ -11,20 +11,20 @@ from pathlib import Path
 import structlog
 
 from api_utils.auth_utils import KeyFileError, initialize_keys
-from api_utils.exit_codes import Exit
 from api_utils.listener import PortInUse, bind
-from api_utils.logs import configure_logging
 from api_utils.memory import give_back_memory
 from api_utils.settings import ChildSettings
 from browser.environment import VariableError, read_variables
 from browser.errors import SiteError
-from browser.page import ChatPage
-from browser.site import Site, load_site
+from browser.page.chat_page import ChatPage
+from browser.site.load import Site, load_site
+from contract.exit_codes import ExitCode
+from contract.logs import configure_logging
 
 log = structlog.get_logger(__name__)
 
 
-async def run_child(arguments: argparse.Namespace, run_dir: Path) -> Exit:
+async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     """Serve one profile until told to stop. Returns the exit code; never raises for an operator's mistake."""
     try:
         settings = read_variables(ChildSettings)
@@ -32,9 +32,9 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> Exit:
         listener = bind(arguments.server_port)
         site, keys = load_site(arguments.site), initialize_keys()
     except PortInUse as error:
-        return _refuse(error, Exit.PORT_IN_USE)
+        return _refuse(error, ExitCode.PORT_IN_USE)
     except (VariableError, KeyFileError, SiteError, ValueError) as error:
-        return _refuse(error, Exit.USAGE)
+        return _refuse(error, ExitCode.USAGE)
     log.info("child_starting", site=site.name, engine=arguments.engine, port=arguments.server_port)
     page = _page(arguments, site, run_dir, settings)
     starting = asyncio.create_task(page.start(), name="page-start")
@@ -58,6 +58,6 @@ def _page(arguments: argparse.Namespace, site: Site, run_dir: Path, settings: Ch
     )
 
 
-def _refuse(error: Exception, code: Exit) -> Exit:
+def _refuse(error: Exception, code: ExitCode) -> ExitCode:
     sys.stderr.write(f"launch_camoufox.py: {error}\n")
     return code

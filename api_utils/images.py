@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from api_utils.chat_request import Message, Part
-from api_utils.errors import ApiError, bad_request, unsupported
-from browser.images import MAX_IMAGE_BYTES_IN_ALL, Image, ImageLimits, MediaType
+from browser.page.images import MAX_IMAGE_BYTES_IN_ALL, Image, ImageLimits, MediaType
+from contract.api_error import ApiError, bad_request, unsupported
 
 _TYPES: Final[dict[str, MediaType]] = {
     "image/png": "image/png",

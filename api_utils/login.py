@@ -10,15 +10,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from api_utils.exit_codes import Exit
-from api_utils.logs import configure_logging
 from browser.environment import BrowserEnvironment, VariableError, read_variables
 from browser.errors import BrowserError
-from browser.login import NOTHING_SAVED, LoginPlan, SavedLogin, capture_login
-from browser.site import load_site
+from browser.page.login import NOTHING_SAVED, LoginPlan, SavedLogin, capture_login
+from browser.site.load import load_site
+from contract.exit_codes import ExitCode
+from contract.logs import configure_logging
 
 
-async def run_login(arguments: argparse.Namespace, run_dir: Path) -> Exit:
+async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     """Let a person log in and save the login. Returns the exit code; never raises for what a person does."""
     configure_logging("console", "critical")  # what a person is to know is told in words
     try:
@@ -32,12 +32,12 @@ async def run_login(arguments: argparse.Namespace, run_dir: Path) -> Exit:
         saved = await _unless_interrupted(plan, run_dir)
     except (BrowserError, VariableError) as error:
         sys.stderr.write(f"launch_camoufox.py: {error}\n")
-        return Exit(error.exit_code) if isinstance(error, BrowserError) else Exit.USAGE
+        return ExitCode(error.exit_code) if isinstance(error, BrowserError) else ExitCode.USAGE
     if saved is None:
         sys.stderr.write(f"launch_camoufox.py: interrupted; {NOTHING_SAVED}\n")
-        return Exit.INTERRUPTED
+        return ExitCode.INTERRUPTED
     _tell_saved(arguments, saved)
-    return Exit.STOPPED
+    return ExitCode.STOPPED
 
 
 async def _unless_interrupted(plan: LoginPlan, run_dir: Path) -> SavedLogin | None:

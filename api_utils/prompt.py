@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from api_utils.chat_request import Message
-from api_utils.errors import bad_request
+from contract.api_error import bad_request
 
 _SPEAKER = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
 

@@ -13,10 +13,10 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from api_utils.desk import Desk
-from api_utils.exit_codes import Exit
+from api_utils.request_queue import Desk
 from browser.errors import BrowserError
-from browser.page import ChatPage
+from browser.page.chat_page import ChatPage
+from contract.exit_codes import ExitCode
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class _Server(uvicorn.Server):
 
 async def serve(
     app: ASGIApp, listener: socket.socket, page: ChatPage, desk: Desk, starting: asyncio.Task[None]
-) -> Exit:
+) -> ExitCode:
     """Serve a page that is starting, until a signal or until the browser is lost; it is closed when this returns."""
     server = _Server(_config(app))
     tasks: dict[str, asyncio.Task[Any]] = {
@@ -65,37 +65,37 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-async def _until_over(tasks: Mapping[str, asyncio.Task[object]], desk: Desk) -> Exit:
+async def _until_over(tasks: Mapping[str, asyncio.Task[object]], desk: Desk) -> ExitCode:
     waiting = set(tasks.values())
     while True:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if tasks["signal"].done():
             log.info("child_stopping")
-            return Exit.STOPPED
+            return ExitCode.STOPPED
         if tasks["lost"].done():
             return await _browser_lost(str(tasks["lost"].result()), desk)
         if tasks["http"].done():
             log.error("http_server_ended")
-            return Exit.FAILED
+            return ExitCode.FAILED
         waiting.discard(tasks["start"])
         failure = tasks["start"].exception()
         if failure is not None:
             return _start_failed(failure)
 
 
-async def _browser_lost(reason: str, desk: Desk) -> Exit:
+async def _browser_lost(reason: str, desk: Desk) -> ExitCode:
     log.error(reason, hint="the process died; this child ends with it")
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(desk.idle(), LAST_WORDS_S)
-    return Exit.DRIVER_LOST if reason == "driver_lost" else Exit.BROWSER_LOST
+    return ExitCode.DRIVER_LOST if reason == "driver_lost" else ExitCode.BROWSER_LOST
 
 
-def _start_failed(failure: BaseException) -> Exit:
+def _start_failed(failure: BaseException) -> ExitCode:
     if isinstance(failure, BrowserError):
         log.error("page_start_failed", reason=failure.reason, message=str(failure))
-        return Exit(failure.exit_code)
+        return ExitCode(failure.exit_code)
     log.error("page_start_failed", kind=type(failure).__name__, exc_info=failure)
-    return Exit.FAILED
+    return ExitCode.FAILED
 
 
 async def _stop_signal() -> None:

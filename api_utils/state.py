@@ -7,10 +7,10 @@ from typing import cast
 
 from starlette.requests import Request
 
-from api_utils.auth_utils import FollowedKeys
-from api_utils.desk import Desk
+from api_utils.request_queue import Desk
 from api_utils.settings import ChildSettings
-from browser.page import ChatPage
+from browser.page.chat_page import ChatPage
+from contract.keys import FollowedKeys
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.watching import Asker, until
-from browser.engine import EngineName
+from browser.settings import EngineName
 from tests.e2e.fleet import ROOT, end
 from tests.support.ports import free_range
 

@@ -215,7 +215,7 @@ def _profile(server: S3Server) -> dict[str, float]:
 
 RELOADS = """
 import statistics, time
-from coordinator.options import load_settings
+from coordinator.flags import load_settings
 from coordinator.profiles import Hydrator
 hydrator = Hydrator.from_settings(load_settings([]))
 times = []

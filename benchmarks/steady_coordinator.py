@@ -12,6 +12,6 @@ from typing import Any
 from coordinator.main import main
 
 if __name__ == "__main__":
-    lifecycle: Any = importlib.import_module("coordinator.lifecycle")
+    lifecycle: Any = importlib.import_module("coordinator.supervision.lifecycle")
     lifecycle.STEADY_AFTER_S = 0.0
     sys.exit(main(sys.argv[1:]))

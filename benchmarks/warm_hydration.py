@@ -30,7 +30,7 @@ def main() -> int:
     parts = Parts(began := float(os.environ["BENCHMARK_BEGAN"]))
     parts.took["starting the interpreter"] = REACHED - began
     parts.load("importing structlog", "coordinator")
-    parts.load("importing pydantic and the settings", "coordinator.options")
+    parts.load("importing pydantic and the settings", "coordinator.flags")
     program = parts.load("importing the rest", "coordinator.profiles.__main__")
     parts.watch(PARTS)
     with redirect_stdout(sys.stderr):

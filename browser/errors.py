@@ -1,15 +1,10 @@
 """What can go wrong with a browser and its page; each message is one line for people, free of secrets."""
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_PORT_IN_USE = 69
-EXIT_BROWSER_LOST = 70
-EXIT_DRIVER_LOST = 71
-EXIT_PROFILE_LOCKED = 73
-EXIT_NO_BROWSER = 74
+from contract.errors import TabfleetError
+from contract.exit_codes import ExitCode
 
 
-class BrowserError(Exception):
+class BrowserError(TabfleetError):
     """Base of all errors of this package.
 
     `reason` is the error code that a caller of the child sees; `submitted` tells whether the prompt may
@@ -17,7 +12,7 @@ class BrowserError(Exception):
     """
 
     reason = "page_broken"
-    exit_code = EXIT_USAGE
+    exit_code = ExitCode.USAGE
 
     def __init__(self, message: str, *, submitted: bool = False) -> None:
         super().__init__(message)
@@ -40,14 +35,14 @@ class ProfileLocked(BrowserError):
     """The same login is in use by another browser on this machine."""
 
     reason = "profile_locked"
-    exit_code = EXIT_PROFILE_LOCKED
+    exit_code = ExitCode.PROFILE_LOCKED
 
 
 class EngineMissing(BrowserError):
     """There is no browser to start, or no tool to bind its life to ours."""
 
     reason = "no_browser"
-    exit_code = EXIT_NO_BROWSER
+    exit_code = ExitCode.NO_BROWSER
 
 
 class TrustError(BrowserError):
@@ -60,7 +55,7 @@ class StreamPortTaken(BrowserError):
     """Another process listens on the stream port."""
 
     reason = "port_taken"
-    exit_code = EXIT_PORT_IN_USE
+    exit_code = ExitCode.PORT_IN_USE
 
 
 class NotStarted(BrowserError):
@@ -77,7 +72,7 @@ class BrowserLost(BrowserError):
     """The browser or Playwright's driver died, or the browser does not answer."""
 
     reason = "browser_lost"
-    exit_code = EXIT_BROWSER_LOST
+    exit_code = ExitCode.BROWSER_LOST
 
 
 class LoginExpired(BrowserError):
@@ -142,7 +137,7 @@ class LoginNotSaved(BrowserError):
     """Nobody logged in, or there was nothing to save of it."""
 
     reason = "login_not_saved"
-    exit_code = EXIT_FAILED
+    exit_code = ExitCode.FAILED
 
 
 class SavePlaceError(BrowserError):

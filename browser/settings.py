@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+EngineName = Literal["chromium", "firefox", "camoufox"]
+
 
 @dataclass(frozen=True)
 class BrowserSettings:

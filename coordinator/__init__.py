@@ -1,3 +1,3 @@
 """The coordinator: fetches profiles, supervises one child per profile, routes requests to the ready ones."""
 
-import api_utils.quick_start  # noqa: F401
+import contract.structlog_without_rich  # noqa: F401

@@ -10,19 +10,20 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, TabfleetError, UnknownChild
-from coordinator.forwarding.edge import check_host
-from coordinator.forwarding.wire import CLOSE, Refusal, send_refusal
+from contract.errors import TabfleetError
+from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
 from coordinator.metrics import CONTENT_TYPE
+from coordinator.proxy.admission import check_host
+from coordinator.proxy.wire import CLOSE, Refusal, send_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from coordinator.forwarding.edge import Access
-    from coordinator.proxy import Proxy
-    from coordinator.supervisor import Reconciled, Supervisor
+    from coordinator.proxy.admission import Access
+    from coordinator.proxy.application import Proxy
+    from coordinator.supervision.supervisor import Reconciled, Supervisor
 
 log = structlog.get_logger(__name__)
 

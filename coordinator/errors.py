@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-
-class TabfleetError(Exception):
-    """Base of every error the coordinator raises on purpose; `str(error)` is a line for people."""
+from contract.errors import TabfleetError
 
 
 class SettingsError(TabfleetError):

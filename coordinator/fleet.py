@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from coordinator.background import in_daemon_thread
-from coordinator.errors import ActionRefused, TabfleetError
-from coordinator.lifecycle import State
-from coordinator.pool import Pool
+from contract.errors import TabfleetError
+from coordinator.errors import ActionRefused
+from coordinator.profiles.daemon_thread import in_daemon_thread
+from coordinator.proxy.pool import Pool
 from coordinator.supervision.events import FleetEvent, log_event
+from coordinator.supervision.lifecycle import State
 from coordinator.supervision.memory import memory_limit
 from coordinator.supervision.plan import PortPlan, check_ports_free, plan_memory
-from coordinator.supervisor import Reconciled, Supervisor
+from coordinator.supervision.supervisor import Reconciled, Supervisor
 from coordinator.wiring import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coordinator.forwarding.edge import Access
-    from coordinator.launcher import Launcher
     from coordinator.metrics import Metrics
-    from coordinator.pool import Backend
     from coordinator.profiles import Hydration, Hydrator
+    from coordinator.proxy.admission import Access
+    from coordinator.proxy.pool import Backend
     from coordinator.settings import Settings
+    from coordinator.supervision.launcher import Launcher
 
 log = structlog.get_logger(__name__)
 

@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 
-from api_utils.logs import configure_logging
-from coordinator import preflight
+from contract.errors import TabfleetError
+from contract.logs import configure_logging
 from coordinator.api import Face, build_api
-from coordinator.errors import ActionRefused, SettingsError, TabfleetError
+from coordinator.errors import ActionRefused, SettingsError
+from coordinator.flags import load_settings
 from coordinator.fleet import Fleet, Parts
-from coordinator.forwarding.edge import Access
+from coordinator.local import preflight
 from coordinator.local.launcher import PROGRAM
 from coordinator.local.reaper import install_if_process_1
 from coordinator.metrics import Metrics
-from coordinator.options import load_settings
 from coordinator.profiles import Hydrator
-from coordinator.proxy import Proxy
-from coordinator.server import Server, bind
+from coordinator.proxy.admission import Access
+from coordinator.proxy.application import Proxy
+from coordinator.proxy.server import Server, bind
 from coordinator.wiring import launcher_of, proxy_config_of
 
 if TYPE_CHECKING:

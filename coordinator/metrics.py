@@ -12,15 +12,15 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from coordinator.lifecycle import State
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
+from coordinator.supervision.lifecycle import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
-    from coordinator.pool import Pool
-    from coordinator.proxy import RequestDone
+    from coordinator.proxy.application import RequestDone
+    from coordinator.proxy.pool import Pool
 
     class Fleet(Protocol):
         """What is looked at when the metrics are read."""

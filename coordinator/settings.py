@@ -1,7 +1,7 @@
 """The coordinator's settings: one frozen object, a flag over the environment over a default.
 
 This class is the table. The error messages, ``--help`` and docs/settings.md are made from it, by
-`coordinator.options`.
+`coordinator.flags`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ LogLevel = Annotated[
 class Settings(BaseSettings):
     """Every setting of the coordinator. A field's name is its variable's name in lower case.
 
-    Made by `coordinator.options.load_settings`, whose errors are for people.
+    Made by `coordinator.flags.load_settings`, whose errors are for people.
     """
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, validate_default=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from api_utils.logs import log_format
-from coordinator.forwarding.exchange import Limits
+from contract.logs import log_format
 from coordinator.local.launcher import LocalLauncher
-from coordinator.local.runroot import RunRoot
-from coordinator.proxy import ProxyConfig
+from coordinator.local.run_root import RunRoot
+from coordinator.proxy.application import ProxyConfig
+from coordinator.proxy.exchange import Limits
 from coordinator.supervision.policy import Policy
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from coordinator.errors import SettingsError
-from coordinator.options import load_settings, table
+from coordinator.flags import load_settings, table
 
 
 def text(value: object) -> str:

@@ -9,15 +9,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api_utils.access import keyed, read_json
-from api_utils.answer import AnswerResponse, Question
 from api_utils.chat_request import parse_chat_request
-from api_utils.errors import bad_request, from_reason
+from api_utils.chat_response import AnswerResponse, Question
 from api_utils.images import images_of
 from api_utils.prompt import prompt_of
+from api_utils.responses import from_reason
 from api_utils.routers.models import check_model
 from api_utils.state import ChildState
+from contract.api_error import bad_request
+from contract.child_api import CANCEL_TIMEOUT_S
 
-CANCEL_TIMEOUT_S = 5.0
 _MAX_ID_LENGTH = 100
 
 

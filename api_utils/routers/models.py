@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api_utils.access import keyed
-from api_utils.errors import ApiError
 from api_utils.state import ChildState
+from contract.models import model_card, model_list, model_not_found
 
 
 async def list_models(request: Request) -> Response:
     """All models, in OpenAI's list form."""
     state = ChildState.of(request)
-    return JSONResponse({"object": "list", "data": [model_card(name, state.site) for name in state.page.models]})
+    return JSONResponse(model_list(state.page.models, state.site))
 
 
 async def get_model(request: Request) -> Response:
@@ -26,17 +24,10 @@ async def get_model(request: Request) -> Response:
     return JSONResponse(model_card(name, state.site))
 
 
-def model_card(name: str, site: str) -> dict[str, Any]:
-    """A model in OpenAI's form; a page tells no date of creation, so it is 0."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": site}
-
-
 def check_model(state: ChildState, name: str) -> None:
     """Raise ApiError (404) for a model that the site file does not list."""
     if name not in state.page.models:
-        offered = ", ".join(state.page.models)
-        message = f"the model {name[:100]!r} does not exist here; there are: {offered}"
-        raise ApiError(404, "model_not_found", message, param="model")
+        raise model_not_found(name, state.page.models)
 
 
 routes = [Route("/v1/models", keyed(list_models)), Route("/v1/models/{name:path}", keyed(get_model))]

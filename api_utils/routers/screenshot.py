@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api_utils.access import require_secret
-from api_utils.errors import from_browser
+from api_utils.responses import from_browser
 from api_utils.state import ChildState
 from browser.errors import BrowserError
 

@@ -23,7 +23,7 @@ from benchmarks.pages.memory import Parts, parts
 from benchmarks.pages.plan import plan, steps
 from benchmarks.pages.site import Notes, StampedApp, stamped_app
 from benchmarks.watching import until
-from browser.engine import EngineName
+from browser.settings import EngineName
 from tests.e2e.fleet import ROOT, Fleet, Site, end, fetch, fleet
 from tests.support.ports import NOWHERE
 

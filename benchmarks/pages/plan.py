@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from benchmarks.pages.bare import Plan, Steps
 from benchmarks.pages.site import StampedApp
-from browser import engine as engines
-from browser.engine import EngineName, Launch, find_executable
-from browser.settings import BrowserSettings
-from browser.site_schema import Actions, Site
+from browser.process import engine as engines
+from browser.process.engine import Launch, find_executable
+from browser.settings import BrowserSettings, EngineName
+from browser.site.schema import Actions, Site
 from tests.support.ports import NOWHERE
 
 

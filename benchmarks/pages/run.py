@@ -7,12 +7,12 @@ from functools import partial
 
 from rich.console import Console
 
-from api_utils.logs import configure_logging
 from benchmarks.pages.findings import result
 from benchmarks.pages.measuring import measure
 from benchmarks.pages.site import SITES
 from benchmarks.report import Benchmark, Result
-from browser.engine import EngineName
+from browser.settings import EngineName
+from contract.logs import configure_logging
 
 ENGINES: tuple[EngineName, ...] = ("chromium", "firefox")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from browser.site import SITES_DIR, Site, parse_site
+from browser.site.load import SITES_DIR, Site, parse_site
 from tests.sites.chat_app import ROOT, ChatApp
 
 SITES = ("demo", "chainlit", "gradio")

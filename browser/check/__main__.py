@@ -17,8 +17,8 @@ from browser.check.checkup import Checkup
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.check.stage import Plan
-from browser.engine import EngineName
 from browser.environment import BrowserEnvironment, VariableError, read_variables
+from browser.settings import EngineName
 
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."

@@ -8,19 +8,19 @@ from typing import Any
 
 from playwright.async_api import Error
 
-from browser import scripts
-from browser.agreement import agree
-from browser.capture import dom_wish
+from browser.capture import scripts
+from browser.capture.capture import dom_wish
+from browser.capture.compare import agree
+from browser.capture.reading import as_text
 from browser.check import asking, looking
 from browser.check.outcome import StepFailed, Told, exit_code_of
 from browser.check.reading import Reading
 from browser.check.stage import Stage
 from browser.check.traffic import plain
 from browser.errors import BrowserError, PageBroken
-from browser.patience import within
-from browser.reading import as_text
-from browser.site_schema import Dom
-from browser.tab import Hung
+from browser.page.tab import Hung
+from browser.site.schema import Dom
+from browser.timeouts import within
 
 SHOWS_TIMEOUT_S = 3.0
 LOOK_INTERVAL_S = 0.05

@@ -8,9 +8,9 @@ from browser.check.reading import Reading
 from browser.check.stage import Stage
 from browser.check.traffic import plain
 from browser.errors import BrowserError, PageBroken
-from browser.site_schema import Action, Actions, Model
-from browser.tab import Hung
-from browser.turn import Turn
+from browser.page.completion import Turn
+from browser.page.tab import Hung
+from browser.site.schema import Action, Actions, Model
 
 
 async def run_actions(stage: Stage, actions: Actions, *, model: str = "") -> None:

@@ -16,8 +16,8 @@ from browser.check.outcome import Exit, Outcome, StepFailed, Told, exit_code_of
 from browser.check.screen import Screen
 from browser.check.stage import Plan, Stage
 from browser.errors import BrowserError, BrowserLost, SiteError
-from browser.site import Site, find_site, load_site
-from browser.toml_lines import key_lines
+from browser.site.load import Site, find_site, load_site
+from browser.site.toml_lines import key_lines
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import jmespath
 
-from browser.framing import Event, Framer, JsonlFramer, SseFramer, without_prefix
-from browser.site_schema import Network
-from browser.streamport import Frame, Kind
+from browser.capture.framing import Event, Framer, JsonlFramer, SseFramer, without_prefix
+from browser.capture.stream_port import Frame, Kind
+from browser.site.schema import Network
 
 _EXPRESSIONS = ("start", "text", "whole", "end", "error")
 _DOM = {Kind.DOM_ADD, Kind.DOM_SET, Kind.DOM_DONE, Kind.DOM_ERROR}

@@ -6,7 +6,7 @@ from pathlib import Path
 from playwright.async_api import Error
 
 from browser.check.stage import Stage
-from browser.files import write_private
+from contract.files import write_private
 
 PICTURE_TIMEOUT_S = 10.0
 

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit, urlunsplit
 from playwright.async_api import Error, Page
 
 from browser.check.traffic import plain
-from browser.patience import within
-from browser.site_schema import Action, Marker
+from browser.site.schema import Action, Marker
+from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 2.0
 _CSS = """(selector) => {

@@ -5,18 +5,18 @@ from datetime import UTC, datetime
 
 from playwright.async_api import Error
 
-from browser import scripts
+from browser.capture import scripts
 from browser.check import looking
 from browser.check.outcome import Exit, StepFailed, Told
 from browser.check.stage import Stage
 from browser.check.traffic import Traffic
-from browser.context import open_context
 from browser.errors import PageBroken
-from browser.host import BrowserHost
-from browser.patience import within
-from browser.profile import LoadedProfile, expires_at, load_profile
-from browser.profile_lock import ProfileLock
-from browser.tab import Tab
+from browser.page.context import open_context
+from browser.page.profile import LoadedProfile, expires_at, load_profile
+from browser.page.profile_lock import ProfileLock
+from browser.page.tab import Tab
+from browser.process.browser_process import BrowserHost
+from browser.timeouts import within
 
 CHECK_TIMEOUT_S = 5.0
 CRASH = "the page crashed or was closed"

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
-from browser import errors
 from browser.errors import BrowserError, LoginExpired, ProfileError, QuotaExceeded, SiteError
+from contract.exit_codes import ExitCode
 
 Mark = Literal["ok", "warn", "skip", "fail"]
 
@@ -13,16 +13,16 @@ Mark = Literal["ok", "warn", "skip", "fail"]
 class Exit(IntEnum):
     """Exit codes of `python -m browser.check`; 64 and above are those of a child."""
 
-    PASSED = 0
-    FAILED = 1
-    USAGE = errors.EXIT_USAGE
+    PASSED = ExitCode.STOPPED
+    FAILED = ExitCode.FAILED
+    USAGE = ExitCode.USAGE
     LOGGED_OUT = 3
     REFUSED = 4
     OUR_FAULT = 9
-    BROWSER_LOST = errors.EXIT_BROWSER_LOST
-    PROFILE_LOCKED = errors.EXIT_PROFILE_LOCKED
-    NO_BROWSER = errors.EXIT_NO_BROWSER
-    INTERRUPTED = 130
+    BROWSER_LOST = ExitCode.BROWSER_LOST
+    PROFILE_LOCKED = ExitCode.PROFILE_LOCKED
+    NO_BROWSER = ExitCode.NO_BROWSER
+    INTERRUPTED = ExitCode.INTERRUPTED
 
 
 MEANINGS = {
@@ -82,4 +82,5 @@ def exit_code_of(error: BrowserError) -> Exit:
         return Exit.REFUSED
     if isinstance(error, (SiteError, ProfileError)):
         return Exit.USAGE
-    return Exit(error.exit_code) if error.exit_code in (70, 73, 74) else Exit.FAILED
+    shared = (ExitCode.BROWSER_LOST, ExitCode.PROFILE_LOCKED, ExitCode.NO_BROWSER)
+    return Exit(error.exit_code) if error.exit_code in shared else Exit.FAILED

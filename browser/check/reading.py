@@ -4,8 +4,8 @@ import asyncio
 from contextlib import suppress
 
 from browser.errors import LoginExpired
-from browser.tab import Hung, Tab
-from browser.turn import Turn
+from browser.page.completion import Turn
+from browser.page.tab import Hung, Tab
 
 LOOK_INTERVAL_S = 0.25
 

@@ -7,19 +7,18 @@ from typing import Any
 
 from playwright.async_api import BrowserContext
 
-from browser.capture import Capture
+from browser.capture.capture import Capture
 from browser.check.events import EventLog
 from browser.check.reading import Reading
 from browser.check.traffic import Traffic
-from browser.engine import EngineName
 from browser.errors import NotStarted
-from browser.host import BrowserHost
-from browser.profile import LoadedProfile
-from browser.profile_lock import ProfileLock
-from browser.settings import BrowserSettings
-from browser.site_schema import Model, Site
-from browser.tab import Tab
-from browser.turn import Turn
+from browser.page.completion import Turn
+from browser.page.profile import LoadedProfile
+from browser.page.profile_lock import ProfileLock
+from browser.page.tab import Tab
+from browser.process.browser_process import BrowserHost
+from browser.settings import BrowserSettings, EngineName
+from browser.site.schema import Model, Site
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Page, Request, Response, WebSocket
 
-from browser.site_schema import Network, glob_to_regex
+from browser.site.schema import Network, glob_to_regex
 
 _SHOWN = 8
 _OF_INTEREST = {"fetch", "xhr", "eventsource", "websocket", "other"}

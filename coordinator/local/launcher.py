@@ -17,15 +17,15 @@ import structlog
 from coordinator.errors import LaunchError
 from coordinator.local import leftovers, processes
 from coordinator.local.output import Logs, Output
-from coordinator.local.runfolder import delete
+from coordinator.local.run_folder import delete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from api_utils.auth_utils import KeyStore
-    from coordinator.launcher import ChildSpec
-    from coordinator.local.runfolder import RunFolder
-    from coordinator.local.runroot import RunRoot
+    from contract.keys import KeyStore
+    from coordinator.local.run_folder import RunFolder
+    from coordinator.local.run_root import RunRoot
+    from coordinator.supervision.launcher import ChildSpec
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from coordinator.local import processes
 
 if TYPE_CHECKING:
-    from coordinator.local.runfolder import RunFolder
+    from coordinator.local.run_folder import RunFolder
 
 
 def kill(folder: RunFolder) -> set[int]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from api_utils.logs import configure_logging
-from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError, TabfleetError
-from coordinator.options import load_settings, table
+from contract.errors import TabfleetError
+from contract.logs import configure_logging
+from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError
+from coordinator.flags import load_settings, table
 from coordinator.profiles.check import check
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.profiles.hydration import Hydrator

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.reasons import BadProfile
+from contract.storage_state.storage_state import StorageState, read_storage_state
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.model import Discovery, Profile, Rejected
-from coordinator.profiles.parsing import MAX_PROFILE_BYTES
-from coordinator.profiles.reasons import BadProfile
-from coordinator.profiles.storage_state import StorageState, read_storage_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

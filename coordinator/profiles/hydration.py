@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from api_utils.auth_utils import KeyFileError as BadKeyFile
-from api_utils.auth_utils import KeyStore, default_key_file
+from contract.keys import KeyFileError as BadKeyFile
+from contract.keys import KeyStore, default_key_file
 from coordinator.errors import KeyFileError, NoUsableProfile
 from coordinator.profiles.discover import discover_profiles, why_nothing
 from coordinator.profiles.model import Progress, no_progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from api_utils.auth_utils import KeyFileError as BadKeyFile
-from api_utils.auth_utils import default_key_file
+from contract.keys import KeyFileError as BadKeyFile
+from contract.keys import default_key_file
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.discover import Examined, examine_folder, profile_names, resolved
 from coordinator.profiles.model import ProfileHydrationResult, Progress, no_progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from api_utils.auth_utils import KeyStore
+    from contract.keys import KeyStore
     from coordinator.profiles.discover import Examined
     from coordinator.settings import Settings
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from api_utils.auth_utils import KeyFileError as BadKeyFile
-from api_utils.auth_utils import KeyStore
+from contract.keys import KeyFileError as BadKeyFile
+from contract.keys import KeyStore
 from coordinator.errors import KeyFileError, NoUsableProfile
 from coordinator.profiles import verdicts
 from coordinator.profiles.cache import ACTIVE, KEY_FILE, Cache, is_full
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from contract.storage_state.storage_state import StorageState
     from coordinator.profiles.cache import FileSet
     from coordinator.profiles.s3_bucket import Fetched, S3Bucket, S3Object
-    from coordinator.profiles.storage_state import StorageState
     from coordinator.settings import Settings
 
     Keep = Callable[[str, Fetched, str], Obtained]

@@ -18,9 +18,9 @@ from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 from urllib3 import exceptions as http
 
+from contract.storage_state.parsing import MAX_PROFILE_BYTES
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.memory_file import memory_file
-from coordinator.profiles.parsing import MAX_PROFILE_BYTES
 from coordinator.profiles.s3_direct import DirectReader, is_proxied
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
 

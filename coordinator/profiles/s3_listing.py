@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from contract.storage_state.parsing import MAX_PROFILE_BYTES, TOO_LARGE
+from contract.storage_state.reasons import BadProfile
 from coordinator.profiles.discover import SUFFIX, Examined, check_name
-from coordinator.profiles.parsing import MAX_PROFILE_BYTES, TOO_LARGE
-from coordinator.profiles.reasons import BadProfile
 
 if TYPE_CHECKING:
     from coordinator.profiles.s3_bucket import S3Object

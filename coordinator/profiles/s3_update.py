@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from contract.storage_state.storage_state import StorageState
     from coordinator.profiles.cache import Cache, FileSet, Staging
     from coordinator.profiles.s3_bucket import Fetched, S3Object
-    from coordinator.profiles.storage_state import StorageState
 
 
 @dataclass(frozen=True)

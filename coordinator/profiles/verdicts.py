@@ -11,14 +11,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import contract.storage_state
+from contract.storage_state.storage_state import StorageState
 from coordinator.profiles.folders import write_private
-from coordinator.profiles.storage_state import StorageState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERDICTS: Final = "verdicts.json"
-_CHECKS: Final = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state", "verdicts")
+_CHECKS: Final = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state")
 
 
 def dump(states: Mapping[str, StorageState]) -> bytes:
@@ -53,6 +54,6 @@ def load(folder: Path) -> dict[str, StorageState]:
 
 
 def _digest_of_checks() -> str:
-    folder = Path(__file__).parent
+    folder = Path(contract.storage_state.__file__ or "").parent
     source = b"".join((folder / f"{name}.py").read_bytes() for name in _CHECKS)
     return hashlib.sha256(source).hexdigest()

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
-from coordinator.lifecycle import State
+from coordinator.supervision.lifecycle import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from coordinator.lifecycle import Event, Phase, Reason
+    from coordinator.supervision.lifecycle import Event, Phase, Reason
 
 log = structlog.get_logger(__name__)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from coordinator.lifecycle import Event, Reason, State
+from coordinator.supervision.lifecycle import Event, Reason, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from coordinator.child import Child
+    from coordinator.supervision.child import Child
     from coordinator.supervision.policy import Policy
 
 

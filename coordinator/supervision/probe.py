@@ -9,8 +9,8 @@ from urllib.parse import quote
 import aiohttp
 
 from coordinator.errors import NoPage, PageFailed, PageSilent
-from coordinator.launcher import TOKEN_HEADER
-from coordinator.lifecycle import Reason
+from coordinator.supervision.launcher import TOKEN_HEADER
+from coordinator.supervision.lifecycle import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

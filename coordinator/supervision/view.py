@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coordinator.lifecycle import Reason, State
+    from coordinator.supervision.lifecycle import Reason, State
 
 
 @dataclass(frozen=True)

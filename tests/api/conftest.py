@@ -13,11 +13,11 @@ import pytest
 import uvicorn
 
 from api_utils.app import make_app
-from api_utils.auth_utils import FollowedKeys
-from api_utils.desk import Desk
 from api_utils.listener import bind
+from api_utils.request_queue import Desk
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
+from contract.keys import FollowedKeys
 from tests.api.scripted_page import ScriptedPage
 
 Serve = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from browser.errors import BrowserError
-from browser.images import Image, ImageLimits
-from browser.page import ChatPage, PageStatus
+from browser.page.chat_page import ChatPage, PageStatus
+from browser.page.images import Image, ImageLimits
 
 READY = PageStatus(ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None)
 

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from api_utils import auth_utils
-from api_utils.auth_utils import FollowedKeys, KeyFileError, KeyStore, presented_key
+from contract.keys import MAX_KEY_FILE_BYTES, FollowedKeys, KeyFileError, KeyStore, presented_key
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -41,7 +41,7 @@ def test_a_file_without_keys_is_valid_and_asks_for_none(tmp_path: Path) -> None:
         (b"two words\n", "line 1: a key has no spaces"),
         (b"nul\x00key\n", "line 1: a key has no spaces or control characters"),
         (b"\xff\xfek\x00e\x00y\x00", "is not UTF-8"),
-        (b"x" * (auth_utils.MAX_KEY_FILE_BYTES + 1), "is larger than"),
+        (b"x" * (MAX_KEY_FILE_BYTES + 1), "is larger than"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line_and_without_its_keys(

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from api_utils import answer
+from api_utils import chat_response as answer
 from api_utils.settings import ChildSettings
 from browser import errors
 from tests.api.conftest import Serve

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_utils.chat_request import Message
-from api_utils.errors import ApiError
 from api_utils.images import images_of
-from browser.images import Image, ImageLimits, MediaType
+from browser.page.images import Image, ImageLimits, MediaType
+from contract.api_error import ApiError
 from tests.api.conftest import Serve
 from tests.api.scripted_page import ScriptedPage
 from tests.support.pictures import data_url, image, part

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import logging, structlog
-from api_utils.logs import configure_logging
+from contract.logs import configure_logging
 configure_logging({form!r}, {level!r})
 log = structlog.get_logger("x")
 log.debug("quiet")

@@ -11,17 +11,17 @@ import aiohttp
 import pytest
 
 from api_utils.app import make_app
-from api_utils.auth_utils import FollowedKeys
-from api_utils.desk import Desk
-from api_utils.exit_codes import Exit
 from api_utils.listener import PortInUse, bind
+from api_utils.request_queue import Desk
 from api_utils.server import serve
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
+from contract.exit_codes import ExitCode
+from contract.keys import FollowedKeys
 from tests.api.scripted_page import ScriptedPage
 
 
-async def served_until(page: ScriptedPage, event: Callable[[], None]) -> Exit:
+async def served_until(page: ScriptedPage, event: Callable[[], None]) -> ExitCode:
     """Serve the page, make the event happen once it is live, and return how it ended."""
     desk = Desk(page)
     listener = bind(0)
@@ -42,13 +42,13 @@ async def _live(url: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_and_the_page_is_closed(number: signal.Signals) -> None:
     page = ScriptedPage()
-    assert await served_until(page, lambda: os.kill(os.getpid(), number)) is Exit.STOPPED
+    assert await served_until(page, lambda: os.kill(os.getpid(), number)) is ExitCode.STOPPED
     assert page.closes == 1
 
 
 async def test_a_lost_browser_ends_it_with_its_reason_and_is_not_waited_for() -> None:
     page = ScriptedPage()
-    assert await served_until(page, page.lost.set) is Exit.BROWSER_LOST
+    assert await served_until(page, page.lost.set) is ExitCode.BROWSER_LOST
     assert page.closes == 0
 
 

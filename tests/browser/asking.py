@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from browser.page import ChatPage
+    from browser.page.chat_page import ChatPage
     from demo.ledger import Entry
     from demo.site import DemoSite
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from browser.engine import EngineName
-from browser.page import ChatPage
-from browser.settings import BrowserSettings
-from browser.site import SITES_DIR, Site, parse_site
+from browser.page.chat_page import ChatPage
+from browser.settings import BrowserSettings, EngineName
+from browser.site.load import SITES_DIR, Site, parse_site
 from demo.site import DemoSite, serve
 from tests.browser.profiles import cookie_state, write_profile
 from tests.support.ports import free_range

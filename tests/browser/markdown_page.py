@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from markdown_it import MarkdownIt
 
-from browser.site import Site, parse_site
+from browser.site.load import Site, parse_site
 
 PIECE = 12
 RENDER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).render

@@ -10,13 +10,12 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
-from browser.engine import EngineName
 from browser.errors import PageBroken
-from browser.host import BrowserHost
-from browser.settings import BrowserSettings
-from browser.site import parse_site
-from browser.site_schema import Action
-from browser.tab import Tab
+from browser.page.tab import Tab
+from browser.process.browser_process import BrowserHost
+from browser.settings import BrowserSettings, EngineName
+from browser.site.load import parse_site
+from browser.site.schema import Action
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

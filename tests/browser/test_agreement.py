@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from browser.agreement import agree
+from browser.capture.compare import agree
 
 
 @pytest.mark.parametrize(

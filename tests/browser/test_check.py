@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from browser.capture.stream_port import Frame, Kind
 from browser.check import __main__ as program
 from browser.check.checkup import OPENING, SENDING, Checkup
 from browser.check.events import EventLog
 from browser.check.outcome import Exit, Outcome, Told
 from browser.check.screen import Screen
 from browser.check.traffic import Asked, misfit, plain
-from browser.site import SITES_DIR
-from browser.site_schema import Network
-from browser.streamport import Frame, Kind
+from browser.site.load import SITES_DIR
+from browser.site.schema import Network
 from demo.site import DemoSite
 from tests.browser.profiles import cookie_state, write_profile
 from tests.support.png import decode

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from browser.deathchain import Process, start_time
 from browser.errors import EngineMissing
-from browser.host import BrowserHost
+from browser.process.browser_process import BrowserHost
+from browser.process.parent_death import Process, start_time
 from browser.settings import BrowserSettings
 from tests.support.waiting import eventually
 
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from browser.host import BrowserHost
+from browser.process.browser_process import BrowserHost
 from browser.settings import BrowserSettings
 
 async def main():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from browser.document import Document, Unfit
+from browser.capture.json_patch import Document, Unfit
 
 
 def changed(value: Any, *changes: list[Any]) -> Any:

@@ -10,11 +10,11 @@ from camoufox import DefaultAddons
 from camoufox.exceptions import CamoufoxNotInstalled, FpgenModelError
 from structlog.testing import capture_logs
 
-from browser import engine
-from browser.engine import EngineName, Launch, browser_environment, find_executable, proxy_settings
 from browser.errors import EngineMissing
-from browser.host import BrowserHost
-from browser.settings import BrowserSettings
+from browser.process import engine
+from browser.process.browser_process import BrowserHost
+from browser.process.engine import Launch, browser_environment, find_executable, proxy_settings
+from browser.settings import BrowserSettings, EngineName
 
 
 def program(folder: Path, name: str) -> Path:

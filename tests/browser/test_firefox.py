@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser.engine import EngineName
 from browser.errors import BrowserLost, QuotaExceeded
+from browser.settings import EngineName
 from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file

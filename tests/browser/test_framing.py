@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from browser.framing import Event, Framer, JsonlFramer, SseFramer, without_prefix
+from browser.capture.framing import Event, Framer, JsonlFramer, SseFramer, without_prefix
 
 SSE = (
     "\ufeff: a comment\r\n\r\n"

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from browser.errors import BrowserLost
-from browser.page import ChatPage
+from browser.page.chat_page import ChatPage
 from demo.site import DemoSite, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file

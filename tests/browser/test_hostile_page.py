@@ -7,10 +7,10 @@ from contextlib import aclosing
 import pytest
 from playwright.async_api import Page
 
-from browser import capture
-from browser.capture import Sink
-from browser.page import ChatPage
-from browser.site_schema import Site
+from browser.capture import capture
+from browser.capture.capture import Sink
+from browser.page.chat_page import ChatPage
+from browser.site.schema import Site
 from tests.browser.conftest import Pages
 from tests.browser.markdown_page import markdown_page
 

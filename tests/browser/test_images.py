@@ -14,10 +14,10 @@ import pytest_asyncio
 from playwright.async_api import Route
 
 from browser.errors import BrowserError, PageBroken, PromptRejected, SiteFailed
-from browser.images import Image, ImageLimits, MediaType
-from browser.page import ChatPage
-from browser.tab import Tab
-from browser.upload import hand_over
+from browser.page.chat_page import ChatPage
+from browser.page.images import Image, ImageLimits, MediaType
+from browser.page.tab import Tab
+from browser.page.upload import hand_over
 from demo.ledger import ImageNote
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last

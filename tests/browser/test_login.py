@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from api_utils.exit_codes import Exit
-from browser.deathchain import start_time
 from browser.errors import SavePlaceError
-from browser.files import create_private
-from browser.login import CLOSED, LoginPlan, prepare_place
+from browser.page.login import CLOSED, LoginPlan, prepare_place
+from browser.process.parent_death import start_time
 from browser.settings import BrowserSettings
-from browser.site import load_site
+from browser.site.load import load_site
+from contract.exit_codes import ExitCode
+from contract.files import create_private
 from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
@@ -121,7 +121,7 @@ async def test_a_login_by_cookie(start: Start, tmp_path: Path, person: Person, d
     assert f"Log in to {demo.url}/chat in the window" in told
     await log_in(login, person, f"{demo.url}/chat", "ada", "lovelace")
     code, out, error = await login.ended()
-    assert (code, error) == (Exit.STOPPED, "")
+    assert (code, error) == (ExitCode.STOPPED, "")
     assert out.startswith(f"Saved: {saved} (cookies: 1, origins with localStorage: 0, valid until 20")
     assert f"python -m browser.check demo --active-auth-json {saved} --engine chromium\n" in out
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
@@ -145,7 +145,7 @@ async def test_a_login_in_local_storage_in_place_of_an_older_one(
     assert saved.read_text() == "old"
     await log_in(login, person, f"{demo.url}/token/chat", "grace", "hopper")
     code, out, _ = await login.ended()
-    assert code == Exit.STOPPED
+    assert code == ExitCode.STOPPED
     assert "origins with localStorage: 1)" in out
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     page = await pages.open(demo_file(demo, "/token/chat"), json.loads(saved.read_text()))
@@ -159,7 +159,7 @@ async def test_closing_the_window_saves_nothing(start: Start, tmp_path: Path, pe
     await person.sees(LOGIN_PAGE)
     await person.presses("ctrl+w")
     code, out, error = await login.ended()
-    assert (code, out) == (Exit.FAILED, "")
+    assert (code, out) == (ExitCode.FAILED, "")
     assert error == f"launch_camoufox.py: {CLOSED}\n"
     assert not saved.exists()
 
@@ -169,7 +169,7 @@ async def test_ctrl_c_saves_nothing(start: Start, tmp_path: Path, person: Person
     await login.is_open()
     browser = login.browser()
     login.process.send_signal(signal.SIGINT)
-    assert await login.ended() == (Exit.INTERRUPTED, "", "launch_camoufox.py: interrupted; nothing was saved\n")
+    assert await login.ended() == (ExitCode.INTERRUPTED, "", "launch_camoufox.py: interrupted; nothing was saved\n")
     assert start_time(browser) is None
     assert list(tmp_path.iterdir()) == []
 
@@ -179,7 +179,7 @@ async def test_a_browser_that_dies_saves_nothing(start: Start, tmp_path: Path, p
     login = await start(demo.url, tmp_path / "ada.json", on=person)
     await login.is_open()
     os.killpg(login.browser(), signal.SIGKILL)
-    assert await login.ended() == (Exit.FAILED, "", f"launch_camoufox.py: {CLOSED}\n")
+    assert await login.ended() == (ExitCode.FAILED, "", f"launch_camoufox.py: {CLOSED}\n")
 
 
 @pytest.mark.firefox
@@ -188,18 +188,18 @@ async def test_firefox(start: Start, tmp_path: Path, person: Person, demo: DemoS
     login = await start(demo.url, saved, on=person, engine="firefox")
     await login.is_open()
     await log_in(login, person, f"{demo.url}/chat", "ada", "lovelace")
-    assert (await login.ended())[0] == Exit.STOPPED
+    assert (await login.ended())[0] == ExitCode.STOPPED
     (cookie,) = json.loads(saved.read_text())["cookies"]
     assert demo.sessions.find(cookie["value"], "cookie")
 
 
 async def test_a_browser_without_a_display(start: Start, tmp_path: Path, demo: DemoSite) -> None:
     code, _, error = await (await start(demo.url, tmp_path / "ada.json")).ended()
-    assert code == Exit.NO_BROWSER
+    assert code == ExitCode.NO_BROWSER
     assert error.startswith("launch_camoufox.py: there is no display to show a browser on (neither DISPLAY nor")
     assert "run this on a computer with a screen and copy the file" in error
     code, _, error = await (await start(demo.url, tmp_path / "ada.json", on=Person(":9999"))).ended()
-    assert code == Exit.NO_BROWSER
+    assert code == ExitCode.NO_BROWSER
     assert error.startswith("launch_camoufox.py: there is no display to show a browser on; set DISPLAY")
     assert list(tmp_path.iterdir()) == []
 
@@ -208,7 +208,7 @@ async def test_a_file_that_is_there_is_not_replaced_unasked(start: Start, tmp_pa
     there = tmp_path / "ada.json"
     there.write_text("old")
     code, _, error = await (await start(demo.url, there)).ended()
-    assert code == Exit.USAGE
+    assert code == ExitCode.USAGE
     assert error == (
         f"launch_camoufox.py: --save {there}: is there already; give another name, or --replace to replace it\n"
     )
@@ -303,7 +303,7 @@ async def test_a_login_in_a_popup(start: Start, tmp_path: Path, person: Person) 
         await person.presses("l")
         await person.sees("Odd Popup")
         await person.presses("y")
-        assert (await login.ended())[0] == Exit.STOPPED
+        assert (await login.ended())[0] == ExitCode.STOPPED
         (origin,) = json.loads(saved.read_text())["origins"]
         assert origin == {"origin": url, "localStorage": [{"name": "key", "value": "open sesame"}]}
 
@@ -316,7 +316,7 @@ async def test_a_login_that_no_file_can_hold(start: Start, tmp_path: Path, perso
         await person.sees("Odd Login")
         await person.presses("l")
         code, _, error = await login.ended()
-    assert code == Exit.FAILED
+    assert code == ExitCode.FAILED
     assert "neither in cookies nor in localStorage" in error
     assert not (tmp_path / "me.json").exists()
 
@@ -326,5 +326,5 @@ async def test_a_page_that_counts_as_logged_in_when_nobody_is(start: Start, tmp_
     async with odd_page() as url:
         login = await start(f"{url}/already", tmp_path / "me.json", on=person, site=odd_site(tmp_path))
         code, out, error = await login.ended()
-    assert (code, out) == (Exit.FAILED, "")
+    assert (code, out) == (ExitCode.FAILED, "")
     assert "counts as logged in although nobody has logged in (site file: login.logged_in)" in error

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser.deathchain import Process, start_time
 from browser.errors import BrowserLost, LoginExpired, PageBroken
-from browser.page import ChatPage
+from browser.page.chat_page import ChatPage
+from browser.process.parent_death import Process, start_time
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from browser.markdown import from_html
+from browser.capture.markdown import from_html
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).render

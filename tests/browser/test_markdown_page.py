@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from browser.engine import EngineName
 from browser.errors import CaptureGap
+from browser.settings import EngineName
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages
 from tests.browser.markdown_page import MarkdownPage, markdown_page

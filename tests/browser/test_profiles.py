@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from browser.deathchain import Process, start_time
 from browser.errors import ProfileError, ProfileLocked
-from browser.profile import expires_at, load_profile, login_digest, save_session, state_to_open
-from browser.profile_lock import ProfileLock
+from browser.page.profile import expires_at, load_profile, login_digest, save_session, state_to_open
+from browser.page.profile_lock import ProfileLock
+from browser.process.parent_death import Process, start_time
 from tests.browser.profiles import write_profile
 
 COOKIE = {"name": "s", "value": "1", "domain": "chat.example.com", "path": "/", "expires": 2e9}

@@ -9,10 +9,10 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from browser.errors import PageBroken, PromptRejected
-from browser.host import BrowserHost
-from browser.prompt_entry import enter_prompt
+from browser.page.prompt_entry import enter_prompt
+from browser.process.browser_process import BrowserHost
 from browser.settings import BrowserSettings
-from browser.site_schema import Input
+from browser.site.schema import Input
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -110,7 +110,7 @@ async def test_100_kb_go_in_at_once(blank: Page) -> None:
 
 
 async def test_a_page_without_its_input_is_broken(blank: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser.prompt_entry.INPUT_TIMEOUT_MS", 50)
+    monkeypatch.setattr("browser.page.prompt_entry.INPUT_TIMEOUT_MS", 50)
     await blank.set_content("<p>nothing to type in")
     with pytest.raises(PageBroken, match=r"site file: input\.selector"):
         await enter_prompt(blank, field("setter"), PROMPT)

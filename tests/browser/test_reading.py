@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from browser.reading import (
+from browser.capture.reading import (
     BrokenOff,
     DomReader,
     Done,
@@ -17,8 +17,8 @@ from browser.reading import (
     Text,
     Transcript,
 )
-from browser.site_schema import Network
-from browser.streamport import Frame, Kind
+from browser.capture.stream_port import Frame, Kind
+from browser.site.schema import Network
 
 
 def network(**changes: Any) -> Network:
@@ -227,14 +227,14 @@ def html(text: str) -> Frame:
 
 
 def test_of_html_the_block_that_is_being_written_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser.reading.HTML_REST", 0)
+    monkeypatch.setattr("browser.capture.reading.HTML_REST", 0)
     frames = [html("<p>a</p>"), html("<p>a</p><p><b>b</b></p>"), html("<p>a</p><p><b>bc</b></p>")]
     findings = read_all(DomReader(Transcript(), html=True), *frames, Frame(Kind.DOM_DONE))
     assert findings == [Progress(), Text("a"), Progress(), Text("\n\n**bc**"), Done()]
 
 
 def test_html_is_not_made_text_of_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser.reading.HTML_REST", 1_000_000)
+    monkeypatch.setattr("browser.capture.reading.HTML_REST", 1_000_000)
     frames = [html("<p>a</p>"), html("<p>a</p><p>b</p>")]
     assert read_all(DomReader(Transcript(), html=True), *frames) == [Progress(), Progress()]
 

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from browser.errors import BrowserLost, NotStarted, ScreenshotTimeout
-from browser.page import ChatPage
+from browser.page.chat_page import ChatPage
 from demo.site import DemoSite
 from tests.browser.asking import check_answer, last
 from tests.browser.conftest import Pages, demo_file

@@ -11,9 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from browser.site import SITES_DIR, parse_site
-from browser.site_docs import REFERENCE_FILE, SCHEMA_FILE, json_schema, reference_markdown
-from browser.site_schema import Site
+from browser.site.docs import REFERENCE_FILE, SCHEMA_FILE, json_schema, reference_markdown
+from browser.site.load import SITES_DIR, parse_site
+from browser.site.schema import Site
 from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages
@@ -22,7 +22,7 @@ from tests.browser.test_site_files import GOOD, MISTAKES
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE, *FRAGMENTS = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/sites.md").read_text(), re.DOTALL)
-AGAIN = "run: python -m browser.site_docs"
+AGAIN = "run: python -m browser.site.docs"
 
 
 def editor() -> jsonschema.Draft7Validator:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from browser.errors import SiteError
-from browser.site import SITES_DIR, load_site, parse_site
-from browser.site_schema import glob_to_regex
-from browser.toml_lines import key_lines
+from browser.site.load import SITES_DIR, load_site, parse_site
+from browser.site.schema import glob_to_regex
+from browser.site.toml_lines import key_lines
 
 GOOD = """\
 name = "mine"

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from browser import streamport, streamserver
+from browser.capture import stream_port as streamport
+from browser.capture import stream_server as streamserver
+from browser.capture.stream_port import Feed, Frame, Kind, StreamPort
 from browser.errors import StreamPortTaken
-from browser.streamport import Feed, Frame, Kind, StreamPort
 from tests.support.ports import free_range
 
 ORIGIN = "https://chat.example.com"

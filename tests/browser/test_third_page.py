@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from browser.engine import EngineName
 from browser.errors import FirstTokenTimeout
-from browser.page import ChatPage
-from browser.site_schema import Action, FreshChat
+from browser.page.chat_page import ChatPage
+from browser.settings import EngineName
+from browser.site.schema import Action, FreshChat
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages
 from tests.browser.third_page import ThirdPage, answer_to, third_page

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from browser import engine
-from browser.engine import EngineName, Launch, find_executable
 from browser.errors import EngineMissing, TrustError
-from browser.settings import BrowserSettings
-from browser.trust import trust_environment
+from browser.process import engine
+from browser.process.engine import Launch, find_executable
+from browser.process.trust import trust_environment
+from browser.settings import BrowserSettings, EngineName
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state
@@ -22,7 +22,7 @@ from tests.coordinator.profiles_support.relay import relay
 from tests.support.authority import Authority
 
 if TYPE_CHECKING:
-    from browser.site import Site
+    from browser.site.load import Site
     from demo.site import DemoSite
 
 

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from browser.engine import find_executable
 from browser.errors import CaptureGap, LoginExpired, ProfileLocked, QuotaExceeded, SiteFailed, StreamPortTaken
+from browser.process.engine import find_executable
 from browser.settings import BrowserSettings
-from browser.site import SITES_DIR, parse_site
+from browser.site.load import SITES_DIR, parse_site
 from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from browser.page import ChatPage
+    from browser.page.chat_page import ChatPage
     from demo.site import DemoSite
 
 

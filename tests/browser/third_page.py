@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from browser.site import Site, parse_site
+from browser.site.load import Site, parse_site
 
 PAGE = """<!doctype html><meta charset=utf-8><title>third</title>
 <div id=login hidden>log in</div>

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator.lifecycle import LIVE
+from coordinator.supervision.lifecycle import LIVE
 from tests.chaos import system
 from tests.chaos.evidence import Findings
 from tests.chaos.fleet import Fleet

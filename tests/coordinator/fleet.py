@@ -13,17 +13,17 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from coordinator.lifecycle import Event, State
 from coordinator.local import processes
 from coordinator.local.launcher import LocalLauncher
-from coordinator.local.runroot import RunRoot
-from coordinator.pool import Pool
+from coordinator.local.run_root import RunRoot
+from coordinator.proxy.pool import Pool
 from coordinator.supervision.events import FleetEvent
+from coordinator.supervision.lifecycle import Event, State
 from coordinator.supervision.plan import PortPlan
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.probe import ChildClient
+from coordinator.supervision.supervisor import Supervisor
 from coordinator.supervision.view import ChildView
-from coordinator.supervisor import Supervisor
 from tests.support.json_lines import json_lines
 from tests.support.ports import free_range
 from tests.support.waiting import eventually

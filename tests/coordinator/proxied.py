@@ -14,13 +14,13 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from api_utils.auth_utils import KeyStore
+from contract.keys import KeyStore
 from coordinator.api import Face, build_api
-from coordinator.forwarding.edge import Access
-from coordinator.forwarding.exchange import Children, Limits, Outcome
-from coordinator.pool import Backend, Pool
-from coordinator.proxy import Proxy, ProxyConfig, RequestDone
-from coordinator.server import Server, bind
+from coordinator.proxy.admission import Access
+from coordinator.proxy.application import Proxy, ProxyConfig, RequestDone
+from coordinator.proxy.exchange import Children, Limits, Outcome
+from coordinator.proxy.pool import Backend, Pool
+from coordinator.proxy.server import Server, bind
 
 KEY = "test-key"
 SOON = Limits(queue_s=30, first_token_s=30, idle_s=30, keep_alive_s=0, margin_s=0)

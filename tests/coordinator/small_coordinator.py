@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from coordinator.lifecycle import State
+from coordinator.supervision.lifecycle import State
 from tests.coordinator.fleet import running_fleet
 
 

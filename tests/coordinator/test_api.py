@@ -11,19 +11,12 @@ import httpx
 import pytest
 import structlog
 
-from api_utils.auth_utils import KeyStore
+from contract.errors import TabfleetError
+from contract.keys import KeyStore
 from coordinator.api import build_api
-from coordinator.errors import (
-    ActionRefused,
-    NoPage,
-    PageFailed,
-    PageSilent,
-    ProfileBackendError,
-    TabfleetError,
-    UnknownChild,
-)
-from coordinator.forwarding.edge import Access
-from coordinator.supervisor import Reconciled
+from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, ProfileBackendError, UnknownChild
+from coordinator.proxy.admission import Access
+from coordinator.supervision.supervisor import Reconciled
 from tests.support import png
 
 KEY = {"authorization": "Bearer the-key"}

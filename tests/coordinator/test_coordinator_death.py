@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.local.runroot import RunRoot
+from coordinator.local.run_root import RunRoot
 from tests.coordinator.fleet import alive
 from tests.support.waiting import eventually
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.forwarding.framing import EventFraming
+from coordinator.proxy.framing import EventFraming
 
 ENDS = (b"\n\n", b"\r\n\r\n")
 

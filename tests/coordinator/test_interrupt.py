@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from coordinator.forwarding.interrupt import Cause, Interruptible, StallWatch
+from coordinator.proxy.interrupt import Cause, Interruptible, StallWatch
 from tests.support.manual_loop import ManualLoop
 from tests.support.waiting import eventually
 

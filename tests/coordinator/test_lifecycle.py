@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.lifecycle import (
+from coordinator.supervision.lifecycle import (
     FIRST,
     HOPELESS,
     LIVE,

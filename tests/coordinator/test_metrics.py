@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordinator.forwarding.exchange import Account, Outcome
-from coordinator.lifecycle import Event, Phase, Reason, State
 from coordinator.metrics import Metrics
-from coordinator.pool import Backend, Pool
-from coordinator.proxy import RequestDone
+from coordinator.proxy.application import RequestDone
+from coordinator.proxy.exchange import Account, Outcome
+from coordinator.proxy.pool import Backend, Pool
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted
+from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 
 @dataclass

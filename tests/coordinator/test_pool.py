@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from coordinator.errors import NoBackend, QueueFull
-from coordinator.pool import Backend, Lease, Pool
+from coordinator.proxy.pool import Backend, Lease, Pool
 from tests.support.waiting import eventually
 
 

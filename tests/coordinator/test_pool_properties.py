@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coordinator.errors import NoBackend, QueueFull
-from coordinator.pool import Backend, Lease, Pool
+from coordinator.proxy.pool import Backend, Lease, Pool
 from tests.support.manual_loop import ManualLoop
 
 NAMES = ("a", "b", "c")

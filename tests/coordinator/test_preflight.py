@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import preflight
 from coordinator.errors import BrowserMissing, PortConflict, SettingsError, SiteMissing
-from coordinator.options import load_settings, table
-from coordinator.server import bind
+from coordinator.flags import load_settings, table
+from coordinator.local import preflight
+from coordinator.proxy.server import bind
 from coordinator.settings import Settings
 from coordinator.wiring import child_arguments, child_environment, policy_of, proxy_config_of
 
@@ -176,7 +176,7 @@ def test_limits_reach_those_who_apply_them() -> None:
 def test_the_longest_orderly_end_fits_the_stop_grace() -> None:
     """45 s is what image, compose file and manifests grant; see coordinator.main for the parts."""
     from coordinator.main import _LAST_EVENTS_S
-    from coordinator.server import _GRACE_S
+    from coordinator.proxy.server import _GRACE_S
 
     policy = policy_of(settings())
     children_s = policy.term_grace_s + policy.reap_timeout_s

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from coordinator.errors import NoUsableProfile, ProfileBackendError
-from coordinator.options import load_settings
+from coordinator.flags import load_settings
 from coordinator.profiles import (
     Discovery,
     Hydrator,
@@ -234,7 +234,7 @@ def test_local_start_does_not_load_the_sdk(tmp_path: Path) -> None:
 
     write(tmp_path, ann=login("ann"))
     program = (
-        "import sys; from coordinator.profiles import hydrate; from coordinator.options import load_settings;"
+        "import sys; from coordinator.profiles import hydrate; from coordinator.flags import load_settings;"
         f"hydrate(load_settings(['--profiles', {str(tmp_path)!r}])); print('boto3' in sys.modules)"
     )
     root = Path(__file__).parents[2]

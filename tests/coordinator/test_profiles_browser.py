@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from browser.profile import load_profile
+from browser.page.profile import load_profile
 from demo.chromium import chromium_arguments, find_chromium
 from tests.coordinator.profiles_support.corrupted import COOKIES, ORIGINS, SOUND, Corrupted
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from api_utils import auth_utils
+from contract import keys as auth_utils
 from coordinator.errors import KeyFileError
 from coordinator.profiles import Hydrator, LocalProfileProvider
 from coordinator.profiles.errors import S3Unreachable

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.storage_state.reasons import BadProfile
+from contract.storage_state.storage_state import StorageState, read_storage_state
 from coordinator.profiles.discover import check_name
-from coordinator.profiles.reasons import BadProfile
-from coordinator.profiles.storage_state import StorageState, read_storage_state
 from tests.coordinator.profiles_support.states import cookie, login, origin, state
 
 PATIENT = settings(deadline=None)  # the machine may be busy

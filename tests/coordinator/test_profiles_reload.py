@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
+from coordinator.flags import load_settings
 from coordinator.fleet import Fleet, Parts
 from coordinator.main import Coordinator
-from coordinator.options import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

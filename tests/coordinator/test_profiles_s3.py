@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api_utils.auth_utils import KeyStore
+from contract.keys import KeyStore
 from coordinator.errors import NoUsableProfile
 from coordinator.profiles import Hydrator
 from coordinator.profiles.errors import CacheError
@@ -123,7 +123,7 @@ def test_listing_goes_on_past_the_first_page(bucket: Bucket, cache: Path) -> Non
 
 @pytest.mark.parametrize("form", ["", "deep/er", "/slashes/"])
 def test_prefix_may_be_written_in_any_form(bucket: Bucket, cache: Path, form: str) -> None:
-    from coordinator.options import load_settings
+    from coordinator.flags import load_settings
 
     inside = "/".join(filter(None, [form.strip("/"), "active/ann.json"]))
     bucket.server.upload({inside: login("ann")})

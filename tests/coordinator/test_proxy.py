@@ -10,8 +10,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from coordinator.forwarding.exchange import Limits, Outcome
-from coordinator.pool import Pool
+from coordinator.proxy.exchange import Limits, Outcome
+from coordinator.proxy.pool import Pool
 from tests.coordinator.proxied import (
     KEY,
     Caller,

@@ -13,8 +13,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from coordinator.forwarding.exchange import Limits
-from coordinator.lifecycle import State
+from coordinator.proxy.exchange import Limits
+from coordinator.supervision.lifecycle import State
 from tests.coordinator.fake_answer import digest
 from tests.coordinator.fleet import Fleet, running_fleet
 from tests.coordinator.proxied import Caller, Served, chat, request, served

@@ -13,10 +13,10 @@ import openai
 import pytest
 import pytest_asyncio
 
-from api_utils.auth_utils import KeyStore
-from coordinator.forwarding.edge import names_loopback
-from coordinator.forwarding.exchange import Limits, Outcome
-from coordinator.pool import Pool
+from contract.keys import KeyStore
+from coordinator.proxy.admission import names_loopback
+from coordinator.proxy.exchange import Limits, Outcome
+from coordinator.proxy.pool import Pool
 from tests.coordinator.proxied import (
     KEY,
     Caller,

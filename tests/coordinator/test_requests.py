@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from coordinator.lifecycle import Reason, State
-from coordinator.pool import Backend
+from coordinator.proxy.pool import Backend
+from coordinator.supervision.lifecycle import Reason, State
 from tests.coordinator.fleet import Fleet, running_fleet
 from tests.support.waiting import eventually
 

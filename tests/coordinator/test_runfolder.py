@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import RunFolderError
-from coordinator.local.runfolder import Recorded, RunFolder, delete
-from coordinator.local.runroot import PREFIX, RunRoot
+from coordinator.local.run_folder import Recorded, RunFolder, delete
+from coordinator.local.run_root import PREFIX, RunRoot
 
 
 def mode(path: Path) -> int:

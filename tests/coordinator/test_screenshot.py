@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import NoPage, PageFailed, PageSilent, UnknownChild
-from coordinator.lifecycle import State
+from coordinator.supervision.lifecycle import State
 from tests.coordinator.fleet import running_fleet
 
 

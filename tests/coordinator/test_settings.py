@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import SettingsError
-from coordinator.options import load_settings, settings_markdown, table
+from coordinator.flags import load_settings, settings_markdown, table
 from coordinator.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,7 +204,7 @@ def test_every_s3_flags_help_speaks_of_permissions() -> None:
 
 def test_the_documented_table_is_current() -> None:
     shown = (ROOT / "docs/settings.md").read_text()
-    assert shown == settings_markdown(), "run: python -m coordinator.options > docs/settings.md"
+    assert shown == settings_markdown(), "run: python -m coordinator.flags > docs/settings.md"
 
 
 def test_the_table_does_not_depend_on_where_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

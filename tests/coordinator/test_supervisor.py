@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import ActionRefused, UnknownChild
-from coordinator.lifecycle import Event, Reason, State
 from coordinator.supervision.events import ChildCleaned, ChildExited, ChildReady, ChildStarted, RestartPlanned
+from coordinator.supervision.lifecycle import Event, Reason, State
 from tests.coordinator.fleet import Fleet, alive, causes, prepared_fleet, running_fleet
 from tests.support.waiting import eventually
 

@@ -10,17 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from api_utils.auth_utils import KeyStore
-from coordinator.child import Child
+from contract.keys import KeyStore
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
-from coordinator.launcher import ChildSpec
-from coordinator.lifecycle import LIVE, Event, Reason, State, advance
-from coordinator.pool import Lease, Pool
+from coordinator.proxy.pool import Lease, Pool
+from coordinator.supervision.child import Child
 from coordinator.supervision.events import ChildMoved, FleetEvent
+from coordinator.supervision.launcher import ChildSpec
+from coordinator.supervision.lifecycle import LIVE, Event, Reason, State, advance
 from coordinator.supervision.plan import PortPlan
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.probe import ChildClient, Probed
-from coordinator.supervisor import Supervisor
+from coordinator.supervision.supervisor import Supervisor
 from tests.support.manual_loop import ManualLoop
 
 NAMES = ("a", "b", "c", "d")

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import openai
 import pytest
 
-from browser.images import MediaType
+from browser.page.images import MediaType
 from tests.e2e.fleet import MODEL, Fleet, Site
 from tests.support.pictures import image, part
 

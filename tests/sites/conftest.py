@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from browser.engine import EngineName
+from browser.settings import EngineName
 from tests.sites.chat_app import ChatApp, chat_app
 from tests.support.camoufox import drive_firefox
 

@@ -20,11 +20,10 @@ from browser.check.checkup import Checkup
 from browser.check.outcome import Exit
 from browser.check.screen import Screen
 from browser.check.stage import Plan
-from browser.engine import EngineName
 from browser.errors import SiteFailed
-from browser.page import ChatPage
-from browser.settings import BrowserSettings
-from browser.site import SITES_DIR, Site, parse_site
+from browser.page.chat_page import ChatPage
+from browser.settings import BrowserSettings, EngineName
+from browser.site.load import SITES_DIR, Site, parse_site
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages
 from tests.browser.profiles import write_profile

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from browser import engine
-from browser.engine import Launch, find_executable
+from browser.process import engine
+from browser.process.engine import Launch, find_executable
 from browser.settings import BrowserSettings
 
 

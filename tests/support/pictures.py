@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import Any
 
-from browser.images import Image, MediaType
+from browser.page.images import Image, MediaType
 from tests.support import png
 
 # The smallest pictures of one pixel in each format; decoders read what follows their end as nothing.

@@ -1,0 +1,1 @@
+"""Reading an answer from the page's traffic or its DOM."""

@@ -1,0 +1,37 @@
+"""Frames by the browser's console, where a page's policy keeps its socket from the stream port.
+
+The hook calls the console as it was before any of the page's scripts, with its own name and a frame in base64. A line
+counts only with that name, and as any frame only with the nonce of the present answer, which the page does not know.
+"""
+
+import base64
+import binascii
+from contextlib import suppress
+from weakref import WeakSet
+
+from playwright.async_api import ConsoleMessage, Page
+
+from browser.capture.stream_port import BadFrame, StreamPort
+
+
+class ConsoleSink:
+    """Hears pages' consoles for the stream port."""
+
+    def __init__(self, name: str, port: StreamPort) -> None:
+        self._name = name
+        self._port = port
+        self._pages: WeakSet[Page] = WeakSet()
+
+    def listen(self, page: Page) -> None:
+        """Hear this page from here on; its going to another document counts as a closed connection."""
+        if page in self._pages:
+            return
+        self._pages.add(page)
+        page.on("console", self._take)
+        page.on("domcontentloaded", self._port.closed)
+
+    def _take(self, message: ConsoleMessage) -> None:
+        name, _, line = message.text.partition(" ")
+        if message.type == "debug" and name == self._name and message.page:
+            with suppress(binascii.Error, BadFrame):  # anything in the page may write lines
+                self._port.take(message.page, base64.b64decode(line, validate=True))

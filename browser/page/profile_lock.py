@@ -1,0 +1,106 @@
+"""One login in one browser at a time on this machine, whoever starts it."""
+
+import fcntl
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Self
+
+from browser.errors import ProfileLocked
+from browser.process.parent_death import Process, wait_gone
+
+LEFTOVER_TIMEOUT_S = 5.0
+
+
+def locks_dir() -> Path:
+    """Return the folder that all children of this user share. TMPDIR does not move it: it differs by child."""
+    return Path(f"/tmp/tabfleet-{os.getuid()}-locks")  # noqa: S108 - ownership is checked before use
+
+
+class ProfileLock:
+    """Holds a login from `acquire` until `release`, or until this process ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    async def acquire(cls, login_sha256: str, profile_name: str, *, folder: Path | None = None) -> Self:
+        """Take the login; a browser that an earlier owner left running is ended first.
+
+        Raises ProfileLocked if another process holds it, or if the lock cannot be trusted.
+        """
+        lock = cls(_open_lock(folder or locks_dir(), login_sha256))
+        try:
+            lock._take(profile_name)
+            await lock._end_leftover(profile_name)
+        except BaseException:
+            lock._close()
+            raise
+        return lock
+
+    def note_browser(self, browser: Process) -> None:
+        """Write down whose browser uses the login, for the next owner."""
+        self._write(json.dumps({"pgid": browser.pid, "start_time": browser.start_time}))
+
+    def release(self) -> None:
+        """Let go of the login. The browser must be gone."""
+        if self._descriptor is not None:
+            self._write("")
+            self._close()
+
+    def _take(self, profile_name: str) -> None:
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProfileLocked(
+                f"profile {profile_name}: its login is in use by another browser on this machine; stop that one first"
+            ) from None
+
+    async def _end_leftover(self, profile_name: str) -> None:
+        leftover = _read_browser(os.pread(self._held, 4096, 0))
+        if leftover is None:
+            return
+        leftover.kill_group()
+        if not await wait_gone(leftover, LEFTOVER_TIMEOUT_S):
+            raise ProfileLocked(
+                f"profile {profile_name}: process {leftover.pid}, a browser of an earlier start, does not end; kill it"
+            )
+
+    @property
+    def _held(self) -> int:
+        if self._descriptor is None:
+            raise RuntimeError("the lock was released")
+        return self._descriptor
+
+    def _write(self, text: str) -> None:
+        os.ftruncate(self._held, 0)
+        os.pwrite(self._held, text.encode(), 0)
+
+    def _close(self) -> None:
+        os.close(self._held)
+        self._descriptor = None
+
+
+def _open_lock(folder: Path, name: str) -> int:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _verify(folder.lstat(), stat.S_ISDIR)
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        _verify(os.fstat(descriptor), stat.S_ISREG)
+    except OSError as error:
+        raise ProfileLocked(f"lock folder {folder}: {error.strerror}; remove it or make it yours alone") from None
+    return descriptor
+
+
+def _verify(status: os.stat_result, is_kind: object) -> None:
+    if not callable(is_kind) or not is_kind(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise PermissionError(1, "it is not a private folder of this user")
+
+
+def _read_browser(data: bytes) -> Process | None:
+    try:
+        noted = json.loads(data)
+        return Process(int(noted["pgid"]), int(noted["start_time"]))
+    except (ValueError, KeyError, TypeError):
+        return None

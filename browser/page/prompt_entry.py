@@ -1,0 +1,69 @@
+"""Putting a prompt into the page's input, exactly."""
+
+import structlog
+from playwright.async_api import Error, Locator, Page
+from playwright.async_api import TimeoutError as TooSlow
+
+from browser.capture import scripts
+from browser.errors import PageBroken, PromptRejected
+from browser.site.schema import Input
+
+log = structlog.get_logger("browser")
+
+INPUT_TIMEOUT_MS = 10_000
+FILL_TIMEOUT_MS = 60_000
+
+
+async def enter_prompt(page: Page, field: Input, prompt: str) -> str:
+    """Fill the input and read it back; the ways the site file names are tried in turn. Returns the one that did it.
+
+    Newlines of any kind count as one kind. Raises PromptRejected if the input never holds the prompt,
+    PageBroken if there is no input.
+    """
+    wanted = normalised(prompt)
+    if not _is_unicode(wanted):
+        raise PromptRejected("the prompt holds half of a surrogate pair, which no page can take")
+    for method in field.methods:
+        try:
+            if normalised(await _fill(page, field.selector, method, wanted)) == wanted:
+                return method
+        except TooSlow:
+            raise PageBroken("the page shows no input that takes a prompt (site file: input.selector)") from None
+        except Error as error:
+            log.debug("prompt_entry_error", method=method, error=type(error).__name__)
+        log.info("prompt_entry_differs", method=method)
+    raise PromptRejected("the page's input did not take the prompt as it is; nothing was sent")
+
+
+def normalised(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+async def _fill(page: Page, selector: str, method: str, text: str) -> str:
+    """Fill the input and return what it then holds."""
+    if method == "setter":
+        held: str | None = await page.evaluate(scripts.SET_VALUE, [selector, text])
+        if held is not None:
+            return held
+    element = page.locator(selector).first
+    if method == "fill":
+        await element.fill(text, timeout=FILL_TIMEOUT_MS)
+        return await _read_back(element)
+    await element.wait_for(state="visible", timeout=INPUT_TIMEOUT_MS)
+    if method == "setter":  # it was not there at once
+        return await page.evaluate(scripts.SET_VALUE, [selector, text]) or ""
+    await element.evaluate(scripts.SELECT_ALL)
+    if method == "insert_text":
+        await page.keyboard.insert_text(text)
+    else:
+        await element.evaluate(scripts.PASTE, text)
+    return await _read_back(element)
+
+
+async def _read_back(element: Locator) -> str:
+    held: str = await element.evaluate(scripts.READ_BACK)
+    return held

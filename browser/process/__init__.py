@@ -1,0 +1,1 @@
+"""The browser's process: where it is found, how it starts, and how its death is noticed."""

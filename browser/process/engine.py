@@ -1,0 +1,236 @@
+"""The three browsers: where each is found and how it is launched."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import structlog
+
+from browser.errors import BrowserError, BrowserLost, EngineMissing
+from browser.settings import BrowserSettings, EngineName
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Playwright, ProxySettings
+
+log = structlog.get_logger("browser")
+
+LAUNCH_TIMEOUT_S = 60.0
+_UNSHARE_TIMEOUT_S = 5.0
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "firefox": ("firefox-esr", "firefox"),
+}
+_QUIET_CHROMIUM = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_QUIET_FIREFOX: Mapping[str, bool | int | str] = {
+    "app.update.enabled": False,
+    "browser.safebrowsing.malware.enabled": False,
+    "browser.safebrowsing.phishing.enabled": False,
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "extensions.update.enabled": False,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "network.dns.disablePrefetch": True,
+    "network.prefetch-next": False,
+}
+_OTHER_ENGINES = "or choose another engine: BROWSER_ENGINE=chromium or firefox"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_SECRET_VARIABLES = ("TABFLEET_CONTROL_TOKEN", "KEY_FILE_PATH")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to launch: the program to start (a wrapper around `executable`), and how."""
+
+    engine: EngineName
+    executable: Path
+    program: Path
+    headless: bool
+    environment: Mapping[str, str]
+    settings: BrowserSettings
+
+
+def find_executable(engine: EngineName, settings: BrowserSettings) -> Path:
+    """Return the engine's browser. Raises EngineMissing, which names the ways out."""
+    if engine == "camoufox":
+        return _find_camoufox(settings)
+    if settings.browser_executable is not None:
+        return _usable(settings.browser_executable, "BROWSER_EXECUTABLE")
+    found = next(filter(None, map(shutil.which, NAMES[engine])), None)
+    if found is None:
+        raise EngineMissing(
+            f"no {engine} on PATH (looked for {', '.join(NAMES[engine])}); "
+            "install one, or give its path in BROWSER_EXECUTABLE"
+        )
+    return Path(found)
+
+
+def _usable(path: Path, variable: str) -> Path:
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise EngineMissing(f"{variable}: {path} is not a program that can be run")
+    return path
+
+
+def _find_camoufox(settings: BrowserSettings) -> Path:
+    configured = settings.camoufox_executable or settings.browser_executable
+    if configured is not None:
+        return _usable(configured, "CAMOUFOX_EXECUTABLE_PATH")
+    try:
+        from camoufox.exceptions import CamoufoxNotInstalled  # noqa: PLC0415 - an optional dependency
+        from camoufox.pkgman import camoufox_path, launch_path  # noqa: PLC0415
+    except ImportError:
+        raise EngineMissing(
+            f"engine camoufox: its Python package is not installed; pip install camoufox, {_OTHER_ENGINES}"
+        ) from None
+    try:
+        return Path(launch_path(camoufox_path(download_if_missing=False)))
+    except (CamoufoxNotInstalled, FileNotFoundError):
+        raise EngineMissing(
+            f"engine camoufox: its browser is not installed; run python -m camoufox fetch, {_OTHER_ENGINES}"
+        ) from None
+
+
+async def launch(playwright: "Playwright", plan: Launch) -> "Browser":
+    """Start the browser. Raises BrowserLost if it does not come up."""
+    from playwright.async_api import Error  # noqa: PLC0415 - costs 200 ms, and only children need it
+
+    try:
+        if plan.engine == "camoufox":
+            return await _launch_camoufox(playwright, plan)
+        return await playwright[plan.engine].launch(**_options(plan))
+    except Error as error:
+        raise _launch_error(plan, error) from None
+
+
+def _launch_error(plan: Launch, error: Exception) -> BrowserError:
+    text = str(error)
+    if "No usable sandbox" in text:
+        return EngineMissing(
+            "chromium cannot use its sandbox here; allow unprivileged user namespaces "
+            "(in a container: docker/seccomp.json as its seccomp profile), or run without it: CHROMIUM_SANDBOX=off"
+        )
+    if "Running as root without --no-sandbox" in text:
+        return EngineMissing(
+            "CHROMIUM_SANDBOX=on, but chromium has no sandbox for the user root; start as another user, or leave it out"
+        )
+    if "missing X server" in text or "no DISPLAY" in text or "without having a XServer" in text:
+        return EngineMissing("there is no display to show a browser on; set DISPLAY, or start it headless")
+    return BrowserLost(f"{plan.engine} ({plan.executable}) did not start; run it by hand to see why")
+
+
+def _options(plan: Launch) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "executable_path": plan.program,
+        "headless": plan.headless,
+        "env": browser_environment(plan),
+        "handle_sigint": False,
+        "handle_sigterm": False,
+        "handle_sighup": False,
+        "timeout": LAUNCH_TIMEOUT_S * 1000,
+    }
+    if proxy := proxy_settings(plan.settings):
+        options["proxy"] = proxy
+    if plan.engine == "chromium":
+        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": _has_sandbox(plan.settings)}
+    if plan.engine == "firefox":
+        return options | {"channel": "moz-firefox", "firefox_user_prefs": dict(_QUIET_FIREFOX)}
+    return options
+
+
+def _has_sandbox(settings: BrowserSettings) -> bool:
+    if settings.chromium_sandbox == "off":
+        log.warning("browser_sandbox_off", reason="CHROMIUM_SANDBOX=off")
+        return False
+    if settings.chromium_sandbox is None and os.geteuid() == 0:
+        log.warning("browser_sandbox_off", reason="Chromium has no sandbox for the user root")
+        return False
+    return True
+
+
+def browser_environment(plan: Launch) -> dict[str, str]:
+    """Return the browser's environment: ours without what it must not know."""
+    ours = {name: value for name, value in os.environ.items() if not _is_secret(name)}
+    return _firefox_sandbox(plan.engine) | ours | dict(plan.environment)
+
+
+def _firefox_sandbox(engine: EngineName) -> dict[str, str]:
+    """Tell Firefox to use no user namespace where it could make one but not change its root in it.
+
+    So it is in containers of podman and CRI-O without CAP_SYS_CHROOT: Firefox takes the first for the second, and its
+    processes crash. Its filters of system calls stay. The variable: Firefox's security/sandbox/linux/SandboxInfo.cpp.
+    """
+    if engine == "chromium" or _may_change_root():
+        return {}
+    log.info("browser_sandbox_reduced", reason="no root can be changed in a user namespace here")
+    return {"MOZ_ASSUME_USER_NS": "0"}
+
+
+def _may_change_root() -> bool:
+    command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=False).returncode == 0  # noqa: S603 - fixed words
+    return False
+
+
+def _is_secret(name: str) -> bool:
+    return name in _SECRET_VARIABLES or name.startswith("AWS_")
+
+
+def proxy_settings(settings: BrowserSettings) -> "ProxySettings | None":
+    """Return Playwright's proxy settings; loopback always goes without the proxy."""
+    if not settings.https_proxy:
+        return None
+    parts = urlsplit(settings.https_proxy if "://" in settings.https_proxy else f"http://{settings.https_proxy}")
+    no_proxy = [host.strip() for host in (settings.no_proxy or "").split(",") if host.strip()]
+    port = f":{parts.port}" if parts.port else ""
+    proxy: ProxySettings = {
+        "server": f"{parts.scheme}://{parts.hostname or ''}{port}",
+        "bypass": ",".join([*_LOOPBACK, *no_proxy]),
+    }
+    if parts.username:
+        proxy |= {"username": unquote(parts.username), "password": unquote(parts.password or "")}
+    return proxy
+
+
+async def _launch_camoufox(playwright: "Playwright", plan: Launch) -> "Browser":
+    from camoufox.async_api import AsyncNewBrowser  # noqa: PLC0415 - an optional dependency
+    from camoufox.exceptions import FpgenModelError  # noqa: PLC0415
+
+    try:
+        options = await asyncio.to_thread(_camoufox_options, plan)  # may fetch what is missing
+    except (FpgenModelError, OSError) as error:
+        log.debug("camoufox_incomplete", error=type(error).__name__)
+        raise EngineMissing(
+            f"engine camoufox: part of it is missing; run python -m camoufox fetch, {_OTHER_ENGINES}"
+        ) from None
+    return await AsyncNewBrowser(playwright, from_options=options)
+
+
+def _camoufox_options(plan: Launch) -> dict[str, Any]:
+    from camoufox import DefaultAddons  # noqa: PLC0415 - an optional dependency
+    from camoufox.utils import launch_options  # noqa: PLC0415
+
+    options = _options(plan)
+    own = launch_options(
+        executable_path=str(plan.executable.resolve()),  # beside it stands its version
+        headless=plan.headless,
+        main_world_eval=True,
+        # Else the newest uBlock Origin is fetched at the start, of no known version, and it changes pages.
+        exclude_addons=[DefaultAddons.UBO],
+        i_know_what_im_doing=True,
+        env={**options["env"]},
+    )
+    return {**own, **options, "env": {**own.get("env", {}), **options["env"]}}

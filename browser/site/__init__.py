@@ -1,0 +1,1 @@
+"""Site files: what a chat page looks like."""

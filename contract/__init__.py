@@ -1,0 +1,1 @@
+"""What both programs agree on: keys, logging, exit and error codes, names, storage state."""

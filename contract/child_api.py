@@ -1,0 +1,85 @@
+"""HTTP between a coordinator and its child: paths, headers, and the body of the child's `/ready`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+TOKEN_HEADER: Final = "x-tabfleet-token"  # noqa: S105 - the header's name
+"""Authorises the coordinator at one start of a child, beside any API key."""
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+CHAT_PATH: Final = "/v1/chat/completions"
+READY_PATH: Final = "/ready"
+SCREENSHOT_PATH: Final = "/screenshot"
+CANCEL_PATH: Final = "/requests/{request_id}/cancel"
+CANCEL_TIMEOUT_S: Final = 5.0
+"""How long a child takes at most to confirm that a cancelled request's page is fresh."""
+
+
+class UnreadyReason(StrEnum):
+    """Why a child's page cannot take a prompt."""
+
+    STARTING = "starting"
+    BROWSER_LOST = "browser_lost"
+    LOGIN_EXPIRED = "login_expired"
+    PAGE_BROKEN = "page_broken"
+    QUOTA = "quota"
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The body of a child's `/ready`. `reason` is None exactly if the page can take a prompt, or is busy with one.
+
+    `instance_id` and `generation` are those the coordinator gave at the start; `login_expires_at` is in Unix seconds;
+    `rest_s` is how long the site's quota still lasts, in seconds.
+    """
+
+    reason: UnreadyReason | None
+    detail: str | None = None
+    instance_id: str | None = None
+    generation: int | None = None
+    busy: bool = False
+    models: tuple[str, ...] = ()
+    site: str = ""
+    engine: str = ""
+    capture: str | None = None
+    login_expires_at: float | None = None
+    rest_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the body as JSON values; `status` says in a word what `reason` says more exactly."""
+        return {"status": "ready" if self.reason is None else "unready", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, status: int, body: Mapping[str, Any]) -> Readiness | None:
+        """Return what a child said with this HTTP status; None if it gives a reason that is none of ours.
+
+        Fields of another type than expected count as absent: the process on that port may not be a child.
+        """
+        ready = status == 200 and body.get("status") == "ready"
+        try:
+            reason = None if ready else UnreadyReason(str(body.get("reason")))
+        except ValueError:
+            return None
+        models = body.get("models")
+        return cls(
+            reason,
+            detail=_text(body.get("detail")),
+            instance_id=_text(body.get("instance_id")),
+            busy=body.get("busy") is True,
+            models=tuple(model for model in models if isinstance(model, str)) if isinstance(models, list) else (),
+            capture=_text(body.get("capture")),
+            login_expires_at=_number(body.get("login_expires_at")),
+            rest_s=_number(body.get("rest_s")),
+        )
+
+
+def _text(value: object) -> str | None:
+    return value[:500] if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

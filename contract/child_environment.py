@@ -1,0 +1,19 @@
+"""Names and defaults of what a child is told through its environment, by the coordinator or by an operator."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEY_FILE_PATH: Final = "KEY_FILE_PATH"
+RUN_DIR: Final = "TABFLEET_RUN_DIR"
+PARENT_PID: Final = "TABFLEET_PARENT_PID"
+GENERATION: Final = "TABFLEET_GENERATION"
+INSTANCE_ID: Final = "TABFLEET_INSTANCE_ID"
+CONTROL_TOKEN: Final = "TABFLEET_CONTROL_TOKEN"  # noqa: S105 - the variable's name
+
+FIRST_TOKEN_TIMEOUT_S: Final = 120.0
+STREAM_IDLE_TIMEOUT_S: Final = 60.0
+LOGIN_CHECK_S: Final = 60.0
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+KEEP_ALIVE_S: Final = 10.0
+"""A child sends a comment after so many seconds without a token, so that the coordinator knows it is alive."""

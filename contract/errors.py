@@ -1,0 +1,14 @@
+"""The one base of every error that Tabfleet raises on purpose.
+
+Errors are named by condition and stand in the `errors` module of the package that raises them. HTTP status codes
+belong to `contract.api_error`, exit codes to `contract.exit_codes`.
+"""
+
+from __future__ import annotations
+
+
+class TabfleetError(Exception):
+    """Base of all our errors. `str(error)` is one line for people: what was wrong, where, and what to do.
+
+    The line holds no cookie, key or prompt.
+    """

@@ -1,0 +1,164 @@
+"""API keys: read from a file, compared in constant time. A leaf that both programs share.
+
+A key file has one key a line; blank lines and lines that start with ``#`` are skipped. A line
+``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key.
+
+For the coordinator the first of these that applies counts:
+
+1. ``AUTH_KEY_FILE_PATH``, set by the operator;
+2. the copy that hydration made;
+3. ``auth_profiles/key.txt`` under the working directory, if there is one.
+
+It writes the digests of the keys in force to a file of its own and hands that on to its children as
+``KEY_FILE_PATH``. A child that is started without a coordinator goes by the ``KEY_FILE_PATH`` it is given, else by
+the default file. A child follows its file: one that is replaced counts from the next request on.
+
+A path that is given but cannot be read is an error, never an empty new file. A file without keys is
+valid and means that no key is asked for; one that loses its keys while a process runs does not open the API.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
+MAX_KEY_FILE_BYTES: Final = 1024 * 1024
+_DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})\Z")
+
+
+class KeyFileError(ValueError):
+    """A key file cannot be used; the message names the file, the cause and the cure, never a key."""
+
+
+class KeyStore:
+    """An immutable set of accepted keys, kept as SHA-256 digests only."""
+
+    def __init__(self, digests: frozenset[bytes] = frozenset()) -> None:
+        self._digests = digests
+
+    @classmethod
+    def from_file(cls, path: Path) -> KeyStore:
+        """Read a key file. Raises KeyFileError when it is missing, unreadable or malformed."""
+        return cls(frozenset(_digest_of_line(line, path, number) for number, line in _key_lines(path)))
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def to_text(self) -> str:
+        """A key file that accepts the same keys and does not hold them: ``sha256:`` lines."""
+        return "".join(sorted(f"sha256:{digest.hex()}\n" for digest in self._digests))
+
+    def verify(self, presented: str) -> bool:
+        """Whether this key is accepted. Takes the same time whichever key matches, or none."""
+        digest = _sha256(presented)
+        # Every digest is compared: stopping at a match would tell how far down the file it stands.
+        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+class FollowedKeys:
+    """The keys of a file that may be replaced while this process runs; without a file there are none."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the file. Raises KeyFileError."""
+        self._path = path
+        self._version = self._version_now()
+        self._keys = KeyStore() if path is None else KeyStore.from_file(path)
+
+    def current(self) -> KeyStore:
+        """The keys in force. A file that has become unusable, or lost all its keys, leaves them as they are."""
+        version = self._version_now()
+        if self._path is not None and version != self._version:
+            self._version = version
+            self._keys = self._read_again(self._path)
+        return self._keys
+
+    def _read_again(self, path: Path) -> KeyStore:
+        try:
+            keys = KeyStore.from_file(path)
+        except KeyFileError as error:
+            log.warning("keys_kept", reason=str(error))
+            return self._keys
+        if self._keys and not keys:
+            log.warning("keys_kept", reason=f"key file {path.name} has no keys any more")
+            return self._keys
+        log.info("keys_read", keys=len(keys))
+        return keys
+
+    def _version_now(self) -> tuple[int, ...] | None:
+        """What differs after the file was replaced or rewritten; None if there is none to be seen."""
+        try:
+            status = self._path.stat() if self._path is not None else None
+        except OSError:
+            return None
+        return status and (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def presented_key(authorization: str | None, x_api_key: str | None) -> str | None:
+    """The key a request carries: ``Authorization: Bearer KEY`` (RFC 6750) or ``X-API-Key: KEY``."""
+    scheme, _, credentials = (authorization or "").strip().partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()
+    return (x_api_key or "").strip() or None
+
+
+def default_key_file() -> Path | None:
+    """The default key file, None if there is none. Raises KeyFileError if we may not know."""
+    try:
+        return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
+    except OSError as error:
+        raise KeyFileError(
+            f"whether there is a key file {DEFAULT_KEY_FILE} cannot be seen by uid {os.getuid()}: {error.strerror};"
+            " check the folders on the way, or name another file"
+        ) from None
+
+
+def _sha256(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _digest_of_line(line: str, path: Path, number: int) -> bytes:
+    if not line.startswith("sha256:"):
+        return _sha256(line)
+    match = _DIGEST_LINE.match(line)
+    if match is None:
+        raise KeyFileError(f"key file {path.name}, line {number}: sha256: takes exactly 64 hex digits")
+    return bytes.fromhex(match["digest"])
+
+
+def _key_lines(path: Path) -> list[tuple[int, str]]:
+    lines = ((number, line.strip()) for number, line in enumerate(_read(path).splitlines(), start=1))
+    kept = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    for number, line in kept:
+        if not line.isprintable() or any(char.isspace() for char in line):
+            raise KeyFileError(f"key file {path.name}, line {number}: a key has no spaces or control characters")
+    return kept
+
+
+def _read(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise KeyFileError(
+                f"key file {path} is missing or not a file; create it or unset the variable that names it"
+            )
+        if path.stat().st_size > MAX_KEY_FILE_BYTES:
+            raise KeyFileError(f"key file {path.name} is larger than {MAX_KEY_FILE_BYTES} bytes; is it the right file?")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise KeyFileError(f"key file {path.name} is not UTF-8 text; save it as UTF-8, one key a line") from None
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise KeyFileError(
+            f"key file {path} cannot be read by uid {os.getuid()}: {cause}; check its mode and owner"
+        ) from None

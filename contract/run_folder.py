@@ -1,0 +1,62 @@
+"""The files of a child's run folder that both programs know.
+
+session.json    the rotated login, kept over the child's restarts; the child's alone
+processes.json  driver and browser group: {"driver": {"pid", "start_time"}, "browser": {"pgid", "start_time"}}
+submitted       one request id a line: prompts that may have reached the page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from contract.files import append_line, write_private
+from contract.processes import ProcessIdentity
+
+SESSION: Final = "session.json"
+PROCESSES: Final = "processes.json"
+SUBMITTED: Final = "submitted"
+
+Role = Literal["driver", "browser"]
+_ID_KEY: Final[Mapping[Role, str]] = {"driver": "pid", "browser": "pgid"}
+
+
+def mark_submitted(folder: Path, request_id: str) -> None:
+    """Note, on the disk, that this request's prompt may reach the page from now on. Raises OSError."""
+    append_line(folder / SUBMITTED, request_id)
+
+
+def read_submitted(folder: Path) -> frozenset[str] | None:
+    """Return the ids that were marked; none if the child never marked one, None if that cannot be read."""
+    try:
+        text = (folder / SUBMITTED).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return frozenset()
+    except OSError:
+        return None
+    return frozenset(text.split())
+
+
+def write_processes(folder: Path, processes: Mapping[Role, ProcessIdentity]) -> None:
+    """Write down the driver's process and the browser's group for whoever cleans up. Raises OSError."""
+    data = {role: {_ID_KEY[role]: found.pid, "start_time": found.start_time} for role, found in processes.items()}
+    write_private(folder / PROCESSES, json.dumps(data).encode())
+
+
+def read_processes(folder: Path) -> dict[Role, ProcessIdentity]:
+    """Return what was written down, as far as it can be read."""
+    try:
+        content: Any = json.loads((folder / PROCESSES).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    found: dict[Role, ProcessIdentity] = {}
+    for role, key in _ID_KEY.items():
+        try:
+            identity = ProcessIdentity(int(content[role][key]), int(content[role]["start_time"]))
+        except (TypeError, KeyError, ValueError):
+            continue
+        if identity.pid > 1:
+            found[role] = identity
+    return found

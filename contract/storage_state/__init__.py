@@ -1,0 +1,1 @@
+"""Playwright storage_state: parse, validate, fingerprint, expiry."""

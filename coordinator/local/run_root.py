@@ -1,0 +1,128 @@
+"""The root of all run folders of one coordinator.
+
+ROOT/               0700, new for every coordinator
+  lock              held by its coordinator
+  keys              what children check API keys against
+  children/N/       one per child name, kept over its restarts: see `runfolder`
+  trash/            what is being deleted
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from coordinator.errors import RunFolderError
+from coordinator.local import leftovers
+from coordinator.local.run_folder import RunFolder, delete
+
+PREFIX: Final = "tabfleet-run-"
+_YOUNG_S: Final = 60.0
+_SOCKET_IN_TMPDIR: Final = "/org.chromium.Chromium.XXXXXX/SingletonSocket"
+_MAX_PARENT_BYTES: Final = 107 - len(f"/{PREFIX}XXXXXXXX/children/9999/tmp{_SOCKET_IN_TMPDIR}")
+
+log = structlog.get_logger(__name__)
+
+
+class RunRoot:
+    """The root of all run folders of this coordinator; held by a lock, removed by `remove`."""
+
+    def __init__(self, parent: Path | None = None) -> None:
+        """Make a new root in `parent` (default: the system's folder for temporary files).
+
+        Raises RunFolderError.
+        """
+        parent = parent or roomy(Path(tempfile.gettempdir()))
+        try:
+            sweep(parent)
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._children, self.trash = self.path / "children", self.path / "trash"
+            for folder in (self._children, self.trash):
+                folder.mkdir(mode=0o700)
+            self.key_file.touch(mode=0o600)
+        except OSError as error:
+            raise RunFolderError(
+                f"Cannot make a folder for running children in {parent} ({error.strerror}); "
+                "make it writable, or choose another by TMPDIR."
+            ) from None
+        self._numbers = itertools.count(1)
+        self._folders: dict[str, RunFolder] = {}
+
+    @property
+    def key_file(self) -> Path:
+        """What children check API keys against; there from the start, empty until keys are written."""
+        return self.path / "keys"
+
+    def write_keys(self, text: str) -> None:
+        """Replace the key file in one step. Raises OSError."""
+        draft = self.path / "keys.new"
+        draft.write_text(text, encoding="utf-8")  # the root is closed to others
+        draft.replace(self.key_file)
+
+    def folder(self, name: str) -> RunFolder:
+        """Return the folder of that child. Its path does not contain the name, which is the operator's."""
+        if name not in self._folders:
+            path = self._children / str(next(self._numbers))
+            self._folders[name] = RunFolder(path, self.trash)
+        return self._folders[name]
+
+    def forget(self, name: str) -> Path | None:
+        """Move the child's folder away; return what is then to be deleted."""
+        folder = self._folders.pop(name, None)
+        return folder.discard() if folder else None
+
+    def remove(self) -> None:
+        """Delete all of it. Idempotent."""
+        if self._lock >= 0:
+            delete(self.path)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def roomy(parent: Path) -> Path:
+    """The folder itself, or /tmp where its path is too long for the browsers' sockets.
+
+    Chromium puts a Unix socket under its TMPDIR, and such a path has at most 107 bytes (`man 7 unix`).
+    """
+    if len(os.fsencode(parent)) <= _MAX_PARENT_BYTES:
+        return parent
+    log.warning("tmpdir_too_long", used="/tmp", most_bytes=_MAX_PARENT_BYTES)  # noqa: S108 - a folder of our own in it
+    return Path("/tmp")  # noqa: S108 - as above
+
+
+def sweep(parent: Path) -> None:
+    """Delete the roots of coordinators that were killed, and kill what their children left running.
+
+    A root is such if it belongs to us, and nobody holds its lock.
+    """
+    for root in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            status = root.lstat()
+            if status.st_uid == os.getuid() and root.is_dir() and not root.is_symlink():
+                _delete_if_abandoned(root, age_s=time.time() - status.st_mtime)
+
+
+def _delete_if_abandoned(root: Path, age_s: float) -> None:
+    try:
+        lock = os.open(root / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if age_s > _YOUNG_S:  # a younger one may just be in the making
+            delete(root)
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in (root / "children").glob("*"):
+            leftovers.kill(RunFolder(path, root / "trash"))
+        delete(root)
+    finally:
+        os.close(lock)

@@ -1,0 +1,1 @@
+"""One chat request from its admission to the last byte of its answer."""
