@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from coordinator.proxy.admission import Access
     from coordinator.proxy.application import Proxy
+    from coordinator.proxy.pool import Pool
     from coordinator.supervision.supervisor import Reconciled, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -177,9 +178,10 @@ async def _show_error(request: Request, error: Exception) -> Response:
 class Face:
     """The whole application: `/v1` to the proxy as raw ASGI, the rest to FastAPI."""
 
-    def __init__(self, proxy: Proxy, api: ASGIApp, *, loopback_only: bool) -> None:
+    def __init__(self, proxy: Proxy, api: ASGIApp, pool: Pool, *, loopback_only: bool) -> None:
         self._proxy = proxy
         self._api = api
+        self._pool = pool
         self._loopback_only = loopback_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -195,7 +197,7 @@ class Face:
         if path.startswith("/v1/") or path == "/v1":
             await self._proxy(scope, receive, send)
         else:
-            await self._api(scope, receive, self._closing(send) if self._proxy.draining else send)
+            await self._api(scope, receive, self._closing(send) if self._pool.draining else send)
 
     @staticmethod
     def _closing(send: Send) -> Send:

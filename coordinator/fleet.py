@@ -53,7 +53,6 @@ class Fleet:
 
     def __init__(self, parts: Parts) -> None:
         self.pool = Pool(max_queue=parts.settings.max_queue)
-        self.draining = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._parts = parts
         self._supervisor: Supervisor | None = None
@@ -97,7 +96,7 @@ class Fleet:
         stands there too.
         """
         supervisor = self._supervisor
-        if supervisor is None or self.draining:
+        if supervisor is None or self.pool.draining:
             raise ActionRefused("There is nothing to reload while the coordinator starts or ends.")
         async with self._reloading:
             try:
@@ -141,7 +140,7 @@ class Fleet:
     @property
     def ready(self) -> bool:
         """Whether a request would find a page."""
-        return self._supervisor is not None and not self.draining and self._supervisor.ready
+        return self._supervisor is not None and not self.pool.draining and self._supervisor.ready
 
     @property
     def supervisor(self) -> Supervisor:
@@ -175,7 +174,7 @@ class Fleet:
         children = () if self._supervisor is None else self._supervisor.snapshot()
         rejected = () if self._hydration is None else self._hydration.discovery.rejected
         return {
-            "status": "draining" if self.draining else "ready" if self.ready else "unready",
+            "status": "draining" if self.pool.draining else "ready" if self.ready else "unready",
             "children": [child.public() for child in children],
             "unhealthy": self.unhealthy(),
             "rejected_profiles": [{"name": item.name, "reason": item.reason} for item in rejected],
@@ -192,7 +191,7 @@ class Fleet:
         if ready != self._was_ready:
             self._was_ready = ready
             turn = log.info if ready else log.warning
-            turn("ready" if ready else "unready", unhealthy=self.unhealthy(), draining=self.draining)
+            turn("ready" if ready else "unready", unhealthy=self.unhealthy(), draining=self.pool.draining)
 
     # What the proxy asks
 
@@ -212,8 +211,7 @@ class Fleet:
 
     def begin_drain(self) -> None:
         """Take no new requests; children that are idle end now. `/ready` is 503 from here on."""
-        self.draining = True
-        self.pool.close()
+        self.pool.begin_drain()
         if self._supervisor is not None:
             self._supervisor.begin_drain()
         self._look()

@@ -90,7 +90,7 @@ class Coordinator:
             on_done=metrics.request_done,
         )
         api = build_api(self._fleet, access, metrics, metrics_public=settings.metrics_public)
-        self._server = Server(Face(self._proxy, api, loopback_only=settings.bound_to_loopback))
+        self._server = Server(Face(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False
@@ -132,7 +132,6 @@ class Coordinator:
     async def _end(self, serving: asyncio.Task[None]) -> None:
         """Drain; past the limit, or when told again, end every stream with an error; then stop all."""
         began = asyncio.get_running_loop().time()
-        self._proxy.begin_drain()
         self._fleet.begin_drain()
         if self._started:
             log.info("draining", in_flight=self._proxy.in_flight, limit_s=self._settings.drain_timeout_s)

@@ -76,10 +76,9 @@ class Proxy:
         config: ProxyConfig,
         on_done: Callable[[RequestDone], None] = lambda _: None,
     ) -> None:
-        self.draining = False
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._upstream = Upstream()
-        self._means = Means(pool, children, self._upstream, config.limits, lambda: self.draining)
+        self._means = Means(pool, children, self._upstream, config.limits)
         self._running: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,10 +93,6 @@ class Proxy:
     async def wait_idle(self) -> None:
         """Return as soon as no chat request is in flight."""
         await self._idle.wait()
-
-    def begin_drain(self) -> None:
-        """Refuse new requests from now on; running ones go on."""
-        self.draining = True
 
     def cut(self) -> None:
         """End every running request with an error, as its client can understand it."""
@@ -114,7 +109,7 @@ class Proxy:
             await self._route(scope, receive, send, request_id, account)
         except Refusal as refusal:
             account.outcome, account.code = Outcome.REFUSED, refusal.code
-            await send_refusal(send, refusal, request_id, closing=self.draining)
+            await send_refusal(send, refusal, request_id, closing=self._pool.draining)
         finally:
             if scope["path"] == _CHAT:
                 self._on_done(RequestDone(request_id, account, self._now() - began))
@@ -145,7 +140,7 @@ class Proxy:
         self._check_model(body.model)
         self._refuse_when_draining()
         abort = (scope.get("extensions") or {}).get(ABORT, _no_abort)
-        reply = Reply(send, abort, request_id, lambda: self.draining)
+        reply = Reply(send, abort, request_id, lambda: self._pool.draining)
         question = Question(request_id, scope["headers"], body, began)
         await self._run(Exchange(self._means, question, receive, reply, account), reply)
 
@@ -165,7 +160,7 @@ class Proxy:
                 self._idle.set()
 
     def _refuse_when_draining(self) -> None:
-        if self.draining:
+        if self._pool.draining:
             raise unavailable("draining", "The server is shutting down; try again elsewhere.", retry_after_s=5)
 
     # Models
@@ -191,7 +186,7 @@ class Proxy:
         else:
             self._check_model(name)
             shown = model_card(name, owner)
-        headers = [(b"x-request-id", request_id.encode()), *([CLOSE] if self.draining else [])]
+        headers = [(b"x-request-id", request_id.encode()), *([CLOSE] if self._pool.draining else [])]
         await send_json(send, 200, to_json(shown), headers)
 
 

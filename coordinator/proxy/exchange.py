@@ -17,8 +17,6 @@ from coordinator.proxy.upstream import Broken, Upstream, request_headers, respon
 from coordinator.proxy.wire import SHOULD_NOT_RETRY, error_code, failed, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import Receive
 
     from coordinator.proxy.admission import ChatBody
@@ -108,7 +106,6 @@ class Means:
     children: Children
     upstream: Upstream
     limits: Limits
-    draining: Callable[[], bool]
 
 
 class Exchange:

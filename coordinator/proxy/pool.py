@@ -110,7 +110,8 @@ class Pool:
         self._queue: deque[_Waiter] = deque()
         self._leases: set[Lease] = set()
         self._changed: set[asyncio.Future[None]] = set()
-        self._closed = False
+        self.draining = False
+        """Whether the coordinator ends: the one place that says so. Set by `begin_drain` only."""
 
     # What there is
 
@@ -128,10 +129,6 @@ class Pool:
     @property
     def leases_held(self) -> int:
         return len(self._leases)
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     def models(self, *, ready_only: bool = False) -> tuple[str, ...]:
         """Return the models of all known backends in a stable order, each once."""
@@ -167,9 +164,9 @@ class Pool:
             backend.models = models
         self._refresh(backend)
 
-    def close(self) -> None:
-        """Refuse every request from now on, those in the queue included; running leases go on."""
-        self._closed = True
+    def begin_drain(self) -> None:
+        """Refuse every request from now on, those in the queue included; running leases go on. Idempotent."""
+        self.draining = True
         while self._queue:
             self._refuse(self._queue.popleft(), NoBackend("draining", _NONE_READY_RETRY_S))
 
@@ -181,21 +178,21 @@ class Pool:
         `model` None means any; `exclude` holds names of children not to take. Does not overtake: a
         backend that somebody waits for is never free, because it was given on when it became so.
         """
-        backend = None if self._closed else self._index.least_busy(model, exclude)
+        backend = None if self.draining else self._index.least_busy(model, exclude)
         return None if backend is None else self._grant(backend)
 
     async def acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float) -> Lease:
         """Wait up to timeout_s seconds for a lease, first come first served among those it could serve.
 
         Raises QueueFull if there is no room to wait; NoBackend(`none_ready`) at once if nothing that
-        serves the model is ready, NoBackend(`timeout`) after timeout_s, NoBackend(`draining`) once closed.
+        serves the model is ready, NoBackend(`timeout`) after timeout_s, NoBackend(`draining`) once draining.
         Whoever waits already keeps its place while backends come and go, until its own deadline.
         """
         lease = self.try_acquire(model, exclude=exclude)
         return lease if lease is not None else await self._wait(self._enqueue(model, exclude), timeout_s)
 
     def _enqueue(self, model: str | None, exclude: frozenset[str]) -> _Waiter:
-        if self._closed:
+        if self.draining:
             raise NoBackend("draining", _NONE_READY_RETRY_S)
         if not self._any_ready(model, exclude):
             raise NoBackend("none_ready", _NONE_READY_RETRY_S)

@@ -60,7 +60,6 @@ class Supervisor:
         rand: Callable[[], float] = random.random,
     ) -> None:
         self.policy = policy or Policy()
-        self.draining = False
         self._launcher, self._pool, self._ports = launcher, pool, ports
         self._client = client or ChildClient()
         self._tasks = Tasks()
@@ -82,7 +81,7 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether at least one child is READY and nothing drains the whole."""
-        return not self.draining and any(c.phase.state is State.READY for c in self._children.values())
+        return not self._pool.draining and any(c.phase.state is State.READY for c in self._children.values())
 
     def snapshot(self) -> tuple[ChildView, ...]:
         """Return all children as they are now, in a stable order."""
@@ -186,7 +185,7 @@ class Supervisor:
         return child
 
     def _refuse_if_draining(self) -> None:
-        if self.draining:
+        if self._pool.draining:
             raise ActionRefused("The coordinator is shutting down.")
 
     # Requests
@@ -237,11 +236,8 @@ class Supervisor:
 
     def begin_drain(self) -> None:
         """Refuse new requests, stop idle children, let running answers finish. At once; `/ready` is 503."""
-        if self.draining:
-            return
-        self.draining = True
+        self._pool.begin_drain()
         self._returning.clear()
-        self._pool.close()
         for child in tuple(self._children.values()):
             child.fire(Event.SHUTDOWN, Reason.SHUTDOWN)
 
@@ -318,7 +314,7 @@ class Supervisor:
             self._add(self._returning.pop(child.name))
 
     def _start_some(self) -> None:
-        if self.draining:
+        if self._pool.draining:
             return
         held = {c.slot.index for c in self._children.values() if c.slot}
         logins = {c.life.login: c for c in self._children.values() if c.life and not c.clean}

@@ -75,7 +75,7 @@ async def served(
     proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=done.append)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    face = Face(proxy, build_api(NoFleet(), access, NoMetrics()), loopback_only=loopback_only)
+    face = Face(proxy, build_api(NoFleet(), access, NoMetrics()), pool, loopback_only=loopback_only)
     server = Server(face)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = Served(port, pool, proxy, access, done)

@@ -141,7 +141,7 @@ async def test_closing_refuses_who_waits_and_who_comes_but_not_who_is_served() -
     pool = pool_of("a")
     lease = take(pool)
     task = await waiting(pool)
-    pool.close()
+    pool.begin_drain()
     for refused in (task, pool.acquire("m", timeout_s=1)):
         with pytest.raises(NoBackend) as caught:
             await refused

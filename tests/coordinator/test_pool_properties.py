@@ -212,7 +212,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.queue_length == len(self.waiting()) <= MAX_QUEUE
 
     def teardown(self) -> None:
-        self.pool.close()
+        self.pool.begin_drain()
         self.turn()
         assert not self.waiting()
         for lease in self.held:

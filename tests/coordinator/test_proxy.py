@@ -530,7 +530,7 @@ async def test_draining_refuses_new_requests_and_lets_running_ones_finish(tmp_pa
         running = await Caller.connect(api.port)
         running.writer.write(request(chat(stream=True)))
         await running.head()
-        api.proxy.begin_drain()
+        api.pool.begin_drain()
         refused = await ask(api.port, request(chat()))
         assert (refused.status, refused.error["code"]) == (503, "draining")
         assert refused.header("connection") == "close"
@@ -560,7 +560,7 @@ async def test_what_is_cut_short_ends_with_an_error_that_the_client_understands(
             await eventually(lambda: pool.leases_held == 2)
             waiting = asyncio.ensure_future(queued.ask(request(chat())))
             await eventually(lambda: pool.queue_length == 1)
-            api.proxy.begin_drain()
+            api.pool.begin_drain()
             api.proxy.cut()
             last = (await collect(streamed)).split(b"\n\n")[-2]
             assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutdown"
