@@ -27,7 +27,7 @@ PARTS = {
         "coordinator.profiles.s3.judge",
         "coordinator.profiles.hydration.discover_profiles",
     ),
-    "ports": ("coordinator.supervision.plan.PortPlan.check", "coordinator.fleet.check_ports_free"),
+    "ports": ("coordinator.supervision.ports.PortPlan.check", "coordinator.fleet.check_ports_free"),
     "memory plan": ("coordinator.fleet.plan_memory",),
 }
 

@@ -10,26 +10,23 @@ import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coordinator.main import main
-
-if TYPE_CHECKING:
-    from coordinator.settings import Settings
-    from coordinator.supervision.policy import Policy
+from coordinator.settings import Settings
+from coordinator.supervision.policy import Policy
 
 PARALLEL_STARTS = 32
 
 
 def _hurry() -> None:
     fleet: Any = importlib.import_module("coordinator.fleet")
-    usual = fleet.policy_of
+    usual = Policy.from_settings
 
-    def policy_of(settings: Settings) -> Policy:
-        policy: Policy = replace(usual(settings), parallel_starts=PARALLEL_STARTS)
-        return policy
+    def from_settings(settings: Settings) -> Policy:
+        return replace(usual(settings), parallel_starts=PARALLEL_STARTS)
 
-    fleet.policy_of, fleet.memory_limit = policy_of, lambda: None
+    fleet.Policy.from_settings, fleet.memory_limit = from_settings, lambda: None
 
 
 if __name__ == "__main__":

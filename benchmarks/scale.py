@@ -28,7 +28,7 @@ from benchmarks.cpu import cpu_s
 from benchmarks.frugal_child import CHOSEN, CHOSEN_MODEL
 from benchmarks.load import whole_answers
 from benchmarks.report import Compared, Result
-from coordinator.local.processes import proportional_bytes
+from coordinator.local.processes import pss_bytes
 from tests.support.ports import free_range
 
 MANY, FEW = 1000, CHOSEN
@@ -76,7 +76,7 @@ class Contender:
         self.warm_up()
         self.per_request.append(self._request_us("bench"))
         self.per_chosen.append(self._request_us(CHOSEN_MODEL))
-        self.memory_mb.append(proportional_bytes(self.pid) / 1e6)
+        self.memory_mb.append(pss_bytes(self.pid) / 1e6)
 
     def _request_us(self, model: str) -> float:
         before_s, before = self.used()

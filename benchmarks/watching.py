@@ -89,7 +89,7 @@ def browser_group(child: int) -> int:
 
 def members(group: int) -> list[int]:
     """The living processes of a group."""
-    return processes.living_members(group)
+    return processes.group_members(group)
 
 
 class Asker:

@@ -143,7 +143,7 @@ def _admin_routes(fleet: FleetFace, access: Access) -> APIRouter:
     async def show(name: str) -> dict[str, Any]:
         """All that is known of a child, the last lines of its log included."""
         child = fleet.supervisor.child(name)
-        return {**child.view().private(), "last_lines": child.last_lines()}
+        return {**child.status().private(), "last_lines": child.last_lines()}
 
     @router.get("/children/{name}/screenshot")
     async def screenshot(name: str) -> Response:

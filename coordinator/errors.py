@@ -55,6 +55,10 @@ class LaunchError(TabfleetError):
     """A child's process could not be started at all."""
 
 
+class IllegalTransition(TabfleetError):
+    """The table of a child's states has no such transition."""
+
+
 class UnknownChild(TabfleetError):
     """No child has that name."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from coordinator.supervision.launcher import TOKEN_HEADER
+from contract.child_api import TOKEN_HEADER
 
 if TYPE_CHECKING:
     from coordinator.proxy.pool import Backend
