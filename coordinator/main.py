@@ -18,7 +18,7 @@ import structlog
 
 from contract.errors import TabfleetError
 from contract.logs import configure_logging
-from coordinator.api import Face, build_api
+from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import load_settings
 from coordinator.fleet import Fleet, Parts
@@ -89,8 +89,8 @@ class Coordinator:
             config=proxy_config_of(settings),
             on_done=metrics.request_done,
         )
-        api = build_api(self._fleet, access, metrics, metrics_public=settings.metrics_public)
-        self._server = Server(Face(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
+        api = build_api(self._fleet, access, metrics.text, metrics_public=settings.metrics_public)
+        self._server = Server(Application(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False
@@ -153,7 +153,7 @@ class Coordinator:
         await asyncio.wait({idle, hurry}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if not idle.done():
             log.warning("drain_cut_short", in_flight=self._proxy.in_flight, told_again=hurry.done())
-            self._proxy.cut()
+            self._proxy.cancel_all()
             await asyncio.wait({idle}, timeout=_LAST_EVENTS_S)
         idle.cancel()
         hurry.cancel()
