@@ -151,6 +151,7 @@ class Exchange:
         try:
             with self._scope:
                 while True:
+                    await checkpoint_if_cancelled()  # where a child is free, nothing below waits before it has a lease
                     lease = await self._acquire(tried, give_up_at)
                     tried |= {lease.backend.name}
                     with lease:
@@ -158,7 +159,6 @@ class Exchange:
                             return
                     lease = None
                     self._stats.retries += 1
-                    await checkpoint_if_cancelled()  # a free child is leased without a look at the scope
         finally:
             watcher.cancel()
         if lease is None:  # interrupted before any child had the request
