@@ -21,7 +21,7 @@ import structlog
 
 from contract.errors import TabfleetError
 from contract.logs import configure_logging
-from coordinator.api import Face, build_api
+from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import load_settings
 from coordinator.fleet import Fleet
@@ -100,8 +100,8 @@ class Coordinator:
             config=proxy_config(settings),
             on_done=metrics.request_done,
         )
-        api = build_api(self._fleet, access, metrics, metrics_public=settings.metrics_public)
-        self._server = Server(Face(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
+        api = build_api(self._fleet, access, metrics.text, metrics_public=settings.metrics_public)
+        self._server = Server(Application(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
         self._stop_requested, self._cut_requested = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False
@@ -168,7 +168,7 @@ class Coordinator:
         # End every stream that is left with an error event.
         if not idle.done():
             log.warning("drain_cut_short", in_flight=self._proxy.in_flight, told_again=cut.done())
-            self._proxy.cut()
+            self._proxy.cancel_all()
             await asyncio.wait({idle}, timeout=LAST_EVENTS_S)
 
         # Stop what runs beside: reloads, and waiting for the above.

@@ -140,7 +140,7 @@ async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]
     base = free_range(2 * ROOM)
     ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM)
     launcher = LocalLauncher(tmp_path, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
-    pool = Pool()
+    pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(

@@ -176,8 +176,8 @@ def test_limits_reach_those_who_apply_them() -> None:
 
 def test_the_longest_orderly_end_fits_the_stop_grace() -> None:
     """45 s is what image, compose file and manifests grant; see coordinator.main for the parts."""
-    from coordinator.proxy.server import _GRACE_S
+    from contract.http_server import GRACE_S
 
     policy = Policy.from_settings(settings())
     children_s = policy.term_grace_s + policy.reap_timeout_s
-    assert policy.drain_timeout_s + LAST_EVENTS_S + max(children_s, _GRACE_S + 1) <= 44
+    assert policy.drain_timeout_s + LAST_EVENTS_S + max(children_s, GRACE_S + 1) <= 44

@@ -184,7 +184,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.pool, self.supervisor = self.loop.call(self.make)
 
     def make(self) -> tuple[Pool, Supervisor]:
-        pool = Pool()
+        pool = Pool(max_queue=100)
         supervisor = Supervisor(
             launcher=self.launcher,
             pool=pool,
