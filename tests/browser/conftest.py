@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from browser.page.chat_page import ChatPage
+from browser.page.tab import Tab
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
 from demo.site import DemoSite, serve
@@ -23,6 +24,12 @@ def demo_file(site: DemoSite, path: str = "/chat", **replacements: str) -> Site:
         assert old in text
         text = text.replace(old, new)
     return parse_site(text, "demo.toml", url=f"{site.url}{path}")
+
+
+def tab_of(page: ChatPage) -> Tab:
+    """The page's tab, to do to it what a site or a person would."""
+    assert page._opened
+    return page._opened.page.tab
 
 
 @pytest.fixture
