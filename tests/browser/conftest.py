@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import profile_lock
 from browser.engine import EngineName
 from browser.page import ChatPage
 from browser.settings import BrowserSettings
@@ -24,6 +25,18 @@ def demo_file(site: DemoSite, path: str = "/chat", **replacements: str) -> Site:
         assert old in text
         text = text.replace(old, new)
     return parse_site(text, "demo.toml", url=f"{site.url}{path}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the locks of logins in a folder of this process: tests beside it use some of the same logins, such as none.
+
+    Programs that a test starts have the real folder, and logins that no other test has.
+    """
+    folder = tmp_path_factory.mktemp("locks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile_lock, "locks_dir", lambda: folder)
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -223,20 +224,24 @@ def fleet(
         **environment,
     }
     log = folder / "coordinator.log"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            cwd=ROOT,
-            env={**os.environ, **given},
-            stdout=stderr,
-            stderr=stderr,
-        )
-    running = Fleet(process, base, log, keys[0] if keys else None, folder, given)
-    try:
-        eventually(lambda: _live(running), timeout_s=60, what=f"/live of {log}")
-        yield running
-    finally:
-        end(process, timeout_s=60)
+    # Of its own, for a coordinator that begins beside it would clear up after one that is killed; short as
+    # operators have it, for Chromium's sockets.
+    with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp") as tmp:
+        given = {"TMPDIR": tmp, **given}
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                cwd=ROOT,
+                env={**os.environ, **given},
+                stdout=stderr,
+                stderr=stderr,
+            )
+        running = Fleet(process, base, log, keys[0] if keys else None, folder, given)
+        try:
+            eventually(lambda: _live(running), timeout_s=60, what=f"/live of {log}")
+            yield running
+        finally:
+            end(process, timeout_s=60)
 
 
 def _live(running: Fleet) -> bool:
