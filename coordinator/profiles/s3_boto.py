@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from botocore import exceptions as sdk
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
@@ -25,7 +26,7 @@ from urllib3 import exceptions as http
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.parsing import MAX_PROFILE_BYTES
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
-from coordinator.profiles.s3_store import endpoint_of_presigned, open_store
+from coordinator.profiles.s3_store import Endpoint, endpoint_of_request, open_store
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
 
 if TYPE_CHECKING:  # stubs, which are not there at run time
@@ -53,6 +54,20 @@ class _EveryService(list[str]):
         return True
 
 
+class _NotSent(Exception):
+    """A request was signed, and is not to be sent."""
+
+    def __init__(self, url: str, authorization: str) -> None:
+        super().__init__(url)
+        self.url = url
+        self.authorization = authorization
+
+
+def _not_sent(request: AWSPreparedRequest, **_: Any) -> None:
+    authorization = request.headers.get("Authorization", b"")
+    raise _NotSent(request.url, authorization.decode() if isinstance(authorization, bytes) else authorization)
+
+
 class BotoBucket:
     """Reads one bucket over connections that stay open. Safe for several threads."""
 
@@ -77,15 +92,25 @@ class BotoBucket:
 
         Gets the credentials. Raises S3Refused, S3Unreachable if there are none.
         """
-        bucket, key = self._location.bucket, "key"
-        try:
-            url = self._client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key})
-        except _FAILURES as error:
-            raise explain(error, self._listing(self._location.active)) from None
-        endpoint = endpoint_of_presigned(url, bucket, key)
+        endpoint = self.endpoint()
         if endpoint is None or self._ca_bundle:  # obstore would trust the usual authorities beside those of a bundle
             return None
-        return open_store(bucket, endpoint, self._credentials, self._options)
+        return open_store(self._location.bucket, endpoint, self._credentials, self._options)
+
+    def endpoint(self) -> Endpoint | None:
+        """Return where this bucket's requests go, None if obstore cannot make the like. Raises as `open_store`."""
+        # Taken from a request that is signed and not sent: an address that botocore presigns may name another host.
+        bucket, key, event = self._location.bucket, "key", "before-send.s3.GetObject"
+        self._client.meta.events.register_first(event, _not_sent)
+        try:
+            self._client.get_object(Bucket=bucket, Key=key)
+        except _NotSent as signed:
+            return endpoint_of_request(signed.url, signed.authorization, bucket, key)
+        except _FAILURES as error:
+            raise explain(error, self._listing(self._location.active)) from None
+        finally:
+            self._client.meta.events.unregister(event, _not_sent)
+        return None
 
     def list_folder(self, prefix: str) -> tuple[list[S3Object], list[str]]:
         """Return the objects directly under `prefix`, and the prefixes of those further down.

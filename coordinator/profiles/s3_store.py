@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from obstore.store import S3Store
 
@@ -107,17 +107,21 @@ def endpoint_from_environment(bucket: str, region: str | None, environment: Mapp
     return Endpoint(f"https://{bucket}.{host}", region, virtual_hosted=True)
 
 
-def endpoint_of_presigned(url: str, bucket: str, key: str) -> Endpoint | None:
-    """Return the endpoint that botocore went to in an URL it has signed for `key`, None if obstore cannot go there."""
-    parts = urlsplit(url)
-    scope = parse_qs(parts.query).get("X-Amz-Credential", [""])[0].split("/")
-    if len(scope) != 5 or scope[3] != "s3":  # e.g. S3 Express and access points of several regions
+def endpoint_of_request(url: str, authorization: str, bucket: str, key: str) -> Endpoint | None:
+    """Return the endpoint of a request that botocore has signed for `key`, None if obstore cannot make the like.
+
+    `authorization` is the header of Signature Version 4:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html.
+    """
+    scope = re.match(r"AWS4-HMAC-SHA256 Credential=[^/]+/[0-9]+/([^/]+)/s3/aws4_request,", authorization)
+    if scope is None:  # e.g. S3 Express, and access points of several regions
         return None
-    base, region = f"{parts.scheme}://{parts.netloc}", scope[2]
+    parts = urlsplit(url)
+    base = f"{parts.scheme}://{parts.netloc}"
     if parts.path == f"/{bucket}/{key}":
-        return Endpoint(base, region, virtual_hosted=False)
+        return Endpoint(base, scope[1], virtual_hosted=False)
     if parts.path == f"/{key}" and parts.netloc.startswith(f"{bucket}."):
-        return Endpoint(base, region, virtual_hosted=True)
+        return Endpoint(base, scope[1], virtual_hosted=True)
     return None
 
 
@@ -130,8 +134,8 @@ def open_store(
     # obstore reads these variables by rules of its own; loopback in particular is never to be proxied.
     if any(value and name.lower() in _PROXIES for name, value in os.environ.items()):
         return None
-    # A panic is what obstore makes of some addresses that are none.
-    if not _BUCKET.fullmatch(bucket) or not _ADDRESS.fullmatch(endpoint.url):
+    # obstore panics at some addresses that are none; S3 Express (``--x-s3``) is signed in another way.
+    if not _BUCKET.fullmatch(bucket) or bucket.endswith("--x-s3") or not _ADDRESS.fullmatch(endpoint.url):
         return None
     try:
         return S3Store(

@@ -315,3 +315,59 @@ def test_replaced_credentials_are_read_at_the_next_reload(
     assert provider._client is not None
     credentials = provider._client._boto()._session.get_credentials()
     assert (refusals, credentials and credentials.access_key) == ([], "AKEVERYWHERE")
+
+
+# What was found is kept in the index
+
+
+def test_checked_profiles_are_not_checked_again_by_the_next_process(
+    bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(ann=login("ann"), bob=login("bob"))
+    first = bucket.provider(cache).hydrate()
+    monkeypatch.setattr("coordinator.profiles.s3.examine", None)
+    assert bucket.provider(cache).hydrate().discovery == first.discovery
+
+
+def test_they_are_checked_again_when_the_checks_have_changed(
+    bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(ann=login("ann"))
+    with monkeypatch.context() as earlier:
+        earlier.setattr("coordinator.profiles.cache.CHECKS_VERSION", 0)
+        first = bucket.provider(cache).hydrate()
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr("coordinator.profiles.s3.examine", None)
+        with pytest.raises(TypeError):
+            bucket.provider(cache).hydrate()
+    assert bucket.provider(cache).hydrate().discovery == first.discovery
+    monkeypatch.setattr("coordinator.profiles.s3.examine", None)
+    assert bucket.provider(cache).hydrate().discovery == first.discovery, "the index is of the new checks"
+    assert len(list((cache / "sets").iterdir())) == 1
+
+
+@pytest.mark.parametrize("finding", [[], {}, 1, {"sites": 1, "expiries": []}, {"sites": ["a"]}])
+def test_damaged_finding_costs_a_full_fetch(bucket: Bucket, cache: Path, finding: object) -> None:
+    bucket.put(ann=login("ann"))
+    first = bucket.provider(cache).hydrate()
+    index = json.loads((cache / "current" / "index.json").read_text())
+    for entry in index["entries"].values():
+        entry[-1] = finding
+    (cache / "current" / "index.json").write_text(json.dumps(index))
+    assert bucket.provider(cache).hydrate().discovery == first.discovery
+
+
+def test_expiry_is_judged_anew_each_time(bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put(ann=state(cookie(expires=4_000_000_000)), bob=login("bob"))
+    bucket.provider(cache).hydrate()
+    monkeypatch.setattr("coordinator.profiles.s3.time.time", lambda: 4_000_000_001.0)
+    result = bucket.provider(cache).hydrate()
+    assert [path.name for path in result.profiles_dir.iterdir()] == ["bob.json"]
+
+
+def test_index_holds_no_secret(bucket: Bucket, cache: Path) -> None:
+    bucket.put(ann=login("ann"))
+    bucket.provider(cache).hydrate()
+    index = (cache / "current" / "index.json").read_text()
+    assert "chat.example.com" in index
+    assert "token-of-ann" not in index
