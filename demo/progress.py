@@ -1,4 +1,6 @@
-"""What the demo shows while it starts: a live list on a terminal, a line for each change elsewhere."""
+"""Show the progress of the start: a live list on a terminal, else one line for each change."""
+
+from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
@@ -11,20 +13,20 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-Mark = Literal["running", "done", "failed"]
+Status = Literal["running", "done", "failed"]
 _STYLE = {"done": "bold green", "failed": "bold red"}
 
 
 @dataclass
 class _Row:
     text: str
-    mark: Mark
-    begun: float = field(default_factory=time.monotonic)
+    status: Status
+    started_at: float = field(default_factory=time.monotonic)
     took_s: float | None = None
 
 
-class Screen:
-    """The steps of the start, by name, as a context manager around it."""
+class Progress:
+    """The steps of the start by name; a context manager around the start."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -45,13 +47,13 @@ class Screen:
         if self.console.is_terminal:
             self._live.stop()
 
-    def step(self, name: str, text: str, mark: Mark = "running") -> None:
-        """Show where a step is; a step keeps its place and the time at which it began."""
-        row = self._rows.setdefault(name, _Row("", mark))
-        changed = (row.text, row.mark) != (text, mark)
-        row.text, row.mark = text, mark
-        if mark == "done" and row.took_s is None:
-            row.took_s = time.monotonic() - row.begun
+    def step(self, name: str, text: str, status: Status = "running") -> None:
+        """Add or update a step; it keeps its row, and its time runs from the first call to the first `done`."""
+        row = self._rows.setdefault(name, _Row("", status))
+        changed = (row.text, row.status) != (text, status)
+        row.text, row.status = text, status
+        if status == "done" and row.took_s is None:
+            row.took_s = time.monotonic() - row.started_at
         if changed and not self.console.is_terminal:
             self.console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
@@ -59,8 +61,8 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         for name, row in self._rows.items():
             sign: RenderableType = self._spinner
-            if row.mark != "running":
-                sign = Text(self._signs[row.mark], style=_STYLE[row.mark])
+            if row.status != "running":
+                sign = Text(self._signs[row.status], style=_STYLE[row.status])
             took = "" if row.took_s is None else f"{row.took_s:.1f} s"
             table.add_row(sign, Text(name, style="bold"), Text(row.text), Text(took, style="dim"))
         return table
