@@ -1,4 +1,4 @@
-"""The real coordinator before children that cost next to nothing, as a process of its own."""
+"""Run the real coordinator, as a process of its own, with stub children."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ STOP_S = 30.0
 
 
 @contextlib.contextmanager
-def cheap_fleet(  # noqa: PLR0913 - all by keyword
+def stub_fleet(  # noqa: PLR0913 - all by keyword
     folder: Path,
     *,
     port: int,
     child_port: int,
     children: int,
-    frugal: bool = False,
+    tiny: bool = False,
     probe_interval_s: float = 1.0,
     start_s: float = START_S,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A coordinator on `port` whose children are all READY; they take 2 * `children` ports from `child_port` on.
+    """Run a coordinator on `port` while the context lasts; yield its process once all children are READY.
 
-    Raises RuntimeError if they are not within start_s seconds. `frugal`: children of which a thousand fit.
+    The children use 2 * `children` ports from `child_port` on. `tiny` selects benchmarks/tiny_stub_child.py. Raise
+    RuntimeError if they are not READY within start_s seconds.
     """
     (folder / "active").mkdir(parents=True)
     for number in range(children):
@@ -47,17 +48,22 @@ def cheap_fleet(  # noqa: PLR0913 - all by keyword
         "--base-stream-port": child_port + children,
         "--probe-interval-s": probe_interval_s,
     }
-    words = [*(["--frugal"] if frugal else []), *(str(word) for item in flags.items() for word in item)]
+    arguments = [*(["--tiny"] if tiny else []), *(str(word) for item in flags.items() for word in item)]
     environment = {"PATH": search_path(), "AUTH_KEY_FILE_PATH": str(folder / "key.txt"), "TMPDIR": str(folder)}
     log = folder / "coordinator.log"
-    with process([sys.executable, "-m", "benchmarks.run_coordinator", *words], log, environment) as running:
+    with run_process(
+        [sys.executable, "-m", "benchmarks.coordinator_with_stub_children", *arguments], log, environment
+    ) as running:
         wait_for(lambda: _ready_children(port) == children, running, log, timeout_s=start_s)
         yield running
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path, environment: dict[str, str] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """A program with its output in a file; ended with TERM, and with KILL where that does not do."""
+def run_process(command: list[str], log: Path, environment: dict[str, str] | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program while the context lasts, its output in `log`; stop it by SIGTERM, after STOP_S by SIGKILL.
+
+    Raise TimeoutExpired if SIGKILL was needed.
+    """
     with log.open("wb") as output:
         running = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
@@ -73,18 +79,18 @@ def process(command: list[str], log: Path, environment: dict[str, str] | None) -
 
 
 def search_path() -> str:
-    """PATH with our own programs first, and with those that only root needs."""
+    """Return a PATH with this environment's programs first, and with the sbin folders."""
     return f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def wait_for(
-    seen: Callable[[], bool], running: subprocess.Popen[bytes], log: Path, *, timeout_s: float = START_S
+    condition: Callable[[], bool], running: subprocess.Popen[bytes], log: Path, *, timeout_s: float = START_S
 ) -> None:
-    """Look until something is seen. Raises RuntimeError, with the log's end, if the process ends or takes too long."""
+    """Poll until `condition` holds. Raise RuntimeError with the end of the log if the process exits or time is up."""
     deadline = time.monotonic() + timeout_s
-    while not seen():
+    while not condition():
         if running.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"process {running.pid} did not come up: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"process {running.pid} did not become ready: {log.read_text()[-2000:]}")
         time.sleep(0.05)
 
 

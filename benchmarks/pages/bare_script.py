@@ -1,7 +1,7 @@
-"""A bare Playwright script on the same page in the same browser: what a person would write, without the product.
+"""The baseline: a minimal Playwright script that uses the same page in the same browser, without the product.
 
-As a program it opens the page of a Plan, given as JSON, says "ready" when the page shows that it is logged in, and
-ends when its input does.
+As a program it opens the page of a ScriptPlan, given as JSON, prints "ready" when the page shows that it is logged in,
+and exits at the end of its stdin. It imports nothing of the product, so that its memory is that of Playwright.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SET_VALUE = """([selector, text]) => {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to launch, as Playwright takes it, and the page to open; the selectors tell that it is ready."""
+class ScriptPlan:
+    """Launch options and storage state for Playwright, the page to open, and the selectors that show it is ready."""
 
     engine: str
     launch: dict[str, Any]
@@ -37,13 +37,13 @@ class Plan:
     selectors: Sequence[str]
 
     def command(self) -> list[str]:
-        """The program that opens this page."""
-        return [sys.executable, "-m", "benchmarks.pages.bare", json.dumps(asdict(self))]
+        """Return the command that runs this module on this plan."""
+        return [sys.executable, "-m", "benchmarks.pages.bare_script", json.dumps(asdict(self))]
 
 
 @dataclass(frozen=True)
-class Steps:
-    """What the site file says, as steps of Playwright's own."""
+class ScriptSteps:
+    """The steps of a site file, as the script runs them."""
 
     fresh: Sequence[dict[str, str]]
     choose: Sequence[dict[str, str]]
@@ -53,8 +53,8 @@ class Steps:
 
 
 @contextlib.asynccontextmanager
-async def opened(plan: Plan) -> AsyncIterator[Page]:
-    """The page, logged in, in a browser of its own."""
+async def open_page(plan: ScriptPlan) -> AsyncIterator[Page]:
+    """Yield the page, logged in, in a new browser."""
     async with async_playwright() as playwright:
         browser = await playwright[plan.engine].launch(**plan.launch)
         context = await browser.new_context(storage_state=plan.state)  # type: ignore[arg-type]
@@ -66,16 +66,16 @@ async def opened(plan: Plan) -> AsyncIterator[Page]:
         await browser.close()
 
 
-class Script:
-    """Asks on an open page, step by step."""
+class PageScript:
+    """Submit prompts on an open page, step by step."""
 
-    def __init__(self, page: Page, plan: Plan, steps: Steps) -> None:
+    def __init__(self, page: Page, plan: ScriptPlan, steps: ScriptSteps) -> None:
         self._page = page
         self._plan = plan
         self._steps = steps
 
     async def ask(self, prompt: str) -> tuple[float, float]:
-        """Send a prompt. Returns when that began, and when an empty conversation was open: time.monotonic()."""
+        """Submit a prompt. Return when that began, and when a new conversation was open; time.monotonic()."""
         began = time.monotonic()
         await self._run(self._steps.fresh)
         for selector in self._plan.selectors:
@@ -86,8 +86,8 @@ class Script:
         await self._run(self._steps.send)
         return began, fresh
 
-    async def rest(self) -> None:
-        """Return when the page no longer writes an answer."""
+    async def wait_for_answer(self) -> None:
+        """Wait until the page no longer shows an answer in progress."""
         await self._page.wait_for_selector(self._steps.answering, state="hidden")
 
     async def _run(self, steps: Sequence[dict[str, str]]) -> None:
@@ -103,15 +103,15 @@ class Script:
                 case "select":
                     await self._page.select_option(target, step["value"])
                 case _:
-                    raise ValueError(f"the bare script does not know the step {verb}")
+                    raise ValueError(f"the bare script does not implement the step {verb}")
 
 
-async def _main(plan: Plan) -> None:
-    async with opened(plan):
+async def _main(plan: ScriptPlan) -> None:
+    async with open_page(plan):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Plan(**json.loads(sys.argv[1]))))
+    asyncio.run(_main(ScriptPlan(**json.loads(sys.argv[1]))))

@@ -1,11 +1,11 @@
-"""The bare script's plan and steps, read from what the product goes by: the same browser, page and steps."""
+"""Derive the bare script's plan and steps from the product's launch options and site file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.pages.bare import Plan, Steps
-from benchmarks.pages.site import StampedApp
+from benchmarks.pages.bare_script import ScriptPlan, ScriptSteps
+from benchmarks.pages.timestamped_app import TimestampedApp
 from browser.process import engine as engines
 from browser.process.engine import Launch, find_executable
 from browser.settings import BrowserSettings, EngineName
@@ -13,25 +13,25 @@ from browser.site.schema import Actions, Site
 from tests.support.ports import NOWHERE
 
 
-def plan(app: StampedApp, engine: EngineName) -> Plan:
-    """The same launch as a child's, and a login of its own."""
+def plan(app: TimestampedApp, engine: EngineName) -> ScriptPlan:
+    """Return a plan with a child's launch options, and a login of its own."""
     site, settings = app.site(), BrowserSettings(https_proxy=NOWHERE)
     executable = find_executable(engine, settings)
-    launch = engines._options(Launch(engine, executable, executable, True, {}, settings))  # noqa: SLF001 - see above
+    launch = engines._options(Launch(engine, executable, executable, True, {}, settings))  # noqa: SLF001 - the very options that a child launches with
     del launch["env"]
     launch["executable_path"] = str(executable)
     marker = next(marker.selector for marker in site.login.logged_in if marker.selector)
     selectors = [marker, *filter(None, [site.readiness.selector])]
-    return Plan(engine, launch, app.log_in(), site.url, selectors)
+    return ScriptPlan(engine, launch, app.log_in(), site.url, selectors)
 
 
-def steps(site: Site) -> Steps:
-    """The site file's steps for its first model."""
+def steps(site: Site) -> ScriptSteps:
+    """Return the site file's steps for its first model."""
     model = site.model_choices[0]
     fresh, choose, send = (
         _as_given(actions, site, model.name) for actions in (site.fresh_chat.actions, model.choose, site.send.actions)
     )
-    return Steps(fresh, choose, send, site.input.selector, site.stop.answering or "")
+    return ScriptSteps(fresh, choose, send, site.input.selector, site.stop.answering or "")
 
 
 def _as_given(actions: Actions, site: Site, model: str) -> Sequence[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What a program's time goes into: functions that add what they take to the part they belong to."""
+"""Time the phases of a program by wrapping its functions."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-class Parts:
-    """Seconds by part, since `began` (of `time.monotonic()`), for a program of one thread."""
+class PhaseTimer:
+    """Seconds by phase since `began`, a time.monotonic(), for a single-threaded program."""
 
     def __init__(self, began: float) -> None:
         self._began = began
         self.took = defaultdict[str, float](float)
 
-    def load(self, part: str, module: str) -> Any:
-        """Import a module; its import is a part."""
+    def load(self, phase: str, module: str) -> Any:
+        """Import and return a module, and add the time of the import to a phase."""
         began = time.monotonic()
         loaded = importlib.import_module(module)
-        self.took[part] += time.monotonic() - began
+        self.took[phase] += time.monotonic() - began
         return loaded
 
-    def watch(self, parts: Mapping[str, Sequence[str]]) -> None:
-        """Time functions, named in full, from now on; those of one part must not call each other."""
-        for part, names in parts.items():
+    def watch(self, phases: Mapping[str, Sequence[str]]) -> None:
+        """Wrap functions, given by full name; timed functions must not call each other."""
+        for phase, names in phases.items():
             for name in names:
-                self._watch(name, part)
+                self._wrap(name, phase)
 
     def finish(self) -> dict[str, float]:
-        """All parts, ``the rest`` and the ``total``."""
+        """Return the seconds of all phases, of `the rest`, and the `total`."""
         total = time.monotonic() - self._began
         self.took["the rest"] = total - sum(self.took.values())
         return {**self.took, "total": total}
 
-    def _watch(self, name: str, part: str) -> None:
+    def _wrap(self, name: str, phase: str) -> None:
         owner, attribute = _owner(name)
         function = getattr(owner, attribute)
 
@@ -46,13 +46,13 @@ class Parts:
             try:
                 return function(*arguments, **named)
             finally:
-                self.took[part] += time.monotonic() - began
+                self.took[phase] += time.monotonic() - began
 
         setattr(owner, attribute, timed)
 
 
 def _owner(name: str) -> tuple[Any, str]:
-    """The module or the class that holds what is named."""
+    """Return the module or class that holds the named function, and the function's name in it."""
     path, _, attribute = name.rpartition(".")
     try:
         return importlib.import_module(path), attribute

@@ -1,6 +1,6 @@
-"""The coordinator, but every life of a child counts as steady: no restart waits for a back-off.
+"""`python -m coordinator.main` without restart back-off: every run of a child counts as a steady one.
 
-Otherwise a child would have to be READY for a minute before each round. `python -m coordinator.main` is the rest.
+Otherwise a child would have to be READY for a minute before each round of a benchmark.
 """
 
 from __future__ import annotations

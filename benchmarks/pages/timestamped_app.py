@@ -1,4 +1,4 @@
-"""The sites of this benchmark as processes, and what each notes of its prompts and tokens."""
+"""Run the chat apps of this benchmark, and read the times of prompts and tokens that they record."""
 
 from __future__ import annotations
 
@@ -18,40 +18,41 @@ APPS = Path(__file__).with_name("apps")
 
 
 @dataclass(frozen=True)
-class Notes:
-    """What an app noted of one answer, by time.monotonic(): when it had the prompt, and when each token left it."""
+class AnswerTimes:
+    """When an app received a prompt, and when it sent each token of the answer, by number; time.monotonic()."""
 
     prompt_at: float
     token_at: Mapping[int, float]
 
 
 @dataclass
-class StampedApp(ChatApp):
-    """One of the sites, with an app that notes times."""
+class TimestampedApp(ChatApp):
+    """A chat app that records times."""
 
     scripts: Path = field(default=APPS)
     _taken: int = 0
 
     @property
     def address(self) -> str:
+        """Return the URL of the chat page."""
         return f"{self.url}/chat" if self.name == "demo" else f"{self.url}/"
 
     def site(self) -> Site:
-        """What the site file says, at this app's address."""
+        """Return the site file's content, with this app's address."""
         path = SITES_DIR / f"{self.name}.toml"
         return parse_site(path.read_text(encoding="utf-8"), path.name, url=self.address)
 
-    def notes(self, prompt: str) -> Notes:
-        """What was noted of the next prompt, once its answer is over. Raises ValueError if that is another one."""
+    def answer_times(self, prompt: str) -> AnswerTimes:
+        """Wait until the next answer is complete, and return its times. Raise ValueError if its prompt is another."""
         self._wait(lambda: any("over" in entry for entry in self._next()))
         (first, *rest) = self._next()
         self._taken += 1
         if first["prompt"] != hashlib.sha256(prompt.encode()).hexdigest():
-            raise ValueError(f"{self.name} did not get the prompt as it was sent")
-        return Notes(first["at"], {entry["token"]: entry["at"] for entry in rest if "token" in entry})
+            raise ValueError(f"{self.name} received another prompt than was sent")
+        return AnswerTimes(first["at"], {entry["token"]: entry["at"] for entry in rest if "token" in entry})
 
     def _next(self) -> list[dict[str, Any]]:
-        """The entries from the first prompt on that was not taken yet."""
+        """Return the ledger from the first prompt on that was not read yet."""
         entries = self.entries()
         starts = [number for number, entry in enumerate(entries) if "prompt" in entry]
         return entries[starts[self._taken] :] if len(starts) > self._taken else []
@@ -66,9 +67,9 @@ class StampedApp(ChatApp):
 
 
 @contextmanager
-def stamped_app(name: str, folder: Path) -> Iterator[StampedApp]:
-    """Run a site's app with its files in `folder`."""
-    app = StampedApp(name, folder)
+def timestamped_app(name: str, folder: Path) -> Iterator[TimestampedApp]:
+    """Run an app while the context lasts, with its files in `folder`."""
+    app = TimestampedApp(name, folder)
     try:
         app.start()
         yield app

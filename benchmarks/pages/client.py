@@ -1,4 +1,4 @@
-"""A client that notes when each piece of an answer reaches it."""
+"""A client of the API that records when each token of an answer arrives."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ LIMIT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One answer: when it was asked for, and when each of its tokens was received; time.monotonic()."""
+class TimedAnswer:
+    """When an answer was requested, and when each of its tokens arrived, by number; time.monotonic()."""
 
     began: float
     token_at: dict[int, float]
 
 
-def ask(port: int, key: str, model: str, prompt: str) -> Asked:
-    """Ask for a stream. Raises ValueError unless it comes to its end with all its tokens in order."""
+def stream_completion(port: int, key: str, model: str, prompt: str) -> TimedAnswer:
+    """Request a streamed completion. Raise ValueError unless it is complete, with all tokens in order."""
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": True}
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
@@ -30,22 +30,18 @@ def ask(port: int, key: str, model: str, prompt: str) -> Asked:
     connection.request("POST", "/v1/chat/completions", data, headers)
     response = connection.getresponse()
     if response.status != 200:
-        raise ValueError(f"answered {response.status}: {response.read(500)!r}")
+        raise ValueError(f"status {response.status}: {response.read(500)!r}")
     lines = []
     while line := response.readline():
         lines.append((time.monotonic(), line))
     connection.close()
-    return Asked(began, _tokens(lines))
-
-
-def _tokens(lines: list[tuple[float, bytes]]) -> dict[int, float]:
     events = [(at, line.removeprefix(b"data: ").strip()) for at, line in lines if line.startswith(b"data: ")]
     if not events or events.pop()[1] != b"[DONE]":
-        raise ValueError("an answer broke off")
+        raise ValueError("an answer was truncated")
     found: dict[int, float] = {}
     for at, event in events:
         text = json.loads(event)["choices"][0]["delta"].get("content") or ""
         found |= {int(number): at for number in _TOKEN.findall(text)}
     if list(found) != list(range(len(found))):
         raise ValueError("an answer lacks a token")
-    return found
+    return TimedAnswer(began, found)

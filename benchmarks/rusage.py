@@ -1,7 +1,7 @@
-"""Runs a command and prints what it took: seconds of wall and CPU, and its largest resident set in kB.
+"""Run a command and print its wall time (s), its CPU time (s) and its peak resident set size (kB).
 
-To be started as a small process (``python -I -S``): the kernel counts the memory of a process from before
-its exec, which is that of its parent (getrusage(2), ru_maxrss).
+Run this as a small process (`python -I -S`): ru_maxrss also covers the time between fork and exec, when the process has
+the memory of its parent (getrusage(2)).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A child that costs next to nothing: what is measured in front of it is not hidden behind it.
+"""A stub child that answers with constant bytes, so that its own cost does not hide the coordinator's.
 
-It speaks what the coordinator needs of the contract, and answers with constant bytes: JSON, or a stream of
-CHUNKS events, one each GAP_S seconds.
+It implements what the coordinator needs of the child API. A completion is constant JSON, or a stream of CHUNKS events,
+one every GAP_S seconds.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _whole(content: object) -> bytes:
+def _json_response(content: object) -> bytes:
     body = json.dumps(content).encode()
     return _HEAD % b"application/json" + b"content-length: %d\r\n\r\n" % len(body) + body
 
 
 _CHOICE = {"index": 0, "message": {"role": "assistant", "content": "word " * 100}, "finish_reason": "stop"}
-_ANSWER = _whole(
+_COMPLETION = _json_response(
     {"id": "chatcmpl-bench", "object": "chat.completion", "created": 0, "model": "bench", "choices": [_CHOICE]}
 )
 _BEGIN = _HEAD % b"text/event-stream" + b"transfer-encoding: chunked\r\n\r\n"
@@ -42,7 +42,7 @@ _END = _chunk(b"data: [DONE]\n\n") + _chunk(b"")
 
 
 class Connection(asyncio.Protocol):
-    """Requests in, constant bytes out."""
+    """One connection: parse requests, possibly pipelined, and write constant responses."""
 
     def __init__(self, ready: bytes) -> None:
         self._ready = ready
@@ -50,14 +50,17 @@ class Connection(asyncio.Protocol):
         self._streams: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a socket's
+        """Keep the transport (asyncio.Protocol)."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Answer every request that is complete (asyncio.Protocol)."""
         self._received += data
         while b"\r\n\r\n" in self._received:
             head, _, rest = self._received.partition(b"\r\n\r\n")
-            length = _length(head)
+            _, found, value = head.lower().partition(b"content-length:")
+            length = int(value.partition(b"\r\n")[0]) if found else 0
             if len(rest) < length:
                 return
             self._received = rest[length:]
@@ -71,7 +74,7 @@ class Connection(asyncio.Protocol):
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
         else:
-            self._transport.write(_ANSWER)
+            self._transport.write(_COMPLETION)
 
     async def _stream(self) -> None:
         self._transport.write(_BEGIN)
@@ -81,15 +84,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(_END)
 
 
-def _length(head: bytes) -> int:
-    _, found, rest = head.lower().partition(b"content-length:")
-    return int(rest.partition(b"\r\n")[0]) if found else 0
-
-
 async def _serve(port: int) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    ready = _whole(
+    ready = _json_response(
         {
             "status": "ready",
             "instance_id": os.environ.get("TABFLEET_INSTANCE_ID"),

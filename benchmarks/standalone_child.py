@@ -1,4 +1,4 @@
-"""One child as the coordinator starts it, but by hand."""
+"""Run one real child without a coordinator."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.watching import Asker, until
+from benchmarks.process_events import ReadinessClient, wait_until
 from browser.settings import EngineName
 from tests.e2e.fleet import ROOT, end
 from tests.support.ports import free_range
 
 
 @dataclass(frozen=True)
-class Alone:
-    """A child that is ready: its process, and the seconds from that to its `/ready`."""
+class StandaloneChild:
+    """A ready child: its process, and the seconds from the start of the process until its `/ready` returned 200."""
 
     pid: int
     took_s: float
 
 
 @contextlib.contextmanager
-def child_alone(site: str, url: str, login: Path, engine: EngineName = "chromium", **more: str) -> Iterator[Alone]:
-    """Run `launch_camoufox.py` on a site at this address until the context ends; `more` environment. Raises Timeout."""
+def standalone_child(
+    site: str, url: str, login: Path, engine: EngineName = "chromium", **more: str
+) -> Iterator[StandaloneChild]:
+    """Run `launch_camoufox.py` on the site at `url` while the context lasts, with `more` environment variables.
+
+    Raise WaitTimeout if it does not become ready.
+    """
     port = free_range(2)
     command = [sys.executable, "launch_camoufox.py", "--headless", "--site", site, "--engine", engine]
     command += ["--server-port", str(port), "--stream-port", str(port + 1), "--active-auth-json", str(login)]
@@ -35,9 +40,9 @@ def child_alone(site: str, url: str, login: Path, engine: EngineName = "chromium
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     began = time.monotonic()
     try:
-        with contextlib.closing(Asker(port)) as child:
-            until(lambda: child.ask()[0] == 200, "a child alone ready")
+        with contextlib.closing(ReadinessClient(port)) as child:
+            wait_until(lambda: child.get()[0] == 200, "the child's /ready to return 200")
             took_s = time.monotonic() - began
-        yield Alone(process.pid, took_s)
+        yield StandaloneChild(process.pid, took_s)
     finally:
         end(process)

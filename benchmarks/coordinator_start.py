@@ -1,6 +1,6 @@
-"""Runs the coordinator up to its first child, then prints as JSON how many seconds each part took, and ends.
+"""Run the coordinator up to the start of its first child, print the seconds of each phase as JSON, and exit.
 
-BENCHMARK_BEGAN is the time.monotonic() at which whoever starts this did so.
+The caller sets BENCHMARK_BEGAN to the time.monotonic() at which it starts this program.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import time
 
 REACHED = time.monotonic()
 
-import importlib  # noqa: E402 - the interpreter's own start is a part of its own
+import importlib  # noqa: E402 - the start of the interpreter is a phase of its own
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from typing import Any, NoReturn  # noqa: E402
 
-from benchmarks.parts import Parts  # noqa: E402
+from benchmarks.phases import PhaseTimer  # noqa: E402
 
-PARTS = {
+PHASES = {
     "settings": ("coordinator.main.load_settings",),
     "AWS SDK": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
     "S3 listing": ("coordinator.profiles.s3.take_stock",),
@@ -33,17 +33,18 @@ PARTS = {
 
 
 def main() -> int:
-    parts = Parts(began := float(os.environ["BENCHMARK_BEGAN"]))
-    parts.took["interpreter"] = REACHED - began
-    program = parts.load("imports", "coordinator.main")
-    parts.watch(PARTS)
+    """Run the coordinator; return its exit code if it ends before its first child."""
+    timer = PhaseTimer(began := float(os.environ["BENCHMARK_BEGAN"]))
+    timer.took["interpreter"] = REACHED - began
+    program = timer.load("imports", "coordinator.main")
+    timer.watch(PHASES)
 
     async def stop(*_: Any) -> NoReturn:
-        sys.stdout.write(json.dumps(parts.finish()) + "\n")
+        sys.stdout.write(json.dumps(timer.finish()) + "\n")
         sys.stdout.flush()
         os._exit(0)
 
-    importlib.import_module("coordinator.local.launcher").LocalLauncher._spawn = stop  # noqa: SLF001 - the instant before a child
+    importlib.import_module("coordinator.local.launcher").LocalLauncher._spawn = stop  # noqa: SLF001 - the call that would start a child
     code: int = program.main([])
     return code
 
