@@ -1,4 +1,4 @@
-"""Where the coordinator gets its profiles from, and how that place can fail."""
+"""Profile sources of the coordinator, a folder and S3, which can be made to fail."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tests.support.s3 import S3Server, s3_server
 
 
 class Source(Protocol):
-    """A place for profiles."""
+    """A profile source, and the settings that select it."""
 
     environment: Mapping[str, str]
 
     async def put(self, name: str, state: Mapping[str, Any]) -> None:
-        """Write one profile, a storage_state."""
+        """Write one profile, a storage state."""
 
     async def remove(self, name: str) -> None:
-        """Take one profile away."""
+        """Remove one profile."""
 
     async def fail(self) -> None:
-        """Be gone: from now on a reload fails."""
+        """Become unavailable: from now on a reload fails."""
 
     async def recover(self) -> None:
-        """Be there again."""
+        """Become available again."""
 
 
 @dataclass
 class LocalSource:
-    """A folder. It fails by being renamed."""
+    """A folder, which fails by being renamed."""
 
     folder: Path
     environment: Mapping[str, str] = field(init=False)
@@ -66,7 +66,7 @@ class LocalSource:
 
 @dataclass
 class S3Source:
-    """A bucket of a real server behind a relay. It fails by refusing connections, or by never answering."""
+    """A bucket of a real server behind a relay, which in turn refuses connections and does not respond."""
 
     server: S3Server
     relay: Relay
@@ -95,7 +95,7 @@ class S3Source:
 
 
 class Relay:
-    """Passes TCP on to a port on loopback, as long as it is told to."""
+    """A TCP relay to a loopback port, which can be closed, silenced or cut."""
 
     def __init__(self, target_port: int) -> None:
         self.silent = False
@@ -105,17 +105,20 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
+        """Listen; keep the port of the first time."""
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
+        """Stop listening and abort all connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self.cut()
 
     def cut(self) -> None:
+        """Abort all connections."""
         for writer in self._writers:
             writer.transport.abort()
 
@@ -146,7 +149,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextlib.asynccontextmanager
 async def s3_source(folder: Path) -> AsyncIterator[S3Source]:
-    """A bucket that the coordinator may read, and nothing else."""
+    """Run an S3 server while the context lasts; the coordinator's credentials may only read the bucket."""
     (folder / "s3").mkdir()
     stack = contextlib.ExitStack()
     server = await asyncio.to_thread(stack.enter_context, s3_server(folder / "s3"))

@@ -1,4 +1,4 @@
-"""Chaos without browsers: fake children, which are real processes, with every fault they know."""
+"""Chaos with fake children: real processes without browsers, with every fault that they implement."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import aiohttp
 
-from tests.chaos.clients import Question
-from tests.chaos.evidence import Submission
-from tests.chaos.sources import Source
-from tests.chaos.world import MANNERS, Fault, Setting, World
+from tests.chaos.clients import ClientRequest
+from tests.chaos.profile_sources import Source
+from tests.chaos.scenario import BEHAVIOURS, Fault, Scenario, ScenarioConfig
+from tests.chaos.verification import Submission
 from tests.coordinator.fake_answer import Behaviour
 from tests.support.json_lines import json_lines
 
@@ -36,79 +36,75 @@ PER_REQUEST: tuple[dict[str, Any], ...] = (
     {"error_status": 500},
     {"error_status": 503},
 )
-FAULTY = 0.2  # of the requests that wait
-HASTE = {  # limits for a run that has little time
+FAULT_SHARE = 0.2  # of the requests whose client waits
+SHORT_LIMITS = {  # timeouts of a short run
     "QUEUE_TIMEOUT_S": "2",
     "FIRST_TOKEN_TIMEOUT_S": "1",
     "STREAM_IDLE_TIMEOUT_S": "1",
     "UNHEALTHY_TIMEOUT_S": "1",
     "BACKOFF_MAX_S": "0.5",
 }
-SILENT_STALL = {"stall_after": 1}  # only the coordinator's own limit ends it
+SILENT_STALL = {"stall_after": 1}  # only the coordinator's own timeout ends it
 
 
 def storage_state(login: str) -> dict[str, Any]:
-    """A profile as Playwright saves it; another `login` is another version of it."""
+    """Return a storage state as Playwright saves it; another `login` makes another version."""
     cookie = {"name": "sid", "value": login, "domain": "127.0.0.1", "path": "/", "expires": -1}
     return {"cookies": [{**cookie, "httpOnly": True, "secure": False, "sameSite": "Lax"}], "origins": []}
 
 
-class FakeWorld(World):
+class FakeScenario(Scenario):
     """Fake children named c0, c1, ..."""
 
-    def __init__(self, folder: Path, source: Source, *, children: int, hasty: bool) -> None:
+    def __init__(self, folder: Path, source: Source, *, children: int, short: bool) -> None:
         self._evidence = folder / "evidence"
         self._evidence.mkdir()
-        self._hasty = hasty
+        self._short = short
         browser = folder / "browser"
         browser.write_text("#!/bin/sh\n")
         browser.chmod(0o755)
-        setting = Setting(
+        config = ScenarioConfig(
             command=("-m", "tests.coordinator.run_with_fakes", str(self._evidence)),
             environment={
                 **source.environment,
                 "BROWSER_EXECUTABLE": str(browser),
                 "START_TIMEOUT_S": "15",
-                **(HASTE if hasty else {}),
+                **(SHORT_LIMITS if short else {}),
             },
             folder=folder,
             source=source,
             names=tuple(f"c{number}" for number in range(children)),
         )
-        super().__init__(setting)
+        super().__init__(config)
 
     async def prepare(self) -> None:
-        """Put the profiles there. Every third child has a "browser" that outlives it, as real ones may."""
-        for number, name in enumerate(self.setting.names):
+        """Write the profiles. Every third child starts a "browser" that outlives it, as real ones may."""
+        for number, name in enumerate(self.config.names):
             await self.put_profile(name)
             if number % 3 == 0:
                 (self._evidence / f"{name}.json").write_text('{"orphan": true}')
 
     async def put_profile(self, name: str) -> None:
-        await self.setting.source.put(name, storage_state(f"{name} {secrets.token_hex(8)}"))
+        await self.config.source.put(name, storage_state(f"{name} {secrets.token_hex(8)}"))
 
-    # Requests
-
-    def question(self, number: int, rng: random.Random) -> Question:
-        manner = rng.choices(list(MANNERS), list(MANNERS.values()))[0]
+    def request(self, number: int, rng: random.Random) -> ClientRequest:
+        behaviour = rng.choices(list(BEHAVIOURS), list(BEHAVIOURS.values()))[0]
         fake: dict[str, Any] = {"tokens": rng.randrange(20), "token_s": rng.choice((0, 0, 0.002, 0.01))}
         stream = rng.random() < 0.5
-        if manner == "never read":
+        if behaviour == "never_read":
             fake, stream = {"tokens": 400, "piece_bytes": 1 << 16}, True
-        elif manner == "leave":
+        elif behaviour == "leave":
             fake = {"tokens": 50, "token_s": 0.02}
-        elif rng.random() < FAULTY:
-            fake |= SILENT_STALL if stream and not self._hasty and rng.random() < 0.01 else rng.choice(PER_REQUEST)
-        return Question(f"{number} {rng.random()}", "fake", stream, manner, {"fake": fake})
+        elif rng.random() < FAULT_SHARE:
+            fake |= SILENT_STALL if stream and not self._short and rng.random() < 0.01 else rng.choice(PER_REQUEST)
+        return ClientRequest(f"{number} {rng.random()}", "fake", stream, behaviour, {"fake": fake})
 
     async def submissions(self) -> list[Submission]:
         entries = [entry for path in self._evidence.glob("*.ledger") for entry in json_lines(path)]
         return [Submission(entry["digest"], entry["token"], _answer(entry)) for entry in entries if "digest" in entry]
 
-    # Faults
-
     def faults(self) -> Mapping[Fault, int]:
-        slow: dict[Fault, int] = {} if self._hasty else {self.hang: 1, self.ignore_term: 1}
+        slow: dict[Fault, int] = {} if self._short else {self.hang: 1, self.ignore_term: 1}
         return slow | {
             self.kill: 12,
             self.stop_and_continue: 10,
@@ -160,18 +156,18 @@ class FakeWorld(World):
         await self.restart(name, rng)
 
     async def behave(self, name: str, **change: Any) -> None:
-        """Change a running child; one that is away, or dies of it, cannot answer."""
-        port = self.fleet.child_ports.start + self.setting.names.index(name)
+        """Change the behaviour of a child; ignore one that does not run, or exits instead of answering."""
+        port = self.fleet.child_ports.start + self.config.names.index(name)
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             timeout = aiohttp.ClientTimeout(total=1)
             async with self.fleet.http.post(f"http://127.0.0.1:{port}/fake", json=change, timeout=timeout) as answer:
                 await answer.read()
 
-    async def calm(self) -> None:
-        await super().calm()
-        usual = {**asdict(Behaviour()), "orphan": False}
-        for name in self.setting.names:
-            await self.behave(name, **usual)
+    async def clear_faults(self) -> None:
+        await super().clear_faults()
+        default = {**asdict(Behaviour()), "orphan": False}
+        for name in self.config.names:
+            await self.behave(name, **default)
 
 
 def _answer(entry: dict[str, Any]) -> str:

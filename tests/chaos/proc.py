@@ -1,4 +1,4 @@
-"""What the system itself knows of the coordinator: descriptors, processes, memory, files. Read from /proc."""
+"""Descriptors, processes, memory and files of the coordinator, read from /proc."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Open descriptors of one process; those of connections to children are counted apart."""
+    """Open descriptors of one process; connections to children are counted separately."""
 
     to_children: int
-    kinds: Counter[str]  # of the others
+    kinds: Counter[str]  # number by kind, without these
 
     @property
     def others(self) -> int:
@@ -32,7 +32,7 @@ class Descriptors:
 
 
 def descriptors(pid: int, child_ports: Container[int]) -> Descriptors:
-    """Count the descriptors of a process."""
+    """Count the open descriptors of a process."""
     remote_ports = _remote_ports()
     to_children, kinds = 0, Counter[str]()
     for link in _links(PROC / str(pid) / "fd"):
@@ -50,30 +50,30 @@ def _links(folder: Path) -> list[str]:
         try:
             found.append(str(entry.readlink()))
         except OSError:
-            continue  # closed meanwhile
+            continue  # closed since the listing
     return found
 
 
 def _remote_ports() -> dict[str, int]:
-    """The remote port of each IPv4 TCP socket by its inode: fields 2 and 9 of /proc/net/tcp (proc(5))."""
+    """Return the remote port of each IPv4 TCP socket by inode: fields 2 and 9 of /proc/net/tcp (proc(5))."""
     rows = (line.split() for line in (PROC / "net/tcp").read_text().splitlines()[1:])
     return {row[9]: int(row[2].rpartition(":")[2], 16) for row in rows}
 
 
 def orphans(mark: str, coordinator: int) -> set[int]:
-    """Living processes that have the mark in their environment and do not descend from the coordinator."""
+    """Return the running processes with the mark in their environment that do not descend from the coordinator."""
     family = processes.descendants(coordinator)
     return marked(mark) - family
 
 
 def marked(mark: str) -> set[int]:
-    """Living processes whose environment contains the mark; not this one."""
+    """Return the running processes whose environment contains the mark, except this one."""
     alive = (process.pid for process in processes.all_processes() if not process.dead)
     return {pid for pid in alive if pid != os.getpid() and processes.mentions(pid, mark)}
 
 
 def children(pid: int) -> dict[str, int]:
-    """The coordinator's children that live, by the name of their profile."""
+    """Return the coordinator's running children by profile name."""
     direct = (process for process in processes.all_processes() if process.parent == pid and not process.dead)
     return {_profile(process.pid): process.pid for process in direct}
 
@@ -85,7 +85,7 @@ def _profile(pid: int) -> str:
 
 
 def command_line(pid: int) -> list[str]:
-    """A process's words; none when it is gone."""
+    """Return the command line of a process; an empty list if it has exited."""
     try:
         return (PROC / str(pid) / "cmdline").read_text(errors="replace").split("\0")
     except OSError:
@@ -93,22 +93,22 @@ def command_line(pid: int) -> list[str]:
 
 
 def describe(pid: int) -> str:
-    """A process for a person who wonders where it comes from."""
+    """Return a line that tells a person which process this is."""
     return f"{pid} {processes.read_process(pid)} {' '.join(command_line(pid))[:150]}"
 
 
 def zombies(coordinator: int) -> list[int]:
-    """The dead processes that the coordinator or its children have not waited for."""
+    """Return the exited processes that the coordinator or its descendants have not waited for."""
     family = processes.descendants(coordinator)
     return [process.pid for process in processes.all_processes() if process.dead and process.parent in family]
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of the process that is in RAM."""
+    """Return the resident set size of a process."""
     status = (PROC / str(pid) / "status").read_text()
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) << 10
 
 
 def files(folder: Path) -> list[Path]:
-    """What lies in a folder for temporary files, whole trees as one."""
+    """Return the entries of a folder, sorted."""
     return sorted(folder.iterdir())

@@ -1,4 +1,4 @@
-"""What every world has: a fleet, its profiles, and the faults that need no knowledge of what the children are."""
+"""Base of the scenarios: a fleet, its profiles, and the faults that do not depend on the kind of child."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.chaos import system
-from tests.chaos.clients import Question
-from tests.chaos.evidence import Submission
+from tests.chaos import proc
+from tests.chaos.clients import ClientRequest
 from tests.chaos.fleet import Fleet
-from tests.chaos.sources import Source
+from tests.chaos.profile_sources import Source
+from tests.chaos.verification import Submission
 
 Fault: TypeAlias = Callable[[str, random.Random], Awaitable[None]]
-MANNERS = {"wait": 80, "leave": 14, "half": 4, "never read": 2}
+BEHAVIOURS = {"wait": 80, "leave": 14, "partial": 4, "never_read": 2}
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Where and with what a world's coordinator runs."""
+class ScenarioConfig:
+    """Command, environment and profiles of a scenario's coordinator."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -34,35 +34,31 @@ class Setting:
     names: tuple[str, ...]  # of the children
 
 
-class World(abc.ABC):
-    """Fake children, or browsers at the demo site. `fleet` is set once the coordinator runs."""
+class Scenario(abc.ABC):
+    """Requests, ledger and faults of one kind of child. `fleet` is set once the coordinator runs."""
 
     fleet: Fleet
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, config: ScenarioConfig) -> None:
+        self.config = config
         self._reloading = asyncio.Lock()
         self._stopped: dict[int, Callable[[int, int], None]] = {}
 
-    # What differs
-
     @abc.abstractmethod
     async def put_profile(self, name: str) -> None:
-        """Write a new version of a profile, logged in."""
+        """Write a new version of a profile, with a valid login."""
 
     @abc.abstractmethod
-    def question(self, number: int, rng: random.Random) -> Question:
-        """Make up one request."""
+    def request(self, number: int, rng: random.Random) -> ClientRequest:
+        """Return a random request."""
 
     @abc.abstractmethod
     async def submissions(self) -> list[Submission]:
-        """The ledger: everything that was submitted to any page."""
+        """Return the ledger: everything that was submitted to any page."""
 
     @abc.abstractmethod
     def faults(self) -> Mapping[Fault, int]:
-        """What can happen to a child (its name is given), and how often each beside the others."""
-
-    # Processes
+        """Return the faults that can happen to a child, with their weights; each is called with the child's name."""
 
     async def kill(self, name: str, rng: random.Random) -> None:
         pid = self.fleet.pid_of(name)
@@ -75,7 +71,7 @@ class World(abc.ABC):
             await self.stop_for(rng.choice((0.2, 1.0, 3.0, 20.0)), pid)
 
     async def stop_for(self, seconds: float, pid: int, *, group: bool = False) -> None:
-        """SIGSTOP a process of the fleet, or its group, and SIGCONT if it still is there after so long."""
+        """Send SIGSTOP to a process of the fleet, or to its group, and SIGCONT after so many seconds."""
         send = self._stopped[pid] = os.killpg if group else os.kill
         _send(send, pid, signal.SIGSTOP)
         try:
@@ -85,10 +81,8 @@ class World(abc.ABC):
 
     def _continue(self, pid: int) -> None:
         send = self._stopped.pop(pid, None)
-        if send is not None and pid in system.marked(str(self.fleet.tmp)):
+        if send is not None and pid in proc.marked(str(self.fleet.tmp)):
             _send(send, pid, signal.SIGCONT)
-
-    # The operator
 
     async def restart(self, name: str, rng: random.Random) -> None:
         await self.fleet.post(f"/admin/children/{name}/restart")
@@ -103,31 +97,31 @@ class World(abc.ABC):
 
     async def remove_and_add(self, name: str, rng: random.Random) -> None:
         async with self._reloading:
-            await self.setting.source.remove(name)
+            await self.config.source.remove(name)
             self.fleet.send(signal.SIGHUP)
             await asyncio.sleep(rng.uniform(0, 1))
             await self.put_profile(name)
             self.fleet.send(signal.SIGHUP)
 
     async def source_fails(self, name: str, rng: random.Random) -> None:
-        """The place of the profiles is gone; a reload says so, and changes nothing."""
+        """Make the profile source unavailable during a reload, which must fail with 502."""
         async with self._reloading:
-            await self.setting.source.fail()
+            await self.config.source.fail()
             status = await self.fleet.post("/admin/reload")
-            await self.setting.source.recover()
-            assert status == 502, f"a reload without its source was answered with {status}"
+            await self.config.source.recover()
+            assert status == 502, f"a reload without its source returned {status}"
 
     @property
-    def unbroken(self) -> Collection[Fault]:
-        """Faults that are not to be broken off: half of them would stay."""
+    def uninterruptible(self) -> Collection[Fault]:
+        """Return the faults that must not be cancelled, because they would leave half a change."""
         return (self.change_profile, self.remove_and_add, self.source_fails)
 
-    async def mend(self, name: str, reason: str | None) -> None:
-        """What an operator does about a child that has failed, rests, or was taken out."""
+    async def repair(self, name: str, reason: str | None) -> None:
+        """Do what an operator does about a child that is FAILED, RESTING or STOPPED."""
         await self.fleet.reset(name)
 
-    async def calm(self) -> None:
-        """Take back every fault that would stay."""
+    async def clear_faults(self) -> None:
+        """Undo every fault that lasts."""
         for pid in tuple(self._stopped):
             self._continue(pid)
 

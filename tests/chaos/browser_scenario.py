@@ -1,4 +1,4 @@
-"""Chaos with Chromium: browsers logged in at the demo site, which keeps the ledger."""
+"""Chaos with Chromium: browsers logged in to the demo site, which keeps the ledger."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 
 from coordinator.local import processes
-from tests.chaos import system
-from tests.chaos.clients import Question
-from tests.chaos.evidence import Submission
-from tests.chaos.sources import Source
-from tests.chaos.world import MANNERS, Fault, Setting, World
+from tests.chaos import proc
+from tests.chaos.clients import ClientRequest
+from tests.chaos.profile_sources import Source
+from tests.chaos.scenario import BEHAVIOURS, Fault, Scenario, ScenarioConfig
+from tests.chaos.verification import Submission
 from tests.e2e.fleet import MODEL, Site, chromium, demo_site
 
 DIRECTIVES = ("break_off", "error=middle", "error=server", "stall=first", "stall=middle", "unicode", "split", "code")
@@ -26,8 +26,8 @@ SITE_FAULTS = (
 )
 
 
-class RealWorld(World):
-    """Browsers named user1, user2, ..., as the demo site calls its accounts."""
+class BrowserScenario(Scenario):
+    """Children named user1, user2, ..., like the accounts of the demo site."""
 
     def __init__(self, folder: Path, source: Source, site: Site, *, children: int) -> None:
         environment = {
@@ -42,32 +42,28 @@ class RealWorld(World):
             "QUEUE_TIMEOUT_S": "15",
         }
         names = tuple(f"user{number + 1}" for number in range(children))
-        super().__init__(Setting(("-m", "coordinator.main"), environment, folder, source, names))
+        super().__init__(ScenarioConfig(("-m", "coordinator.main"), environment, folder, source, names))
         self._site = site
 
     async def put_profile(self, name: str) -> None:
-        await self.setting.source.put(name, await logged_in(self._site, name))
+        await self.config.source.put(name, await logged_in(self._site, name))
 
-    # Requests
-
-    def question(self, number: int, rng: random.Random) -> Question:
-        manner = rng.choices(list(MANNERS), list(MANNERS.values()))[0]
-        if manner == "leave":
-            wish = "tokens=200 delay_ms=10"
-        elif manner == "never read":
-            wish = "tokens=200 delay_ms=1"
+    def request(self, number: int, rng: random.Random) -> ClientRequest:
+        behaviour = rng.choices(list(BEHAVIOURS), list(BEHAVIOURS.values()))[0]
+        if behaviour == "leave":
+            directives = "tokens=200 delay_ms=10"
+        elif behaviour == "never_read":
+            directives = "tokens=200 delay_ms=1"
         elif rng.random() < 0.15:
-            wish = f"tokens=10 {rng.choice(DIRECTIVES)}"
+            directives = f"tokens=10 {rng.choice(DIRECTIVES)}"
         else:
-            wish = f"tokens={rng.randrange(1, 30)} delay_ms={rng.choice((0, 1, 5))}"
-        prompt = f"[[{wish}]] {number} {rng.random()}"
-        return Question(prompt, MODEL, rng.random() < 0.5, manner, receive_bytes=1 << 20)
+            directives = f"tokens={rng.randrange(1, 30)} delay_ms={rng.choice((0, 1, 5))}"
+        prompt = f"[[{directives}]] {number} {rng.random()}"
+        return ClientRequest(prompt, MODEL, rng.random() < 0.5, behaviour, receive_bytes=1 << 20)
 
     async def submissions(self) -> list[Submission]:
         entries = await asyncio.to_thread(self._site.ledger)
         return [Submission(entry["prompt_sha256"], entry["token"], entry["answer"]) for entry in entries]
-
-    # Faults
 
     def faults(self) -> Mapping[Fault, int]:
         return {
@@ -89,7 +85,7 @@ class RealWorld(World):
     def _driver(self, name: str) -> int | None:
         child = self.fleet.pid_of(name)
         below = processes.descendants(child) if child else ()
-        return next((pid for pid in below if "run-driver" in system.command_line(pid)), None)
+        return next((pid for pid in below if "run-driver" in proc.command_line(pid)), None)
 
     def _browser(self, name: str) -> int | None:
         driver = self._driver(name)
@@ -120,23 +116,23 @@ class RealWorld(World):
     async def login_expires(self, name: str, rng: random.Random) -> None:
         await asyncio.to_thread(self._site.fault, "expire_session", account=name)
 
-    async def mend(self, name: str, reason: str | None) -> None:
+    async def repair(self, name: str, reason: str | None) -> None:
         if reason != "login_expired":
-            await super().mend(name, reason)
+            await super().repair(name, reason)
             return
         async with self._reloading:
             await self.put_profile(name)
             await self.fleet.post("/admin/reload")
 
-    async def calm(self) -> None:
-        await super().calm()
+    async def clear_faults(self) -> None:
+        await super().clear_faults()
         headers = {"x-demo-control": self._site.token}
         async with aiohttp.ClientSession() as http, http.delete(f"{self._site.url}/control/faults", headers=headers):
             pass
 
 
 async def logged_in(site: Site, user: str) -> dict[str, Any]:
-    """Log a user in by the site's form; the storage_state that a browser would have afterwards."""
+    """Log a user in by the site's form, and return the storage state that a browser would have."""
     form = {"username": user, "password": user.replace("user", "demo")}
     async with (
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
@@ -148,12 +144,12 @@ async def logged_in(site: Site, user: str) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def real_world(folder: Path, source: Source, *, children: int) -> AsyncIterator[RealWorld]:
-    """The demo site and its profiles."""
+async def browser_scenario(folder: Path, source: Source, *, children: int) -> AsyncIterator[BrowserScenario]:
+    """Run the demo site while the context lasts, with a profile for each child."""
     stack = contextlib.ExitStack()
     site = await asyncio.to_thread(stack.enter_context, demo_site())
     with stack:
-        world = RealWorld(folder, source, site, children=children)
-        for name in world.setting.names:
-            await world.put_profile(name)
-        yield world
+        scenario = BrowserScenario(folder, source, site, children=children)
+        for name in scenario.config.names:
+            await scenario.put_profile(name)
+        yield scenario

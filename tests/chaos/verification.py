@@ -1,4 +1,4 @@
-"""What was submitted, what the clients got, and how the two fit."""
+"""Compare what the clients received with the ledger of submissions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 class Ending(StrEnum):
     """How a request ended for its client."""
 
-    TEXT = "text"  # a complete answer, still to be compared with the ledger
+    TEXT = "text"  # a complete answer, to be compared with the ledger
     REFUSED = "refused with a proper error"
     IMPROPER = "improper"  # neither a complete answer nor a proper error
     LEFT = "left by the client"
@@ -21,16 +21,16 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """One request. `said` is the answer's text, or what went wrong."""
+    """One request as its client saw it. `text` is the answer, or what went wrong."""
 
     prompt: str
     ending: Ending
-    said: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One entry of a ledger: a prompt that reached a page, and the only right answer to this submission."""
+    """A ledger entry: the digest of a prompt that reached a page, and the only right answer to this submission."""
 
     digest: str
     token: str
@@ -39,47 +39,49 @@ class Submission:
 
 @dataclass(frozen=True)
 class Findings:
-    """The rows of the table that the requests themselves decide."""
+    """The rows of the report that come from requests and ledger."""
 
     requests: int
     answered: int
     refused: int
     left: int
-    wrong: tuple[str, ...]  # a line for each
+    wrong: tuple[str, ...]  # one line each
     submitted_twice: tuple[str, ...]
     hung: tuple[str, ...]
 
 
 def sha256(text: str) -> str:
-    """As every ledger names a prompt."""
+    """Return the SHA-256 in hex, by which every ledger names a prompt."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def judge(results: Iterable[Result], submissions: Iterable[Submission]) -> Findings:
-    """Hold every answer against the ledger. Each request has a prompt of its own."""
+def verify(results: Iterable[Result], submissions: Iterable[Submission]) -> Findings:
+    """Compare every answer with the ledger; no two requests have the same prompt."""
     by_digest: defaultdict[str, list[Submission]] = defaultdict(list)
     for submission in submissions:
         by_digest[submission.digest].append(submission)
-    told = tuple(results)
-    count = Counter(result.ending for result in told)
-    faults = [_wrong(result, by_digest[sha256(result.prompt)]) for result in told]
+    all_results = tuple(results)
+    count = Counter(result.ending for result in all_results)
+    faults = [_wrong(result, by_digest[sha256(result.prompt)]) for result in all_results]
     wrong = tuple(fault for fault in faults if fault is not None)
-    texts_wrong = sum(1 for result, fault in zip(told, faults, strict=True) if fault and result.ending is Ending.TEXT)
+    texts_wrong = sum(
+        1 for result, fault in zip(all_results, faults, strict=True) if fault and result.ending is Ending.TEXT
+    )
     return Findings(
-        requests=len(told),
+        requests=len(all_results),
         answered=count[Ending.TEXT] - texts_wrong,
         refused=count[Ending.REFUSED],
         left=count[Ending.LEFT],
         wrong=wrong,
         submitted_twice=tuple(digest for digest, entries in by_digest.items() if len(entries) > 1),
-        hung=tuple(result.said for result in told if result.ending is Ending.HUNG),
+        hung=tuple(result.text for result in all_results if result.ending is Ending.HUNG),
     )
 
 
 def _wrong(result: Result, submissions: list[Submission]) -> str | None:
     if result.ending is Ending.IMPROPER:
-        return result.said
-    if result.ending is not Ending.TEXT or any(result.said == one.answer for one in submissions):
+        return result.text
+    if result.ending is not Ending.TEXT or any(result.text == one.answer for one in submissions):
         return None
-    known = ", ".join(one.answer[:100] for one in submissions) or "no submission at all"
-    return f"answer {result.said[:100]!r}, but the ledger has: {known}"
+    known = ", ".join(one.answer[:100] for one in submissions) or "no submission"
+    return f"answer {result.text[:100]!r}, but the ledger has: {known}"
