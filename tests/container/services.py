@@ -1,4 +1,4 @@
-"""What the proofs run against: a network with the demo site and an S3 server, both seeded, and the fleet under test."""
+"""Run what the checks need: a network with the demo site and an S3 server, both seeded, and the fleet under test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ S3_URL = "http://s3:8333"
 BUCKET = "profiles"
 MODEL = "demo-small"
 READY_S = 180.0
-# As the strictest orchestrator runs it: not root, nothing writable but /tmp, no capability, no new privilege.
+# As a strict orchestrator runs it: not root, read-only except /tmp, no capabilities, no new privileges.
 HARDENED = (
     "--read-only",
     "--read-only-tmpfs=false",
@@ -40,7 +40,7 @@ HARDENED = (
 
 
 def fetch(url: str, *, headers: Mapping[str, str] | None = None, body: Any = None) -> tuple[int, Any]:
-    """One request: its status and the decoded JSON; (0, None) when nobody answers."""
+    """Send one request. Return its status and the decoded JSON; (0, None) if nothing answers."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"content-type": "application/json", **(headers or {})})
     try:
@@ -54,7 +54,7 @@ def fetch(url: str, *, headers: Mapping[str, str] | None = None, body: Any = Non
 
 @dataclass(frozen=True)
 class Fleet:
-    """A running production image."""
+    """A running container of the production image."""
 
     container: Container
     url: str
@@ -67,21 +67,21 @@ class Fleet:
         return self.get("/ready")
 
     def wait_ready(self, children: int | None = None, *, timeout_s: float = READY_S) -> None:
-        """Wait for the first READY child, or for so many; ends at once if the container does."""
+        """Wait for `children` READY children, or one. Fail at once if the container exits."""
 
-        def look() -> bool:
+        def is_ready() -> bool:
             status, body = self.ready()
-            assert status or self.container.state()["Running"], "the container has ended"
+            assert status or self.container.state()["Running"], "the container has exited"
             up = [child for child in (body or {}).get("children", []) if child["state"] == "READY"]
             return status == 200 and len(up) >= (children or 1)
 
-        eventually(look, timeout_s=timeout_s, what=f"/ready with {children or 1} children", now=self.ready)
+        eventually(is_ready, timeout_s=timeout_s, what=f"/ready with {children or 1} children", now=self.ready)
 
     def client(self) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, timeout=60)
 
     def ask(self, prompt: str, model: str = MODEL) -> str:
-        """One streamed answer, whole."""
+        """Return the text of one streamed completion."""
         stream = self.client().chat.completions.create(
             model=model, messages=[{"role": "user", "content": prompt}], stream=True
         )
@@ -89,8 +89,8 @@ class Fleet:
 
 
 @dataclass
-class World:
-    """The demo site, the S3 server, and profiles that are logged in to the one and kept in the other."""
+class Services:
+    """The demo site, the S3 server, and profiles that are logged in to the site and stored in S3."""
 
     site: Container
     s3: Container
@@ -103,11 +103,11 @@ class World:
 
     @property
     def profiles(self) -> Path:
-        """A folder with `active/ada.json`, `active/grace.json` and `key.txt`, all of uid 10001 and mode 0600."""
+        """Return a folder with `active/ada.json`, `active/grace.json` and `key.txt`, of uid 10001 and mode 0600."""
         return self.folder / "profiles"
 
     def ledger(self, **filters: str) -> list[dict[str, Any]]:
-        """The submissions that the site has seen."""
+        """Return the submissions that the site received."""
         query = "&".join(f"{name}={value}" for name, value in filters.items())
         url = f"http://127.0.0.1:{self.site.port(8800)}/control/ledger?{query}"
         status, body = fetch(url, headers={"x-demo-control": self.control_token})
@@ -115,8 +115,8 @@ class World:
         entries: list[dict[str, Any]] = body["entries"]
         return entries
 
-    def reader(self, url: str = S3_URL) -> dict[str, str]:
-        """The environment of somebody who may read the bucket and nothing else."""
+    def reader_environment(self, url: str = S3_URL) -> dict[str, str]:
+        """Return settings of the S3 backend, with credentials that may only read the bucket."""
         return {
             "PROFILE_BACKEND": "s3",
             "AUTH_PROFILE_S3_BUCKET": BUCKET,
@@ -136,24 +136,24 @@ class World:
         memory: str = "3g",
         name: str = "fleet",
     ) -> Iterator[Fleet]:
-        """The image under test, hardened, against the demo site."""
+        """Run the image under test, hardened, on the demo site."""
         variables = {"CHAT_SITE": "demo", "SITE_URL": SITE_URL, **(environment or {})}
         every = (*HARDENED, f"--memory={memory}", *options)
         with running(image, *command, name=name, options=every, environment=variables) as container:
             yield Fleet(container, f"http://127.0.0.1:{container.port(2048)}", self.key)
 
     @property
-    def local(self) -> tuple[str, ...]:
-        """The option that mounts the folder of profiles where the local backend looks."""
+    def mount(self) -> tuple[str, ...]:
+        """Return the options that mount the profiles where the local backend expects them."""
         return (f"--volume={self.profiles}:/app/auth_profiles:ro",)
 
     def seed(self, *arguments: str, options: Sequence[str] = (), endpoint: str = S3_URL) -> None:
-        """Log in anew and keep the profiles, in S3 or in the mounted folder that is named."""
+        """Log in again and store the profiles, in S3 or in the mounted folder given as argument."""
         own = ["--env=SITE_URL=http://site:8800", f"--env=API_KEY={self.key}"]
         self._as_admin(endpoint, "python", "trial/seed.py", *arguments, options=[*own, *options])
 
     def _as_admin(self, endpoint: str, *command: str, options: Sequence[str] = ()) -> None:
-        """Run a command in the trial image that may do all in the S3 server."""
+        """Run a command in the trial image with the S3 server's admin credentials."""
         variables = {
             "AWS_ENDPOINT_URL_S3": endpoint,
             "AWS_ACCESS_KEY_ID": "ADMIN",
@@ -163,22 +163,22 @@ class World:
         given = [f"--env={name}={value}" for name, value in variables.items()]
         podman("run", "--rm", f"--network={NETWORK}", *given, *options, TRIAL, *command)
 
-    def forget(self, key: str) -> None:
+    def delete_object(self, key: str) -> None:
         """Delete an object of the bucket."""
         script = f"import boto3; boto3.session.Session().client('s3').delete_object(Bucket={BUCKET!r}, Key={key!r})"
         self._as_admin(S3_URL, "python", "-c", script)
 
     def assert_in_ledger(self, answer: str) -> None:
-        """The answer came from the page: the ledger has exactly one submission with the answer's token."""
+        """Check that the answer came from the page: exactly one submission in the ledger has its token."""
         token = answer.partition("token:")[2].split()[0]
         entries = self.ledger(token=token)
-        assert [entry["answer"] for entry in entries] == [answer], f"{answer!r} is not what the site said: {entries}"
+        assert [entry["answer"] for entry in entries] == [answer], f"{answer!r} is not what the site sent: {entries}"
 
 
 @contextlib.contextmanager
-def world() -> Iterator[World]:
-    """Make it, and take it away again."""
-    folder = Path(tempfile.mkdtemp(prefix="world-"))
+def run_services() -> Iterator[Services]:
+    """Run the services while the context lasts."""
+    folder = Path(tempfile.mkdtemp(prefix="services-"))
     token, admin, reader = secrets.token_hex(8), secrets.token_hex(16), secrets.token_hex(16)
     podman("network", "rm", "--force", NETWORK, check=False)
     podman("network", "create", NETWORK)
@@ -195,13 +195,13 @@ def world() -> Iterator[World]:
                 TRIAL, "./trial/s3.sh", name="s3", environment={"ADMIN_SECRET": admin, "READER_SECRET": reader}
             ) as s3,
         ):
-            made = World(site, s3, folder, f"sk-{secrets.token_hex(16)}", token, admin, reader)
-            made.profiles.mkdir()
-            made.profiles.chmod(0o777)
-            made.seed("/out", options=[f"--volume={made.profiles}:/out"])
-            made.profiles.chmod(0o755)
-            made.seed()
-            yield made
+            services = Services(site, s3, folder, f"sk-{secrets.token_hex(16)}", token, admin, reader)
+            services.profiles.mkdir()
+            services.profiles.chmod(0o777)
+            services.seed("/out", options=[f"--volume={services.profiles}:/out"])
+            services.profiles.chmod(0o755)
+            services.seed()
+            yield services
     finally:
         podman("network", "rm", "--force", NETWORK, check=False)
         shutil.rmtree(folder, ignore_errors=True)

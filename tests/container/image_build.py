@@ -1,4 +1,4 @@
-"""Building the images, and what is in them."""
+"""Build the images, and list their layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE_BYTES = 30 * MB
 
 
 def build(dockerfile: str, tag: str, *, arguments: Sequence[str] = (), target: str = "") -> None:
-    """Build as an operator does, but from the base image that is here; this machine's authorities are trusted."""
+    """Build an image as an operator does, but from the local base image, and with this machine's CA certificates."""
     given = [f"--build-arg={argument}" for argument in arguments]
     more = [f"--target={target}"] if target else []
     trusted = f"--volume={AUTHORITIES}:{AUTHORITIES}:ro"
@@ -28,15 +28,15 @@ def build(dockerfile: str, tag: str, *, arguments: Sequence[str] = (), target: s
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: the instruction that made it and its size."""
+    """One layer: the instruction that created it, and its size."""
 
     instruction: str
     size_bytes: int
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A layer that is recognised by a word of its instruction, what it is, and whether it counts as ours."""
+class LayerKind:
+    """A known layer: `mark` occurs in its instruction; `ours` tells whether it counts towards the size limit."""
 
     mark: str
     name: str
@@ -45,15 +45,20 @@ class Kind:
 
 
 KINDS = (
-    Kind("packages=", "browser", "the browser with its libraries and fonts, as Debian packages them", ours=False),
-    Kind("in /opt/camoufox", "Camoufox", "the browser of that engine; empty for the others", ours=False),
-    Kind("in /opt/aws", "AWS CLI", "only with AWS_CLI=1; a Python environment of its own", ours=False),
-    Kind("in /app/.venv", "Python packages", "Playwright's driver brings a Node of 124 MB, botocore 31 MB", ours=True),
+    LayerKind("packages=", "browser", "the browser with its libraries and fonts, as Debian packages them", ours=False),
+    LayerKind("in /opt/camoufox", "Camoufox", "the browser of that engine; empty for the others", ours=False),
+    LayerKind("in /opt/aws", "AWS CLI", "only with AWS_CLI=1; a Python environment of its own", ours=False),
+    LayerKind(
+        "in /app/.venv",
+        "Python packages",
+        "Playwright's driver includes Node with 124 MB, botocore has 31 MB",
+        ours=True,
+    ),
 )
 
 
 def layers(image: str) -> list[Layer]:
-    """The layers above the base image, lowest first, empty ones left out."""
+    """Return the layers above the base image, lowest first, without empty ones."""
     below = len(_history(BASE))
     found = [Layer(instruction_of(entry), int(entry["size"])) for entry in reversed(_history(image))]
     return [layer for layer in found[below:] if layer.size_bytes]
@@ -65,15 +70,15 @@ def _history(image: str) -> list[dict[str, str]]:
 
 
 def instruction_of(entry: dict[str, str]) -> str:
-    """The instruction without the shell that runs it."""
+    """Return the instruction of a history entry without the shell prefix."""
     return entry["CreatedBy"].replace("/bin/sh -c ", "").replace("#(nop) ", "").strip()
 
 
-def kind_of(layer: Layer) -> Kind | None:
-    """What is known of the layer."""
+def kind_of(layer: Layer) -> LayerKind | None:
+    """Return the kind of a layer, or None if it is unknown."""
     return next((kind for kind in KINDS if kind.mark in layer.instruction), None)
 
 
 def base_bytes() -> int:
-    """The size of the base image."""
+    """Return the size of the base image."""
     return int(json.loads(podman("image", "inspect", BASE))[0]["Size"])
