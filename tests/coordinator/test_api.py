@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from starlette.routing import Route
 
 from contract.errors import TabfleetError
 from contract.keys import KeyStore
@@ -199,6 +200,43 @@ async def test_no_picture_and_why(
     fleet.error = error
     answer = await client.get(SCREENSHOT, headers=KEY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+async def test_every_route_but_those_of_health_needs_a_key(fleet: ShownFleet, tmp_path: Path) -> None:
+    access = Access(keys(tmp_path, "the-key\n"))
+    routes = [route for route in build_api(fleet, access, bytes).routes if isinstance(route, Route)]
+    assert {route.path for route in routes} > {*OPEN_ROUTES, "/metrics"}
+    async with caller(fleet, access) as client:
+        for route in routes:
+            for method in route.methods or ():
+                status = (await client.request(method, route.path.format(name="ada"))).status_code
+                assert status == (200 if route.path in OPEN_ROUTES else 401), (method, route.path)
+    assert fleet.told == []
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "status", "allow"),
+    [
+        ("GET", "/nowhere", 404, None),
+        ("GET", "/admin/nowhere", 404, None),
+        ("POST", "/admin/children/ada/nothing", 404, None),
+        ("POST", "/admin/reload/", 404, None),
+        ("GET", "/admin/reload", 405, {"POST"}),
+        ("HEAD", "/metrics", 405, {"GET"}),
+        ("HEAD", "/admin/children/ada", 405, {"GET"}),
+        ("DELETE", "/admin/children/ada", 405, {"GET"}),
+        ("POST", "/live", 405, {"GET", "HEAD"}),
+    ],
+)
+async def test_what_no_route_takes(
+    client: httpx.AsyncClient, method: str, route: str, status: int, allow: set[str] | None
+) -> None:
+    answer = await client.request(method, route)
+    code, message = ("not_found", "Not Found.") if status == 404 else ("method_not_allowed", "Method Not Allowed.")
+    body = f'{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}'
+    assert (answer.status_code, answer.text) == (status, "" if method == "HEAD" else body)
+    assert answer.headers["content-type"] == "application/json"
+    assert (set(answer.headers["allow"].split(", ")) if "allow" in answer.headers else None) == allow
 
 
 @pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/", "/admin", "/ready/"])
