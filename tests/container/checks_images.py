@@ -112,7 +112,7 @@ def sbom(_: World) -> str:
     count = int(podman("run", "--rm", CHROMIUM, "sh", "-c", find))
     python = {name(purl) for purl in purls if purl.startswith("pkg:pypi/")}
     assert sum(purl.startswith("pkg:pypi/") for purl in purls) == count
-    assert {"playwright", "fastapi", "awscli"} <= python
+    assert {"playwright", "starlette", "awscli"} <= python
     return f"{len(installed)} packages of Debian, {count} of Python, {len(purls) - len(installed) - count} others"
 
 
