@@ -18,7 +18,7 @@ from browser.page.chat_page import ChatPage
 from browser.page.images import Image, ImageLimits, MediaType
 from browser.page.tab import Tab
 from browser.page.upload import upload_images
-from demo.ledger import ImageNote
+from demo.images import ImageRecord
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file, tab_of
@@ -53,8 +53,8 @@ async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
     await pages.close()
 
 
-def notes(images: list[Image]) -> tuple[ImageNote, ...]:
-    return tuple(ImageNote(one.media_type, len(one.data), hashlib.sha256(one.data).hexdigest()) for one in images)
+def notes(images: list[Image]) -> tuple[ImageRecord, ...]:
+    return tuple(ImageRecord(one.media_type, len(one.data), hashlib.sha256(one.data).hexdigest()) for one in images)
 
 
 async def ask_with(page: ChatPage, images: list[Image]) -> str:
