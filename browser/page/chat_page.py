@@ -16,20 +16,15 @@ from browser.capture.capture import Capture
 from browser.errors import (
     BrowserError,
     BrowserLost,
-    CaptureGap,
-    FirstTokenTimeout,
     LoginExpired,
     ModelNotFound,
     NotStarted,
     PageBroken,
-    PromptRejected,
     ScreenshotTimeout,
-    SiteFailed,
-    StreamIdleTimeout,
 )
 from browser.page.completion import Completion
 from browser.page.images import Image, ImageLimits
-from browser.page.login_watch import LoginWatch
+from browser.page.login_watch import SYMPTOMS, LoginWatch
 from browser.page.page_monitor import PageMonitor
 from browser.page.page_status import PageStatus, StatusSnapshot
 from browser.page.profile import load_profile, state_to_open
@@ -50,8 +45,6 @@ log = structlog.get_logger("browser")
 REMEMBERED_REQUESTS = 10_000
 CLOSE_TASKS_TIMEOUT_S = 1.0
 SCREENSHOT_TIMEOUT_S = 10.0
-# As what a lost login may show at first: the site fails, or answers nothing, or shows another page.
-SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFailed, StreamIdleTimeout)
 
 
 @dataclass(frozen=True)

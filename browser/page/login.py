@@ -78,7 +78,7 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[], No
             )
         on_open()
         await _wait_logged_in(page, plan.site)
-        return _save(plan, await _read_state(page))
+        return await _save_login(page, plan)
     except (Error, BrowserLost):
         # A closed window ends the browser, and whatever was being done with it fails.
         if process.lost or await process.is_lost_soon():
@@ -132,20 +132,16 @@ async def _wait_logged_in(opened: SitePage, site: Site) -> None:
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 
-async def _read_state(opened: SitePage) -> StorageState:
-    """Return the browser's cookies and localStorage. Raises LoginNotSaved if there are none."""
+async def _save_login(page: SitePage, plan: LoginPlan) -> SavedLogin:
+    """Save the browser's cookies and localStorage. Raises LoginNotSaved if there are none, SavePlaceError."""
     try:
-        state: StorageState = {**await within(SAVE_TIMEOUT_S, opened.context.storage_state(), "login-state")}
+        state: StorageState = {**await within(SAVE_TIMEOUT_S, page.context.storage_state(), "login-state")}
     except TimeoutError:
         raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
     if not any(state.get(key) for key in ("cookies", "origins")):
         raise LoginNotSaved(
             f"the login is neither in cookies nor in localStorage, and a file holds no more; {NOTHING_SAVED}"
         )
-    return state
-
-
-def _save(plan: LoginPlan, state: StorageState) -> SavedLogin:
     write = write_private if plan.replace else create_private
     try:
         write(plan.path, json.dumps(state, indent=2, ensure_ascii=False).encode())

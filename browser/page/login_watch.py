@@ -8,7 +8,15 @@ from contextlib import suppress
 from playwright.async_api import Error
 
 from browser.capture import scripts
-from browser.errors import PageHung
+from browser.errors import (
+    CaptureGap,
+    FirstTokenTimeout,
+    PageBroken,
+    PageHung,
+    PromptRejected,
+    SiteFailed,
+    StreamIdleTimeout,
+)
 from browser.page.page_status import PageStatus
 from browser.page.session import SessionKeeper
 from browser.page.site_page import SitePage
@@ -17,6 +25,8 @@ from browser.timeouts import within
 
 SAVE_AFTER_S = 1.0
 LOGIN_SHOWS_AFTER_S = 1.0
+SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFailed, StreamIdleTimeout)
+"""Errors that a lost login may first show as: the site fails, or does not answer, or shows another page."""
 
 
 async def login_check_status(tab: Tab, timeout_s: float = LOOK_TIMEOUT_S) -> int | None:

@@ -195,6 +195,6 @@ def test_camoufox_fetches_nothing_at_its_start(monkeypatch: pytest.MonkeyPatch) 
     """Only what its API is asked for: the options themselves are drawn from a model that has to be fetched."""
     asked: dict[str, Any] = {}
     monkeypatch.setattr("camoufox.utils.launch_options", lambda **options: asked.update(options) or {})
-    engine._camoufox_options(plan())
+    engine.camoufox_options(plan())
     assert asked["exclude_addons"] == list(DefaultAddons)
     assert asked["executable_path"] == "/c"

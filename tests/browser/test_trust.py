@@ -70,7 +70,7 @@ async def test_one_that_is_named_is_trusted_by_firefox(
 ) -> None:
     firefox = find_executable("firefox", BrowserSettings())
     monkeypatch.setattr(engine, "find_camoufox", lambda _: firefox)
-    monkeypatch.setattr(engine, "_camoufox_options", _firefox_options)
+    monkeypatch.setattr(engine, "camoufox_options", _firefox_options)
     page = await pages.open(behind.site, cookie_state(demo), engine=made_by)
     assert page.status.reason == "page_broken"
     await page.close()
