@@ -89,7 +89,7 @@ class ChatPage:
             reason, detail = "browser_lost", "the browser's process is gone"
         expires_at = self._session.login_expires_at if self._session else None
         rest_s = self._condition.rest_s() if reason == "quota" else None
-        return PageStatus(reason is None, reason, detail, self._capture.way, expires_at, rest_s)
+        return PageStatus(reason is None, reason, detail, self._capture.mode, expires_at, rest_s)
 
     @property
     def busy(self) -> bool:

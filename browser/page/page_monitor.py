@@ -211,7 +211,7 @@ class Keeper:
             raise LoginExpired("the site shows its login page; log in again and replace the profile")
         if login == "unknown":
             raise PageBroken("the page shows no marker of being logged in or out (site file: login, readiness)")
-        if self._capture.way is None:
+        if self._capture.mode is None:
             await self._capture.self_test(self.tab.page)
         await self._open_fresh_chat(just_loaded=True)
         self._condition.set_ready()

@@ -1,6 +1,6 @@
 """What a site's no comes to."""
 
-from browser.capture.reading import Refused
+from browser.capture.findings import Refused
 from browser.errors import BrowserError, LoginExpired, PromptRefused, QuotaExceeded, SiteFailed
 from browser.site.schema import Refusal, Site
 

@@ -157,6 +157,13 @@ class Stop(Section):
     )
 
 
+NetworkKind = Literal["sse", "jsonl", "websocket"]
+"""How events come; `browser.capture.framing.WIRE_FORMATS` says how each is read."""
+
+EXPRESSION_KEYS = ("start", "same", "error", "document", "changes", "message", "begins", "text", "whole", "end")
+"""The keys of `capture.network` that hold a JMESPath, in the order in which they are looked at."""
+
+
 class Network(Section):
     """An answer read from the page's own traffic.
 
@@ -164,7 +171,7 @@ class Network(Section):
     `document` also as "document": what the events so far have made of it.
     """
 
-    kind: Literal["sse", "jsonl", "websocket"] = Field(description="how the events come")
+    kind: NetworkKind = Field(description="how the events come")
     url: Text = Field(description="a pattern of the request's full address, * for any characters")
     method: Text | None = Field(default=None, description="the HTTP method of the request, any when not given")
     prefix: str = Field(default="", description="what stands before each event's data; events without it are skipped")
@@ -217,6 +224,11 @@ class Network(Section):
         if self.ready_frames and self.kind != "websocket":
             raise ValueError("ready_frames goes with kind = 'websocket' only")
         return self
+
+    @property
+    def expressions(self) -> dict[str, str]:
+        """The expressions that the file has, by their keys."""
+        return {key: text for key in EXPRESSION_KEYS if (text := getattr(self, key))}
 
 
 class Dom(Section):
