@@ -17,9 +17,9 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from browser.check.checkup import Checkup
+from browser.check.context import CheckPlan
 from browser.check.outcome import Exit
 from browser.check.screen import Screen
-from browser.check.stage import Plan
 from browser.errors import SiteFailed
 from browser.page.chat_page import ChatPage
 from browser.settings import BrowserSettings, EngineName
@@ -179,7 +179,7 @@ async def test_answers_held_against_the_page(driven: Driven) -> None:
 async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
     """What a writer of such a site file is told: nothing fails, and nothing is to be warned of."""
     (tmp_path / "run").mkdir()
-    plan = Plan(
+    plan = CheckPlan(
         site=driven.app.name,
         profile=write_profile(tmp_path / "ada.json", driven.app.log_in()),
         engine=driven.page._process._engine,
