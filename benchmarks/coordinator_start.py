@@ -19,15 +19,16 @@ from benchmarks.phases import PhaseTimer  # noqa: E402
 
 PHASES = {
     "settings": ("coordinator.main.load_settings",),
-    "AWS SDK": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
-    "S3 listing": ("coordinator.profiles.s3.take_stock",),
+    "S3 client": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
+    "S3 listing": ("coordinator.profiles.s3.list_bucket",),
     "validation": (
         "coordinator.profiles.s3_update.Update.unchanged",
         "coordinator.profiles.s3.S3ProfileProvider._examine",
-        "coordinator.profiles.s3.judge",
+        "coordinator.profiles.s3.S3ProfileProvider._examine_kept",
+        "coordinator.profiles.s3.select_profiles",
         "coordinator.profiles.hydration.discover_profiles",
     ),
-    "ports": ("coordinator.supervision.plan.PortPlan.check", "coordinator.fleet.check_ports_free"),
+    "ports": ("coordinator.supervision.ports.PortPlan.check", "coordinator.fleet.check_ports_free"),
     "memory plan": ("coordinator.fleet.plan_memory",),
 }
 

@@ -22,13 +22,12 @@ PARALLEL_STARTS = 32
 def start_many_at_a_time() -> None:
     """Raise the limit of parallel starts and remove the memory limit."""
     fleet: Any = importlib.import_module("coordinator.fleet")
-    default = fleet.policy_of
+    default = Policy.from_settings
 
-    def policy_of(settings: Settings) -> Policy:
-        policy: Policy = replace(default(settings), parallel_starts=PARALLEL_STARTS)
-        return policy
+    def from_settings(settings: Settings) -> Policy:
+        return replace(default(settings), parallel_starts=PARALLEL_STARTS)
 
-    fleet.policy_of, fleet.memory_limit = policy_of, lambda: None
+    fleet.Policy.from_settings, fleet.memory_limit = from_settings, lambda: None
 
 
 if __name__ == "__main__":

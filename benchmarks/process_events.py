@@ -90,7 +90,7 @@ def browser_group(child: int) -> int:
 
 def members(group: int) -> list[int]:
     """Return the running processes of a group."""
-    return processes.living_members(group)
+    return processes.group_members(group)
 
 
 class ReadinessClient:

@@ -19,8 +19,8 @@ from benchmarks.phases import PhaseTimer  # noqa: E402
 
 PARTS = {
     "reading the settings": ("coordinator.profiles.__main__.load_settings",),
-    "loading the AWS SDK": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
-    "listing the bucket": ("coordinator.profiles.s3.take_stock",),
+    "opening the bucket": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
+    "listing the bucket": ("coordinator.profiles.s3.list_bucket",),
     "checking the cached files": ("coordinator.profiles.s3.S3ProfileProvider._obtain",),
 }
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.pages.bare_script import ScriptPlan, ScriptSteps
 from benchmarks.pages.timestamped_app import TimestampedApp
-from browser.process import engine as engines
-from browser.process.engine import Launch, find_executable
+from browser.process.engine import Launch, find_executable, launch_options
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Actions, Site
 from tests.support.ports import NOWHERE
@@ -17,7 +16,7 @@ def plan(app: TimestampedApp, engine: EngineName) -> ScriptPlan:
     """Return a plan with a child's launch options, and a login of its own."""
     site, settings = app.site(), BrowserSettings(https_proxy=NOWHERE)
     executable = find_executable(engine, settings)
-    launch = engines._options(Launch(engine, executable, executable, True, {}, settings))  # noqa: SLF001 - the very options that a child launches with
+    launch = launch_options(Launch(engine, executable, executable, True, {}, settings))
     del launch["env"]
     launch["executable_path"] = str(executable)
     marker = next(marker.selector for marker in site.login.logged_in if marker.selector)

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -17,8 +16,7 @@ from browser.check.checkup import Checkup
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.check.stage import Plan
-from browser.environment import BrowserEnvironment, VariableError, read_variables
-from browser.settings import EngineName
+from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
 
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
@@ -57,14 +55,16 @@ def _run(plan: Plan, screen: Screen, run_dir: Path, report: Path | None) -> Exit
 
 def plan(options: argparse.Namespace) -> Plan:
     """Raises VariableError."""
-    settings = read_variables(BrowserEnvironment).for_browser()
     return Plan(
         site=options.site,
         profile=options.active_auth_json,
         engine=options.engine or _engine_variable(),
         headless=options.headless,
-        settings=replace(
-            settings, first_token_timeout_s=options.answer_timeout_s, stream_idle_timeout_s=options.answer_timeout_s
+        settings=read_variables(BrowserSettings).model_copy(
+            update={
+                "first_token_timeout_s": options.answer_timeout_s,
+                "stream_idle_timeout_s": options.answer_timeout_s,
+            }
         ),
         prompt=options.prompt,
         stop_prompt=options.stop_prompt,

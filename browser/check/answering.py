@@ -17,8 +17,7 @@ from browser.check.outcome import StepFailed, Told, exit_code_of
 from browser.check.reading import Reading
 from browser.check.stage import Stage
 from browser.check.traffic import plain
-from browser.errors import BrowserError, PageBroken
-from browser.page.tab import Hung
+from browser.errors import BrowserError, PageBroken, PageHung
 from browser.site.schema import Dom
 from browser.timeouts import within
 
@@ -197,7 +196,7 @@ async def _sees_answering(stage: Stage) -> bool:
     """See that stop.answering holds; False if the answer ended too soon to tell. Raises StepFailed."""
     marker = stage.site.stop.answering or ""
     for _ in range(int(SHOWS_TIMEOUT_S / LOOK_INTERVAL_S)):
-        with suppress(Hung):
+        with suppress(PageHung):
             look = await stage.tab.look()
             if look and look.answering:
                 return True

@@ -7,9 +7,8 @@ from browser.check.outcome import StepFailed, Told
 from browser.check.reading import Reading
 from browser.check.stage import Stage
 from browser.check.traffic import plain
-from browser.errors import BrowserError, PageBroken
-from browser.page.completion import Turn
-from browser.page.tab import Hung
+from browser.errors import BrowserError, PageBroken, PageHung
+from browser.page.completion import Completion
 from browser.site.schema import Action, Actions, Model
 
 
@@ -41,7 +40,7 @@ async def fresh_chat(stage: Stage) -> Told:
 async def _not_fresh(stage: Stage) -> list[str]:
     site, hints = stage.site, []
     look = None
-    with suppress(Hung):
+    with suppress(PageHung):
         look = await stage.tab.look()
     if look is None:
         return ["the page does not answer"]
@@ -84,8 +83,8 @@ async def _choose(stage: Stage, model: Model) -> None:
         raise StepFailed(f"model {model.name}: {error}", *error.hints) from None
 
 
-def new_turn(stage: Stage) -> Turn:
-    return Turn(tab=stage.tab, capture=stage.capture, settings=stage.plan.settings, mark_submitted=lambda: None)
+def new_turn(stage: Stage) -> Completion:
+    return Completion(tab=stage.tab, capture=stage.capture, settings=stage.plan.settings, mark_submitted=lambda: None)
 
 
 async def fill(stage: Stage) -> Told:

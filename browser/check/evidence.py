@@ -34,6 +34,6 @@ async def save_evidence(stage: Stage, folder: Path) -> list[str]:
 
 async def _picture(stage: Stage) -> bytes | None:
     try:
-        return await stage.tab.picture(PICTURE_TIMEOUT_S)
+        return await stage.tab.screenshot(PICTURE_TIMEOUT_S)
     except (Error, TimeoutError):
         return None

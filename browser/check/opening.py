@@ -3,20 +3,16 @@
 import time
 from datetime import UTC, datetime
 
-from playwright.async_api import Error
-
-from browser.capture import scripts
 from browser.check import looking
 from browser.check.outcome import Exit, StepFailed, Told
 from browser.check.stage import Stage
 from browser.check.traffic import Traffic
 from browser.errors import PageBroken
-from browser.page.context import open_context
+from browser.page.login_watch import login_check_status
 from browser.page.profile import LoadedProfile, expires_at, load_profile
 from browser.page.profile_lock import ProfileLock
-from browser.page.tab import Tab
-from browser.process.browser_process import BrowserHost
-from browser.timeouts import within
+from browser.page.site_page import SitePage
+from browser.process.browser_process import BrowserProcess
 
 CHECK_TIMEOUT_S = 5.0
 CRASH = "the page crashed or was closed"
@@ -42,11 +38,15 @@ async def start_browser(stage: Stage) -> Told:
     """Raises EngineMissing, BrowserLost, StreamPortTaken."""
     await stage.capture.stream_port.start()
     plan = stage.plan
-    stage.host = BrowserHost(engine=plan.engine, headless=plan.headless, run_dir=stage.run_dir, settings=plan.settings)
+    stage.host = BrowserProcess(
+        engine=plan.engine, headless=plan.headless, run_dir=stage.run_dir, settings=plan.settings
+    )
     browser = await stage.host.start()
     if stage.lock:
-        stage.lock.note_browser(stage.host.browser_process)
-    stage.context = await open_context(browser, plan.engine, stage.site, _login(stage).state, stage.capture)
+        stage.lock.note_browser(stage.host.identity)
+    stage.site_page = await SitePage.in_new_context(
+        browser, stage.site, state=_login(stage).state, capture=stage.capture
+    )
     return Told(f"{plan.engine} {browser.version}")
 
 
@@ -57,22 +57,25 @@ def _login(stage: Stage) -> LoadedProfile:
 
 
 async def open_page(stage: Stage) -> Told:
-    if stage.context is None:
-        raise RuntimeError("there is no browser")
-    page = await stage.context.new_page()
-    stage.traffic = Traffic(page)
-    stage.page = Tab(page, stage.site, lambda: None)
+    opened = _opened(stage)
+    stage.page = await opened.open_tab()
+    stage.traffic = Traffic(stage.tab.page)
     try:
-        await stage.tab.load()
-    except PageBroken as error:  # perhaps only because the page itself went on to another address
-        if await stage.tab.settle(CHECK_TIMEOUT_S) == "unknown":
-            raise StepFailed(str(error), "is the address right, and is the site up?") from None
-    return Told(await looking.where(page))
+        await opened.load(CHECK_TIMEOUT_S)
+    except PageBroken as error:
+        raise StepFailed(str(error), "is the address right, and is the site up?") from None
+    return Told(await looking.where(stage.tab.page))
+
+
+def _opened(stage: Stage) -> SitePage:
+    if stage.site_page is None:
+        raise RuntimeError("there is no browser")
+    return stage.site_page
 
 
 async def logged_in(stage: Stage) -> Told:
     site, page = stage.site, stage.tab.page
-    login = await stage.tab.settle(site.readiness.timeout_s)
+    login = await _opened(stage).wait_for_login()
     if login == "in":
         return Told("the page shows that it is logged in, and can take a prompt")
     hints = [f"the page: {await looking.where(page)}"]
@@ -89,11 +92,9 @@ async def check_login(stage: Stage) -> Told:
     check = stage.site.login.check
     if check is None:
         return Told("the file has none: a login that ends while idle is noticed at the next prompt only", "skip")
-    asking = stage.tab.page.evaluate(scripts.REQUEST_STATUS, stage.site.address(check.url))
-    try:
-        status = await within(CHECK_TIMEOUT_S, asking, "check-login")
-    except (Error, TimeoutError):
-        raise StepFailed(f"the page gets no response from {check.url}") from None
+    status = await login_check_status(stage.tab, CHECK_TIMEOUT_S)
+    if status is None:
+        raise StepFailed(f"the page gets no response from {check.url}")
     if status in check.expired_status:
         raise StepFailed(f"{check.url} says {status}, logged out, although the page shows that it is logged in")
     if status >= 400:
@@ -106,18 +107,19 @@ async def without_login(stage: Stage) -> Told:
     site = stage.site
     if not site.login.logged_out:
         return Told("the file has no login.logged_out: a lost login will look like a broken page", "warn")
-    if stage.context is None or stage.context.browser is None:
+    browser = _opened(stage).context.browser
+    if browser is None:
         raise RuntimeError("there is no browser")
-    context = await stage.context.browser.new_context()
+    stranger = await SitePage.in_new_context(browser, site)
     try:
-        tab = Tab(await context.new_page(), site, lambda: None)
+        tab = await stranger.open_tab()
         await tab.load()
-        login = await tab.settle(site.readiness.timeout_s)
+        login = await stranger.wait_for_login()
         hints = [f"the page: {await looking.where(tab.page)}"]
         hints += await looking.markers(tab.page, "logged_in", site.login.logged_in)
         hints += await looking.markers(tab.page, "logged_out", site.login.logged_out)
     finally:
-        await context.close()
+        await stranger.context.close()
     if login == "in":
         raise StepFailed("without the login, too, the page counts as logged in", *hints)
     if login == "unknown":
@@ -126,7 +128,7 @@ async def without_login(stage: Stage) -> Told:
 
 
 async def test_capture(stage: Stage) -> Told:
-    way = await stage.capture.self_test(stage.tab.page)
+    way = await _opened(stage).test_capture()
     if way == "network":
         return Told("the hook is in the page and reaches us: answers are read from the page's traffic")
     if stage.site.capture.network:

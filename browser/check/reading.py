@@ -3,9 +3,9 @@
 import asyncio
 from contextlib import suppress
 
-from browser.errors import LoginExpired
-from browser.page.completion import Turn
-from browser.page.tab import Hung, Tab
+from browser.errors import LoginExpired, PageHung
+from browser.page.completion import Completion
+from browser.page.tab import Tab
 
 LOOK_INTERVAL_S = 0.25
 
@@ -13,7 +13,7 @@ LOOK_INTERVAL_S = 0.25
 class Reading:
     """Reads an answer in the background, and looks at the page meanwhile as a child does."""
 
-    def __init__(self, tab: Tab, turn: Turn) -> None:
+    def __init__(self, tab: Tab, turn: Completion) -> None:
         self.turn = turn
         self.text = ""
         self.first = asyncio.Event()
@@ -29,7 +29,7 @@ class Reading:
 
     async def _look(self) -> None:
         while True:
-            with suppress(Hung):
+            with suppress(PageHung):
                 look = await self._tab.look()
                 if look and look.logged_out and not look.logged_in:
                     self.turn.interrupt(LoginExpired("the site shows its login page"))

@@ -5,18 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import BrowserContext
-
 from browser.capture.capture import Capture
 from browser.check.events import EventLog
 from browser.check.reading import Reading
 from browser.check.traffic import Traffic
 from browser.errors import NotStarted
-from browser.page.completion import Turn
+from browser.page.completion import Completion
 from browser.page.profile import LoadedProfile
 from browser.page.profile_lock import ProfileLock
+from browser.page.site_page import SitePage
 from browser.page.tab import Tab
-from browser.process.browser_process import BrowserHost
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Model, Site
 
@@ -45,13 +44,13 @@ class Stage:
     run_dir: Path
     login: LoadedProfile | None = None
     lock: ProfileLock | None = None
-    host: BrowserHost | None = None
-    context: BrowserContext | None = None
+    host: BrowserProcess | None = None
+    site_page: SitePage | None = None
     page: Tab | None = None
     events: EventLog = field(init=False)
     capture: Capture = field(init=False)
     traffic: Traffic | None = None
-    turn: Turn | None = None
+    turn: Completion | None = None
     reading: Reading | None = None
 
     def __post_init__(self) -> None:

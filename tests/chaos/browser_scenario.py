@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from contract.processes import ProcessIdentity, read_stat
 from coordinator.local import processes
 from tests.chaos import proc
 from tests.chaos.clients import ClientRequest
@@ -24,6 +25,13 @@ SITE_FAULTS = (
     *("stall_first", "stall_middle", "break_off", "http_500", "hang_page", "crash_page"),
     *("rotate_sessions", "quota", "refuse"),
 )
+
+
+def kill(pid: int | None) -> None:
+    """Kill the process, if there is one and it is still running."""
+    process = ProcessIdentity.of(pid) if pid else None
+    if process is not None:
+        process.kill()
 
 
 class BrowserScenario(Scenario):
@@ -92,16 +100,14 @@ class BrowserScenario(Scenario):
         return next((p.pid for p in processes.all_processes() if driver and p.parent == driver), None)
 
     async def kill_driver(self, name: str, rng: random.Random) -> None:
-        if pid := self._driver(name):
-            processes.kill(pid)
+        kill(self._driver(name))
 
     async def kill_browser(self, name: str, rng: random.Random) -> None:
-        if pid := self._browser(name):
-            processes.kill(pid)
+        kill(self._browser(name))
 
     async def stop_browser(self, name: str, rng: random.Random) -> None:
         pid = self._browser(name)
-        group = processes.read_process(pid) if pid else None
+        group = read_stat(pid) if pid else None
         if group is not None and group.group == group.pid:
             await self.stop_for(rng.choice((1.0, 4.0, 30.0)), group.pid, group=True)
 

@@ -51,8 +51,12 @@ class Clients:
     def __init__(self, port: int, *, hang_after_s: float, count: int = 4) -> None:
         self._port = port
         self._hang_after_s = hang_after_s
-        # As a user would create it, with default retries and limits.
-        self._openai = [AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY) for _ in range(count)]
+        # As a user would create it, but for the 5 s in which it wants to be connected: a busy machine takes longer, and
+        # a coordinator that takes no connection is one that hangs.
+        limits = openai.Timeout(600.0, connect=hang_after_s)
+        self._openai = [
+            AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=limits) for _ in range(count)
+        ]
 
     async def close(self) -> None:
         """Close all connections."""

@@ -10,6 +10,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.processes import read_stat
 from coordinator.local import processes
 
 PROC = Path("/proc")
@@ -94,7 +95,7 @@ def command_line(pid: int) -> list[str]:
 
 def describe(pid: int) -> str:
     """Return a line that tells a person which process this is."""
-    return f"{pid} {processes.read_process(pid)} {' '.join(command_line(pid))[:150]}"
+    return f"{pid} {read_stat(pid)} {' '.join(command_line(pid))[:150]}"
 
 
 def zombies(coordinator: int) -> list[int]:

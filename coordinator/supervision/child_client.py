@@ -1,88 +1,65 @@
-"""What the coordinator asks a child over HTTP: is it ready, and to cancel a request."""
+"""What the coordinator asks a child over HTTP for itself: is it ready, cancel a request, what does its page show."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 
+from contract.child_api import (
+    CANCEL_PATH,
+    CANCEL_TIMEOUT_S,
+    READY_PATH,
+    SCREENSHOT_PATH,
+    TOKEN_HEADER,
+    Readiness,
+)
 from coordinator.errors import NoPage, PageFailed, PageSilent
-from coordinator.supervision.launcher import TOKEN_HEADER
 from coordinator.supervision.lifecycle import Reason
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_CHILD_REASONS: Final[Mapping[object, Reason]] = {
-    reason.value: reason
-    for reason in (
-        Reason.STARTING,
-        Reason.BROWSER_LOST,
-        Reason.LOGIN_EXPIRED,
-        Reason.PAGE_BROKEN,
-        Reason.QUOTA,
-    )
-}
+_KEEP_ALIVE_S = 15.0
+"""Shorter than a child's own, so that no idle connection ends just as it is used."""
 
 
 @dataclass(frozen=True)
-class Probed:
-    """One look at a child's `/ready`. `reason` is None exactly if it is ready."""
+class ProbeResult:
+    """One look at a child's `/ready`: what it said, or why it said nothing. `reason` is None exactly if it is ready."""
 
     reason: Reason | None
     detail: str | None = None
-    busy: bool = False
-    models: tuple[str, ...] | None = None
-    login_expires_at: float | None = None
-    capture: str | None = None
-    rest_s: float | None = None
+    readiness: Readiness | None = None
 
-    @property
-    def ok(self) -> bool:
-        return self.reason is None
+    @classmethod
+    def of(cls, readiness: Readiness) -> ProbeResult:
+        """Return the result of a probe that this child answered."""
+        reason = None if readiness.reason is None else Reason(readiness.reason.value)
+        return cls(reason, readiness.detail, readiness)
 
 
-def read_ready(status: int, body: Any, instance_id: str) -> Probed:
+def read_ready(status: int, body: Any, instance_id: str) -> ProbeResult:
     """Judge the answer of a child's `/ready`: HTTP status and parsed JSON body.
 
     An answer of another start, or of a stranger on the port, is `port_taken`.
     """
     if not isinstance(body, dict) or body.get("instance_id") != instance_id:
-        return Probed(Reason.PORT_TAKEN, "another program answers on the child's port")
-    ready = status == 200 and body.get("status") == "ready"
-    reason = None if ready else _CHILD_REASONS.get(body.get("reason"), Reason.PROBE_FAILED)
-    return Probed(
-        reason,
-        detail=_text(body.get("detail")),
-        busy=body.get("busy") is True,
-        models=_models(body.get("models")),
-        login_expires_at=_number(body.get("login_expires_at")),
-        capture=_text(body.get("capture")),
-        rest_s=_number(body.get("rest_s")),
-    )
-
-
-def _text(value: object) -> str | None:
-    return value[:500] if isinstance(value, str) else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _models(value: object) -> tuple[str, ...] | None:
-    if not isinstance(value, list):
-        return None
-    return tuple(model for model in value if isinstance(model, str))
+        return ProbeResult(Reason.PORT_TAKEN, "another program answers on the child's port")
+    readiness = Readiness.from_json(status, body)
+    if readiness is None:
+        return ProbeResult(Reason.PROBE_FAILED, f"/ready gives no known reason (HTTP {status})")
+    return ProbeResult.of(readiness)
 
 
 class ChildClient:
     """HTTP from the coordinator to its children, apart from the requests of clients."""
 
     def __init__(
-        self, *, probe_timeout_s: float = 2.0, cancel_timeout_s: float = 5.0, screenshot_timeout_s: float = 10.0
+        self,
+        *,
+        probe_timeout_s: float = 2.0,
+        cancel_timeout_s: float = CANCEL_TIMEOUT_S,
+        screenshot_timeout_s: float = 10.0,
     ) -> None:
         self._probe_timeout = aiohttp.ClientTimeout(total=probe_timeout_s)
         # The child takes up to so long itself; its answer shall still arrive.
@@ -91,25 +68,26 @@ class ChildClient:
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
+        # aiohttp wants its sessions made inside a running loop.
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
             self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self._session
 
-    async def probe(self, url: str, instance_id: str) -> Probed:
-        """Ask for readiness; whatever goes wrong is a Probed with a reason, never an error."""
+    async def probe(self, url: str, instance_id: str) -> ProbeResult:
+        """Ask for readiness; whatever goes wrong is a result with a reason, never an error."""
         try:
-            async with self._open().get(f"{url}/ready", timeout=self._probe_timeout) as response:
+            async with self._open().get(f"{url}{READY_PATH}", timeout=self._probe_timeout) as response:
                 body = await response.json(content_type=None)
         except TimeoutError:
-            return Probed(Reason.PROBE_FAILED, "no answer from /ready in time")
+            return ProbeResult(Reason.PROBE_FAILED, "no answer from /ready in time")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Probed(Reason.PROBE_FAILED, f"/ready cannot be read ({type(error).__name__})")
+            return ProbeResult(Reason.PROBE_FAILED, f"/ready cannot be read ({type(error).__name__})")
         return read_ready(response.status, body, instance_id)
 
     async def cancel(self, url: str, token: str, request_id: str) -> bool:
         """Stop a request; True only if the child confirms that its page is on a fresh chat."""
-        address = f"{url}/requests/{quote(request_id, safe='')}/cancel"
+        address = url + CANCEL_PATH.format(request_id=quote(request_id, safe=""))
         try:
             async with self._open().post(
                 address, headers={TOKEN_HEADER: token}, timeout=self._cancel_timeout
@@ -123,7 +101,7 @@ class ChildClient:
         """Return a PNG of the child's page. Raises NoPage, PageSilent, PageFailed."""
         try:
             async with self._open().get(
-                f"{url}/screenshot", headers={TOKEN_HEADER: token}, timeout=self._screenshot_timeout
+                f"{url}{SCREENSHOT_PATH}", headers={TOKEN_HEADER: token}, timeout=self._screenshot_timeout
             ) as response:
                 if response.status == 200 and response.content_type == "image/png":
                     return await response.read()
@@ -140,5 +118,6 @@ class ChildClient:
         raise PageFailed(f"The child gave no picture of its page (HTTP {response.status}).")
 
     async def close(self) -> None:
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()

@@ -1,16 +1,13 @@
-"""Where in S3 the profiles are, and how it is reached."""
+"""What the S3 modules pass to each other: where the profiles are, how S3 is reached, what was listed and read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 
 @dataclass(frozen=True)
-class S3Place:
+class S3Location:
     """A bucket and a prefix in it, which has no slash at its ends; "" is the bucket's root."""
 
     bucket: str
@@ -27,7 +24,7 @@ class S3Place:
         return f"{self.prefix}/key.txt".lstrip("/")
 
     def uri(self, key: str) -> str:
-        """A key or prefix as people write it."""
+        """Return a key or prefix as people write it."""
         return f"s3://{self.bucket}/{key}"
 
     @property
@@ -37,14 +34,34 @@ class S3Place:
 
 
 @dataclass(frozen=True)
-class S3Connection:
-    """How S3 is reached; everything else comes from the AWS chain."""
+class S3Options:
+    """How S3 is reached; everything else comes from the AWS chain. `workers` objects are read at a time."""
 
     region: str | None = None
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
     extra_ca_file: Path | None = None
-    connections: int = 32
-    """So many objects are read at a time."""
     workers: int = 16
-    """So many threads read what the SDK has to read."""
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """An object of a listing; `size` in bytes, `etag` without quotes, "" if the storage gives none."""
+
+    key: str
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An object's bytes and ETag, or why this one object cannot be read."""
+
+    data: bytes = b""
+    etag: str = ""
+    refused: str = ""
+
+
+def bare_etag(header: str | None) -> str:
+    """Return an ETag in one form, as storages differ in whether they quote it; "" for none."""
+    return (header or "").removeprefix("W/").strip('"')

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -15,10 +16,11 @@ import pytest_asyncio
 
 from contract.keys import KeyStore
 from coordinator.proxy.admission import names_loopback
-from coordinator.proxy.exchange import Limits, Outcome
+from coordinator.proxy.exchange import Outcome
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxied import (
     KEY,
+    SOON,
     Caller,
     Conversation,
     ScriptedChildren,
@@ -122,7 +124,7 @@ async def test_a_key_is_taken_from_either_header(api: Served, header: str) -> No
 
 async def test_a_hashed_key_counts_like_the_key_itself(tmp_path: Path) -> None:
     hashed = f"sha256:{hashlib.sha256(b'the key').hexdigest()}"
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1"))
     async with served(pool, ScriptedChildren(), tmp_path, keys=(hashed,)) as api:
         listing = request(method="GET", path="/v1/models", key="the key")
@@ -180,9 +182,9 @@ async def test_an_endless_body_is_refused_without_being_kept(api: Served) -> Non
 
 
 async def test_a_body_that_stops_coming_is_given_up(tmp_path: Path) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1"))
-    async with served(pool, ScriptedChildren(), tmp_path, limits=Limits(idle_s=0.1)) as api:
+    async with served(pool, ScriptedChildren(), tmp_path, limits=replace(SOON, idle_s=0.1)) as api:
         answer = await ask(api.port, request(b"{", "content-length: 100"))
         assert (answer.status, answer.error["code"]) == (408, "request_timeout")
         assert answer.header("connection") == "close"
@@ -231,7 +233,7 @@ async def test_an_endless_head_is_cut_off(api: Served, unit: bytes) -> None:
 
 
 async def test_models_are_those_of_the_children(tmp_path: Path) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     async with served(pool, ScriptedChildren(), tmp_path) as api:
         client = api.client(max_retries=0)
         with pytest.raises(openai.InternalServerError) as early:
@@ -250,7 +252,7 @@ async def test_models_are_those_of_the_children(tmp_path: Path) -> None:
 
 
 async def test_a_known_model_without_a_child_is_503_not_404(tmp_path: Path) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1"))
     async with served(pool, ScriptedChildren(), tmp_path) as api:
         assert (await ask(api.port, request(method="GET", path="/v1/models"))).status == 200
@@ -292,7 +294,7 @@ async def test_which_hosts_are_loopback(host: bytes, fine: bool) -> None:
 
 
 async def test_the_host_does_not_matter_where_the_network_may_come_in(tmp_path: Path) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1"))
     async with served(pool, ScriptedChildren(), tmp_path, loopback_only=False) as api:
         listing = request(b"", "host: llm.example", method="GET", path="/v1/models")
