@@ -15,6 +15,7 @@ from tests.support.pictures import image, part
 
 
 def sha256(text: str) -> str:
+    """Return the SHA-256 of the text in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

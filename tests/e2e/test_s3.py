@@ -25,6 +25,7 @@ USERS = ("ada", "grace")
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Run an S3 server for all tests of the module."""
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
@@ -57,14 +58,17 @@ def running(s3: S3Server, site: Site, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def upload(s3: S3Server, profile: Path, name: str) -> None:
+    """Upload a profile under this name."""
     s3.upload({f"fleet/active/{name}.json": profile.read_bytes()})
 
 
 def reload(coordinator: Fleet) -> tuple[int, Any]:
+    """Post `/admin/reload`; return status and body."""
     return fetch(f"{coordinator.url}/admin/reload", headers={"authorization": f"Bearer {KEY}"}, body={})
 
 
 def ask(client: openai.OpenAI, prompt: str) -> str:
+    """Send a prompt and return the answer."""
     answer = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
     return answer.choices[0].message.content or ""
 
@@ -82,9 +86,11 @@ class LongAnswer:
 
     @property
     def running(self) -> bool:
+        """Return whether the answer is still being received."""
         return self._thread.is_alive()
 
     def end(self) -> str:
+        """Wait for the end of the answer and return its text."""
         self._thread.join(90)
         assert not self.running
         return self.text
