@@ -76,7 +76,7 @@ class Site:
         self._control("/control/faults", {"kind": kind, **more})
 
     def clear_faults(self) -> None:
-        """Lift all faults."""
+        """Lift all faults; answers that stall without an end go on."""
         self._control("/control/faults", method="DELETE")
 
     def _control(self, path: str, body: Any = None, *, method: str | None = None) -> Any:

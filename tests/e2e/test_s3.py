@@ -19,7 +19,7 @@ from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch,
 from tests.support.s3 import BUCKET, S3Server, s3_server
 
 KEY = "key-from-the-bucket"
-LONG = "[[tokens=1000 delay_ms=25]] A long story, please."
+LONG = "[[tokens=1000 delay_ms=0 stall=middle]] A long story, please."
 USERS = ("ada", "grace")
 
 
@@ -37,6 +37,7 @@ def s3_environment(s3: S3Server, cache: Path) -> dict[str, str]:
         "AUTH_PROFILE_S3_BUCKET": BUCKET,
         "AUTH_PROFILE_S3_PREFIX": "fleet",
         "AUTH_PROFILE_S3_READ_TIMEOUT_S": "2",
+        "STREAM_IDLE_TIMEOUT_S": "250",  # the story stands still while children start
         "AUTH_PROFILE_CACHE_DIR": str(cache),
         "LOCAL_PROFILE_DIR": "",
         "AUTH_KEY_FILE_PATH": "",
@@ -70,7 +71,7 @@ def ask(client: openai.OpenAI, prompt: str) -> str:
 
 
 class Story:
-    """A long answer that is read in a thread."""
+    """A long answer that is read in a thread, and stands still in its middle until it is let go on."""
 
     def __init__(self, coordinator: Fleet) -> None:
         self.text = ""
@@ -84,7 +85,9 @@ class Story:
     def running(self) -> bool:
         return self._thread.is_alive()
 
-    def end(self) -> str:
+    def end(self, site: Site) -> str:
+        """Let it go on, and return the whole text."""
+        site.clear_faults()
         self._thread.join(90)
         assert not self.running
         return self.text
@@ -135,13 +138,13 @@ def test_reload_touches_only_what_has_changed(running: Fleet, s3: S3Server, site
     eventually(lambda: _is_another(running, other, pids[other]), timeout_s=60, what=f"a new process of {other}")
     eventually(lambda: _ready(running) == {"ada", "grace", "third"}, timeout_s=60, what="three children")
 
-    assert story.running, "the reload took longer than the story"
+    assert story.running
     assert running.child_pid(telling) == pids[telling]
     (rejected,) = running.ready()[1]["rejected_profiles"]
     assert rejected["name"] == "broken.json"
     ask(running.client().with_options(api_key="second-key"), "Do you take the new key?")
     assert [_at_the_child(running, telling, key) for key in ("second-key", "none")] == [200, 401]
-    text = story.end()
+    text = story.end(site)
     told = next(entry for entry in site.ledger(since=before) if entry["prompt"] == LONG)
     assert (text, told["outcome"]) == (told["answer"], "done")
     assert len(text.split()) > 1000
