@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch, fleet, log_in, log_in_by_request
 from tests.support.s3 import BUCKET, S3Server, s3_server
 
 KEY = "key-from-the-bucket"
@@ -48,8 +48,9 @@ def s3_environment(s3: S3Server, cache: Path) -> dict[str, str]:
 def running(s3: S3Server, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet whose logins and keys came from the bucket."""
     folder = tmp_path_factory.mktemp("s3-fleet")
+    logins = log_in(site, folder / "logins", USERS)
     for user in USERS:
-        upload(s3, log_in(site, folder / user, [user]) / f"{user}.json", user)
+        upload(s3, logins / f"{user}.json", user)
     s3.upload({"fleet/key.txt": f"{KEY}\n".encode()})
     environment = s3_environment(s3, folder / "cache")
     with fleet(site, folder, folder / "run", keys=[KEY], **environment) as coordinator:
@@ -127,8 +128,8 @@ def test_reload_touches_only_what_has_changed(running: Fleet, s3: S3Server, site
     (telling,) = [name for name, child in running.children().items() if child["in_flight"]]
     (other,) = set(USERS) - {telling}
     pids = {name: running.child_pid(name) for name in USERS}
-    upload(s3, log_in(site, tmp_path / "again", [other]) / f"{other}.json", other)
-    upload(s3, log_in(site, tmp_path / "third", ["ada"]) / "ada.json", "third")
+    upload(s3, log_in_by_request(site, tmp_path / "again", [other]) / f"{other}.json", other)
+    upload(s3, log_in_by_request(site, tmp_path / "third", ["ada"]) / "ada.json", "third")
     s3.upload({"fleet/active/broken.json": b"{"})
     s3.upload({"fleet/key.txt": f"{KEY}\nsecond-key\n".encode()})
 
