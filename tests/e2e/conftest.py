@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in
+from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in, log_in_by_request
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
@@ -36,7 +36,7 @@ def empty_tmp() -> Iterator[Path]:
 @pytest.fixture
 def profiles(site: Site, tmp_path: Path) -> Path:
     """Save new logins for this test: a login that the shared fleet uses is locked."""
-    return log_in(site, tmp_path / "active")
+    return log_in_by_request(site, tmp_path / "active")
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
 
 from openai import OpenAI
 from playwright.sync_api import sync_playwright
 
+from tests.browser.profiles import login_cookie
 from tests.support.ports import free_range
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +80,7 @@ class Site:
         self._control("/control/faults", {"kind": kind, **more})
 
     def clear_faults(self) -> None:
-        """Clear all faults."""
+        """Clear all faults; answers that stall without an end go on."""
         self._control("/control/faults", method="DELETE")
 
     def _control(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
@@ -116,6 +120,24 @@ def log_in(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) ->
             context.storage_state(path=folder / f"{user}.json")
             context.close()
         browser.close()
+    return folder
+
+
+def log_in_by_request(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) -> Path:
+    """Save the same profiles as `log_in` without its browser, which takes seconds: for tests not of how logins come.
+
+    Those are test_s3.py, test_demo.py, and all that use the shared fleet.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for user in users:
+        connection = HTTPConnection(urlsplit(site.url).netloc, timeout=30)
+        form = urlencode({"username": user, "password": PASSWORDS[user]})
+        connection.request("POST", "/login", form, {"content-type": "application/x-www-form-urlencoded"})
+        answer = connection.getresponse()
+        (cookie,) = SimpleCookie(answer.getheader("set-cookie")).values()
+        connection.close()
+        state = {"cookies": [login_cookie(cookie.value, time.time() + float(cookie["max-age"]))], "origins": []}
+        (folder / f"{user}.json").write_text(json.dumps(state))
     return folder
 
 

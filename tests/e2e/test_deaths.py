@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in_by_request
 
 # Limits for what pidfds report; a probe would take longer. `make bench` shows the usual times.
 NOTICED_S = 4.0
@@ -23,7 +23,7 @@ HANG_LIMIT_S = 30.0
 def one(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Run a fleet with a single child, ada."""
     folder = tmp_path_factory.mktemp("one")
-    profiles = log_in(site, folder / "active", users=["ada"])
+    profiles = log_in_by_request(site, folder / "active", users=["ada"])
     with fleet(site, profiles, folder / "fleet", BACKOFF_MAX_S="0.5") as running:
         yield running
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fleet, log_in_by_request
 
 COOKIE = "demo_session"
 KILLS = 2
@@ -26,7 +26,7 @@ def rotating() -> Iterator[Site]:
 
 
 def test_a_killed_child_is_still_logged_in(rotating: Site, tmp_path: Path, empty_tmp: Path) -> None:
-    profiles = log_in(rotating, tmp_path / "active", users=["ada"])
+    profiles = log_in_by_request(rotating, tmp_path / "active", users=["ada"])
     rotating.fault("rotate_sessions")
     with fleet(rotating, profiles, tmp_path / "fleet", TMPDIR=str(empty_tmp), BACKOFF_MAX_S="0.5") as running:
         running.wait_for(ada="READY")

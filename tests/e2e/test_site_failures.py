@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fetch, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fetch, fleet, log_in_by_request
 
 HANG_LIMIT_S = 60.0
 
@@ -17,7 +17,7 @@ def one_of_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet
     """Run two profiles with MAX_CHILDREN=1 on a site of their own, because their sessions end here."""
     folder = tmp_path_factory.mktemp("failures")
     with demo_site() as site:
-        profiles = log_in(site, folder / "active")
+        profiles = log_in_by_request(site, folder / "active")
         with fleet(site, profiles, folder / "fleet", MAX_CHILDREN="1", BACKOFF_MAX_S="0.5") as running:
             running.wait_for(ada="READY", grace="STANDBY")
             yield running, site
