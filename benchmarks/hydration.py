@@ -128,15 +128,9 @@ def _memory_mb(runs: list[Run]) -> float:
     return median(run.memory_mb for run in runs)
 
 
-<<<<<<< HEAD
-def _measure(command: list[str], environment: dict[str, str]) -> Run:
-    small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "rusage.py")]
-    done = subprocess.run([*small, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-=======
 def _measure(command: list[str], environment: dict[str, str], root: Path) -> Run:
-    small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measured.py")]
+    small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "rusage.py")]
     done = subprocess.run([*small, *command], cwd=root, env=environment, capture_output=True, text=True, check=False)
->>>>>>> w-s3
     if done.returncode:
         raise ValueError(f"{command[0]} failed: {done.stderr[-500:]}")
     wall_s, cpu_s, memory_kb = map(float, done.stdout.split())
