@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
@@ -17,8 +16,6 @@ from browser.settings import BrowserSettings
 from browser.site import parse_site
 from browser.site_schema import Action
 from browser.tab import Tab
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGE = """<!doctype html><meta charset=utf-8><title>steps</title>
 <div id=overlay hidden style="position: fixed; inset: 0; background: white"><button id=close>No, thanks</button></div>
@@ -67,9 +64,7 @@ name = "huge"
 """
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)]
-)
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     engine: EngineName = request.param
     host = BrowserHost(engine=engine, headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings())
@@ -77,7 +72,7 @@ async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     await host.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def url() -> AsyncIterator[str]:
     async def show(_: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
@@ -91,7 +86,7 @@ async def url() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
     page = await browser.new_page()
     await page.goto(url)

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, FilePayload, Page, async_playwright, expect
 
 from demo.chromium import chromium_arguments, find_chromium
@@ -13,12 +12,10 @@ from demo.shape import QUOTA
 from demo.site import DemoSite, SiteOptions, serve
 from tests.support.pictures import image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 ANSWER = "[data-role=assistant]"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=find_chromium(), args=chromium_arguments())
@@ -26,20 +23,20 @@ async def browser() -> AsyncIterator[Browser]:
         await chromium.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def site() -> AsyncIterator[DemoSite]:
     async with serve(SiteOptions(max_body_bytes=100_000)) as served:
         yield served
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     context = await browser.new_context()
     yield context
     await context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def page(context: BrowserContext) -> AsyncIterator[Page]:
     """Give a page; a script error on it fails the test."""
     page = await context.new_page()
