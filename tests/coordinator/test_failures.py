@@ -12,15 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.coordinator.proxied import chat
 from tests.support.metrics import Metrics
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CAME_BACK = [("STARTING", "starting"), ("READY", None)]
 LEFT_ALONE = ()
@@ -120,7 +117,7 @@ SLOW = "slow"
 UNHEALTHY_TIMEOUT_S = 1.0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     folder = tmp_path_factory.mktemp("failures")
     names = [*FAILURES, SLOW]

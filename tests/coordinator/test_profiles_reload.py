@@ -7,7 +7,6 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
 from coordinator.flags import load_settings
@@ -24,7 +23,7 @@ class Broken:
         raise RuntimeError("token-of-ann")
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """A fleet that has started, whose hydrator breaks from now on."""
     monkeypatch.setenv("LOCAL_PROFILE_DIR", str(tmp_path))

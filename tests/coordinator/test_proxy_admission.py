@@ -12,7 +12,6 @@ from pathlib import Path
 
 import openai
 import pytest
-import pytest_asyncio
 
 from contract.keys import KeyStore
 from coordinator.proxy.admission import names_loopback
@@ -35,14 +34,12 @@ from tests.coordinator.proxied import (
 )
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 async def answer_ok(conversation: Conversation) -> None:
     await conversation.whole(b'{"ok":true}')
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """Shared by all tests that leave it as it was."""
     async with scripted(tmp_path_factory.mktemp("api"), answer_ok) as running:

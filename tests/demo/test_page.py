@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, FilePayload, Page, async_playwright, expect
 
 from demo.chromium import chromium_arguments, find_chromium
@@ -15,12 +14,10 @@ from demo.shape import QUOTA
 from demo.site import DemoSite, SiteOptions, serve
 from tests.support.pictures import image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 ANSWER = "[data-role=assistant]"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """Run Chromium for all tests of the module."""
     async with async_playwright() as playwright:
@@ -29,14 +26,14 @@ async def browser() -> AsyncIterator[Browser]:
         await chromium.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def site() -> AsyncIterator[DemoSite]:
     """Serve the demo site with a small body limit."""
     async with serve(SiteOptions(max_body_bytes=100_000)) as served:
         yield served
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """Yield a new browser context."""
     context = await browser.new_context()
@@ -44,7 +41,7 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     await context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def page(context: BrowserContext) -> AsyncIterator[Page]:
     """Yield a page; a script error on it fails the test."""
     page = await context.new_page()
