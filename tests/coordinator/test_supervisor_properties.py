@@ -272,13 +272,18 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.call(child.fire, Event.MEMORY_LIMIT, Reason.MEMORY_LIMIT, generation=child.generation)
         self.loop.turn()
 
-    @precondition(lambda self: any(child.run for child in self.children))
-    @rule(data=st.data())
-    def a_cancel_is_not_confirmed(self, data: st.DataObject) -> None:
-        run = data.draw(st.sampled_from([child.run for child in self.children if child.run]))
-        self.launcher.occupied.add(run.spec.instance_id)
-        self.loop.call(self.supervisor.child(run.spec.name).cancel_failed, run)
-        self.loop.turn()
+    @precondition(lambda self: any(p.running for p in self.launcher.processes))
+    @rule(data=st.data(), healths=st.lists(st.sampled_from(HEALTH), max_size=4))
+    def a_cancel_is_not_confirmed(self, data: st.DataObject, healths: list[ProbeResult]) -> None:
+        process = data.draw(st.sampled_from([p for p in self.launcher.processes if p.running]))
+        child = self.supervisor.child(process.spec.name)
+        assert child.run is not None
+        self.launcher.occupied.add(process.spec.instance_id)
+        self.loop.call(child.cancel_failed, child.run)
+        for health in healths:
+            process.health = health
+            self.loop.advance(0.2)
+            self.a_page_that_may_be_occupied_takes_no_request()
 
     @rule(event=st.sampled_from(list(Event)), data=st.data())
     def events_of_another_start_change_nothing(self, event: Event, data: st.DataObject) -> None:
