@@ -1,4 +1,4 @@
-"""A browser that stops for a while, and its page before, under and after that."""
+"""A browser that hangs for a while, and prompts before, during and after that."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None
     check_answer(text, "[[tokens=100]]", last(demo))
 
 
-async def test_an_answer_left_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
+async def test_an_answer_cancelled_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
     group = page._process.identity.pid
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     pieces = page.ask("a", "[[stall=middle]]", "demo-small")

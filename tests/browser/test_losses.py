@@ -1,4 +1,4 @@
-"""What dies, hangs or goes astray under a page, in real Chromium."""
+"""A page whose process, tab, login or site fails, in real Chromium."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser.errors import BrowserLost, LoginExpired, PageBroken
+from browser.errors import BrowserLost, LoginExpired, NotStarted, PageBroken
 from browser.page.chat_page import ChatPage
 from contract.processes import ProcessIdentity
 from contract.run_folder import read_processes
@@ -35,6 +35,7 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
     both = processes(page)
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
+    waiting = asyncio.create_task(ask(page, "next"), name="waiting")
     lost = asyncio.create_task(page.wait_lost(), name="lost")
     killed_at = time.monotonic()
     os.kill(both[role].pid, signal.SIGKILL)
@@ -44,6 +45,9 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
         await asyncio.wait_for(asking, 5)
     assert noticed_s < 1
     assert caught.value.submitted
+    with pytest.raises(BrowserLost) as caught:
+        await asyncio.wait_for(waiting, 5)
+    assert not caught.value.submitted
     assert page.status.reason == "browser_lost"
     await page.close()
     assert not both["browser"].is_alive()
@@ -69,7 +73,7 @@ async def test_a_page_that_crashes_is_opened_anew(page: ChatPage, demo: DemoSite
     check_answer(await ask(page, "next"), "next", last(demo))
 
 
-async def test_a_profile_that_is_logged_out(shared_pages: Pages, demo: DemoSite) -> None:
+async def test_a_profile_that_is_logged_out_at_the_start(shared_pages: Pages, demo: DemoSite) -> None:
     state = cookie_state(demo)
     demo.sessions.expire()
     page = await shared_pages.open(demo_file(demo), state)
@@ -83,14 +87,14 @@ async def test_a_profile_that_is_logged_out(shared_pages: Pages, demo: DemoSite)
     assert not (page._run_dir / "session.json").exists()
 
 
-async def test_a_login_lost_in_local_storage_shows_while_idle(shared_pages: Pages, demo: DemoSite) -> None:
+async def test_a_login_lost_in_local_storage_is_noticed_while_idle(shared_pages: Pages, demo: DemoSite) -> None:
     page = await shared_pages.open(demo_file(demo, "/token/chat"), local_storage_state(demo), login_check_s=0.2)
     assert page.status.ready
     demo.sessions.expire()
     await eventually(lambda: page.status.reason == "login_expired", timeout_s=10)
 
 
-async def test_a_login_that_comes_back_is_seen(shared_pages: Pages, demo: DemoSite) -> None:
+async def test_a_login_that_comes_back_is_noticed(shared_pages: Pages, demo: DemoSite) -> None:
     state = cookie_state(demo)
     sessions = dict(demo.sessions._open)
     demo.sessions.expire()
@@ -119,7 +123,7 @@ async def test_a_site_that_cannot_be_reached(shared_pages: Pages, demo: DemoSite
     assert page.status.detail == "opening http://127.0.0.1:9/chat failed"
 
 
-async def test_no_first_token_and_a_standstill(shared_pages: Pages, demo: DemoSite) -> None:
+async def test_first_token_and_idle_timeouts(shared_pages: Pages, demo: DemoSite) -> None:
     page = await shared_pages.open(
         demo_file(demo), cookie_state(demo), first_token_timeout_s=0.5, stream_idle_timeout_s=0.3
     )
@@ -152,6 +156,7 @@ async def test_closing_leaves_nothing(page: ChatPage, demo: DemoSite) -> None:
     both = processes(page)
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
+    waiting = asyncio.create_task(ask(page, "next"), name="waiting")
     began = time.monotonic()
     await page.close()
     await page.close()
@@ -159,8 +164,11 @@ async def test_closing_leaves_nothing(page: ChatPage, demo: DemoSite) -> None:
     assert not any(process.is_alive() for process in both.values())
     with pytest.raises(BrowserLost):
         await asyncio.wait_for(asking, 5)
-    await eventually(lambda: not _ours())
+    with pytest.raises(NotStarted):
+        await asyncio.wait_for(waiting, 5)
+    assert len(demo.ledger.entries()) == 1
 
+    def tasks_left() -> set[str]:
+        return {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("page-", "answer-"))}
 
-def _ours() -> set[str]:
-    return {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("page-", "answer-"))}
+    await eventually(lambda: not tasks_left(), what=tasks_left)

@@ -1,4 +1,4 @@
-"""Prompts go into inputs of all kinds exactly, or not at all. In real Chromium."""
+"""Prompts are entered into inputs of all kinds exactly, or not at all; in real Chromium."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_a_prompt_that_does_not_stay_is_rejected(blank: Page, html: str, m
     assert "Grüße" not in str(caught.value)
 
 
-async def test_100_kb_go_in_at_once(blank: Page) -> None:
+async def test_100_kb_are_entered_at_once(blank: Page) -> None:
     prompt = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
     await blank.set_content(CONTROLLED)
     await enter_prompt(blank, field("setter"), prompt)
