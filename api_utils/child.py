@@ -14,9 +14,9 @@ from api_utils.auth_utils import KeyFileError, initialize_keys
 from api_utils.listener import PortInUse, bind
 from api_utils.memory import give_back_memory
 from api_utils.settings import ChildSettings
-from browser.environment import VariableError, read_variables
 from browser.errors import SiteError
 from browser.page.chat_page import ChatPage
+from browser.settings import VariableError, read_variables
 from browser.site.load import Site, load_site
 from contract.exit_codes import ExitCode
 from contract.logs import configure_logging
@@ -54,7 +54,7 @@ def _page(arguments: argparse.Namespace, site: Site, run_dir: Path, settings: Ch
         headless=arguments.headless,
         stream_port=arguments.stream_port,
         run_dir=run_dir,
-        settings=settings.for_browser(),
+        settings=settings,
     )
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from browser.environment import BrowserEnvironment, OptionalText
+from browser.settings import BrowserSettings, OptionalText
 
 
-class ChildSettings(BrowserEnvironment):
+class ChildSettings(BrowserSettings):
     """Frozen settings of one child; each field is read from the variable of the same name in capitals."""
 
     tabfleet_run_dir: Path | None = None

@@ -96,17 +96,17 @@ class Metrics:
 
     def request_done(self, done: RequestDone) -> None:
         """The proxy's hook."""
-        account = done.account
-        self._requests.labels(account.outcome, account.code or "").inc()
+        stats = done.stats
+        self._requests.labels(stats.outcome, stats.code or "").inc()
         self._duration.observe(done.duration_s)
-        if account.waited_s is not None:
-            self._waited.observe(account.waited_s)
-        if account.first_token_s is not None:
-            self._first_token.observe(account.first_token_s)
-        if account.chunks:
-            self._chunks.inc(account.chunks)
-        if account.retries:
-            self._retries.inc(account.retries)
+        if stats.queued_s is not None:
+            self._waited.observe(stats.queued_s)
+        if stats.first_token_s is not None:
+            self._first_token.observe(stats.first_token_s)
+        if stats.chunks:
+            self._chunks.inc(stats.chunks)
+        if stats.retries:
+            self._retries.inc(stats.retries)
 
     def fleet_event(self, event: FleetEvent) -> None:
         """The supervisor's hook."""

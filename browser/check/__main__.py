@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,8 +18,7 @@ from browser.check.checkup import Checkup
 from browser.check.context import CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
-from browser.environment import BrowserEnvironment, VariableError, read_variables
-from browser.settings import EngineName
+from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
 
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
@@ -59,14 +57,16 @@ def _run(plan: CheckPlan, screen: Screen, run_dir: Path, report: Path | None) ->
 
 def plan(options: argparse.Namespace) -> CheckPlan:
     """Raises VariableError."""
-    settings = read_variables(BrowserEnvironment).for_browser()
     return CheckPlan(
         site=options.site,
         profile=options.active_auth_json,
         engine=options.engine or _engine_variable(),
         headless=options.headless,
-        settings=replace(
-            settings, first_token_timeout_s=options.answer_timeout_s, stream_idle_timeout_s=options.answer_timeout_s
+        settings=read_variables(BrowserSettings).model_copy(
+            update={
+                "first_token_timeout_s": options.answer_timeout_s,
+                "stream_idle_timeout_s": options.answer_timeout_s,
+            }
         ),
         prompt=options.prompt,
         stop_prompt=options.stop_prompt,

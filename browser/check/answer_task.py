@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from browser.errors import LoginExpired
-from browser.page.completion import Turn
-from browser.page.tab import Hung, Tab
+from browser.errors import LoginExpired, PageHung
+from browser.page.completion import Completion
+from browser.page.tab import Tab
 
 LOOK_INTERVAL_S = 0.25
 
@@ -15,7 +15,7 @@ LOOK_INTERVAL_S = 0.25
 class AnswerTask:
     """Reads an answer, and looks at the page meanwhile as a child's monitor does."""
 
-    def __init__(self, tab: Tab, turn: Turn) -> None:
+    def __init__(self, tab: Tab, turn: Completion) -> None:
         self.turn = turn
         self.text = ""
         self.first = asyncio.Event()
@@ -32,7 +32,7 @@ class AnswerTask:
 
     async def _look(self) -> None:
         while True:
-            with suppress(Hung):
+            with suppress(PageHung):
                 look = await self._tab.look()
                 if look and look.logged_out and not look.logged_in:
                     self.turn.interrupt(LoginExpired("the site shows its login page"))

@@ -6,18 +6,17 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.async_api import BrowserContext
-
 from browser.capture.capture import Capture
 from browser.check.answer_task import AnswerTask
 from browser.check.event_log import EventLog
 from browser.check.traffic import Traffic
 from browser.errors import NotStarted
-from browser.page.completion import Turn
+from browser.page.completion import Completion
 from browser.page.profile import LoadedProfile
 from browser.page.profile_lock import ProfileLock
+from browser.page.site_page import SitePage
 from browser.page.tab import Tab
-from browser.process.browser_process import BrowserHost
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Model, Site
 
@@ -46,17 +45,24 @@ class CheckContext:
     run_dir: Path
     login: LoadedProfile | None = None
     lock: ProfileLock | None = None
-    host: BrowserHost | None = None
-    browser_context: BrowserContext | None = None
+    host: BrowserProcess | None = None
+    site_page: SitePage | None = None
     page: Tab | None = None
     log: EventLog = field(default_factory=EventLog)
     capture: Capture = field(init=False)
     traffic: Traffic | None = None
-    turn: Turn | None = None
+    turn: Completion | None = None
     answer_task: AnswerTask | None = None
 
     def __post_init__(self) -> None:
         self.capture = Capture(self.site, _free_port(), self.plan.engine, self.log)
+
+    @property
+    def opened(self) -> SitePage:
+        """The page's context. Raises NotStarted."""
+        if self.site_page is None:
+            raise NotStarted("there is no browser")
+        return self.site_page
 
     @property
     def tab(self) -> Tab:

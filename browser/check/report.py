@@ -36,6 +36,6 @@ async def save_report(context: CheckContext, folder: Path) -> list[str]:
 
 async def _picture(context: CheckContext) -> bytes | None:
     try:
-        return await context.tab.picture(PICTURE_TIMEOUT_S)
+        return await context.tab.screenshot(PICTURE_TIMEOUT_S)
     except (Error, TimeoutError):
         return None

@@ -15,8 +15,7 @@ from browser.check.context import CheckContext
 from browser.check.diagnosis import Diagnosis
 from browser.check.outcome import Exit, StepFailed, StepResult, exit_code_of
 from browser.check.screen import plain
-from browser.errors import BrowserError, PageBroken
-from browser.page.tab import Hung
+from browser.errors import BrowserError, PageBroken, PageHung
 from browser.site.schema import Network
 
 SHOWS_TIMEOUT_S = 3.0
@@ -190,7 +189,7 @@ async def stop(context: CheckContext) -> StepResult:
 async def _sees_answering(context: CheckContext, marker: str) -> bool:
     """See that stop.answering holds; False if the answer ended too soon to tell. Raises StepFailed."""
     for _ in range(int(SHOWS_TIMEOUT_S / LOOK_INTERVAL_S)):
-        with suppress(Hung):
+        with suppress(PageHung):
             seen = await context.tab.look()
             if seen and seen.answering:
                 return True

@@ -5,20 +5,16 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from playwright.async_api import Error
-
-from browser.capture import scripts
 from browser.check import page_facts
 from browser.check.context import CheckContext
 from browser.check.outcome import Exit, StepFailed, StepResult
 from browser.check.traffic import Traffic
 from browser.errors import PageBroken
-from browser.page.context import open_context
+from browser.page.login_watch import login_check_status
 from browser.page.profile import expires_at, load_profile
 from browser.page.profile_lock import ProfileLock
-from browser.page.tab import Tab
-from browser.process.browser_process import BrowserHost
-from browser.timeouts import within
+from browser.page.site_page import SitePage
+from browser.process.browser_process import BrowserProcess
 
 CHECK_TIMEOUT_S = 5.0
 CRASH = "the page crashed or was closed"
@@ -44,36 +40,34 @@ async def start_browser(context: CheckContext) -> StepResult:
     """Raises EngineMissing, BrowserLost, StreamPortTaken."""
     await context.capture.stream_port.start()
     plan = context.plan
-    context.host = BrowserHost(
+    context.host = BrowserProcess(
         engine=plan.engine, headless=plan.headless, run_dir=context.run_dir, settings=plan.settings
     )
     browser = await context.host.start()
     if context.lock:
-        context.lock.note_browser(context.host.browser_process)
+        context.lock.note_browser(context.host.identity)
     if context.login is None:
         raise RuntimeError("the login was not read")
     state = context.login.state
-    context.browser_context = await open_context(browser, plan.engine, context.site, state, context.capture)
+    context.site_page = await SitePage.in_new_context(browser, context.site, state=state, capture=context.capture)
     return StepResult(f"{plan.engine} {browser.version}")
 
 
 async def open_page(context: CheckContext) -> StepResult:
-    if context.browser_context is None:
-        raise RuntimeError("there is no browser")
-    page = await context.browser_context.new_page()
-    context.traffic = Traffic(page)
-    context.page = Tab(page, context.site, lambda: None)
+    """Open the site's page in a tab."""
+    context.page = await context.opened.open_tab()
+    context.traffic = Traffic(context.tab.page)
     try:
-        await context.tab.load()
-    except PageBroken as error:  # perhaps only because the page itself went on to another address
-        if await context.tab.settle(CHECK_TIMEOUT_S) == "unknown":
-            raise StepFailed(str(error), "is the address right, and is the site up?") from None
-    return StepResult(await page_facts.where(page))
+        await context.opened.load(CHECK_TIMEOUT_S)
+    except PageBroken as error:
+        raise StepFailed(str(error), "is the address right, and is the site up?") from None
+    return StepResult(await page_facts.where(context.tab.page))
 
 
 async def logged_in(context: CheckContext) -> StepResult:
+    """Wait until the page shows whether it is logged in."""
     site, page = context.site, context.tab.page
-    login = await context.tab.settle(site.readiness.timeout_s)
+    login = await context.opened.wait_for_login()
     if login == "in":
         return StepResult("the page shows that it is logged in, and can take a prompt")
     hints = [f"the page: {await page_facts.where(page)}"]
@@ -90,11 +84,9 @@ async def check_login(context: CheckContext) -> StepResult:
     check = context.site.login.check
     if check is None:
         return StepResult("the file has none: a login that ends while idle is noticed at the next prompt only", "skip")
-    asking = context.tab.page.evaluate(scripts.REQUEST_STATUS, context.site.address(check.url))
-    try:
-        status = await within(CHECK_TIMEOUT_S, asking, "check-login")
-    except (Error, TimeoutError):
-        raise StepFailed(f"the page gets no response from {check.url}") from None
+    status = await login_check_status(context.tab, CHECK_TIMEOUT_S)
+    if status is None:
+        raise StepFailed(f"the page gets no response from {check.url}")
     if status in check.expired_status:
         raise StepFailed(f"{check.url} says {status}, logged out, although the page shows that it is logged in")
     if status >= 400:
@@ -107,18 +99,19 @@ async def without_login(context: CheckContext) -> StepResult:
     site = context.site
     if not site.login.logged_out:
         return StepResult("the file has no login.logged_out: a lost login will look like a broken page", "warn")
-    if context.browser_context is None or context.browser_context.browser is None:
+    browser = context.opened.context.browser
+    if browser is None:
         raise RuntimeError("there is no browser")
-    other = await context.browser_context.browser.new_context()
+    stranger = await SitePage.in_new_context(browser, site)
     try:
-        tab = Tab(await other.new_page(), site, lambda: None)
+        tab = await stranger.open_tab()
         await tab.load()
-        login = await tab.settle(site.readiness.timeout_s)
+        login = await stranger.wait_for_login()
         hints = [f"the page: {await page_facts.where(tab.page)}"]
         hints += await page_facts.markers(tab.page, "logged_in", site.login.logged_in)
         hints += await page_facts.markers(tab.page, "logged_out", site.login.logged_out)
     finally:
-        await other.close()
+        await stranger.context.close()
     if login == "in":
         raise StepFailed("without the login, too, the page counts as logged in", *hints)
     if login == "unknown":
@@ -127,7 +120,7 @@ async def without_login(context: CheckContext) -> StepResult:
 
 
 async def test_capture(context: CheckContext) -> StepResult:
-    way = await context.capture.self_test(context.tab.page)
+    way = await context.opened.test_capture()
     if way == "network":
         return StepResult("the hook is in the page and reaches us: answers are read from the page's traffic")
     if context.site.capture.network:

@@ -9,9 +9,8 @@ from browser.check.answer_task import AnswerTask
 from browser.check.context import CheckContext
 from browser.check.outcome import StepFailed, StepResult
 from browser.check.screen import plain
-from browser.errors import BrowserError, PageBroken
-from browser.page.completion import Turn
-from browser.page.tab import Hung
+from browser.errors import BrowserError, PageBroken, PageHung
+from browser.page.completion import Completion
 from browser.site.schema import Action, Actions, Model
 
 
@@ -43,7 +42,7 @@ async def fresh_chat(context: CheckContext) -> StepResult:
 async def _not_fresh(context: CheckContext) -> list[str]:
     site, hints = context.site, []
     look = None
-    with suppress(Hung):
+    with suppress(PageHung):
         look = await context.tab.look()
     if look is None:
         return ["the page does not answer"]
@@ -86,8 +85,10 @@ async def _choose(context: CheckContext, model: Model) -> None:
         raise StepFailed(f"model {model.name}: {error}", *error.hints) from None
 
 
-def new_turn(context: CheckContext) -> Turn:
-    return Turn(tab=context.tab, capture=context.capture, settings=context.plan.settings, mark_submitted=lambda: None)
+def new_turn(context: CheckContext) -> Completion:
+    return Completion(
+        tab=context.tab, capture=context.capture, settings=context.plan.settings, mark_submitted=lambda: None
+    )
 
 
 async def fill(context: CheckContext) -> StepResult:

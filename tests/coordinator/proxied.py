@@ -15,7 +15,7 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from contract.keys import KeyStore
-from coordinator.api import Face, build_api
+from coordinator.api import Application, build_api
 from coordinator.proxy.admission import Access
 from coordinator.proxy.application import Proxy, ProxyConfig, RequestDone
 from coordinator.proxy.exchange import Children, Limits, Outcome
@@ -47,7 +47,7 @@ class Served:
         return self.clients[-1]
 
     def outcomes(self) -> list[tuple[Outcome, str | None]]:
-        return [(done.account.outcome, done.account.code) for done in self.done]
+        return [(done.stats.outcome, done.stats.code) for done in self.done]
 
     @property
     def quiet(self) -> bool:
@@ -75,8 +75,8 @@ async def served(
     proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=done.append)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    face = Face(proxy, build_api(NoFleet(), access, NoMetrics()), pool, loopback_only=loopback_only)
-    server = Server(face)
+    api = build_api(NoFleet(), access, lambda: b"")
+    server = Server(Application(proxy, api, pool, loopback_only=loopback_only))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = Served(port, pool, proxy, access, done)
     try:
@@ -84,7 +84,7 @@ async def served(
     finally:
         for client in running.clients:
             await client.close()
-        proxy.cut()
+        proxy.cancel_all()
         await asyncio.wait_for(proxy.wait_idle(), 30)
         serving.cancel()  # quicker than the server's own polling for its end
         await asyncio.gather(serving, return_exceptions=True)
@@ -109,11 +109,6 @@ class NoFleet:
 
     async def reload(self) -> Any:
         raise NotImplementedError
-
-
-class NoMetrics:
-    def text(self) -> bytes:
-        return b""
 
 
 @dataclass

@@ -65,11 +65,6 @@ class ShownFleet:
         self.told.append(what)
 
 
-class ShownMetrics:
-    def text(self) -> bytes:
-        return b"tabfleet_ready 1.0\n"
-
-
 def keys(tmp_path: Path, text: str) -> KeyStore:
     (tmp_path / "key.txt").write_text(text)
     return KeyStore.from_file(tmp_path / "key.txt")
@@ -87,7 +82,7 @@ async def client(fleet: ShownFleet, tmp_path: Path) -> AsyncIterator[httpx.Async
 
 
 def caller(fleet: ShownFleet, access: Access, *, metrics_public: bool = False) -> httpx.AsyncClient:
-    app = build_api(fleet, access, ShownMetrics(), metrics_public=metrics_public)
+    app = build_api(fleet, access, lambda: b"tabfleet_ready 1.0\n", metrics_public=metrics_public)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
 
 

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.errors import IllegalTransition
 from coordinator.supervision.lifecycle import (
+    CONTENDED,
+    FATAL,
     FIRST,
-    HOPELESS,
     LIVE,
-    PATIENT,
     PHASES,
     TRANSITIONS,
     Event,
-    IllegalTransition,
     Phase,
     Reason,
     State,
@@ -234,11 +234,11 @@ def test_a_crash_loop_ends_in_failed() -> None:
     assert exit_event(Reason.CRASHED, 8, crash_loop_after=8) is E.EXITED_FOR_GOOD
 
 
-@pytest.mark.parametrize("reason", HOPELESS)
+@pytest.mark.parametrize("reason", sorted(FATAL))
 def test_what_no_restart_can_cure_fails_at_once(reason: Reason) -> None:
     assert exit_event(reason, 1, crash_loop_after=8) is E.EXITED_FOR_GOOD
 
 
-@pytest.mark.parametrize("reason", PATIENT)
+@pytest.mark.parametrize("reason", sorted(CONTENDED))
 def test_what_somebody_else_holds_is_waited_for(reason: Reason) -> None:
     assert exit_event(reason, 1000, crash_loop_after=8) is E.EXITED

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.local import processes
+from contract.processes import ProcessIdentity
 from tests.coordinator.program import KEY, coordinator, environment, stream_from, write_profile
 from tests.coordinator.proxied import chat
 from tests.support.ports import free_range
@@ -102,7 +102,7 @@ async def test_it_serves_reports_and_ends_in_order(tmp_path: Path) -> None:
         children = [event["pid"] for event in running.events("child_started")]
         assert await running.end() == 0
     assert [event["event"] for event in running.events()][-1] == "stopped"
-    assert not [pid for pid in children if (seen := processes.read_process(pid)) and not seen.dead]
+    assert not [pid for pid in children if ProcessIdentity.of(pid)]
     assert list((tmp_path / "tmp").iterdir()) == []
     said = running.log.read_text()
     ours = [line for line in said.splitlines() if '"event": "child_output"' not in line]

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
-from coordinator.proxy.exchange import Account, Outcome
+from coordinator.proxy.exchange import Outcome, RequestStats
 from coordinator.proxy.pool import Backend, Pool
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
@@ -19,7 +19,7 @@ from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 class ShownFleet:
     """What the gauges look at."""
 
-    pool: Pool = field(default_factory=Pool)
+    pool: Pool = field(default_factory=lambda: Pool(max_queue=100))
     ready: bool = True
     at: float | None = None
 
@@ -40,13 +40,13 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-def done(outcome: Outcome, code: str | None = None, **account: float) -> RequestDone:
-    return RequestDone("id", Account(outcome, code, **account), duration_s=2.0)  # type: ignore[arg-type]
+def done(outcome: Outcome, code: str | None = None, **stats: float) -> RequestDone:
+    return RequestDone("id", RequestStats(outcome, code, **stats), duration_s=2.0)  # type: ignore[arg-type]
 
 
 def test_requests_are_counted_by_outcome_and_code() -> None:
     metrics = Metrics()
-    metrics.request_done(done(Outcome.ANSWERED, waited_s=0.5, first_token_s=0.2, chunks=7))
+    metrics.request_done(done(Outcome.ANSWERED, queued_s=0.5, first_token_s=0.2, chunks=7))
     metrics.request_done(done(Outcome.ANSWERED))
     metrics.request_done(done(Outcome.FAILED, "child_lost", retries=1))
     seen = samples(metrics)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coordinator.main import _LAST_EVENTS_S
+from coordinator.main import LAST_EVENTS_S
 from coordinator.supervision.policy import Policy
 from tests.coordinator.fleet import alive
 from tests.coordinator.program import KEY, Running, coordinator, stream_from, write_profile
@@ -129,7 +129,7 @@ async def test_the_worst_end_takes_no_longer_than_its_steps(tmp_path: Path) -> N
         assert not [pid for pid in pids if alive(pid)]
         deaf.close()
     defaults = Policy()
-    after_the_drain_s = _LAST_EVENTS_S + defaults.term_grace_s + defaults.reap_timeout_s
+    after_the_drain_s = LAST_EVENTS_S + defaults.term_grace_s + defaults.reap_timeout_s
     assert defaults.drain_timeout_s + after_the_drain_s < STOP_GRACE_S
     assert drain_s <= took_s < drain_s + STOP_GRACE_S - defaults.drain_timeout_s
     assert running.events("drain_cut_short")

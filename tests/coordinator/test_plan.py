@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.errors import MemoryPlanError, PortConflict
-from coordinator.supervision.memory import MemoryLimit, memory_limit
-from coordinator.supervision.plan import PortPlan, check_ports_free, plan_memory
+from coordinator.supervision.memory import MemoryLimit, memory_limit, plan_memory
+from coordinator.supervision.ports import PortPlan, check_ports_free
 from tests.support.ports import free_range
 
 ports = st.integers(1, 65535)

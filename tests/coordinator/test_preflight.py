@@ -10,9 +10,11 @@ import pytest
 from coordinator.errors import BrowserMissing, PortConflict, SettingsError, SiteMissing
 from coordinator.flags import load_settings, table
 from coordinator.local import preflight
+from coordinator.local.launcher import child_arguments, settings_environment
+from coordinator.main import LAST_EVENTS_S, proxy_config
 from coordinator.proxy.server import bind
 from coordinator.settings import Settings
-from coordinator.wiring import child_arguments, child_environment, policy_of, proxy_config_of
+from coordinator.supervision.policy import Policy
 
 
 @pytest.fixture(autouse=True)
@@ -82,15 +84,14 @@ def test_camoufoxs_package_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) 
 def test_a_site_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("url = 'http://127.0.0.1'\n")
-    preflight.check_site("demo")
-    preflight.check_site("mine.toml")
-    preflight.check_site(str(tmp_path / "mine.toml"))
+    for right in ("demo", "mine.toml", str(tmp_path / "mine.toml")):
+        preflight.check_site(load_settings(["--site", right]).chat_site)
     for wrong in ("mine", "./demo", "../sites/none.toml"):
         with pytest.raises(SiteMissing, match=r"there is no such site file; known are .*demo"):
-            preflight.check_site(wrong)
+            preflight.check_site(load_settings(["--site", wrong]).chat_site)
     (tmp_path / "latin.toml").write_bytes(b"url = '\xe9'\n")
     with pytest.raises(SiteMissing, match="not valid TOML"):
-        preflight.check_site("latin.toml")
+        preflight.check_site(str(tmp_path / "latin.toml"))
     with pytest.raises(SiteMissing, match="cannot be read: Is a directory"):
         preflight.check_site(f"{tmp_path}/")
 
@@ -143,7 +144,7 @@ def test_children_get_their_part_of_the_settings(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CHROMIUM_SANDBOX", "OFF")
     monkeypatch.setenv("EXTRA_CA_FILE", str(program(tmp_path / "ca.pem")))
     given = settings("--no-headless", "--engine", "firefox", "--first-token-timeout-s", "7", "--log-format", "json")
-    environment = child_environment(given)
+    environment = settings_environment(given)
     assert environment == {
         "SITE_URL": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://user:secret@proxy:3128",
@@ -164,7 +165,7 @@ def test_children_get_their_part_of_the_settings(monkeypatch: pytest.MonkeyPatch
 
 def test_limits_reach_those_who_apply_them() -> None:
     given = settings("--child-memory-limit-mb", "900", "--max-children", "3", "--queue-timeout-s", "4")
-    policy, proxy = policy_of(given), proxy_config_of(given)
+    policy, proxy = Policy.from_settings(given), proxy_config(given)
     assert (policy.max_children, policy.memory_limit_bytes) == (3, 900_000_000)
     assert proxy.limits.queue_s == 4
     assert proxy.owner == "demo"
@@ -175,9 +176,8 @@ def test_limits_reach_those_who_apply_them() -> None:
 
 def test_the_longest_orderly_end_fits_the_stop_grace() -> None:
     """45 s is what image, compose file and manifests grant; see coordinator.main for the parts."""
-    from coordinator.main import _LAST_EVENTS_S
-    from coordinator.proxy.server import _GRACE_S
+    from contract.http_server import GRACE_S
 
-    policy = policy_of(settings())
+    policy = Policy.from_settings(settings())
     children_s = policy.term_grace_s + policy.reap_timeout_s
-    assert policy.drain_timeout_s + _LAST_EVENTS_S + max(children_s, _GRACE_S + 1) <= 44
+    assert policy.drain_timeout_s + LAST_EVENTS_S + max(children_s, GRACE_S + 1) <= 44

@@ -11,7 +11,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from coordinator.flags import load_settings
-from coordinator.fleet import Fleet, Parts
+from coordinator.fleet import Fleet
 from coordinator.main import Coordinator
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ class Broken:
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """A fleet that has started, whose hydrator breaks from now on."""
     monkeypatch.setenv("LOCAL_PROFILE_DIR", str(tmp_path))
-    fleet = Fleet(Parts(load_settings(), Mock(), Mock(), Broken(), Mock(), 0))  # type: ignore[arg-type]
-    fleet._supervisor = Mock()
+    parts = {name: Mock() for name in ("launcher", "access", "metrics")}
+    fleet = Fleet(load_settings(), hydrator=Broken(), port=0, **parts)  # type: ignore[arg-type]
+    fleet._started = True
     return fleet
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -14,6 +15,7 @@ from coordinator.proxy.exchange import Limits, Outcome
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxied import (
     KEY,
+    SOON,
     Caller,
     Conversation,
     ScriptedChildren,
@@ -126,10 +128,10 @@ async def test_a_stream_passes_byte_for_byte_and_as_it_comes(tmp_path: Path) -> 
         assert status == 200
         assert dict(headers)["content-type"] == "text/event-stream"
         await eventually(lambda: api.done)
-        account = api.done[0].account
-        assert account.outcome is Outcome.ANSWERED
-        assert account.chunks >= 2
-        assert account.first_token_s is not None
+        stats = api.done[0].stats
+        assert stats.outcome is Outcome.ANSWERED
+        assert stats.chunks >= 2
+        assert stats.first_token_s is not None
         caller.close()
 
 
@@ -322,11 +324,11 @@ async def test_last_words_to_a_client_that_does_not_read_are_given_up(
 
         def stuck() -> bool:
             nonlocal looks
-            looks = looks + 1 if any(one._reply.blocked for one in api.proxy._running) else 0
+            looks = looks + 1 if any(one._response.blocked for one in api.proxy._running) else 0
             return looks > 20
 
         await eventually(stuck)
-        api.proxy.cut()
+        api.proxy.cancel_all()
         await eventually(lambda: api.done and api.quiet, what=api.outcomes)
         assert api.outcomes() == [(Outcome.FAILED, "shutdown")]
         caller.close()
@@ -356,7 +358,7 @@ async def test_a_client_that_leaves_frees_the_page_and_only_then_the_lease(
             self.cancelled.append(request_id)
             return True
 
-    children, pool = Slow(), Pool()
+    children, pool = Slow(), Pool(max_queue=100)
     async with upstream(script) as url:
         pool.put(backend(url))
         async with served(pool, children, tmp_path) as api:
@@ -398,7 +400,7 @@ async def test_those_who_wait_are_served_in_turn_and_too_many_are_told_to_come_b
 
 
 async def test_whoever_waits_too_long_is_told_so(tmp_path: Path) -> None:
-    limits = Limits(queue_s=0.1, idle_s=5)
+    limits = replace(SOON, queue_s=0.1, idle_s=5)
     async with scripted(tmp_path, hang, limits=limits) as api:
         first = await Caller.connect(api.port)
         first.writer.write(request(chat(stream=True)))
@@ -456,17 +458,17 @@ async def two_urls() -> AsyncIterator[tuple[str, str]]:
 async def test_another_child_takes_what_was_certainly_not_submitted(
     tmp_path: Path, two_urls: tuple[str, str], submitted: bool | None, status: int
 ) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     for name, url in zip("ab", two_urls, strict=True):
         pool.put(backend(url, name))
     async with served(pool, ScriptedChildren(submitted=submitted), tmp_path) as api:
         assert (await ask(api.port, request(chat()))).status == status
-        assert api.done[0].account.retries == (1 if status == 200 else 0)
+        assert api.done[0].stats.retries == (1 if status == 200 else 0)
         assert api.quiet
 
 
 async def test_a_childs_refusal_passes_when_nobody_else_is_free(tmp_path: Path, two_urls: tuple[str, str]) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend(two_urls[0]))
     async with served(pool, ScriptedChildren(submitted=False), tmp_path) as api:
         answer = await ask(api.port, request(chat()))
@@ -495,7 +497,7 @@ async def test_a_connection_that_breaks_without_a_head_is_retried_only_if_that_i
     async def script(conversation: Conversation) -> None:
         conversation.writer.transport.abort()
 
-    pool = Pool()
+    pool = Pool(max_queue=100)
     async with upstream(script) as breaking:
         pool.put(backend(breaking, "a"))
         pool.put(backend(two_urls[1], "b"))
@@ -505,7 +507,7 @@ async def test_a_connection_that_breaks_without_a_head_is_retried_only_if_that_i
 
 
 async def test_a_child_that_cannot_be_reached_is_passed_over(tmp_path: Path, two_urls: tuple[str, str]) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1", "a"))
     pool.put(backend(two_urls[1], "b"))
     async with served(pool, ScriptedChildren(), tmp_path) as api:
@@ -548,7 +550,7 @@ async def test_what_is_cut_short_ends_with_an_error_that_the_client_understands(
             await hang(conversation)
         await conversation.until_closed()
 
-    pool, children = Pool(), ScriptedChildren()
+    pool, children = Pool(max_queue=100), ScriptedChildren()
     async with upstream(script) as url:
         for name in "ab":
             pool.put(backend(url, name))
@@ -561,7 +563,7 @@ async def test_what_is_cut_short_ends_with_an_error_that_the_client_understands(
             waiting = asyncio.ensure_future(queued.ask(request(chat())))
             await eventually(lambda: pool.queue_length == 1)
             api.pool.begin_drain()
-            api.proxy.cut()
+            api.proxy.cancel_all()
             last = (await collect(streamed)).split(b"\n\n")[-2]
             assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutdown"
             cut, refused = await asking, await waiting

@@ -86,7 +86,7 @@ async def test_what_was_not_submitted_goes_to_another_child(
             assert text.startswith(digest(f"prompt {number}"))
         assert set(submissions(fleet, "b").values()) == {1}
         assert len(submissions(fleet, "b")) == 4
-        assert sum(done.account.retries for done in api.done) >= 1
+        assert sum(done.stats.retries for done in api.done) >= 1
 
 
 async def test_a_child_that_is_killed_before_the_submission_costs_the_client_nothing(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_200_clients_that_leave_at_any_moment_lose_no_lease_and_no_child(t
         for name in "abc":
             await fleet.behave(name, tokens=3, token_s=0, first_token_s=0)
             await fleet.until(name, State.READY)
-            assert fleet.view(name).restarts == 0
+            assert fleet.status(name).restarts == 0
         assert (await answer(api, "and now", stream=True)).startswith(digest("and now"))
         stopped = [entry for name in "abc" for entry in fleet.notes(name, "ledger") if entry.get("stopped")]
         submitted = sum(submissions(fleet, "abc").values())

@@ -75,11 +75,10 @@ async def test_after_an_unconfirmed_cancel_the_child_is_out_until_its_page_is_fr
         await fleet.behave("a", stall_after=2, cancel_status=503)
         async with asking(fleet, "one") as task:
             assert not await fleet.supervisor.cancel(backend_of(fleet), "one")
-            assert fleet.view("a").reason is Reason.CANCEL_FAILED
+            assert fleet.status("a").reason is Reason.CANCEL_FAILED
             assert fleet.pool.try_acquire("fake") is None
-            probes = fleet.supervisor.child("a").life
-            assert probes is not None
-            await eventually(lambda: probes._passes > 2)  # it says that it is ready, but busy: not enough
+            health = fleet.supervisor.child("a")._health
+            await eventually(lambda: health._passes > 2)  # it says that it is ready, but busy: not enough
             assert fleet.is_in("a", State.UNHEALTHY)
             task.cancel()
             await fleet.until("a", State.READY)
@@ -126,7 +125,7 @@ async def test_the_news_of_a_death_may_come_after_the_broken_connection(tmp_path
     async with running_fleet(tmp_path) as fleet:
         backend = backend_of(fleet)
         asking_first = asyncio.create_task(fleet.supervisor.may_retry(backend, "one"))
-        pid = fleet.view("a").pid
+        pid = fleet.status("a").pid
         assert pid is not None
         await asyncio.sleep(0)
         os.kill(pid, signal.SIGKILL)

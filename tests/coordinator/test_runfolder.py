@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.processes import ProcessIdentity
+from contract.run_folder import read_processes
 from coordinator.errors import RunFolderError
-from coordinator.local.run_folder import Recorded, RunFolder, delete
+from coordinator.local.run_folder import RunFolder, delete
 from coordinator.local.run_root import PREFIX, RunRoot
 
 
@@ -83,11 +85,11 @@ def test_what_was_submitted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "driver", "browser"),
     [
-        ('{"driver": {"pid": 7, "start_time": 9}}', Recorded(7, 9), None),
+        ('{"driver": {"pid": 7, "start_time": 9}}', ProcessIdentity(7, 9), None),
         (
             '{"driver": {"pid": 7, "start_time": 9}, "browser": {"pgid": 8, "start_time": 10}}',
-            Recorded(7, 9),
-            Recorded(8, 10),
+            ProcessIdentity(7, 9),
+            ProcessIdentity(8, 10),
         ),
         ('{"browser": {"pgid": 1, "start_time": 10}}', None, None),
         ('{"browser": {"pgid": -1, "start_time": 10}}', None, None),
@@ -100,12 +102,13 @@ def test_what_was_submitted(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_child_wrote_down_is_read_with_care(
-    tmp_path: Path, text: str, driver: Recorded | None, browser: Recorded | None
+    tmp_path: Path, text: str, driver: ProcessIdentity | None, browser: ProcessIdentity | None
 ) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     (folder.path / "processes.json").write_text(text)
-    assert (folder.driver(), folder.browser()) == (driver, browser)
+    read = read_processes(folder.path)
+    assert (read.get("driver"), read.get("browser")) == (driver, browser)
     root.remove()
 
 

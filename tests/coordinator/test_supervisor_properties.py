@@ -10,16 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from contract.child_api import Readiness, UnreadyReason
 from contract.keys import KeyStore
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
 from coordinator.proxy.pool import Lease, Pool
 from coordinator.supervision.child import Child
+from coordinator.supervision.child_client import ChildClient, ProbeResult
 from coordinator.supervision.events import ChildMoved, FleetEvent
 from coordinator.supervision.launcher import ChildSpec
 from coordinator.supervision.lifecycle import LIVE, Event, Reason, State, advance
-from coordinator.supervision.plan import PortPlan
 from coordinator.supervision.policy import Policy
-from coordinator.supervision.probe import ChildClient, Probed
+from coordinator.supervision.ports import PortPlan
 from coordinator.supervision.supervisor import Supervisor
 from tests.support.manual_loop import ManualLoop
 
@@ -28,7 +29,7 @@ LOGINS = ("ada", "grace", "alan", "edsger")
 POLICY = Policy(
     max_children=2,
     parallel_starts=1,
-    start_place_s=1e6,
+    start_permit_s=1e6,
     start_timeout_s=2.0,
     start_probe_interval_s=0.1,
     probe_interval_s=0.2,
@@ -42,14 +43,14 @@ POLICY = Policy(
 
 EXIT_CODES = (0, 1, 2, 69, 70, 71, 73, 74, -9, -11)
 HEALTH = (
-    Probed(None, models=("m",)),
-    Probed(None, busy=True, models=("m", "n")),
-    Probed(Reason.STARTING),
-    Probed(Reason.PAGE_BROKEN),
-    Probed(Reason.LOGIN_EXPIRED),
-    Probed(Reason.QUOTA, rest_s=0.5),
-    Probed(Reason.PORT_TAKEN),
-    Probed(Reason.PROBE_FAILED),
+    ProbeResult.of(Readiness(None, models=("m",))),
+    ProbeResult.of(Readiness(None, busy=True, models=("m", "n"))),
+    ProbeResult.of(Readiness(UnreadyReason.STARTING)),
+    ProbeResult.of(Readiness(UnreadyReason.PAGE_BROKEN)),
+    ProbeResult.of(Readiness(UnreadyReason.LOGIN_EXPIRED)),
+    ProbeResult.of(Readiness(UnreadyReason.QUOTA, rest_s=0.5)),
+    ProbeResult(Reason.PORT_TAKEN),
+    ProbeResult(Reason.PROBE_FAILED),
 )
 
 
@@ -73,7 +74,7 @@ class Process:
     ignores_term: bool
     exit: asyncio.Future[int]
     cleaned: asyncio.Event = field(default_factory=asyncio.Event)
-    health: Probed = HEALTH[0]
+    health: ProbeResult = HEALTH[0]
     pid: int = 1
     told: bool = False
 
@@ -127,6 +128,9 @@ class TestLauncher:
         self.broken = self.slow = self.ignores_term = self.slow_cleaning = self.closed = False
         self.health = HEALTH[0]
 
+    def open(self) -> None:
+        """Nothing is needed here."""
+
     def use_keys(self, keys: KeyStore) -> None:
         """No process here looks at them."""
 
@@ -161,10 +165,10 @@ class TestClient(ChildClient):
         super().__init__()
         self._launcher = launcher
 
-    async def probe(self, url: str, instance_id: str) -> Probed:
+    async def probe(self, url: str, instance_id: str) -> ProbeResult:
         process = next(p for p in self._launcher.processes if p.url == url)
         assert process.spec.instance_id == instance_id
-        return process.health if process.running else Probed(Reason.PROBE_FAILED)
+        return process.health if process.running else ProbeResult(Reason.PROBE_FAILED)
 
 
 class SupervisorMachine(RuleBasedStateMachine):
@@ -180,7 +184,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.pool, self.supervisor = self.loop.call(self.make)
 
     def make(self) -> tuple[Pool, Supervisor]:
-        pool = Pool()
+        pool = Pool(max_queue=100)
         supervisor = Supervisor(
             launcher=self.launcher,
             pool=pool,
@@ -206,7 +210,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.profiles = {
             name: TestProfile(name, login, f"1{login}") for name, login in zip(profiles, LOGINS, strict=False)
         }
-        self.loop.run_until_complete(self.supervisor.start(self.profiles.values()))
+        self.loop.run_until_complete(self.supervisor.start(self.profiles.values(), KeyStore()))
         self.loop.turn()
 
     # What happens
@@ -234,7 +238,7 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(p.running for p in self.launcher.processes))
     @rule(data=st.data(), health=st.sampled_from(HEALTH))
-    def health_changes(self, data: st.DataObject, health: Probed) -> None:
+    def health_changes(self, data: st.DataObject, health: ProbeResult) -> None:
         data.draw(st.sampled_from([p for p in self.launcher.processes if p.running])).health = health
         self.loop.advance(0.2)
 
@@ -244,7 +248,7 @@ class SupervisorMachine(RuleBasedStateMachine):
             setattr(self.launcher, name, name in trouble)
 
     @rule(health=st.sampled_from(HEALTH))
-    def new_children_are_so(self, health: Probed) -> None:
+    def new_children_are_so(self, health: ProbeResult) -> None:
         self.launcher.health = health
 
     @rule()
@@ -319,7 +323,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.turn()
         for child in self.children:
             processes = len(self.running(child.name)) + self.launcher.spawning.count(child.name)
-            assert processes == (1 if child.phase.state in LIVE else 0), child.view()
+            assert processes == (1 if child.phase.state in LIVE else 0), child.status()
 
     @invariant()
     def nobody_runs_unsupervised(self) -> None:
@@ -336,7 +340,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         held = [child.slot.index for child in self.children if child.slot]
         assert len(held) == len(set(held)) <= POLICY.max_children
         for child in self.children:
-            assert (child.slot is not None) == child.holds
+            assert (child.slot is not None) == child.needs_slot
 
     @invariant()
     def a_login_is_in_one_browser(self) -> None:
@@ -361,10 +365,10 @@ class SupervisorMachine(RuleBasedStateMachine):
     @invariant()
     def generations_only_grow(self) -> None:
         for child in self.children:
-            lives = [life.spec.generation for life in child.lives]
-            assert lives == sorted(lives, reverse=True)
-            assert len(set(lives)) == len(lives)
-            assert child.generation == max(lives, default=0) >= self.generations.get(child, 0)
+            runs = [run.spec.generation for run in child.runs]
+            assert runs == sorted(runs, reverse=True)
+            assert len(set(runs)) == len(runs)
+            assert child.generation == max(runs, default=0) >= self.generations.get(child, 0)
             self.generations[child] = child.generation
 
     @invariant()

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -18,7 +20,7 @@ async def site() -> AsyncIterator[DemoSite]:
 
 @pytest.fixture
 async def new_visitor(site: DemoSite) -> AsyncIterator[NewVisitor]:
-    """Give visitors who are not logged in yet, each with cookies of its own."""
+    """Return a function that makes clients without a login, each with its own cookies."""
     async with AsyncExitStack() as stack:
 
         async def make() -> Visitor:

@@ -1,4 +1,6 @@
-"""Submissions and answers over both transports, and what the ledger says of them."""
+"""Submissions and answers over both transports, and their ledger entries."""
+
+from __future__ import annotations
 
 import asyncio
 import hashlib
@@ -179,7 +181,7 @@ async def test_many_streams_at_once(ada: Visitor) -> None:
         assert entries[answer.token].prompt == f"[[tokens=20 delay_ms=50]] {number}"
     starts = [entry.started_mono for entry in entries.values()]
     ends = [entry.ended_mono or 0 for entry in entries.values()]
-    assert max(starts) < min(ends), "they did not all run at the same time"
+    assert max(starts) < min(ends), "the answers did not all run at the same time"
 
 
 async def test_ledger_waits_for_a_change(ada: Visitor) -> None:

@@ -1,4 +1,6 @@
-"""The page as a person uses it, in real Chromium."""
+"""The chat page in real Chromium."""
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -41,7 +43,7 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def page(context: BrowserContext) -> AsyncIterator[Page]:
-    """Give a page; a script error on it fails the test."""
+    """Yield a page; a script error on it fails the test."""
     page = await context.new_page()
     page.set_default_timeout(10_000)
     errors: list[str] = []

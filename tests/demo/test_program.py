@@ -1,5 +1,7 @@
 """`python -m demo.site` as a program."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 import signal

@@ -1,4 +1,6 @@
-"""A visitor of the demo site without a browser: logs in, asks, and reads what the page's script reads."""
+"""An HTTP client of the demo site that does what the page's script does, without a browser."""
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -17,7 +19,7 @@ CONTROL_TOKEN = "made-up control token"
 
 @dataclass
 class Answer:
-    """An answer as it arrived; `end` is the type of its last event."""
+    """The events of an answer in order; `end` is the type of the last one."""
 
     events: list[dict[str, Any]]
 
@@ -45,7 +47,7 @@ class Answer:
 
 @dataclass
 class Visitor:
-    """One browser session's worth of cookies, and the conversation that is open."""
+    """A client with its own cookies or bearer header, and the conversation it submits to."""
 
     site: DemoSite
     http: aiohttp.ClientSession
@@ -117,7 +119,7 @@ async def sse_events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str
 
 
 async def first_token(response: aiohttp.ClientResponse) -> None:
-    """Read until the answer has begun."""
+    """Read up to the first token. Raise TimeoutError after 10 s."""
     async with asyncio.timeout(10):
         async for event in sse_events(response):
             if event["type"] == "token":

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +20,8 @@ from typing import Any, TypeVar
 
 from openai import OpenAI
 from playwright.sync_api import sync_playwright
+
+from tests.support.ports import free_range
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORDS = {"ada": "lovelace", "grace": "hopper"}
@@ -131,19 +132,6 @@ def _which(name: str) -> str | None:
     return next((str(path) for path in paths if os.access(path, os.X_OK)), None)
 
 
-def free_block(size: int) -> int:
-    """The first of `size` neighbouring ports that are all free now, below those the kernel gives to clients."""
-    while True:
-        base = random.randrange(10_000, 32_768 - size)
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(base, base + size):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return base
-
-
 @dataclass
 class Fleet:
     """A running coordinator."""
@@ -221,7 +209,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """A coordinator over these profiles, run by `module`; ended with TERM, and with KILL where that does not do."""
     folder.mkdir(exist_ok=True)
-    base = free_block(41)
+    base = free_range(41)
     (folder / "key.txt").write_text("".join(f"{key}\n" for key in keys))
     given = {
         "LOCAL_PROFILE_DIR": str(profiles),
@@ -236,20 +224,24 @@ def fleet(
         **environment,
     }
     log = folder / "coordinator.log"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            cwd=ROOT,
-            env={**os.environ, **given},
-            stdout=stderr,
-            stderr=stderr,
-        )
-    running = Fleet(process, base, log, keys[0] if keys else None, folder, given)
-    try:
-        eventually(lambda: _live(running), timeout_s=60, what=f"/live of {log}")
-        yield running
-    finally:
-        end(process, timeout_s=60)
+    # Of its own, for a coordinator that begins beside it would clear up after one that is killed; short as
+    # operators have it, for Chromium's sockets.
+    with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp") as tmp:
+        given = {"TMPDIR": tmp, **given}
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                cwd=ROOT,
+                env={**os.environ, **given},
+                stdout=stderr,
+                stderr=stderr,
+            )
+        running = Fleet(process, base, log, keys[0] if keys else None, folder, given)
+        try:
+            eventually(lambda: _live(running), timeout_s=60, what=f"/live of {log}")
+            yield running
+        finally:
+            end(process, timeout_s=60)
 
 
 def _live(running: Fleet) -> bool:

@@ -56,7 +56,9 @@ class Driven:
 
     async def open(self, site: Site, state: dict[str, Any] | None = None) -> ChatPage:
         """A further page, with a login of its own."""
-        return await self.pages.open(site, state or self.app.log_in(), engine=self.page._engine, https_proxy=NOWHERE)
+        return await self.pages.open(
+            site, state or self.app.log_in(), engine=self.page._process._engine, https_proxy=NOWHERE
+        )
 
     def check(self, answer: str, prompt: str) -> None:
         """The app got exactly this prompt in a conversation of its own, and this is what it answered."""
@@ -180,7 +182,7 @@ async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
     plan = CheckPlan(
         site=driven.app.name,
         profile=write_profile(tmp_path / "ada.json", driven.app.log_in()),
-        engine=driven.page._engine,
+        engine=driven.page._process._engine,
         headless=True,
         settings=BrowserSettings(https_proxy=NOWHERE),
         prompt="[[code]] [[unicode]]",
