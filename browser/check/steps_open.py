@@ -66,6 +66,7 @@ async def open_page(context: CheckContext) -> StepResult:
 
 
 async def logged_in(context: CheckContext) -> StepResult:
+    """Wait until the page shows whether it is logged in."""
     site, page = context.site, context.tab.page
     login = await context.opened.wait_for_login()
     if login == "in":
