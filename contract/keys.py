@@ -28,6 +28,8 @@ from typing import Final
 
 import structlog
 
+from contract.errors import TabfleetError
+
 log = structlog.get_logger(__name__)
 
 DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
@@ -35,7 +37,7 @@ MAX_KEY_FILE_BYTES: Final = 1024 * 1024
 _DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})\Z")
 
 
-class KeyFileError(ValueError):
+class KeyFileError(TabfleetError):
     """A key file cannot be used; the message names the file, the cause and the cure, never a key."""
 
 

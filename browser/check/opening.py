@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from playwright.async_api import Error
 
@@ -12,7 +13,7 @@ from browser.check.stage import Stage
 from browser.check.traffic import Traffic
 from browser.errors import PageBroken
 from browser.page.context import open_context
-from browser.page.profile import LoadedProfile, expires_at, load_profile
+from browser.page.profile import LoadedProfile, load_profile
 from browser.page.profile_lock import ProfileLock
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserHost
@@ -26,15 +27,15 @@ async def read_login(stage: Stage) -> Told:
     """Raises ProfileError, ProfileLocked."""
     path = stage.plan.profile
     stage.login = load_profile(path)
-    stage.lock = await ProfileLock.acquire(stage.login.login_sha256, path.name)
+    now = time.time()
+    stage.login.check_alive(now)
+    stage.lock = await ProfileLock.acquire(stage.login.fingerprint, path.name)
     cookies, origins = (len(stage.login.state.get(key, [])) for key in ("cookies", "origins"))
     text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
-    expires = expires_at(stage.login.state, stage.site.url)
+    expires = stage.login.summary.expires_at(now, urlsplit(stage.site.url).hostname)
     if expires is None:
         return Told(text)
     day = datetime.fromtimestamp(expires, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
-    if expires < time.time():
-        return Told(f"{text}; expired {day} UTC by its cookies", "warn")
     return Told(f"{text}; expires {day} UTC by its cookies")
 
 

@@ -132,12 +132,12 @@ class ChatPage:
 
     async def _start(self) -> None:
         profile = load_profile(self._profile)
-        self._lock = await ProfileLock.acquire(profile.login_sha256, self._profile.name)
+        self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
+        state = state_to_open(profile, self._run_dir)
         await self._capture.stream_port.start()
         browser = await self._host.start()
         self._lock.note_browser(self._host.browser_process)
         await self._capture.stream_port.serving()
-        state = state_to_open(profile, self._run_dir)
         self._session = SessionKeeper(profile, state, self._run_dir, self._site.url)
         self._keeper = Keeper(
             site=self._site,

@@ -8,17 +8,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser.errors import BrowserLost, EngineMissing, LoginNotSaved, PageBroken, SavePlaceError
-from browser.page.profile import StorageState, expires_at
+from browser.page.profile import StorageState
 from browser.page.tab import Hung, Tab
 from browser.process.browser_process import BrowserHost
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish, within
+from contract.errors import BadProfile
 from contract.files import create_private, write_private
+from contract.storage_state.schema import NOTHING_STORED
+from contract.storage_state.summary import ProfileSummary
 
 LOOK_INTERVAL_S = 0.25
 STEADY_S = 1.0  # a page may show the account before it has kept all of the login
@@ -144,15 +148,18 @@ class LoginWindow:
         return False
 
     async def state(self) -> StorageState:
-        """Return the browser's cookies and localStorage. Raises LoginNotSaved if there are none."""
+        """Return the browser's cookies and localStorage. Raises LoginNotSaved if no start could use them."""
         try:
             state: StorageState = {**await within(SAVE_TIMEOUT_S, self._context.storage_state(), "login-state")}
         except TimeoutError:
             raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
-        if not any(state.get(key) for key in ("cookies", "origins")):
-            raise LoginNotSaved(
-                f"the login is neither in cookies nor in localStorage, and a file holds no more; {NOTHING_SAVED}"
-            )
+        try:
+            ProfileSummary.of(state)
+        except BadProfile as error:
+            why = f"no start could use what the browser holds of the login: it {error.reason}"
+            if error.reason == NOTHING_STORED:
+                why = "the login is neither in cookies nor in localStorage, and a file holds no more"
+            raise LoginNotSaved(f"{why}; {NOTHING_SAVED}") from None
         return state
 
 
@@ -165,4 +172,5 @@ def _save(plan: LoginPlan, state: StorageState) -> SavedLogin:
     except OSError as error:
         raise SavePlaceError(f"--save {plan.path}: cannot be written: {error.strerror}; {NOTHING_SAVED}") from None
     cookies, origins = (len(state.get(key, [])) for key in ("cookies", "origins"))
-    return SavedLogin(cookies, origins, expires_at(state, plan.site.url))
+    host = urlsplit(plan.site.url).hostname
+    return SavedLogin(cookies, origins, ProfileSummary.of(state).expires_at(time.time(), host))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Row:
     """What is known of one profile. `reason` is None if it may be used.
 
-    `cookies` counts those that have not expired, by site; `expires_at` is the earliest expiry among
-    them, in Unix seconds.
+    `cookies` counts those that have not expired, by host; `expires_at` is when the login expires by its
+    cookies, in Unix seconds.
     """
 
     name: str
@@ -80,7 +80,7 @@ def _row(item: Examined, reason: str | None, now: float) -> Row:
     name = printable(item.file_name)
     if item.state is None:
         return Row(name, {}, None, reason)
-    return Row(name, item.state.cookies_alive(now), item.state.earliest_expiry(now), reason)
+    return Row(name, item.state.live_cookies(now), item.state.expires_at(now), reason)
 
 
 def _keys_in_words(count: int) -> str:

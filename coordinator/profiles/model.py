@@ -21,8 +21,8 @@ class Profile:
 
     `name` is the file's name without ``.json``. `sha256` is the hex digest of the file's bytes: it
     changes when the profile does. `fingerprint` is the hex digest of what makes the login: it is the
-    same in two files of one login. `expires_at` is the earliest expiry among the cookies that have not
-    expired, in Unix seconds; None if none of them has one.
+    same in two files of one login. `expires_at` is when the login expires by its cookies, in
+    Unix seconds; None if none of them says so.
     """
 
     name: str

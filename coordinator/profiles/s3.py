@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from contract.storage_state.storage_state import StorageState
+    from contract.storage_state.summary import ProfileSummary
     from coordinator.profiles.cache import FileSet
     from coordinator.profiles.s3_bucket import Fetched, S3Bucket, S3Object
     from coordinator.settings import Settings
@@ -62,7 +62,7 @@ class S3ProfileProvider:
         self._bucket: S3Bucket | None = None
         self._has_run = False
         self._has_keys = False
-        self._states: dict[str, StorageState] = {}
+        self._states: dict[str, ProfileSummary] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:

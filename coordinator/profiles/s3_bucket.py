@@ -18,7 +18,7 @@ from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 from urllib3 import exceptions as http
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.memory_file import memory_file
 from coordinator.profiles.s3_direct import DirectReader, is_proxied

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES, TOO_LARGE
-from contract.storage_state.reasons import BadProfile
+from contract.errors import BadProfile
+from contract.storage_state.document import MAX_PROFILE_BYTES, TOO_LARGE
 from coordinator.profiles.discover import SUFFIX, Examined, check_name
 
 if TYPE_CHECKING:

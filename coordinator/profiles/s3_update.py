@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from contract.storage_state.storage_state import StorageState
+    from contract.storage_state.summary import ProfileSummary
     from coordinator.profiles.cache import Cache, FileSet, Staging
     from coordinator.profiles.s3_bucket import Fetched, S3Object
 
@@ -73,7 +73,7 @@ class Update:
         return folder / (obtained.entry.file if obtained.entry else "")
 
     def finish(
-        self, everything: Iterable[Obtained], accepted: frozenset[str], states: Mapping[str, StorageState]
+        self, everything: Iterable[Obtained], accepted: frozenset[str], states: Mapping[str, ProfileSummary]
     ) -> bool:
         """Make what was obtained the current set, with the profiles named in `accepted` as active.
 

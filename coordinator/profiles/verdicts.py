@@ -12,26 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import contract.storage_state
-from contract.storage_state.storage_state import StorageState
+from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.folders import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERDICTS: Final = "verdicts.json"
-_CHECKS: Final = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state")
+_CHECKS: Final = ("lookalikes", "document", "schema", "summary")
 
 
-def dump(states: Mapping[str, StorageState]) -> bytes:
+def dump(states: Mapping[str, ProfileSummary]) -> bytes:
     """The notes on valid profiles, by the SHA-256 of their bytes."""
-    found = {
-        digest: [state.sites, state.expiries, state.holds_stored_token, state.fingerprint]
-        for digest, state in states.items()
-    }
+    found = {digest: state.to_json() for digest, state in states.items()}
     return json.dumps({"checks": _digest_of_checks(), "states": found}).encode()
 
 
-def renew(folder: Path, states: Mapping[str, StorageState]) -> None:
+def renew(folder: Path, states: Mapping[str, ProfileSummary]) -> None:
     """Replace the notes in a set's folder. Raises OSError."""
     new = folder / f"{VERDICTS}.new"
     new.unlink(missing_ok=True)
@@ -39,16 +36,13 @@ def renew(folder: Path, states: Mapping[str, StorageState]) -> None:
     new.rename(folder / VERDICTS)
 
 
-def load(folder: Path) -> dict[str, StorageState]:
+def load(folder: Path) -> dict[str, ProfileSummary]:
     """The notes in a set's folder; none if there are none, or they are of other checks."""
     try:
         notes = json.loads((folder / VERDICTS).read_bytes())
         if notes["checks"] != _digest_of_checks():
             return {}
-        return {
-            digest: StorageState(tuple(sites), tuple(expiries), token, fingerprint)
-            for digest, (sites, expiries, token, fingerprint) in notes["states"].items()
-        }
+        return {digest: ProfileSummary.from_json(state) for digest, state in notes["states"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 

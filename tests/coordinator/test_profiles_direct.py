@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles import S3Connection, S3Place, verdicts
 from coordinator.profiles.s3_bucket import Fetched, S3Bucket
 from coordinator.profiles.s3_direct import AddressSigner, is_proxied
