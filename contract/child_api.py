@@ -49,6 +49,11 @@ class Readiness:
     login_expires_at: float | None = None
     rest_s: float | None = None
 
+    @property
+    def status_code(self) -> int:
+        """The HTTP status of `/ready`: 200 or 503."""
+        return 200 if self.reason is None else 503
+
     def to_json(self) -> dict[str, Any]:
         """Return the body as JSON values; `status` says in a word what `reason` says more exactly."""
         return {"status": "ready" if self.reason is None else "unready", **asdict(self)}
