@@ -12,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs" / "deployment-prod.md").read_text(encoding="utf-8")
-SAYING = [path for folder in ("api_utils", "browser", "coordinator") for path in sorted((ROOT / folder).rglob("*.py"))]
+SAYING = [
+    path
+    for folder in ("api_utils", "browser", "contract", "coordinator")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 ENTRY_POINT = ROOT / "docker" / "entrypoint.prod.sh"
 HOLE = "*"
 # What stands for something else: in the guide's examples, in Python's templates, in the shell's strings.
