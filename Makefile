@@ -3,6 +3,11 @@
 .PHONY: help setup demo test test-sites test-firefox chaos check format bench lock
 
 PYTHON := .venv/bin/python
+# Most tests wait for other processes half of the time.
+WORKERS ?= 3
+PARALLEL := -n $(WORKERS) --dist loadgroup
+# Hundreds of Python processes are started; where this is set, each would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +20,7 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## all tests: real browsers, real processes, the real client
 	@scripts/display-setup
-	@$(PYTHON) -m pytest -m 'not firefox and not sites'
+	@$(PYTHON) -m pytest $(PARALLEL) -m 'not firefox and not sites'
 
 test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
 	@scripts/display-setup

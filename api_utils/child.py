@@ -15,9 +15,9 @@ import structlog
 from api_utils.auth_utils import KeyFileError, initialize_keys
 from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
-from browser.environment import VariableError, read_variables
 from browser.errors import SiteError
 from browser.page.chat_page import ChatPage
+from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
 from contract.exit_codes import ExitCode
 from contract.listener import listen
@@ -48,7 +48,7 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         headless=arguments.headless,
         stream_port=arguments.stream_port,
         run_dir=run_dir,
-        settings=settings.for_browser(),
+        settings=settings,
     )
     starting = asyncio.create_task(page.start(), name="page-start")
     starting.add_done_callback(lambda _: give_back_memory())

@@ -10,9 +10,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from browser.environment import BrowserEnvironment, VariableError, read_variables
 from browser.errors import BrowserError
 from browser.page.login import NOTHING_SAVED, LoginPlan, SavedLogin, capture_login
+from browser.settings import BrowserSettings, VariableError, read_variables
 from browser.site.load import load_site
 from contract.exit_codes import ExitCode
 from contract.logs import configure_logging
@@ -27,7 +27,7 @@ async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
             path=arguments.save,
             replace=arguments.replace,
             engine=arguments.engine,
-            settings=read_variables(BrowserEnvironment).for_browser(),
+            settings=read_variables(BrowserSettings),
         )
         saved = await _unless_interrupted(plan, run_dir)
     except (BrowserError, VariableError) as error:

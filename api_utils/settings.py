@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from browser.environment import BrowserEnvironment, OptionalText
+from browser.settings import BrowserSettings, OptionalText
 from contract.child_environment import MAX_BODY_BYTES
 
 
-class ChildSettings(BrowserEnvironment):
+class ChildSettings(BrowserSettings):
     """Frozen settings of one child; each field is read from the variable of the same name in capitals."""
 
     tabfleet_run_dir: Path | None = None

@@ -1,7 +1,7 @@
-"""Runs the benchmarks that are named, or all, one after the other, and prints a table of each.
+"""Run the named benchmarks, or all, one after the other, and print a table of each.
 
-`pages` stands for all whose names begin so. A further one is a module with `run(console) -> Result` and a line in
-BENCHMARKS.
+A prefix such as `pages` selects every benchmark whose name starts with it and a dash. To add a benchmark, write a
+module with `run(console) -> Result` and add it to BENCHMARKS.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from benchmarks import hydration, proxy, scale, start, supervision
-from benchmarks.pages.run import BENCHMARKS as PAGES
+from benchmarks.pages.benchmark import BENCHMARKS as PAGES
 from benchmarks.report import Benchmark, show
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -26,18 +26,18 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def main(names: Sequence[str]) -> int:
-    """Run them; 2 for a name that is none."""
+    """Run the benchmarks and return the exit code: 0, or 2 for an unknown name."""
     console = Console()
-    if unknown := [name for name in names if not _meant(name)]:
-        console.print(f"no such benchmark: {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    if unknown := [name for name in names if not _matching(name)]:
+        console.print(f"unknown benchmark: {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}")
         return 2
-    chosen = [meant for name in names for meant in _meant(name)]
+    chosen = [match for name in names for match in _matching(name)]
     for name in chosen or BENCHMARKS:
         show(console, BENCHMARKS[name](console))
     return 0
 
 
-def _meant(name: str) -> list[str]:
+def _matching(name: str) -> list[str]:
     return [known for known in BENCHMARKS if known == name or known.startswith(f"{name}-")]
 
 

@@ -120,7 +120,7 @@ def _memory_mb(runs: list[Run]) -> float:
 
 
 def _measure(command: list[str], environment: dict[str, str]) -> Run:
-    small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measured.py")]
+    small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "rusage.py")]
     done = subprocess.run([*small, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"{command[0]} failed: {done.stderr[-500:]}")

@@ -1,4 +1,4 @@
-"""Load over raw connections: whole answers one after the other, and streams side by side."""
+"""Generate load over raw sockets: JSON completions one after the other, and concurrent streams."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def _request(*, stream: bool, model: str = "bench") -> bytes:
 _STREAM = _request(stream=True)
 
 
-async def whole_answers(port: int, *, requests: int, connections: int, model: str = "bench") -> None:
-    """So many requests over so many connections. Raises ValueError for any answer but 200."""
+async def json_completions(port: int, *, requests: int, connections: int, model: str = "bench") -> None:
+    """Send JSON requests over a number of kept-alive connections. Raise ValueError for any status but 200."""
     request = _request(stream=False, model=model)
 
-    async def one_after_the_other() -> None:
+    async def connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(requests // connections):
             writer.write(request)
@@ -43,11 +43,11 @@ async def whole_answers(port: int, *, requests: int, connections: int, model: st
             await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         writer.close()
 
-    await asyncio.gather(*(one_after_the_other() for _ in range(connections)))
+    await asyncio.gather(*(connection() for _ in range(connections)))
 
 
 async def streams(port: int, *, count: int) -> int:
-    """So many streams at a time; returns how many events they brought. Raises ValueError for a broken one."""
+    """Run `count` concurrent streams; return the number of events received. Raise ValueError for a broken one."""
 
     async def one() -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -57,7 +57,7 @@ async def streams(port: int, *, count: int) -> int:
         while not last.endswith(b"0\r\n\r\n"):
             data = await reader.read(65536)
             if not data:
-                raise ValueError("a stream ended before its end")
+                raise ValueError("a stream was truncated")
             events += data.count(b"data: {")
             last = (last + data)[-16:]
         writer.close()
@@ -68,4 +68,4 @@ async def streams(port: int, *, count: int) -> int:
 
 def _check(head: bytes) -> None:
     if b" 200 " not in head[:16]:
-        raise ValueError(f"answered {head[:40]!r}")
+        raise ValueError(f"response: {head[:40]!r}")

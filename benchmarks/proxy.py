@@ -1,4 +1,4 @@
-"""CPU of the coordinator per JSON request and per streamed event, as multiples of nginx before the same children."""
+"""CPU of the coordinator per JSON request and per streamed event, compared with nginx in front of the same children."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from statistics import median
 
 from rich.console import Console
 
-from benchmarks.cheap_child import CHUNKS
-from benchmarks.cheap_fleet import cheap_fleet, process, search_path, wait_for
-from benchmarks.cpu import cpu_s
-from benchmarks.load import streams, whole_answers
+from benchmarks.load import json_completions, streams
+from benchmarks.process_events import children_of
+from benchmarks.process_usage import cpu_s
 from benchmarks.report import Compared, Result
+from benchmarks.stub_child import CHUNKS
+from benchmarks.stub_fleet import run_process, search_path, stub_fleet, wait_for
+from tests.support.ports import free_range
 
 CHILDREN = 16
 REQUESTS = 4_000
 ROUNDS = 5
-# From cProfile of the coordinator under each of the two loads, waiting left out.
+# From cProfile of the coordinator under each of the two loads, without the time spent waiting.
 LARGEST_COSTS = {
     "CPU per JSON request": "the largest remaining cost is 3 socket sends a request (a third), then aiohttp's client",
-    "CPU per streamed event": "the largest remaining cost is the socket's send (a quarter), then the loop's own turns",
+    "CPU per streamed event": "the largest remaining cost is the socket's send (a quarter), then the event loop itself",
 }
 
 
 @dataclass
 class Contender:
-    """A proxy under load, and what each round cost it: microseconds of CPU."""
+    """A proxy under load, and its CPU in microseconds in each round."""
 
     name: str
     port: int
@@ -41,24 +43,26 @@ class Contender:
     per_event: list[float] = field(default_factory=list)
 
     def warm_up(self) -> None:
-        asyncio.run(whole_answers(self.port, requests=REQUESTS // 10, connections=CHILDREN))
+        """Send requests that are not measured."""
+        asyncio.run(json_completions(self.port, requests=REQUESTS // 10, connections=CHILDREN))
 
     def round(self) -> None:
+        """Measure one round. Raise ValueError if events were lost."""
         before = cpu_s(self.pids)
-        asyncio.run(whole_answers(self.port, requests=REQUESTS, connections=CHILDREN))
+        asyncio.run(json_completions(self.port, requests=REQUESTS, connections=CHILDREN))
         between = cpu_s(self.pids)
         events = asyncio.run(streams(self.port, count=CHILDREN))
         after = cpu_s(self.pids)
         if events != CHILDREN * CHUNKS:
-            raise ValueError(f"{self.name} brought {events} events, not {CHILDREN * CHUNKS}")
+            raise ValueError(f"{self.name} delivered {events} events instead of {CHILDREN * CHUNKS}")
         self.per_request.append((between - before) / REQUESTS * 1e6)
         self.per_event.append((after - between) / events * 1e6)
 
 
 def run(console: Console) -> Result:
-    """Measure both in turn, round by round."""
+    """Measure both proxies in turn, round by round."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        first = _free_ports(2 * CHILDREN + 2)
+        first = free_range(2 * CHILDREN + 2)
         ours = stack.enter_context(_coordinator(Path(folder), first))
         peer = stack.enter_context(_nginx(Path(folder), first))
         for contender in (ours, peer):
@@ -75,13 +79,13 @@ def run(console: Console) -> Result:
     ]
     setting = f"Keys, accounting and probes on; {CHILDREN} children, {ROUNDS} rounds of {REQUESTS} requests each."
     missed = [f"{row.what}: {LARGEST_COSTS[row.what]}" for row in rows if not row.met]
-    return Result("The coordinator's proxy beside nginx before the same children", rows, [setting, *missed])
+    return Result("The coordinator's proxy and nginx, in front of the same children", rows, [setting, *missed])
 
 
 @contextlib.contextmanager
 def _coordinator(folder: Path, first: int) -> Iterator[Contender]:
-    """The real program; port `first`, its children on those that follow nginx's."""
-    with cheap_fleet(folder, port=first, child_port=first + 2, children=CHILDREN) as running:
+    """Run the real coordinator on port `first`; nginx gets the next port, and the children those after it."""
+    with stub_fleet(folder, port=first, child_port=first + 2, children=CHILDREN) as running:
         yield Contender("coordinator", first, [running.pid])
 
 
@@ -112,25 +116,11 @@ def _nginx(folder: Path, first: int) -> Iterator[Contender]:
     servers = " ".join(f"server 127.0.0.1:{first + 2 + number};" for number in range(CHILDREN))
     (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, servers=servers))
     command, log = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")], folder / "nginx.out"
-    with process(command, log, None) as running:
+    with run_process(command, log, None) as running:
         wait_for(lambda: _listens(port), running, log)
-        yield Contender("nginx", port, [running.pid, *_workers(running.pid)])
-
-
-def _workers(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        yield Contender("nginx", port, [running.pid, *children_of(running.pid)])
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_ports(count: int) -> int:
-    """The first of so many neighbouring ports that are free now."""
-    for first in range(20_000, 60_000, count):
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
-    raise OSError("no free ports")

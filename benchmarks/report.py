@@ -1,4 +1,4 @@
-"""What a benchmark brings back: figures, beside the peers' where there are peers, and the aim."""
+"""Results of a benchmark: figures, comparisons with other programs, and targets; printed as tables."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of ours beside a peer's; smaller is better.
+    """One of our figures compared with a peer's; smaller is better.
 
-    `aim` is the largest ratio to be content with, or `aim_more` the largest difference, in the same unit; None where
-    there is only something to show. `ours_runs` and `peers_runs` are what the figures are the medians of, where their
-    range is to be shown.
+    The target is `aim`, the largest ratio, or `aim_more`, the largest difference in the same unit; None means none.
+    `ours_runs` and `peers_runs` are the values that the figures are medians of; if given, their range is shown.
     """
 
     what: str
@@ -41,21 +40,23 @@ class Compared:
         aim: float | None = None,
         aim_more: float | None = None,
     ) -> Compared:
-        """Compare the medians of several runs, and show their ranges."""
+        """Return the comparison of the medians of several runs, with their ranges."""
         return cls(what, unit, median(ours), peer, median(peers), aim, ours, peers, aim_more)
 
     @property
     def ratio(self) -> float:
+        """Return ours divided by the peer's."""
         return self.ours / self.peers
 
     @property
     def met(self) -> bool:
+        """Return whether the target is met; True without a target."""
         is_met = self.aim is None or self.ratio <= self.aim
         return is_met and (self.aim_more is None or self.ours - self.peers <= self.aim_more)
 
     @property
     def aim_text(self) -> str:
-        """The aim in words, and whether it is met; empty where there is none."""
+        """Return the target and whether it is met; an empty string without a target."""
         if self.aim is not None:
             return f"{self.aim:g}x {_verdict(met=self.met)}"
         if self.aim_more is not None:
@@ -65,9 +66,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that stands alone: the median of its runs; smaller is better.
+    """A figure without a peer: the median of `runs`; smaller is better.
 
-    `aim` is the largest median to be content with, in the same unit; None where there is only something to show.
+    `aim` is the target, the largest median in the same unit; None means none.
     """
 
     what: str
@@ -77,16 +78,18 @@ class Figure:
 
     @property
     def value(self) -> float:
+        """Return the median."""
         return median(self.runs)
 
     @property
     def met(self) -> bool:
+        """Return whether the target is met; True without a target."""
         return self.aim is None or self.value <= self.aim
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one benchmark found. `notes` are lines below the tables."""
+    """The result of one benchmark. `notes` are lines printed below the tables."""
 
     title: str
     rows: Sequence[Compared]
@@ -95,7 +98,7 @@ class Result:
 
     @property
     def missed(self) -> list[str]:
-        """What did not meet its aim."""
+        """Return the names of the figures and comparisons that missed their targets."""
         return [
             *(figure.what for figure in self.figures if not figure.met),
             *(row.what for row in self.rows if not row.met),
@@ -106,19 +109,19 @@ Benchmark = Callable[[Console], Result]
 
 
 def show(console: Console, result: Result) -> None:
-    """Print the tables."""
+    """Print the tables, the notes and the load average."""
     if result.figures:
-        console.print(_figures(result))
+        console.print(_figure_table(result))
     if result.rows:
-        console.print(_compared(result))
+        console.print(_comparison_table(result))
     for note in result.notes:
         console.print(note, highlight=False)
-    console.print(f"Load of this machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.", style="dim")
+    console.print(f"Load average at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.", style="dim")
 
 
-def _figures(result: Result) -> Table:
+def _figure_table(result: Result) -> Table:
     table = Table(title=result.title, title_justify="left")
-    for name in ("measured", "median", "lowest to highest", "aim"):
+    for name in ("measured", "median", "range", "target"):
         table.add_column(name, justify="left" if name == "measured" else "right")
     for figure in result.figures:
         aim = "" if figure.aim is None else f"{figure.aim:g} {figure.unit} {_verdict(met=figure.met)}"
@@ -126,10 +129,10 @@ def _figures(result: Result) -> Table:
     return table
 
 
-def _compared(result: Result) -> Table:
+def _comparison_table(result: Result) -> Table:
     table = Table(title=None if result.figures else result.title, title_justify="left")
-    for name in ("measured", "ours", "beside", "theirs", "ratio", "aim"):
-        table.add_column(name, justify="left" if name in ("measured", "beside") else "right")
+    for name in ("measured", "ours", "peer", "theirs", "ratio", "target"):
+        table.add_column(name, justify="left" if name in ("measured", "peer") else "right")
     for row in result.rows:
         ours, theirs = _value(row.ours, row.unit, row.ours_runs), _value(row.peers, row.unit, row.peers_runs)
         table.add_row(row.what, ours, row.peer, theirs, f"{row.ratio:.2f}x", row.aim_text)

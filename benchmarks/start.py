@@ -1,6 +1,6 @@
-"""A container's start: from exec to the first child, with 20 profiles that the cache already has.
+"""Start of a container: from exec to the first child, with 20 profiles that are in the cache already.
 
-Beside it the same start from a local folder, so that what S3 costs can be seen part by part.
+Compared with a start from a local folder, phase by phase, which shows the cost of S3.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.support.s3 import BUCKET, s3_server
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = 20
 ROUNDS = 9
-ONLY_S3 = ("AWS SDK", "S3 listing")
+ONLY_S3 = ("S3 client", "S3 listing")
 
 
 def run(console: Console) -> Result:
-    """Measure both in turn, round by round."""
+    """Measure both starts in turn, round by round."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "local").mkdir()
@@ -56,11 +56,11 @@ def _result(s3: dict[str, float], local: dict[str, float]) -> Result:
     parts = [part for part in s3 if part not in (*ONLY_S3, "total")]
     rows = [
         Compared(what, "ms", s3[part] * 1e3, "a local folder", local[part] * 1e3)
-        for what, part in [("from exec to the first child", "total"), *((f"of that: {part}", part) for part in parts)]
+        for what, part in [("from exec to the first child", "total"), *((f"of which {part}", part) for part in parts)]
     ]
     only = ", ".join(f"{part} {s3[part] * 1e3:.1f} ms" for part in ONLY_S3)
     title = f"Start of a container with {PROFILES} profiles cached (medians of {ROUNDS})"
-    return Result(title, rows, [f"with S3 only: {only}"])
+    return Result(title, rows, [f"only with S3: {only}"])
 
 
 def _medians(starts: list[dict[str, float]]) -> dict[str, float]:
@@ -81,7 +81,7 @@ def _start(settings: dict[str, str]) -> dict[str, float]:
         **settings,
         "BENCHMARK_BEGAN": str(time.monotonic()),
     }
-    command = [sys.executable, "-m", "benchmarks.first_child"]
+    command = [sys.executable, "-m", "benchmarks.coordinator_start"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"the coordinator did not start: {done.stderr[-500:]}")

@@ -1,10 +1,10 @@
-"""How fast a lost browser is noticed, buried and replaced: `python -m benchmarks supervision`, up to two minutes.
+"""How fast a lost child or browser is detected, cleaned up and replaced: `python -m benchmarks supervision`.
 
-A real Chromium on the demo site, under a coordinator that has no back-off to wait for. In turn: a child is killed
-(until its browser's last process is dead, until the next child's process, until that one's own `/ready`, until it is
-READY), the same child is started by hand as `launch_camoufox.py` alone, and a browser is killed (until the
-coordinator's `/ready` names its child). Beside each of the two starts there is one idle browser. All is seen from
-outside: by pidfds, /proc and HTTP.
+A real Chromium on the demo site, under a coordinator without restart back-off; up to two minutes. Each round kills a
+child and measures until the last process of its browser has exited, until the process of the next child starts, until
+that child's own `/ready` is 200, and until it is READY. It compares this with `launch_camoufox.py` started without a
+coordinator. Then it kills a browser and measures until the coordinator's `/ready` names its child. During both starts,
+one idle browser runs as well. Everything is observed from outside: by pidfds, /proc and HTTP.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from statistics import median
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.alone import child_alone
-from benchmarks.report import Compared, Figure, Result
-from benchmarks.watching import (
-    Asker,
+from benchmarks.process_events import (
+    ReadinessClient,
     api_port,
     browser_group,
     children_of,
-    death_and_successor,
-    descriptors,
+    exit_and_restart,
     members,
-    until,
+    pidfds,
+    wait_until,
 )
-from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in
+from benchmarks.report import Compared, Figure, Result
+from benchmarks.standalone_child import standalone_child
+from tests.e2e.fleet import Fleet, demo_site, fleet, log_in
 
 ROUNDS = 7
-ENOUGH_S = 75.0  # no round begins later than this
-CHILD, ALONE = "ada", "grace"  # accounts of the demo site
+ENOUGH_S = 75.0  # no round starts later than this
+CHILD, STANDALONE = "ada", "grace"  # accounts of the demo site
 
 
 @dataclass
 class Times:
     """Milliseconds of each round."""
 
-    dead: list[float] = field(default_factory=list)
+    exited: list[float] = field(default_factory=list)
     successor: list[float] = field(default_factory=list)
     ready: list[float] = field(default_factory=list)
-    told: list[float] = field(default_factory=list)
-    bare: list[float] = field(default_factory=list)
+    noticed: list[float] = field(default_factory=list)
+    standalone: list[float] = field(default_factory=list)
     named: list[float] = field(default_factory=list)
 
 
@@ -59,68 +59,70 @@ def run(console: Console) -> Result:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tf-", dir="/tmp") as name, demo_site() as site:
         folder = Path(name)
-        logins = log_in(site, folder / "logins", (CHILD, ALONE))
+        logins = log_in(site, folder / "logins", (CHILD, STANDALONE))
         (folder / "active").mkdir()
         shutil.move(logins / f"{CHILD}.json", folder / "active")
-        with fleet(site, folder / "active", folder / "fleet", module="benchmarks.steady_coordinator") as running:
+        with fleet(
+            site, folder / "active", folder / "fleet", module="benchmarks.coordinator_without_backoff"
+        ) as running:
             running.wait_for(ada="READY")
             for _ in track(range(ROUNDS), "supervision", console=console, transient=True):
                 if time.monotonic() - began < ENOUGH_S:
-                    _round(site, running, logins / f"{ALONE}.json", times)
+                    with standalone_child("demo", site.url, logins / f"{STANDALONE}.json") as standalone:
+                        times.standalone.append(standalone.took_s * 1e3)
+                        with contextlib.closing(ReadinessClient(running.port)) as coordinator:
+                            _kill_child(running, coordinator, times)
+                    with contextlib.closing(ReadinessClient(running.port)) as coordinator:
+                        _kill_browser(running, coordinator, times)
     return _result(times)
 
 
 def _result(times: Times) -> Result:
     figures = [
-        Figure("SIGKILL of a child to its browser's last process dead", "ms", times.dead),
-        Figure("from there to the next child's process", "ms", times.successor, aim=10),
-        Figure("the next child's own /ready to its being READY", "ms", times.told),
-        Figure("a browser's death to /ready naming its child", "ms", times.named, aim=1000),
+        Figure("SIGKILL of a child until its browser's last process exits", "ms", times.exited),
+        Figure("from then to the next child's process", "ms", times.successor, aim=10),
+        Figure("the next child's own /ready until it is READY", "ms", times.noticed),
+        Figure("SIGKILL of a browser until /ready names its child", "ms", times.named, aim=1000),
     ]
-    rows = [Compared.of_runs("from there to READY", "ms", times.ready, "launch_camoufox.py alone", times.bare, aim=1.3)]
-    title = f"Supervision of real Chromium on the demo site (medians of {len(times.dead)} rounds)"
-    own_ms = median(times.told)
-    note = f"{rows[0].what}: {own_ms:.0f} ms of it are supervision's own, after the child's own /ready."
+    rows = [
+        Compared.of_runs(
+            "next child's process to READY", "ms", times.ready, "launch_camoufox.py", times.standalone, aim=1.3
+        )
+    ]
+    title = f"Supervision of real Chromium on the demo site (medians of {len(times.exited)} rounds)"
+    own_ms = median(times.noticed)
+    note = f"{rows[0].what}: supervision takes {own_ms:.0f} ms of it, after the child's own /ready."
     return Result(title, rows, [] if rows[0].met else [note], figures)
 
 
-def _round(site: Site, running: Fleet, login: Path, times: Times) -> None:
-    with child_alone("demo", site.url, login) as bare:
-        times.bare.append(bare.took_s * 1e3)
-        with contextlib.closing(Asker(running.port)) as coordinator:
-            _lose_child(running, coordinator, times)
-    with contextlib.closing(Asker(running.port)) as coordinator:
-        _lose_browser(running, coordinator, times)
-
-
-def _lose_child(running: Fleet, coordinator: Asker, times: Times) -> None:
+def _kill_child(running: Fleet, coordinator: ReadinessClient, times: Times) -> None:
     (child,) = children_of(running.process.pid)
-    with descriptors([child, *members(browser_group(child))]) as watched:
+    with pidfds([child, *members(browser_group(child))]) as opened:
         began = time.monotonic()
         os.kill(child, signal.SIGKILL)
-        dead_at, born_at = death_and_successor(watched, running.process.pid)
+        exited_at, started_at = exit_and_restart(opened, running.process.pid)
     (successor,) = children_of(running.process.pid)
-    until(lambda: api_port(successor) > 0, "the next child's program")
-    with contextlib.closing(Asker(api_port(successor))) as asker:
-        until(lambda: asker.ask()[0] == 200, "the next child's own readiness")
+    wait_until(lambda: api_port(successor) > 0, "the exec of the next child")
+    with contextlib.closing(ReadinessClient(api_port(successor))) as asker:
+        wait_until(lambda: asker.get()[0] == 200, "the next child's own /ready")
     own_at = time.monotonic()
-    until(lambda: _is_ready(coordinator), "the next child READY")
+    wait_until(lambda: _is_ready(coordinator), "the next child READY")
     ready_at = time.monotonic()
-    times.dead.append((dead_at - began) * 1e3)
-    times.successor.append((born_at - dead_at) * 1e3)
-    times.told.append((ready_at - own_at) * 1e3)
-    times.ready.append((ready_at - born_at) * 1e3)
+    times.exited.append((exited_at - began) * 1e3)
+    times.successor.append((started_at - exited_at) * 1e3)
+    times.noticed.append((ready_at - own_at) * 1e3)
+    times.ready.append((ready_at - started_at) * 1e3)
 
 
-def _lose_browser(running: Fleet, coordinator: Asker, times: Times) -> None:
+def _kill_browser(running: Fleet, coordinator: ReadinessClient, times: Times) -> None:
     (child,) = children_of(running.process.pid)
     began = time.monotonic()
     os.kill(browser_group(child), signal.SIGKILL)
-    until(lambda: CHILD in coordinator.ask()[1]["unhealthy"], "the loss in /ready")
+    wait_until(lambda: CHILD in coordinator.get()[1]["unhealthy"], "/ready to name the child")
     times.named.append((time.monotonic() - began) * 1e3)
-    until(lambda: _is_ready(coordinator), "the next child READY")
+    wait_until(lambda: _is_ready(coordinator), "the next child READY")
 
 
-def _is_ready(coordinator: Asker) -> bool:
-    status, body = coordinator.ask()
+def _is_ready(coordinator: ReadinessClient) -> bool:
+    status, body = coordinator.get()
     return status == 200 and not body["unhealthy"]

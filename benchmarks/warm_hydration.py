@@ -15,19 +15,19 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from contextlib import redirect_stdout  # noqa: E402
 
-from benchmarks.parts import Parts  # noqa: E402
+from benchmarks.phases import PhaseTimer  # noqa: E402
 
 PARTS = {
     "reading the settings": ("coordinator.profiles.__main__.load_settings",),
-    "loading the AWS SDK": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
-    "listing the bucket": ("coordinator.profiles.s3.take_stock",),
+    "opening the bucket": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
+    "listing the bucket": ("coordinator.profiles.s3.list_bucket",),
     "checking the cached files": ("coordinator.profiles.s3.S3ProfileProvider._obtain",),
 }
 
 
 def main() -> int:
     gc.disable()  # as the program does
-    parts = Parts(began := float(os.environ["BENCHMARK_BEGAN"]))
+    parts = PhaseTimer(began := float(os.environ["BENCHMARK_BEGAN"]))
     parts.took["starting the interpreter"] = REACHED - began
     parts.load("importing structlog", "coordinator")
     parts.load("importing pydantic and the settings", "coordinator.flags")

@@ -1,1 +1,1 @@
-"""The child's hands: a real browser, one chat page in it, and the answers that appear there."""
+"""A real browser, one chat page in it, and the answers that appear there."""

@@ -1,14 +1,23 @@
-"""What can go wrong with a browser and its page; each message is one line for people, free of secrets."""
+"""Errors of a browser and its page. Each message is one line for people, free of secrets."""
+
+from __future__ import annotations
 
 from contract.errors import TabfleetError
 from contract.exit_codes import ExitCode
 
 
+class PageHung(TabfleetError):
+    """The page did not answer a look in time: it, or its browser, is stuck.
+
+    Not a BrowserError: a page may be busy for a moment, so each caller decides what that means.
+    """
+
+
 class BrowserError(TabfleetError):
-    """Base of all errors of this package.
+    """Base of what a caller of the page may get.
 
     `reason` is the error code that a caller of the child sees; `submitted` tells whether the prompt may
-    have reached the site; `exit_code` is how a child ends that cannot start because of it.
+    have reached the site; `exit_code` is the child's where it cannot start because of this error.
     """
 
     reason = "page_broken"
@@ -32,14 +41,14 @@ class ProfileError(BrowserError):
 
 
 class ProfileLocked(BrowserError):
-    """The same login is in use by another browser on this machine."""
+    """Another browser on this machine uses the same login."""
 
     reason = "profile_locked"
     exit_code = ExitCode.PROFILE_LOCKED
 
 
 class EngineMissing(BrowserError):
-    """There is no browser to start, or no tool to bind its life to ours."""
+    """There is no browser to start, no display for it, or no tool that it needs."""
 
     reason = "no_browser"
     exit_code = ExitCode.NO_BROWSER
@@ -59,7 +68,7 @@ class StreamPortTaken(BrowserError):
 
 
 class NotStarted(BrowserError):
-    """The page is not up yet."""
+    """The page is not open yet, or not any more."""
 
     reason = "starting"
 
@@ -82,7 +91,7 @@ class LoginExpired(BrowserError):
 
 
 class QuotaExceeded(BrowserError):
-    """The site refuses for now. `rest_s`: how long to leave it alone, in seconds, if known."""
+    """The site refuses prompts for now. `rest_s`: how long to send it none, in seconds, if known."""
 
     reason = "quota"
 
@@ -92,31 +101,31 @@ class QuotaExceeded(BrowserError):
 
 
 class PromptRefused(BrowserError):
-    """The site does not take this prompt; with page and login all is well."""
+    """The site refuses this prompt; page and login are fine."""
 
     reason = "refused"
 
 
 class FirstTokenTimeout(BrowserError):
-    """Nothing of an answer came in time."""
+    """No part of the answer came in time."""
 
     reason = "first_token_timeout"
 
 
 class StreamIdleTimeout(BrowserError):
-    """An answer began and then nothing more of it came."""
+    """The answer began, and then no more of it came in time."""
 
     reason = "stream_idle_timeout"
 
 
 class CaptureGap(BrowserError):
-    """Part of an answer may be missing, and nothing else on the page could fill it in."""
+    """Part of the answer may be missing, and the page cannot fill it in."""
 
     reason = "capture_gap"
 
 
 class PromptRejected(BrowserError):
-    """The page's input did not hold exactly the prompt; nothing was sent."""
+    """The page's input did not take exactly the prompt, or not its images; nothing was sent."""
 
     reason = "prompt_rejected"
 
@@ -128,20 +137,20 @@ class SiteFailed(BrowserError):
 
 
 class ScreenshotTimeout(BrowserError):
-    """The page could not be pictured in time: it, or its browser, is stuck."""
+    """No screenshot could be taken in time: the page, or its browser, is stuck."""
 
     reason = "screenshot_timeout"
 
 
 class LoginNotSaved(BrowserError):
-    """Nobody logged in, or there was nothing to save of it."""
+    """Nobody logged in, or the login leaves nothing that a file could hold."""
 
     reason = "login_not_saved"
     exit_code = ExitCode.FAILED
 
 
 class SavePlaceError(BrowserError):
-    """A login cannot be saved where it was to be."""
+    """A login cannot be saved to the path that was given."""
 
     reason = "save_place"
 

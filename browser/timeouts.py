@@ -1,4 +1,6 @@
-"""Waiting that ends when it should, and work that comes to its end although nobody waits any more."""
+"""Hard timeouts and cancellation shielding for Playwright calls."""
+
+from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,40 +8,41 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_abandoned: set[asyncio.Task[Any]] = set()
+# The event loop holds only weak references to tasks: one that was left behind must be kept until it is done.
+_running: set[asyncio.Task[Any]] = set()
 
 
 async def within(timeout_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
-    """Return what the work returns. Raises TimeoutError after timeout_s seconds, whatever the work then does.
+    """Return the work's result. Raises TimeoutError after timeout_s seconds, whatever the work does then.
 
-    Unlike asyncio's own timeouts this does not wait for the work to take note: a cancelled call of
-    Playwright first waits for an answer of its driver, which may be what is stuck.
+    Use it for every call of Playwright that may hang. asyncio.timeout and anyio's cancel scopes cancel the call and
+    then wait for it to return; a cancelled call of Playwright first waits for an answer of its driver, which may be
+    what hangs. Here the cancelled work is left behind.
     """
     task = asyncio.create_task(work, name=name)
+    _running.add(task)
+    task.add_done_callback(_forget)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
     finally:
-        if not task.done():
-            _abandon(task)
+        task.cancel()  # without effect on one that is done
     if not done:
         raise TimeoutError
     return task.result()
 
 
-def _abandon(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    _abandoned.add(task)
-    task.add_done_callback(_forget)
-
-
 def _forget(task: asyncio.Task[Any]) -> None:
-    _abandoned.discard(task)
+    _running.discard(task)
     if not task.cancelled():
-        task.exception()  # or the loop complains that nobody looked at it
+        task.exception()  # otherwise the event loop logs that nobody retrieved it, where the caller was cancelled
 
 
 async def finish(work: Coroutine[Any, Any, None], name: str) -> None:
-    """Run the work to its end as a task of its own; a cancellation meanwhile is raised only then."""
+    """Run the work to its end in a task of its own; raise a cancellation of the caller only then.
+
+    anyio's CancelScope(shield=True) is no replacement: it shields from anyio's own cancel scopes, not from
+    Task.cancel(), by which requests are cancelled here.
+    """
     task = asyncio.create_task(work, name=name)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

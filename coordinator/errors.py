@@ -55,6 +55,10 @@ class LaunchError(TabfleetError):
     """A child's process could not be started at all."""
 
 
+class IllegalTransition(TabfleetError):
+    """The table of a child's states has no such transition."""
+
+
 class UnknownChild(TabfleetError):
     """No child has that name."""
 
@@ -105,3 +109,16 @@ class NoBackend(TabfleetError):
         super().__init__(self._LINES[reason])
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+class UpstreamBroken(TabfleetError):
+    """The connection to a child broke before its answer was complete.
+
+    `delivered` is False only if no byte of the request was sent; `answered` is True if the head of the response
+    had come.
+    """
+
+    def __init__(self, *, delivered: bool = True, answered: bool = False) -> None:
+        super().__init__("The connection to the child broke.")
+        self.delivered = delivered
+        self.answered = answered

@@ -11,52 +11,50 @@ import gc
 import os
 import resource
 import signal
+import socket
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
 from contract.errors import TabfleetError
 from contract.logs import configure_logging
-from coordinator.api import Face, build_api
+from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import load_settings
-from coordinator.fleet import Fleet, Parts
+from coordinator.fleet import Fleet
 from coordinator.local import preflight
-from coordinator.local.launcher import PROGRAM
+from coordinator.local.launcher import PROGRAM, LocalLauncher
 from coordinator.local.reaper import install_if_process_1
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydrator
 from coordinator.proxy.admission import Access
-from coordinator.proxy.application import Proxy
+from coordinator.proxy.application import Proxy, ProxyConfig
+from coordinator.proxy.exchange import Limits
 from coordinator.proxy.server import Server, bind
-from coordinator.wiring import launcher_of, proxy_config_of
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Coroutine, Sequence
-
-    from coordinator.local.launcher import LocalLauncher
-    from coordinator.settings import Settings
+from coordinator.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_LAST_EVENTS_S: Final = 2.0
+LAST_EVENTS_S: Final = 2.0
+"""How long streams that are cut at the end get to send their error event."""
+
 _FILES: Final = 65_536
 _GARBAGE_AFTER: Final = 10_000
 
 
 def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
-    """Run the coordinator until it is told to stop; returns the exit code. `program` starts one child."""
-    signal.signal(signal.SIGTERM, _leave)
+    """Run the coordinator until it is told to stop; return the exit code. `program` starts one child."""
+    # Before the loop handles signals; as process 1 we would not even get one without a handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = load_settings(argv)
         configure_logging(settings.log_format, settings.log_level)
         preflight.check(settings)
         listener = bind(settings.coordinator_host, settings.coordinator_port)
-        _raise_file_limit()
-        _notice_exits_by_pidfd()
-        _collect_garbage_seldom()
+        _tune_process()
         return asyncio.run(_run(settings, listener, program))
     except SettingsError as error:
         return _say(error, 2)
@@ -71,105 +69,131 @@ async def _run(settings: Settings, listener: socket.socket, program: Sequence[st
     return await Coordinator(settings, listener, program).run()
 
 
+def proxy_config(settings: Settings) -> ProxyConfig:
+    """Return the operator's numbers that the proxy goes by; the site's name is shown as the owner of models."""
+    limits = Limits(settings.queue_timeout_s, settings.first_token_timeout_s, settings.stream_idle_timeout_s)
+    return ProxyConfig(limits, settings.max_body_bytes, owner=Path(settings.chat_site or "tabfleet").stem)
+
+
 class Coordinator:
-    """The parts of a running coordinator, and the order in which they begin and end."""
+    """The order in which the program starts and ends."""
 
     def __init__(self, settings: Settings, listener: socket.socket, program: Sequence[str]) -> None:
+        """`listener` is the API's, and accepts already; `program` starts one child."""
         access, metrics = Access(), Metrics()
-        self._settings, self._listener, self._program = settings, listener, program
-        self._url = _url(listener)
-        port: int = listener.getsockname()[1]
-        hydrator = Hydrator.from_settings(settings)
-        self._fleet = Fleet(Parts(settings, access, metrics, hydrator, self._make_launcher, port))
+        self._settings, self._listener = settings, listener
+        self._launcher = LocalLauncher.from_settings(settings, program)
+        self._fleet = Fleet(
+            settings,
+            launcher=self._launcher,
+            hydrator=Hydrator.from_settings(settings),
+            access=access,
+            metrics=metrics,
+            port=listener.getsockname()[1],
+        )
         metrics.watch(self._fleet)
         self._proxy = Proxy(
             pool=self._fleet.pool,
-            children=self._fleet,
+            children=self._fleet.supervisor,
             access=access,
-            config=proxy_config_of(settings),
+            config=proxy_config(settings),
             on_done=metrics.request_done,
         )
-        api = build_api(self._fleet, access, metrics, metrics_public=settings.metrics_public)
-        self._server = Server(Face(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
-        self._stop, self._hurry = asyncio.Event(), asyncio.Event()
+        api = build_api(self._fleet, access, metrics.text, metrics_public=settings.metrics_public)
+        self._server = Server(Application(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
+        self._stop_requested, self._cut_requested = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False
 
     async def run(self) -> int:
-        """Serve until a signal; 0 after an orderly end. Raises TabfleetError if it cannot start or go on."""
-        self._handle_signals()
+        """Serve until a signal; return 0 after an orderly end. Raises TabfleetError if it cannot start or go on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_stop)
+        loop.add_signal_handler(signal.SIGHUP, self.handle_reload)
+        install_if_process_1(self._launcher)
+
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
         try:
-            await self._start(serving)
-            await self._first_of(serving, self._fleet.failed)
+            await self.startup(serving)
+            await self._first_of(serving, self._fleet.supervisor.failed)
             return 0
         finally:
-            await self._end(serving)
+            await self.shutdown(serving)
 
-    async def _start(self, serving: asyncio.Task[None]) -> None:
+    async def startup(self, serving: asyncio.Task[None]) -> None:
+        """Start the fleet while health routes are served already. Raises TabfleetError."""
         starting = asyncio.create_task(self._fleet.start(), name="start")
         await self._first_of(serving, starting)
         if not starting.done():  # told to stop: a thread that still fetches profiles is left behind
             starting.cancel()
             return
         self._started = True
-        log.info("serving", url=self._url)
+        host, port = self._listener.getsockname()[:2]
+        log.info("serving", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         if self._settings.auth_profile_refresh_s:
-            self._beside(self._refresh_for_ever(self._settings.auth_profile_refresh_s), "refresh")
+            self._spawn(self._refresh(self._settings.auth_profile_refresh_s), "refresh")
 
     async def _first_of(self, *awaited: asyncio.Future[None]) -> None:
-        """Wait for the signal to stop or the first of these, and raise what that one raises."""
-        told = asyncio.create_task(self._stop.wait(), name="stop-signal")
+        """Wait for a signal to stop or the first of these, and raise what that one raises."""
+        stop = asyncio.create_task(self._stop_requested.wait(), name="stop-signal")
         try:
-            either: set[asyncio.Future[Any]] = {told, *awaited}
+            either: set[asyncio.Future[Any]] = {stop, *awaited}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            told.cancel()
+            stop.cancel()
         for future in awaited:
             if future.done():
                 future.result()
 
-    async def _end(self, serving: asyncio.Task[None]) -> None:
-        """Drain; past the limit, or when told again, end every stream with an error; then stop all."""
-        began = asyncio.get_running_loop().time()
+    async def shutdown(self, serving: asyncio.Task[None]) -> None:
+        """End in good order; takes `drain_timeout_s`, LAST_EVENTS_S and what the supervisor's stop takes at most."""
+        loop, limit_s = asyncio.get_running_loop(), self._settings.drain_timeout_s
+        began = loop.time()
+
+        # Refuse new requests, and end children that have none.
         self._fleet.begin_drain()
         if self._started:
-            log.info("draining", in_flight=self._proxy.in_flight, limit_s=self._settings.drain_timeout_s)
-        if not self._stop.is_set():  # not told to: something broke, and nobody waits for answers
-            self._hurry.set()
-        await self._drained()
-        for task in self._side_tasks:
+            log.info("draining", in_flight=self._proxy.in_flight, limit_s=limit_s)
+
+        # Let running answers finish: up to the limit, or until a second signal. Where no signal was the cause,
+        # something broke, and nobody waits for answers.
+        if not self._stop_requested.is_set():
+            self._cut_requested.set()
+        idle = asyncio.create_task(self._proxy.wait_idle(), name="idle")
+        cut = asyncio.create_task(self._cut_requested.wait(), name="cut")
+        await asyncio.wait({idle, cut}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+
+        # End every stream that is left with an error event.
+        if not idle.done():
+            log.warning("drain_cut_short", in_flight=self._proxy.in_flight, told_again=cut.done())
+            self._proxy.cancel_all()
+            await asyncio.wait({idle}, timeout=LAST_EVENTS_S)
+
+        # Stop what runs beside: reloads, and waiting for the above.
+        for task in (idle, cut, *self._side_tasks):
             task.cancel()
+
+        # Close the port and its connections, and end the children meanwhile.
         self._server.should_exit = True
-        await asyncio.gather(serving, self._fleet.stop())
+        await asyncio.gather(serving, self._fleet.supervisor.stop())
+
+        # Close the connections to children: no request uses them any more.
         await self._proxy.close()
         if self._started:
-            log.info("stopped", took_s=round(asyncio.get_running_loop().time() - began, 3))
-
-    async def _drained(self) -> None:
-        idle = asyncio.create_task(self._proxy.wait_idle(), name="idle")
-        hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
-        limit_s = self._settings.drain_timeout_s
-        await asyncio.wait({idle, hurry}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        if not idle.done():
-            log.warning("drain_cut_short", in_flight=self._proxy.in_flight, told_again=hurry.done())
-            self._proxy.cut()
-            await asyncio.wait({idle}, timeout=_LAST_EVENTS_S)
-        idle.cancel()
-        hurry.cancel()
+            log.info("stopped", took_s=round(loop.time() - began, 3))
 
     # Signals and reloads
 
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._beside(self._reload(), "reload"))
+    def handle_stop(self) -> None:
+        """SIGTERM, SIGINT: end after the running answers; a second time, end now."""
+        (self._cut_requested if self._stop_requested.is_set() else self._stop_requested).set()
 
-    def _told_to_stop(self) -> None:
-        (self._hurry if self._stop.is_set() else self._stop).set()
+    def handle_reload(self) -> None:
+        """SIGHUP: fetch profiles and keys anew."""
+        self._spawn(self._reload(), "reload")
 
-    async def _refresh_for_ever(self, every_s: float) -> None:
+    async def _refresh(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
             await self._reload()
@@ -182,7 +206,7 @@ class Coordinator:
         except Exception:  # noqa: BLE001, S110 - it has been logged and stands in /ready; the next time may do
             pass
 
-    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._side_tasks.add(task)
         task.add_done_callback(self._side_task_ended)
@@ -192,40 +216,21 @@ class Coordinator:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("side_task_failed", task=task.get_name(), exc_info=error)
 
-    def _make_launcher(self) -> LocalLauncher:
-        launcher = launcher_of(self._settings, self._program)
-        install_if_process_1(launcher)
-        return launcher
 
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _leave(*_: object) -> NoReturn:
-    """Before the loop handles signals; as process 1 we would not even get one without a handler."""
-    sys.exit(0)
-
-
-def _raise_file_limit() -> None:
-    """Every request takes two sockets, and the usual soft limit is 1,024 files."""
+def _tune_process() -> None:
+    # Every request takes two sockets, and the usual soft limit is 1,024 files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
-
-def _notice_exits_by_pidfd() -> None:
-    """Before Python 3.12, asyncio by default spends a thread on every child process."""
+    # Before Python 3.12, asyncio by default spends a thread on every child process.
     if sys.version_info < (3, 12):
         with contextlib.suppress(OSError):  # a kernel without pidfd
             os.close(os.pidfd_open(os.getpid()))
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
-
-def _collect_garbage_seldom() -> None:
-    """Requests leave no cycles behind, but each full collection walks all that was imported: 45 ms of silence."""
+    # Requests leave no cycles behind, but each full collection walks all that was imported: 45 ms of silence.
     gc.freeze()
     gc.set_threshold(_GARBAGE_AFTER)
 

@@ -14,6 +14,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contract.child_environment import (
+    FIRST_TOKEN_TIMEOUT_S,
+    LOGIN_CHECK_S,
+    MAX_BODY_BYTES,
+    STREAM_IDLE_TIMEOUT_S,
+)
+
 PROFILES: Final = "Profiles and keys"
 S3: Final = "Profiles from S3"
 ADDRESS: Final = "The coordinator's address"
@@ -54,6 +61,12 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+def _absolute_site(site: str) -> str:
+    """Return the name of a site in sites/ as it is, and the path of a site file absolute."""
+    is_path = "/" in site or site.endswith(".toml")
+    return str(Path(site).absolute()) if is_path else site
+
+
 Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 65535", "PORT")]
 AnyPort = Annotated[int, Field(ge=0, le=65535), Takes("a port number, or 0 for any free one", "PORT")]
 Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
@@ -62,7 +75,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Takes("a number of 
 Interval = Annotated[float, Field(ge=0, allow_inf_nan=False), Takes("a number of seconds, 0 or more", "SECONDS")]
 Switch = Annotated[bool, Takes("true or false", "BOOL")]
 Text = Annotated[str, Takes("a text", "TEXT")]
-# Absolute, because children run in another folder than we.
+# Paths are made absolute, because children run in another folder than we.
+SiteName = Annotated[str, AfterValidator(_absolute_site), Takes("a text", "TEXT")]
 AnyPath = Annotated[Path, AfterValidator(Path.absolute), Takes("a path", "PATH")]
 ExistingFile = Annotated[FilePath, AfterValidator(Path.absolute), Takes("the path of an existing file", "PATH")]
 ProxyUrl = Annotated[str, Field(pattern="^https?://"), Takes("a URL that starts with http:// or https://", "URL")]
@@ -147,7 +161,7 @@ class Settings(BaseSettings):
         Count, About(CHILDREN, "Most children at a time, the other profiles stand by; 0 is one a profile")
     ] = 0
     chat_site: Annotated[
-        Text | None,
+        SiteName | None,
         About(CHILDREN, "Site file: a name in sites/ or the path of a TOML file; required", flag="--site"),
     ] = None
     site_url: Annotated[Text | None, About(CHILDREN, "Address of the site, in place of the site file's", flag=None)] = (
@@ -176,12 +190,12 @@ class Settings(BaseSettings):
     queue_timeout_s: Annotated[Seconds, About(REQUESTS, "Longest wait for a child, then 503")] = 60.0
     first_token_timeout_s: Annotated[
         Seconds, About(REQUESTS, "Longest wait from the prompt to the first piece of the answer")
-    ] = 120.0
+    ] = FIRST_TOKEN_TIMEOUT_S
     stream_idle_timeout_s: Annotated[
         Seconds, About(REQUESTS, "Longest silence within an answer, and longest wait for a slow reader")
-    ] = 60.0
+    ] = STREAM_IDLE_TIMEOUT_S
     drain_timeout_s: Annotated[Seconds, About(REQUESTS, "Time that running answers get to finish after SIGTERM")] = 30.0
-    max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = 10 * 1024 * 1024
+    max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = MAX_BODY_BYTES
 
     start_timeout_s: Annotated[Seconds, About(HEALTH, "Time a child gets to become ready")] = 60.0
     probe_interval_s: Annotated[Seconds, About(HEALTH, "Time between two probes of a child")] = 1.0
@@ -189,7 +203,7 @@ class Settings(BaseSettings):
     healthy_after: Annotated[Number, About(HEALTH, "Good probes in a row that make it ready again")] = 1
     unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = 30.0
     backoff_max_s: Annotated[Seconds, About(HEALTH, "Longest delay before a restart")] = 60.0
-    login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = 60.0
+    login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = LOGIN_CHECK_S
     child_memory_limit_mb: Annotated[
         Count, About(HEALTH, "Restart a child, once idle, above this many MB; 0 never does")
     ] = 0

@@ -1,1 +1,1 @@
-"""An embedded web chat site to run against: a stand-in for a page that nobody here controls."""
+"""The embedded demo: a web chat site with a login, and a fleet of the product running against it."""

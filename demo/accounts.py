@@ -1,4 +1,6 @@
-"""Who may log in, and which sessions are open."""
+"""Accounts and login sessions of the demo site."""
+
+from __future__ import annotations
 
 import hmac
 import re
@@ -15,7 +17,7 @@ Kind = Literal["cookie", "bearer"]
 
 
 def check_password(username: str, password: str) -> bool:
-    """Tell whether this pair may log in: the table above, and `userN` with the password `demoN`."""
+    """Return whether the credentials are valid: those in PASSWORDS, and `userN` with the password `demoN`."""
     expected = PASSWORDS.get(username)
     if numbered := _NUMBERED.fullmatch(username):
         expected = f"demo{numbered[1]}"
@@ -24,7 +26,7 @@ def check_password(username: str, password: str) -> bool:
 
 @dataclass(eq=False)
 class Session:
-    """One login of one account; `token` is what its cookie or its bearer header carries."""
+    """One login of one account; its cookie or bearer header carries `token`. `expires_at` is Unix time in seconds."""
 
     account: str
     kind: Kind
@@ -33,7 +35,7 @@ class Session:
 
 
 class Sessions:
-    """All open sessions, held by the server: the browser only has the token."""
+    """All open sessions by token; a session lasts `ttl_s` seconds by `clock`, which returns Unix time."""
 
     def __init__(self, *, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
         self.ttl_s = ttl_s
@@ -41,30 +43,32 @@ class Sessions:
         self._open: dict[str, Session] = {}
 
     def open(self, account: str, kind: Kind) -> Session:
-        """Open a session that lasts `ttl_s` seconds; an account may have any number."""
+        """Open and return a session; an account may have any number of them."""
         session = Session(account, kind, secrets.token_urlsafe(32), self._clock() + self.ttl_s)
         self._open[session.token] = session
         return session
 
     def find(self, token: str, kind: Kind) -> Session | None:
-        """Return the open session of this token, or None if it is unknown, over or of another kind."""
+        """Return the open session of this token, or None if it is unknown, expired or of another kind."""
         session = self._open.get(token)
         return session if session and session.kind == kind and self.is_open(session) else None
 
     def is_open(self, session: Session) -> bool:
+        """Return whether the session was neither ended nor has expired."""
         return session.token in self._open and self._clock() < session.expires_at
 
     def rotate(self, session: Session) -> None:
-        """Give the session a new token; the old one is dead from here on."""
+        """Give the session a new token and invalidate the old one."""
         self.end(session)
         session.token = secrets.token_urlsafe(32)
         self._open[session.token] = session
 
     def end(self, session: Session) -> None:
+        """End the session; do nothing if it has ended before."""
         self._open.pop(session.token, None)
 
     def expire(self, account: str | None = None) -> int:
-        """End every session of the account (None: of everybody). Returns how many there were."""
+        """End every session of the account (None: of all accounts). Return how many were ended."""
         ended = [session for session in self._open.values() if account in (None, session.account)]
         for session in ended:
             self.end(session)

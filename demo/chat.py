@@ -1,4 +1,6 @@
-"""Submissions: the conversation they belong to, the answer as it is given, and both ways it travels."""
+"""Conversations of the demo site: validate a submission, record it and generate its answer as events."""
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -9,10 +11,11 @@ from math import inf
 from typing import Any
 
 from demo.accounts import Session
+from demo.errors import DemoError
 from demo.faults import Faults
 from demo.images import Images
 from demo.ledger import Entry, Ledger, Outcome, Transport
-from demo.shape import FAILURES, Busy, Crash, Drop, Fail, Say, Shape, Step, Wait, compose, read_directives, steps
+from demo.shape import FAILURES, Busy, Crash, Drop, Fail, SendText, Shape, Wait, compose, read_directives, steps
 from demo.web import error_event
 
 MODELS = ("demo-small", "demo-large", "demo-echo")
@@ -23,21 +26,21 @@ Event = dict[str, Any]
 Send = Callable[[Event], Awaitable[None]]
 
 
-class Refused(Exception):
-    """The submission is not taken; `status` is what HTTP says to that."""
+class SubmissionRefused(DemoError):
+    """The submission is invalid or not allowed; `status` is the HTTP status to answer with."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
 
 
-class Dropped(Exception):
-    """The connection is to be dropped with no further word."""
+class DropConnection(DemoError):
+    """A fault asks to close the connection in the middle of the answer."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A prompt as the page submits it."""
+class Submission:
+    """A prompt as the page submits it; `images` are ids of earlier uploads."""
 
     conversation: str
     model: str
@@ -45,35 +48,36 @@ class Ask:
     images: tuple[str, ...] = ()
 
 
-def read_ask(data: dict[str, Any]) -> Ask:
-    """Return the submission in a JSON object. Raises Refused for what no page of ours would send."""
+def parse_submission(data: dict[str, Any]) -> Submission:
+    """Validate a submission given as a JSON object. Raise SubmissionRefused if it is invalid."""
     conversation, model, prompt = (data.get(name) for name in ("conversation", "model", "prompt"))
     if not isinstance(conversation, str) or not _CONVERSATION.fullmatch(conversation):
-        raise Refused(400, "bad_request", "`conversation` must be 8 to 64 letters, digits or dashes.")
+        raise SubmissionRefused(400, "bad_request", "`conversation` must be 8 to 64 letters, digits or dashes.")
     if model not in MODELS:
-        raise Refused(400, "bad_request", f"`model` must be one of {', '.join(MODELS)}.")
+        raise SubmissionRefused(400, "bad_request", f"`model` must be one of {', '.join(MODELS)}.")
     if not isinstance(prompt, str) or not prompt.strip():
-        raise Refused(400, "bad_request", "`prompt` must be a text that is not blank.")
+        raise SubmissionRefused(400, "bad_request", "`prompt` must be a non-blank string.")
+    # JSON may escape half of a surrogate pair; it has no UTF-8 form, so the digest could not be computed.
     if re.search("[\ud800-\udfff]", prompt):
-        raise Refused(400, "bad_request", "`prompt` holds half a surrogate pair.")
+        raise SubmissionRefused(400, "bad_request", "`prompt` contains an unpaired surrogate.")
     images = data.get("images", [])
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise Refused(400, "bad_request", "`images` must be a list of the ids of uploaded images.")
-    return Ask(conversation, str(model), prompt, tuple(images))
+        raise SubmissionRefused(400, "bad_request", "`images` must be a list of the ids of uploaded images.")
+    return Submission(conversation, str(model), prompt, tuple(images))
 
 
 @dataclass
 class Conversation:
-    """What the server remembers of a conversation."""
+    """The owner of a conversation, the digests of its prompts so far, and its answer in progress."""
 
     account: str
     digests: list[str] = field(default_factory=list)
-    running: "Run | None" = None
+    running: Run | None = None
 
 
 @dataclass
 class Run:
-    """One answer under way."""
+    """One answer in progress."""
 
     entry: Entry
     shape: Shape
@@ -82,22 +86,24 @@ class Run:
 
     @property
     def stopped(self) -> bool:
+        """Return whether the answer is to end early."""
         return self._stopped.done()
 
     def stop(self) -> None:
+        """End the answer early; any number of calls do the same."""
         if not self.stopped:
             self._stopped.set_result(None)
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until the stop."""
+        """Sleep for `seconds`, or until stop() is called."""
         if seconds > 0:
             await asyncio.wait({self._stopped}, timeout=None if seconds == inf else seconds)
         else:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a long answer without pauses must not starve other connections
 
 
 class Chat:
-    """All conversations and the answers under way."""
+    """All conversations and the answers in progress."""
 
     def __init__(self, ledger: Ledger, faults: Faults, images: Images) -> None:
         self._ledger = ledger
@@ -105,41 +111,39 @@ class Chat:
         self._faults = faults
         self._conversations: dict[str, Conversation] = {}
 
-    def submit(self, session: Session, ask: Ask, transport: Transport) -> Run:
-        """Enter a submission into the ledger and its conversation.
+    def submit(self, session: Session, submission: Submission, transport: Transport) -> Run:
+        """Record a submission and return its answer, not yet started.
 
-        Raises Refused if the conversation or an image is somebody else's, or an answer is under way.
+        Raise SubmissionRefused if the conversation or an image belongs to another account, or if the conversation
+        has an answer in progress.
         """
-        conversation = self._conversation(ask.conversation, session.account)
+        if submission.conversation not in self._conversations and len(self._conversations) >= MAX_CONVERSATIONS:
+            idle = (key for key, value in self._conversations.items() if value.running is None)
+            self._conversations.pop(next(idle, ""), None)
+        conversation = self._conversations.setdefault(submission.conversation, Conversation(session.account))
         if conversation.account != session.account:
-            raise Refused(404, "not_found", "There is no such conversation.")
+            raise SubmissionRefused(404, "not_found", "No such conversation.")
         if conversation.running:
-            raise Refused(409, "conflict", "An answer is under way in this conversation.")
+            raise SubmissionRefused(409, "conflict", "This conversation already has an answer in progress.")
         try:
-            images = self._images.find(session.account, ask.images)
+            images = self._images.find(session.account, submission.images)
         except KeyError:
-            raise Refused(404, "not_found", "There is no such image.") from None
+            raise SubmissionRefused(404, "not_found", "No such image.") from None
         entry = self._ledger.start(
             account=session.account,
-            conversation=ask.conversation,
+            conversation=submission.conversation,
             transport=transport,
-            model=ask.model,
-            prompt=ask.prompt,
+            model=submission.model,
+            prompt=submission.prompt,
             images=images,
         )
-        shape = self._faults.apply(session.account, read_directives(ask.prompt))
+        shape = self._faults.apply(session.account, read_directives(submission.prompt))
         conversation.running = Run(entry, shape, compose(entry, shape, conversation.digests))
         conversation.digests.append(entry.prompt_sha256)
         return conversation.running
 
-    def _conversation(self, conversation_id: str, account: str) -> Conversation:
-        if conversation_id not in self._conversations and len(self._conversations) >= MAX_CONVERSATIONS:
-            idle = (key for key, value in self._conversations.items() if value.running is None)
-            self._conversations.pop(next(idle, ""), None)
-        return self._conversations.setdefault(conversation_id, Conversation(account))
-
     def stop(self, account: str, conversation_id: object) -> bool:
-        """Stop the answer under way in a conversation. Returns whether there was one."""
+        """Stop the answer in progress in the account's conversation. Return whether there was one."""
         conversation = self._conversations.get(str(conversation_id))
         if conversation is None or conversation.account != account or conversation.running is None:
             return False
@@ -147,19 +151,21 @@ class Chat:
         return True
 
     def stop_all(self) -> None:
+        """Stop every answer in progress."""
         for conversation in self._conversations.values():
             if conversation.running:
                 conversation.running.stop()
 
     async def answer(self, run: Run, send: Send) -> None:
-        """Give the answer, event by event, and close its ledger entry.
+        """Send the answer event by event, then close its ledger entry.
 
-        `send` raises ConnectionError when the reader is gone. Raises Dropped to have the connection cut.
+        `send` raises ConnectionError once the client has disconnected; the ledger entry then ends as `left`.
+        Raise DropConnection if a fault asks to close the connection.
         """
         outcome: Outcome = "left"
         try:
-            outcome = await self._play(run, send)
-        except Dropped:
+            outcome = await self._send_steps(run, send)
+        except DropConnection:
             outcome = "error"
             raise
         finally:
@@ -173,13 +179,26 @@ class Chat:
         self._conversations[run.entry.conversation].running = None
         self._ledger.end(run.entry, outcome)
 
-    async def _play(self, run: Run, send: Send) -> Outcome:
+    async def _send_steps(self, run: Run, send: Send) -> Outcome:
         await send({"type": "start", "id": run.entry.id, "conversation": run.entry.conversation})
         for step in steps(run.shape, run.tokens):
             if run.stopped:
                 break
-            if (failure := await _take(step, run, send)) is not None:
-                return failure
+            match step:
+                case Wait(seconds):
+                    await run.pause(seconds)
+                case SendText(text):
+                    run.entry.pieces.append(text)
+                    await send({"type": "token", "text": text})
+                case Busy(milliseconds):
+                    await send({"type": "busy", "ms": milliseconds})
+                case Crash():
+                    await send({"type": "crash"})
+                case Fail(code):
+                    await send(error_event(code, FAILURES[code]))
+                    return "error"
+                case Drop():
+                    raise DropConnection
         if run.stopped:
             await send({"type": "stopped"})
             return "stopped"
@@ -187,24 +206,6 @@ class Chat:
         return "done"
 
 
-async def _take(step: Step, run: Run, send: Send) -> Outcome | None:
-    match step:
-        case Wait(seconds):
-            await run.pause(seconds)
-        case Say(text):
-            run.entry.pieces.append(text)
-            await send({"type": "token", "text": text})
-        case Busy(milliseconds):
-            await send({"type": "busy", "ms": milliseconds})
-        case Crash():
-            await send({"type": "crash"})
-        case Fail(code):
-            await send(error_event(code, FAILURES[code]))
-            return "error"
-        case Drop():
-            raise Dropped
-    return None
-
-
 def encode(event: Event) -> str:
+    """Return the event as compact JSON."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))

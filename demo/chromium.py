@@ -1,4 +1,6 @@
-"""The browser people log in with in the demo: the system's own Chromium."""
+"""Find the Chromium of this system, which the demo logs its users in with."""
+
+from __future__ import annotations
 
 import os
 import shutil
@@ -10,24 +12,26 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def find_chromium() -> str:
-    """Return the path of Chromium: `BROWSER_EXECUTABLE`, or the first of the usual names on PATH.
+    """Return the path of Chromium: `BROWSER_EXECUTABLE`, or the first of NAMES on PATH.
 
-    Raises ChromiumMissing.
+    Raise ChromiumMissing if there is none.
     """
     if given := os.environ.get("BROWSER_EXECUTABLE"):
         if not os.access(given, os.X_OK) or not Path(given).is_file():
-            raise ChromiumMissing(f"BROWSER_EXECUTABLE is {given!r}, which is not a program that may be run")
+            raise ChromiumMissing(f"BROWSER_EXECUTABLE is {given!r}, which is not an executable file")
         return given
     for name in NAMES:
         if found := shutil.which(name):
             return found
     raise ChromiumMissing(
-        f"no browser: none of {', '.join(NAMES)} is on PATH. Run `make setup`, or name one in BROWSER_EXECUTABLE"
+        f"no browser: none of {', '.join(NAMES)} is on PATH."
+        " Run `make setup`, or set BROWSER_EXECUTABLE to a Chromium executable"
     )
 
 
 def chromium_arguments() -> list[str]:
-    """Return the flags for a quiet Chromium; as root it runs only without its sandbox."""
+    """Return command line flags without GPU, QUIC and background traffic; as root also without the sandbox."""
     quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     quiet += ["--disable-component-update", "--disable-sync"]
+    # Chromium refuses to run its sandbox as root.
     return [*quiet, "--no-sandbox"] if os.geteuid() == 0 else quiet

@@ -1,4 +1,6 @@
-"""`python -m demo`: a fleet of two logged-in browsers behind one API, until Ctrl-C."""
+"""Command line of `python -m demo`: run two logged-in browsers behind one API until Ctrl-C."""
+
+from __future__ import annotations
 
 import argparse
 import asyncio
@@ -15,11 +17,11 @@ from demo.chat import MODELS
 from demo.coordinator import KEY
 from demo.errors import CoordinatorEnded, DemoError
 from demo.fleet import QUESTION, Fleet, run_fleet
-from demo.screen import Screen
+from demo.progress import Progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo. Returns the exit code: 0, 1 if a part failed, 130 when a signal ended a check."""
+    """Run the demo. Return the exit code: 0; 1 if a part failed; 130 if a signal interrupted `--check`."""
     options = _parser().parse_args(argv)
     console, errors = Console(), Console(stderr=True)
     try:
@@ -37,7 +39,7 @@ def _fail(errors: Console, error: DemoError) -> int:
 
 
 async def _until_signal(console: Console, *, check: bool) -> int:
-    """Run the demo in a task that each signal cancels: the first ends it in order, the next one at once."""
+    """Run the demo in a task that every signal cancels: the first stops it in order, the second at once."""
     task = asyncio.create_task(_run(console, check=check), name="demo")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -50,51 +52,52 @@ async def _until_signal(console: Console, *, check: bool) -> int:
 
 async def _run(console: Console, *, check: bool) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        with Screen(console) as screen:
-            fleet = await stack.enter_async_context(run_fleet(screen))
+        with Progress(console) as progress:
+            fleet = await stack.enter_async_context(run_fleet(progress))
         if check:
-            _say(console, await fleet.check())
+            _print(console, await fleet.check())
             return
-        _introduce(console, fleet)
-        stack.callback(_take_leave, console)
+        _print_usage(console, fleet)
+        stack.callback(_print_stopping, console)
         await fleet.coordinator.wait()
 
 
-def _take_leave(console: Console) -> None:
-    with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
-        _say(console, "\nEnding the browsers and all else ...")
+def _print_stopping(console: Console) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be closed already (SIGHUP)
+        _print(console, "\nStopping the browsers and the coordinator ...")
 
 
-def _introduce(console: Console, fleet: Fleet) -> None:
+def _print_usage(console: Console, fleet: Fleet) -> None:
     api = f"{fleet.coordinator.url}/v1"
     console.print()
-    _say(console, f"Any OpenAI client:  OPENAI_BASE_URL={api} OPENAI_API_KEY={KEY}")
-    _say(console, f"State of the fleet: {fleet.coordinator.url}/ready")
-    _say(console, f"Log:                {fleet.coordinator.log}")
-    _say(console, "\nAsk in another terminal; Ctrl-C here ends it all and leaves nothing behind.\n")
-    _say(console, _curl(f"{api}/chat/completions"), style="bold cyan")
+    _print(console, f"Any OpenAI client:  OPENAI_BASE_URL={api} OPENAI_API_KEY={KEY}")
+    _print(console, f"State of the fleet: {fleet.coordinator.url}/ready")
+    _print(console, f"Log:                {fleet.coordinator.log}")
+    _print(console, "\nSend a request from another terminal. Ctrl-C here stops everything and removes its files.\n")
+    _print(console, _curl(f"{api}/chat/completions"), style="bold cyan")
 
 
 def _curl(url: str) -> str:
     body = {"model": MODELS[0], "messages": [{"role": "user", "content": QUESTION}]}
     headers = [f"Authorization: Bearer {KEY}", "Content-Type: application/json"]
+    # curl applies a proxy variable to 127.0.0.1 as well.
     proxied = any(os.environ.get(name) for name in ("http_proxy", "all_proxy", "ALL_PROXY"))
     direct = ["--noproxy", "127.0.0.1"] if proxied else []
     words = ["curl", url, *direct, *(word for header in headers for word in ("-H", header)), "-d", json.dumps(body)]
     return shlex.join(words).replace(" -", " \\\n  -")
 
 
-def _say(console: Console, text: str, style: str | None = None) -> None:
+def _print(console: Console, text: str, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m demo",
-        description="Run the whole product against the embedded demo site: two users are logged in with a real"
-        " browser, and their two browsers answer behind one OpenAI-compatible API. Ctrl-C ends it.",
-        epilog="BROWSER_EXECUTABLE names the Chromium to use; without it the usual names are looked up on PATH."
-        " The settings of the coordinator that the demo does not set itself may be given in the environment.",
+        description="Run the whole product against the embedded demo site: log two users in with a real browser, then"
+        " serve their two browsers behind one OpenAI-compatible API. Ctrl-C stops it.",
+        epilog="BROWSER_EXECUTABLE is the Chromium to use; by default it is looked up on PATH."
+        " Coordinator settings that the demo does not set itself are taken from the environment.",
     )
-    parser.add_argument("--check", action="store_true", help="ask one question through the API, show the answer, end")
+    parser.add_argument("--check", action="store_true", help="send one request, print the answer and exit")
     return parser

@@ -1,4 +1,6 @@
-"""`/control/...`: how tests read the ledger and switch faults on. Off without a token."""
+"""The control API under `/control/`: read the ledger and switch faults on. Off unless a token is set."""
+
+from __future__ import annotations
 
 import hmac
 from typing import Any
@@ -6,9 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from demo.accounts import Sessions
-from demo.faults import BadFault, Faults
+from demo.faults import Faults, UnknownFault
 from demo.ledger import Entry, Ledger
-from demo.web import read_json, refuse
+from demo.web import abort, read_json
 
 TOKEN_HEADER = "X-Demo-Control"  # noqa: S105 - the name of a header
 MAX_WAIT_S = 60.0
@@ -25,6 +27,7 @@ class ControlRoutes:
         self._sessions = sessions
 
     def routes(self) -> list[web.RouteDef]:
+        """Return the routes to add to the application."""
         return [
             web.get("/control/ledger", self.ledger),
             web.get("/control/faults", self.faults),
@@ -35,41 +38,46 @@ class ControlRoutes:
     def _check(self, request: web.Request) -> None:
         given = request.headers.get(TOKEN_HEADER, "")
         if not hmac.compare_digest(given.encode(), self._token.encode()):
-            refuse(401, "control_token", f"Send the control token in the header {TOKEN_HEADER}.")
+            abort(401, "control_token", f"Send the control token in the header {TOKEN_HEADER}.")
 
     async def ledger(self, request: web.Request) -> web.Response:
-        """Return `{"revision", "entries"}`; with `wait_s`, wait until an entry passes the filters."""
+        """Return `{"revision", "entries"}`; with `wait_s`, wait up to so many seconds for an entry that matches."""
         self._check(request)
-        wanted = _Filter(request)
+        query = _Query(request)
         wait_s = min(_number(request, "wait_s"), MAX_WAIT_S)
-        entries = await self._ledger.wait(wanted, wait_s) if wait_s else self._ledger.entries(wanted)
+        entries = await self._ledger.wait(query, wait_s) if wait_s else self._ledger.entries(query)
         views = [entry.view() for entry in entries]
         return web.json_response({"revision": self._ledger.revision, "entries": views})
 
     async def faults(self, request: web.Request) -> web.Response:
+        """Return the active faults."""
         self._check(request)
         return web.json_response({"faults": self._faults.view()})
 
     async def add_fault(self, request: web.Request) -> web.Response:
+        """Activate a fault and return its id; `expire_session` acts at once and returns how many sessions ended."""
         self._check(request)
         data = await read_json(request)
-        kind, account = _text(data, "kind"), _text(data, "account")
+        kind, account = _optional_string(data, "kind"), _optional_string(data, "account")
         if kind == "expire_session":
             return web.json_response({"expired": self._sessions.expire(account)})
         try:
-            fault = self._faults.add(kind or "", account=account, count=_whole(data, "count"), ms=_whole(data, "ms"))
-        except BadFault as bad:
-            refuse(400, "bad_request", str(bad))
+            fault = self._faults.add(
+                kind or "", account=account, count=_optional_integer(data, "count"), ms=_optional_integer(data, "ms")
+            )
+        except UnknownFault as error:
+            abort(400, "bad_request", str(error))
         return web.json_response({"id": fault.id})
 
     async def clear_faults(self, request: web.Request) -> web.Response:
+        """Clear the faults of `?account=`, or all, and return what is left."""
         self._check(request)
         self._faults.clear(request.query.get("account"))
         return web.json_response({"faults": self._faults.view()})
 
 
-class _Filter:
-    """The ledger entries of a query: equal texts, `id`, `since` (ids above), `after` (revisions above)."""
+class _Query:
+    """A query for ledger entries: equal fields, `id`, `since` (greater ids), `after` (greater revisions)."""
 
     def __init__(self, request: web.Request) -> None:
         self._texts = {name: request.query[name] for name in _TEXT_FILTERS if name in request.query}
@@ -86,18 +94,18 @@ def _number(request: web.Request, name: str) -> float:
     try:
         return float(request.query.get(name, "0"))
     except ValueError:
-        refuse(400, "bad_request", f"{name} must be a number.")
+        abort(400, "bad_request", f"{name} must be a number.")
 
 
-def _text(data: dict[str, Any], name: str) -> str | None:
+def _optional_string(data: dict[str, Any], name: str) -> str | None:
     value = data.get(name)
     if value is not None and not isinstance(value, str):
-        refuse(400, "bad_request", f"{name} must be a text.")
+        abort(400, "bad_request", f"{name} must be a string.")
     return value
 
 
-def _whole(data: dict[str, Any], name: str) -> int | None:
+def _optional_integer(data: dict[str, Any], name: str) -> int | None:
     value = data.get(name)
     if value is not None and (type(value) is not int or value < 0):
-        refuse(400, "bad_request", f"{name} must be a whole number, 0 or more.")
+        abort(400, "bad_request", f"{name} must be a non-negative integer.")
     return value

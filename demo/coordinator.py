@@ -1,4 +1,6 @@
-"""The coordinator as the demo runs it: a child process, asked over HTTP, ended for certain."""
+"""Run the coordinator as a child process of the demo and query it over HTTP."""
+
+from __future__ import annotations
 
 import json
 from asyncio.subprocess import Process
@@ -12,7 +14,7 @@ import aiohttp
 
 from demo.errors import CoordinatorEnded, DemoError
 from demo.ports import Ports
-from demo.processes import running
+from demo.processes import run_module
 
 KEY = "demo-key"
 DRAIN_S = 5.0
@@ -22,7 +24,7 @@ _LOG_LINES = 15
 
 @dataclass(frozen=True)
 class Coordinator:
-    """A running coordinator and where its log goes."""
+    """A running coordinator and the file its log is written to."""
 
     url: str
     process: Process
@@ -30,7 +32,7 @@ class Coordinator:
     http: aiohttp.ClientSession
 
     async def ready(self) -> dict[str, Any] | None:
-        """Return the body of `/ready`, or None before the port answers. Raises CoordinatorEnded."""
+        """Return the body of `/ready`, or None before the port answers. Raise CoordinatorEnded if it exited."""
         if self.process.returncode is not None:
             raise self.ended()
         try:
@@ -41,7 +43,7 @@ class Coordinator:
         return body if isinstance(body, dict) else None
 
     async def ask(self, model: str, prompt: str) -> str:
-        """Ask one question through the API and return the answer. Raises DemoError if there is none."""
+        """Send one prompt through the API and return the answer. Raise DemoError for an error response."""
         body = {"model": model, "messages": [{"role": "user", "content": prompt}]}
         headers = {"Authorization": f"Bearer {KEY}"}
         timeout = aiohttp.ClientTimeout(total=60)
@@ -53,14 +55,16 @@ class Coordinator:
         return str(data["choices"][0]["message"]["content"])
 
     async def wait(self) -> None:
-        """Wait until the coordinator ends by itself. Raises CoordinatorEnded then."""
+        """Wait until the coordinator exits by itself, then raise CoordinatorEnded."""
         await self.process.wait()
         raise self.ended()
 
     def ended(self) -> CoordinatorEnded:
+        """Return the error that reports the exit code and the end of the log."""
         return CoordinatorEnded(f"the coordinator ended with code {self.process.returncode}", self.log_end())
 
     def log_end(self) -> str:
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
 
 
@@ -68,19 +72,12 @@ class Coordinator:
 async def run_coordinator(folder: Path, ports: Ports, environment: Mapping[str, str]) -> AsyncIterator[Coordinator]:
     """Run the coordinator while the context lasts.
 
-    `folder` takes its log, its key file and all temporary files of it and its children.
+    Its log, its key file and all temporary files, also those of its children, are written to `folder`.
     """
     (folder / "key.txt").write_text(f"{KEY}\n", encoding="utf-8")
     log = folder / "coordinator.log"
-    environment = {**environment, **_own_environment(folder, ports)}
-    with log.open("wb") as output:
-        program = running("coordinator.main", end_s=END_S, output=output, environment=environment)
-        async with program as process, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
-            yield Coordinator(f"http://127.0.0.1:{ports.coordinator}", process, log, http)
-
-
-def _own_environment(folder: Path, ports: Ports) -> dict[str, str]:
-    return {
+    environment = {
+        **environment,
         "PROFILE_BACKEND": "local",
         "AUTH_KEY_FILE_PATH": str(folder / "key.txt"),
         "COORDINATOR_HOST": "127.0.0.1",
@@ -91,3 +88,7 @@ def _own_environment(folder: Path, ports: Ports) -> dict[str, str]:
         "DRAIN_TIMEOUT_S": str(DRAIN_S),
         "TMPDIR": str(folder),
     }
+    with log.open("wb") as output:
+        program = run_module("coordinator.main", end_s=END_S, output=output, environment=environment)
+        async with program as process, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+            yield Coordinator(f"http://127.0.0.1:{ports.coordinator}", process, log, http)

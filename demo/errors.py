@@ -1,20 +1,22 @@
-"""What can go wrong in the demo; each message is a line for people."""
+"""Errors of the demo; each message is one line for the user."""
+
+from __future__ import annotations
 
 
 class DemoError(Exception):
-    """The demo cannot go on."""
+    """Base of all errors that the demo raises."""
 
 
 class ChromiumMissing(DemoError):
-    """There is no Chromium to log in with."""
+    """No Chromium was found."""
 
 
 class LoginFailed(DemoError):
-    """The browser did not get through the login form."""
+    """Logging in with the browser failed."""
 
 
 class CoordinatorEnded(DemoError):
-    """The coordinator ended by itself; `log` is the end of what it wrote."""
+    """The coordinator exited by itself; `log` is the end of its log."""
 
     def __init__(self, message: str, log: str) -> None:
         super().__init__(message)
@@ -26,4 +28,4 @@ class NotReady(CoordinatorEnded):
 
 
 class WrongAnswer(DemoError):
-    """The API's answer is not the one that the site gave."""
+    """The API returned another answer than the site generated."""

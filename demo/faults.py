@@ -1,19 +1,22 @@
-"""Faults that a test switches on from outside, for everybody or one account, always or so many times."""
+"""Faults that a test activates from outside: for all accounts or one, permanently or a number of times."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from demo.errors import DemoError
 from demo.shape import Shape
 
 
-class BadFault(Exception):
-    """The fault asked for is not one there is; the message says what there is."""
+class UnknownFault(DemoError):
+    """There is no fault of this kind; the message lists the kinds."""
 
 
 @dataclass
 class Fault:
-    """A fault in force; `count` is how many submissions it still hits (None: no limit)."""
+    """An active fault; `count` is the number of submissions it still applies to (None: no limit)."""
 
     id: int
     kind: str
@@ -21,7 +24,8 @@ class Fault:
     count: int | None = None
     ms: int | None = None
 
-    def hits(self, account: str) -> bool:
+    def applies_to(self, account: str) -> bool:
+        """Return whether the fault affects the next submission of this account."""
         return self.account in (None, account) and self.count != 0
 
 
@@ -37,60 +41,61 @@ _CHANGES: dict[str, Callable[[Shape, int | None], Shape]] = {
     "hang_page": lambda shape, ms: replace(shape, busy_ms=ms or 10_000),
 }
 FAULT_HELP = {
-    "expire_session": "end the sessions there are, now (account)",
-    "stall_first": "no first token, for ms or until stopped or left",
-    "stall_middle": "nothing more after half of the tokens, for ms or until stopped or left",
-    "slow_tokens": "ms between tokens (1000)",
+    "expire_session": "end all sessions (of account) now",
+    "stall_first": "no first token, for ms or until the answer is stopped or the client disconnects",
+    "stall_middle": "nothing after half of the tokens, for ms or until the answer is stopped or the client disconnects",
+    "slow_tokens": "pause of ms between tokens (1000)",
     "break_off": "drop the connection in the middle of the answer",
     "http_500": "refuse the submission with HTTP 500",
-    "quota": "answer with the notice of a message limit",
-    "refuse": "answer with the notice that the request is against the rules",
+    "quota": "answer with an error: message limit reached",
+    "refuse": "answer with an error: request against the rules",
     "crash_page": "make the page crash in the middle of the answer (Chromium)",
     "hang_page": "keep the page's script busy for ms (10000) in the middle of the answer",
-    "rotate_sessions": "give each request a new session cookie; the old one is dead",
+    "rotate_sessions": "give each request a new session cookie and invalidate the old one",
 }
 ROTATE = "rotate_sessions"
 KINDS = (*_CHANGES, ROTATE)
 
 
 class Faults:
-    """The faults in force, in the order they were set."""
+    """The active faults, in the order of their activation."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._last_id = 0
 
     def add(self, kind: str, *, account: str | None = None, count: int | None = None, ms: int | None = None) -> Fault:
-        """Set a fault. `ms` is the length in milliseconds of a stall, a pause between tokens or a hang.
+        """Activate a fault; `ms` is the duration in milliseconds of a stall, a pause between tokens or a hang.
 
-        Raises BadFault for a kind there is not.
+        Raise UnknownFault if `kind` is not one of KINDS.
         """
         if kind not in KINDS:
-            raise BadFault(f"kind is {kind!r}; it must be one of {', '.join(FAULT_HELP)}")
+            raise UnknownFault(f"kind is {kind!r}; it must be one of {', '.join(FAULT_HELP)}")
         self._last_id += 1
         fault = Fault(self._last_id, kind, account, count, ms)
         self._faults.append(fault)
         return fault
 
     def clear(self, account: str | None = None) -> None:
-        """Lift the account's faults (None: all there are)."""
+        """Clear the account's faults (None: all)."""
         self._faults = [fault for fault in self._faults if account not in (None, fault.account)]
 
     def apply(self, account: str, shape: Shape) -> Shape:
-        """Return the shape as the account's faults make it; uses each of them up by one."""
+        """Return the shape changed by the account's active faults; count each as used once."""
         for fault in self._faults:
-            if fault.kind in _CHANGES and fault.hits(account):
+            if fault.kind in _CHANGES and fault.applies_to(account):
                 shape = _CHANGES[fault.kind](shape, fault.ms)
                 fault.count = None if fault.count is None else fault.count - 1
         return shape
 
     def rotates(self, account: str) -> bool:
-        """Tell whether a request of the account gets a new session token; uses the fault up by one."""
+        """Return whether this request gets a new session token; count the fault as used once."""
         for fault in self._faults:
-            if fault.kind == ROTATE and fault.hits(account):
+            if fault.kind == ROTATE and fault.applies_to(account):
                 fault.count = None if fault.count is None else fault.count - 1
                 return True
         return False
 
     def view(self) -> list[dict[str, Any]]:
+        """Return the active faults as JSON data."""
         return [asdict(fault) for fault in self._faults if fault.count != 0]

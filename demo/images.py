@@ -1,34 +1,44 @@
-"""Images that go with a prompt: uploaded on their own, named by an id in the submission."""
+"""Image uploads of the demo site: uploaded first, then referred to by id in a submission."""
+
+from __future__ import annotations
 
 import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
-
-from demo.ledger import ImageNote
+from dataclasses import dataclass
 
 TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 MAX_KEPT = 10_000
 
 
+@dataclass(frozen=True)
+class ImageRecord:
+    """An upload: its media type, its size in bytes, and the SHA-256 of its bytes as 64 hex digits."""
+
+    type: str
+    bytes: int
+    sha256: str
+
+
 class Images:
-    """What was uploaded, by whom; the bytes themselves are not kept."""
+    """The last MAX_KEPT uploads and their owners; the image bytes are not kept."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[str, ImageNote]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[str, ImageRecord]] = OrderedDict()
 
-    def add(self, account: str, media_type: str, data: bytes) -> tuple[str, ImageNote]:
-        """Note an upload. Returns its id and what is kept of it."""
+    def add(self, account: str, media_type: str, data: bytes) -> tuple[str, ImageRecord]:
+        """Record an upload. Return its id and its record."""
         image_id = secrets.token_hex(16)
-        note = ImageNote(media_type, len(data), hashlib.sha256(data).hexdigest())
-        self._kept[image_id] = (account, note)
+        record = ImageRecord(media_type, len(data), hashlib.sha256(data).hexdigest())
+        self._kept[image_id] = (account, record)
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
-        return image_id, note
+        return image_id, record
 
-    def find(self, account: str, ids: Sequence[str]) -> tuple[ImageNote, ...]:
-        """Return the account's uploads of these ids, in their order. Raises KeyError for any other id."""
+    def find(self, account: str, ids: Sequence[str]) -> tuple[ImageRecord, ...]:
+        """Return the account's uploads with these ids, in this order. Raise KeyError for an id it does not own."""
         found = [self._kept[image_id] for image_id in ids]
         if any(owner != account for owner, _ in found):
             raise KeyError(account)
-        return tuple(note for _, note in found)
+        return tuple(record for _, record in found)

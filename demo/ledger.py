@@ -1,4 +1,6 @@
-"""What was really submitted to the site: the record that tests hold answers against."""
+"""The ledger: a record of every submission, which tests compare answers with."""
+
+from __future__ import annotations
 
 import asyncio
 import hashlib
@@ -8,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from demo.images import ImageRecord
 
 Outcome = Literal["done", "stopped", "left", "error"]
 Transport = Literal["sse", "ws"]
@@ -20,18 +24,9 @@ def digest(prompt: str) -> str:
     return hashlib.sha256(prompt.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class ImageNote:
-    """What is kept of an image: its media type, its size in bytes, and the SHA-256 of its bytes as 64 hex digits."""
-
-    type: str
-    bytes: int
-    sha256: str
-
-
 @dataclass
 class Entry:
-    """One submission. Times come in pairs: `*_at` is Unix time, `*_mono` CLOCK_MONOTONIC, in seconds."""
+    """One submission and its answer. `*_at` is Unix time, `*_mono` is CLOCK_MONOTONIC, both in seconds."""
 
     id: int
     account: str
@@ -39,7 +34,7 @@ class Entry:
     transport: Transport
     model: str
     prompt: str
-    images: tuple[ImageNote, ...] = ()
+    images: tuple[ImageRecord, ...] = ()
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     started_at: float = field(default_factory=time.time)
     started_mono: float = field(default_factory=time.monotonic)
@@ -53,7 +48,7 @@ class Entry:
         self.prompt_sha256 = digest(self.prompt)
 
     def view(self) -> dict[str, Any]:
-        """Return the entry as JSON data; `answer` is what was sent of the answer so far."""
+        """Return the entry as JSON data; `answer` is the text sent so far."""
         names = (
             "id account conversation transport model prompt prompt_sha256 token "
             "started_at started_mono ended_at ended_mono outcome revision"
@@ -63,7 +58,7 @@ class Entry:
 
 
 class Ledger:
-    """The submissions in order; the last `MAX_ENTRIES` are kept. Every start and end is a revision."""
+    """The last MAX_ENTRIES submissions in order. Every start and end of one increments `revision`."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -79,8 +74,9 @@ class Ledger:
         transport: Transport,
         model: str,
         prompt: str,
-        images: tuple[ImageNote, ...] = (),
+        images: tuple[ImageRecord, ...] = (),
     ) -> Entry:
+        """Add and return the entry of a new submission."""
         self._last_id += 1
         entry = Entry(self._last_id, account, conversation, transport, model, prompt, images)
         self._entries[entry.id] = entry
@@ -90,23 +86,26 @@ class Ledger:
         return entry
 
     def end(self, entry: Entry, outcome: Outcome) -> None:
+        """Close the entry with its outcome and the current time."""
         entry.outcome, entry.ended_at, entry.ended_mono = outcome, time.time(), time.monotonic()
         self._touch(entry)
 
     def _touch(self, entry: Entry) -> None:
         self.revision += 1
         entry.revision = self.revision
+        # Whoever waits now holds the old event; later waiters need one that is not set.
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def entries(self, wanted: Callable[[Entry], bool] = lambda _: True) -> list[Entry]:
-        return [entry for entry in self._entries.values() if wanted(entry)]
+    def entries(self, matches: Callable[[Entry], bool] = lambda _: True) -> list[Entry]:
+        """Return the entries that match, oldest first."""
+        return [entry for entry in self._entries.values() if matches(entry)]
 
-    async def wait(self, wanted: Callable[[Entry], bool], timeout_s: float) -> list[Entry]:
-        """Return the wanted entries as soon as there is one; an empty list after timeout_s seconds."""
+    async def wait(self, matches: Callable[[Entry], bool], timeout_s: float) -> list[Entry]:
+        """Return the entries that match as soon as there is one; return an empty list after timeout_s seconds."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not (found := self.entries(wanted)):
+                while not (found := self.entries(matches)):
                     await self._changed.wait()
         except TimeoutError:
             return []

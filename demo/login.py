@@ -1,4 +1,6 @@
-"""Logging users in with a real browser and keeping what it then knows: their profiles."""
+"""Log users in with a real browser and save their storage states as profiles."""
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -22,7 +24,7 @@ TIMEOUT_MS = 20_000
 async def save_profiles(site_url: str, passwords: Mapping[str, str], folder: Path, executable: str) -> None:
     """Log each user in and write their storage_state to `<folder>/<user>.json`, mode 0600.
 
-    Raises LoginFailed if the browser cannot be started or the chat page does not come up.
+    Raise LoginFailed if the browser does not start or the chat page does not appear.
     """
     try:
         async with _driver() as playwright:
@@ -35,7 +37,10 @@ async def save_profiles(site_url: str, passwords: Mapping[str, str], folder: Pat
             )
             for username, password in passwords.items():
                 state = await _log_in(browser, site_url, username, password)
-                _write_private(folder / f"{username}.json", state)
+                # O_EXCL: never write a login through a file or link that somebody else put there.
+                descriptor = os.open(folder / f"{username}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(state)
             await browser.close()
     except PlaywrightError as error:
         reason = error.message.splitlines()[0]
@@ -44,7 +49,7 @@ async def save_profiles(site_url: str, passwords: Mapping[str, str], folder: Pat
 
 @asynccontextmanager
 async def _driver() -> AsyncIterator[Playwright]:
-    """Give Playwright; being cancelled while its driver starts leaves no driver behind."""
+    """Yield Playwright; stop its driver at the end, also if cancelled while the driver starts."""
     starting = asyncio.ensure_future(async_playwright().start())
     try:
         playwright = await asyncio.shield(starting)
@@ -71,17 +76,11 @@ async def _log_in(browser: Browser, site_url: str, username: str, password: str)
     return json.dumps(state, indent=2)
 
 
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
 def main(argv: Sequence[str]) -> int:
-    """Log in at `argv[0]`, for the folder `argv[1]`, with the browser `argv[2]`. Returns the exit code.
+    """Log in at the site `argv[0]`, save to the folder `argv[1]`, use the browser `argv[2]`. Return the exit code.
 
-    A program of its own: Playwright's driver dies of the terminal's Ctrl-C where it is in the same process group, and
-    then nobody closes its browser.
+    This runs as a process of its own: in the terminal's process group, Ctrl-C would kill Playwright's driver before it
+    can close its browser.
     """
     try:
         return asyncio.run(_until_terminated(argv[0], Path(argv[1]), argv[2]))

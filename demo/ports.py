@@ -1,4 +1,6 @@
-"""Which ports the demo uses: the usual ones if nobody else has them."""
+"""Choose the ports of the demo: the product's defaults if they are free."""
+
+from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
@@ -14,14 +16,16 @@ class Ports:
 
 
 def choose_ports(children: int) -> Ports:
-    """Return the product's default ports if all are free for so many children, else free ones."""
+    """Return the default ports if those of this many children are free, else a block of free ports."""
     usual = Ports(2048, 3100, 3200)
     if all(
         is_free(port) for port in (usual.coordinator, *_block(usual.api, children), *_block(usual.stream, children))
     ):
         return usual
     while True:
-        base = _ephemeral()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            base = int(probe.getsockname()[1])
         block = range(base, base + 1 + 2 * children)
         if block.stop < 65536 and all(is_free(port) for port in block):
             return Ports(base, base + 1, base + 1 + children)
@@ -32,6 +36,7 @@ def _block(first: int, children: int) -> range:
 
 
 def is_free(port: int) -> bool:
+    """Return whether a server could listen on this loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -39,9 +44,3 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _ephemeral() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,4 +1,6 @@
-"""Programs that the demo starts: out of reach of the terminal's Ctrl-C, and ended for certain."""
+"""Run Python modules as child processes that Ctrl-C does not reach and that never outlive the demo."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -18,17 +20,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @asynccontextmanager
-async def running(
+async def run_module(
     module: str,
     *arguments: str,
     end_s: float,
     output: IO[bytes] | int,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Process]:
-    """Run `python -m module` while the context lasts; both its outputs go to `output`.
+    """Run `python -m module` while the context lasts, with stdout and stderr written to `output`.
 
-    It has a session of its own, so that Ctrl-C reaches this program only, which then ends it in order: TERM, and KILL
-    after `end_s` seconds. However this process ends, that one is killed. Raises DemoError without setpriv.
+    The process has its own session, so that Ctrl-C reaches only the demo, which then stops it in order: SIGTERM, and
+    SIGKILL after `end_s` seconds. The kernel kills it if the demo dies first. Raise DemoError without setpriv.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
@@ -49,7 +51,7 @@ async def running(
 
 
 async def _end(process: Process, end_s: float) -> None:
-    """End it; being cancelled meanwhile, as a second Ctrl-C does, means KILL at once."""
+    """Stop the process; if cancelled meanwhile, as by a second Ctrl-C, send SIGKILL at once."""
     try:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError, TimeoutError):

@@ -1,4 +1,6 @@
-"""The shape of an answer: what `[[...]]` in a prompt asks for, and the steps that come of it."""
+"""The shape of an answer: parse the `[[...]]` directives of a prompt, and turn a shape into steps and tokens."""
+
+from __future__ import annotations
 
 import random
 import re
@@ -20,16 +22,16 @@ FAILURES = {
 MEMORY_QUESTION = "what did i say before?"
 
 DIRECTIVE_HELP = {
-    "tokens=N": "so many tokens after the digest and the token (24)",
+    "tokens=N": "number of tokens after the digest and the submission's token (24)",
     "delay_ms=N": "pause between tokens (5)",
     "first_ms=N": "pause before the first token (0)",
-    "stall=first|middle": "say nothing more until stopped or left, or for stall_ms=N",
-    "busy_ms=N": "keep the page's script busy for so long in the middle",
-    "crash": "make the page crash in the middle (Chromium)",
+    "stall=first|middle": "send nothing more until stopped or disconnected, or for stall_ms=N",
+    "busy_ms=N": "block the page's script for N ms in the middle",
+    "crash": "crash the page in the middle (Chromium)",
     "error=CODE": "quota, refused, server (HTTP 500), middle (an error event), expired (ends the session)",
     "break_off": "drop the connection in the middle",
     "empty": "an answer without any text",
-    "echo": "the prompt itself, as the model demo-echo gives it",
+    "echo": "answer with the prompt, as the model demo-echo does",
     "code": "Markdown: a code block, a list, a table",
     "unicode": "words in several scripts, emoji, combining marks",
     "split": "send the SSE body in pieces of 7 bytes",
@@ -108,7 +110,7 @@ That is **all**.
 
 @dataclass(frozen=True)
 class Shape:
-    """How an answer is given. Fields have the names of the directives; see demo/README.md."""
+    """How an answer is sent. Fields are named as the directives; demo/README.md explains them."""
 
     tokens: int = 24
     delay_ms: int = 5
@@ -128,7 +130,7 @@ class Shape:
 
 
 def read_directives(prompt: str) -> Shape:
-    """Return the shape a prompt asks for. Double brackets that hold anything else are plain text."""
+    """Return the shape that a prompt asks for. Double brackets with anything else inside are plain text."""
     shape = Shape(memory=MEMORY_QUESTION in prompt.lower())
     for match in _DIRECTIVE.finditer(prompt):
         settings = [_read_word(word) for word in match[1].split()]
@@ -150,41 +152,47 @@ def _read_word(word: str) -> tuple[str, Any] | None:
 
 @dataclass(frozen=True)
 class Wait:
+    """Pause the answer; infinity means until it is stopped."""
+
     seconds: float
 
 
 @dataclass(frozen=True)
-class Say:
+class SendText:
+    """Send one token."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class Busy:
-    """Make the page's own script spin for so long."""
+    """Block the page's own script for this long."""
 
     milliseconds: int
 
 
 @dataclass(frozen=True)
 class Crash:
-    """Make the page's own script end its process."""
+    """Make the page's own script crash its renderer process."""
 
 
 @dataclass(frozen=True)
 class Fail:
+    """End the answer with an error event; `code` is a key of FAILURES."""
+
     code: str
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Drop the connection with no further word."""
+    """Close the connection without an end event."""
 
 
-Step = Wait | Say | Busy | Crash | Fail | Drop
+Step = Wait | SendText | Busy | Crash | Fail | Drop
 
 
 def steps(shape: Shape, tokens: Sequence[str]) -> Iterator[Step]:
-    """Yield the answer's steps in order; what happens in the middle comes before token len // 2."""
+    """Yield the answer's steps in order. Faults in the middle come before token `len(tokens) // 2`."""
     if shape.error and shape.error != "middle":
         yield Fail(shape.error)
         return
@@ -193,13 +201,13 @@ def steps(shape: Shape, tokens: Sequence[str]) -> Iterator[Step]:
         yield _stall(shape)
     for index, token in enumerate(tokens):
         if index == len(tokens) // 2:
-            yield from _middle(shape)
+            yield from _faults(shape)
         if index:
             yield Wait(shape.delay_ms / 1000)
-        yield Say(token)
+        yield SendText(token)
 
 
-def _middle(shape: Shape) -> Iterator[Step]:
+def _faults(shape: Shape) -> Iterator[Step]:
     if shape.busy_ms:
         yield Busy(shape.busy_ms)
     if shape.crash:
@@ -217,9 +225,9 @@ def _stall(shape: Shape) -> Wait:
 
 
 def compose(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:
-    """Return the answer's tokens: the prompt's digest, the submission's token, each image's digest, then the body.
+    """Return the answer's tokens: the prompt's digest, the submission's token, the images' digests, then the body.
 
-    `earlier` are the digests of the conversation's prompts before this one.
+    `earlier` are the digests of the conversation's earlier prompts.
     """
     if shape.empty:
         return []
@@ -235,10 +243,7 @@ def _body(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:
         return re.findall(r"\S+\s*|\s+", _CODE)
     if shape.echo or entry.model == "demo-echo":
         return [entry.prompt[start : start + 16] for start in range(0, len(entry.prompt), 16)]
-    return _filler(entry.prompt_sha256, shape)
-
-
-def _filler(seed: str, shape: Shape) -> list[str]:
-    chooser = random.Random(seed)
+    # Seeded: the same prompt gets the same words, so that a test can compare two answers.
+    chooser = random.Random(entry.prompt_sha256)
     words = chooser.choices(_UNICODE if shape.unicode else _WORDS, k=shape.tokens)
     return [word + (".\n" if number % 12 == 0 else " ") for number, word in enumerate(words, 1)]

@@ -1,7 +1,9 @@
-"""The demo site as a program and as something to serve inside a test.
+"""Serve the demo site, as a program or inside a test.
 
-Run `python -m demo.site --port 8800`, or `async with serve() as site: ...`.
+`python -m demo.site --port 8800`, or `async with serve() as site: ...`.
 """
+
+from __future__ import annotations
 
 import argparse
 import asyncio
@@ -24,7 +26,7 @@ from demo.ledger import Ledger
 from demo.pages import PageRoutes
 from demo.shape import DIRECTIVE_HELP
 from demo.transports import ChatRoutes
-from demo.web import Gate, error_event
+from demo.web import Authenticator, error_event
 
 CONTROL_TOKEN_VARIABLE = "DEMO_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
 WEEK_S = 7 * 24 * 3600.0
@@ -33,7 +35,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 
 @dataclass(frozen=True)
 class SiteOptions:
-    """How the site is run; without a control token `/control/` does not exist."""
+    """Options of the site; without a control token there is no `/control/`."""
 
     control_token: str | None = None
     session_ttl_s: float = WEEK_S
@@ -43,7 +45,7 @@ class SiteOptions:
 
 @dataclass(frozen=True)
 class DemoSite:
-    """A site that is being served: where, and its inside for tests of the same process."""
+    """A running site: its URL, and its state for tests in the same process."""
 
     url: str
     options: SiteOptions
@@ -57,15 +59,15 @@ SITE = web.AppKey("site", DemoSite)
 
 
 def make_app(options: SiteOptions | None = None) -> web.Application:
-    """Return the site as an application of its own state; `app[SITE]` is that state."""
+    """Return a new application; `app[SITE]` is its state."""
     options = options or SiteOptions()
     sessions, ledger, faults = Sessions(ttl_s=options.session_ttl_s), Ledger(), Faults()
-    gate, images = Gate(sessions, faults), Images()
+    authenticator, images = Authenticator(sessions, faults), Images()
     chat = Chat(ledger, faults, images)
-    pages = PageRoutes(gate, sessions, strict_csp=options.strict_csp)
+    pages = PageRoutes(authenticator, sessions, strict_csp=options.strict_csp)
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_too_large])
     app.add_routes(pages.routes())
-    chat_routes = ChatRoutes(gate, sessions, chat, images, options.max_body_bytes)
+    chat_routes = ChatRoutes(authenticator, sessions, chat, images, options.max_body_bytes)
     app.add_routes(chat_routes.routes())
     if options.control_token:
         app.add_routes(ControlRoutes(options.control_token, ledger, faults, sessions).routes())
@@ -89,7 +91,7 @@ async def _too_large(request: web.Request, handler: Handler) -> web.StreamRespon
 async def serve(
     options: SiteOptions | None = None, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[DemoSite]:
-    """Serve the site while the context lasts; port 0 takes a free one. Raises OSError if it is in use."""
+    """Serve the site while the context lasts; port 0 chooses a free one. Raise OSError if the port is in use."""
     app = make_app(options)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=2.0, access_log=None)
     await runner.setup()
@@ -102,7 +104,7 @@ async def serve(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until TERM or INT. Returns the exit code: 0, or 1 if the port cannot be had."""
+    """Serve until SIGTERM or SIGINT. Return the exit code: 0, or 1 if the port cannot be bound."""
     parsed = _parser().parse_args(argv)
     options = SiteOptions(
         control_token=parsed.control_token or os.environ.get(CONTROL_TOKEN_VARIABLE) or None,
@@ -131,28 +133,24 @@ async def _serve_until_signal(options: SiteOptions, host: str, port: int) -> Non
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m demo.site",
-        description="Serve a web chat page with a login: a stand-in for a site nobody here controls.",
-        epilog=_reference(),
+        description="Serve a web chat page with a login, to test a site file and the product against.",
+        epilog="\n".join(
+            [
+                "Directives in a prompt, in [[...]], shape the answer:",
+                *_rows(DIRECTIVE_HELP),
+                'POST {"kind", "account", "count", "ms"} to /control/faults activates a fault:',
+                *_rows(FAULT_HELP),
+            ]
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8800, help="0 takes a free one (default 8800)")
-    parser.add_argument("--control-token", help=f"switches /control/ on; better given in {CONTROL_TOKEN_VARIABLE}")
-    parser.add_argument("--session-ttl-s", type=float, default=WEEK_S, help="how long a login lasts")
+    parser.add_argument("--port", type=int, default=8800, help="0 chooses a free one (default 8800)")
+    parser.add_argument("--control-token", help=f"enables /control/; prefer the variable {CONTROL_TOKEN_VARIABLE}")
+    parser.add_argument("--session-ttl-s", type=float, default=WEEK_S, help="lifetime of a session in seconds")
     parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES)
-    parser.add_argument("--strict-csp", action="store_true", help="the page may only connect to this site")
+    parser.add_argument("--strict-csp", action="store_true", help="allow the page to connect to this site only")
     return parser
-
-
-def _reference() -> str:
-    return "\n".join(
-        [
-            "In a prompt, [[...]] shapes the answer:",
-            *_rows(DIRECTIVE_HELP),
-            'A POST of {"kind", "account", "count", "ms"} to /control/faults switches a fault on:',
-            *_rows(FAULT_HELP),
-        ]
-    )
 
 
 def _rows(table: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,6 @@
-"""The two ways an answer travels to the page: an SSE body of the POST, or a WebSocket."""
+"""The JSON API of the chat page: answers as server-sent events of a POST, or over a WebSocket."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -8,10 +10,10 @@ from weakref import WeakSet
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from demo.accounts import Session, Sessions
-from demo.chat import MODELS, Chat, Dropped, Event, Refused, Run, encode, read_ask
+from demo.chat import MODELS, Chat, DropConnection, Event, Run, SubmissionRefused, encode, parse_submission
 from demo.images import TYPES, Images
 from demo.shape import FAILURES
-from demo.web import Gate, error_event, read_json, refuse
+from demo.web import Authenticator, abort, error_event, read_json
 
 LOGIN_REQUIRED_CLOSE = 4401
 _PIECE_BYTES = 7
@@ -19,10 +21,12 @@ _STATUS: dict[str | None, int] = {"server": 500, "expired": 401}
 
 
 class ChatRoutes:
-    """`/api/...`: what the page's script talks to."""
+    """The routes under `/api/`, which the page's script calls."""
 
-    def __init__(self, gate: Gate, sessions: Sessions, chat: Chat, images: Images, max_body_bytes: int) -> None:
-        self._gate = gate
+    def __init__(
+        self, authenticator: Authenticator, sessions: Sessions, chat: Chat, images: Images, max_body_bytes: int
+    ) -> None:
+        self._authenticator = authenticator
         self._sessions = sessions
         self._chat = chat
         self._images = images
@@ -30,6 +34,7 @@ class ChatRoutes:
         self._sockets: WeakSet[web.WebSocketResponse] = WeakSet()
 
     def routes(self) -> list[web.RouteDef]:
+        """Return the routes to add to the application."""
         return [
             web.get("/api/me", self.me),
             web.post("/api/images", self.image),
@@ -39,37 +44,39 @@ class ChatRoutes:
         ]
 
     async def me(self, request: web.Request) -> web.Response:
-        session = self._gate.require(request)
+        """Return the session's account, its expiry and the models."""
+        session = self._authenticator.require(request)
         data = {"account": session.account, "expires_at": session.expires_at, "models": MODELS}
         return web.json_response(data)
 
     async def stop(self, request: web.Request) -> web.Response:
-        session = self._gate.require(request)
+        """Stop the answer in progress in a conversation."""
+        session = self._authenticator.require(request)
         data = await read_json(request)
         return web.json_response({"stopped": self._chat.stop(session.account, data.get("conversation"))})
 
     async def image(self, request: web.Request) -> web.Response:
-        """Take an image for a prompt to come: the body is the file, the content type its type."""
-        session = self._gate.require(request)
+        """Take an image for a later prompt: the body is the file, Content-Type its media type."""
+        session = self._authenticator.require(request)
         if request.content_type not in TYPES:
-            refuse(415, "bad_request", "Only PNG, JPEG, GIF and WebP images can be attached.")
+            abort(415, "bad_request", "Only PNG, JPEG, GIF and WebP images can be attached.")
         image_id, note = self._images.add(session.account, request.content_type, await request.read())
         return web.json_response({"id": image_id, "sha256": note.sha256})
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
-        """Take a prompt and answer with `text/event-stream`: one `data:` line of JSON per event."""
-        session = self._gate.require(request)
+        """Submit a prompt and respond with `text/event-stream`: one `data:` line of JSON per event."""
+        session = self._authenticator.require(request)
         try:
-            run = self._chat.submit(session, read_ask(await read_json(request)), "sse")
-        except Refused as refused:
-            refuse(refused.status, refused.code, str(refused))
+            run = self._chat.submit(session, parse_submission(await read_json(request)), "sse")
+        except SubmissionRefused as refused:
+            abort(refused.status, refused.code, str(refused))
         if status := _STATUS.get(run.shape.error):
             self.fail(run, session)
-            refuse(status, str(run.shape.error), FAILURES[str(run.shape.error)])
+            abort(status, str(run.shape.error), FAILURES[str(run.shape.error)])
         return await self._stream(request, run)
 
     def fail(self, run: Run, session: Session) -> None:
-        """Close the entry of a submission that is refused; `error=expired` ends the session, too."""
+        """Close the ledger entry of a submission that a fault refuses; `error=expired` also ends the session."""
         self._chat.fail(run)
         if run.shape.error == "expired":
             self._sessions.end(session)
@@ -84,6 +91,7 @@ class ChatRoutes:
 
         async def send(event: Event) -> None:
             data = f"data: {encode(event)}\n\n".encode()
+            # `split`: a client must not take a read for an event.
             size = _PIECE_BYTES if run.shape.split else len(data)
             for start in range(0, len(data), size):
                 await response.write(data[start : start + size])
@@ -95,40 +103,43 @@ class ChatRoutes:
             raise
         try:
             await self._chat.answer(run, send)
-        except Dropped:
+        except DropConnection:
             _drop(request)
         except ConnectionError:
             return response
         return response
 
     async def socket(self, request: web.Request) -> web.WebSocketResponse:
-        """Speak JSON frames: `auth` (bearer variant, first), `ask`, `stop`; back come the same events."""
-        session = self._gate.session(request)
+        """Serve JSON frames: `auth` (first, in the token variant), `ask` and `stop`; respond with the same events."""
+        session = self._authenticator.session(request)
         socket = web.WebSocketResponse(max_msg_size=self._max_body_bytes, heartbeat=30)
         await socket.prepare(request)
         self._sockets.add(socket)
-        await _Talk(self, request, socket, session).run()
+        await _Connection(self, request, socket, session).run()
         return socket
 
     async def close(self, _: web.Application) -> None:
-        """Stop all answers and close all sockets: the site is going down (a shutdown signal)."""
+        """Stop all answers and close all WebSockets. An `on_shutdown` handler."""
         self._chat.stop_all()
         for socket in list(self._sockets):
             await socket.close(code=WSCloseCode.GOING_AWAY)
 
     def bearer(self, token: object) -> Session | None:
-        return self._gate.bearer(str(token))
+        """Return the open session of a bearer token, or None."""
+        return self._authenticator.bearer(str(token))
 
     def is_open(self, session: Session | None) -> bool:
+        """Return whether there is a session and it is still open."""
         return session is not None and self._sessions.is_open(session)
 
     @property
     def chat(self) -> Chat:
+        """Return the conversations that submissions go to."""
         return self._chat
 
 
-class _Talk:
-    """One WebSocket from its first frame to its last."""
+class _Connection:
+    """One WebSocket connection."""
 
     def __init__(
         self, routes: ChatRoutes, request: web.Request, socket: web.WebSocketResponse, session: Session | None
@@ -170,26 +181,26 @@ class _Talk:
             await self._require_login()
             return
         try:
-            self._run = self._routes.chat.submit(self._session, read_ask(frame), "ws")
-        except Refused as refused:
+            self._run = self._routes.chat.submit(self._session, parse_submission(frame), "ws")
+        except SubmissionRefused as refused:
             await self._send(error_event(refused.code, str(refused)))
             return
         if self._run.shape.error == "expired":
             self._routes.fail(self._run, self._session)
             await self._require_login()
             return
-        self._answer = asyncio.create_task(self._give(self._run), name=f"demo-answer-{self._run.entry.id}")
+        self._answer = asyncio.create_task(self._answer_run(self._run), name=f"demo-answer-{self._run.entry.id}")
 
     async def _require_login(self) -> None:
         await self._socket.close(code=LOGIN_REQUIRED_CLOSE, message=b"login required")
 
-    async def _give(self, run: Run) -> None:
+    async def _answer_run(self, run: Run) -> None:
         try:
             await self._routes.chat.answer(run, self._send)
-        except Dropped:
+        except DropConnection:
             _drop(self._request)
         except ConnectionError:
-            pass  # the reader is gone: run() is about to see the same
+            pass  # the client has disconnected: run() ends by the same
 
     async def _send(self, event: Event) -> None:
         await self._socket.send_str(encode(event))

@@ -1,4 +1,6 @@
-"""What the routes share: the session of a request, and errors as JSON for the page."""
+"""Helpers of all routes: the session of a request, and errors as JSON."""
+
+from __future__ import annotations
 
 import json
 from typing import Any, NoReturn
@@ -22,36 +24,37 @@ _STATUS: dict[int, type[web.HTTPException]] = {
 
 
 def error_event(code: str, message: str) -> dict[str, str]:
+    """Return an error as the event, or response body, that the page shows."""
     return {"type": "error", "code": code, "message": message}
 
 
-def refuse(status: int, code: str, message: str) -> NoReturn:
-    """Answer with an error the page can show. Raises the HTTP exception of that status."""
+def abort(status: int, code: str, message: str) -> NoReturn:
+    """Raise the HTTP exception of this status, with an error that the page can show."""
     raise _STATUS[status](text=json.dumps(error_event(code, message)), content_type="application/json")
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object a request carries; refuses other content (415) and broken JSON (400)."""
+    """Return the JSON object in the body. Respond 415 for another content type and 400 for invalid JSON."""
     if request.content_type != "application/json":
-        refuse(415, "bad_request", "The content type must be application/json.")
+        abort(415, "bad_request", "The content type must be application/json.")
     try:
         data = await request.json()
     except ValueError:
-        refuse(400, "bad_request", "The body is not JSON.")
+        abort(400, "bad_request", "The body is not JSON.")
     if not isinstance(data, dict):
-        refuse(400, "bad_request", "The body is not a JSON object.")
+        abort(400, "bad_request", "The body is not a JSON object.")
     return data
 
 
-class Gate:
-    """Finds out who is asking: by cookie, or by bearer header where there is one."""
+class Authenticator:
+    """Find the session of a request: by its Authorization header if it has one, else by its cookie."""
 
     def __init__(self, sessions: Sessions, faults: Faults) -> None:
         self._sessions = sessions
         self._faults = faults
 
     def session(self, request: web.Request) -> Session | None:
-        """Return the request's open session, with a new cookie on its way if sessions rotate now."""
+        """Return the request's open session or None; rotate its token if a fault asks for it."""
         if header := request.headers.get("Authorization"):
             return self.bearer(header.removeprefix("Bearer "))
         session = self._sessions.find(request.cookies.get(COOKIE, ""), "cookie")
@@ -61,12 +64,14 @@ class Gate:
         return session
 
     def bearer(self, token: str) -> Session | None:
+        """Return the open session of a bearer token, or None."""
         return self._sessions.find(token, "bearer")
 
     def require(self, request: web.Request) -> Session:
-        """Return the request's session. Raises 401 without one."""
-        return self.session(request) or refuse(401, "login_required", "Your session has expired. Log in again.")
+        """Return the request's open session. Respond 401 if there is none."""
+        return self.session(request) or abort(401, "login_required", "Your session has expired. Log in again.")
 
 
 def cookie_header(token: str, max_age_s: float) -> str:
+    """Return the Set-Cookie value of a session."""
     return f"{COOKIE}={token}; Max-Age={int(max_age_s)}; Path=/; HttpOnly; SameSite=Lax"

@@ -38,7 +38,10 @@ GROUPS = {
         *("browser.site", "browser.process", "browser.capture", "browser.page"),
     },
     "coordinator/proxy": {"coordinator.errors", "coordinator.proxy"},
-    "coordinator/supervision": {"coordinator.errors", "coordinator.proxy.pool", "coordinator.supervision"},
+    "coordinator/supervision": {
+        *("coordinator.errors", "coordinator.settings"),
+        *("coordinator.proxy.pool", "coordinator.supervision"),
+    },
     "coordinator/local": {"coordinator.errors", "coordinator.local", "coordinator.settings", "coordinator.supervision"},
     "coordinator/profiles": {"coordinator.errors", "coordinator.flags", "coordinator.profiles", "coordinator.settings"},
 }

@@ -1,5 +1,7 @@
 """Try a site file on the real page, step by step, with a login, and say which step fails and why."""
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import os
@@ -7,18 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 
 from browser.check.checkup import Checkup
+from browser.check.context import CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
-from browser.check.stage import Plan
-from browser.environment import BrowserEnvironment, VariableError, read_variables
-from browser.settings import EngineName
+from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
 
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.INTERRUPTED
 
 
-def _run(plan: Plan, screen: Screen, run_dir: Path, report: Path | None) -> Exit:
+def _run(plan: CheckPlan, screen: Screen, run_dir: Path, report: Path | None) -> Exit:
     began = time.monotonic()
     code = asyncio.run(Checkup(plan, screen, run_dir, report).run())
     took = f"{time.monotonic() - began:.1f} s"
@@ -55,16 +55,18 @@ def _run(plan: Plan, screen: Screen, run_dir: Path, report: Path | None) -> Exit
     return code
 
 
-def plan(options: argparse.Namespace) -> Plan:
+def plan(options: argparse.Namespace) -> CheckPlan:
     """Raises VariableError."""
-    settings = read_variables(BrowserEnvironment).for_browser()
-    return Plan(
+    return CheckPlan(
         site=options.site,
         profile=options.active_auth_json,
         engine=options.engine or _engine_variable(),
         headless=options.headless,
-        settings=replace(
-            settings, first_token_timeout_s=options.answer_timeout_s, stream_idle_timeout_s=options.answer_timeout_s
+        settings=read_variables(BrowserSettings).model_copy(
+            update={
+                "first_token_timeout_s": options.answer_timeout_s,
+                "stream_idle_timeout_s": options.answer_timeout_s,
+            }
         ),
         prompt=options.prompt,
         stop_prompt=options.stop_prompt,

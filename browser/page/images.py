@@ -1,11 +1,13 @@
 """Images that go with a prompt."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import Literal
 
 MediaType = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
 
-# Playwright hands files over in one message, and takes no more than this.
+# Playwright gives files to a page in one message, and refuses more than 50 MB.
 MAX_IMAGE_BYTES_IN_ALL = 50_000_000
 
 

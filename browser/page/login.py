@@ -1,4 +1,6 @@
-"""Capturing a login: a person logs in in a browser that can be seen, and what the browser then knows is saved."""
+"""`--login`: a person logs in in a visible browser, and its cookies and localStorage are saved."""
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -10,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, Error, Page
+from playwright.async_api import Error, Page
 
-from browser.errors import BrowserLost, EngineMissing, LoginNotSaved, PageBroken, SavePlaceError
+from browser.errors import BrowserLost, EngineMissing, LoginNotSaved, PageHung, SavePlaceError
 from browser.page.profile import StorageState
-from browser.page.tab import Hung, Tab
-from browser.process.browser_process import BrowserHost
+from browser.page.site_page import SitePage
+from browser.page.tab import Tab
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish, within
@@ -25,8 +28,8 @@ from contract.storage_state.schema import NOTHING_STORED
 from contract.storage_state.summary import ProfileSummary
 
 LOOK_INTERVAL_S = 0.25
-STEADY_S = 1.0  # a page may show the account before it has kept all of the login
-ALREADY_IN_S = 5.0  # no person is faster
+STEADY_S = 1.0  # a page may show the account before it has stored all of the login
+ALREADY_IN_S = 5.0  # no person logs in faster
 SAVE_TIMEOUT_S = 10.0
 NOTHING_SAVED = "nothing was saved"
 CLOSED = f"the window was closed before anybody had logged in; {NOTHING_SAVED}"
@@ -39,7 +42,7 @@ NO_DISPLAY = (
 
 @dataclass(frozen=True)
 class SavedLogin:
-    """What was saved; `expires_at` in Unix seconds, None if no cookie says so."""
+    """How much was saved; `expires_at` in Unix seconds, None if no cookie says it."""
 
     cookies: int
     origins: int
@@ -48,7 +51,7 @@ class SavedLogin:
 
 @dataclass(frozen=True)
 class LoginPlan:
-    """Where a person logs in, and where the login goes. A file that is there is kept unless `replace` is set."""
+    """Where a person logs in, and the file to save the login to; one that is there is kept unless `replace` is set."""
 
     site: Site
     path: Path
@@ -60,28 +63,36 @@ class LoginPlan:
 async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[], None]) -> SavedLogin:
     """Show the site's page, wait until a person has logged in, and save the login, mode 0600.
 
-    `on_open` is called once the page can be seen. The wait has no end of its own: cancel it, and nothing is
+    `on_open` is called once the page can be seen. The wait has no timeout of its own: cancel it, and nothing is
     saved. Raises SavePlaceError, EngineMissing, BrowserLost, PageBroken, and LoginNotSaved where the window was
-    closed, or where there is nothing that a file could keep.
+    closed, or where there is nothing that a file could hold.
     """
-    prepare_place(plan)
+    check_destination(plan)
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise EngineMissing(NO_DISPLAY)
-    host = BrowserHost(engine=plan.engine, headless=False, run_dir=run_dir, settings=plan.settings)
+    process = BrowserProcess(engine=plan.engine, headless=False, run_dir=run_dir, settings=plan.settings)
     try:
-        window = await LoginWindow.open(await host.start(), plan.site)
+        page = await SitePage.in_new_context(await process.start(), plan.site, follow_window=True)
+        await page.open_tab()
+        await page.load(ALREADY_IN_S)
+        if await page.wait_for_login(ALREADY_IN_S) == "in":
+            raise LoginNotSaved(
+                "the page counts as logged in although nobody has logged in (site file: login.logged_in); "
+                f"{NOTHING_SAVED}"
+            )
         on_open()
-        await window.logged_in()
-        return _save(plan, await window.state())
+        await _wait_logged_in(page, plan.site)
+        return await _save_login(page, plan)
     except (Error, BrowserLost):
-        if host.lost or await host.is_lost_soon():
+        # A closed window ends the browser, and whatever was being done with it fails.
+        if process.lost or await process.is_lost_soon():
             raise LoginNotSaved(CLOSED) from None
         raise
     finally:
-        await finish(host.close(), "login-close")
+        await finish(process.close(), "login-close")
 
 
-def prepare_place(plan: LoginPlan) -> None:
+def check_destination(plan: LoginPlan) -> None:
     """See that the login can be saved before anybody takes the trouble to log in. Raises SavePlaceError."""
     path = plan.path
     if path.suffix != ".json" or path.name.startswith("."):
@@ -96,74 +107,48 @@ def prepare_place(plan: LoginPlan) -> None:
         raise SavePlaceError(f"--save {path}: cannot be written to")
 
 
-class LoginWindow:
-    """The browser that the person sees: the site's page, and whatever else is opened on the way."""
+async def _wait_logged_in(opened: SitePage, site: Site) -> None:
+    """Return once a page of the site has shown for STEADY_S seconds that it is logged in. Raises LoginNotSaved.
 
-    def __init__(self, context: BrowserContext, site: Site) -> None:
-        self._context = context
-        self._site = site
-        self._tabs: dict[Page, Tab] = {}
+    Any page counts: a login may go through popups, or end in another tab than it began in.
+    """
+    tabs: dict[Page, Tab] = {}
 
-    @classmethod
-    async def open(cls, browser: Browser, site: Site) -> "LoginWindow":
-        """Show the site's page. Raises PageBroken, and LoginNotSaved if that counts as logged in already."""
-        window = cls(await browser.new_context(no_viewport=True), site)
-        tab = window._tab(await window._context.new_page())
-        try:
-            await tab.load()
-        except PageBroken:  # perhaps only because the page itself went on to another address
-            if await tab.settle(ALREADY_IN_S) == "unknown":
-                raise
-        if await tab.settle(ALREADY_IN_S) == "in":
-            raise LoginNotSaved(
-                "the page counts as logged in although nobody has logged in (site file: login.logged_in); "
-                f"{NOTHING_SAVED}"
-            )
-        return window
-
-    def _tab(self, page: Page) -> Tab:
-        if page not in self._tabs:
-            self._tabs[page] = Tab(page, self._site, lambda: None)
-        return self._tabs[page]
-
-    async def logged_in(self) -> None:
-        """Return once a page of the site has shown for a while that it is logged in. Raises LoginNotSaved."""
-        since: float | None = None
-        while True:
-            if not self._context.pages:
-                raise LoginNotSaved(CLOSED)
-            since = (since or time.monotonic()) if await self._shows_login() else None
-            if since and time.monotonic() - since >= STEADY_S:
-                return
-            await asyncio.sleep(LOOK_INTERVAL_S)
-
-    async def _shows_login(self) -> bool:
-        for page in self._context.pages:
-            if not page.url.startswith(f"{self._site.origin}/"):  # on a page elsewhere the markers say nothing
-                continue
-            with suppress(Hung, Error):
-                look = await self._tab(page).look()
-                if look and look.logged_in and not look.logged_out:
-                    return True
+    async def shows_login(page: Page) -> bool:
+        if not page.url.startswith(f"{site.origin}/"):  # on a page elsewhere the markers mean nothing
+            return False
+        tab = tabs.get(page) or tabs.setdefault(page, Tab(page, site))
+        with suppress(PageHung):
+            seen = await tab.look()
+            return bool(seen and seen.logged_in and not seen.logged_out)
         return False
 
-    async def state(self) -> StorageState:
-        """Return the browser's cookies and localStorage. Raises LoginNotSaved if no start could use them."""
-        try:
-            state: StorageState = {**await within(SAVE_TIMEOUT_S, self._context.storage_state(), "login-state")}
-        except TimeoutError:
-            raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
-        try:
-            ProfileSummary.of(state)
-        except BadProfile as error:
-            why = f"no start could use what the browser holds of the login: it {error.reason}"
-            if error.reason == NOTHING_STORED:
-                why = "the login is neither in cookies nor in localStorage, and a file holds no more"
-            raise LoginNotSaved(f"{why}; {NOTHING_SAVED}") from None
-        return state
+    since: float | None = None
+    while True:
+        if not opened.context.pages:
+            raise LoginNotSaved(CLOSED)
+        is_in = False
+        for page in opened.context.pages:
+            is_in = is_in or await shows_login(page)
+        since = (since or time.monotonic()) if is_in else None
+        if since and time.monotonic() - since >= STEADY_S:
+            return
+        await asyncio.sleep(LOOK_INTERVAL_S)
 
 
-def _save(plan: LoginPlan, state: StorageState) -> SavedLogin:
+async def _save_login(page: SitePage, plan: LoginPlan) -> SavedLogin:
+    """Save the browser's cookies and localStorage. Raises SavePlaceError, LoginNotSaved if no start could use them."""
+    try:
+        state: StorageState = {**await within(SAVE_TIMEOUT_S, page.context.storage_state(), "login-state")}
+    except TimeoutError:
+        raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
+    try:
+        summary = ProfileSummary.of(state)
+    except BadProfile as error:
+        why = f"no start could use what the browser holds of the login: it {error.reason}"
+        if error.reason == NOTHING_STORED:
+            why = "the login is neither in cookies nor in localStorage, and a file holds no more"
+        raise LoginNotSaved(f"{why}; {NOTHING_SAVED}") from None
     write = write_private if plan.replace else create_private
     try:
         write(plan.path, json.dumps(state, indent=2, ensure_ascii=False).encode())
@@ -172,5 +157,4 @@ def _save(plan: LoginPlan, state: StorageState) -> SavedLogin:
     except OSError as error:
         raise SavePlaceError(f"--save {plan.path}: cannot be written: {error.strerror}; {NOTHING_SAVED}") from None
     cookies, origins = (len(state.get(key, [])) for key in ("cookies", "origins"))
-    host = urlsplit(plan.site.url).hostname
-    return SavedLogin(cookies, origins, ProfileSummary.of(state).expires_at(time.time(), host))
+    return SavedLogin(cookies, origins, summary.expires_at(time.time(), urlsplit(plan.site.url).hostname))

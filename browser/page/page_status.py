@@ -1,57 +1,75 @@
-"""What state the page is in, as others see it."""
+"""The page's status: why it cannot take a prompt, if so, kept up to date by everything that works with it."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
 import structlog
 
+from browser.capture.capture import CaptureMode
 from browser.errors import BrowserError, BrowserLost, LoginExpired, NotStarted, PageBroken, QuotaExceeded
 from browser.page.refusals import DEFAULT_REST_S
+from contract.child_api import UnreadyReason
 
 log = structlog.get_logger("browser")
 
-_ERRORS: dict[str, type[BrowserError]] = {
-    "starting": NotStarted,
-    "browser_lost": BrowserLost,
-    "login_expired": LoginExpired,
-    "page_broken": PageBroken,
-    "quota": QuotaExceeded,
+_ERRORS: Final[Mapping[UnreadyReason, type[BrowserError]]] = {
+    UnreadyReason.STARTING: NotStarted,
+    UnreadyReason.BROWSER_LOST: BrowserLost,
+    UnreadyReason.LOGIN_EXPIRED: LoginExpired,
+    UnreadyReason.PAGE_BROKEN: PageBroken,
+    UnreadyReason.QUOTA: QuotaExceeded,
 }
 
 
 @dataclass(frozen=True)
-class PageStatus:
-    """`reason` is None when ready; `login_expires_at` is Unix time, `rest_s` the seconds that a quota still lasts."""
+class StatusSnapshot:
+    """The status at one moment, as callers see it. `reason` is None when the page can take a prompt.
+
+    `login_expires_at` is in Unix seconds; `rest_s` is how long the site's quota still lasts, in seconds.
+    """
 
     ready: bool
-    reason: str | None
+    reason: UnreadyReason | None
     detail: str | None
-    capture: Literal["network", "dom"] | None
+    capture: CaptureMode | None
     login_expires_at: float | None
     rest_s: float | None
 
 
-class Condition:
-    """The page's own state, and over it two that pass: the browser hangs, the site wants rest."""
+class PageStatus:
+    """The page's own state, and over it two that pass by themselves: the browser hangs, the site's quota is used up."""
 
     def __init__(self) -> None:
-        self._reason: str | None = "starting"
+        self._page_reason: UnreadyReason | None = UnreadyReason.STARTING
         self._detail: str | None = None
         self._hangs = False
         self._rest_until: float | None = None
 
     @property
-    def of_page(self) -> str | None:
-        """The reason the page itself is not usable, whatever the browser and the site are doing."""
-        return self._reason
+    def page_reason(self) -> UnreadyReason | None:
+        """Why the page itself is not usable, whatever browser and quota are doing."""
+        return self._page_reason
 
     @property
     def hangs(self) -> bool:
+        """Whether the browser does not answer."""
         return self._hangs
 
+    @property
+    def rest_s(self) -> float | None:
+        """How long the site's quota still lasts, in seconds; None if it is not used up."""
+        if self._rest_until is None:
+            return None
+        remaining_s = self._rest_until - time.monotonic()
+        return remaining_s if remaining_s > 0 else None
+
     def set_ready(self) -> None:
-        self._set(None, None)
+        """Take down that the page can take a prompt."""
+        self._set_page(None, None)
 
     def set_error(self, error: BrowserError) -> None:
         """Take over what an error says about the page; most say nothing about it."""
@@ -59,35 +77,31 @@ class Condition:
             self._rest_until = time.monotonic() + (error.rest_s or DEFAULT_REST_S)
             log.warning("page_quota", rest_s=error.rest_s)
         elif isinstance(error, (LoginExpired, PageBroken)):
-            self._set(error.reason, str(error))
+            self._set_page(UnreadyReason(error.reason), str(error))
 
     def set_hangs(self, *, hangs: bool) -> None:
+        """Take down whether the browser answers."""
         if hangs != self._hangs:
             log.warning("browser_hangs" if hangs else "browser_answers_again")
         self._hangs = hangs
 
-    def _set(self, reason: str | None, detail: str | None) -> None:
-        if reason != self._reason:
-            log.info("page_condition", reason=reason, detail=detail)
-        self._reason, self._detail = reason, detail
+    def _set_page(self, reason: UnreadyReason | None, detail: str | None) -> None:
+        if reason != self._page_reason:
+            log.info("page_condition", reason=reason and reason.value, detail=detail)
+        self._page_reason, self._detail = reason, detail
 
-    def rest_s(self) -> float | None:
-        if self._rest_until is None:
-            return None
-        remaining_s = self._rest_until - time.monotonic()
-        return remaining_s if remaining_s > 0 else None
-
-    def reason_and_detail(self) -> tuple[str | None, str | None]:
+    def reason_and_detail(self) -> tuple[UnreadyReason | None, str | None]:
+        """Return why the page cannot take a prompt now and what more is known; (None, None) if it can."""
         if self._hangs:
-            return "browser_lost", "the browser does not answer"
-        if self._reason is None and self.rest_s() is not None:
-            return "quota", "the site refuses further prompts for now"
-        return self._reason, self._detail
+            return UnreadyReason.BROWSER_LOST, "the browser does not answer"
+        if self._page_reason is None and self.rest_s is not None:
+            return UnreadyReason.QUOTA, "the site refuses further prompts for now"
+        return self._page_reason, self._detail
 
     def require_ready(self) -> None:
-        """Raises the error that says why the page cannot take a prompt."""
+        """Raise the error that says why the page cannot take a prompt, if it cannot."""
         reason, detail = self.reason_and_detail()
-        if reason == "quota":
-            raise QuotaExceeded(detail or reason, rest_s=self.rest_s())
+        if reason is UnreadyReason.QUOTA:
+            raise QuotaExceeded(detail or reason, rest_s=self.rest_s)
         if reason is not None:
             raise _ERRORS[reason](detail or "the page is starting")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from browser.errors import ProfileLocked
-from browser.process.parent_death import Process, wait_gone
+from browser.process.parent_death import wait_gone
+from contract.processes import ProcessIdentity
 
 LEFTOVER_TIMEOUT_S = 5.0
 
@@ -41,7 +42,7 @@ class ProfileLock:
             raise
         return lock
 
-    def note_browser(self, browser: Process) -> None:
+    def note_browser(self, browser: ProcessIdentity) -> None:
         """Write down whose browser uses the login, for the next owner."""
         self._write(json.dumps({"pgid": browser.pid, "start_time": browser.start_time}))
 
@@ -100,9 +101,9 @@ def _verify(status: os.stat_result, is_kind: object) -> None:
         raise PermissionError(1, "it is not a private folder of this user")
 
 
-def _read_browser(data: bytes) -> Process | None:
+def _read_browser(data: bytes) -> ProcessIdentity | None:
     try:
         noted = json.loads(data)
-        return Process(int(noted["pgid"]), int(noted["start_time"]))
+        return ProcessIdentity(int(noted["pgid"]), int(noted["start_time"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -1,8 +1,10 @@
-"""Putting a prompt into the page's input, exactly."""
+"""Put a prompt into the page's input, exactly."""
+
+from __future__ import annotations
 
 import structlog
 from playwright.async_api import Error, Locator, Page
-from playwright.async_api import TimeoutError as TooSlow
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
 from browser.errors import PageBroken, PromptRejected
@@ -21,13 +23,13 @@ async def enter_prompt(page: Page, field: Input, prompt: str) -> str:
     PageBroken if there is no input.
     """
     wanted = normalised(prompt)
-    if not _is_unicode(wanted):
+    if any("\ud800" <= character <= "\udfff" for character in wanted):
         raise PromptRejected("the prompt holds half of a surrogate pair, which no page can take")
     for method in field.methods:
         try:
             if normalised(await _fill(page, field.selector, method, wanted)) == wanted:
                 return method
-        except TooSlow:
+        except PlaywrightTimeout:
             raise PageBroken("the page shows no input that takes a prompt (site file: input.selector)") from None
         except Error as error:
             log.debug("prompt_entry_error", method=method, error=type(error).__name__)
@@ -36,11 +38,8 @@ async def enter_prompt(page: Page, field: Input, prompt: str) -> str:
 
 
 def normalised(text: str) -> str:
+    """Return the text with newlines of one kind: that is what a textarea makes of them."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 async def _fill(page: Page, selector: str, method: str, text: str) -> str:
@@ -54,7 +53,7 @@ async def _fill(page: Page, selector: str, method: str, text: str) -> str:
         await element.fill(text, timeout=FILL_TIMEOUT_MS)
         return await _read_back(element)
     await element.wait_for(state="visible", timeout=INPUT_TIMEOUT_MS)
-    if method == "setter":  # it was not there at once
+    if method == "setter":  # the element was not there at the first try
         return await page.evaluate(scripts.SET_VALUE, [selector, text]) or ""
     await element.evaluate(scripts.SELECT_ALL)
     if method == "insert_text":

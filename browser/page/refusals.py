@@ -1,6 +1,8 @@
-"""What a site's no comes to."""
+"""Map a site's refusal to a BrowserError, as the site file says what it means."""
 
-from browser.capture.reading import Refused
+from __future__ import annotations
+
+from browser.capture.findings import Refused
 from browser.errors import BrowserError, LoginExpired, PromptRefused, QuotaExceeded, SiteFailed
 from browser.site.schema import Refusal, Site
 
@@ -9,7 +11,13 @@ DEFAULT_REST_S = 900.0
 
 def error_of(site: Site, refused: Refused, *, submitted: bool = True) -> BrowserError:
     """Return the error for a refusal. The site's own words stay out of it: they may hold anything."""
-    refusal = next((refusal for refusal in site.refusals if _matches(refusal, refused)), None)
+
+    def matches(refusal: Refusal) -> bool:
+        if refusal.status is not None and refusal.status != refused.status:
+            return False
+        return refusal.text is None or refusal.text.casefold() in refused.message.casefold()
+
+    refusal = next(filter(matches, site.refusals), None)
     if refusal and refusal.means == "quota":
         rest_s = refusal.rest_s or DEFAULT_REST_S
         return QuotaExceeded("the site refuses further prompts for now", submitted=submitted, rest_s=rest_s)
@@ -20,9 +28,3 @@ def error_of(site: Site, refused: Refused, *, submitted: bool = True) -> Browser
         return PromptRefused(f"the site refuses this prompt ({named})", submitted=submitted)
     status = f" with status {refused.status}" if refused.status else ""
     return SiteFailed(f"the site answered the prompt with an error{status}", submitted=submitted)
-
-
-def _matches(refusal: Refusal, refused: Refused) -> bool:
-    if refusal.status is not None and refusal.status != refused.status:
-        return False
-    return refusal.text is None or refusal.text.casefold() in refused.message.casefold()

@@ -1,1 +1,1 @@
-"""The browser's process: where it is found, how it starts, and how its death is noticed."""
+"""The browser's process: where the browser is found, how it starts, and how its death is noticed."""

@@ -1,4 +1,6 @@
-"""One browser and the driver that speaks to it, bound to this process and watched."""
+"""One browser and the driver that speaks to it, bound to this process's life and watched."""
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -12,19 +14,12 @@ from playwright._impl._driver import compute_driver_executable
 from playwright.async_api import Browser, Playwright, async_playwright
 
 from browser.process.engine import Launch, find_executable, launch
-from browser.process.parent_death import (
-    DeathWatch,
-    Process,
-    Role,
-    note_processes,
-    read_noted,
-    wait_gone,
-    wrapper,
-    wrapper_environment,
-)
+from browser.process.parent_death import DeathWatch, started_process, wait_gone, wrapper, wrapper_environment
 from browser.process.trust import trust_environment
 from browser.settings import BrowserSettings, EngineName
 from browser.timeouts import within
+from contract.processes import ProcessIdentity, read_stat
+from contract.run_folder import Role, write_processes
 
 log = structlog.get_logger("browser")
 
@@ -33,8 +28,11 @@ LOSS_SHOWS_AFTER_S = 0.5
 _NODE_VARIABLE = "PLAYWRIGHT_NODEJS_PATH"
 
 
-class BrowserHost:
-    """Starts driver and browser, tells when either dies, and ends both."""
+class BrowserProcess:
+    """Starts driver and browser, tells when either dies, and ends both.
+
+    `on_lost` is called once, in the event loop, when either dies before `close` was called.
+    """
 
     def __init__(
         self,
@@ -51,7 +49,7 @@ class BrowserHost:
         self._settings = settings
         self._on_lost = on_lost
         self._watch = DeathWatch(self._died)
-        self._processes: dict[Role, Process] = {}
+        self._processes: dict[Role, ProcessIdentity] = {}
         self._loss: Loss | None = None
         self._is_lost = asyncio.Event()
         self._is_closing = False
@@ -60,92 +58,107 @@ class BrowserHost:
 
     @property
     def lost(self) -> Loss | None:
+        """Which of the two died; None as long as neither has."""
         return self._loss
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The browser's process, which leads a group of its own."""
+        return self._processes["browser"]
 
     async def wait_lost(self) -> Loss:
         """Return as soon as driver or browser is dead, with which of the two."""
         await self._is_lost.wait()
         return self._loss or "browser_lost"
 
-    @property
-    def browser_process(self) -> Process:
-        return self._processes["browser"]
+    async def is_lost_soon(self) -> bool:
+        """Return whether either is dead, or is found to be within 0.5 s.
+
+        Playwright's calls may fail a moment before the death is noticed that makes them fail.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wait_lost(), LOSS_SHOWS_AFTER_S)
+        return self._loss is not None
 
     async def start(self) -> Browser:
         """Start both. Raises EngineMissing, TrustError, or BrowserLost if either does not come up."""
         executable = find_executable(self._engine, self._settings)
         program = wrapper("browser")
         trust = await trust_environment(self._engine, self._settings.extra_ca_file, self._run_dir)
-        self._playwright = await self._start_driver()
-        plan = Launch(
-            self._engine,
-            executable,
-            program,
-            self._headless,
-            wrapper_environment("browser", executable, self._run_dir) | trust,
-            self._settings,
-        )
-        self._browser = await launch(self._playwright, plan)
-        self._browser.on("disconnected", lambda _: self._died("browser"))  # comes before the process is gone
-        self._note("browser")
-        log.info("browser_started", engine=self._engine, version=self._browser.version)
-        return self._browser
 
-    async def _start_driver(self) -> Playwright:
-        node = Path(os.environ.get(_NODE_VARIABLE) or _bundled_node())
+        node = Path(os.environ.get(_NODE_VARIABLE) or compute_driver_executable()[0])
         variables = {
             _NODE_VARIABLE: str(wrapper("driver")),
+            # Playwright would make Chromium send loopback through a proxy too.
             "PLAYWRIGHT_DISABLE_FORCED_CHROMIUM_PROXIED_LOOPBACK": "1",
             **wrapper_environment("driver", node, self._run_dir),
         }
         with _environment(variables):
-            playwright = await async_playwright().start()
-        self._note("driver")
-        return playwright
+            self._playwright = await async_playwright().start()
+        self._watch_started("driver")
 
-    def _note(self, role: Role) -> None:
-        process = read_noted(self._run_dir, role)
+        self._browser = await launch(
+            self._playwright,
+            Launch(
+                self._engine,
+                executable,
+                program,
+                self._headless,
+                wrapper_environment("browser", executable, self._run_dir) | trust,
+                self._settings,
+            ),
+        )
+        # Playwright hears of it by the closed pipe, before the process itself is gone.
+        self._browser.on("disconnected", lambda _: self._died("browser"))
+        self._watch_started("browser")
+        log.info("browser_started", engine=self._engine, version=self._browser.version)
+        return self._browser
+
+    def _watch_started(self, role: Role) -> None:
+        process = started_process(self._run_dir, role)
         self._processes[role] = process
-        note_processes(self._run_dir, self._processes)
+        write_processes(self._run_dir, self._processes)
         self._watch.add(role, process)
 
     def _died(self, role: Role) -> None:
+        if self._loss is not None or self._is_closing:
+            return
+        # A dead driver takes the browser with it, and the broken connection may be heard of before the driver's end.
         driver = self._processes.get("driver")
-        if self._loss is None and not self._is_closing:
-            driver_is_dead = role == "driver" or (driver is not None and not driver.is_alive())
-            self._loss = "driver_lost" if driver_is_dead else "browser_lost"
-            log.error(self._loss)
-            self._is_lost.set()
-            self._on_lost()
-
-    async def is_lost_soon(self) -> bool:
-        """Tell whether either is dead; errors of Playwright may come a moment before that is known."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.wait_lost(), LOSS_SHOWS_AFTER_S)
-        return self._loss is not None
+        driver_died = role == "driver" or (driver is not None and _is_ending(driver))
+        self._loss = "driver_lost" if driver_died else "browser_lost"
+        log.error(self._loss)
+        self._is_lost.set()
+        self._on_lost()
 
     async def close(self) -> None:
-        """End browser and driver, in 5 seconds at most, by force if need be."""
+        """End browser and driver, in 5 seconds at most, by SIGKILL if need be."""
         self._is_closing = True
         self._watch.close()
-        if self.lost or not (self._browser and await _bounded(self._browser.close(), 2.0)):
+        if self.lost or not (self._browser and await _ended_well(self._browser.close(), 2.0)):
             self._kill()
-        if self._playwright and not await _bounded(self._playwright.stop(), 1.0):
+        if self._playwright and not await _ended_well(self._playwright.stop(), 1.0):
             self._kill()
-            await _bounded(self._playwright.stop(), 1.0)  # ends the calls that still wait
+            await _ended_well(self._playwright.stop(), 1.0)  # ends the calls that still wait
         self._kill()
         for process in self._processes.values():
             await wait_gone(process, 1.0)
 
     def _kill(self) -> None:
         if "browser" in self._processes:
-            self.browser_process.kill_group()
+            self.identity.kill_group()
         for process in self._processes.values():
             process.kill()
 
 
-async def _bounded(ending: Coroutine[Any, Any, None], timeout_s: float) -> bool:
-    """Wait up to timeout_s seconds. Returns whether it ended well; if not, the processes are to be killed."""
+def _is_ending(process: ProcessIdentity) -> bool:
+    # Unlike is_alive this is true as soon as the main thread has ended: others close the connections a moment later.
+    stat = read_stat(process.pid)
+    return stat is None or stat.start_time != process.start_time or stat.state in "ZXx"
+
+
+async def _ended_well(ending: Coroutine[Any, Any, None], timeout_s: float) -> bool:
+    """Return whether it ended within timeout_s seconds and without an error; if not, the processes must be killed."""
     try:
         await within(timeout_s, ending, "browser-close")
     except Exception:  # noqa: BLE001 - Playwright raises anything when its driver is gone
@@ -153,12 +166,9 @@ async def _bounded(ending: Coroutine[Any, Any, None], timeout_s: float) -> bool:
     return True
 
 
-def _bundled_node() -> str:
-    return compute_driver_executable()[0]
-
-
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for as long as the driver starts: Playwright takes them from nowhere else."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,23 +1,23 @@
 """The three browsers: where each is found and how it is launched."""
 
+from __future__ import annotations
+
 import asyncio
-import contextlib
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
+from playwright.async_api import Browser, Error, Playwright, ProxySettings
 
 from browser.errors import BrowserError, BrowserLost, EngineMissing
 from browser.settings import BrowserSettings, EngineName
-
-if TYPE_CHECKING:
-    from playwright.async_api import Browser, Playwright, ProxySettings
+from contract import child_environment
 
 log = structlog.get_logger("browser")
 
@@ -27,6 +27,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "firefox": ("firefox-esr", "firefox"),
 }
+# Without these a browser asks its maker for updates, lists and probes, which a fleet must not.
 _QUIET_CHROMIUM = (
     "--disable-gpu",
     "--disable-quic",
@@ -47,8 +48,10 @@ _QUIET_FIREFOX: Mapping[str, bool | int | str] = {
     "network.prefetch-next": False,
 }
 _OTHER_ENGINES = "or choose another engine: BROWSER_ENGINE=chromium or firefox"
+# The page's own socket to the stream port must not go through a proxy.
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_SECRET_VARIABLES = ("TABFLEET_CONTROL_TOKEN", "KEY_FILE_PATH")
+# What the browser must not know: a page that breaks out of its sandbox would find it in the environment.
+_SECRET_VARIABLES = (child_environment.CONTROL_TOKEN, child_environment.KEY_FILE_PATH)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Launch:
 def find_executable(engine: EngineName, settings: BrowserSettings) -> Path:
     """Return the engine's browser. Raises EngineMissing, which names the ways out."""
     if engine == "camoufox":
-        return _find_camoufox(settings)
+        return find_camoufox(settings)
     if settings.browser_executable is not None:
         return _usable(settings.browser_executable, "BROWSER_EXECUTABLE")
     found = next(filter(None, map(shutil.which, NAMES[engine])), None)
@@ -84,8 +87,12 @@ def _usable(path: Path, variable: str) -> Path:
     return path
 
 
-def _find_camoufox(settings: BrowserSettings) -> Path:
-    configured = settings.camoufox_executable or settings.browser_executable
+def find_camoufox(settings: BrowserSettings) -> Path:
+    """Return Camoufox's browser: the one that is configured, else the one its package has fetched.
+
+    Raises EngineMissing, which names the ways out.
+    """
+    configured = settings.camoufox_executable_path or settings.browser_executable
     if configured is not None:
         return _usable(configured, "CAMOUFOX_EXECUTABLE_PATH")
     try:
@@ -103,19 +110,28 @@ def _find_camoufox(settings: BrowserSettings) -> Path:
         ) from None
 
 
-async def launch(playwright: "Playwright", plan: Launch) -> "Browser":
-    """Start the browser. Raises BrowserLost if it does not come up."""
-    from playwright.async_api import Error  # noqa: PLC0415 - costs 200 ms, and only children need it
-
+async def launch(playwright: Playwright, plan: Launch) -> Browser:
+    """Start the browser. Raises EngineMissing where something that it needs is missing, else BrowserLost."""
     try:
-        if plan.engine == "camoufox":
-            return await _launch_camoufox(playwright, plan)
-        return await playwright[plan.engine].launch(**_options(plan))
+        if plan.engine != "camoufox":
+            return await playwright[plan.engine].launch(**launch_options(plan))
+        from camoufox.async_api import AsyncNewBrowser  # noqa: PLC0415 - an optional dependency
+        from camoufox.exceptions import FpgenModelError  # noqa: PLC0415
+
+        try:
+            options = await asyncio.to_thread(camoufox_options, plan)
+        except (FpgenModelError, OSError) as error:
+            log.debug("camoufox_incomplete", error=type(error).__name__)
+            raise EngineMissing(
+                f"engine camoufox: part of it is missing; run python -m camoufox fetch, {_OTHER_ENGINES}"
+            ) from None
+        return await AsyncNewBrowser(playwright, from_options=options)
     except Error as error:
-        raise _launch_error(plan, error) from None
+        raise launch_error(plan, error) from None
 
 
-def _launch_error(plan: Launch, error: Exception) -> BrowserError:
+def launch_error(plan: Launch, error: Exception) -> BrowserError:
+    """Map a failed launch to a BrowserError, by the words of the browser that Playwright passes on."""
     text = str(error)
     if "No usable sandbox" in text:
         return EngineMissing(
@@ -131,7 +147,11 @@ def _launch_error(plan: Launch, error: Exception) -> BrowserError:
     return BrowserLost(f"{plan.engine} ({plan.executable}) did not start; run it by hand to see why")
 
 
-def _options(plan: Launch) -> dict[str, Any]:
+def launch_options(plan: Launch) -> dict[str, Any]:
+    """Return the arguments of Playwright's `launch`.
+
+    Signals are left to the child: it ends the browser when it has ended the answers.
+    """
     options: dict[str, Any] = {
         "executable_path": plan.program,
         "headless": plan.headless,
@@ -144,52 +164,40 @@ def _options(plan: Launch) -> dict[str, Any]:
     if proxy := proxy_settings(plan.settings):
         options["proxy"] = proxy
     if plan.engine == "chromium":
-        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": _has_sandbox(plan.settings)}
+        reason = None
+        if plan.settings.chromium_sandbox == "off":
+            reason = "CHROMIUM_SANDBOX=off"
+        elif plan.settings.chromium_sandbox is None and os.geteuid() == 0:
+            reason = "Chromium has no sandbox for the user root"
+        if reason:
+            log.warning("browser_sandbox_off", reason=reason)
+        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": reason is None}
     if plan.engine == "firefox":
         return options | {"channel": "moz-firefox", "firefox_user_prefs": dict(_QUIET_FIREFOX)}
     return options
 
 
-def _has_sandbox(settings: BrowserSettings) -> bool:
-    if settings.chromium_sandbox == "off":
-        log.warning("browser_sandbox_off", reason="CHROMIUM_SANDBOX=off")
-        return False
-    if settings.chromium_sandbox is None and os.geteuid() == 0:
-        log.warning("browser_sandbox_off", reason="Chromium has no sandbox for the user root")
-        return False
-    return True
-
-
 def browser_environment(plan: Launch) -> dict[str, str]:
-    """Return the browser's environment: ours without what it must not know."""
-    ours = {name: value for name, value in os.environ.items() if not _is_secret(name)}
-    return _firefox_sandbox(plan.engine) | ours | dict(plan.environment)
+    """Return the browser's environment: this process's without its secrets, and what the launch adds."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _SECRET_VARIABLES and not name.startswith("AWS_")
+    }
+    # In containers of podman and CRI-O without CAP_SYS_CHROOT a process may make a user namespace, but not change its
+    # root in it. Firefox takes the first for the second, and its processes crash; told to assume no namespaces it keeps
+    # its filters of system calls. The variable: Firefox's security/sandbox/linux/SandboxInfo.cpp.
+    if plan.engine != "chromium":
+        command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
+        try:
+            subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=True)  # noqa: S603 - constant
+        except (OSError, subprocess.SubprocessError):
+            log.info("browser_sandbox_reduced", reason="no root can be changed in a user namespace here")
+            environment = {"MOZ_ASSUME_USER_NS": "0", **environment}
+    return environment | dict(plan.environment)
 
 
-def _firefox_sandbox(engine: EngineName) -> dict[str, str]:
-    """Tell Firefox to use no user namespace where it could make one but not change its root in it.
-
-    So it is in containers of podman and CRI-O without CAP_SYS_CHROOT: Firefox takes the first for the second, and its
-    processes crash. Its filters of system calls stay. The variable: Firefox's security/sandbox/linux/SandboxInfo.cpp.
-    """
-    if engine == "chromium" or _may_change_root():
-        return {}
-    log.info("browser_sandbox_reduced", reason="no root can be changed in a user namespace here")
-    return {"MOZ_ASSUME_USER_NS": "0"}
-
-
-def _may_change_root() -> bool:
-    command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        return subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=False).returncode == 0  # noqa: S603 - fixed words
-    return False
-
-
-def _is_secret(name: str) -> bool:
-    return name in _SECRET_VARIABLES or name.startswith("AWS_")
-
-
-def proxy_settings(settings: BrowserSettings) -> "ProxySettings | None":
+def proxy_settings(settings: BrowserSettings) -> ProxySettings | None:
     """Return Playwright's proxy settings; loopback always goes without the proxy."""
     if not settings.https_proxy:
         return None
@@ -205,30 +213,17 @@ def proxy_settings(settings: BrowserSettings) -> "ProxySettings | None":
     return proxy
 
 
-async def _launch_camoufox(playwright: "Playwright", plan: Launch) -> "Browser":
-    from camoufox.async_api import AsyncNewBrowser  # noqa: PLC0415 - an optional dependency
-    from camoufox.exceptions import FpgenModelError  # noqa: PLC0415
-
-    try:
-        options = await asyncio.to_thread(_camoufox_options, plan)  # may fetch what is missing
-    except (FpgenModelError, OSError) as error:
-        log.debug("camoufox_incomplete", error=type(error).__name__)
-        raise EngineMissing(
-            f"engine camoufox: part of it is missing; run python -m camoufox fetch, {_OTHER_ENGINES}"
-        ) from None
-    return await AsyncNewBrowser(playwright, from_options=options)
-
-
-def _camoufox_options(plan: Launch) -> dict[str, Any]:
+def camoufox_options(plan: Launch) -> dict[str, Any]:
+    """Return the launch arguments that Camoufox's API makes, with ours over them. May fetch what is missing."""
     from camoufox import DefaultAddons  # noqa: PLC0415 - an optional dependency
-    from camoufox.utils import launch_options  # noqa: PLC0415
+    from camoufox.utils import launch_options as camoufox_launch_options  # noqa: PLC0415
 
-    options = _options(plan)
-    own = launch_options(
+    options = launch_options(plan)
+    own = camoufox_launch_options(
         executable_path=str(plan.executable.resolve()),  # beside it stands its version
         headless=plan.headless,
         main_world_eval=True,
-        # Else the newest uBlock Origin is fetched at the start, of no known version, and it changes pages.
+        # Otherwise the newest uBlock Origin is fetched at each start: an unknown version, which changes pages.
         exclude_addons=[DefaultAddons.UBO],
         i_know_what_im_doing=True,
         env={**options["env"]},

@@ -1,27 +1,24 @@
-"""Binding processes to each other's lives, and noticing their deaths at once.
+"""Bind processes to each other's lives, and notice their deaths at once.
 
 Child, driver and browser are each started through `setpriv --pdeathsig KILL`: the kernel then kills each
-when the thread that started it ends. So processes must be spawned from a thread that lasts.
+when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG). So processes must be spawned from a thread that
+lasts as long as they shall.
 """
 
+from __future__ import annotations
+
 import asyncio
-import json
 import os
 import shutil
-import signal
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from browser.errors import BrowserLost, EngineMissing
-from contract.files import write_private
+from contract.processes import ProcessIdentity
+from contract.run_folder import Role
 
-Role = Literal["driver", "browser"]
 BIN_DIR = Path(__file__).resolve().parent / "bin"
-PROCESSES_FILE = "processes.json"
-_START_TIME_FIELD = 22
 
 
 def wrapper(role: Role) -> Path:
@@ -35,7 +32,7 @@ def wrapper(role: Role) -> Path:
 
 
 def wrapper_environment(role: Role, executable: Path, run_dir: Path) -> dict[str, str]:
-    """Return the variables that the wrapper reads: what to start, and where to note its process id."""
+    """Return the variables that the wrapper reads: what to start, and the file to write its process id to."""
     name = role.upper()
     return {
         f"TABFLEET_{name}_EXECUTABLE": str(executable),
@@ -47,66 +44,29 @@ def _pid_file(run_dir: Path, role: Role) -> Path:
     return run_dir / f"{role}.pid"
 
 
-@dataclass(frozen=True)
-class Process:
-    """A process that cannot be mistaken for a later one of the same id; start_time in clock ticks."""
-
-    pid: int
-    start_time: int
-
-    def is_alive(self) -> bool:
-        return start_time(self.pid) == self.start_time
-
-    def kill(self) -> None:
-        if self.is_alive():
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def kill_group(self) -> None:
-        """Kill every process of the group that this one leads or led, if the id is still its own."""
-        if start_time(self.pid) not in (None, self.start_time):
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-
-def start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot (see proc(5)); None if it is gone or a zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    state, *rest = text.rpartition(")")[2].split()
-    return None if state in "ZX" else int(rest[_START_TIME_FIELD - 4])
-
-
-def read_noted(run_dir: Path, role: Role) -> Process:
-    """Return the process that the wrapper noted. Raises BrowserLost if it is not alive."""
+def started_process(run_dir: Path, role: Role) -> ProcessIdentity:
+    """Return the process whose id the wrapper wrote down. Raises BrowserLost if it is not alive."""
     try:
         pid = int(_pid_file(run_dir, role).read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError):
         raise BrowserLost(f"the {role} did not start") from None
-    started = start_time(pid)
-    if started is None:
+    process = ProcessIdentity.of(pid)
+    if process is None:
         raise BrowserLost(f"the {role} ended while it was starting")
-    return Process(pid, started)
-
-
-def note_processes(run_dir: Path, processes: Mapping[Role, Process]) -> None:
-    """Write processes.json for whoever cleans up after us: the driver's pid, the browser's process group."""
-    names: dict[Role, str] = {"driver": "pid", "browser": "pgid"}
-    data = {role: {names[role]: process.pid, "start_time": process.start_time} for role, process in processes.items()}
-    write_private(run_dir / PROCESSES_FILE, json.dumps(data).encode())
+    return process
 
 
 @dataclass
 class DeathWatch:
-    """Calls back, in the running loop, at the instant a watched process ends."""
+    """Calls back, in the running event loop, as soon as a watched process ends.
+
+    By pidfd_open(2): neither driver nor browser is a child of this process, so waitpid(2) says nothing of them.
+    """
 
     on_death: Callable[[Role], None]
     _descriptors: dict[Role, int] = field(default_factory=dict)
 
-    def add(self, role: Role, process: Process) -> None:
+    def add(self, role: Role, process: ProcessIdentity) -> None:
         """Watch a process. Raises BrowserLost if it is gone already."""
         try:
             descriptor = os.pidfd_open(process.pid)
@@ -116,6 +76,7 @@ class DeathWatch:
         asyncio.get_running_loop().add_reader(descriptor, self._ended, role)
 
     def close(self) -> None:
+        """Watch none any more."""
         for role in list(self._descriptors):
             self._forget(role)
 
@@ -129,11 +90,12 @@ class DeathWatch:
         os.close(descriptor)
 
 
-async def wait_gone(process: Process, timeout_s: float) -> bool:
+async def wait_gone(process: ProcessIdentity, timeout_s: float) -> bool:
     """Wait up to timeout_s seconds for a process to end. Returns whether it did."""
     try:
         async with asyncio.timeout(timeout_s):
-            while process.is_alive():  # noqa: ASYNC110 - not our child: nothing tells us
+            # A pidfd would say it at once; but this runs once at an end, and 10 ms later is soon enough.
+            while process.is_alive():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     except TimeoutError:
         return False

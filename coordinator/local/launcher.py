@@ -9,44 +9,73 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
+from contract import child_environment
+from contract.keys import KeyStore
+from contract.logs import log_format
 from coordinator.errors import LaunchError
-from coordinator.local import leftovers, processes
+from coordinator.local import processes
 from coordinator.local.output import Logs, Output
-from coordinator.local.run_folder import delete
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from contract.keys import KeyStore
-    from coordinator.local.run_folder import RunFolder
-    from coordinator.local.run_root import RunRoot
-    from coordinator.supervision.launcher import ChildSpec
+from coordinator.local.run_folder import RunFolder, delete
+from coordinator.local.run_root import RunRoot
+from coordinator.settings import Settings
+from coordinator.supervision.launcher import ChildSpec
 
 log = structlog.get_logger(__name__)
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PROGRAM: Final = (sys.executable, str(REPOSITORY / "launch_camoufox.py"))
 
-_PASSED_ON: Final = re.compile(
+_INHERITED: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TZ|TERM|NO_COLOR|DISPLAY|XAUTHORITY|WAYLAND_DISPLAY|"
     r"DBUS_SESSION_BUS_ADDRESS|LD_LIBRARY_PATH|VIRTUAL_ENV|SSL_CERT_FILE|SSL_CERT_DIR|"
     r"(LC|XDG|PYTHON|PLAYWRIGHT|FONTCONFIG|MOZ)\w*"
 )
-_GONE_TIMEOUT_S: Final = 2.0
+_SETTINGS: Final = (
+    "site_url",
+    "browser_executable",
+    "camoufox_executable_path",
+    "chromium_sandbox",
+    "first_token_timeout_s",
+    "stream_idle_timeout_s",
+    "login_check_s",
+    "max_body_bytes",
+    "log_level",
+    "extra_ca_file",
+    "https_proxy",
+    "no_proxy",
+)
+"""Settings of ours that a child has under the same name."""
+
+_KILLED_TIMEOUT_S: Final = 2.0
+"""How long the kernel may take to end what was killed."""
 
 
 def inherited_environment() -> dict[str, str]:
     """Return what a child takes over from our environment: no credentials, cloud or otherwise."""
-    return {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+    return {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
+
+
+def child_arguments(settings: Settings) -> tuple[str, ...]:
+    """Return the part of a child's command line that is the same for all."""
+    headless = "--headless" if settings.headless else "--no-headless"
+    return (headless, "--site", settings.chat_site or "", "--engine", settings.browser_engine)
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return the part of a child's environment that comes from the settings; what is not set stays unset."""
+    given = {name.upper(): getattr(settings, name) for name in _SETTINGS}
+    given["LOG_FORMAT"] = log_format(settings.log_format)
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 class LocalChild:
-    """A `RunningChild` in a session of its own, with its run folder."""
+    """A `ChildProcess` in a session of its own, with its run folder."""
 
     def __init__(
         self,
@@ -65,26 +94,32 @@ class LocalChild:
 
     @property
     def name(self) -> str:
+        """The name of its profile."""
         return self._spec.name
 
     @property
     def url(self) -> str:
+        """Base URL of its HTTP face, without a slash at the end."""
         return f"http://127.0.0.1:{self._spec.api_port}"
 
     @property
     def pid(self) -> int:
+        """Its process id, which is also that of its session."""
         return self._process.pid
 
     async def wait(self) -> int:
+        """Return its exit code once it has ended; negative for the signal that ended it."""
         exit_code = await self._process.wait()
         self._ended(self.pid)
         self._output.drain()
         return exit_code
 
     def terminate(self) -> None:
+        """Send SIGTERM, if it has not ended."""
         self._send(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Send SIGKILL, if it has not ended."""
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
@@ -94,73 +129,94 @@ class LocalChild:
                 os.kill(self.pid, number)
 
     def submitted(self) -> frozenset[str] | None:
+        """Return the ids of requests that may have been submitted; None if they cannot be read."""
         return self._folder.submitted()
 
     def last_lines(self) -> tuple[str, ...]:
+        """Return the last lines of its output, redacted."""
         return self._output.last_lines()
 
-    def memory_bytes(self) -> int | None:
-        pids = processes.descendants(self.pid)
-        browser = self._folder.browser()
-        if browser is not None:
-            pids.update(processes.living_members(browser.id))
-        return sum(map(processes.proportional_bytes, pids))
+    def memory_bytes(self) -> int:
+        """Return the proportional set size of child, driver and browser; reads all of /proc, so not in the loop."""
+        return sum(map(processes.pss_bytes, processes.descendants(self.pid) | self._folder.browser_pids()))
 
     async def clean_up(self) -> int:
-        killed = await self._kill_leftovers()
+        """After its end: kill what outlived it, empty its run folder; return how many were killed."""
+        killed = self._folder.kill_leftovers()
+        if not await processes.wait_dead(killed, _KILLED_TIMEOUT_S):
+            log.error("leftovers_will_not_die", child=self.name, pids=sorted(killed))
         self._output.close()
         # Deleted in the background: the next start needs the folder, not the space.
         asyncio.get_running_loop().run_in_executor(None, delete, self._folder.empty())
-        return killed
-
-    async def _kill_leftovers(self) -> int:
-        killed = leftovers.kill(self._folder)
-        if not await processes.wait_dead(killed, _GONE_TIMEOUT_S):
-            log.error("leftovers_will_not_die", child=self.name, pids=sorted(killed))
         return len(killed)
 
 
 class LocalLauncher:
-    """Starts children here. Use it from the main thread: a child dies with the thread that spawned it.
-
-    `arguments` follow the program on every command line (engine, site, headless); `environment` is what
-    the settings pass on to children. With `log_dir` a child's output is appended to NAME.log there, else
-    it goes to our stderr line by line. Raises LaunchError if setpriv is missing.
-    """
+    """Starts children here. Use it from the main thread: a child dies with the thread that spawned it."""
 
     def __init__(
         self,
-        run_root: RunRoot,
+        parent: Path | None = None,
         *,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         log_dir: Path | None = None,
         program: Sequence[str] = PROGRAM,
     ) -> None:
-        self._setpriv = shutil.which("setpriv")
-        if self._setpriv is None:
-            raise LaunchError("setpriv is not installed; children need it (package util-linux).")
-        self._root = run_root
+        """`parent` takes the folder for running children (default: the system's folder for temporary files).
+
+        `arguments` follow the program on every command line (engine, site, headless); `environment` is what
+        the settings pass on to children. With `log_dir` a child's output is appended to NAME.log there, else
+        it goes to our stderr line by line.
+        """
+        self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)
         self._environment = dict(environment or {})
+        self._setpriv = shutil.which("setpriv")
         self._logs = Logs(log_dir, as_json=self._environment.get("LOG_FORMAT") == "json")
+        self._opened: RunRoot | None = None
         self._running: dict[int, LocalChild] = {}
         self.spawning = 0
         self.on_reaped: Callable[[], None] = lambda: None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, program: Sequence[str] = PROGRAM) -> LocalLauncher:
+        """Return a launcher of children that go by the operator's settings."""
+        return cls(
+            arguments=child_arguments(settings),
+            environment=settings_environment(settings),
+            log_dir=settings.log_dir,
+            program=program,
+        )
 
     @property
     def own_pids(self) -> frozenset[int]:
         """Pids that this launcher waits for; nobody else may reap them."""
         return frozenset(self._running)
 
+    @property
+    def root(self) -> RunRoot:
+        """The root of the run folders, once it is open."""
+        if self._opened is None:
+            raise LaunchError("The launcher of children has not been opened.")
+        return self._opened
+
+    def open(self) -> None:
+        """Make the folder for running children. Raises RunFolderError; LaunchError if setpriv is missing."""
+        if self._setpriv is None:
+            raise LaunchError("setpriv is not installed; children need it (package util-linux).")
+        self._opened = RunRoot(self._parent)
+
     def use_keys(self, keys: KeyStore) -> None:
+        """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
         try:
-            self._root.write_keys(keys.to_text())
+            self.root.write_keys(keys.to_text())
         except OSError as error:
             raise LaunchError(f"The children cannot be given their API keys: {error.strerror}.") from None
 
     async def start(self, spec: ChildSpec) -> LocalChild:
-        folder = self._root.folder(spec.name)
+        """Start a child, in a session of its own. Raises LaunchError if it cannot even begin to run."""
+        folder = self.root.folder(spec.name)
         output: Output | None = None
         try:
             output = Output(self._logs.writer(spec.name))
@@ -181,49 +237,52 @@ class LocalLauncher:
         self.on_reaped()
 
     async def _spawn(self, spec: ChildSpec, folder: RunFolder, output: Output) -> asyncio.subprocess.Process:
+        command = (
+            # The kernel ends the child when we die, whatever killed us.
+            *(str(self._setpriv), "--pdeathsig", "KILL", "--"),
+            *self._program,
+            *self._arguments,
+            *("--server-port", str(spec.api_port), "--stream-port", str(spec.stream_port)),
+            *("--active-auth-json", str(spec.profile_path)),
+        )
+        environment = {
+            **inherited_environment(),
+            **self._environment,
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(folder.tmp),
+            child_environment.KEY_FILE_PATH: str(self.root.key_file),
+            child_environment.RUN_DIR: str(folder.path),
+            child_environment.PARENT_PID: str(os.getpid()),
+            child_environment.GENERATION: str(spec.generation),
+            child_environment.INSTANCE_ID: spec.instance_id,
+            child_environment.CONTROL_TOKEN: spec.control_token,
+        }
         self.spawning += 1
         try:
             return await asyncio.create_subprocess_exec(
-                *self._command(spec),
+                *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output.write_end,
                 stderr=output.write_end,
                 cwd=REPOSITORY,
-                env=self._environment_of(spec, folder),
+                env=environment,
                 start_new_session=True,
             )
         finally:
             self.spawning -= 1
 
-    def _command(self, spec: ChildSpec) -> tuple[str, ...]:
-        ports = ("--server-port", str(spec.api_port), "--stream-port", str(spec.stream_port))
-        profile = ("--active-auth-json", str(spec.profile_path))
-        chain = (str(self._setpriv), "--pdeathsig", "KILL", "--")
-        return (*chain, *self._program, *self._arguments, *ports, *profile)
-
-    def _environment_of(self, spec: ChildSpec, folder: RunFolder) -> dict[str, str]:
-        return {
-            **inherited_environment(),
-            **self._environment,
-            "PYTHONUNBUFFERED": "1",
-            "KEY_FILE_PATH": str(self._root.key_file),
-            "TABFLEET_RUN_DIR": str(folder.path),
-            "TABFLEET_PARENT_PID": str(os.getpid()),
-            "TABFLEET_GENERATION": str(spec.generation),
-            "TABFLEET_INSTANCE_ID": spec.instance_id,
-            "TABFLEET_CONTROL_TOKEN": spec.control_token,
-            "TMPDIR": str(folder.tmp),
-        }
-
     async def forget(self, name: str) -> None:
+        """Remove the log file's handle and the run folder of a child that will not come back."""
         self._logs.close(name)
-        rubbish = self._root.forget(name)
-        if rubbish is not None:
-            await asyncio.to_thread(delete, rubbish)
+        discarded = self.root.forget(name)
+        if discarded is not None:
+            await asyncio.to_thread(delete, discarded)
 
     async def close(self) -> None:
+        """Kill what still runs, and remove all run folders. Idempotent, and harmless before `open`."""
         for child in tuple(self._running.values()):
             log.error("child_left_running", child=child.name, pid=child.pid)
             child.kill()
         self._logs.close_all()
-        await asyncio.to_thread(self._root.remove)
+        if self._opened is not None:
+            await asyncio.to_thread(self._opened.remove)

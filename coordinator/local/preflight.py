@@ -1,4 +1,4 @@
-"""What is checked before anything is started: the site file, and the engine's browser."""
+"""What is checked before anything is started: the site file, the engine's browser, and what else children need."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import importlib.util
 import os
 import shutil
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from coordinator.errors import BrowserMissing, SettingsError, SiteMissing
 from coordinator.local.launcher import REPOSITORY
-from coordinator.wiring import is_path
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from coordinator.settings import Settings
+from coordinator.settings import Settings
 
 _SITES: Final = REPOSITORY / "sites"
 _PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -28,12 +24,12 @@ _CAMOUFOX_BUILDS: Final = ("camoufox/camoufox-bin", "camoufox/browsers/*/*/camou
 
 
 def check(settings: Settings) -> None:
-    """Raise SiteMissing, BrowserMissing or SettingsError, in one line that says what to do."""
+    """Check all that children will need. Raises SiteMissing, BrowserMissing or SettingsError, each in one line."""
     check_site(settings.chat_site)
     if settings.log_dir is not None:
-        _make_log_folder(settings.log_dir)
+        _make_log_dir(settings.log_dir)
     if settings.browser_engine == "camoufox":
-        _check_camoufox(settings)
+        _check_camoufox(settings.camoufox_executable_path or settings.browser_executable)
     else:
         _check_browser(settings.browser_engine, settings.browser_executable)
     if settings.extra_ca_file is not None and shutil.which("certutil") is None:
@@ -44,31 +40,31 @@ def check(settings: Settings) -> None:
 
 
 def check_site(site: str | None) -> None:
-    """Raise SiteMissing unless the site file is there and is TOML; the child checks what is in it."""
+    """Raise SiteMissing unless the site file is there and is TOML; the child checks what is in it.
+
+    `site` is as in the settings: a name in sites/, or an absolute path.
+    """
+    known = ", ".join(sorted(path.stem for path in _SITES.glob("*.toml"))) or "none"
     if site is None:
-        raise SiteMissing(f"CHAT_SITE (--site) is not set; it takes one of {_known()}, or the path of a site file.")
-    path = Path(site) if is_path(site) else _SITES / f"{site}.toml"
+        raise SiteMissing(f"CHAT_SITE (--site) is not set; it takes one of {known}, or the path of a site file.")
+    path = Path(site) if Path(site).is_absolute() else _SITES / f"{site}.toml"
     try:
         tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SiteMissing(f"CHAT_SITE={site}: there is no such site file; known are {_known()}.") from None
+        raise SiteMissing(f"CHAT_SITE={site}: there is no such site file; known are {known}.") from None
     except OSError as error:
         raise SiteMissing(f"CHAT_SITE={site}: the file cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise SiteMissing(f"CHAT_SITE={site}: the file is not valid TOML: {error}.") from None
 
 
-def _make_log_folder(folder: Path) -> None:
+def _make_log_dir(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be made: {error.strerror}.") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be written by uid {os.getuid()}.")
-
-
-def _known() -> str:
-    return ", ".join(sorted(path.stem for path in _SITES.glob("*.toml"))) or "none"
 
 
 def _check_browser(engine: str, executable: Path | None) -> None:
@@ -82,23 +78,19 @@ def _check_browser(engine: str, executable: Path | None) -> None:
         )
 
 
-def _check_camoufox(settings: Settings) -> None:
-    ways_out = "or choose another engine: BROWSER_ENGINE=chromium or firefox (--engine)"
+def _check_camoufox(executable: Path | None) -> None:
+    others = "or choose another engine: BROWSER_ENGINE=chromium or firefox (--engine)"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if importlib.util.find_spec("camoufox") is None:
         raise BrowserMissing(
-            f"No browser for the engine camoufox: its Python package is not installed; install camoufox, {ways_out}."
+            f"No browser for the engine camoufox: its Python package is not installed; install camoufox, {others}."
         )
-    executable = settings.camoufox_executable_path or settings.browser_executable
     if executable is not None:
         _check_executable(executable, "CAMOUFOX_EXECUTABLE_PATH")
-    elif not any(path for pattern in _CAMOUFOX_BUILDS for path in _cache().glob(pattern)):
+    elif not any(path for pattern in _CAMOUFOX_BUILDS for path in cache.glob(pattern)):
         raise BrowserMissing(
-            f"No browser for the engine camoufox: its build is not there; run python -m camoufox fetch, {ways_out}."
+            f"No browser for the engine camoufox: its build is not there; run python -m camoufox fetch, {others}."
         )
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _check_executable(path: Path, variable: str) -> None:

@@ -1,34 +1,21 @@
 """The run folder of one child: its private place, which is also its TMPDIR.
 
-session.json    the rotated login, kept over the child's restarts
-processes.json  driver and browser group: {"driver": {"pid", "start_time"}, "browser": {"pgid", ...}}
-submitted       one request id a line
-tmp/
+`contract.run_folder` lists the files that the child writes there; `tmp` is what is left for its browser.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-_KEPT: Final = "session.json"
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A process or group that a child wrote down: its id, and its (leader's) start time in clock ticks."""
-
-    id: int
-    start_time: int
+from contract.run_folder import SESSION, read_processes, read_submitted
+from coordinator.local import processes
 
 
 class RunFolder:
-    """The folder of one child."""
+    """The folder of one child, kept over its starts. `trash` takes what is to be deleted, on the same file system."""
 
     def __init__(self, path: Path, trash: Path) -> None:
         self.path = path
@@ -36,10 +23,11 @@ class RunFolder:
 
     @property
     def tmp(self) -> Path:
+        """The child's TMPDIR."""
         return self.path / "tmp"
 
     def prepare(self) -> None:
-        """Make it ready for a start."""
+        """Make it ready for a start. Raises OSError."""
         self.path.mkdir(mode=0o700, exist_ok=True)
         self.tmp.mkdir(mode=0o700, exist_ok=True)
 
@@ -47,7 +35,7 @@ class RunFolder:
         """Move everything but the session away, at once; return what is then to be deleted at leisure."""
         target = Path(tempfile.mkdtemp(dir=self._trash))
         for entry in self.path.iterdir():
-            if entry.name != _KEPT:
+            if entry.name != SESSION:
                 entry.rename(target / entry.name)
         return target
 
@@ -59,35 +47,30 @@ class RunFolder:
         return target
 
     def submitted(self) -> frozenset[str] | None:
-        """Return the ids in `submitted`; none if the child never wrote it, None if it cannot be read."""
-        try:
-            text = (self.path / "submitted").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return frozenset()
-        except OSError:
-            return None
-        return frozenset(text.split())
+        """Return the ids of requests that may have been submitted; None if they cannot be read."""
+        return read_submitted(self.path)
 
-    def driver(self) -> Recorded | None:
-        return self._recorded("driver", "pid")
+    def browser_pids(self) -> set[int]:
+        """Return the pids of the browser's processes, as far as the child has written down which they are."""
+        browser = read_processes(self.path).get("browser")
+        return set() if browser is None else set(processes.group_members(browser.pid))
 
-    def browser(self) -> Recorded | None:
-        return self._recorded("browser", "pgid")
+    def kill_leftovers(self) -> set[int]:
+        """Kill the driver and the browser's group, if they still are the ones recorded; return those that were alive.
 
-    def _recorded(self, which: str, key: str) -> Recorded | None:
-        entry: Any = self._processes().get(which)
-        try:
-            found = Recorded(int(entry[key]), int(entry["start_time"]))
-        except (TypeError, KeyError, ValueError):
-            return None
-        return found if found.id > 1 else None
-
-    def _processes(self) -> dict[str, Any]:
-        try:
-            content = json.loads((self.path / "processes.json").read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        A process of this child shows the run folder, which has a random name: in its environment, where it is TMPDIR,
+        or on its command line.
+        """
+        recorded, killed = read_processes(self.path), set[int]()
+        driver, browser = recorded.get("driver"), recorded.get("browser")
+        if driver is not None and driver.is_alive():
+            killed.add(driver.pid)
+            driver.kill()
+        if browser is not None and processes.is_same_group(browser, mark=str(self.path)):
+            killed.update(processes.group_members(browser.pid))
+            processes.kill_group(browser.pid)
+            killed.update(processes.group_members(browser.pid))  # born meanwhile, and doomed too
+        return killed
 
 
 def delete(path: Path) -> None:

@@ -3,7 +3,7 @@
 ROOT/               0700, new for every coordinator
   lock              held by its coordinator
   keys              what children check API keys against
-  children/N/       one per child name, kept over its restarts: see `runfolder`
+  children/N/       one per child name, kept over its restarts: see `run_folder`
   trash/            what is being deleted
 """
 
@@ -21,7 +21,6 @@ from typing import Final
 import structlog
 
 from coordinator.errors import RunFolderError
-from coordinator.local import leftovers
 from coordinator.local.run_folder import RunFolder, delete
 
 PREFIX: Final = "tabfleet-run-"
@@ -40,7 +39,7 @@ class RunRoot:
 
         Raises RunFolderError.
         """
-        parent = parent or roomy(Path(tempfile.gettempdir()))
+        parent = parent or short_enough(Path(tempfile.gettempdir()))
         try:
             sweep(parent)
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -89,8 +88,8 @@ class RunRoot:
             self._lock = -1
 
 
-def roomy(parent: Path) -> Path:
-    """The folder itself, or /tmp where its path is too long for the browsers' sockets.
+def short_enough(parent: Path) -> Path:
+    """Return the folder itself, or /tmp where its path is too long for the browsers' sockets.
 
     Chromium puts a Unix socket under its TMPDIR, and such a path has at most 107 bytes (`man 7 unix`).
     """
@@ -106,7 +105,7 @@ def sweep(parent: Path) -> None:
     A root is such if it belongs to us, and nobody holds its lock.
     """
     for root in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # another coordinator may sweep it at the same time
             status = root.lstat()
             if status.st_uid == os.getuid() and root.is_dir() and not root.is_symlink():
                 _delete_if_abandoned(root, age_s=time.time() - status.st_mtime)
@@ -122,7 +121,7 @@ def _delete_if_abandoned(root: Path, age_s: float) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for path in (root / "children").glob("*"):
-            leftovers.kill(RunFolder(path, root / "trash"))
+            RunFolder(path, root / "trash").kill_leftovers()
         delete(root)
     finally:
         os.close(lock)

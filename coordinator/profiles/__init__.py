@@ -40,7 +40,7 @@ from coordinator.profiles.local import LocalProfileProvider
 from coordinator.profiles.model import Discovery, Profile, ProfileHydrationResult, ProfileProvider, Rejected
 from coordinator.profiles.registry import provider_for
 from coordinator.profiles.s3 import S3ProfileProvider
-from coordinator.profiles.s3_place import S3Connection, S3Place
+from coordinator.profiles.s3_types import S3Location, S3Options
 
 __all__ = [
     "Discovery",
@@ -51,8 +51,8 @@ __all__ = [
     "ProfileHydrationResult",
     "ProfileProvider",
     "Rejected",
-    "S3Connection",
-    "S3Place",
+    "S3Location",
+    "S3Options",
     "S3ProfileProvider",
     "discover_profiles",
     "hydrate",

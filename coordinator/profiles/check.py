@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from coordinator.profiles.discover import judge, printable
+from coordinator.profiles.discover import printable, select_profiles
 from coordinator.profiles.hydration import read_keys
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from coordinator.profiles.discover import Examined
-    from coordinator.profiles.model import ProfileProvider
+    from coordinator.profiles.model import Examined, ProfileProvider
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def check(provider: ProfileProvider, operator_key_file: Path | None) -> Report:
     """Validate profiles and keys at their place, without writing anything. Raises TabfleetError."""
     now = time.time()
     examined = provider.inspect()
-    reasons = {item.name: item.reason for item in judge(examined, now).rejected}
+    reasons = {item.name: item.reason for item in select_profiles(examined, now).rejected}
     rows = tuple(_row(item, reasons.get(printable(item.file_name)), now) for item in examined)
     held = None if operator_key_file else provider.inspect_keys()
     keys = read_keys(operator_key_file, None)[1] if held is None else held

@@ -7,7 +7,6 @@ import hashlib
 import os
 import time
 import unicodedata
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,27 +16,18 @@ from contract.storage_state.document import parse_document
 from contract.storage_state.profile_file import read_profile_file
 from contract.storage_state.summary import ProfileSummary
 from coordinator.errors import ProfileBackendError
-from coordinator.profiles.model import Discovery, Profile, Rejected
+from coordinator.profiles.model import Discovery, Examined, Profile, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+CHECKS_VERSION: Final = 2
+"""Raise it by hand with every change of what the checks find in the same bytes: caches keep what was found."""
 MOST_REASONS: Final = 5
 """So many bad profiles are named in an error line; the log has all."""
 SUFFIX: Final = ".json"
 MAX_NAME_BYTES: Final = 128
 _PUNCTUATION: Final = "_.@+=~,()-"
-
-
-@dataclass(frozen=True)
-class Examined:
-    """One file and what was found in it: `state` if it is valid by itself, else `reason`."""
-
-    file_name: str
-    path: Path
-    sha256: str = ""
-    state: ProfileSummary | None = None
-    reason: str = ""
 
 
 def discover_profiles(folder: Path, *, now: float | None = None) -> Discovery:
@@ -46,7 +36,7 @@ def discover_profiles(folder: Path, *, now: float | None = None) -> Discovery:
     Hidden files, folders and other files are passed over. Links are followed inside the folder only.
     `now` is in Unix seconds. Raises ProfileBackendError when the folder itself cannot be read.
     """
-    return judge(examine_folder(folder), time.time() if now is None else now)
+    return select_profiles(examine_folder(folder), time.time() if now is None else now)
 
 
 def examine_folder(folder: Path) -> list[Examined]:
@@ -67,7 +57,7 @@ def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
     return Examined(file_name, path, hashlib.sha256(data).hexdigest(), state)
 
 
-def judge(examined: Iterable[Examined], now: float) -> Discovery:
+def select_profiles(examined: Iterable[Examined], now: float) -> Discovery:
     """Leave out what is invalid, expired, or the login of an earlier one."""
     accepted: dict[str, Profile] = {}
     rejected: list[Rejected] = []
@@ -82,7 +72,7 @@ def judge(examined: Iterable[Examined], now: float) -> Discovery:
     return Discovery(tuple(accepted.values()), tuple(rejected))
 
 
-def why_nothing(sentence: str, discovery: Discovery) -> str:
+def no_profiles_message(sentence: str, discovery: Discovery) -> str:
     """The line that says why there is nothing to start: the sentence and the first few reasons."""
     if not discovery.rejected:
         return sentence

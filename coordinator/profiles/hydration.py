@@ -10,7 +10,7 @@ import structlog
 from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import KeyStore, default_key_file
 from coordinator.errors import KeyFileError, NoUsableProfile
-from coordinator.profiles.discover import discover_profiles, why_nothing
+from coordinator.profiles.discover import discover_profiles, no_profiles_message
 from coordinator.profiles.model import Progress, no_progress
 from coordinator.profiles.registry import provider_for
 
@@ -68,7 +68,7 @@ class Hydrator:
         result = self._provider.hydrate()
         discovery = result.discovery or discover_profiles(result.profiles_dir)
         if not discovery.accepted:
-            raise NoUsableProfile(why_nothing(self._provider.nothing_found, discovery))
+            raise NoUsableProfile(no_profiles_message(self._provider.nothing_found, discovery))
         key_file, keys, key_warnings = self._keys(result)
         hydration = Hydration(result, discovery, key_file, keys, result.stale, (*result.warnings, *key_warnings))
         self._report(hydration)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import default_key_file
 from coordinator.errors import ProfileBackendError
-from coordinator.profiles.discover import Examined, examine_folder, profile_names, resolved
-from coordinator.profiles.model import ProfileHydrationResult, Progress, no_progress
+from coordinator.profiles.discover import examine_folder, profile_names, resolved
+from coordinator.profiles.model import Examined, ProfileHydrationResult, Progress, no_progress
 
 if TYPE_CHECKING:
     from pathlib import Path

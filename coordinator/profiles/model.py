@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    from contract.keys import KeyStore
-    from coordinator.profiles.discover import Examined
-    from coordinator.settings import Settings
+from contract.keys import KeyStore
+from contract.storage_state.summary import ProfileSummary
+from coordinator.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,17 @@ class Profile:
     sha256: str
     fingerprint: str
     expires_at: float | None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One file and what was found in it: `state` if it is valid by itself, else `reason`."""
+
+    file_name: str
+    path: Path
+    sha256: str = ""
+    state: ProfileSummary | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

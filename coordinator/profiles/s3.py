@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import gc
+import os
 import time
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -14,27 +16,17 @@ import structlog
 from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import KeyStore
 from coordinator.errors import KeyFileError, NoUsableProfile
-from coordinator.profiles import verdicts
-from coordinator.profiles.cache import ACTIVE, KEY_FILE, Cache, is_full
-from coordinator.profiles.discover import Examined, examine, judge, why_nothing
+from coordinator.profiles.cache import ACTIVE, KEY_FILE, Cache, Entry, FileSet, is_full
+from coordinator.profiles.discover import examine, no_profiles_message, select_profiles
 from coordinator.profiles.errors import CacheError, ObjectGone, S3Refused, S3Unreachable
-from coordinator.profiles.memory_file import memory_file
-from coordinator.profiles.model import Discovery, ProfileHydrationResult, Progress, no_progress
-from coordinator.profiles.parallel import Parallel
-from coordinator.profiles.s3_listing import Listing, take_stock
-from coordinator.profiles.s3_place import S3Connection, S3Place
+from coordinator.profiles.model import Discovery, Examined, ProfileHydrationResult, Progress, no_progress
+from coordinator.profiles.s3_listing import Listing, list_bucket
+from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options
 from coordinator.profiles.s3_update import Obtained, Update
+from coordinator.settings import Settings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from contract.storage_state.summary import ProfileSummary
-    from coordinator.profiles.cache import FileSet
-    from coordinator.profiles.s3_bucket import Fetched, S3Bucket, S3Object
-    from coordinator.settings import Settings
-
-    Keep = Callable[[str, Fetched, str], Obtained]
+if TYPE_CHECKING:  # imported where S3 is used: obstore takes 40 ms
+    from coordinator.profiles.s3_client import S3Client
 
 log = structlog.get_logger(__name__)
 
@@ -47,43 +39,42 @@ class S3ProfileProvider:
 
     def __init__(
         self,
-        place: S3Place,
+        location: S3Location,
         cache_dir: Path,
         *,
-        connection: S3Connection | None = None,
+        options: S3Options | None = None,
         allow_stale: bool = False,
         progress: Progress = no_progress,
     ) -> None:
-        self._place = place
-        self._connection = connection or S3Connection()
+        self._location = location
+        self._options = options or S3Options()
         self._allow_stale = allow_stale
         self._progress = progress
-        self._cache = Cache(cache_dir, place.uri(place.prefix))
-        self._bucket: S3Bucket | None = None
+        self._cache = Cache(cache_dir, location.uri(location.prefix))
+        self._client: S3Client | None = None
         self._has_run = False
         self._has_keys = False
-        self._states: dict[str, ProfileSummary] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:
-        connection = S3Connection(
+        options = S3Options(
             settings.auth_profile_s3_region,
             settings.auth_profile_s3_connect_timeout_s,
             settings.auth_profile_s3_read_timeout_s,
             settings.extra_ca_file,
         )
-        place = S3Place(settings.auth_profile_s3_bucket or "", settings.auth_profile_s3_prefix.strip("/"))
+        location = S3Location(settings.auth_profile_s3_bucket or "", settings.auth_profile_s3_prefix.strip("/"))
         return cls(
-            place,
+            location,
             settings.auth_profile_cache_dir,
-            connection=connection,
+            options=options,
             allow_stale=settings.auth_profile_allow_stale,
             progress=progress,
         )
 
     @property
     def location(self) -> str:
-        return self._place.uri(self._place.active)
+        return self._location.uri(self._location.active)
 
     @property
     def nothing_found(self) -> str:
@@ -97,8 +88,6 @@ class S3ProfileProvider:
         """
         with self._cache_errors(), self._cache.opened():
             old = self._cache.current()
-            if old and not self._has_run:
-                self._states = verdicts.load(old.folder)
             try:
                 result = self._update(old)
             except S3Unreachable as error:
@@ -110,38 +99,34 @@ class S3ProfileProvider:
 
     def inspect(self) -> tuple[Examined, ...]:
         """Check every profile in the bucket without writing anything. Raises S3Refused, S3Unreachable."""
-        bucket, listing = self._listing()
-
-        def keep(key: str, answer: Fetched, _file: str) -> Obtained:
-            return Obtained(key, answer.data, refused=answer.refused)
-
-        return _in_order(listing, self._fetched(bucket, keep, listing.profiles))
+        client, listing = self._list()
+        answers = self._read(client, listing.profiles)
+        return _in_order(listing, (self._examine(key, answer) for key, answer in answers))
 
     def inspect_keys(self) -> KeyStore | None:
-        """The keys in the bucket, None without a key file; writes nothing. Raises KeyFileError and as `inspect`."""
-        bucket, listing = self._listing()
+        """Return the keys in the bucket, None without a key file. Raises KeyFileError and as `inspect`."""
+        client, listing = self._list()
         if listing.key_file is None:
             return None
         try:
-            answer = bucket.read(listing.key_file.key)
+            answer = client.read(listing.key_file.key)
         except ObjectGone:
             return None
         self._check_key_file_given(answer.refused)
-        return self._keys(memory_file(KEY_FILE, answer.data))
+        # KeyStore reads a path, and keys that are only looked at are not to come on a disk.
+        with os.fdopen(os.memfd_create(KEY_FILE), "wb", buffering=0) as file:
+            file.write(answer.data)
+            return self._keys(Path(f"/proc/self/fd/{file.fileno()}"))
 
     def _update(self, old: FileSet | None) -> ProfileHydrationResult:
-        bucket, listing = self._listing()
-        noted = self._states.keys()
+        client, listing = self._list()
         update = Update(self._cache, old)
         try:
-            key_file, keys, warnings = self._key_file(bucket, update, listing)
-            obtained = self._obtain(bucket, update, listing)
-            discovery = self._judge(listing, obtained)
+            key_file, keys, warnings = self._key_file(client, update, listing)
+            obtained = self._obtain(client, update, listing.profiles)
+            discovery = self._select(listing, obtained)
             files = [item for item, _ in obtained] + ([key_file] if key_file else [])
-            active = frozenset(f"{profile.name}.json" for profile in discovery.accepted)
-            changed = update.finish(files, active, self._states)
-            if old and not changed and self._states.keys() - noted:
-                verdicts.renew(old.folder, self._states)
+            changed = update.finish(files, frozenset(f"{profile.name}.json" for profile in discovery.accepted))
         finally:
             update.abandon()
         self._has_keys = bool(keys)
@@ -149,110 +134,98 @@ class S3ProfileProvider:
         log.info("s3_read", location=self.location, listed=len(listing.profiles), fetched=fetched, changed=changed)
         return self._result(discovery, has_key_file=key_file is not None, warnings=warnings)
 
-    def _listing(self) -> tuple[S3Bucket, Listing]:
-        bucket, reused = self._bucket or self._connect(), self._bucket is not None
+    def _list(self) -> tuple[S3Client, Listing]:
+        client, reused = self._client or self._connect(), self._client is not None
         try:
-            listing = take_stock(bucket, self._place)
+            listing = list_bucket(client, self._location)
         except S3Refused:
             if not reused:
                 raise
             # Credentials in files may have been replaced since this client read them.
-            bucket = self._connect()
-            listing = take_stock(bucket, self._place)
-        self._bucket = bucket
-        return bucket, listing
+            client = self._connect()
+            listing = list_bucket(client, self._location)
+        self._client = client
+        return client, listing
 
-    def _connect(self) -> S3Bucket:
-        with _garbage_left():
-            from coordinator.profiles.s3_bucket import S3Bucket  # noqa: PLC0415 - the SDK takes a third of a second
+    def _connect(self) -> S3Client:
+        from coordinator.profiles.s3_client import S3Client  # noqa: PLC0415 - 40 ms that a local folder does without
 
-            return S3Bucket(self._place, self._connection)
+        return S3Client(self._location, self._options)
 
     def _key_file(
-        self, bucket: S3Bucket, update: Update, listing: Listing
+        self, client: S3Client, update: Update, listing: Listing
     ) -> tuple[Obtained | None, KeyStore, tuple[str, ...]]:
         obtained, keys = None, KeyStore()
         if listing.key_file:
             with suppress(ObjectGone):
-                key = listing.key_file.key
-                obtained = update.unchanged(listing.key_file) or update.store(key, bucket.read(key), KEY_FILE)
+                key, known = listing.key_file.key, update.unchanged(listing.key_file)
+                obtained = Obtained(key, known[0]) if known else update.store(key, client.read(key), KEY_FILE)
                 self._check_key_file_given(obtained.refused)
                 keys = self._keys(update.path(obtained))
         if keys or not self._has_keys:
             return obtained, keys, ()
-        kept = update.keep(self._place.key_file)
-        warning = (
-            f"{self._place.uri(self._place.key_file)} has no keys any more; those of the last hydration stay in force"
-        )
+        kept = update.keep(self._location.key_file)
+        uri = self._location.uri(self._location.key_file)
+        warning = f"{uri} has no keys any more; those of the last hydration stay in force"
         return kept, KeyStore() if kept is None else self._keys(update.path(kept)), (warning,)
 
-    def _obtain(self, bucket: S3Bucket, update: Update, listing: Listing) -> list[tuple[Obtained, Examined]]:
+    def _obtain(self, client: S3Client, update: Update, items: Sequence[S3Object]) -> list[tuple[Obtained, Examined]]:
         pairs, missing = [], []
-        for item in listing.profiles:
-            obtained = update.unchanged(item)
-            if obtained:
-                pairs.append((obtained.without_data(), self._examine(obtained)))
+        for item in items:
+            known = update.unchanged(item)
+            if known:
+                entry, data = known
+                examined = self._examine_kept(item.key, entry, data)
+                pairs.append((Obtained(item.key, replace(entry, state=examined.state)), examined))
             else:
                 missing.append(item)
-        pairs += self._fetched(bucket, update.store, missing)
-        self._states = {examined.sha256: examined.state for _, examined in pairs if examined.state}
+        # Closed, so that a full disk ends the reading too.
+        with closing(self._read(client, missing)) as answers:
+            for key, answer in answers:
+                examined = self._examine(key, answer)
+                pairs.append((update.store(key, answer, f"{ACTIVE}/{examined.file_name}", examined.state), examined))
         return pairs
 
-    def _fetched(self, bucket: S3Bucket, keep: Keep, items: Sequence[S3Object]) -> list[tuple[Obtained, Examined]]:
-        """Fetch, keep and check objects; the first failure ends it."""
-        found: list[tuple[Obtained, Examined]] = []
+    def _read(self, client: S3Client, items: Sequence[S3Object]) -> Generator[tuple[str, Fetched]]:
+        with closing(client.read_many([item.key for item in items])) as answers:
+            for done, (key, answer) in enumerate(answers, 1):
+                if answer:
+                    yield key, answer
+                self._progress(done, len(items))
 
-        def take(key: str, answer: Fetched) -> None:
-            found.append(self._kept(keep, key, answer))
-            self._progress(len(found), len(items))
-
-        left = bucket.read_many([item.key for item in items], take)
-        done = len(items) - len(left)
-        parallel = Parallel(partial(self._fetch_one, bucket, keep), left, self._connection.workers)
-        rest = parallel.results(lambda more, _of: self._progress(done + more, len(items)))
-        return found + [pair for pair in rest if pair]
-
-    def _fetch_one(self, bucket: S3Bucket, keep: Keep, key: str) -> tuple[Obtained, Examined] | None:
-        try:
-            return self._kept(keep, key, bucket.read(key))
-        except ObjectGone:
-            return None
-
-    def _kept(self, keep: Keep, key: str, answer: Fetched) -> tuple[Obtained, Examined]:
-        obtained = keep(key, answer, f"{ACTIVE}/{key.rpartition('/')[2]}")
-        return obtained.without_data(), self._examine(obtained)
-
-    def _examine(self, obtained: Obtained) -> Examined:
-        name = obtained.key.rpartition("/")[2]
+    def _examine(self, key: str, answer: Fetched) -> Examined:
+        name = key.rpartition("/")[2]
         path = self._cache.profiles_dir / name
-        if obtained.refused:
-            return Examined(name, path, reason=f"cannot be read: {obtained.refused}")
-        digest = obtained.entry.sha256 if obtained.entry else ""
-        if digest in self._states:
-            return Examined(name, path, digest, self._states[digest])
-        return examine(name, path, lambda: obtained.data)
+        if answer.refused:
+            return Examined(name, path, reason=f"cannot be read: {answer.refused}")
+        return examine(name, path, lambda: answer.data)
 
-    def _judge(self, listing: Listing, obtained: list[tuple[Obtained, Examined]]) -> Discovery:
-        discovery = judge(_in_order(listing, obtained), time.time())
+    def _examine_kept(self, key: str, entry: Entry, data: bytes) -> Examined:
+        """Check a file of the cache, whose digest is right, unless it is known what is in it."""
+        name = key.rpartition("/")[2]
+        path = self._cache.profiles_dir / name
+        return Examined(name, path, entry.sha256, entry.state) if entry.state else examine(name, path, lambda: data)
+
+    def _select(self, listing: Listing, obtained: list[tuple[Obtained, Examined]]) -> Discovery:
+        discovery = select_profiles(_in_order(listing, (examined for _, examined in obtained)), time.time())
         if discovery.accepted:
             return discovery
         if obtained and all(item.refused for item, _ in obtained):
             raise S3Refused(f"{self.location}: no profile can be read: {obtained[0][0].refused}")
-        raise NoUsableProfile(why_nothing(self.nothing_found, discovery))
+        raise NoUsableProfile(no_profiles_message(self.nothing_found, discovery))
 
     def _stale(self, old: FileSet, error: S3Unreachable) -> ProfileHydrationResult:
-        """What an earlier hydration left. Raises NoUsableProfile, KeyFileError."""
-        examined = [
-            examine(
-                key.rpartition("/")[2], self._cache.profiles_dir / key.rpartition("/")[2], partial(_bytes, old, key)
-            )
-            for key, entry in sorted(old.entries.items())
-            if entry.file != KEY_FILE
-        ]
-        discovery = judge(examined, time.time())
+        """Return what an earlier hydration left. Raises `error` if that holds no usable profile, KeyFileError."""
+        examined = []
+        for key, entry in sorted(old.entries.items()):
+            if entry.file != KEY_FILE:
+                data = old.read(key)
+                known = entry if data is not None else replace(entry, state=None)
+                examined.append(self._examine_kept(key, known, data or b""))
+        discovery = select_profiles(examined, time.time())
         if not discovery.accepted:
             raise error
-        has_key_file = self._place.key_file in old.entries
+        has_key_file = self._location.key_file in old.entries
         self._has_keys = has_key_file and bool(self._keys(self._cache.key_file))
         when = f"{datetime.fromtimestamp(old.confirmed_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
         warning = f"stale profiles: S3 cannot be reached, these are of {when} ({error})"
@@ -269,13 +242,13 @@ class S3ProfileProvider:
 
     def _check_key_file_given(self, refused: str) -> None:
         if refused:
-            raise S3Refused(f"{self._place.uri(self._place.key_file)} cannot be read: {refused}")
+            raise S3Refused(f"{self._location.uri(self._location.key_file)} cannot be read: {refused}")
 
     def _keys(self, path: Path) -> KeyStore:
         try:
             return KeyStore.from_file(path)
         except BadKeyFile as error:
-            raise KeyFileError(f"{self._place.uri(self._place.key_file)}: {error}") from None
+            raise KeyFileError(f"{self._location.uri(self._location.key_file)}: {error}") from None
 
     @contextmanager
     def _cache_errors(self) -> Iterator[None]:
@@ -290,22 +263,5 @@ class S3ProfileProvider:
             ) from None
 
 
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Collect no garbage: loading the SDK makes so much that stays that looking for it doubles the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _bytes(files: FileSet, key: str) -> bytes:
-    return files.read(key) or b""
-
-
-def _in_order(listing: Listing, obtained: list[tuple[Obtained, Examined]]) -> tuple[Examined, ...]:
-    everything = [*listing.left_out, *(examined for _, examined in obtained)]
-    return tuple(sorted(everything, key=lambda examined: examined.file_name))
+def _in_order(listing: Listing, examined: Iterable[Examined]) -> tuple[Examined, ...]:
+    return tuple(sorted([*listing.left_out, *examined], key=lambda item: item.file_name))

@@ -4,41 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Protocol
 
 from contract.errors import BadProfile
 from contract.storage_state.document import MAX_PROFILE_BYTES, TOO_LARGE
-from coordinator.profiles.discover import SUFFIX, Examined, check_name
-
-if TYPE_CHECKING:
-    from coordinator.profiles.s3_bucket import S3Object
-    from coordinator.profiles.s3_place import S3Place
-
-_ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+from coordinator.profiles.discover import SUFFIX, check_name
+from coordinator.profiles.model import Examined
+from coordinator.profiles.s3_types import S3Location, S3Object
 
 
 class Lister(Protocol):
-    """The part of `S3Bucket` that is needed here."""
+    """The part of `S3Client` that is needed here."""
 
-    def list_folder(self, prefix: str) -> tuple[list[S3Object], list[str]]: ...
+    def list_folder(self, prefix: str) -> tuple[list[S3Object], list[str]]:
+        """Return the objects directly under a prefix, and the prefixes of those further down."""
 
-    def find(self, key: str) -> S3Object | None: ...
+    def find(self, key: str) -> S3Object | None:
+        """Find one object by a listing."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What may be fetched, and what is left out unseen, by its name, size or storage class."""
+    """What may be fetched, and what is left out unseen, by its name or size."""
 
     profiles: tuple[S3Object, ...]
     left_out: tuple[Examined, ...]
     key_file: S3Object | None
 
 
-def take_stock(bucket: Lister, place: S3Place) -> Listing:
-    """List the bucket. Raises S3Refused, S3Unreachable."""
-    active = place.active
+def list_bucket(bucket: Lister, location: S3Location) -> Listing:
+    """List what may be profiles, and the key file. Raises S3Refused, S3Unreachable."""
+    active = location.active
     found, below = bucket.list_folder(active)
-    key_file = bucket.find(place.key_file)
     profiles: list[S3Object] = []
     left_out = [
         Examined(
@@ -51,17 +48,12 @@ def take_stock(bucket: Lister, place: S3Place) -> Listing:
         if not name.lower().endswith(SUFFIX):
             continue
         try:
-            _check(name, item)
+            check_name(name)
         except BadProfile as error:
             left_out.append(Examined(name, Path(), reason=error.reason))
+            continue
+        if item.size > MAX_PROFILE_BYTES:
+            left_out.append(Examined(name, Path(), reason=TOO_LARGE))
         else:
             profiles.append(item)
-    return Listing(tuple(profiles), tuple(left_out), key_file)
-
-
-def _check(name: str, item: S3Object) -> None:
-    check_name(name)
-    if item.size > MAX_PROFILE_BYTES:
-        raise BadProfile(TOO_LARGE)
-    if item.storage_class in _ARCHIVED:
-        raise BadProfile(f"is archived ({item.storage_class}); restore it to a storage class that can be read at once")
+    return Listing(tuple(profiles), tuple(left_out), bucket.find(location.key_file))

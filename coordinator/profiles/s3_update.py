@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from coordinator.profiles import verdicts
-from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from contract.storage_state.summary import ProfileSummary
-    from coordinator.profiles.cache import Cache, FileSet, Staging
-    from coordinator.profiles.s3_bucket import Fetched, S3Object
+from contract.storage_state.summary import ProfileSummary
+from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Cache, Entry, FileSet, Staging
+from coordinator.profiles.s3_types import Fetched, S3Object
 
 
 @dataclass(frozen=True)
 class Obtained:
-    """An object's bytes, and its file: in the new set if `fetched`, else in the old one.
-
-    `refused` says why S3 does not give it; then there is no file.
-    """
+    """An object's file: in the new set if `fetched`, else in the old one. `refused` says why there is none."""
 
     key: str
-    data: bytes = b""
     entry: Entry | None = None
     fetched: bool = False
     refused: str = ""
-
-    def without_data(self) -> Obtained:
-        return Obtained(self.key, b"", self.entry, self.fetched, self.refused) if self.data else self
 
 
 class Update:
@@ -43,41 +29,37 @@ class Update:
         self._cache = cache
         self._old = old
         self._staging: Staging | None = None
-        self._making = threading.Lock()
 
-    def unchanged(self, item: S3Object) -> Obtained | None:
-        """The object from the old set, None if it has to be fetched."""
+    def unchanged(self, item: S3Object) -> tuple[Entry, bytes] | None:
+        """Return what the old set has of the object, None if it has to be fetched."""
         known = self._old.entries.get(item.key) if self._old else None
         if self._old is None or known is None or not item.etag or (known.etag, known.size) != (item.etag, item.size):
             return None
         data = self._old.read(item.key)
-        return None if data is None else Obtained(item.key, data, known)
+        return None if data is None else (known, data)
 
-    def store(self, key: str, answer: Fetched, file: str) -> Obtained:
-        """Put what S3 gave for an object into the new set, as `file`. Safe for several threads. Raises OSError."""
+    def store(self, key: str, answer: Fetched, file: str, state: ProfileSummary | None = None) -> Obtained:
+        """Put what S3 gave for an object into the new set, as `file` with what was found in it. Raises OSError."""
         if answer.refused:
             return Obtained(key, refused=answer.refused)
         self._stage().store(file, answer.data)
         digest = hashlib.sha256(answer.data).hexdigest()
-        entry = Entry(answer.etag, len(answer.data), digest, file)
-        return Obtained(key, answer.data, entry, fetched=True)
+        return Obtained(key, Entry(answer.etag, len(answer.data), digest, file, state), fetched=True)
 
     def keep(self, key: str) -> Obtained | None:
         """Take an object from the old set although S3 has no such object any more."""
         known = self._old.entries.get(key) if self._old else None
-        return Obtained(key, entry=replace(known, etag="")) if known else None
+        return Obtained(key, replace(known, etag="")) if known else None
 
     def path(self, obtained: Obtained) -> Path:
-        """Where the file is now."""
+        """Return where the file is now."""
         folder = self._stage().folder if obtained.fetched or self._old is None else self._old.folder
         return folder / (obtained.entry.file if obtained.entry else "")
 
-    def finish(
-        self, everything: Iterable[Obtained], accepted: frozenset[str], states: Mapping[str, ProfileSummary]
-    ) -> bool:
+    def finish(self, everything: Iterable[Obtained], accepted: frozenset[str]) -> bool:
         """Make what was obtained the current set, with the profiles named in `accepted` as active.
 
-        `states` are noted beside it. Says whether anything changed. Raises OSError.
+        Returns whether anything changed. Raises OSError.
         """
         placed = [(item, item.entry, _place(item.entry.file, accepted)) for item in everything if item.entry]
         entries = {item.key: entry if entry.file == file else replace(entry, file=file) for item, entry, file in placed}
@@ -90,7 +72,6 @@ class Update:
                 staging.adopt(self._old, entry, file)
             elif entry.file != file:
                 staging.move(entry.file, file)
-        staging.store(verdicts.VERDICTS, verdicts.dump(states))
         self._cache.publish(staging, entries)
         self._staging = None
         return True
@@ -101,9 +82,8 @@ class Update:
             self._cache.discard(self._staging)
 
     def _stage(self) -> Staging:
-        with self._making:
-            self._staging = self._staging or self._cache.stage()
-            return self._staging
+        self._staging = self._staging or self._cache.stage()
+        return self._staging
 
 
 def _place(file: str, accepted: frozenset[str]) -> str:

@@ -1,4 +1,4 @@
-"""Who gets in, and with what: Host, key, content type, size, and the least a body must hold."""
+"""Which requests are admitted: Host, key, content type, size, and the least a body must hold."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import asyncio
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import pydantic_core
+from starlette.types import Receive
 
+from contract.api_error import ApiError, ErrorCode, bad_request, unavailable
 from contract.keys import KeyStore, presented_key
-from coordinator.proxy.wire import CLOSE, Refusal, bad_request, unavailable
+from coordinator.proxy.headers import CLOSE, Headers, find
 
-if TYPE_CHECKING:
-    from starlette.types import Receive
-
-    from coordinator.proxy.wire import Headers
+_START_RETRY_S = 5.0
+_CHALLENGE = {"www-authenticate": "Bearer"}  # RFC 9110, section 11.6.1: every 401 has one
 
 
 @dataclass
 class Access:
-    """Which keys count now; None as long as they are not known, and then nobody gets in.
+    """Which keys count now; None as long as they are not known, and then nobody is admitted.
 
     `keys` is replaced as a whole by a reload.
     """
@@ -30,19 +29,29 @@ class Access:
 
     @property
     def enforced(self) -> bool:
+        """Whether a request needs a key."""
         return self.keys is None or bool(self.keys)
 
     def check(self, headers: Headers) -> None:
-        """Raise Refusal: 401 unless the request carries an accepted key, or no keys are set."""
+        """Raise ApiError (401) unless the request carries an accepted key, or no keys are set."""
         if self.keys is None:
-            raise unavailable("starting", "The server is starting; try again later.", retry_after_s=5)
+            raise unavailable(
+                ErrorCode.STARTING, "The server is starting; try again later.", retry_after_s=_START_RETRY_S
+            )
         if not self.keys:
             return
-        key = presented_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
+        key = presented_key(find(headers, b"authorization"), find(headers, b"x-api-key"))
         if key is None:
-            raise _unauthorized("missing_api_key", "No API key: send Authorization: Bearer KEY, or X-API-Key.")
+            message = "No API key: send Authorization: Bearer KEY, or X-API-Key."
+            raise ApiError(ErrorCode.MISSING_API_KEY, message, headers=_CHALLENGE)
         if not self.keys.verify(key):
-            raise _unauthorized("invalid_api_key", "This API key is not accepted here.")
+            raise ApiError(ErrorCode.INVALID_API_KEY, "This API key is not accepted here.", headers=_CHALLENGE)
+
+    def check_operator(self, headers: Headers) -> None:
+        """Raise ApiError for who must not act on the fleet: 403 where no keys are set, else as `check` does."""
+        if not self.enforced:
+            raise ApiError(ErrorCode.ADMIN_OFF, "Admin routes are off: no API keys are set.")
+        self.check(headers)
 
 
 @dataclass(frozen=True)
@@ -55,18 +64,19 @@ class ChatBody:
 
 
 def check_host(headers: Headers) -> None:
-    """Raise Refusal (421) for a Host that is not loopback.
+    """Raise ApiError (421) for a Host that is not loopback.
 
     A name that somebody else resolves to 127.0.0.1 (DNS rebinding) makes their page same-origin with us.
     """
     for name, value in headers:
         if name == b"host" and not names_loopback(value):
-            raise Refusal(421, "misdirected_request", "The Host header must name localhost or a loopback address.")
+            message = "The Host header must name localhost or a loopback address."
+            raise ApiError(ErrorCode.MISDIRECTED_REQUEST, message)
 
 
 @lru_cache(maxsize=64)
 def names_loopback(host: bytes) -> bool:
-    """Whether a Host header's value, with or without a port, is localhost or a loopback address."""
+    """Return whether a Host header's value, with or without a port, is localhost or a loopback address."""
     name = host.decode("latin-1").lower()
     name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
     if name == "localhost":
@@ -78,27 +88,19 @@ def names_loopback(host: bytes) -> bool:
 
 
 async def read_chat_body(headers: Headers, receive: Receive, *, max_bytes: int, idle_s: float) -> ChatBody | None:
-    """The body of a chat request; None when the client left before its end.
+    """Return the body of a chat request; None when the client left before its end.
 
-    Raises Refusal: 415 for another type than JSON, 413 above max_bytes, 408 when nothing comes for
+    Raises ApiError: 415 for another type than JSON, 413 above max_bytes, 408 when nothing comes for
     idle_s seconds, 400 for what is no chat request at all.
     """
-    _check_declared(headers, max_bytes)
-    raw = await _read(receive, max_bytes, idle_s)
-    return None if raw is None else _parse(raw)
-
-
-def _check_declared(headers: Headers, max_bytes: int) -> None:
-    kind = (find(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
+    kind = (find(headers, b"content-type") or "").partition(";")[0].strip().lower()
     # Only this type makes a browser ask before it posts (CORS), and nobody here says yes.
-    if kind != b"application/json":
-        raise Refusal(415, "unsupported_media_type", "Send the body as Content-Type: application/json.")
+    if kind != "application/json":
+        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json.")
     length = find(headers, b"content-length")
+    # int() raises ValueError for thousands of digits.
     if length is not None and (len(length) > 15 or int(length) > max_bytes):
         raise _too_large(max_bytes)
-
-
-async def _read(receive: Receive, max_bytes: int, idle_s: float) -> bytes | None:
     parts: list[bytes] = []
     size = 0
     try:
@@ -112,13 +114,15 @@ async def _read(receive: Receive, max_bytes: int, idle_s: float) -> bytes | None
                 if size > max_bytes:
                     raise _too_large(max_bytes)
                 if not message.get("more_body"):
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                    break
                 limit.reschedule(asyncio.get_running_loop().time() + idle_s)
     except TimeoutError:
-        raise Refusal(408, "request_timeout", "The body did not arrive in time.", headers=(CLOSE,)) from None
+        raise ApiError(ErrorCode.REQUEST_TIMEOUT, "The body did not arrive in time.", headers=CLOSE) from None
+    return parse_chat_body(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
-def _parse(raw: bytes) -> ChatBody:
+def parse_chat_body(raw: bytes) -> ChatBody:
+    """Check the least that a chat request must hold. Raises ApiError (400)."""
     try:
         # Stricter than json: UTF-8 only, no lone surrogates, bounded depth; so the child can only agree.
         body = pydantic_core.from_json(raw, allow_inf_nan=False)
@@ -134,22 +138,5 @@ def _parse(raw: bytes) -> ChatBody:
     return ChatBody(raw, model, body.get("stream") is True)
 
 
-def find(headers: Headers, wanted: bytes) -> bytes | None:
-    """The first value of a header; names are in lower case."""
-    for name, value in headers:
-        if name == wanted:
-            return value
-    return None
-
-
-def _text(headers: Headers, wanted: bytes) -> str | None:
-    value = find(headers, wanted)
-    return None if value is None else value.decode("latin-1")
-
-
-def _unauthorized(code: str, message: str) -> Refusal:
-    return Refusal(401, code, message, headers=((b"www-authenticate", b"Bearer"),))
-
-
-def _too_large(max_bytes: int) -> Refusal:
-    return Refusal(413, "body_too_large", f"The body is larger than {max_bytes} bytes (MAX_BODY_BYTES).")
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {max_bytes} bytes (MAX_BODY_BYTES).")

@@ -7,42 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
+from starlette.types import Receive, Scope, Send
 
-from coordinator.proxy.admission import read_chat_body
-from coordinator.proxy.exchange import Account, Exchange, Limits, Means, Outcome, Question
-from coordinator.proxy.response import Reply
-from coordinator.proxy.upstream import Upstream
-from coordinator.proxy.wire import (
-    CLOSE,
-    Refusal,
-    failed,
-    model_card,
-    send_json,
-    send_refusal,
-    to_json,
-    unavailable,
+from contract.api_error import ApiError, ErrorCode, not_to_be_retried, to_json, unavailable
+from contract.child_api import CHAT_PATH, REQUEST_ID_HEADER
+from contract.models import model_card, model_list, model_not_found
+from coordinator.proxy.admission import Access, read_chat_body
+from coordinator.proxy.exchange import (
+    ChatRequest,
+    Children,
+    Exchange,
+    Limits,
+    Outcome,
+    ProxyContext,
+    RequestStats,
+    server_draining,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.types import Receive, Scope, Send
-
-    from coordinator.proxy.admission import Access
-    from coordinator.proxy.exchange import Children
-    from coordinator.proxy.pool import Pool
+from coordinator.proxy.headers import CLOSE, encode
+from coordinator.proxy.interrupt import Cause
+from coordinator.proxy.pool import Pool
+from coordinator.proxy.response import Response, send_error, send_json
+from coordinator.proxy.upstream import Upstream
 
 log = structlog.get_logger(__name__)
 
 ABORT: Final = "tabfleet.abort"
 """The ASGI extension that closes a connection at once, whatever is still to be sent on it."""
 
-_CHAT: Final = "/v1/chat/completions"
-_MODELS: Final = "/v1/models"
+_MODELS_PATH: Final = "/v1/models"
 _START_RETRY_S: Final = 5.0
 
 
@@ -51,7 +48,7 @@ class RequestDone:
     """One chat request, told to the hooks when its answer and its lease have ended. Times in seconds."""
 
     request_id: str
-    account: Account
+    stats: RequestStats
     duration_s: float
 
 
@@ -59,9 +56,30 @@ class RequestDone:
 class ProxyConfig:
     """What the proxy goes by. `owner` stands in `/v1/models` as the owner of every model."""
 
-    limits: Limits = field(default_factory=Limits)
-    max_body_bytes: int = 10 * 1024 * 1024
-    owner: str = "tabfleet"
+    limits: Limits
+    max_body_bytes: int
+    owner: str
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a route: what ASGI gives, and what is noted of it. `began` is in the loop's time."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    request_id: str
+    began: float
+    stats: RequestStats = field(default_factory=RequestStats)
+
+
+@dataclass(frozen=True)
+class _Route:
+    """One path of the API and its only method; `counted` are those that ask a page."""
+
+    method: str
+    handle: Callable[[_Call], Awaitable[None]]
+    counted: bool = False
 
 
 class Proxy:
@@ -76,9 +94,16 @@ class Proxy:
         config: ProxyConfig,
         on_done: Callable[[RequestDone], None] = lambda _: None,
     ) -> None:
+        # One row for each route: another dialect of the API is one more row and its handler.
+        # A path that ends with a slash stands for all that begin with it.
+        self._routes: Mapping[str, _Route] = {
+            CHAT_PATH: _Route("POST", self._complete_chat, counted=True),
+            _MODELS_PATH: _Route("GET", self._show_models),
+            f"{_MODELS_PATH}/": _Route("GET", self._show_models),
+        }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._upstream = Upstream()
-        self._means = Means(pool, children, self._upstream, config.limits)
+        self._context = ProxyContext(pool, children, self._upstream, config.limits)
         self._running: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -87,113 +112,100 @@ class Proxy:
 
     @property
     def in_flight(self) -> int:
-        """Chat requests that have passed the edge and have not ended."""
+        """Chat requests that have been admitted and have not ended."""
         return len(self._running)
 
     async def wait_idle(self) -> None:
         """Return as soon as no chat request is in flight."""
         await self._idle.wait()
 
-    def cut(self) -> None:
+    def cancel_all(self) -> None:
         """End every running request with an error, as its client can understand it."""
         for exchange in tuple(self._running):
-            exchange.shut_down()
+            exchange.interrupt(Cause.SHUTDOWN)
 
     async def close(self) -> None:
         """Close the connections to the children."""
         await self._upstream.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id, began, account = secrets.token_hex(16), self._now(), Account()
-        try:
-            await self._route(scope, receive, send, request_id, account)
-        except Refusal as refusal:
-            account.outcome, account.code = Outcome.REFUSED, refusal.code
-            await send_refusal(send, refusal, request_id, closing=self._pool.draining)
-        finally:
-            if scope["path"] == _CHAT:
-                self._on_done(RequestDone(request_id, account, self._now() - began))
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str, account: Account) -> None:
         path: str = scope["path"]
-        self._access.check(scope["headers"])
-        if path == _CHAT:
-            _check_method(scope, "POST")
-            await self._chat(scope, receive, send, request_id, account)
-        elif path == _MODELS or path.startswith(f"{_MODELS}/"):
-            _check_method(scope, "GET")
-            await self._show_models(path.removeprefix(_MODELS).removeprefix("/"), send, request_id)
-        else:
-            raise Refusal(404, "not_found", "There is no such route; see /v1/models and /v1/chat/completions.")
+        # A model's name may have slashes in it.
+        route = self._routes.get(path) or self._routes.get(path[: path.find("/", len("/v1/")) + 1])
+        call = _Call(scope, receive, send, secrets.token_hex(16), self._now())
+        try:
+            await self._dispatch(call, route)
+        except ApiError as error:
+            call.stats.outcome, call.stats.code = Outcome.REFUSED, error.code
+            await send_error(send, error, call.request_id, closing=self._pool.draining)
+        finally:
+            if route is not None and route.counted:
+                self._on_done(RequestDone(call.request_id, call.stats, self._now() - call.began))
 
-    # Chat
+    async def _dispatch(self, call: _Call, route: _Route | None) -> None:
+        self._access.check(call.scope["headers"])
+        if route is None:
+            message = "There is no such route; see /v1/models and /v1/chat/completions."
+            raise ApiError(ErrorCode.NOT_FOUND, message)
+        if call.scope["method"] != route.method:
+            message = f"This route takes {route.method} only."
+            raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, message, headers={"allow": route.method})
+        await route.handle(call)
 
-    async def _chat(self, scope: Scope, receive: Receive, send: Send, request_id: str, account: Account) -> None:
-        began, config = self._now(), self._config
+    async def _complete_chat(self, call: _Call) -> None:
         self._refuse_when_draining()
-        body = await read_chat_body(
-            scope["headers"], receive, max_bytes=config.max_body_bytes, idle_s=config.limits.idle_s
-        )
+        headers, config = call.scope["headers"], self._config
+        body = await read_chat_body(headers, call.receive, max_bytes=config.max_body_bytes, idle_s=config.limits.idle_s)
         if body is None:
-            account.outcome = Outcome.CLIENT_LEFT
+            call.stats.outcome = Outcome.CLIENT_LEFT
             return
         self._check_model(body.model)
-        self._refuse_when_draining()
-        abort = (scope.get("extensions") or {}).get(ABORT, _no_abort)
-        reply = Reply(send, abort, request_id, lambda: self._pool.draining)
-        question = Question(request_id, scope["headers"], body, began)
-        await self._run(Exchange(self._means, question, receive, reply, account), reply)
-
-    async def _run(self, exchange: Exchange, reply: Reply) -> None:
+        self._refuse_when_draining()  # again: the body may have taken its time
+        abort = (call.scope.get("extensions") or {}).get(ABORT, _no_abort)
+        response = Response(call.send, abort, call.request_id, lambda: self._pool.draining)
+        request = ChatRequest(call.request_id, headers, body, call.began)
+        exchange = Exchange(self._context, request, call.receive, response, call.stats)
         self._running.add(exchange)
         self._idle.clear()
         try:
             await exchange.run()
-        except Refusal:
+        except ApiError:
             raise
         except Exception:
             log.exception("proxy_failed")
-            await reply.fail(failed(500, "internal_error", "The proxy failed; the log says where."))
+            message = "The proxy failed; the log says where."
+            await response.fail(not_to_be_retried(ErrorCode.INTERNAL_ERROR, message))
         finally:
             self._running.discard(exchange)
             if not self._running:
                 self._idle.set()
 
+    async def _show_models(self, call: _Call) -> None:
+        name = call.scope["path"].removeprefix(_MODELS_PATH).removeprefix("/")
+        known, owner = self._known_models(), self._config.owner
+        if name:
+            self._check_model(name)
+        shown = model_card(name, owner) if name else model_list(known, owner)
+        headers = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
+        await send_json(call.send, 200, to_json(shown), encode(headers))
+
     def _refuse_when_draining(self) -> None:
         if self._pool.draining:
-            raise unavailable("draining", "The server is shutting down; try again elsewhere.", retry_after_s=5)
-
-    # Models
+            raise server_draining()
 
     def _check_model(self, model: str) -> None:
-        """Raise Refusal (404) for a model that no child has reported; 503 while none has reported any."""
+        """Raise ApiError: 404 for a model that no child has reported; 503 while none has reported any."""
         if not self._pool.serves(model) and model not in self._known_models():
-            offered = ", ".join(self._models)
-            message = f"The model {model[:100]!r} does not exist here; there are: {offered}."
-            raise Refusal(404, "model_not_found", message, param="model")
+            raise model_not_found(model, self._models)
 
     def _known_models(self) -> tuple[str, ...]:
-        """The models of all children; those last known while every child is away. Raises Refusal (503)."""
+        """Return the models of all children; those last known while every child is away. Raises ApiError (503)."""
         self._models = self._pool.models() or self._models
         if not self._models:
-            raise unavailable("starting", "No page has started yet; try again later.", retry_after_s=_START_RETRY_S)
+            raise unavailable(
+                ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_START_RETRY_S
+            )
         return self._models
-
-    async def _show_models(self, name: str, send: Send, request_id: str) -> None:
-        known, owner = self._known_models(), self._config.owner
-        if not name:
-            shown: object = {"object": "list", "data": [model_card(model, owner) for model in known]}
-        else:
-            self._check_model(name)
-            shown = model_card(name, owner)
-        headers = [(b"x-request-id", request_id.encode()), *([CLOSE] if self._pool.draining else [])]
-        await send_json(send, 200, to_json(shown), headers)
-
-
-def _check_method(scope: Scope, allowed: str) -> None:
-    if scope["method"] != allowed:
-        headers = ((b"allow", allowed.encode()),)
-        raise Refusal(405, "method_not_allowed", f"This route takes {allowed} only.", headers=headers)
 
 
 def _no_abort() -> None:

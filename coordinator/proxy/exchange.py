@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import aiohttp
 import structlog
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
+from starlette.types import Receive
 
-from coordinator.errors import NoBackend, QueueFull
-from coordinator.proxy.interrupt import Cause, Interruptible, StallWatch
-from coordinator.proxy.response import Reply
-from coordinator.proxy.upstream import Broken, Upstream, request_headers, response_headers
-from coordinator.proxy.wire import SHOULD_NOT_RETRY, error_code, failed, unavailable
-
-if TYPE_CHECKING:
-    from starlette.types import Receive
-
-    from coordinator.proxy.admission import ChatBody
-    from coordinator.proxy.pool import Backend, Lease, Pool
-    from coordinator.proxy.wire import Headers
+from contract.api_error import (
+    DO_NOT_RETRY,
+    SHOULD_RETRY_HEADER,
+    ApiError,
+    ErrorCode,
+    code_of,
+    not_to_be_retried,
+    unavailable,
+)
+from contract.child_environment import KEEP_ALIVE_S
+from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
+from coordinator.proxy.admission import ChatBody
+from coordinator.proxy.headers import Headers, encode, request_headers, response_headers
+from coordinator.proxy.interrupt import Cause, StallWatch
+from coordinator.proxy.pool import Backend, Lease, Pool
+from coordinator.proxy.response import Response
+from coordinator.proxy.upstream import Upstream
 
 log = structlog.get_logger(__name__)
 
 _DONE: Final = b"data: [DONE]"
 _ANOTHER_MAY_DO: Final = frozenset({429, 502, 503, 504})
+_DRAIN_RETRY_S: Final = 5.0
+_MESSAGES: Final[Mapping[Cause, str]] = {
+    Cause.NO_HEAD: "The answer did not begin in time (FIRST_TOKEN_TIMEOUT_S).",
+    Cause.SILENT: "The answer fell silent (STREAM_IDLE_TIMEOUT_S).",
+    Cause.SHUTDOWN: "The server is shutting down; this answer is not complete.",
+}
+"""What a client is told of an interruption; of the other causes it is the cause itself."""
+
+
+def server_draining() -> ApiError:
+    """Return the error for a request that comes, or still waits for a child, while the coordinator ends."""
+    message = "The server is shutting down; try again elsewhere."
+    return unavailable(ErrorCode.DRAINING, message, retry_after_s=_DRAIN_RETRY_S)
 
 
 class Children(Protocol):
@@ -36,24 +58,24 @@ class Children(Protocol):
         """Stop a request; when this returns, its lease may end."""
 
     def was_submitted(self, backend: Backend, request_id: str) -> bool | None:
-        """Whether the prompt may have reached the page; None if that cannot be told."""
+        """Return whether the prompt may have reached the page; None if that cannot be told."""
 
     async def may_retry(self, backend: Backend, request_id: str) -> bool:
-        """Whether a request whose connection broke without a head may go to another child."""
+        """Return whether a request whose connection broke without a head may go to another child."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """How long a request may take, in seconds, by what it waits for.
 
-    A child says every `keep_alive_s` that it waits for its first token. It applies the same limits, and
+    A child sends something every `keep_alive_s` while it waits for its first token. It applies the same limits, and
     its message is the better one, so that ours are longer by `margin_s`.
     """
 
-    queue_s: float = 60.0
-    first_token_s: float = 120.0
-    idle_s: float = 60.0
-    keep_alive_s: float = 10.0
+    queue_s: float
+    first_token_s: float
+    idle_s: float
+    keep_alive_s: float = KEEP_ALIVE_S
     margin_s: float = 5.0
 
     @property
@@ -77,29 +99,33 @@ class Outcome(StrEnum):
 
 
 @dataclass
-class Account:
-    """What is counted of one request."""
+class RequestStats:
+    """What is counted of one request. Times in seconds.
+
+    `code` is an error's code, `other` for a child's error whose code is none of ours, or the cause of an interruption.
+    `queued_s` is the time waited for leases; None for a request that was refused before.
+    """
 
     outcome: Outcome = Outcome.FAILED
     code: str | None = None
-    waited_s: float | None = None  # for a lease; None for who was refused before
+    queued_s: float | None = None
     first_token_s: float | None = None
     chunks: int = 0
     retries: int = 0
 
 
 @dataclass(frozen=True)
-class Question:
-    """A request that has passed the edge."""
+class ChatRequest:
+    """A chat request that has been admitted. `began` is in the loop's time."""
 
     request_id: str
     headers: Headers
     body: ChatBody
-    began: float  # loop time
+    began: float
 
 
 @dataclass(frozen=True)
-class Means:
+class ProxyContext:
     """What every exchange works with."""
 
     pool: Pool
@@ -111,190 +137,165 @@ class Means:
 class Exchange:
     """Forwards one request and its answer; ends it when the client leaves, stalls, or time is up."""
 
-    def __init__(self, means: Means, question: Question, receive: Receive, reply: Reply, account: Account) -> None:
-        self.account = account
-        self._means = means
-        self._question = question
+    def __init__(
+        self, context: ProxyContext, request: ChatRequest, receive: Receive, response: Response, stats: RequestStats
+    ) -> None:
+        self._context = context
+        self._request = request
         self._receive = receive
-        self._reply = reply
-        self._region = Interruptible()
-        self._stall = StallWatch(self._region, lambda: reply.blocked, client_s=means.limits.idle_s)
+        self._response = response
+        self._stats = stats
+        self._scope = CancelScope()
+        self._cause: Cause | None = None
+        self._stall = StallWatch(self.interrupt, lambda: response.blocked, client_s=context.limits.idle_s)
 
     async def run(self) -> None:
-        """Answer the request, one way or another. Raises Refusal if nothing was sent to the client yet."""
-        watcher = asyncio.create_task(self._watch(), name="disconnect-watcher")
+        """Answer the request, one way or another. Raises ApiError if nothing was sent to the client yet."""
+        give_up_at = asyncio.get_running_loop().time() + self._context.limits.queue_s
+        tried: frozenset[str] = frozenset()
+        lease: Lease | None = None
+        watcher = asyncio.create_task(self._watch_disconnect(), name="disconnect-watcher")
         try:
-            await self._until_answered()
+            with self._scope:
+                while True:
+                    await checkpoint_if_cancelled()  # a free child is leased without waiting, and so without a look
+                    lease = await self._acquire(tried, give_up_at)
+                    tried |= {lease.backend.name}
+                    with lease:
+                        if await self._attempt(lease.backend, tried):
+                            return
+                    lease = None
+                    self._stats.retries += 1
         finally:
             watcher.cancel()
+        if lease is None:  # interrupted before any child had the request
+            if self._cause is Cause.SHUTDOWN:
+                raise server_draining()
+            self._stats.outcome = Outcome.CLIENT_LEFT
 
-    def shut_down(self) -> None:
-        """End the request with an error, because the coordinator ends."""
-        self._region.interrupt(Cause.SHUTDOWN)
+    def interrupt(self, cause: Cause) -> None:
+        """End the request for this cause; later calls do nothing."""
+        if self._cause is None:
+            self._cause = cause
+            self._scope.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch_disconnect(self) -> None:
         # uvicorn's send() returns silently after a disconnect, so that only this notices.
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._region.interrupt(Cause.CLIENT_LEFT)
+        self.interrupt(Cause.CLIENT_LEFT)
 
-    # Leases
-
-    async def _until_answered(self) -> None:
+    async def _acquire(self, tried: frozenset[str], give_up_at: float) -> Lease:
+        """Wait for a child that was not tried. Raises ApiError."""
         now = asyncio.get_running_loop().time
-        give_up_at = now() + self._means.limits.queue_s
-        tried: frozenset[str] = frozenset()
-        while (lease := await self._lease(tried, max(0.0, give_up_at - now()))) is not None:
-            tried |= {lease.backend.name}
-            with lease:
-                if await self._attempt(lease.backend, tried):
-                    return
-            self.account.retries += 1
-
-    async def _lease(self, tried: frozenset[str], timeout_s: float) -> Lease | None:
-        """A lease; None if the client has left. Raises Refusal."""
-        lease = None
-        if self._region.cause is None:
-            with self._region:
-                lease = await self._acquire(tried, timeout_s)
-        if self._region.cause is Cause.SHUTDOWN:
-            raise unavailable("draining", "The server is shutting down; try again elsewhere.", retry_after_s=5)
-        if lease is None:
-            self.account.outcome = Outcome.CLIENT_LEFT
-        return lease
-
-    async def _acquire(self, tried: frozenset[str], timeout_s: float) -> Lease:
-        model, now = self._question.body.model, asyncio.get_running_loop().time
         began = now()
         try:
-            return await self._means.pool.acquire(model, exclude=tried, timeout_s=timeout_s)
+            return await self._context.pool.acquire(
+                self._request.body.model, exclude=tried, timeout_s=max(0.0, give_up_at - began)
+            )
         except QueueFull as error:
-            raise unavailable("queue_full", str(error), retry_after_s=error.retry_after_s, status=429) from None
+            raise unavailable(ErrorCode.QUEUE_FULL, str(error), retry_after_s=error.retry_after_s) from None
         except NoBackend as error:
-            code = "queue_timeout" if error.reason == "timeout" else error.reason
+            code = ErrorCode.QUEUE_TIMEOUT if error.reason == "timeout" else ErrorCode(error.reason)
             raise unavailable(code, str(error), retry_after_s=error.retry_after_s) from None
         finally:
-            self.account.waited_s = (self.account.waited_s or 0.0) + now() - began
+            self._stats.queued_s = (self._stats.queued_s or 0.0) + now() - began
 
     async def _attempt(self, backend: Backend, tried: frozenset[str]) -> bool:
-        """Try one child; False if the prompt was certainly not submitted and another may take it."""
-        finished = None
+        """Try one child; return False if the prompt was certainly not submitted and another may take it."""
+        request, context = self._request, self._context
         try:
-            with self._region:
-                finished = await self._forward(backend, tried)
-        except Broken as broken:
-            return await self._after_break(backend, broken)
-        finally:
-            self._stall.stop()
-        if finished is None:
-            await self._after_interrupt(backend)
-        return finished is not False
+            with self._stall:
+                if request.body.stream:
+                    self._stall.expect(context.limits.head_s, Cause.NO_HEAD)
+                headers = request_headers(request.headers, request.request_id, backend.token)
+                async with context.upstream.post(backend, headers, request.body.raw) as answer:
+                    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                        await self._relay_stream(answer)
+                        return True
+                    return await self._relay_whole(answer, backend, tried)
+        except asyncio.CancelledError:
+            if self._cause is not None:  # else the whole task is cancelled: the server itself ends
+                with CancelScope(shield=True):
+                    await self._finish_interrupted(backend, self._cause)
+            raise
+        except UpstreamBroken as broken:
+            # Shielded, as above: the lease ends with this, so that it must not end before the page is free.
+            with CancelScope(shield=True):
+                if self._cause is None:
+                    return await self._finish_broken(backend, broken)
+                await self._finish_interrupted(backend, self._cause)
+            return True
 
-    # Forwarding
-
-    async def _forward(self, backend: Backend, tried: frozenset[str]) -> bool:
-        question = self._question
-        if question.body.stream:
-            self._stall.expect(self._means.limits.head_s, Cause.NO_HEAD)
-        headers = request_headers(question.headers, backend, question.request_id)
-        response = await self._means.upstream.post(backend, headers, question.body.raw)
-        try:
-            if response.headers.get("content-type", "").startswith("text/event-stream"):
-                await self._relay_stream(response)
-                return True
-            return await self._relay_whole(response, backend, tried)
-        except (aiohttp.ClientError, OSError):
-            raise Broken(answered=True) from None
-        finally:
-            response.close()  # does nothing to a connection that is fit for the next request
-
-    async def _relay_stream(self, response: aiohttp.ClientResponse) -> None:
-        self._stall.expect(self._means.limits.silence_s, Cause.SILENT)
-        await self._reply.begin_stream(response.status, self._headers(response))
-        read, pass_on, stall = response.content.readany, self._reply.pass_on, self._stall
-        now, account = asyncio.get_running_loop().time, self.account
+    async def _relay_stream(self, answer: aiohttp.ClientResponse) -> None:
+        """Pass a stream of events on as it comes."""
+        self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
+        await self._response.begin_stream(answer.status, response_headers(answer.raw_headers, self._request.request_id))
+        # Bound once: this loop is most of what the coordinator does.
+        read, send_chunk, stall = answer.content.readany, self._response.send_chunk, self._stall
+        now, stats = asyncio.get_running_loop().time, self._stats
         last = events = b""
         while chunk := await read():
             stall.moved_at = now()
-            events = await pass_on(chunk)
-            account.chunks += 1
-            if account.first_token_s is None and b"data:" in events:
-                account.first_token_s = stall.moved_at - self._question.began
+            events = await send_chunk(chunk)
+            stats.chunks += 1
+            if stats.first_token_s is None and b"data:" in events:
+                stats.first_token_s = stall.moved_at - self._request.began
             last = events or last
-        await self._reply.end_stream()
-        answered = last.rstrip().endswith(_DONE) and response.status == 200
+        await self._response.end_stream()
+        answered = last.rstrip().endswith(_DONE) and answer.status == 200
         self._count(Outcome.ANSWERED if answered else Outcome.FAILED, last)
 
-    async def _relay_whole(self, response: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
+    async def _relay_whole(self, answer: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
+        """Pass a whole response on; return False, and send nothing, where another child may take the request."""
+        request_id, children, status = self._request.request_id, self._context.children, answer.status
         # Held until it is complete: a child that dies in the middle still becomes a proper error.
-        body = await response.read()
-        status = response.status
-        if status in _ANOTHER_MAY_DO and self._another_may(response, backend, tried):
+        body = await answer.read()
+        says_retry = answer.headers.get(SHOULD_RETRY_HEADER)
+        if (
+            status in _ANOTHER_MAY_DO
+            and says_retry != "false"
+            and self._context.pool.has_room(self._request.body.model, exclude=tried)
+            and children.was_submitted(backend, request_id) is False
+        ):
             return False
-        headers = self._headers(response)
-        if status >= 400 and self._may_be_submitted(response, backend):
-            headers.append(SHOULD_NOT_RETRY)
-        self._stall.expect(self._means.limits.idle_s, Cause.CLIENT_STALLED)
-        await self._reply.whole(status, headers, body)
+        headers = response_headers(answer.raw_headers, request_id)
+        # The mark decides where the child forgets to say whether the prompt may have been submitted.
+        if status >= 400 and says_retry is None and children.was_submitted(backend, request_id) is not False:
+            headers.extend(encode(DO_NOT_RETRY))
+        self._stall.expect(self._context.limits.idle_s, Cause.CLIENT_STALLED)
+        await self._response.send_whole(status, headers, body)
         self._count(Outcome.ANSWERED if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED, body)
         return True
 
-    def _count(self, outcome: Outcome, said: bytes) -> None:
-        """What became of the request; `said` is the child's error where it is not an answer."""
-        self.account.outcome = outcome
+    def _count(self, outcome: Outcome, last: bytes) -> None:
+        """Note what became of the request; `last` is the child's error where it is not an answer."""
+        self._stats.outcome = outcome
         if outcome is not Outcome.ANSWERED:
-            self.account.code = error_code(said)
-            log.info("not_answered", request=self._question.request_id, outcome=outcome, code=self.account.code)
+            self._stats.code = code_of(last) or "other"
+            log.info("not_answered", request=self._request.request_id, outcome=outcome, code=self._stats.code)
 
-    def _may_be_submitted(self, response: aiohttp.ClientResponse, backend: Backend) -> bool:
-        """Whether an error comes from where the prompt may have been sent, and does not say so itself."""
-        told = "x-should-retry" in response.headers
-        return not told and self._means.children.was_submitted(backend, self._question.request_id) is not False
-
-    def _another_may(self, response: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
-        """Whether the child failed before it submitted anything, and a free child can take the request."""
-        if response.headers.get("x-should-retry") == "false":
-            return False
-        other = self._means.pool.try_acquire(self._question.body.model, exclude=tried)
-        if other is None:
-            return False
-        other.release()
-        return self._means.children.was_submitted(backend, self._question.request_id) is False
-
-    def _headers(self, response: aiohttp.ClientResponse) -> Headers:
-        return response_headers(response, self._question.request_id.encode())
-
-    # Ends that are not the answer's own
-
-    async def _after_break(self, backend: Backend, broken: Broken) -> bool:
-        request_id, children = self._question.request_id, self._means.children
-        if self._region.cause is not None:
-            await self._after_interrupt(backend)
-            return True
+    async def _finish_broken(self, backend: Backend, broken: UpstreamBroken) -> bool:
+        """Free the page after a broken connection; return False if another child may take the request."""
+        request_id, children = self._request.request_id, self._context.children
         if not broken.delivered or (not broken.answered and await children.may_retry(backend, request_id)):
             return False
-        log.warning("answer_broken", request=request_id, child=backend.name, sent=self._reply.sent.value)
-        await self._fail(502, "child_lost", "The browser at work on this answer was lost.")
+        log.warning("answer_broken", request=request_id, child=backend.name, sent=self._response.sent.value)
+        await self._fail(ErrorCode.CHILD_LOST, "The browser at work on this answer was lost.")
         await children.cancel(backend, request_id)
         return True
 
-    async def _after_interrupt(self, backend: Backend) -> None:
+    async def _finish_interrupted(self, backend: Backend, cause: Cause) -> None:
         """Tell the client, if it is there, then wait until the page is free again."""
-        cause = self._region.cause
-        log.info("answer_interrupted", request=self._question.request_id, child=backend.name, cause=cause)
-        match cause:
-            case Cause.SHUTDOWN:  # the child is told to end itself
-                await self._fail(503, cause, "The server is shutting down; this answer is not complete.")
-                return
-            case Cause.NO_HEAD:
-                await self._fail(504, cause, "The answer did not begin in time (FIRST_TOKEN_TIMEOUT_S).")
-            case Cause.SILENT:
-                await self._fail(504, cause, "The answer fell silent (STREAM_IDLE_TIMEOUT_S).")
-            case _:
-                await self._reply.cut()
-                self.account.outcome, self.account.code = Outcome.CLIENT_LEFT, cause
-        await self._means.children.cancel(backend, self._question.request_id)
+        log.info("answer_interrupted", request=self._request.request_id, child=backend.name, cause=cause)
+        if cause in _MESSAGES:
+            await self._fail(ErrorCode(cause), _MESSAGES[cause])
+        else:
+            await self._response.abort()
+            self._stats.outcome, self._stats.code = Outcome.CLIENT_LEFT, cause
+        if cause is not Cause.SHUTDOWN:  # then the child is told to end anyway
+            await self._context.children.cancel(backend, self._request.request_id)
 
-    async def _fail(self, status: int, code: str, message: str) -> None:
-        self.account.outcome, self.account.code = Outcome.FAILED, code
-        await self._reply.fail(failed(status, code, message))
+    async def _fail(self, code: ErrorCode, message: str) -> None:
+        self._stats.outcome, self._stats.code = Outcome.FAILED, code
+        await self._response.fail(not_to_be_retried(code, message))

@@ -1,21 +1,22 @@
-"""Who may take a request now: backends, leases, and the queue of those who wait.
+"""Which child takes a request now: backends, leases, and the queue of requests that wait.
 
-Deciding is synchronous: choosing a backend and reserving a place on it is one step without an `await`.
-There is no I/O here. All of it belongs to one event loop.
+A page takes one prompt at a time, and here a lease is the one owner of that: no more than `Backend.capacity` are out.
+A child has a queue of its own all the same, because people and scripts may ask it without a coordinator.
+
+Deciding is synchronous: choosing a backend and reserving it is one step without an `await`. There is no I/O here.
+All of it belongs to one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from types import TracebackType
+from typing import Final, Self
 
 from coordinator.errors import NoBackend, QueueFull
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
 
 _NONE_READY_RETRY_S: Final = 5.0
 _BUSY_RETRY_S: Final = 2.0
@@ -25,8 +26,8 @@ _BUSY_RETRY_S: Final = 2.0
 class Backend:
     """One start of one child as the router sees it; a restarted child is a new Backend.
 
-    `token` authorises the coordinator at this start of the child (header `x-tabfleet-token`).
-    Only the pool writes `ready`, `models` and `in_flight`.
+    `token` authorises the coordinator at this start of the child (header `x-tabfleet-token`). `capacity` is how many
+    requests it works on at a time. Only the pool writes `ready`, `models` and `in_flight`.
     """
 
     name: str
@@ -48,10 +49,11 @@ class Lease:
 
     @property
     def released(self) -> bool:
+        """Whether it has been given back."""
         return self._pool is None
 
     def release(self) -> None:
-        """Give the place back; further calls do nothing."""
+        """Give the backend back; further calls do nothing."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool._release(self)  # noqa: SLF001 - the two are one mechanism
@@ -82,6 +84,7 @@ class _Index:
         self._loads: dict[str | None, list[dict[Backend, None]]] = {}
 
     def add(self, backend: Backend) -> None:
+        """Take a backend in, behind those of the same load; do nothing if it is not ready or at capacity."""
         if not backend.ready or backend.in_flight >= backend.capacity:
             return
         for model in (None, *backend.models):
@@ -91,11 +94,13 @@ class _Index:
             loads[backend.in_flight][backend] = None
 
     def discard(self, backend: Backend) -> None:
+        """Take a backend out, if it is in; to be called before its load, models or readiness change."""
         for model in (None, *backend.models):
             for load in self._loads.get(model, ()):
                 load.pop(backend, None)
 
     def least_busy(self, model: str | None, exclude: frozenset[str]) -> Backend | None:
+        """Return the backend with the fewest requests in flight that is not excluded by its name."""
         candidates = (backend for load in self._loads.get(model, ()) for backend in load)
         return next((backend for backend in candidates if backend.name not in exclude), None)
 
@@ -103,7 +108,7 @@ class _Index:
 class Pool:
     """All backends, their leases, and the bounded first-come first-served queue."""
 
-    def __init__(self, *, max_queue: int = 100) -> None:
+    def __init__(self, *, max_queue: int) -> None:
         self.max_queue = max_queue
         self._backends: dict[str, Backend] = {}
         self._index = _Index()
@@ -124,10 +129,12 @@ class Pool:
 
     @property
     def queue_length(self) -> int:
+        """How many requests wait for a lease."""
         return len(self._queue)
 
     @property
     def leases_held(self) -> int:
+        """How many leases are out, those on forgotten backends included."""
         return len(self._leases)
 
     def models(self, *, ready_only: bool = False) -> tuple[str, ...]:
@@ -136,7 +143,7 @@ class Pool:
         return tuple(dict.fromkeys(model for backend in known for model in backend.models))
 
     def serves(self, model: str) -> bool:
-        """Whether any known backend, ready or not, serves this model."""
+        """Return whether any known backend, ready or not, serves this model."""
         return any(model in backend.models for backend in self._backends.values())
 
     # What the supervisor tells
@@ -173,13 +180,17 @@ class Pool:
     # Leases
 
     def try_acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset()) -> Lease | None:
-        """Reserve a place on the READY backend with the fewest requests in flight, or return None.
+        """Lease the READY backend with the fewest requests in flight; return None if all are at capacity.
 
         `model` None means any; `exclude` holds names of children not to take. Does not overtake: a
         backend that somebody waits for is never free, because it was given on when it became so.
         """
         backend = None if self.draining else self._index.least_busy(model, exclude)
         return None if backend is None else self._grant(backend)
+
+    def has_room(self, model: str | None, *, exclude: frozenset[str] = frozenset()) -> bool:
+        """Return whether try_acquire would find a backend."""
+        return not self.draining and self._index.least_busy(model, exclude) is not None
 
     async def acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float) -> Lease:
         """Wait up to timeout_s seconds for a lease, first come first served among those it could serve.
@@ -189,22 +200,20 @@ class Pool:
         Whoever waits already keeps its place while backends come and go, until its own deadline.
         """
         lease = self.try_acquire(model, exclude=exclude)
-        return lease if lease is not None else await self._wait(self._enqueue(model, exclude), timeout_s)
-
-    def _enqueue(self, model: str | None, exclude: frozenset[str]) -> _Waiter:
+        if lease is not None:
+            return lease
         if self.draining:
             raise NoBackend("draining", _NONE_READY_RETRY_S)
-        if not self._any_ready(model, exclude):
+        if not any(
+            b.ready and b.name not in exclude and (model is None or model in b.models) for b in self._backends.values()
+        ):
             raise NoBackend("none_ready", _NONE_READY_RETRY_S)
         if len(self._queue) >= self.max_queue:
             raise QueueFull(len(self._queue), _BUSY_RETRY_S)
-        waiter = _Waiter(model, exclude, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(model, exclude, loop.create_future())
         self._queue.append(waiter)
-        return waiter
-
-    async def _wait(self, waiter: _Waiter, timeout_s: float) -> Lease:
-        timeout = NoBackend("timeout", _BUSY_RETRY_S)
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._refuse, waiter, timeout)
+        timer = loop.call_later(timeout_s, self._refuse, waiter, NoBackend("timeout", _BUSY_RETRY_S))
         try:
             return await waiter.future
         except asyncio.CancelledError:
@@ -229,11 +238,6 @@ class Pool:
 
     # One step each, no await
 
-    def _any_ready(self, model: str | None, exclude: frozenset[str]) -> bool:
-        return any(
-            b.ready and b.name not in exclude and (model is None or model in b.models) for b in self._backends.values()
-        )
-
     def _grant(self, backend: Backend) -> Lease:
         self._index.discard(backend)
         backend.in_flight += 1
@@ -254,20 +258,16 @@ class Pool:
                 changed.set_result(None)
 
     def _refresh(self, backend: Backend) -> None:
+        """Take a changed backend into the index, and lease it to those who wait for it, in their order."""
         self._index.add(backend)
-        while backend.ready and backend.in_flight < backend.capacity:
-            waiter = self._first_for(backend)
-            if waiter is None:
+        for waiter in tuple(self._queue):
+            if not backend.ready or backend.in_flight >= backend.capacity:
                 return
-            self._queue.remove(waiter)
-            waiter.future.set_result(self._grant(backend))
-
-    def _first_for(self, backend: Backend) -> _Waiter | None:
-        for waiter in self._queue:
             fits = waiter.model is None or waiter.model in backend.models
+            # One that is done has been refused, or cancelled in this turn of the loop, and leaves the queue itself.
             if fits and backend.name not in waiter.exclude and not waiter.future.done():
-                return waiter
-        return None
+                self._queue.remove(waiter)
+                waiter.future.set_result(self._grant(backend))
 
     def _refuse(self, waiter: _Waiter, error: NoBackend) -> None:
         if not waiter.future.done():

@@ -1,23 +1,34 @@
-"""The client's side of a request: the head, the chunks, and an end that is never silent."""
+"""The response to a client: the head, the chunks, and an end that is never silent."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from starlette.types import Send
+
+from contract.api_error import ApiError
+from contract.child_api import REQUEST_ID_HEADER
 from coordinator.proxy.framing import EventFraming
-from coordinator.proxy.wire import CLOSE, send_refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.types import Send
-
-    from coordinator.proxy.wire import Headers, Refusal
+from coordinator.proxy.headers import CLOSE, Headers, encode
 
 _LAST_WORDS_S: Final = 1.0
 _SLICE_BYTES: Final = 1 << 18  # written in one go; more waits for a client that reads slowly
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Send a JSON response in one piece; `headers` are those beside content type and length."""
+    own = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: ApiError, request_id: str, *, closing: bool = False) -> None:
+    """Send the error as a whole response; `closing` asks the client to come with a new connection."""
+    headers = {REQUEST_ID_HEADER: request_id, **error.headers, **(CLOSE if closing else {})}
+    await send_json(send, error.status, error.body(), encode(headers))
 
 
 class Sent(Enum):
@@ -28,8 +39,12 @@ class Sent(Enum):
     WHOLE = "whole"
 
 
-class Reply:
-    """Sends one response. Whoever sends may be cancelled in any `await`, and `fail` afterwards."""
+class Response:
+    """One response. Whoever sends may be cancelled in any `await`, and call `fail` afterwards.
+
+    `blocked` is True while the client does not read what is sent. `abort` closes the connection; `draining` tells
+    whether the client is to come with a new connection next time.
+    """
 
     def __init__(self, send: Send, abort: Callable[[], None], request_id: str, draining: Callable[[], bool]) -> None:
         self.sent = Sent.NOTHING
@@ -42,11 +57,11 @@ class Reply:
 
     async def begin_stream(self, status: int, headers: Headers) -> None:
         """Send the head of a stream of server-sent events."""
-        await self._head(status, headers)
+        await self._send_head(status, headers)
         self.sent = Sent.STREAM
 
-    async def pass_on(self, chunk: bytes) -> bytes:
-        """Send what of the stream makes up whole events by now; returns it."""
+    async def send_chunk(self, chunk: bytes) -> bytes:
+        """Send what of the stream makes up whole events by now, and return it."""
         events = self._framing.feed(chunk)
         if events:
             self.blocked = True
@@ -58,11 +73,11 @@ class Reply:
         """Send what is left, and the end."""
         await self._send({"type": "http.response.body", "body": self._framing.rest()})
 
-    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a response in one piece."""
+    async def send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a response in one piece; its length is added to `headers`."""
         self.blocked = True
         headers.append((b"content-length", b"%d" % len(body)))
-        await self._head(status, headers)
+        await self._send_head(status, headers)
         self.sent = Sent.WHOLE
         for at in range(0, len(body) - _SLICE_BYTES, _SLICE_BYTES):
             await self._send({"type": "http.response.body", "body": body[at : at + _SLICE_BYTES], "more_body": True})
@@ -70,32 +85,33 @@ class Reply:
         await self._send({"type": "http.response.body", "body": last})
         self.blocked = False
 
-    async def fail(self, refusal: Refusal) -> None:
-        """An error as the end of a stream that has begun, else as the response it still can be."""
+    async def fail(self, error: ApiError) -> None:
+        """Send the error as the end of a stream that has begun, else as the response it still can be.
+
+        Takes 1 s at most; then, or after half of a whole response, the connection is aborted.
+        """
+        sent, self.sent = self.sent, Sent.WHOLE
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
-                await self._fail(refusal)
+                match sent:
+                    case Sent.NOTHING:
+                        await send_error(self._send, error, self._request_id, closing=self._draining())
+                    case Sent.STREAM:
+                        event = self._framing.before_event() + error.event()
+                        await self._send({"type": "http.response.body", "body": event})
+                    case Sent.WHOLE:
+                        await self.abort()
         except TimeoutError:
-            await self.cut()
+            await self.abort()
 
-    async def _fail(self, refusal: Refusal) -> None:
-        if self.sent is Sent.NOTHING:
-            self.sent = Sent.WHOLE
-            await send_refusal(self._send, refusal, self._request_id, closing=self._draining())
-        elif self.sent is Sent.STREAM:
-            self.sent = Sent.WHOLE
-            await self._send({"type": "http.response.body", "body": self._framing.before_event() + refusal.event()})
-        else:
-            await self.cut()
-
-    async def cut(self) -> None:
+    async def abort(self) -> None:
         """Close the connection at once, whatever is still to be sent on it."""
         self._abort()
         # The server learns of it in the loop's next turn; before that it takes the half answer for a mistake of ours.
         await asyncio.sleep(0)
 
-    async def _head(self, status: int, headers: Headers) -> None:
+    async def _send_head(self, status: int, headers: Headers) -> None:
         if self._draining():
-            headers.append(CLOSE)
+            headers.extend(encode(CLOSE))
         # A cancellation here comes before the head is written, never after: `sent` is set by the caller.
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,17 +1,44 @@
-"""One child: a profile, its phase in the table, and what each phase does."""
+"""One child through all its starts.
+
+The names of what runs, each with one meaning:
+
+Profile        a login file, as supervision needs to know it
+Child          what is supervised: there for as long as its profile is, with a phase in the table of `lifecycle`
+ChildRun       one start of a child, until nothing of it is left; a restarted child has a new run
+ChildSpec      what a launcher is given for a run
+ChildProcess   what a launcher gives back
+Backend        a run as the pool of requests sees it
+Slot           the ports of one running child; a child holds one only while it needs it
+start permit   the right to be one of the few children that start at the same time
+ChildStatus    a child as it is shown to people and orchestrators
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
-from coordinator.supervision.child_run import Life
-from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, Hooks, RestartPlanned
+from contract.child_api import Readiness, UnreadyReason
+from coordinator.proxy.pool import Pool
+from coordinator.supervision.child_client import ChildClient, ProbeResult
+from coordinator.supervision.child_run import ChildRun
+from coordinator.supervision.events import (
+    ChildCleaned,
+    ChildExited,
+    ChildMoved,
+    ChildReady,
+    ChildStarted,
+    ChildStatus,
+    Hooks,
+    RestartPlanned,
+)
+from coordinator.supervision.health import Health
+from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile
 from coordinator.supervision.lifecycle import (
+    FATAL,
     FIRST,
-    HOPELESS,
     LIVE,
     Event,
     Reason,
@@ -23,35 +50,16 @@ from coordinator.supervision.lifecycle import (
     exit_reason,
     short_lives_after,
 )
-from coordinator.supervision.view import ChildView
+from coordinator.supervision.policy import Policy
+from coordinator.supervision.ports import Slot
+from coordinator.supervision.tasks import Tasks
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from coordinator.proxy.pool import Pool
-    from coordinator.supervision.launcher import Launcher
-    from coordinator.supervision.plan import Slot
-    from coordinator.supervision.policy import Policy
-    from coordinator.supervision.probe import ChildClient, Probed
-    from coordinator.supervision.tasks import Tasks
-
-
-class Profile(Protocol):
-    """What supervision needs to know of a profile."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
+_RUNS_KEPT = 4
+"""Runs of a child that still answer for what was submitted to them, the present one included."""
 
 
 @dataclass(frozen=True)
-class Shared:
+class Context:
     """What all children of a supervisor have in common."""
 
     launcher: Launcher
@@ -63,58 +71,70 @@ class Shared:
     clock: Callable[[], float]  # seconds, monotonic
     wall: Callable[[], float]  # seconds since 1970
     rand: Callable[[], float]  # in [0, 1)
-    settled: Callable[[], None]  # a slot or a place among the starting ones may have become free
+    schedule: Callable[[], None]  # to be called when a slot or a start permit may have become free
 
 
 class Child:
     """The owner of a phase. `fire` is the only way to change it; every step of it is synchronous."""
 
-    def __init__(self, profile: Profile, shared: Shared) -> None:
+    def __init__(self, profile: Profile, context: Context) -> None:
         self.profile = profile
         self.name = profile.name
-        self.shared = shared
         self.phase = FIRST
         self.reason: Reason | None = Reason.WAITING
         self.detail: str | None = None
-        self.since = shared.wall()
-        self.turn = shared.clock()  # who waited longest takes the next slot; 0 comes first
+        self.since = context.wall()
+        self.waiting_since = context.clock()
+        """By the monotonic clock; who waited longest takes the next slot, and 0 comes first."""
         self.slot: Slot | None = None
-        self.life: Life | None = None
-        self.lives: deque[Life] = deque(maxlen=4)  # earlier ones still answer for what was submitted
-        self.clean = True  # nothing of the last life is left
-        self.due = False  # the delay of BACKOFF is over
-        self.leaving = False  # its profile is gone
+        self.run: ChildRun | None = None
+        self.runs: deque[ChildRun] = deque(maxlen=_RUNS_KEPT)
         self.generation = 0
-        self.short_lives = 0
-        self.rest_s: float | None = None
+        self.profile_gone = False
         self.models: tuple[str, ...] = ()
         self.login_expires_at: float | None = None
         self.capture: str | None = None
-        self._ready_since: float | None = None
+        self._context = context
+        self._health = Health(context.policy, context.clock)
+        self._backoff_over = False
+        self._short_lives = 0
+        self._rest_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # What it is
 
     @property
-    def holds(self) -> bool:
-        """Whether it needs its slot and its login: until its old browser is reaped, and for a restart."""
+    def clean(self) -> bool:
+        """Whether nothing of its last run is left."""
+        return self.run is None or self.run.gone.is_set()
+
+    @property
+    def login_in_use(self) -> str | None:
+        """The fingerprint of the login that a browser of it may still use; its profile may be another by now."""
+        return None if self.run is None or self.clean else self.run.fingerprint
+
+    @property
+    def needs_slot(self) -> bool:
+        """Whether it needs its slot and its login: until its old browser is gone, and for a restart."""
         return self.phase.state in LIVE or self.phase.state is State.BACKOFF or not self.clean
 
     @property
-    def startable(self) -> bool:
+    def can_start(self) -> bool:
+        """Whether it waits for nothing but a slot and a start permit."""
         state = self.phase.state
-        return self.clean and (state is State.STANDBY or (state is State.BACKOFF and self.due))
+        return self.clean and (state is State.STANDBY or (state is State.BACKOFF and self._backoff_over))
 
-    def view(self) -> ChildView:
-        process = self.life.process if self.life else None
-        return ChildView(
+    def status(self) -> ChildStatus:
+        """Return the child as it is now."""
+        process = self.run.process if self.run else None
+        return ChildStatus(
             name=self.name,
             state=self.phase.state,
             reason=self.reason,
             detail=self.detail,
             since=self.since,
             restarts=max(0, self.generation - 1),
-            in_flight=self.life.backend.in_flight if self.life else 0,
+            in_flight=self.run.backend.in_flight if self.run else 0,
             models=self.models,
             login_expires_at=self.login_expires_at,
             capture=self.capture,
@@ -124,8 +144,8 @@ class Child:
         )
 
     def last_lines(self) -> tuple[str, ...]:
-        """Return the last lines of its output in this start, or in the one that has ended; redacted."""
-        return self.life.process.last_lines() if self.life and self.life.process else ()
+        """Return the last lines of its output in this run, or in the one that has ended; redacted."""
+        return self.run.process.last_lines() if self.run and self.run.process else ()
 
     # What happens to it
 
@@ -149,14 +169,15 @@ class Child:
             self.reason, self.detail = reason, detail
         if self.phase.state is State.READY:
             self.reason = self.detail = None
-        self.shared.hooks.emit(ChildMoved(self.name, self.generation, old, self.phase, event, self.reason, self.detail))
+        moved = ChildMoved(self.name, self.generation, old, self.phase, event, self.reason, self.detail)
+        self._context.hooks.emit(moved)
         if self.phase.state is not old.state:
-            self._left(old.state)
-            self._entered(old.state)
+            self._leave(old.state)
+            self._enter(old.state)
         return True
 
     def start(self, slot: Slot) -> None:
-        """Begin a new life on this slot, which is its own; it is `startable`."""
+        """Begin a new run on this slot; the child is one that `can_start`."""
         self.slot = slot
         event = Event.SLOT_FREE if self.phase.state is State.STANDBY else Event.DELAY_OVER
         self.fire(event, Reason.STARTING)
@@ -165,177 +186,191 @@ class Child:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
         self.fire(Event.PROFILE_CHANGED, Reason.PROFILE_CHANGED)
-        self.hurry()
+        self.skip_backoff()
 
-    def hurry(self) -> None:
-        """Cut the delay before a restart short."""
+    def skip_backoff(self) -> None:
+        """Restart now if it waits to be restarted."""
         if self.phase.state is State.BACKOFF:
-            self.short_lives = 0
-            self._delay_over()
+            self._short_lives = 0
+            self._end_backoff()
 
-    def learn(self, seen: Probed) -> None:
-        """Remember what a probe told, for views and for routing."""
-        if seen.models is not None and seen.models != self.models and self.life:
+    def cancel_failed(self, run: ChildRun) -> None:
+        """Take the child out of routing until its page is seen free: a request was not confirmed to be cancelled."""
+        if run is self.run:
+            self._health.cancel_failed()
+            self.fire(Event.PROBE_FAILED, Reason.CANCEL_FAILED)
+
+    # What its run reports
+
+    def started(self, run: ChildRun, process: ChildProcess) -> None:
+        """Tell of the process; the child is READY only when a probe says so."""
+        self._context.hooks.emit(ChildStarted(self.name, run.spec.generation, process.pid, process.url))
+
+    def probed(self, run: ChildRun, result: ProbeResult) -> None:
+        """Take one probe into account; fires at most one event."""
+        if result.readiness is not None:
+            self._remember(run, result.readiness)
+        state, event = self.phase.state, self._health.judge(result, self.phase.state)
+        if event is not None:
+            self.fire(event, result.reason, result.detail, generation=run.spec.generation)
+        elif result.reason is not None and (
+            # No transition, but the reason may be more exact by now. That a child which starts does not answer
+            # at first says nothing.
+            state is State.UNHEALTHY or (state is State.STARTING and result.reason is not Reason.PROBE_FAILED)
+        ):
+            self.reason, self.detail = result.reason, result.detail
+
+    def _remember(self, run: ChildRun, seen: Readiness) -> None:
+        # A child that does not know its models yet serves those it served before.
+        if seen.models and seen.models != self.models:
             self.models = seen.models
-            backend = self.life.backend
-            self.shared.pool.set_ready(backend, ready=backend.ready, models=self.models)
-        if seen.ok:
+            self._context.pool.set_ready(run.backend, ready=run.backend.ready, models=self.models)
+        if seen.reason is None:
             self.login_expires_at, self.capture = seen.login_expires_at, seen.capture
+        elif seen.reason is UnreadyReason.QUOTA:
+            self._rest_s = seen.rest_s
 
-    def explain(self, reason: Reason | None, detail: str | None) -> None:
-        """Say more exactly why it is not ready, without a transition."""
-        self.reason, self.detail = reason, detail
-
-    def exited(self, life: Life, exit_code: int | None, detail: str | None) -> None:
-        """Its process has ended (`exit_code` None: never began). Parts of it may still have to be killed."""
-        state = self.phase.state
-        expected = state in (State.DRAINING, State.STOPPING)
+    def exited(self, run: ChildRun, exit_code: int | None, detail: str | None) -> None:
+        """Decide what follows the end of its process. Parts of it may still have to be killed."""
+        expected = self.phase.state in (State.DRAINING, State.STOPPING)
         reason = Reason.SPAWN_FAILED if exit_code is None else exit_reason(exit_code)
-        ready_s = life.ready_s + self._ready_for()
-        self.short_lives = short_lives_after(self.short_lives, ready_s)
-        self.shared.hooks.emit(
+        ready_s = self._health.ready_s()
+        self._short_lives = short_lives_after(self._short_lives, ready_s)
+        self._context.hooks.emit(
             ChildExited(
                 self.name,
-                life.spec.generation,
+                run.spec.generation,
                 exit_code,
                 reason,
                 expected=expected,
-                lived_s=self.shared.clock() - life.began,
+                lived_s=self._context.clock() - run.began_at,
                 ready_s=ready_s,
                 last_lines=() if expected else self.last_lines(),
             )
         )
         if expected:
             self.fire(Event.EXITED)
-        else:
-            self._died(reason, detail)
-
-    def cleaned(self) -> None:
-        """Nothing of its last life is left; slot, lock and login are free."""
-        self.clean = True
-        if self.life:
-            self.life.gone.set()
-        self.shared.settled()
-
-    def _died(self, reason: Reason, detail: str | None) -> None:
-        limit = self.shared.policy.crash_loop_after
-        event = exit_event(reason, self.short_lives, crash_loop_after=limit)
-        if event is Event.EXITED_FOR_GOOD and reason not in HOPELESS:
-            detail = f"{self.short_lives} short lives in a row, the last ended by: {reason}"
+            return
+        event = exit_event(reason, self._short_lives, crash_loop_after=self._context.policy.crash_loop_after)
+        if event is Event.EXITED_FOR_GOOD and reason not in FATAL:
+            detail = f"{self._short_lives} short lives in a row, the last ended by: {reason}"
             reason = Reason.CRASH_LOOP
         self.fire(event, reason, detail)
 
-    # Phases
+    def cleaned(self, run: ChildRun, killed: int, took_s: float) -> None:
+        """Have slot and login given on: nothing of the run is left."""
+        if run.process is not None:
+            self._context.hooks.emit(ChildCleaned(self.name, run.spec.generation, killed, took_s))
+        self._context.schedule()
 
-    def _left(self, state: State) -> None:
+    # What each state does when it begins and when it ends
+
+    def _leave(self, state: State) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if state is State.READY and self.life:
-            self.life.ready_s += self._ready_for()
-            self._ready_since = None
-            self.shared.pool.set_ready(self.life.backend, ready=False)
+        if state is State.STARTING and self.run:
+            self.run.probe_interval_s = self._context.policy.probe_interval_s
+        elif state is State.READY and self.run:
+            self._health.left_ready()
+            self._context.pool.set_ready(self.run.backend, ready=False)
 
-    def _entered(self, old: State) -> None:
-        self.since = self.shared.wall()
+    def _enter(self, old: State) -> None:
+        policy = self._context.policy
+        self.since = self._context.wall()
         match self.phase.state:
             case State.STARTING:
-                self._begin()
+                self._begin_run()
+                self._after(policy.start_timeout_s, self._time_out, Event.START_DEADLINE, Reason.START_TIMEOUT)
             case State.READY:
                 self._serve()
             case State.UNHEALTHY:
-                wait_s = self.shared.policy.unhealthy_timeout_s
-                self._after(wait_s, self._unhealthy_too_long)
+                self._after(
+                    policy.unhealthy_timeout_s, self._time_out, Event.UNHEALTHY_TIMEOUT, Reason.UNHEALTHY_TIMEOUT
+                )
             case State.DRAINING:
                 self._drain()
             case State.STOPPING:
-                self._stop()
+                if self.run is not None:
+                    self.run.terminate()
+                    self._after(policy.term_grace_s, self.run.kill)
             case State.BACKOFF:
                 self._back_off()
             case State.RESTING:
-                self._rest()
+                rest_s = policy.rest_default_s if self._rest_s is None else max(0.0, self._rest_s)
+                self._after(min(rest_s, policy.rest_max_s), self.fire, Event.REST_OVER, Reason.WAITING)
             case State.STANDBY:
-                self._stand_by(old)
-        self.shared.settled()
+                # One that is only replaced goes before those that stand by.
+                self.waiting_since = 0.0 if old in LIVE else self._context.clock()
+                self._short_lives = 0
+        self._context.schedule()
 
-    def _begin(self) -> None:
+    def _begin_run(self) -> None:
         assert self.slot is not None  # noqa: S101 - start() gave it one
+        context = self._context
         self.generation += 1
-        self.due = self.clean = False
-        self.life = Life(self, self.slot, self.generation)
-        self.lives.appendleft(self.life)
-        self.shared.pool.put(self.life.backend)
-        self.life.begin()
-        self._after(self.shared.policy.start_timeout_s, self._start_deadline)
+        self._backoff_over = False
+        self._health = Health(context.policy, context.clock)
+        self.run = ChildRun(
+            ChildSpec.for_start(self.profile, self.slot, self.generation),
+            self,
+            fingerprint=self.profile.fingerprint,
+            models=self.models,
+            launcher=context.launcher,
+            client=context.client,
+            tasks=context.tasks,
+            clock=context.clock,
+            probe_interval_s=context.policy.start_probe_interval_s,
+        )
+        self.runs.appendleft(self.run)
+        context.pool.put(self.run.backend)
+        self.run.begin()
 
-    def _start_deadline(self) -> None:
-        self.fire(Event.START_DEADLINE, Reason.START_TIMEOUT, self.detail or f"still {self.reason}")
-
-    def _unhealthy_too_long(self) -> None:
-        self.fire(Event.UNHEALTHY_TIMEOUT, Reason.UNHEALTHY_TIMEOUT, self.detail or f"still {self.reason}")
+    def _time_out(self, event: Event, reason: Reason) -> None:
+        self.fire(event, reason, self.detail or f"still {self.reason}")
 
     def _serve(self) -> None:
-        assert self.life is not None  # noqa: S101 - only a life's probe leads here
-        self._ready_since = self.shared.clock()
-        if self.life.first_ready_at is None:
-            self.life.first_ready_at = self._ready_since
-            start_s = self._ready_since - self.life.began
-            self.shared.hooks.emit(ChildReady(self.name, self.generation, start_s))
-        self.shared.pool.set_ready(self.life.backend, ready=True)
-
-    def _ready_for(self) -> float:
-        return 0.0 if self._ready_since is None else self.shared.clock() - self._ready_since
+        assert self.run is not None  # noqa: S101 - only a probe of a run leads here
+        if self._health.became_ready():
+            start_s = self._context.clock() - self.run.began_at
+            self._context.hooks.emit(ChildReady(self.name, self.generation, start_s))
+        self._context.pool.set_ready(self.run.backend, ready=True)
 
     def _drain(self) -> None:
-        life = self.life
-        if life is None or not life.backend.in_flight:
+        run = self.run
+        if run is None or not run.backend.in_flight:
             self.fire(Event.IDLE)
             return
-        self._after(self.shared.policy.drain_timeout_s, self.fire, Event.DRAIN_DEADLINE)
-        self.shared.tasks.spawn(self._when_idle(life), f"drain {self.name}")
 
-    async def _when_idle(self, life: Life) -> None:
-        await self.shared.pool.wait_idle(life.backend)
-        self.fire(Event.IDLE, generation=life.spec.generation)
+        async def fire_when_idle() -> None:
+            await self._context.pool.wait_idle(run.backend)
+            self.fire(Event.IDLE, generation=run.spec.generation)
 
-    def _stop(self) -> None:
-        if self.life is not None:
-            self.life.terminate()
-            self._after(self.shared.policy.term_grace_s, self.life.kill)
+        self._after(self._context.policy.drain_timeout_s, self.fire, Event.DRAIN_DEADLINE)
+        self._context.tasks.spawn(fire_when_idle(), f"drain {self.name}")
 
     def _back_off(self) -> None:
-        policy = self.shared.policy
+        policy = self._context.policy
         delay_s = backoff_s(
-            self.short_lives,
-            rand=self.shared.rand,
-            base_s=policy.backoff_base_s,
-            max_s=policy.backoff_max_s,
+            self._short_lives, rand=self._context.rand, base_s=policy.backoff_base_s, max_s=policy.backoff_max_s
         )
-        self.shared.hooks.emit(RestartPlanned(self.name, self.generation, delay_s, self.short_lives))
+        self._context.hooks.emit(RestartPlanned(self.name, self.generation, delay_s, self._short_lives))
         if delay_s:
-            self._after(delay_s, self._delay_over)
+            self._after(delay_s, self._end_backoff)
         else:
-            self._delay_over()
+            self._end_backoff()
 
-    def _delay_over(self) -> None:
-        self.due = True
-        self.shared.settled()
-
-    def _rest(self) -> None:
-        policy = self.shared.policy
-        asked_s = policy.rest_default_s if self.rest_s is None else max(0.0, self.rest_s)
-        self._after(min(asked_s, policy.rest_max_s), self.fire, Event.REST_OVER, Reason.WAITING)
-
-    def _stand_by(self, old: State) -> None:
-        replaced = old in LIVE
-        self.turn = 0.0 if replaced else self.shared.clock()
-        self.short_lives = 0
+    def _end_backoff(self) -> None:
+        self._backoff_over = True
+        self._context.schedule()
 
     def _after(self, delay_s: float, action: Callable[..., object], *args: object) -> None:
+        """Do this in delay_s seconds, unless the state has changed by then."""
+
         def act() -> None:
             try:
                 action(*args)
             except Exception as error:  # noqa: BLE001 - reported; the loop would only log it
-                self.shared.tasks.fail(f"timer of {self.name}", error)
+                self._context.tasks.fail(f"timer of {self.name}", error)
 
         self._timer = asyncio.get_running_loop().call_later(delay_s, act)

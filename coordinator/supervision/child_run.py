@@ -1,169 +1,164 @@
-"""One start of one child: from the spawn to the moment when nothing of it is left."""
+"""One start of one child: from the spawn to the moment when nothing of it is left.
+
+A run does what its child's process needs and decides nothing: it reports what it sees to a listener, its child.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from coordinator.errors import LaunchError
 from coordinator.proxy.pool import Backend
-from coordinator.supervision.events import ChildCleaned, ChildStarted
-from coordinator.supervision.launcher import ChildSpec
-from coordinator.supervision.lifecycle import Event, Reason, State
-
-if TYPE_CHECKING:
-    from coordinator.supervision.child import Child
-    from coordinator.supervision.launcher import RunningChild
-    from coordinator.supervision.plan import Slot
-    from coordinator.supervision.probe import Probed
+from coordinator.supervision.child_client import ChildClient, ProbeResult
+from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher
+from coordinator.supervision.tasks import Tasks
 
 
-class Life:
-    """A process and its probe. What it reports counts only while it is its child's present life."""
+class RunListener(Protocol):
+    """Who hears how a run goes: `started`, any number of `probed`, `exited`, `cleaned`, in this order.
 
-    def __init__(self, child: Child, slot: Slot, generation: int) -> None:
-        self.child = child
-        self.login = child.profile.fingerprint
-        self.spec = ChildSpec(
-            name=child.name,
-            profile_path=child.profile.path,
-            api_port=slot.api_port,
-            stream_port=slot.stream_port,
-            generation=generation,
-            instance_id=secrets.token_hex(8),
-            control_token=secrets.token_urlsafe(24),
-        )
+    A run whose process could not be started reports `exited` and `cleaned` only.
+    """
+
+    def started(self, run: ChildRun, process: ChildProcess) -> None:
+        """The process exists."""
+
+    def probed(self, run: ChildRun, result: ProbeResult) -> None:
+        """The child's `/ready` was asked."""
+
+    def exited(self, run: ChildRun, exit_code: int | None, detail: str | None) -> None:
+        """The process has ended; `exit_code` None: it never began, and `detail` says why."""
+
+    def cleaned(self, run: ChildRun, killed: int, took_s: float) -> None:
+        """Nothing of it is left; `killed` processes had outlived it. `took_s` counts from the exit."""
+
+
+class ChildRun:
+    """One start of one child: its process, its backend, its probes and its clean-up."""
+
+    def __init__(  # noqa: PLR0913 - what it is given is what it may use
+        self,
+        spec: ChildSpec,
+        listener: RunListener,
+        *,
+        fingerprint: str,
+        models: tuple[str, ...],
+        launcher: Launcher,
+        client: ChildClient,
+        tasks: Tasks,
+        clock: Callable[[], float],
+        probe_interval_s: float,
+    ) -> None:
+        """`models` are those that the child is expected to serve; `fingerprint` is that of the login it uses."""
+        self.spec = spec
+        self.fingerprint = fingerprint
         self.backend = Backend(
-            name=child.name,
-            url=f"http://127.0.0.1:{slot.api_port}",
-            generation=generation,
-            models=child.models,
-            token=self.spec.control_token,
+            name=spec.name,
+            url=f"http://127.0.0.1:{spec.api_port}",
+            generation=spec.generation,
+            models=models,
+            token=spec.control_token,
         )
-        self.began = child.shared.clock()
-        self.first_ready_at: float | None = None
-        self.ready_s = 0.0
-        self.process: RunningChild | None = None
-        self.ended = asyncio.Event()  # the process has exited
-        self.gone = asyncio.Event()  # and nothing of it is left
-        self.unconfirmed = False  # a cancel failed: the page may still be in somebody's conversation
+        self.began_at = clock()
+        self.probe_interval_s = probe_interval_s
+        """Seconds between two probes; the listener may change it at any time."""
+        self.process: ChildProcess | None = None
+        self.ended = asyncio.Event()
+        """The process has exited."""
+        self.gone = asyncio.Event()
+        """The process has exited, and nothing of it is left."""
+        self._listener = listener
+        self._launcher, self._client, self._tasks, self._clock = launcher, client, tasks, clock
         self._submitted: frozenset[str] | None = None
-        self._told_to_stop = self._told_to_die = False
-        self._passes = self._fails = 0
+        self._terminate_requested = self._kill_requested = False
 
-    # Orders
+    @property
+    def running(self) -> bool:
+        """Whether there is a process now."""
+        return self.process is not None and not self.ended.is_set()
 
     def begin(self) -> None:
-        self.child.shared.tasks.spawn(self._run(), f"child {self.child.name} #{self.spec.generation}")
+        """Start the process, in a task of its own."""
+        self._tasks.spawn(self._run(), f"child {self.spec.name} #{self.spec.generation}")
 
     def terminate(self) -> None:
-        self._told_to_stop = True
+        """Ask the process to end, as soon as there is one."""
+        self._terminate_requested = True
         if self.process is not None:
             self.process.terminate()
 
     def kill(self) -> None:
-        self._told_to_die = True
+        """End the process at once, or as soon as there is one."""
+        self._kill_requested = True
         if self.process is not None:
             self.process.kill()
 
+    async def _run(self) -> None:
+        try:
+            self.process = process = await self._launcher.start(self.spec)
+        except LaunchError as error:
+            self._submitted = frozenset()
+            self.ended.set()
+            self._listener.exited(self, None, str(error))
+            self.gone.set()
+            self._listener.cleaned(self, 0, 0.0)
+            return
+        self.backend.url = process.url
+        self._listener.started(self, process)
+        # An order that came while the process was being spawned had nobody to go to.
+        if self._kill_requested:
+            process.kill()
+        elif self._terminate_requested:
+            process.terminate()
+
+        probing = self._tasks.spawn(self._probe(process.url), f"probe {self.spec.name}")
+        try:
+            exit_code = await process.wait()
+        finally:
+            probing.cancel()
+
+        # Read before the clean-up empties the run folder.
+        self._submitted = process.submitted()
+        self.ended.set()
+        self._listener.exited(self, exit_code, None)
+
+        exited_at = self._clock()
+        killed = await process.clean_up()
+        self.gone.set()
+        self._listener.cleaned(self, killed, self._clock() - exited_at)
+
+    async def _probe(self, url: str) -> None:
+        while True:
+            result = await self._client.probe(url, self.spec.instance_id)
+            if not self.ended.is_set():
+                self._listener.probed(self, result)
+            await asyncio.sleep(self.probe_interval_s)
+
+    async def cancel(self, request_id: str, *, exit_notice_s: float) -> bool:
+        """Stop a request; True if the child confirms that its page is fresh again, or has ended.
+
+        Waits up to `exit_notice_s` seconds for the news of the exit of a child that does not answer.
+        """
+        if self.ended.is_set() or await self._client.cancel(self.backend.url, self.spec.control_token, request_id):
+            return True
+        return await self.ends_within(exit_notice_s)
+
+    async def screenshot(self) -> bytes:
+        """Return a PNG of what the page shows now. Raises NoPage, PageSilent, PageFailed."""
+        return await self._client.screenshot(self.backend.url, self.spec.control_token)
+
     def submitted(self) -> frozenset[str] | None:
-        """Ids that may have been submitted: final once the child has ended, else as of now."""
+        """Return the ids that may have been submitted, None if they cannot be read; final once it has ended."""
         if self.ended.is_set() or self.process is None:
             return self._submitted
         return self.process.submitted()
 
     async def ends_within(self, timeout_s: float) -> bool:
-        """Whether the process has ended; waits up to timeout_s seconds for that."""
+        """Return whether the process has ended; wait up to timeout_s seconds for that."""
         try:
             await asyncio.wait_for(self.ended.wait(), timeout_s)
         except TimeoutError:
             return False
         return True
-
-    def doubt(self) -> None:
-        """Take the child out of routing until its page is seen free: a cancel was not confirmed."""
-        self.unconfirmed, self._passes = True, 0
-        self.child.fire(Event.PROBE_FAILED, Reason.CANCEL_FAILED, generation=self.spec.generation)
-
-    # The course of it
-
-    async def _run(self) -> None:
-        shared = self.child.shared
-        try:
-            self.process = process = await shared.launcher.start(self.spec)
-        except LaunchError as error:
-            self._submitted = frozenset()
-            self._end(None, str(error))
-            self.child.cleaned()
-            return
-        shared.hooks.emit(ChildStarted(self.child.name, self.spec.generation, process.pid, process.url))
-        self.backend.url = process.url
-        if self._told_to_die:
-            process.kill()
-        elif self._told_to_stop:
-            process.terminate()
-        probing = shared.tasks.spawn(self._probe(process.url), f"probe {self.child.name}")
-        try:
-            exit_code = await process.wait()
-        finally:
-            probing.cancel()
-        self._submitted = process.submitted()
-        self._end(exit_code, None)
-        await self._clean_up(process)
-
-    def _end(self, exit_code: int | None, detail: str | None) -> None:
-        self.ended.set()
-        self.child.exited(self, exit_code, detail)
-
-    async def _clean_up(self, process: RunningChild) -> None:
-        shared = self.child.shared
-        since = shared.clock()
-        killed = await process.clean_up()
-        took_s = shared.clock() - since
-        shared.hooks.emit(ChildCleaned(self.child.name, self.spec.generation, killed, took_s))
-        self.child.cleaned()
-
-    # Health
-
-    async def _probe(self, url: str) -> None:
-        policy, client = self.child.shared.policy, self.child.shared.client
-        while True:
-            self.judge(await client.probe(url, self.spec.instance_id))
-            starting = self.child.phase.state is State.STARTING
-            await asyncio.sleep(policy.start_probe_interval_s if starting else policy.probe_interval_s)
-
-    def judge(self, seen: Probed) -> None:
-        """Take one probe into account; fires at most one event."""
-        if self.ended.is_set():
-            return
-        if not seen.busy:
-            self.unconfirmed = False
-        self.child.learn(seen)
-        if seen.ok:
-            self._passed()
-        elif seen.reason is Reason.LOGIN_EXPIRED:
-            self._fire(Event.LOGIN_EXPIRED, seen)
-        elif seen.reason is Reason.QUOTA:
-            self.child.rest_s = seen.rest_s
-            self._fire(Event.QUOTA, seen)
-        else:
-            self._failed(seen)
-
-    def _passed(self) -> None:
-        self._fails, self._passes = 0, self._passes + 1
-        unhealthy = self.child.phase.state is State.UNHEALTHY
-        enough = not unhealthy or self._passes >= self.child.shared.policy.healthy_after
-        if enough and not self.unconfirmed:
-            self.child.fire(Event.PROBE_OK, generation=self.spec.generation)
-
-    def _failed(self, seen: Probed) -> None:
-        self._passes, self._fails = 0, self._fails + 1
-        state = self.child.phase.state
-        if state is State.READY and self._fails >= self.child.shared.policy.unhealthy_after:
-            self._fire(Event.PROBE_FAILED, seen)
-        elif state is State.UNHEALTHY or (state is State.STARTING and seen.reason is not Reason.PROBE_FAILED):
-            self.child.explain(seen.reason, seen.detail)
-
-    def _fire(self, event: Event, seen: Probed) -> None:
-        self.child.fire(event, seen.reason, seen.detail, generation=self.spec.generation)

@@ -1,21 +1,18 @@
-"""What happens in the fleet, as frozen details handed to hooks.
+"""What supervision tells of its children: each event as it happens, handed to hooks, and how a child stands.
 
 Logging, metrics and tests are hooks: the supervisor knows none of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import structlog
 
-from coordinator.supervision.lifecycle import State
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from coordinator.supervision.lifecycle import Event, Phase, Reason
+from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +90,37 @@ class RestartPlanned(FleetEvent):
     short_lives: int
 
 
+@dataclass(frozen=True)
+class ChildStatus:
+    """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
+
+    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`.
+    """
+
+    name: str
+    state: State
+    reason: Reason | None
+    detail: str | None
+    since: float
+    restarts: int
+    in_flight: int
+    models: tuple[str, ...]
+    login_expires_at: float | None
+    capture: str | None
+    generation: int
+    pid: int | None
+    slot: int | None
+
+    def public(self) -> dict[str, Any]:
+        """Return what may be shown without a key: no path, no line of a log."""
+        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture")
+        return {key: getattr(self, key) for key in shown}
+
+    def private(self) -> dict[str, Any]:
+        """Return everything, for key holders."""
+        return asdict(self)
+
+
 class Hooks:
     """Hands each event to every hook; one that fails is logged and does not stop the others."""
 
@@ -100,6 +128,7 @@ class Hooks:
         self._hooks = tuple(hooks)
 
     def emit(self, event: FleetEvent) -> None:
+        """Hand the event to every hook, in order."""
         for hook in self._hooks:
             try:
                 hook(event)
@@ -107,26 +136,19 @@ class Hooks:
                 log.exception("hook_failed", hook=getattr(hook, "__name__", str(hook)))
 
 
-_LOUD = frozenset({State.FAILED, State.UNHEALTHY, State.RESTING})
+_WARNED_OF = frozenset({State.FAILED, State.UNHEALTHY, State.RESTING})
 
 
 def log_event(event: FleetEvent) -> None:
-    """The hook that writes the log: one stable name per kind of event, its fields as they are."""
-    fields = {key: value for key, value in asdict_shallow(event).items() if value is not None}
-    log.log(_level(event), event.log_name, **fields)
-
-
-def asdict_shallow(event: FleetEvent) -> dict[str, object]:
-    """Return the event's fields, phases as text."""
-    return {key: str(value) if key in ("old", "new") else value for key, value in vars(event).items()}
-
-
-def _level(event: FleetEvent) -> int:
+    """Write the event to the log: one stable name per kind of event, its fields as they are, phases as text."""
     match event:
-        case ChildMoved(new=phase) if phase.state in _LOUD:
-            return 30
+        case ChildMoved(new=phase) if phase.state in _WARNED_OF:
+            level = logging.WARNING
         case ChildExited(expected=False):
-            return 30
+            level = logging.WARNING
         case ChildCleaned(killed=0):
-            return 10
-    return 20
+            level = logging.DEBUG
+        case _:
+            level = logging.INFO
+    shown = {name: str(value) if isinstance(value, Phase) else value for name, value in vars(event).items()}
+    log.log(level, event.log_name, **{name: value for name, value in shown.items() if value is not None})

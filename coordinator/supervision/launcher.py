@@ -1,28 +1,44 @@
 """How children are started: the seam between supervision and where a child runs.
 
-The supervisor knows `Launcher` and `RunningChild` only. `coordinator.local.launcher.LocalLauncher` makes processes
-on this machine; another one may place children elsewhere, where the profile travels as bytes and the url
+The supervisor knows `Launcher` and `ChildProcess` only. `coordinator.local.launcher.LocalLauncher` makes processes
+on this machine; another one may place children elsewhere, where the profile travels as bytes and the URL
 is not loopback.
 """
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from pathlib import Path
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from contract.keys import KeyStore
+from contract.keys import KeyStore
+from coordinator.supervision.ports import Slot
 
 
-TOKEN_HEADER: Final = "x-tabfleet-token"  # noqa: S105 - the header's name
-"""The header by which a child knows its coordinator."""
+class Profile(Protocol):
+    """A login file, as supervision needs to know it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is also that of its child."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the file: another one is another version, and replaces the child."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What stands for the login in it: of two with the same one only one may run."""
 
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """One start of one child. `instance_id` and `control_token` are random and new for every start."""
+    """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start."""
 
     name: str
     profile_path: Path
@@ -32,9 +48,22 @@ class ChildSpec:
     instance_id: str
     control_token: str = field(repr=False)
 
+    @classmethod
+    def for_start(cls, profile: Profile, slot: Slot, generation: int) -> ChildSpec:
+        """Return the spec of a new start."""
+        return cls(
+            name=profile.name,
+            profile_path=profile.path,
+            api_port=slot.api_port,
+            stream_port=slot.stream_port,
+            generation=generation,
+            instance_id=secrets.token_hex(8),
+            control_token=secrets.token_urlsafe(24),
+        )
 
-class RunningChild(Protocol):
-    """A child that was started: where it answers, its end, and what it leaves."""
+
+class ChildProcess(Protocol):
+    """What a launcher gives back: where the child answers, its end, and what it leaves."""
 
     @property
     def url(self) -> str:
@@ -54,13 +83,13 @@ class RunningChild(Protocol):
         """End it at once. Does nothing if it has ended."""
 
     def submitted(self) -> frozenset[str] | None:
-        """Ids of the requests whose prompts may have reached the page; None if that cannot be read."""
+        """Return the ids of the requests whose prompts may have reached the page; None if that cannot be read."""
 
     def last_lines(self) -> tuple[str, ...]:
         """Return the last lines of its output, without secrets."""
 
     def memory_bytes(self) -> int | None:
-        """Memory of the child with driver and browser, proportional share; may block for a while."""
+        """Return the memory of child, driver and browser, each page shared out among its users; may block."""
 
     async def clean_up(self) -> int:
         """After its end: kill what outlived it, empty its run folder; return how many were killed."""
@@ -69,14 +98,17 @@ class RunningChild(Protocol):
 class Launcher(Protocol):
     """Starts children."""
 
-    def use_keys(self, keys: KeyStore) -> None:
-        """From now on children accept these API keys, those that run too. Raises LaunchError."""
+    def open(self) -> None:
+        """Take what children need here. Raises TabfleetError if it cannot be had."""
 
-    async def start(self, spec: ChildSpec) -> RunningChild:
+    def use_keys(self, keys: KeyStore) -> None:
+        """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
+
+    async def start(self, spec: ChildSpec) -> ChildProcess:
         """Start a child. Raises LaunchError if it cannot even begin to run."""
 
     async def forget(self, name: str) -> None:
         """Remove what is kept between the starts of a child that will not come back."""
 
     async def close(self) -> None:
-        """Remove everything that is kept. All children have ended."""
+        """Remove everything that is kept; all children have ended. Idempotent, and harmless before `open`."""

@@ -8,15 +8,13 @@ resting, replacing, restarting and shutting down are one path and not four.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from contract.errors import TabfleetError
 from contract.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+from coordinator.errors import IllegalTransition
 
 
 class State(StrEnum):
@@ -107,13 +105,6 @@ class Phase:
         return f"{self.state}({self.next})" if self.next else str(self.state)
 
 
-class IllegalTransition(TabfleetError):
-    """The table has no such transition."""
-
-    def __init__(self, phase: Phase, event: Event) -> None:
-        super().__init__(f"A child that is {phase} cannot take the event {event}.")
-
-
 _AFTER_DRAIN = (State.STANDBY, State.RESTING, State.FAILED, State.STOPPED)
 _NEXT: Final[Mapping[State, tuple[State | None, ...]]] = {
     State.DRAINING: _AFTER_DRAIN,
@@ -136,10 +127,6 @@ def _to(state: State, after: State | None = None) -> Callable[[Phase], Phase]:
 
 def _then(after: State) -> Callable[[Phase], Phase]:
     return lambda phase: replace(phase, next=after)
-
-
-def _stopping(phase: Phase) -> Phase:
-    return Phase(State.STOPPING, phase.next)
 
 
 def _next(phase: Phase) -> Phase:
@@ -169,7 +156,7 @@ _ROWS: Final[tuple[tuple[Iterable[Phase], tuple[Event, ...], Callable[[Phase], P
     # What is on its way out stays so; only what comes afterwards can still be changed.
     (_RETRACTABLE, _REPLACE, _then(State.STANDBY)),
     (tuple(p for p in _ENDING if p.next is not State.STOPPED), _STOP, _then(State.STOPPED)),
-    (_phases(State.DRAINING), (Event.IDLE, Event.DRAIN_DEADLINE), _stopping),
+    (_phases(State.DRAINING), (Event.IDLE, Event.DRAIN_DEADLINE), lambda phase: Phase(State.STOPPING, phase.next)),
     (_RUNNING, (Event.EXITED,), _to(State.BACKOFF)),
     (_RUNNING, (Event.EXITED_FOR_GOOD,), _to(State.FAILED)),
     (_ENDING, (Event.EXITED,), _next),
@@ -208,7 +195,7 @@ def advance(phase: Phase, event: Event) -> Phase:
     try:
         return TRANSITIONS[phase, event]
     except KeyError:
-        raise IllegalTransition(phase, event) from None
+        raise IllegalTransition(f"A child that is {phase} cannot take the event {event}.") from None
 
 
 STEADY_AFTER_S: Final = 60.0
@@ -244,11 +231,11 @@ _EXIT_REASONS: Final[Mapping[int, Reason]] = {
 }
 _KILLING_SIGNALS: Final = frozenset({1, 2, 9, 15})
 
-HOPELESS: Final = frozenset({Reason.CONFIG_ERROR, Reason.BROWSER_MISSING})
+FATAL: Final = frozenset({Reason.CONFIG_ERROR, Reason.BROWSER_MISSING})
 """Exits that no restart can cure."""
 
-PATIENT: Final = frozenset({Reason.PORT_TAKEN, Reason.PROFILE_LOCKED})
-"""Exits that wait for somebody else to let go: retried for ever, never a crash loop."""
+CONTENDED: Final = frozenset({Reason.PORT_TAKEN, Reason.PROFILE_LOCKED})
+"""Exits because another process holds the port or the login: retried for ever, never a crash loop."""
 
 
 def exit_reason(exit_code: int) -> Reason:
@@ -260,5 +247,5 @@ def exit_reason(exit_code: int) -> Reason:
 
 def exit_event(reason: Reason, short_lives: int, *, crash_loop_after: int) -> Event:
     """Decide whether an exit that nobody asked for leads to another start or to FAILED."""
-    looping = reason not in PATIENT and short_lives >= crash_loop_after
-    return Event.EXITED_FOR_GOOD if reason in HOPELESS or looping else Event.EXITED
+    looping = reason not in CONTENDED and short_lives >= crash_loop_after
+    return Event.EXITED_FOR_GOOD if reason in FATAL or looping else Event.EXITED

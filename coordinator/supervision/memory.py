@@ -1,15 +1,28 @@
-"""How much memory there is for us."""
+"""How much memory there is, whether the planned children fit it, and which child takes too much of it."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from coordinator.errors import MemoryPlanError
+from coordinator.supervision.child import Child
+from coordinator.supervision.lifecycle import Event, Reason, State
+from coordinator.supervision.policy import Policy
 
 _CGROUPS: Final = "sys/fs/cgroup"
+
+_CHILD_MIB: Final = 126 + 64
+"""Playwright's driver and the child's own Python, proportional set size as measured."""
+
+_BROWSER_MIB: Final[Mapping[str, int]] = {"chromium": 386, "firefox": 513, "camoufox": 513}
+"""A browser with one light page, proportional set size as measured; Camoufox counts as the Firefox it is."""
+
+_COORDINATOR_MIB: Final = 100
+_TIGHT, _HOPELESS = 0.9, 1.3
 
 
 @dataclass(frozen=True)
@@ -25,25 +38,20 @@ def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
 
     `root` is where proc and sys are found. A limit of "max", or one beyond the machine's memory, is none.
     """
-    return min(_limits(root), key=lambda limit: limit.limit_bytes, default=None)
-
-
-def _limits(root: Path) -> Iterator[MemoryLimit]:
-    yield from _machine(root)
+    limits = [
+        MemoryLimit(int(line.split()[1]) << 10, "the machine's memory")
+        for line in _read(root / "proc/meminfo").splitlines()
+        if line.startswith("MemTotal:")
+    ]
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            yield from _walk(root / _CGROUPS, path, "memory.max", "cgroup v2 memory.max")
+            limits += _walk(root / _CGROUPS, path, "memory.max", "cgroup v2 memory.max")
         elif "memory" in controllers.split(","):
             mount = root / _CGROUPS / "memory"
-            yield from _walk(mount, path, "memory.limit_in_bytes", "cgroup v1 memory.limit_in_bytes")
-
-
-def _machine(root: Path) -> Iterator[MemoryLimit]:
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            yield MemoryLimit(int(line.split()[1]) << 10, "the machine's memory")
+            limits += _walk(mount, path, "memory.limit_in_bytes", "cgroup v1 memory.limit_in_bytes")
+    return min(limits, key=lambda limit: limit.limit_bytes, default=None)
 
 
 def _walk(mount: Path, path: str, file: str, source: str) -> Iterator[MemoryLimit]:
@@ -60,3 +68,44 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def plan_memory(children: int, engine: str, limit: MemoryLimit | None) -> str | None:
+    """Compare the planned children with the memory there is; return a warning for the operator, or None.
+
+    Raises MemoryPlanError where the plan exceeds the limit by more than 30 %. The figures are medians for
+    a light page: a heavy page takes more, while idle pages can be swapped and share more than
+    measured. So a plan near the limit deserves a warning and the operator's judgement; one far beyond it
+    can only end with the kernel killing browsers, again and again, and is refused.
+    """
+    if limit is None:
+        return None
+    per_child = _CHILD_MIB + _BROWSER_MIB[engine]
+    needed = _COORDINATOR_MIB + children * per_child
+    available = limit.limit_bytes >> 20
+    if needed <= _TIGHT * available:
+        return None
+    fits = int((_TIGHT * available - _COORDINATOR_MIB) // per_child)
+    cure = f"set MAX_CHILDREN={fits}, or give it more memory" if fits > 0 else "give it more memory"
+    line = (
+        f"{children} {'child needs' if children == 1 else 'children need'} about {needed} MiB "
+        f"({per_child} MiB each with {engine}), but {limit.source} allows {available} MiB; {cure}."
+    )
+    if needed > _HOPELESS * available:
+        raise MemoryPlanError(line)
+    return line
+
+
+async def watch_memory(children: Callable[[], Iterable[Child]], policy: Policy) -> None:
+    """Replace each child that takes more than `memory_limit_bytes`, after its answer; never returns."""
+    limit_bytes = policy.memory_limit_bytes
+    while True:
+        await asyncio.sleep(policy.memory_check_s)
+        for child in children():
+            run = child.run
+            if run is None or run.process is None or child.phase.state not in (State.READY, State.UNHEALTHY):
+                continue
+            used = await asyncio.to_thread(run.process.memory_bytes)
+            if used is not None and used > limit_bytes:
+                detail = f"{used >> 20} MiB in use, the limit is {limit_bytes >> 20} MiB"
+                child.fire(Event.MEMORY_LIMIT, Reason.MEMORY_LIMIT, detail, generation=run.spec.generation)

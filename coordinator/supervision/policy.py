@@ -1,9 +1,11 @@
-"""The numbers that supervision goes by; `main` fills them from the settings."""
+"""The numbers that supervision goes by."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+
+from coordinator.settings import Settings
 
 
 def usable_cores() -> int:
@@ -21,7 +23,7 @@ class Policy:
 
     max_children: int = 0
     parallel_starts: int = field(default_factory=usable_cores)
-    start_place_s: float = 10.0  # a start that hangs gives up its place among the parallel ones
+    start_permit_s: float = 10.0  # how long a start that hangs may keep its permit from the next one
     start_timeout_s: float = 60.0
     start_probe_interval_s: float = 0.1
     probe_interval_s: float = 1.0
@@ -39,3 +41,18 @@ class Policy:
     exit_notice_s: float = 0.5  # how long a broken connection may be ahead of the news of the exit
     memory_limit_bytes: int = 0
     memory_check_s: float = 10.0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Policy:
+        """Return the operator's numbers; those that are no settings keep their defaults."""
+        return cls(
+            max_children=settings.max_children,
+            start_timeout_s=settings.start_timeout_s,
+            probe_interval_s=settings.probe_interval_s,
+            unhealthy_after=settings.unhealthy_after,
+            healthy_after=settings.healthy_after,
+            unhealthy_timeout_s=settings.unhealthy_timeout_s,
+            backoff_max_s=settings.backoff_max_s,
+            drain_timeout_s=settings.drain_timeout_s,
+            memory_limit_bytes=settings.child_memory_limit_mb * 1_000_000,
+        )

@@ -5,31 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
+from contract.keys import KeyStore
 from coordinator.errors import ActionRefused, NoPage, UnknownChild
-from coordinator.supervision.child import Child, Shared
-from coordinator.supervision.events import Hooks
+from coordinator.proxy.pool import Backend, Pool
+from coordinator.supervision.child import Child, Context
+from coordinator.supervision.child_client import ChildClient
+from coordinator.supervision.child_run import ChildRun
+from coordinator.supervision.events import ChildStatus, FleetEvent, Hooks
+from coordinator.supervision.launcher import Launcher, Profile
 from coordinator.supervision.lifecycle import Event, Reason, State
-from coordinator.supervision.memory_watch import watch_memory
+from coordinator.supervision.memory import watch_memory
 from coordinator.supervision.policy import Policy
-from coordinator.supervision.probe import ChildClient
+from coordinator.supervision.ports import PortPlan
 from coordinator.supervision.tasks import Tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from contract.keys import KeyStore
-    from coordinator.proxy.pool import Backend, Pool
-    from coordinator.supervision.child import Profile
-    from coordinator.supervision.child_run import Life
-    from coordinator.supervision.events import FleetEvent
-    from coordinator.supervision.launcher import Launcher
-    from coordinator.supervision.plan import PortPlan, Slot
-    from coordinator.supervision.view import ChildView
 
 log = structlog.get_logger(__name__)
 
@@ -65,10 +58,12 @@ class Supervisor:
         self._tasks = Tasks()
         self._children: dict[str, Child] = {}
         self._returning: dict[str, Profile] = {}
-        self._places: dict[Child, asyncio.TimerHandle] = {}
-        self._settling: asyncio.Handle | None = None
-        self._shared = Shared(
-            launcher, pool, self._client, self.policy, self._tasks, Hooks(hooks), clock, wall, rand, self._soon
+        """New profiles whose names belong to children that are still on their way out."""
+        self._permits: dict[Child, asyncio.TimerHandle] = {}
+        """Children with a start permit, each with the timer that takes it away."""
+        self._scheduled: asyncio.Handle | None = None
+        self._context = Context(
+            launcher, pool, self._client, self.policy, self._tasks, Hooks(hooks), clock, wall, rand, self._schedule_soon
         )
 
     # What it shows
@@ -83,9 +78,9 @@ class Supervisor:
         """Whether at least one child is READY and nothing drains the whole."""
         return not self._pool.draining and any(c.phase.state is State.READY for c in self._children.values())
 
-    def snapshot(self) -> tuple[ChildView, ...]:
+    def snapshot(self) -> tuple[ChildStatus, ...]:
         """Return all children as they are now, in a stable order."""
-        return tuple(child.view() for child in self._children.values())
+        return tuple(child.status() for child in self._children.values())
 
     def child(self, name: str) -> Child:
         """Return the child of that name. Raises UnknownChild."""
@@ -96,15 +91,20 @@ class Supervisor:
 
     # Profiles
 
-    async def start(self, profiles: Iterable[Profile]) -> None:
-        """Begin to supervise; returns at once, children become READY in their own time."""
+    async def start(self, profiles: Iterable[Profile], keys: KeyStore) -> None:
+        """Begin to supervise; return at once, children become READY in their own time.
+
+        Raises TabfleetError if children cannot be started here at all, and then has started none.
+        """
+        self._launcher.open()
+        self.use_keys(keys)
         await self.reconcile(profiles)
         if self.policy.memory_limit_bytes:
             watch = watch_memory(lambda: tuple(self._children.values()), self.policy)
             self._tasks.spawn(watch, "memory watch")
 
     def use_keys(self, keys: KeyStore) -> None:
-        """From now on children accept these API keys, those that run too. Raises LaunchError."""
+        """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
         self._launcher.use_keys(keys)
 
     async def reconcile(self, profiles: Iterable[Profile]) -> Reconciled:
@@ -115,35 +115,25 @@ class Supervisor:
         """
         self._refuse_if_draining()
         wanted = {profile.name: profile for profile in profiles}
+        staying = {name: child for name, child in self._children.items() if not child.profile_gone}
+        added = tuple(name for name in wanted if name not in staying)
+        changed = tuple(
+            name for name, child in staying.items() if name in wanted and wanted[name].sha256 != child.profile.sha256
+        )
+        removed = tuple(name for name in staying if name not in wanted)
         self._returning.clear()
-        added = tuple(name for name in wanted if self._is_new(name))
-        changed = tuple(name for name, child in self._children.items() if self._has_changed(child, wanted))
-        removed = tuple(name for name, c in self._children.items() if name not in wanted and not c.leaving)
         for name in added:
-            self._add(wanted[name])
+            if name in self._children:
+                self._returning[name] = wanted[name]
+            else:
+                self._children[name] = Child(wanted[name], self._context)
         for name in changed:
             self._children[name].change_profile(wanted[name])
         for name in removed:
-            self._remove(self._children[name])
-        self._soon()
+            self._children[name].profile_gone = True
+            self._children[name].fire(Event.PROFILE_GONE, Reason.PROFILE_GONE)
+        self._schedule_soon()
         return Reconciled(added, changed, removed)
-
-    def _is_new(self, name: str) -> bool:
-        return name not in self._children or self._children[name].leaving
-
-    def _has_changed(self, child: Child, wanted: dict[str, Profile]) -> bool:
-        profile = wanted.get(child.name)
-        return profile is not None and not child.leaving and profile.sha256 != child.profile.sha256
-
-    def _add(self, profile: Profile) -> None:
-        if profile.name in self._children:
-            self._returning[profile.name] = profile  # the old one still has to go
-        else:
-            self._children[profile.name] = Child(profile, self._shared)
-
-    def _remove(self, child: Child) -> None:
-        child.leaving = True
-        child.fire(Event.PROFILE_GONE, Reason.PROFILE_GONE)
 
     # The operator's actions
 
@@ -154,7 +144,7 @@ class Supervisor:
         """
         child = self._for_action(name)
         if child.phase.state is State.BACKOFF:
-            child.hurry()
+            child.skip_backoff()
         elif not child.fire(Event.RESTART, Reason.RESTART) and not child.fire(Event.RESET, Reason.WAITING):
             raise ActionRefused(f"Child {name!r} is {child.phase}; there is nothing to restart.")
 
@@ -173,14 +163,14 @@ class Supervisor:
     async def screenshot(self, name: str) -> bytes:
         """Return a PNG of what a child's page shows now. Raises UnknownChild, NoPage, PageSilent, PageFailed."""
         child = self.child(name)
-        if child.life is None or child.life.process is None or child.life.ended.is_set():
+        if child.run is None or not child.run.running:
             raise NoPage(f"Child {name!r} is {child.phase}; it has no page now.")
-        return await self._client.screenshot(child.life.backend.url, child.life.spec.control_token)
+        return await child.run.screenshot()
 
     def _for_action(self, name: str) -> Child:
         self._refuse_if_draining()
         child = self.child(name)
-        if child.leaving:
+        if child.profile_gone:
             raise ActionRefused(f"Child {name!r} is leaving: its profile is gone.")
         return child
 
@@ -196,41 +186,38 @@ class Supervisor:
         On False the child is UNHEALTHY until its page is seen free. Takes `cancel_timeout_s` at most, and then
         `exit_notice_s` until a child that does not answer is known not to be dead.
         """
-        life = self._life_of(backend)
-        if life is None or life.ended.is_set():
+        run = self._run_of(backend)
+        if run is None or await run.cancel(request_id, exit_notice_s=self.policy.exit_notice_s):
             return True
-        if await self._client.cancel(backend.url, backend.token, request_id):
-            return True
-        if await life.ends_within(self.policy.exit_notice_s):
-            return True
-        life.doubt()
+        if backend.name in self._children:
+            self._children[backend.name].cancel_failed(run)
         return False
 
     def was_submitted(self, backend: Backend, request_id: str) -> bool | None:
-        """Whether the prompt may have reached the page; None if that cannot be told.
+        """Return whether the prompt may have reached the page; None if that cannot be told.
 
         Final only if the child is dead or has confirmed the cancel of this request.
         """
-        life = self._life_of(backend)
-        ids = life.submitted() if life else None
+        run = self._run_of(backend)
+        ids = run.submitted() if run else None
         return None if ids is None else request_id in ids
 
     async def may_retry(self, backend: Backend, request_id: str) -> bool:
-        """Whether a request whose connection broke without a head may safely go to another child.
+        """Return whether a request whose connection broke without a head may safely go to another child.
 
         True only if this child is dead, or confirms the cancel, and the id is not marked as submitted.
         """
-        life = self._life_of(backend)
-        if life is None:
+        run = self._run_of(backend)
+        if run is None:
             return False
-        if not await life.ends_within(self.policy.exit_notice_s) and not await self.cancel(backend, request_id):
+        # A broken connection may be ahead of the news of the exit; only a child that goes on living is asked.
+        if not await run.ends_within(self.policy.exit_notice_s) and not await self.cancel(backend, request_id):
             return False
         return self.was_submitted(backend, request_id) is False
 
-    def _life_of(self, backend: Backend) -> Life | None:
+    def _run_of(self, backend: Backend) -> ChildRun | None:
         child = self._children.get(backend.name)
-        lives = child.lives if child else ()
-        return next((life for life in lives if life.backend is backend), None)
+        return next((run for run in child.runs if run.backend is backend), None) if child else None
 
     # The end
 
@@ -257,8 +244,14 @@ class Supervisor:
         self.begin_drain()
         for child in tuple(self._children.values()):
             child.fire(Event.DRAIN_DEADLINE)
+
+        async def all_gone() -> None:
+            for child in tuple(self._children.values()):
+                if child.run is not None:
+                    await child.run.gone.wait()
+
         limit_s = self.policy.term_grace_s + self.policy.reap_timeout_s
-        _, late = await asyncio.wait({self._tasks.spawn(self._all_over(), "stop")}, timeout=limit_s)
+        _, late = await asyncio.wait({self._tasks.spawn(all_gone(), "stop")}, timeout=limit_s)
         if late:
             log.error("stop_incomplete", children=[c.name for c in self._children.values() if not c.clean])
         await self._tasks.cancel_all()
@@ -271,73 +264,61 @@ class Supervisor:
         await self.wait_drained(self.policy.drain_timeout_s)
         await self.stop()
 
-    async def _all_over(self) -> None:
-        for child in tuple(self._children.values()):
-            if child.life is not None:
-                await child.life.gone.wait()
-
     # Who may start
 
-    def _soon(self) -> None:
-        if self._settling is None:
-            self._settling = asyncio.get_running_loop().call_soon(self._settle)
+    def _schedule_soon(self) -> None:
+        # Not at once: this is called in the midst of a child's transition.
+        if self._scheduled is None:
+            self._scheduled = asyncio.get_running_loop().call_soon(self._schedule)
 
-    def _settle(self) -> None:
-        self._settling = None
+    def _schedule(self) -> None:
+        """Take back start permits and slots that are not needed any more, and give them to those who wait."""
+        self._scheduled = None
         try:
-            self._free_places()
-            self._free_slots()
-            self._start_some()
+            for child in [c for c in self._permits if c.phase.state is not State.STARTING]:
+                self._take_permit(child)
+            for child in tuple(self._children.values()):
+                if not child.needs_slot:
+                    child.slot = None
+                    if child.profile_gone:
+                        self._forget(child)
+            if not self._pool.draining:
+                self._start_waiting()
         except Exception as error:  # noqa: BLE001 - reported; the loop would only log it
             self._tasks.fail("scheduling", error)
 
-    def _free_places(self) -> None:
-        for child in [c for c in self._places if c.phase.state is not State.STARTING]:
-            self._give_up_place(child)
-
-    def _give_up_place(self, child: Child) -> None:
-        self._places.pop(child).cancel()
-        self._soon()
-
-    def _free_slots(self) -> None:
-        for child in tuple(self._children.values()):
-            if not child.holds:
-                child.slot = None
-                if child.leaving:
-                    self._forget(child)
+    def _take_permit(self, child: Child) -> None:
+        self._permits.pop(child).cancel()
+        self._schedule_soon()
 
     def _forget(self, child: Child) -> None:
         del self._children[child.name]
         self._pool.remove(child.name)
         self._tasks.spawn(self._launcher.forget(child.name), f"forget {child.name}")
         if child.name in self._returning:
-            self._add(self._returning.pop(child.name))
+            self._children[child.name] = Child(self._returning.pop(child.name), self._context)
 
-    def _start_some(self) -> None:
-        if self._pool.draining:
-            return
-        held = {c.slot.index for c in self._children.values() if c.slot}
-        logins = {c.life.login: c for c in self._children.values() if c.life and not c.clean}
-        waiting = [c for c in self._children.values() if c.startable]
-        for child in sorted(waiting, key=lambda c: (c.slot is None, c.turn)):
-            if len(self._places) >= self.policy.parallel_starts:
+    def _start_waiting(self) -> None:
+        """Start children while there are slots and permits: who keeps its slot first, then who waited longest."""
+        children = self._children.values()
+        capacity = self._ports.capacity()
+        slots = range(min(capacity, self.policy.max_children or capacity))
+        held = {child.slot.index for child in children if child.slot}
+        users = {child.login_in_use: child for child in children if child.login_in_use is not None}
+        waiting = [child for child in children if child.can_start]
+        for child in sorted(waiting, key=lambda child: (child.slot is None, child.waiting_since)):
+            if len(self._permits) >= self.policy.parallel_starts:
                 return
-            if logins.setdefault(child.profile.fingerprint, child) is not child:
-                continue  # another browser has this login
-            slot = child.slot or self._free_slot(held)
+            # One login is never in two browsers: the site might end both sessions.
+            if users.setdefault(child.profile.fingerprint, child) is not child:
+                continue
+            slot = child.slot
             if slot is None:
-                return
-            held.add(slot.index)
-            self._start(child, slot)
-
-    def _free_slot(self, held: set[int]) -> Slot | None:
-        limit = self._ports.capacity()
-        if self.policy.max_children:
-            limit = min(limit, self.policy.max_children)
-        index = next((i for i in range(limit) if i not in held), None)
-        return None if index is None else self._ports.slot(index)
-
-    def _start(self, child: Child, slot: Slot) -> None:
-        loop = asyncio.get_running_loop()
-        self._places[child] = loop.call_later(self.policy.start_place_s, self._give_up_place, child)
-        child.start(slot)
+                free = next((index for index in slots if index not in held), None)
+                if free is None:
+                    return
+                held.add(free)
+                slot = self._ports.slot(free)
+            loop = asyncio.get_running_loop()
+            self._permits[child] = loop.call_later(self.policy.start_permit_s, self._take_permit, child)
+            child.start(slot)

@@ -1,4 +1,4 @@
-// The images of the message being written: each is uploaded at once, and its chip says when it has arrived.
+// The images of the message being written: each is uploaded at once, and its chip shows when the upload is complete.
 
 export class Attachments {
   constructor(list, headers, { changed, failed }) {
@@ -59,7 +59,7 @@ export class Attachments {
     this.items = this.items.filter((other) => other !== item);
   }
 
-  // Takes the chips out of the composer, for the message that they go with.
+  // Moves the chips out of the composer; the caller adds them to the message.
   take() {
     const chips = this.items.map((item) => item.chip);
     for (const chip of chips) delete chip.dataset.testid;

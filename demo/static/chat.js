@@ -82,7 +82,7 @@ function spin(milliseconds) {
   while (performance.now() < end);
 }
 
-// V8 ends the process when it is asked for an array longer than it can make; seen in Chromium 156.
+// V8 aborts the process on an array longer than its maximum length; observed in Chromium 156.
 function crash() {
   " ".repeat(0x8000100).split("");
 }

@@ -1,4 +1,4 @@
-// Both ways to ask. Each gives an object with ask(message, onEvent) -> Promise, stop(message), leave().
+// The two transports. Each has ask(message, onEvent) -> Promise, stop(message) and leave().
 
 export class LoginRequired extends Error {}
 export class Refused extends Error {}

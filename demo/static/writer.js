@@ -1,5 +1,5 @@
-// Shows an answer as it comes: one text node per token, styled line by line. The element's
-// text stays exactly the answer's text; no token costs more than the one before it.
+// Appends an answer to an element as it arrives: one text node per token, styled line by line. The element's text
+// stays exactly the answer's text, and the cost of a token does not grow with the length of the answer.
 
 const KINDS = [
   [/^```/, "fence"],
@@ -33,7 +33,7 @@ export class Writer {
     return line;
   }
 
-  // Only a line's first few characters say what it is.
+  // The first few characters of a line determine its kind.
   classify(piece) {
     this.start += piece;
     const kind = KINDS.find(([pattern]) => pattern.test(this.start))?.[1];

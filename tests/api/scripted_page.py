@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from browser.errors import BrowserError
-from browser.page.chat_page import ChatPage, PageStatus
+from browser.page.chat_page import ChatPage, StatusSnapshot
 from browser.page.images import Image, ImageLimits
+from contract.child_api import UnreadyReason
 
-READY = PageStatus(ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None)
+READY = StatusSnapshot(ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None)
 
 
-def unready(reason: str) -> PageStatus:
-    return PageStatus(ready=False, reason=reason, detail=None, capture=None, login_expires_at=None, rest_s=None)
+def unready(reason: str) -> StatusSnapshot:
+    return dataclasses.replace(READY, ready=False, reason=UnreadyReason(reason), capture=None)
 
 
 @dataclass
@@ -28,7 +30,7 @@ class ScriptedPage(ChatPage):
     submits: bool = True
     stalls: bool = False
     slow_reset: asyncio.Event | None = None
-    state: PageStatus = READY
+    state: StatusSnapshot = READY
     picture: bytes | BrowserError = b"a picture"
     prompts: list[tuple[str, str, str]] = field(default_factory=list)
     images: list[tuple[Image, ...]] = field(default_factory=list)
@@ -40,7 +42,7 @@ class ScriptedPage(ChatPage):
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def status(self) -> PageStatus:
+    def status(self) -> StatusSnapshot:
         return self.state
 
     @property

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from api_utils.settings import ChildSettings
-from browser.environment import VariableError, read_variables
+from browser.settings import VariableError, read_variables
 
 
 def test_the_browser_gets_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHROMIUM_SANDBOX", "Off")
     monkeypatch.setenv("EXTRA_CA_FILE", "/etc/company.pem")
-    given = read_variables(ChildSettings).for_browser()
+    given = read_variables(ChildSettings)
     assert given.chromium_sandbox == "off"
     assert given.extra_ca_file == Path("/etc/company.pem")
 
@@ -21,7 +21,7 @@ def test_the_browser_gets_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_set_or_empty_is_left_to_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHROMIUM_SANDBOX", "")
     monkeypatch.delenv("EXTRA_CA_FILE", raising=False)
-    given = read_variables(ChildSettings).for_browser()
+    given = read_variables(ChildSettings)
     assert given.chromium_sandbox is None
     assert given.extra_ca_file is None
 

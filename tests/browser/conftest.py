@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser.page import profile_lock
 from browser.page.chat_page import ChatPage
+from browser.page.tab import Tab
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
 from demo.site import DemoSite, serve
@@ -23,6 +25,24 @@ def demo_file(site: DemoSite, path: str = "/chat", **replacements: str) -> Site:
         assert old in text
         text = text.replace(old, new)
     return parse_site(text, "demo.toml", url=f"{site.url}{path}")
+
+
+def tab_of(page: ChatPage) -> Tab:
+    """The page's tab, to do to it what a site or a person would."""
+    assert page._opened
+    return page._opened.page.tab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the locks of logins in a folder of this process: tests beside it use some of the same logins, such as none.
+
+    Programs that a test starts have the real folder, and logins that no other test has.
+    """
+    folder = tmp_path_factory.mktemp("locks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile_lock, "locks_dir", lambda: folder)
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page
 
 from browser.errors import PageBroken
 from browser.page.tab import Tab
-from browser.process.browser_process import BrowserHost
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import parse_site
 from browser.site.schema import Action
@@ -71,9 +71,11 @@ name = "huge"
 )
 async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     engine: EngineName = request.param
-    host = BrowserHost(engine=engine, headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings())
-    yield await host.start()
-    await host.close()
+    process = BrowserProcess(
+        engine=engine, headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
+    )
+    yield await process.start()
+    await process.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -94,7 +96,7 @@ async def url() -> AsyncIterator[str]:
 async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
     page = await browser.new_page()
     await page.goto(url)
-    yield Tab(page, parse_site(SITE.format(url=url), "steps.toml"), lambda: None)
+    yield Tab(page, parse_site(SITE.format(url=url), "steps.toml"))
     await page.close()
 
 

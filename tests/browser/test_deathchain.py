@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -13,23 +12,24 @@ from pathlib import Path
 import pytest
 
 from browser.errors import EngineMissing
-from browser.process.browser_process import BrowserHost
-from browser.process.parent_death import Process, start_time
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings
+from contract.processes import ProcessIdentity
+from contract.run_folder import read_processes
 from tests.support.waiting import eventually
 
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from browser.process.browser_process import BrowserHost
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings
 
 async def main():
-    host = BrowserHost(engine=sys.argv[1], headless=True, run_dir=Path(sys.argv[2]), settings=BrowserSettings())
-    browser = await host.start()
+    process = BrowserProcess(engine=sys.argv[1], headless=True, run_dir=Path(sys.argv[2]), settings=BrowserSettings())
+    browser = await process.start()
     await (await browser.new_page()).goto("data:text/html,<p>up")
     print("up", flush=True)
-    print(await host.wait_lost(), flush=True)
+    print(await process.wait_lost(), flush=True)
 
 asyncio.run(main())
 """
@@ -40,9 +40,8 @@ class Child:
 
     def __init__(self, process: asyncio.subprocess.Process, run_dir: Path) -> None:
         self.process = process
-        noted = json.loads((run_dir / "processes.json").read_text())
-        self.driver = Process(noted["driver"]["pid"], noted["driver"]["start_time"])
-        self.browser = Process(noted["browser"]["pgid"], noted["browser"]["start_time"])
+        noted = read_processes(run_dir)
+        self.driver, self.browser = noted["driver"], noted["browser"]
 
     def members(self) -> list[int]:
         """The process ids of the browser's group that are alive."""
@@ -50,7 +49,7 @@ class Child:
         for entry in Path("/proc").glob("[0-9]*"):
             pid = int(entry.name)
             try:
-                if os.getpgid(pid) == self.browser.pid and start_time(pid) is not None:
+                if os.getpgid(pid) == self.browser.pid and ProcessIdentity.of(pid):
                     found.append(pid)
             except ProcessLookupError:
                 continue
@@ -110,7 +109,7 @@ async def test_a_killed_driver_takes_the_browser_with_it(child: Child) -> None:
 async def test_without_setpriv_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"^setpriv is not on PATH.*install the package util-linux$"):
-        await BrowserHost(
+        await BrowserProcess(
             engine="chromium",
             headless=True,
             run_dir=tmp_path,
@@ -119,10 +118,10 @@ async def test_without_setpriv_there_is_a_clear_error(monkeypatch: pytest.Monkey
 
 
 def test_a_process_is_not_taken_for_another_of_its_id() -> None:
-    own = start_time(os.getpid())
-    assert own is not None
-    assert Process(os.getpid(), own).is_alive()
-    stranger = Process(os.getpid(), own - 1)
+    own = ProcessIdentity.of(os.getpid())
+    assert own
+    assert own.is_alive()
+    stranger = ProcessIdentity(own.pid, own.start_time - 1)
     assert not stranger.is_alive()
     stranger.kill()
     stranger.kill_group()

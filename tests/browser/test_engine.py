@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from browser.errors import EngineMissing
 from browser.process import engine
-from browser.process.browser_process import BrowserHost
+from browser.process.browser_process import BrowserProcess
 from browser.process.engine import Launch, browser_environment, find_executable, proxy_settings
 from browser.settings import BrowserSettings, EngineName
 
@@ -66,17 +66,17 @@ async def test_camoufox_without_one_of_its_parts_names_the_two_ways_out(
 
     monkeypatch.setattr("camoufox.utils.launch_options", fail)
     given = program(tmp_path, "camoufox-bin")
-    host = BrowserHost(
-        engine="camoufox", headless=True, run_dir=tmp_path, settings=BrowserSettings(camoufox_executable=given)
+    process = BrowserProcess(
+        engine="camoufox", headless=True, run_dir=tmp_path, settings=BrowserSettings(camoufox_executable_path=given)
     )
     with pytest.raises(EngineMissing, match="run python -m camoufox fetch, or choose another engine"):
-        await host.start()
-    await host.close()
+        await process.start()
+    await process.close()
 
 
 def test_camoufox_at_a_path_given(tmp_path: Path) -> None:
     given = program(tmp_path, "camoufox-bin")
-    assert find_executable("camoufox", BrowserSettings(camoufox_executable=given)) == given
+    assert find_executable("camoufox", BrowserSettings(camoufox_executable_path=given)) == given
 
 
 @pytest.mark.parametrize(
@@ -154,24 +154,24 @@ def test_only_root_goes_without_the_sandbox_unless_told_to(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     with capture_logs() as lines:
-        options = engine._options(plan(chromium_sandbox=wanted))
+        options = engine.launch_options(plan(chromium_sandbox=wanted))
     assert options["chromium_sandbox"] is sandboxed
     assert [line["reason"] for line in lines if line["event"] == "browser_sandbox_off"] == ([reason] if reason else [])
 
 
 async def test_without_the_sandbox_a_real_browser_is_told_so(tmp_path: Path) -> None:
-    host = BrowserHost(
+    process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings(chromium_sandbox="off")
     )
-    await host.start()
-    command = Path(f"/proc/{host.browser_process.pid}/cmdline").read_text()
-    await host.close()
+    await process.start()
+    command = Path(f"/proc/{process.identity.pid}/cmdline").read_text()
+    await process.close()
     assert "--no-sandbox" in command.split("\0")
 
 
 def test_a_browser_that_finds_no_sandbox_names_the_cures() -> None:
     """These are Chromium's words (zygote_host_impl_linux.cc); scripts/container-test has it say them for real."""
-    error = engine._launch_error(plan(), Exception("[FATAL:zygote_host_impl_linux.cc] No usable sandbox! If you ..."))
+    error = engine.launch_error(plan(), Exception("[FATAL:zygote_host_impl_linux.cc] No usable sandbox! If you ..."))
     assert isinstance(error, EngineMissing)
     assert "docker/seccomp.json" in str(error)
     assert "CHROMIUM_SANDBOX=off" in str(error)
@@ -179,22 +179,22 @@ def test_a_browser_that_finds_no_sandbox_names_the_cures() -> None:
 
 async def test_the_sandbox_wanted_is_the_sandbox_used(tmp_path: Path) -> None:
     """Root, who has none, is told so; everybody else gets it."""
-    host = BrowserHost(
+    process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings(chromium_sandbox="on")
     )
     if os.geteuid() == 0:
         with pytest.raises(EngineMissing, match="CHROMIUM_SANDBOX=on, but chromium has no sandbox for the user root"):
-            await host.start()
+            await process.start()
     else:
-        await host.start()
-        assert "--no-sandbox" not in Path(f"/proc/{host.browser_process.pid}/cmdline").read_text()
-    await host.close()
+        await process.start()
+        assert "--no-sandbox" not in Path(f"/proc/{process.identity.pid}/cmdline").read_text()
+    await process.close()
 
 
 def test_camoufox_fetches_nothing_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what its API is asked for: the options themselves are drawn from a model that has to be fetched."""
     asked: dict[str, Any] = {}
     monkeypatch.setattr("camoufox.utils.launch_options", lambda **options: asked.update(options) or {})
-    engine._camoufox_options(plan())
+    engine.camoufox_options(plan())
     assert asked["exclude_addons"] == list(DefaultAddons)
     assert asked["executable_path"] == "/c"

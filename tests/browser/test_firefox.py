@@ -89,7 +89,7 @@ async def test_a_dead_process_is_noticed_at_once(pages: Pages, demo: DemoSite, r
     page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
-    both = page._host._processes
+    both = page._process._processes
     killed_at = time.monotonic()
     os.kill({"browser": both["browser"], "driver": both["driver"]}[role].pid, signal.SIGKILL)
     assert await asyncio.wait_for(page.wait_lost(), 5) == f"{role}_lost"

@@ -36,7 +36,7 @@ async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 
 async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:
-    group = page._host.browser_process.pid
+    group = page._process.identity.pid
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     before = demo.ledger.revision
     os.killpg(group, signal.SIGSTOP)
@@ -53,7 +53,7 @@ async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSit
 
 
 async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None:
-    group = page._host.browser_process.pid
+    group = page._process.identity.pid
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
         text = await anext(pieces)
@@ -67,7 +67,7 @@ async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None
 
 
 async def test_an_answer_left_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
-    group = page._host.browser_process.pid
+    group = page._process.identity.pid
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     pieces = page.ask("a", "[[stall=middle]]", "demo-small")
     await anext(pieces)

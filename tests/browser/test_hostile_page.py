@@ -11,7 +11,7 @@ from browser.capture import capture
 from browser.capture.capture import Sink
 from browser.page.chat_page import ChatPage
 from browser.site.schema import Site
-from tests.browser.conftest import Pages
+from tests.browser.conftest import Pages, tab_of
 from tests.browser.markdown_page import markdown_page
 
 PROMPT = "the answer of the site, held back [[hold]] in the middle, and its end"
@@ -65,5 +65,4 @@ def without_dom(site: Site) -> Site:
 
 
 def _tab(page: ChatPage) -> Page:
-    assert page._keeper
-    return page._keeper.tab.page
+    return tab_of(page).page

@@ -17,11 +17,11 @@ from browser.errors import BrowserError, PageBroken, PromptRejected, SiteFailed
 from browser.page.chat_page import ChatPage
 from browser.page.images import Image, ImageLimits, MediaType
 from browser.page.tab import Tab
-from browser.page.upload import hand_over
-from demo.ledger import ImageNote
+from browser.page.upload import upload_images
+from demo.images import ImageRecord
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file
+from tests.browser.conftest import Pages, demo_file, tab_of
 from tests.browser.profiles import cookie_state
 from tests.support.pictures import image
 from tests.support.waiting import eventually
@@ -53,8 +53,8 @@ async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
     await pages.close()
 
 
-def notes(images: list[Image]) -> tuple[ImageNote, ...]:
-    return tuple(ImageNote(one.media_type, len(one.data), hashlib.sha256(one.data).hexdigest()) for one in images)
+def notes(images: list[Image]) -> tuple[ImageRecord, ...]:
+    return tuple(ImageRecord(one.media_type, len(one.data), hashlib.sha256(one.data).hexdigest()) for one in images)
 
 
 async def ask_with(page: ChatPage, images: list[Image]) -> str:
@@ -76,8 +76,7 @@ async def check_next_has_none(page: ChatPage, demo: DemoSite) -> None:
 async def idle_tab(page: ChatPage) -> Tab:
     """The tab, once nothing is being done with it any more."""
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=30)
-    assert page._keeper
-    return page._keeper.tab
+    return tab_of(page)
 
 
 async def test_every_byte_of_every_type_arrives_in_order(page: ChatPage, demo: DemoSite) -> None:
@@ -142,10 +141,10 @@ async def test_an_image_that_is_still_attached_keeps_a_conversation_from_being_f
     page: ChatPage, demo: DemoSite
 ) -> None:
     tab = await idle_tab(page)
-    await hand_over(tab, ALL[:1])
+    await upload_images(tab, ALL[:1])
     seen = await tab.look()
     assert seen
-    assert (seen.attached, tab._is_fresh(seen)) == (1, False)
+    assert (seen.attached, tab.is_fresh(seen)) == (1, False)
     await tab.open_fresh_chat()
 
 
@@ -172,7 +171,7 @@ async def test_a_page_that_does_not_take_them(
     tab = await idle_tab(page)
     site = demo_file(demo, brief="[upload]|[upload]\ntimeout_s = 0.5", **changes)
     with pytest.raises(error, match="site file: upload"):
-        await hand_over(Tab(tab.page, site, lambda: None), ALL[:1])
+        await upload_images(Tab(tab.page, site), ALL[:1])
     await tab.open_fresh_chat()
 
 
@@ -180,12 +179,12 @@ async def test_a_page_without_an_upload_takes_none(page: ChatPage, demo: DemoSit
     tab = await idle_tab(page)
     without = demo_file(demo).model_copy(update={"upload": None})
     with pytest.raises(PromptRejected, match="no images"):
-        await hand_over(Tab(tab.page, without, lambda: None), ALL[:1])
+        await upload_images(Tab(tab.page, without), ALL[:1])
 
 
 async def test_images_are_pasted_where_the_page_takes_them_so(page: ChatPage, demo: DemoSite) -> None:
     tab = await idle_tab(page)
-    await hand_over(Tab(tab.page, demo_file(demo, **PASTE), lambda: None), ALL)
+    await upload_images(Tab(tab.page, demo_file(demo, **PASTE)), ALL)
     await tab.run(tab.site.model_choices[0].choose, model="demo-small")
     await tab.page.fill("[data-testid=prompt]", "pasted")
     await tab.run(tab.site.send.actions)
@@ -209,7 +208,7 @@ async def test_the_steps_of_the_site_file_bring_the_input_up(page: ChatPage, dem
     tab = await idle_tab(page)
     await tab.page.evaluate(PLUS)
     steps = '[upload]|[upload]\nactions = [{ click = "#plus" }]\ntimeout_s = 5'
-    await hand_over(Tab(tab.page, demo_file(demo, steps=steps), lambda: None), ALL[:1])
+    await upload_images(Tab(tab.page, demo_file(demo, steps=steps)), ALL[:1])
     await tab.open_fresh_chat()
 
 

@@ -18,12 +18,12 @@ import pytest
 from aiohttp import web
 
 from browser.errors import SavePlaceError
-from browser.page.login import CLOSED, LoginPlan, prepare_place
-from browser.process.parent_death import start_time
+from browser.page.login import CLOSED, LoginPlan, check_destination
 from browser.settings import BrowserSettings
 from browser.site.load import load_site
 from contract.exit_codes import ExitCode
 from contract.files import create_private
+from contract.processes import ProcessIdentity
 from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
@@ -170,7 +170,7 @@ async def test_ctrl_c_saves_nothing(start: Start, tmp_path: Path, person: Person
     browser = login.browser()
     login.process.send_signal(signal.SIGINT)
     assert await login.ended() == (ExitCode.INTERRUPTED, "", "launch_camoufox.py: interrupted; nothing was saved\n")
-    assert start_time(browser) is None
+    assert ProcessIdentity.of(browser) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,7 +233,7 @@ def test_places_that_cannot_be_saved_to(tmp_path: Path, name: str, says: str) ->
     replace = name == "folder.json"
     plan = LoginPlan(load_site("demo"), tmp_path / name, replace, "chromium", BrowserSettings())
     with pytest.raises(SavePlaceError, match=re.escape(f"--save {tmp_path / name}: {says}")):
-        prepare_place(plan)
+        check_destination(plan)
 
 
 def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:

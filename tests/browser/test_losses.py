@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pytest
 
 from browser.errors import BrowserLost, LoginExpired, PageBroken
 from browser.page.chat_page import ChatPage
-from browser.process.parent_death import Process, start_time
+from contract.processes import ProcessIdentity
+from contract.run_folder import read_processes
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file
+from tests.browser.conftest import Pages, demo_file, tab_of
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.support.waiting import eventually
 
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
     from demo.site import DemoSite
 
 
-def processes(page: ChatPage) -> dict[str, Process]:
-    noted = json.loads((page._run_dir / "processes.json").read_text())
-    return {
-        "driver": Process(noted["driver"]["pid"], noted["driver"]["start_time"]),
-        "browser": Process(noted["browser"]["pgid"], noted["browser"]["start_time"]),
-    }
+def processes(page: ChatPage) -> Mapping[str, ProcessIdentity]:
+    return {str(role): process for role, process in read_processes(page._run_dir).items()}
 
 
 @pytest.mark.parametrize("role", ["browser", "driver"])
@@ -108,8 +105,7 @@ async def test_a_session_that_ends_in_mid_answer(page: ChatPage, demo: DemoSite)
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
     demo.sessions.expire()
-    assert page._keeper
-    await page._keeper.tab.page.evaluate("location.replace('/login')")
+    await tab_of(page).page.evaluate("location.replace('/login')")
     with pytest.raises(LoginExpired) as caught:
         await asyncio.wait_for(asking, 10)
     assert caught.value.submitted
@@ -156,7 +152,7 @@ async def test_closing_leaves_nothing(page: ChatPage, demo: DemoSite) -> None:
     await page.close()
     await page.close()
     assert time.monotonic() - began < 6
-    assert all(start_time(process.pid) is None for process in both.values())
+    assert not any(process.is_alive() for process in both.values())
     with pytest.raises(BrowserLost):
         await asyncio.wait_for(asking, 5)
     await eventually(lambda: not _ours())

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from browser.errors import ProfileError, ProfileLocked
 from browser.page.profile import load_profile, save_session, state_to_open
 from browser.page.profile_lock import ProfileLock
-from browser.process.parent_death import Process, start_time
+from contract.processes import ProcessIdentity
 from coordinator.profiles import discover_profiles
 from tests.browser.profiles import write_profile
 from tests.coordinator.profiles_support.corrupted import ALL, SOUND, Corrupted
@@ -133,21 +133,21 @@ async def test_a_login_is_used_once_at_a_time(tmp_path: Path) -> None:
 
 async def test_a_browser_left_over_is_ended_first(tmp_path: Path) -> None:
     leftover = await asyncio.create_subprocess_exec("sleep", "100", start_new_session=True)
-    started = start_time(leftover.pid)
-    assert started is not None
+    started = ProcessIdentity.of(leftover.pid)
+    assert started
     (tmp_path / "locks").mkdir(mode=0o700)
     (tmp_path / "locks" / ("a" * 64)).touch(mode=0o600)
-    (tmp_path / "locks" / ("a" * 64)).write_text(json.dumps({"pgid": leftover.pid, "start_time": started}))
+    (tmp_path / "locks" / ("a" * 64)).write_text(json.dumps({"pgid": leftover.pid, "start_time": started.start_time}))
     lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
     assert await asyncio.wait_for(leftover.wait(), 5) == -signal.SIGKILL
     lock.release()
 
 
 async def test_a_process_that_only_has_the_same_id_is_left_alone(tmp_path: Path) -> None:
-    started = start_time(os.getpid())
-    assert started is not None
+    own = ProcessIdentity.of(os.getpid())
+    assert own
     lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
-    lock.note_browser(Process(os.getpid(), started - 1))
+    lock.note_browser(ProcessIdentity(own.pid, own.start_time - 1))
     lock._close()  # as if killed: what was noted stays
     (await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")).release()
 

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page
 
 from browser.errors import PageBroken, PromptRejected
 from browser.page.prompt_entry import enter_prompt
-from browser.process.browser_process import BrowserHost
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings
 from browser.site.schema import Input
 
@@ -49,11 +49,11 @@ PASTE_ONLY = """<div id=i contenteditable></div><script>
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    host = BrowserHost(
+    process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
     )
-    yield await host.start()
-    await host.close()
+    yield await process.start()
+    await process.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -12,7 +12,7 @@ from browser.errors import BrowserLost, NotStarted, ScreenshotTimeout
 from browser.page.chat_page import ChatPage
 from demo.site import DemoSite
 from tests.browser.asking import check_answer, last
-from tests.browser.conftest import Pages, demo_file
+from tests.browser.conftest import Pages, demo_file, tab_of
 from tests.browser.profiles import cookie_state
 from tests.support import png
 
@@ -24,8 +24,7 @@ MUTATIONS = """() => {
 
 
 async def test_a_picture_of_the_page_which_does_not_notice(page: ChatPage) -> None:
-    assert page._keeper
-    tab = page._keeper.tab.page
+    tab = tab_of(page).page
     await tab.evaluate(MUTATIONS)
     picture = png.decode(await page.screenshot())
     assert (picture.width, picture.height) == (1280, 720)
@@ -50,7 +49,7 @@ async def test_a_picture_in_the_midst_of_an_answer(page: ChatPage, demo: DemoSit
 
 
 async def test_no_picture_of_a_browser_that_hangs_or_is_dead(page: ChatPage) -> None:
-    group = page._host.browser_process.pid
+    group = page._process.identity.pid
     os.killpg(group, signal.SIGSTOP)
     try:
         with pytest.raises(ScreenshotTimeout):

@@ -13,7 +13,7 @@ from browser.page.chat_page import ChatPage
 from browser.settings import EngineName
 from browser.site.schema import Action, FreshChat
 from tests.browser.asking import ask
-from tests.browser.conftest import Pages
+from tests.browser.conftest import Pages, tab_of
 from tests.browser.third_page import ThirdPage, answer_to, third_page
 from tests.support.waiting import eventually
 
@@ -90,8 +90,7 @@ NATIVE = """() => {
 
 
 async def inside(page: ChatPage, expression: str) -> object:
-    assert page._keeper
-    return await page._keeper.tab.page.evaluate(expression)
+    return await tab_of(page).page.evaluate(expression)
 
 
 async def test_the_page_does_not_feel_the_hook(pages: Pages, third: ThirdPage) -> None:
@@ -135,6 +134,5 @@ async def frames_and_other_origins_have_no_hook(page: ChatPage, third: ThirdPage
       return "{name}" in frame.contentWindow;
     }})()"""
     assert await inside(page, framed) is False
-    assert page._keeper
-    await page._keeper.tab.page.goto(third.url.replace("127.0.0.1", "localhost"))
+    await tab_of(page).page.goto(third.url.replace("127.0.0.1", "localhost"))
     assert await inside(page, f"'{name}' in window") is False

@@ -69,8 +69,8 @@ async def test_one_that_is_named_is_trusted_by_firefox(
     pages: Pages, demo: DemoSite, behind: Behind, made_by: EngineName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firefox = find_executable("firefox", BrowserSettings())
-    monkeypatch.setattr(engine, "_find_camoufox", lambda _: firefox)
-    monkeypatch.setattr(engine, "_camoufox_options", _firefox_options)
+    monkeypatch.setattr(engine, "find_camoufox", lambda _: firefox)
+    monkeypatch.setattr(engine, "camoufox_options", _firefox_options)
     page = await pages.open(behind.site, cookie_state(demo), engine=made_by)
     assert page.status.reason == "page_broken"
     await page.close()
@@ -80,7 +80,7 @@ async def test_one_that_is_named_is_trusted_by_firefox(
 
 
 def _firefox_options(plan: Launch) -> dict[str, Any]:
-    return engine._options(plan) | {"channel": "moz-firefox"}
+    return engine.launch_options(plan) | {"channel": "moz-firefox"}
 
 
 async def test_no_file_no_store(tmp_path: Path) -> None:

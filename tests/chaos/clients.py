@@ -1,4 +1,4 @@
-"""Clients of every manner: those that wait for their answer, that leave, that never read."""
+"""Clients that wait for their answer, disconnect early, send half a request, or never read."""
 
 from __future__ import annotations
 
@@ -14,90 +14,93 @@ from typing import Any
 import openai
 from openai import AsyncOpenAI
 
-from tests.chaos.evidence import Ending, Result
+from tests.chaos.verification import Ending, Result
 
 KEY = "chaos-key"
-# Refusals and failures of the coordinator and of its children; a 500 of the proxy's own is a bug, not a refusal.
+# Documented error codes of the coordinator and its children; a 500 of the proxy itself is a bug.
 PROPER = frozenset(
     {
         *("browser_lost", "capture_gap", "child_lost", "draining", "first_token_timeout", "login_expired"),
         *("none_ready", "page_broken", "prompt_rejected", "queue_full", "queue_timeout", "quota", "refused"),
         *("site_error", "starting", "stream_idle_timeout", "cancelled"),
-        "request_timeout",  # of a client that the machine kept from sending its body for a second
+        "request_timeout",  # on a busy machine, a client may not get to send its body for a second
     }
 )
 
 
 @dataclass(frozen=True)
-class Question:
-    """One request as a client is to make it."""
+class ClientRequest:
+    """One request, and how the client behaves."""
 
     prompt: str
     model: str
     stream: bool
-    manner: str  # "wait", "leave", "half" or "never read"
-    extra: dict[str, Any] = field(default_factory=dict)  # further fields of the body
-    receive_bytes: int = 4096  # what the kernel takes for a client that does not read
+    behaviour: str  # a key of scenario.BEHAVIOURS
+    extra: dict[str, Any] = field(default_factory=dict)  # more fields of the body
+    receive_bytes: int = 4096  # SO_RCVBUF of a client that does not read
 
     def body(self) -> dict[str, Any]:
+        """Return the JSON body."""
         messages = [{"role": "user", "content": self.prompt}]
         return {"model": self.model, "messages": messages, "stream": self.stream, **self.extra}
 
 
 class Clients:
-    """Asks questions at one coordinator. Each call ends within hang_after_s seconds."""
+    """Send requests to one coordinator; a request that takes hang_after_s seconds counts as hung."""
 
     def __init__(self, port: int, *, hang_after_s: float, count: int = 4) -> None:
         self._port = port
         self._hang_after_s = hang_after_s
-        # As a program makes it: default retries, default limits.
-        self._openai = [AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY) for _ in range(count)]
+        # As a user would create it, except for the connect timeout of 5 s: a busy machine takes longer, and
+        # a coordinator that takes no connection is one that hangs.
+        limits = openai.Timeout(600.0, connect=hang_after_s)
+        self._openai = [
+            AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=limits) for _ in range(count)
+        ]
 
     async def close(self) -> None:
+        """Close all connections."""
         for client in self._openai:
             await client.close()
 
-    async def ask(self, question: Question, rng: random.Random) -> Result:
+    async def send(self, request: ClientRequest, rng: random.Random) -> Result:
+        """Send a request and return how it ended."""
         try:
             async with asyncio.timeout(self._hang_after_s):
-                ending, said = await self._ask(question, rng)
+                ending, text = await self._send(request, rng)
         except TimeoutError:
-            ending, said = Ending.HUNG, f"{question.manner}, {question.stream=}, {question.extra}"
+            ending, text = Ending.HUNG, f"{request.behaviour}, {request.stream=}, {request.extra}"
         except (OSError, asyncio.IncompleteReadError) as error:
-            ending, said = Ending.IMPROPER, f"{question.manner}: {error!r}"
-        return Result(question.prompt, ending, said)
+            ending, text = Ending.IMPROPER, f"{request.behaviour}: {error!r}"
+        return Result(request.prompt, ending, text)
 
-    async def _ask(self, question: Question, rng: random.Random) -> tuple[Ending, str]:
-        if question.manner == "wait":
-            return await self._wait_for_answer(question, rng.choice(self._openai))
-        if question.manner == "never read":
-            await self._never_read(question)
+    async def _send(self, request: ClientRequest, rng: random.Random) -> tuple[Ending, str]:
+        if request.behaviour == "wait":
+            return await self._wait_for_answer(request, rng.choice(self._openai))
+        if request.behaviour == "never_read":
+            await self._never_read(request)
         else:
-            await self._leave(question, rng)
+            await self._disconnect(request, rng)
         return Ending.LEFT, ""
 
-    # Those that wait
-
-    async def _wait_for_answer(self, question: Question, client: AsyncOpenAI) -> tuple[Ending, str]:
+    async def _wait_for_answer(self, request: ClientRequest, client: AsyncOpenAI) -> tuple[Ending, str]:
         try:
-            return await (_read_stream if question.stream else _read_whole)(client, question)
+            return await (_read_stream if request.stream else _read_whole)(client, request)
         except openai.APIError as error:
             code = _code(error)
             if code in PROPER:
                 return Ending.REFUSED, code
             return Ending.IMPROPER, f"{error!r} {code}"
-        except Exception as error:  # noqa: BLE001 - such as a connection that was cut in mid-stream
+        except Exception as error:  # noqa: BLE001 - such as a connection that was closed in mid-stream
             return Ending.IMPROPER, repr(error)
 
-    # Those that leave
-
-    async def _leave(self, question: Question, rng: random.Random) -> None:
+    async def _disconnect(self, request: ClientRequest, rng: random.Random) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            request = self._request(question)
-            writer.write(request[: rng.randrange(len(request))] if question.manner == "half" else request)
+            data = self._encode(request)
+            writer.write(data[: rng.randrange(len(data))] if request.behaviour == "partial" else data)
             await writer.drain()
-            if question.manner != "half":
+            if request.behaviour != "partial":
                 for _ in range(rng.choice((0, 0, 1, 1, 2, 5))):
                     if not await reader.read(200):
                         break
@@ -106,19 +109,19 @@ class Clients:
         finally:
             writer.transport.abort()
 
-    async def _never_read(self, question: Question) -> None:
-        """Ask, and read nothing, until the server has had enough."""
+    async def _never_read(self, request: ClientRequest) -> None:
+        """Send the request and read nothing until the server closes the connection."""
         with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, question.receive_bytes)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, request.receive_bytes)
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(connection, ("127.0.0.1", self._port))
-            await loop.sock_sendall(connection, self._request(question))
-            while not _closed_by_peer(connection):  # noqa: ASYNC110 - the kernel's news
+            await loop.sock_sendall(connection, self._encode(request))
+            while not _closed_by_peer(connection):  # noqa: ASYNC110 - asyncio has no event for it while nothing is read
                 await asyncio.sleep(0.05)
 
-    def _request(self, question: Question) -> bytes:
-        body = json.dumps(question.body()).encode()
+    def _encode(self, request: ClientRequest) -> bytes:
+        body = json.dumps(request.body()).encode()
         lines = (
             "POST /v1/chat/completions HTTP/1.1",
             f"host: 127.0.0.1:{self._port}",
@@ -130,19 +133,19 @@ class Clients:
         return "\r\n".join((*lines, "", "")).encode() + body
 
 
-async def _read_whole(client: AsyncOpenAI, question: Question) -> tuple[Ending, str]:
+async def _read_whole(client: AsyncOpenAI, request: ClientRequest) -> tuple[Ending, str]:
     answer = await client.chat.completions.create(
-        model=question.model, messages=[{"role": "user", "content": question.prompt}], extra_body=question.extra
+        model=request.model, messages=[{"role": "user", "content": request.prompt}], extra_body=request.extra
     )
     return Ending.TEXT, answer.choices[0].message.content or ""
 
 
-async def _read_stream(client: AsyncOpenAI, question: Question) -> tuple[Ending, str]:
+async def _read_stream(client: AsyncOpenAI, request: ClientRequest) -> tuple[Ending, str]:
     pieces, finished = [], False
     stream = await client.chat.completions.create(
-        model=question.model,
-        messages=[{"role": "user", "content": question.prompt}],
-        extra_body=question.extra,
+        model=request.model,
+        messages=[{"role": "user", "content": request.prompt}],
+        extra_body=request.extra,
         stream=True,
     )
     async with stream:
@@ -150,12 +153,12 @@ async def _read_stream(client: AsyncOpenAI, question: Question) -> tuple[Ending,
             pieces.append(chunk.choices[0].delta.content or "")
             finished = finished or chunk.choices[0].finish_reason == "stop"
     if not finished:
-        return Ending.IMPROPER, f"a stream without an end: {''.join(pieces)[:100]!r}"
+        return Ending.IMPROPER, f"a stream without a finish reason: {''.join(pieces)[:100]!r}"
     return Ending.TEXT, "".join(pieces)
 
 
 def _code(error: openai.APIError) -> str:
-    """The code of an error in OpenAI's form; "" if it has none."""
+    """Return the code of an error in OpenAI's format, or "" if the body has another format."""
     body = error.body
     complete = isinstance(body, dict) and isinstance(body.get("message"), str)
     return str(error.code or "") if complete else ""

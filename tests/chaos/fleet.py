@@ -1,4 +1,4 @@
-"""The coordinator as its operator has it: a process, its port, its admin routes, its end."""
+"""Run the coordinator as a process and use its HTTP routes as an operator does."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from tests.chaos import system
+from tests.chaos import proc
 from tests.chaos.clients import KEY
 from tests.support.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-END_LIMIT_S = 45.0  # the stop grace that image and manifests set
+END_LIMIT_S = 45.0  # the stop grace period of the image and the manifests
 T = TypeVar("T")
 
 LIMITS = {
@@ -39,7 +39,7 @@ LIMITS = {
 
 
 class ChaosFailed(Exception):
-    """The run itself cannot go on; the message says what did not happen."""
+    """The run cannot continue; the message says what did not happen."""
 
 
 @dataclass
@@ -55,50 +55,56 @@ class Fleet:
 
     @property
     def pid(self) -> int:
+        """Return the coordinator's pid."""
         return self.process.pid
 
     @property
     def log(self) -> Path:
+        """Return the path of the coordinator's log."""
         return self.folder / "coordinator.log"
 
     async def ready(self) -> tuple[int, dict[str, Any]]:
+        """Return status and body of `/ready`."""
         async with self.http.get("/ready") as answer:
             return answer.status, await answer.json()
 
     async def children(self) -> dict[str, dict[str, Any]]:
-        """The children of `/ready` by name."""
+        """Return the children of `/ready` by name."""
         return {child["name"]: child for child in (await self.ready())[1]["children"]}
 
     async def metrics(self) -> Metrics:
+        """Return the parsed `/metrics`."""
         async with self.http.get("/metrics") as answer:
             return Metrics.parse(await answer.text())
 
     async def post(self, path: str) -> int:
-        """An order of the operator's; the status of its answer."""
+        """Send an admin request and return its status."""
         async with self.http.post(path) as answer:
             await answer.read()
             return answer.status
 
     async def reset(self, name: str) -> None:
-        """End a rest, a failure or a drain; too late is no error."""
+        """Reset a child; 404 and 409 are accepted, because it may have changed or gone meanwhile."""
         status = await self.post(f"/admin/children/{name}/reset")
         assert status in (202, 404, 409), status
 
     def tracebacks(self) -> list[str]:
-        """The events in its log that come with a traceback; what children say does not count."""
+        """Return the log events that have a traceback, except the output of children."""
         lines = [line for line in self.log.read_text().splitlines() if "Traceback" in line]
         events = [json.loads(line)["event"] if line.startswith("{") else line for line in lines]
         return [event for event in events if event != "child_output"]
 
     def send(self, number: signal.Signals) -> None:
+        """Send a signal to the coordinator if it still runs."""
         if self.process.returncode is None:
             self.process.send_signal(number)
 
     def pid_of(self, child: str) -> int | None:
-        return system.children(self.pid).get(child)
+        """Return the pid of a child, or None if it does not run."""
+        return proc.children(self.pid).get(child)
 
     async def end(self) -> float:
-        """TERM, and how many seconds it took. Raises ChaosFailed unless it exits with 0 in time."""
+        """Send SIGTERM and return the seconds until exit. Raise ChaosFailed unless it exits with 0 in time."""
         began = time.monotonic()
         self.send(signal.SIGTERM)
         try:
@@ -110,12 +116,12 @@ class Fleet:
         return time.monotonic() - began
 
 
-async def until(look: Callable[[], Any], what: str, *, timeout_s: float) -> Any:
-    """Await look() again and again until it returns something true. Raises ChaosFailed."""
+async def wait_until(look: Callable[[], Any], what: str, *, timeout_s: float) -> Any:
+    """Poll `look` until it returns something true, and return that. Raise ChaosFailed after timeout_s."""
     deadline = time.monotonic() + timeout_s
     while not (seen := await look()):
         if time.monotonic() > deadline:
-            raise ChaosFailed(f"not within {timeout_s:g} s: {what}")
+            raise ChaosFailed(f"waited {timeout_s:g} s in vain for {what}")
         await asyncio.sleep(0.05)
     return seen
 
@@ -124,8 +130,8 @@ async def until(look: Callable[[], Any], what: str, *, timeout_s: float) -> Any:
 async def running(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], port: int, child_ports: range
 ) -> AsyncIterator[Fleet]:
-    """Start a coordinator whose key is KEY; killed at the end if it still runs."""
-    tmp = tempfile.mkdtemp(prefix="ch-", dir="/tmp")  # short: the coordinator leaves a long one for another
+    """Run a coordinator with the API key KEY while the context lasts; kill it at the end if it still runs."""
+    tmp = tempfile.mkdtemp(prefix="ch-", dir="/tmp")  # short: with a long TMPDIR, the coordinator uses another folder
     (folder / "key.txt").write_text(f"{KEY}\n")
     given = {
         "PATH": os.environ["PATH"],
@@ -147,9 +153,16 @@ async def running(
             sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
         )
     try:
-        async with _http(port) as http:
+        # No kept-alive connections: the coordinator's descriptors are counted.
+        session = aiohttp.ClientSession(
+            f"http://127.0.0.1:{port}",
+            connector=aiohttp.TCPConnector(force_close=True),
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=aiohttp.ClientTimeout(total=20),
+        )
+        async with session as http:
             fleet = Fleet(process, port, child_ports, folder, Path(tmp), http)
-            await until(lambda: _live(fleet), "the coordinator's /live", timeout_s=30)
+            await wait_until(lambda: _live(fleet), "the coordinator's /live", timeout_s=30)
             yield fleet
     finally:
         if process.returncode is None:
@@ -158,19 +171,9 @@ async def running(
         shutil.rmtree(tmp, ignore_errors=True)
 
 
-def _http(port: int) -> aiohttp.ClientSession:
-    """A client that leaves no connection open: the coordinator's descriptors are counted."""
-    return aiohttp.ClientSession(
-        f"http://127.0.0.1:{port}",
-        connector=aiohttp.TCPConnector(force_close=True),
-        headers={"authorization": f"Bearer {KEY}"},
-        timeout=aiohttp.ClientTimeout(total=20),
-    )
-
-
 async def _live(fleet: Fleet) -> bool:
     if fleet.process.returncode is not None:
-        raise ChaosFailed(f"the coordinator ended at its start:\n{fleet.log.read_text()[-2000:]}")
+        raise ChaosFailed(f"the coordinator exited during its start:\n{fleet.log.read_text()[-2000:]}")
     try:
         async with fleet.http.get("/live") as answer:
             return answer.status == 200

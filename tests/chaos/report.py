@@ -1,11 +1,11 @@
-"""The table at the end, and whether it is good."""
+"""The report of a chaos run, and whether it passes."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.course import Outcome
+from tests.chaos.runner import Outcome
 
 MUST_BE_ZERO = (
     "wrong answers",
@@ -21,7 +21,7 @@ SHOWN_FAULTS = 5
 
 
 def rows(outcome: Outcome) -> dict[str, str]:
-    """The table, top to bottom."""
+    """Return the rows of the report in order."""
     findings, leaks = outcome.findings, outcome.leaks
     counts = {
         "requests": findings.requests,
@@ -44,17 +44,17 @@ def rows(outcome: Outcome) -> dict[str, str]:
 
 
 def bad_rows(outcome: Outcome) -> list[str]:
-    """The rows that should be 0 and are not."""
+    """Return the rows that must be 0 and are not."""
     return [name for name, value in rows(outcome).items() if name in MUST_BE_ZERO and value != "0"]
 
 
-def is_good(outcome: Outcome) -> bool:
-    """What the exit code says."""
+def passed(outcome: Outcome) -> bool:
+    """Return whether every check passes."""
     return not bad_rows(outcome) and not outcome.notes
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    """Print the table, then what is wrong."""
+    """Print the report, then the details of what failed."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
@@ -64,14 +64,14 @@ def show(outcome: Outcome, console: Console) -> None:
     console.print(table)
     times = outcome.times
     console.print(
-        f"{outcome.faults} faults in {times.storm:.0f} s; whole again after {times.recovery:.1f} s,"
-        f" nothing left after {times.settling:.1f} s, ended in {times.end:.1f} s"
+        f"{outcome.faults} faults in {times.requests:.0f} s; all children READY after {times.recovery:.1f} s,"
+        f" no leaks after {times.settling:.1f} s, stopped in {times.end:.1f} s"
     )
     for line in outcome.findings.wrong[:SHOWN_FAULTS]:
         console.print(f"wrong: {line}", markup=False, highlight=False)
     for line in outcome.findings.hung[:SHOWN_FAULTS]:
         console.print(f"hung: {line}", markup=False, highlight=False)
     if outcome.leaks.any:
-        console.print(f"left: {outcome.leaks.more}", markup=False, highlight=False)
+        console.print(f"leaked: {outcome.leaks.more}", markup=False, highlight=False)
     for line in outcome.notes:
-        console.print(f"disagreement: {line}", markup=False, highlight=False)
+        console.print(f"mismatch: {line}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`; and that it fails, in the right row, for a coordinator that is broken."""
+"""The short form of `make chaos`, and that it detects the fault of a broken coordinator in the right row."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ import pytest
 from tests.chaos.report import MUST_BE_ZERO
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("api_utils", "browser", "coordinator", "sites", "tests", "launch_camoufox.py")
+PARTS = ("api_utils", "browser", "contract", "coordinator", "sites", "tests", "launch_camoufox.py")
 BROKEN = {"second_submission": "submitted twice", "lease_not_released": "leaked leases"}
 LIMIT_S = 240.0
 
-pytestmark = pytest.mark.timeout(LIMIT_S + 30)  # more than others: a busy machine takes a minute
+pytestmark = pytest.mark.timeout(LIMIT_S + 30)  # longer than the default: a busy machine needs a minute
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the program, at work beside the others."""
+    """One run of the program, concurrent with the others."""
 
     process: subprocess.Popen[str]
 
-    def ended(self) -> tuple[int, str]:
-        said, _ = self.process.communicate(timeout=LIMIT_S)
-        return self.process.returncode, said
+    def wait(self) -> tuple[int, str]:
+        """Return the exit code and the output."""
+        output, _ = self.process.communicate(timeout=LIMIT_S)
+        return self.process.returncode, output
 
 
 def start(root: Path, logs: Path, *options: str) -> Run:
+    """Start a short run of the code in `root`; its log goes below `logs`."""
     command = [sys.executable, "-m", "tests.chaos", "--short", *options]
     environment = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(logs)}
     process = subprocess.Popen(
@@ -43,7 +45,7 @@ def start(root: Path, logs: Path, *options: str) -> Run:
 
 
 def broken_tree(folder: Path, patch: str) -> Path:
-    """A copy of what a run needs, with the patch in it."""
+    """Copy what a run needs to a folder, and apply the patch there."""
     folder.mkdir()
     no_caches = shutil.ignore_patterns("__pycache__")
     for part in PARTS:
@@ -58,7 +60,7 @@ def broken_tree(folder: Path, patch: str) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Run]]:
-    """All runs at once: most of their time is waiting."""
+    """Start all runs at once: they mostly wait."""
     folder = tmp_path_factory.mktemp("trees")
     started = {"sound": start(ROOT, folder)}
     for patch in BROKEN:
@@ -71,29 +73,29 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Run]
             run.process.wait()
 
 
-def rows(said: str) -> dict[str, int]:
-    """The rows of the table that have to be 0."""
+def rows(output: str) -> dict[str, int]:
+    """Return the rows of the report that must be 0, and the numbers of requests and answers."""
     found = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         name, _, value = line.strip().rpartition("  ")
         if name.strip() in ("requests", "answered", *MUST_BE_ZERO):
             found[name.strip()] = int(value.replace(",", ""))
-    assert found.keys() >= set(MUST_BE_ZERO), f"the run came to no table:\n{said}"
+    assert found.keys() >= set(MUST_BE_ZERO), f"the run printed no report:\n{output}"
     return found
 
 
 def test_a_sound_fleet_survives(runs: Mapping[str, Run]) -> None:
-    code, said = runs["sound"].ended()
-    table = rows(said)
-    assert [name for name in MUST_BE_ZERO if table[name]] == [], said
-    assert code == 0, said
+    code, output = runs["sound"].wait()
+    table = rows(output)
+    assert [name for name in MUST_BE_ZERO if table[name]] == [], output
+    assert code == 0, output
     assert table["requests"] == 400
-    assert table["answered"] > 100, said
+    assert table["answered"] > 100, output
 
 
 @pytest.mark.parametrize("patch", BROKEN)
 def test_a_broken_fleet_fails_in_its_own_row(runs: Mapping[str, Run], patch: str) -> None:
-    code, said = runs[patch].ended()
-    table = rows(said)
-    assert [name for name in MUST_BE_ZERO if table[name]] == [BROKEN[patch]], said
+    code, output = runs[patch].wait()
+    table = rows(output)
+    assert [name for name in MUST_BE_ZERO if table[name]] == [BROKEN[patch]], output
     assert code == 1

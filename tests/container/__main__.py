@@ -1,7 +1,7 @@
-"""Build what the proofs need, run them, and end with a line that counts them.
+"""Build the images, run the checks, and print a summary as the last line.
 
-Usage: python -m tests.container [WORDS]. With words only the proofs that have them in their claim or name are run.
-The exit code is 0 only if all of them hold, 1 if one fails, 2 if there is none with these words.
+Usage: python -m tests.container [WORDS]. Words select the checks whose claim or function name contains them. The exit
+code is 0 if all pass, 1 if one fails, 2 if no check matches.
 """
 
 from __future__ import annotations
@@ -14,19 +14,26 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tests.container import (
-    checks_ending,
+    checks_deployments,
     checks_images,
-    checks_refusals,
     checks_secrets,
     checks_serving,
-    checks_setups,
+    checks_shutdown,
+    checks_startup_errors,
 )
-from tests.container.building import build
+from tests.container.checks import CHECKS, Check, passes, print_failure, run_checks
+from tests.container.image_build import build
 from tests.container.podman import say
-from tests.container.proofs import PROOFS, Proof, explain, failures, holds
-from tests.container.world import CHROMIUM, TRIAL, world
+from tests.container.services import CHROMIUM, TRIAL, run_services
 
-PARTS = (checks_images, checks_serving, checks_setups, checks_refusals, checks_ending, checks_secrets)
+PARTS = (
+    checks_images,
+    checks_serving,
+    checks_deployments,
+    checks_startup_errors,
+    checks_shutdown,
+    checks_secrets,
+)
 ORDER = [part.__name__ for part in PARTS]
 FIRST = (
     ("the trial image builds: demo site, S3 server, seed", lambda: build("docker/Dockerfile.trial", TRIAL)),
@@ -38,43 +45,43 @@ FIRST = (
 
 
 def main(words: str) -> int:
-    """Run them; returns the exit code. The last line counts them, and nothing else stands on it."""
+    """Run the matching checks and return the exit code. The last line holds the counts and nothing else."""
     began = time.monotonic()
-    wanted = [item for item in in_order() if item.is_wanted(words)]
+    wanted = [item for item in in_order() if item.matches(words)]
     if not wanted:
-        say(f"no proof has {words!r} in its claim or its name")
+        say(f"no check has {words!r} in its claim or its name")
         return 2
     failed = run(wanted)
-    say(f"all of it took {time.monotonic() - began:.0f} s")
+    say(f"total: {time.monotonic() - began:.0f} s")
     say(f"{len(FIRST) + len(wanted) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
-def in_order() -> list[Proof]:
-    """All proofs: those about the images first, because the others need them."""
-    return sorted(PROOFS, key=lambda item: ORDER.index(item.check.__module__))
+def in_order() -> list[Check]:
+    """Return all checks, those of the images first, because the others need the images."""
+    return sorted(CHECKS, key=lambda item: ORDER.index(item.function.__module__))
 
 
-def run(wanted: Sequence[Proof]) -> int:
-    """Build, then prove; returns how many failed, those that could not be tried among them."""
-    failed = sum(not holds(claim, check) for claim, check in FIRST)
+def run(wanted: Sequence[Check]) -> int:
+    """Build, then run the checks. Return how many failed; those that could not be run count as failed."""
+    failed = sum(not passes(claim, function) for claim, function in FIRST)
     if failed:
-        say("without these two images nothing else can be proven")
+        say("the other checks need these two images")
         return failed + len(wanted)
     try:
-        with world() as made:
-            return failures(made, wanted)
+        with run_services() as services:
+            return run_checks(services, wanted)
     except (AssertionError, OSError, subprocess.SubprocessError) as error:
-        explain(error)
-        say("without the demo site and the S3 server nothing else can be proven")
+        print_failure(error)
+        say("the checks need the demo site and the S3 server")
         return len(wanted)
 
 
-def leave(*_: object) -> NoReturn:
-    """End in good order: every `with` takes away what it has made."""
+def handle_sigterm(*_: object) -> NoReturn:
+    """Exit by SystemExit, so that every `with` cleans up."""
     sys.exit(143)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, handle_sigterm)
     sys.exit(main(" ".join(sys.argv[1:])))

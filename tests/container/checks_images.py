@@ -1,4 +1,4 @@
-"""Proofs about the images as they are: what is in them, how large, what they say of themselves."""
+"""Checks of the images themselves: content, size, metadata, SBOM."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.container.building import KINDS, LARGE_BYTES, MB, base_bytes, build, kind_of, layers
+from tests.container.checks import check
+from tests.container.image_build import KINDS, LARGE_BYTES, MB, base_bytes, build, kind_of, layers
 from tests.container.podman import ROOT, PodmanFailed, podman
-from tests.container.proofs import proof
-from tests.container.world import CHROMIUM, FIREFOX, SINGLE, World
+from tests.container.services import CHROMIUM, FIREFOX, SINGLE, Services
 
 AIM_BYTES = 250 * MB
 NOT_IN_THE_IMAGE = ("gcc", "cc", "make", "pip", "pip3", "uv", "poetry", "git", "curl", "wget")
 CAMOUFOX_ARCHIVE = {"camoufox-bin": "#!/bin/sh\necho a stand-in\n", "application.ini": "[App]\nVersion=156.0.1\n"}
 
 
-@proof("hadolint and shellcheck find nothing; base and overlays render and validate strictly (scripts/container-lint)")
-def lint(_: World) -> str:
+@check("hadolint and shellcheck are clean; Kubernetes base and overlays are valid (scripts/container-lint)")
+def lint(_: Services) -> str:
     done = subprocess.run(["scripts/container-lint"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
 
-@proof("the production image builds with Firefox")
-def firefox(_: World) -> None:
+@check("the production image builds with Firefox")
+def firefox(_: Services) -> None:
     build("docker/Dockerfile.prod", FIREFOX, arguments=["BROWSER_ENGINE=firefox"])
 
 
-@proof("the single-child image builds")
-def single(_: World) -> None:
+@check("the single-child image builds")
+def single(_: Services) -> None:
     build("docker/Dockerfile", SINGLE, arguments=["BROWSER_ENGINE=chromium"])
 
 
-@proof("labels, user, port, signal, entry point and health check are as documented")
-def configuration(_: World) -> None:
+@check("labels, user, port, signal, entry point and health check are as documented")
+def configuration(_: Services) -> None:
     config = json.loads(podman("image", "inspect", CHROMIUM))[0]["Config"]
     labels = config["Labels"]
     for name in ("title", "description", "licenses", "version", "revision", "created", "base.name"):
@@ -60,8 +60,8 @@ def configuration(_: World) -> None:
     assert health["Test"] == ["CMD", "python", "-I", "/app/docker/healthcheck.py"]
 
 
-@proof("only what runs is in it: no compiler, no installer, no caches, no tests, nothing that its user may change")
-def contents(_: World) -> None:
+@check("the image has no compiler, installer, cache or test, and nothing that its user can write to")
+def contents(_: Services) -> None:
     empty = "ls -A /var/lib/apt/lists /tmp /app/auth_profiles; ls -d /root/.c*"
     look = f"for name in $NAMES; do command -v $name; done; {empty}"
     names = f"--env=NAMES={' '.join(NOT_IN_THE_IMAGE)}"
@@ -69,7 +69,7 @@ def contents(_: World) -> None:
     listed = [line for line in found.splitlines() if line and not line.endswith(":")]
     assert not listed, listed
     assert podman("run", "--rm", CHROMIUM, "sh", "-c", "ls /app").split() == [
-        *("LICENSE", "__pycache__", "api_utils", "auth_profiles", "browser", "coordinator", "docker"),
+        *("LICENSE", "__pycache__", "api_utils", "auth_profiles", "browser", "contract", "coordinator", "docker"),
         *("launch_camoufox.py", "sites"),
     ]
     writable = "find / -xdev -not -path '/proc/*' -writable -not -type l 2>/dev/null"
@@ -78,15 +78,15 @@ def contents(_: World) -> None:
     assert [place for place in places if not place.startswith(own)] == [], places
 
 
-@proof("AWS_CLI=1 brings an aws that runs; tini, ps, pkill and setpriv are there")
-def tools(_: World) -> str:
+@check("AWS_CLI=1 includes a working aws; tini, ps, pkill and setpriv are installed")
+def tools(_: Services) -> str:
     out = podman("run", "--rm", CHROMIUM, "sh", "-c", "aws --version && command -v tini ps pkill setpriv")
     assert out.startswith("aws-cli/"), out
     return out.splitlines()[0]
 
 
-@proof("each layer over 30 MB has a reason, and ours add 250 MB or less")
-def sizes(_: World) -> str:
+@check("each layer over 30 MB is known, and ours add 250 MB or less")
+def sizes(_: Services) -> str:
     lines = [f"{base_bytes() / MB:7.1f} MB  base image"]
     ours = 0
     for layer in layers(CHROMIUM):
@@ -95,14 +95,14 @@ def sizes(_: World) -> str:
         ours += layer.size_bytes if kind is None or kind.ours else 0
         words = f"{kind.name}: {kind.reason}" if kind else re.sub(r"\s+", " ", layer.instruction)[:70]
         lines.append(f"{layer.size_bytes / MB:7.1f} MB  {words}")
-    lines.append(f"{ours / MB:7.1f} MB  added to base, browser and AWS CLI (aim: {AIM_BYTES / MB:.0f})")
+    lines.append(f"{ours / MB:7.1f} MB  added to base, browser and AWS CLI (limit: {AIM_BYTES / MB:.0f})")
     assert {kind.name for kind in KINDS} == {kind.name for kind in map(kind_of, layers(CHROMIUM)) if kind}
     assert ours <= AIM_BYTES, "\n".join(lines)
     return "\n".join(lines)
 
 
-@proof("the SBOM covers every Debian and every Python package, and is valid CycloneDX")
-def sbom(_: World) -> str:
+@check("the SBOM covers every Debian and every Python package, and is valid CycloneDX")
+def sbom(_: Services) -> str:
     done = subprocess.run(["scripts/container-sbom", CHROMIUM], cwd=ROOT, capture_output=True, text=True, check=True)
     purls = [component["purl"] for component in json.loads(done.stdout)["components"]]
     debian = podman("run", "--rm", CHROMIUM, "dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n").splitlines()
@@ -112,17 +112,17 @@ def sbom(_: World) -> str:
     count = int(podman("run", "--rm", CHROMIUM, "sh", "-c", find))
     python = {name(purl) for purl in purls if purl.startswith("pkg:pypi/")}
     assert sum(purl.startswith("pkg:pypi/") for purl in purls) == count
-    assert {"playwright", "fastapi", "awscli"} <= python
-    return f"{len(installed)} packages of Debian, {count} of Python, {len(purls) - len(installed) - count} others"
+    assert {"playwright", "starlette", "awscli"} <= python
+    return f"{len(installed)} Debian packages, {count} Python packages, {len(purls) - len(installed) - count} others"
 
 
 def name(purl: str) -> str:
-    """The package's name out of its purl."""
+    """Return the package name in a purl."""
     return unquote(purl.partition("@")[0].rpartition("/")[2])
 
 
-@proof("Camoufox's build step fetches from a mirror, refuses a wrong checksum, and unpacks what is right")
-def camoufox(_: World) -> None:
+@check("Camoufox's build step downloads from a mirror, rejects a wrong checksum, and unpacks the right archive")
+def camoufox(_: Services) -> None:
     browser, model = archive(CAMOUFOX_ARCHIVE), archive(dict.fromkeys(model_files(), "stand-in"))
     with served({"/camoufox.zip": browser, "/model.zip": model}) as url:
         arguments = [
@@ -145,7 +145,7 @@ def camoufox(_: World) -> None:
 
 
 def model_files() -> list[str]:
-    """The files of the identity model, as the camoufox package of this environment names them."""
+    """Return the file names of the identity model, from the camoufox package of this environment."""
     from camoufox.fpgen_model import PIN
 
     names: list[str] = PIN["files"]
@@ -153,7 +153,7 @@ def model_files() -> list[str]:
 
 
 def archive(files: dict[str, str]) -> bytes:
-    """A ZIP archive whose files carry no modes, like Camoufox's own."""
+    """Return a ZIP archive whose files have no modes, like Camoufox's own."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         for path, content in files.items():
@@ -162,12 +162,13 @@ def archive(files: dict[str, str]) -> bytes:
 
 
 def sha256(content: bytes) -> str:
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
 def served(files: dict[str, bytes]) -> Iterator[str]:
-    """Serve these files on loopback."""
+    """Serve these files on loopback while the context lasts; yield the URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -177,7 +178,7 @@ def served(files: dict[str, bytes]) -> Iterator[str]:
             self.wfile.write(content or b"")
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the access log."""
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -185,8 +186,8 @@ def served(files: dict[str, bytes]) -> Iterator[str]:
         server.shutdown()
 
 
-@proof("arm64: every locked wheel and every Debian package exists for it (scripts/container-arm64)")
-def arm64(_: World) -> str:
+@check("every locked wheel and Debian package exists for arm64 (scripts/container-arm64)")
+def arm64(_: Services) -> str:
     done = subprocess.run(["scripts/container-arm64"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Proofs that planted secrets come out nowhere."""
+"""Checks that secrets appear in no output."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import json
 import re
 import uuid
 
+from tests.container.checks import check
 from tests.container.podman import podman
-from tests.container.proofs import proof
-from tests.container.world import World
+from tests.container.services import Services
 
 
-@proof("nothing secret in logs, in inspect or in .env.runtime; no child's environment has the cloud's keys")
-def nowhere(world: World) -> None:
-    secret = world.folder / "secret"
-    secret.write_text(f"{world.reader_secret}\n", encoding="utf-8")
+@check("no secret in logs, inspect or .env.runtime; no cloud credentials in a child's environment")
+def nowhere(services: Services) -> None:
+    secret = services.folder / "secret"
+    secret.write_text(f"{services.reader_secret}\n", encoding="utf-8")
     secret.chmod(0o444)
-    environment = {**world.reader(), "AWS_SECRET_ACCESS_KEY_FILE": "/run/secret", "LOG_LEVEL": "debug"}
+    environment = {**services.reader_environment(), "AWS_SECRET_ACCESS_KEY_FILE": "/run/secret", "LOG_LEVEL": "debug"}
     del environment["AWS_SECRET_ACCESS_KEY"]
     prompt = f"canary-{uuid.uuid4()}"
-    with world.fleet(environment=environment, options=[f"--volume={secret}:/run/secret:ro"]) as fleet:
+    with services.fleet(environment=environment, options=[f"--volume={secret}:/run/secret:ro"]) as fleet:
         fleet.wait_ready(2)
         answer = fleet.ask(prompt)
         fleet.get("/v1/models", key="sk-a-wrong-key")
         planted = {
-            "S3 secret": world.reader_secret,
-            "API key": world.key,
+            "S3 secret": services.reader_secret,
+            "API key": services.key,
             "wrong API key": "sk-a-wrong-key",
             "prompt": prompt,
             "answer": answer.partition("token:")[2].split()[0],
@@ -46,14 +46,14 @@ def nowhere(world: World) -> None:
 
 
 def cookies(profiles: str) -> dict[str, str]:
-    """Every cookie of the profiles in use."""
+    """Return every cookie value of the profiles in use."""
     values = re.findall(r'"value": ?"([^"]+)"', profiles)
     assert len(values) >= 2, profiles
     return {f"cookie {number}": value for number, value in enumerate(values)}
 
 
 def children_environments(execute: object) -> str:
-    """The environment of every process below the coordinator."""
+    """Return the environments of all children."""
     assert callable(execute)
     script = "for pid in $(pgrep -f launch_camoufox.py); do tr '\\0' '\\n' </proc/$pid/environ; done"
     return str(execute("sh", "-c", script))

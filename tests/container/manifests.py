@@ -1,4 +1,4 @@
-"""A rendered overlay, as far as podman can run it: what a kubelet would make of its Deployment and its mounts.
+"""Render a Kubernetes overlay, and translate its Deployment and mounts to podman as a kubelet would run them.
 
 The fields: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/deployment-v1/
 """
@@ -23,18 +23,19 @@ Files = Mapping[str, Sequence[Path]]
 
 @dataclass(frozen=True)
 class Pod:
-    """The pod template of a rendered overlay, with all documents around it."""
+    """The pod template of a rendered overlay, and all its documents."""
 
     documents: list[dict[str, Any]]
     spec: dict[str, Any]
 
     @property
     def container(self) -> dict[str, Any]:
+        """Return the pod's only container."""
         only: dict[str, Any] = self.spec["containers"][0]
         return only
 
     def environment(self) -> dict[str, str]:
-        """What `envFrom` brings: the ConfigMap's and the Secret's values; the empty ones too."""
+        """Return the variables of `envFrom`: the values of ConfigMap and Secret, empty ones included."""
         found: dict[str, str] = {}
         for source in self.container["envFrom"]:
             (kind, reference), *_ = source.items()
@@ -44,17 +45,17 @@ class Pod:
         return found
 
     def document(self, kind: str, name: str) -> dict[str, Any]:
-        """The document of this kind and name."""
+        """Return the document of this kind and name."""
         return next(doc for doc in self.documents if (doc["kind"], doc["metadata"]["name"]) == (kind, name))
 
     def labels(self) -> dict[str, str]:
-        """The labels that its pods carry."""
+        """Return the labels of the pods."""
         deployment = next(doc for doc in self.documents if doc["kind"] == "Deployment")
         found: dict[str, str] = deployment["spec"]["template"]["metadata"]["labels"]
         return found
 
     def selectors(self) -> list[dict[str, str]]:
-        """What Deployment, Service and NetworkPolicy choose these pods by."""
+        """Return the selectors of Deployment, Service and NetworkPolicy."""
         specs = {doc["kind"]: doc.get("spec", {}) for doc in self.documents}
         return [
             specs["Deployment"]["selector"]["matchLabels"],
@@ -63,7 +64,7 @@ class Pod:
         ]
 
     def options(self, folder: Path, files: Files) -> list[str]:
-        """Podman's options for its security context, limits, ports and mounts; mounted files come from `files`."""
+        """Return podman options for security context, limits, ports and mounts; `files` has the mounted files."""
         pod, own = self.spec["securityContext"], self.container["securityContext"]
         assert own["readOnlyRootFilesystem"]
         assert not own["allowPrivilegeEscalation"]
@@ -91,7 +92,7 @@ class Pod:
 
 
 def _make_links(place: Path, files: Sequence[Path], group: int, mode: int) -> None:
-    """A folder as a kubelet writes it, so that it can replace all files at once: links by way of the link `..data`."""
+    """Write a folder as a kubelet does to replace all files atomically: symlinks through the symlink `..data`."""
     data = place / "..2026_11_23_12_00_00.123456789"
     data.mkdir(parents=True)
     (place / "..data").symlink_to(data.name)
@@ -104,7 +105,7 @@ def _make_links(place: Path, files: Sequence[Path], group: int, mode: int) -> No
 
 
 def rendered(overlay: str) -> Pod:
-    """Render an overlay with kubectl, which needs no cluster for it."""
+    """Render an overlay with kubectl, without a cluster."""
     command = [str(KUBECTL), "kustomize", f"{ROOT}/deploy/kubernetes/overlays/{overlay}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     documents = list(yaml.safe_load_all(done.stdout))

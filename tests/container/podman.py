@@ -1,4 +1,4 @@
-"""Podman, as far as these tests need it. How it is configured is scripts/container-lib.sh's business."""
+"""Run podman, which scripts/container-lib.sh configures."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-# Names of networks are the machine's, not the checkout's: they are file names of its DNS server.
+# Network names are shared by the whole machine: the DNS server uses them as file names.
 MARK = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 NETWORK = f"tabfleet-{MARK}"
 TIMEOUT_S = 120.0
 FAILED_LOG = ROOT / ".cache" / "container" / "failed.log"
-# Without systemd podman cannot schedule health checks; they are run one by one.
+# Without systemd, podman cannot schedule health checks; the checks run them one by one.
 UNSCHEDULED = ("--health-interval", "disable")
 
 
 class PodmanFailed(AssertionError):
-    """A podman command ended with another exit code than 0; the message has its output."""
+    """A podman command failed; the message has its output."""
 
 
 def podman(*arguments: str, check: bool = True, timeout_s: float = TIMEOUT_S, stdin: str = "") -> str:
-    """Run podman and return its output. Raises PodmanFailed."""
+    """Run podman and return its stdout. Raise PodmanFailed if it fails."""
     done = run(*arguments, timeout_s=timeout_s, stdin=stdin)
     if check and done.returncode != 0:
         raise PodmanFailed(f"podman {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -37,19 +37,19 @@ def podman(*arguments: str, check: bool = True, timeout_s: float = TIMEOUT_S, st
 
 
 def run(*arguments: str, timeout_s: float = TIMEOUT_S, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run podman and return what became of it."""
+    """Run podman and return the completed process."""
     command = ["podman", *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
 def say(line: str) -> None:
-    """Show a line of progress at once."""
+    """Print a line and flush."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def eventually(look: Callable[[], T], *, timeout_s: float, what: str, now: Callable[[], object] = str) -> T:
-    """Look again and again until something true is seen; fails after timeout_s seconds and says what is seen `now`."""
+    """Poll `look` until it returns something true; fail after timeout_s seconds, with the result of `now`."""
     deadline = time.monotonic() + timeout_s
     while not (seen := look()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s; {now()}"
@@ -59,36 +59,39 @@ def eventually(look: Callable[[], T], *, timeout_s: float, what: str, now: Calla
 
 @dataclass(frozen=True)
 class Container:
-    """A container by its name."""
+    """A container, by name."""
 
     name: str
 
     def exec(self, *command: str, check: bool = True, timeout_s: float = TIMEOUT_S) -> str:
+        """Run a command in the container and return its stdout. Raise PodmanFailed if it fails."""
         return podman("exec", self.name, *command, check=check, timeout_s=timeout_s)
 
     def logs(self) -> str:
-        """Everything it has printed, both streams."""
+        """Return stdout and stderr of the container."""
         done = run("logs", self.name)
         return done.stdout + done.stderr
 
     def state(self) -> dict[str, Any]:
+        """Return `State` of `podman inspect`."""
         found: dict[str, Any] = json.loads(podman("inspect", self.name))[0]["State"]
         return found
 
     def port(self, inside: int) -> int:
-        """The port on loopback that leads to this one inside; 0 when the container has ended."""
+        """Return the loopback port published for a container port; 0 if the container has exited."""
         return int(podman("port", self.name, f"{inside}/tcp", check=False).strip().rpartition(":")[2] or 0)
 
     def signal(self, name: str) -> None:
+        """Send a signal to the container's PID 1."""
         podman("kill", "--signal", name, self.name)
 
     def wait_exit(self, timeout_s: float) -> int:
-        """Wait for its end and return the exit code."""
+        """Wait for the container to exit, and return the exit code."""
         eventually(lambda: self.state()["Status"] == "exited", timeout_s=timeout_s, what=f"end of {self.name}")
         return int(self.state()["ExitCode"])
 
     def healthcheck(self) -> bool:
-        """Run the image's health check once; whether it passes."""
+        """Run the health check once, and return whether it passes."""
         return run("healthcheck", "run", self.name).returncode == 0
 
 
@@ -100,7 +103,7 @@ def running(
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Container]:
-    """A container, until the end of the block. The end of what it printed is shown when the block fails."""
+    """Run a container while the context lasts. If the block fails, print the end of the container's log."""
     variables = [f"--env={key}={value}" for key, value in (environment or {}).items()]
     network = () if any(option.startswith("--network=") for option in options) else (f"--network={NETWORK}",)
     start = ("run", "--detach", "--name", name, *network, *UNSCHEDULED)
@@ -114,7 +117,7 @@ def running(
         FAILED_LOG.write_text(whole, encoding="utf-8")
         for line in whole.splitlines()[-25:]:
             say(f"    | {line[:300]}")
-        say(f"    (all of it: {FAILED_LOG})")
+        say(f"    (full log: {FAILED_LOG})")
         raise
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)

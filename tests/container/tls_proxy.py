@@ -1,7 +1,9 @@
-"""A TLS end in front of a plain port of the same network namespace.
+"""Terminate TLS in front of a plain port of the same network namespace.
 
 Usage: tls_proxy.py PORT PLAIN_PORT CERTIFICATE KEY. Runs in a container of the trial image.
 """
+
+from __future__ import annotations
 
 import asyncio
 import ssl
@@ -9,7 +11,7 @@ import sys
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until either end closes, then close the other."""
+    """Copy until the reader ends, then close the writer."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
@@ -21,7 +23,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def main(port: int, plain_port: int, certificate: str, key: str) -> None:
-    """Serve for ever."""
+    """Serve until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 

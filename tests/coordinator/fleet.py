@@ -13,17 +13,17 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from coordinator.local import processes
+from contract.keys import KeyStore
+from contract.processes import ProcessIdentity
 from coordinator.local.launcher import LocalLauncher
 from coordinator.local.run_root import RunRoot
 from coordinator.proxy.pool import Pool
-from coordinator.supervision.events import FleetEvent
+from coordinator.supervision.child_client import ChildClient
+from coordinator.supervision.events import ChildMoved, ChildStatus, FleetEvent
 from coordinator.supervision.lifecycle import Event, State
-from coordinator.supervision.plan import PortPlan
 from coordinator.supervision.policy import Policy
-from coordinator.supervision.probe import ChildClient
+from coordinator.supervision.ports import PortPlan
 from coordinator.supervision.supervisor import Supervisor
-from coordinator.supervision.view import ChildView
 from tests.support.json_lines import json_lines
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
@@ -62,20 +62,26 @@ class Fleet:
     supervisor: Supervisor
     pool: Pool
     launcher: LocalLauncher
-    run_root: RunRoot
     ports: PortPlan
     events: list[FleetEvent]
     http: aiohttp.ClientSession
 
-    def view(self, name: str) -> ChildView:
-        return self.supervisor.child(name).view()
+    @property
+    def run_root(self) -> RunRoot:
+        return self.launcher.root
+
+    async def start(self, profiles: Iterable[FakeProfile]) -> None:
+        await self.supervisor.start(profiles, KeyStore())
+
+    def status(self, name: str) -> ChildStatus:
+        return self.supervisor.child(name).status()
 
     def is_in(self, name: str, state: State) -> bool:
-        return self.view(name).state is state
+        return self.status(name).state is state
 
-    async def until(self, name: str, state: State, *, timeout_s: float = 30.0) -> ChildView:
-        await eventually(lambda: self.is_in(name, state), timeout_s=timeout_s, what=lambda: self.view(name))
-        return self.view(name)
+    async def until(self, name: str, state: State, *, timeout_s: float = 30.0) -> ChildStatus:
+        await eventually(lambda: self.is_in(name, state), timeout_s=timeout_s, what=lambda: self.status(name))
+        return self.status(name)
 
     async def until_event(self, kind: type[E], matches: Callable[[E], bool] = lambda _: True) -> E:
         def look() -> E | None:
@@ -85,15 +91,15 @@ class Fleet:
         assert found is not None
         return found
 
-    async def until_start(self, name: str, generation: int) -> ChildView:
+    async def until_start(self, name: str, generation: int) -> ChildStatus:
         """Wait until the child is READY in this start or a later one."""
 
         def look() -> bool:
-            view = self.view(name)
-            return view.generation >= generation and view.state is State.READY
+            status = self.status(name)
+            return status.generation >= generation and status.state is State.READY
 
-        await eventually(look, timeout_s=30.0, what=lambda: self.view(name))
-        return self.view(name)
+        await eventually(look, timeout_s=30.0, what=lambda: self.status(name))
+        return self.status(name)
 
     async def behave(self, name: str, **change: Any) -> None:
         """Change a running child; one that dies or hangs of it cannot answer."""
@@ -133,16 +139,15 @@ async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]
     events: list[FleetEvent] = []
     base = free_range(2 * ROOM)
     ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM)
-    run_root = RunRoot(tmp_path)
-    launcher = LocalLauncher(run_root, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
-    pool = Pool()
+    launcher = LocalLauncher(tmp_path, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
+    pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(
         launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append]
     )
     async with aiohttp.ClientSession() as http:
-        fleet = Fleet(tmp_path, supervisor, pool, launcher, run_root, ports, events, http)
+        fleet = Fleet(tmp_path, supervisor, pool, launcher, ports, events, http)
         try:
             yield fleet
             assert not supervisor.failed.done(), supervisor.failed.exception()
@@ -155,19 +160,16 @@ async def running_fleet(tmp_path: Path, names: Iterable[str] = ("a",), **changes
     """A fleet whose children are all READY."""
     async with prepared_fleet(tmp_path, **changes) as fleet:
         wanted = [fleet.profile(name) for name in names]
-        await fleet.supervisor.start(wanted)
+        await fleet.start(wanted)
         for profile in wanted:
             await fleet.until(profile.name, State.READY)
         yield fleet
 
 
 def alive(pid: int) -> bool:
-    process = processes.read_process(pid)
-    return process is not None and not process.dead
+    return ProcessIdentity.of(pid) is not None
 
 
 def causes(fleet: Fleet, name: str) -> list[Event]:
     """Every event that moved that child, in order."""
-    from coordinator.supervision.events import ChildMoved
-
     return [event.cause for event in fleet.events if isinstance(event, ChildMoved) and event.child == name]

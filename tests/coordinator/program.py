@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -122,9 +121,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -> AsyncIterator[Running]:
     """A coordinator over fake children on a port of its own; killed if the test leaves it running."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()
+    port = free_range(1)
     log, evidence = tmp_path / "log", tmp_path / "evidence"
     evidence.mkdir(exist_ok=True)
     with log.open("wb") as stderr:

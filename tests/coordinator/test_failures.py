@@ -154,7 +154,7 @@ def restarts(metrics: Metrics) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-async def test_a_failure_has_its_own_reaction_reason_metric_and_log_event(running: Running, name: str) -> None:
+async def test_each_failure_has_its_error_reason_metric_and_log_event(running: Running, name: str) -> None:
     failure = FAILURES[name]
     before, moves_before = await running.metrics(), len(running.moves(name))
     answer = await ask(running, name, failure.request, stream=failure.stream)
@@ -207,7 +207,7 @@ async def test_a_failure_has_its_own_reaction_reason_metric_and_log_event(runnin
 REQUEST_EVENTS = ("not_answered", "answer_broken", "answer_interrupted")
 
 
-async def test_a_slow_answer_is_not_a_broken_child(running: Running) -> None:
+async def test_a_slow_answer_does_not_make_a_child_unhealthy(running: Running) -> None:
     """It takes much longer than an unhealthy child would be left alone, and than any silence would be borne."""
     slow = {"tokens": 6, "token_s": 0.5}
     answer = await ask(running, SLOW, slow, stream=True)
@@ -218,7 +218,7 @@ async def test_a_slow_answer_is_not_a_broken_child(running: Running) -> None:
     assert running.moves(SLOW) == [("STARTING", "starting"), ("READY", None)]
 
 
-async def test_all_that_failed_together_is_in_the_metrics_and_in_ready(running: Running) -> None:
+async def test_metrics_ready_and_log_agree_in_the_end(running: Running) -> None:
     """Runs last: `/metrics`, `/ready` and the log agree on how everything ended."""
     metrics, (status, body) = await running.metrics(), await running.ready()
     assert status == 200

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from contract.processes import ProcessIdentity, ProcessStat, read_stat
 from coordinator.local import processes
 from tests.support.waiting import eventually
 
@@ -50,7 +51,7 @@ def python(script: str) -> Iterator[subprocess.Popen[str]]:
             pipe.close()
 
 
-async def test_a_process_without_its_first_thread_is_not_dead_while_others_run() -> None:
+async def test_a_process_is_not_dead_while_any_of_its_threads_runs() -> None:
     with python(HEADLESS) as process:
         found = await eventually(lambda: _zombie(process.pid), timeout_s=30)
         assert found is not None
@@ -59,24 +60,24 @@ async def test_a_process_without_its_first_thread_is_not_dead_while_others_run()
         assert process.stdin is not None
         process.stdin.close()
         assert await processes.wait_dead([process.pid], timeout_s=30)
-        assert (last := processes.read_process(process.pid)) is None or last.dead
+        assert (last := read_stat(process.pid)) is None or last.dead
 
 
-def _zombie(pid: int) -> processes.Process | None:
-    process = processes.read_process(pid)
+def _zombie(pid: int) -> ProcessStat | None:
+    process = read_stat(pid)
     return process if process is not None and process.state == "Z" else None
 
 
-async def test_a_group_without_its_leader_is_known_by_a_member_s_command_line() -> None:
+async def test_a_group_without_its_leader_is_recognised_by_a_members_command_line() -> None:
     with python(LEADER) as leader:
         assert leader.stdout is not None
         member = int(leader.stdout.readline())
-        noted = processes.read_process(leader.pid)
-        assert noted is not None
+        recorded = ProcessIdentity.of(leader.pid)
+        assert recorded is not None
         leader.kill()
         leader.wait()
-        assert processes.same_group(leader.pid, noted.start_time, MARK)
-        assert not processes.same_group(leader.pid, noted.start_time, "another folder")
+        assert processes.is_same_group(recorded, MARK)
+        assert not processes.is_same_group(recorded, "another folder")
         processes.kill_group(leader.pid)
         assert await processes.wait_dead([member], timeout_s=30)
-        assert processes.living_members(leader.pid) == []
+        assert processes.group_members(leader.pid) == []

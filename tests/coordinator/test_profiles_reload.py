@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -11,11 +11,8 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from coordinator.flags import load_settings
-from coordinator.fleet import Fleet, Parts
+from coordinator.fleet import Fleet
 from coordinator.main import Coordinator
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHOWN = "The last reload failed by an error in the program itself; its log has the place."
 
@@ -31,19 +28,20 @@ class Broken:
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """A fleet that has started, whose hydrator breaks from now on."""
     monkeypatch.setenv("LOCAL_PROFILE_DIR", str(tmp_path))
-    fleet = Fleet(Parts(load_settings(), Mock(), Mock(), Broken(), Mock(), 0))  # type: ignore[arg-type]
-    fleet._supervisor = Mock()
+    parts = {name: Mock() for name in ("launcher", "access", "metrics")}
+    fleet = Fleet(load_settings(), hydrator=Broken(), port=0, **parts)  # type: ignore[arg-type]
+    fleet._started = True
     return fleet
 
 
-async def test_it_stands_in_ready_without_its_text(running: Fleet) -> None:
+async def test_an_unexpected_error_is_in_ready_without_its_text(running: Fleet) -> None:
     with capture_logs() as logs, pytest.raises(RuntimeError):
         await running.reload()
     assert running.warnings() == [SHOWN]
     assert [entry["event"] for entry in logs] == ["reload_failed"]
 
 
-async def test_reloads_by_signal_and_clock_outlive_it(running: Fleet) -> None:
+async def test_reloads_by_signal_and_interval_survive_an_unexpected_error(running: Fleet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         coordinator = Coordinator(load_settings(), listener, ("launch_camoufox.py",))
     coordinator._fleet = running

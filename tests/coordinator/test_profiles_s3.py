@@ -18,7 +18,7 @@ from contract.keys import KeyStore
 from coordinator.errors import NoUsableProfile
 from coordinator.profiles import Hydrator
 from coordinator.profiles.errors import CacheError
-from tests.coordinator.profiles_support.relay import relay
+from tests.coordinator.profiles_support.relay import FORWARD, error_answer, relay
 from tests.coordinator.profiles_support.states import cookie, login, state
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_object_deleted_between_listing_and_reading_is_not_there(
     bucket.put(ann=login("ann"), bob=login("bob"))
 
     def delete_bob(line: str) -> None:
-        if "key.txt" in line:
+        if "start-after=" in line:  # the listing that looks for the key file
             bucket.remove("active/bob.json")
 
     with relay(bucket.server.url, delete_bob) as meddling:
@@ -279,7 +279,7 @@ def test_storage_without_etags_is_read_anew_each_time(
     bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(ann=login("ann"))
-    monkeypatch.setattr("coordinator.profiles.s3_bucket._etag", lambda _header: "")
+    monkeypatch.setattr("coordinator.profiles.s3_client.bare_etag", lambda _header: "")
     bucket.provider(cache).hydrate()
     bucket.put(ann=login("bob"))
     assert len(login("ann")) == len(login("bob"))
@@ -291,15 +291,83 @@ def test_replaced_credentials_are_read_at_the_next_reload(
     bucket: Bucket, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(ann=login("ann"))
-    keys = bucket.server.credentials()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     file = tmp_path / "credentials"
-    form = f"[default]\naws_access_key_id = {keys['AWS_ACCESS_KEY_ID']}\naws_secret_access_key = {{}}\n"
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
-    file.write_text(form.format(keys["AWS_SECRET_ACCESS_KEY"]))
-    provider = bucket.provider(cache)
-    provider.hydrate()
-    assert provider._bucket is not None
-    provider._bucket._client._request_signer._credentials.secret_key = "rotated away"  # type: ignore[attr-defined]
-    assert names(provider.hydrate()) == ["ann"]
+
+    def put_keys_of(identity: str) -> None:
+        keys = bucket.server.credentials(identity)
+        file.write_text(
+            f"[default]\naws_access_key_id = {keys['AWS_ACCESS_KEY_ID']}\n"
+            f"aws_secret_access_key = {keys['AWS_SECRET_ACCESS_KEY']}\n"
+        )
+
+    refusals: list[bytes] = []
+    with relay(bucket.server.url, lambda _line: refusals.pop() if refusals else FORWARD) as meddling:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", meddling.url)
+        put_keys_of("reader")
+        provider = bucket.provider(cache)
+        provider.hydrate()
+        put_keys_of("everywhere")
+        refusals += [error_answer(403, "InvalidAccessKeyId")] * 2  # to obstore, and to boto3 after it
+        assert names(provider.hydrate()) == ["ann"]
+    assert provider._client is not None
+    credentials = provider._client._boto()._session.get_credentials()
+    assert (refusals, credentials and credentials.access_key) == ([], "AKEVERYWHERE")
+
+
+# What was found is kept in the index
+
+
+def test_checked_profiles_are_not_checked_again_by_the_next_process(
+    bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(ann=login("ann"), bob=login("bob"))
+    first = bucket.provider(cache).hydrate()
+    monkeypatch.setattr("coordinator.profiles.s3.examine", None)
+    assert bucket.provider(cache).hydrate().discovery == first.discovery
+
+
+def test_they_are_checked_again_when_the_checks_have_changed(
+    bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(ann=login("ann"))
+    with monkeypatch.context() as earlier:
+        earlier.setattr("coordinator.profiles.cache.CHECKS_VERSION", 0)
+        first = bucket.provider(cache).hydrate()
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr("coordinator.profiles.s3.examine", None)
+        with pytest.raises(TypeError):
+            bucket.provider(cache).hydrate()
+    assert bucket.provider(cache).hydrate().discovery == first.discovery
+    monkeypatch.setattr("coordinator.profiles.s3.examine", None)
+    assert bucket.provider(cache).hydrate().discovery == first.discovery, "the index is of the new checks"
+    assert len(list((cache / "sets").iterdir())) == 1
+
+
+@pytest.mark.parametrize("finding", [[], {}, 1, {"sites": 1, "expiries": []}, {"sites": ["a"]}])
+def test_damaged_finding_costs_a_full_fetch(bucket: Bucket, cache: Path, finding: object) -> None:
+    bucket.put(ann=login("ann"))
+    first = bucket.provider(cache).hydrate()
+    index = json.loads((cache / "current" / "index.json").read_text())
+    for entry in index["entries"].values():
+        entry[-1] = finding
+    (cache / "current" / "index.json").write_text(json.dumps(index))
+    assert bucket.provider(cache).hydrate().discovery == first.discovery
+
+
+def test_expiry_is_judged_anew_each_time(bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put(ann=state(cookie(expires=4_000_000_000)), bob=login("bob"))
+    bucket.provider(cache).hydrate()
+    monkeypatch.setattr("coordinator.profiles.s3.time.time", lambda: 4_000_000_001.0)
+    result = bucket.provider(cache).hydrate()
+    assert [path.name for path in result.profiles_dir.iterdir()] == ["bob.json"]
+
+
+def test_index_holds_no_secret(bucket: Bucket, cache: Path) -> None:
+    bucket.put(ann=login("ann"))
+    bucket.provider(cache).hydrate()
+    index = (cache / "current" / "index.json").read_text()
+    assert "chat.example.com" in index
+    assert "token-of-ann" not in index

@@ -127,6 +127,17 @@ def test_one_profile_that_may_not_be_read_is_left_out(fleet: Bucket, cache: Path
     assert '"bob.json", "cookies": {}, "expires_at": null, "reason": "cannot be read: the credentials' in done.stdout
 
 
+def test_archived_profile_is_left_out_with_the_cure(fleet: Bucket, cache: Path) -> None:
+    archived = error_answer(403, "InvalidObjectState")
+    with relay(fleet.server.url, lambda line: archived if "bob.json" in line else FORWARD) as meddling:
+        done = run(["check", "--json"], fleet.environment(cache, AWS_ENDPOINT_URL_S3=meddling.url))
+    assert done.returncode == 1
+    assert (
+        '"reason": "cannot be read: it is archived (InvalidObjectState);'
+        ' restore it to a storage class that can be read at once"' in done.stdout
+    )
+
+
 def test_expired_session_token(fleet: Bucket, cache: Path) -> None:
     with relay(fleet.server.url, lambda _line: error_answer(400, "ExpiredToken")) as meddling:
         more = {"AWS_ENDPOINT_URL_S3": meddling.url, "AWS_SESSION_TOKEN": "planted-session-token"}
@@ -257,7 +268,8 @@ def test_server_in_trouble(fleet: Bucket, cache: Path, status: int, code: str, c
         result = hydrate(fleet.environment(cache, AWS_ENDPOINT_URL_S3=meddling.url))
         host = meddling.url.removeprefix("http://")
     assert result == (5, f"{fleet.uri} cannot be listed: {host} {cause}; try again later")
-    assert meddling.count("GET") == 3, "the SDK's standard number of attempts"
+    assert meddling.count("by obstore") == 3
+    assert meddling.count("by boto3") == 3, "the SDK's standard number of attempts"
 
 
 def test_trouble_that_passes_is_not_noticed(fleet: Bucket, cache: Path) -> None:

@@ -76,8 +76,8 @@ def test_reload_is_never_stale(bucket: Bucket, cache: Path, monkeypatch: pytest.
     provider = bucket.provider(cache, allow_stale=True)
     provider.hydrate()
     with relay(bucket.server.url, lambda _line: HANG_UP) as dead:
-        assert provider._bucket is not None
-        provider._bucket = None
+        assert provider._client is not None
+        provider._client = None
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", dead.url)
         with pytest.raises(S3Unreachable):
             provider.hydrate()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.coordinator.profiles_support.program import failure, run
-from tests.coordinator.profiles_support.relay import relay
+from tests.coordinator.profiles_support.relay import Relay, relay
 from tests.coordinator.profiles_support.states import login
 from tests.support.authority import Authority
 
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 class Behind:
     """The address of the server behind TLS, and the authority to trust."""
 
-    url: str
+    relay: Relay
     authority: Path
+
+    @property
+    def url(self) -> str:
+        return self.relay.url
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def behind(bucket: Bucket, tmp_path: Path) -> Iterator[Behind]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*authority.sign("127.0.0.1"))
     with relay(bucket.server.url, tls=context) as running:
-        yield Behind(running.url, authority.file)
+        yield Behind(running, authority.file)
 
 
 def test_unknown_authority_is_refused_and_never_passed_over(bucket: Bucket, behind: Behind, tmp_path: Path) -> None:
@@ -51,10 +55,25 @@ def test_unknown_authority_is_refused_and_never_passed_over(bucket: Bucket, behi
     )
 
 
-@pytest.mark.parametrize("variable", ["EXTRA_CA_FILE", "AWS_CA_BUNDLE"])
-def test_authority_that_is_named_is_trusted(bucket: Bucket, behind: Behind, tmp_path: Path, variable: str) -> None:
+@pytest.mark.parametrize(("variable", "client"), [("EXTRA_CA_FILE", "obstore"), ("AWS_CA_BUNDLE", "boto3")])
+def test_authority_that_is_named_is_trusted(
+    bucket: Bucket, behind: Behind, tmp_path: Path, variable: str, client: str
+) -> None:
     bucket.put(ann=login("ann"), bob=login("bob"))
     more = {"AWS_ENDPOINT_URL_S3": behind.url, variable: str(behind.authority)}
     done = run(["hydrate"], bucket.environment(tmp_path / "cache", **more))
     assert done.returncode == 0, done.stderr
     assert '"fetched": 2' in done.stderr
+    assert {line.rpartition(" ")[2] for line in behind.relay.requests} == {client}
+
+
+def test_boto3_trusts_the_extra_authority_too(bucket: Bucket, behind: Behind, tmp_path: Path) -> None:
+    bucket.put(ann=login("ann"), bob=login("bob"))
+    # A variable that obstore would read by itself leaves everything to boto3.
+    more = {"AWS_ENDPOINT_URL_S3": behind.url, "EXTRA_CA_FILE": str(behind.authority), "AWS_SKIP_SIGNATURE": "false"}
+    (tmp_path / "temporary").mkdir()
+    done = run(["check", "--json"], bucket.environment(tmp_path / "cache", **more, TMPDIR=str(tmp_path / "temporary")))
+    assert done.returncode == 0, done.stderr
+    assert {line.rpartition(" ")[2] for line in behind.relay.requests} == {"boto3"}
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not (tmp_path / "cache").exists()

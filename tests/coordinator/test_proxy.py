@@ -1,10 +1,11 @@
-"""What passes the proxy, byte for byte, and what happens when either side does not keep to it."""
+"""What passes the proxy byte for byte, and what happens when the client or the child breaks the protocol."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -14,6 +15,7 @@ from coordinator.proxy.exchange import Limits, Outcome
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxied import (
     KEY,
+    SOON,
     Caller,
     Conversation,
     ScriptedChildren,
@@ -126,10 +128,10 @@ async def test_a_stream_passes_byte_for_byte_and_as_it_comes(tmp_path: Path) -> 
         assert status == 200
         assert dict(headers)["content-type"] == "text/event-stream"
         await eventually(lambda: api.done)
-        account = api.done[0].account
-        assert account.outcome is Outcome.ANSWERED
-        assert account.chunks >= 2
-        assert account.first_token_s is not None
+        stats = api.done[0].stats
+        assert stats.outcome is Outcome.ANSWERED
+        assert stats.chunks >= 2
+        assert stats.first_token_s is not None
         caller.close()
 
 
@@ -292,7 +294,7 @@ async def flood_whole(conversation: Conversation) -> None:
 
 
 @pytest.mark.parametrize("script", [flood, flood_whole])
-async def test_a_client_that_does_not_read_is_cut_off(
+async def test_the_connection_of_a_client_that_does_not_read_is_aborted(
     tmp_path: Path, script: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert callable(script)
@@ -310,7 +312,7 @@ async def test_a_client_that_does_not_read_is_cut_off(
     assert not caplog.records, "the server complains about what was meant"
 
 
-async def test_last_words_to_a_client_that_does_not_read_are_given_up(
+async def test_the_last_event_for_a_client_that_does_not_read_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     children = ScriptedChildren()
@@ -322,11 +324,11 @@ async def test_last_words_to_a_client_that_does_not_read_are_given_up(
 
         def stuck() -> bool:
             nonlocal looks
-            looks = looks + 1 if any(one._reply.blocked for one in api.proxy._running) else 0
+            looks = looks + 1 if any(one._response.blocked for one in api.proxy._running) else 0
             return looks > 20
 
         await eventually(stuck)
-        api.proxy.cut()
+        api.proxy.cancel_all()
         await eventually(lambda: api.done and api.quiet, what=api.outcomes)
         assert api.outcomes() == [(Outcome.FAILED, "shutdown")]
         caller.close()
@@ -356,7 +358,7 @@ async def test_a_client_that_leaves_frees_the_page_and_only_then_the_lease(
             self.cancelled.append(request_id)
             return True
 
-    children, pool = Slow(), Pool()
+    children, pool = Slow(), Pool(max_queue=100)
     async with upstream(script) as url:
         pool.put(backend(url))
         async with served(pool, children, tmp_path) as api:
@@ -379,7 +381,7 @@ async def hang(conversation: Conversation) -> None:
     await conversation.until_closed()
 
 
-async def test_those_who_wait_are_served_in_turn_and_too_many_are_told_to_come_back(tmp_path: Path) -> None:
+async def test_waiting_requests_are_served_in_order_and_a_full_queue_refuses(tmp_path: Path) -> None:
     async with scripted(tmp_path, hang, max_queue=1) as api:
         first, second = await Caller.connect(api.port), await Caller.connect(api.port)
         first.writer.write(request(chat(stream=True)))
@@ -397,8 +399,8 @@ async def test_those_who_wait_are_served_in_turn_and_too_many_are_told_to_come_b
         await eventually(lambda: api.quiet)
 
 
-async def test_whoever_waits_too_long_is_told_so(tmp_path: Path) -> None:
-    limits = Limits(queue_s=0.1, idle_s=5)
+async def test_a_request_that_waits_too_long_is_refused(tmp_path: Path) -> None:
+    limits = replace(SOON, queue_s=0.1, idle_s=5)
     async with scripted(tmp_path, hang, limits=limits) as api:
         first = await Caller.connect(api.port)
         first.writer.write(request(chat(stream=True)))
@@ -423,7 +425,7 @@ async def test_a_client_that_leaves_the_queue_is_forgotten(tmp_path: Path) -> No
         await eventually(lambda: api.quiet)
 
 
-async def test_an_error_in_the_proxy_itself_is_an_answer_and_loses_no_lease(tmp_path: Path) -> None:
+async def test_an_error_in_the_proxy_itself_is_answered_with_500_and_loses_no_lease(tmp_path: Path) -> None:
     class Broken(ScriptedChildren):
         async def may_retry(self, backend: object, request_id: str) -> bool:
             raise RuntimeError("a bug")
@@ -456,17 +458,17 @@ async def two_urls() -> AsyncIterator[tuple[str, str]]:
 async def test_another_child_takes_what_was_certainly_not_submitted(
     tmp_path: Path, two_urls: tuple[str, str], submitted: bool | None, status: int
 ) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     for name, url in zip("ab", two_urls, strict=True):
         pool.put(backend(url, name))
     async with served(pool, ScriptedChildren(submitted=submitted), tmp_path) as api:
         assert (await ask(api.port, request(chat()))).status == status
-        assert api.done[0].account.retries == (1 if status == 200 else 0)
+        assert api.done[0].stats.retries == (1 if status == 200 else 0)
         assert api.quiet
 
 
 async def test_a_childs_refusal_passes_when_nobody_else_is_free(tmp_path: Path, two_urls: tuple[str, str]) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend(two_urls[0]))
     async with served(pool, ScriptedChildren(submitted=False), tmp_path) as api:
         answer = await ask(api.port, request(chat()))
@@ -478,7 +480,7 @@ async def test_a_childs_refusal_passes_when_nobody_else_is_free(tmp_path: Path, 
 async def test_no_error_after_a_possible_submission_invites_a_retry(
     tmp_path: Path, submitted: bool | None, told: str | None, status: str
 ) -> None:
-    """Whatever the child says, or forgets to say: the mark decides."""
+    """Whatever status the child answers with, its mark of the submission decides."""
 
     async def script(conversation: Conversation) -> None:
         await conversation.whole(b"{}", status=status)
@@ -495,7 +497,7 @@ async def test_a_connection_that_breaks_without_a_head_is_retried_only_if_that_i
     async def script(conversation: Conversation) -> None:
         conversation.writer.transport.abort()
 
-    pool = Pool()
+    pool = Pool(max_queue=100)
     async with upstream(script) as breaking:
         pool.put(backend(breaking, "a"))
         pool.put(backend(two_urls[1], "b"))
@@ -505,7 +507,7 @@ async def test_a_connection_that_breaks_without_a_head_is_retried_only_if_that_i
 
 
 async def test_a_child_that_cannot_be_reached_is_passed_over(tmp_path: Path, two_urls: tuple[str, str]) -> None:
-    pool = Pool()
+    pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1", "a"))
     pool.put(backend(two_urls[1], "b"))
     async with served(pool, ScriptedChildren(), tmp_path) as api:
@@ -542,13 +544,13 @@ async def test_draining_refuses_new_requests_and_lets_running_ones_finish(tmp_pa
         running.close()
 
 
-async def test_what_is_cut_short_ends_with_an_error_that_the_client_understands(tmp_path: Path) -> None:
+async def test_cancelled_requests_end_with_an_error_that_the_client_understands(tmp_path: Path) -> None:
     async def script(conversation: Conversation) -> None:
         if b'"stream"' in conversation.body:
             await hang(conversation)
         await conversation.until_closed()
 
-    pool, children = Pool(), ScriptedChildren()
+    pool, children = Pool(max_queue=100), ScriptedChildren()
     async with upstream(script) as url:
         for name in "ab":
             pool.put(backend(url, name))
@@ -561,7 +563,7 @@ async def test_what_is_cut_short_ends_with_an_error_that_the_client_understands(
             waiting = asyncio.ensure_future(queued.ask(request(chat())))
             await eventually(lambda: pool.queue_length == 1)
             api.pool.begin_drain()
-            api.proxy.cut()
+            api.proxy.cancel_all()
             last = (await collect(streamed)).split(b"\n\n")[-2]
             assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutdown"
             cut, refused = await asking, await waiting

@@ -46,7 +46,7 @@ async def answer(api: Served, prompt: str, *, stream: bool) -> str:
 
 
 def submissions(fleet: Fleet, names: str) -> Counter[str]:
-    """How often each prompt was submitted, by its digest."""
+    """Return how often each prompt was submitted, by its digest."""
     entries = [entry for name in names for entry in fleet.notes(name, "ledger")]
     return Counter(entry["digest"] for entry in entries if "digest" in entry)
 
@@ -86,10 +86,10 @@ async def test_what_was_not_submitted_goes_to_another_child(
             assert text.startswith(digest(f"prompt {number}"))
         assert set(submissions(fleet, "b").values()) == {1}
         assert len(submissions(fleet, "b")) == 4
-        assert sum(done.account.retries for done in api.done) >= 1
+        assert sum(done.stats.retries for done in api.done) >= 1
 
 
-async def test_a_child_that_is_killed_before_the_submission_costs_the_client_nothing(tmp_path: Path) -> None:
+async def test_a_request_whose_child_is_killed_before_the_submission_is_answered_by_another(tmp_path: Path) -> None:
     """The killed child has the connection, but never wrote the id: the other one answers."""
     async with api_over(tmp_path, "ab") as (fleet, api):
         await fleet.behave("a", first_token_s=30)
@@ -123,7 +123,7 @@ async def test_200_clients_that_leave_at_any_moment_lose_no_lease_and_no_child(t
         for name in "abc":
             await fleet.behave(name, tokens=3, token_s=0, first_token_s=0)
             await fleet.until(name, State.READY)
-            assert fleet.view(name).restarts == 0
+            assert fleet.status(name).restarts == 0
         assert (await answer(api, "and now", stream=True)).startswith(digest("and now"))
         stopped = [entry for name in "abc" for entry in fleet.notes(name, "ledger") if entry.get("stopped")]
         submitted = sum(submissions(fleet, "abc").values())

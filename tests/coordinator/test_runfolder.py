@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.processes import ProcessIdentity
+from contract.run_folder import read_processes
 from coordinator.errors import RunFolderError
-from coordinator.local.run_folder import Recorded, RunFolder, delete
+from coordinator.local.run_folder import RunFolder, delete
 from coordinator.local.run_root import PREFIX, RunRoot
 
 
@@ -22,7 +24,7 @@ def child_folder(root: RunRoot, name: str = "a") -> RunFolder:
     return folder
 
 
-def test_folders_are_private_and_free_of_the_operators_names(tmp_path: Path) -> None:
+def test_run_folders_are_private_and_do_not_contain_profile_names(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root, "../../ada@example.org")
     assert [mode(path) for path in (root.path, folder.path, folder.tmp)] == [0o700] * 3
@@ -33,7 +35,7 @@ def test_folders_are_private_and_free_of_the_operators_names(tmp_path: Path) -> 
     root.remove()
 
 
-def test_between_two_starts_only_the_session_stays(tmp_path: Path) -> None:
+def test_only_the_session_is_kept_between_two_starts(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     for name in ("session.json", "submitted", "processes.json", "tmp/leftover"):
@@ -48,7 +50,7 @@ def test_between_two_starts_only_the_session_stays(tmp_path: Path) -> None:
     root.remove()
 
 
-def test_a_child_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
+def test_forgetting_a_child_removes_its_folder(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     (folder.path / "session.json").write_text("{}")
@@ -60,7 +62,7 @@ def test_a_child_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
     root.remove()
 
 
-def test_removing_it_leaves_nothing(tmp_path: Path) -> None:
+def test_removing_the_root_leaves_nothing(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     child_folder(root)
     root.remove()
@@ -68,7 +70,7 @@ def test_removing_it_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_submitted(tmp_path: Path) -> None:
+def test_submitted_ids_are_read(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     assert folder.submitted() == frozenset()
@@ -83,11 +85,11 @@ def test_what_was_submitted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "driver", "browser"),
     [
-        ('{"driver": {"pid": 7, "start_time": 9}}', Recorded(7, 9), None),
+        ('{"driver": {"pid": 7, "start_time": 9}}', ProcessIdentity(7, 9), None),
         (
             '{"driver": {"pid": 7, "start_time": 9}, "browser": {"pgid": 8, "start_time": 10}}',
-            Recorded(7, 9),
-            Recorded(8, 10),
+            ProcessIdentity(7, 9),
+            ProcessIdentity(8, 10),
         ),
         ('{"browser": {"pgid": 1, "start_time": 10}}', None, None),
         ('{"browser": {"pgid": -1, "start_time": 10}}', None, None),
@@ -99,17 +101,18 @@ def test_what_was_submitted(tmp_path: Path) -> None:
         ('{"dri', None, None),
     ],
 )
-def test_what_a_child_wrote_down_is_read_with_care(
-    tmp_path: Path, text: str, driver: Recorded | None, browser: Recorded | None
+def test_damaged_records_of_processes_are_ignored(
+    tmp_path: Path, text: str, driver: ProcessIdentity | None, browser: ProcessIdentity | None
 ) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     (folder.path / "processes.json").write_text(text)
-    assert (folder.driver(), folder.browser()) == (driver, browser)
+    read = read_processes(folder.path)
+    assert (read.get("driver"), read.get("browser")) == (driver, browser)
     root.remove()
 
 
-def test_abandoned_roots_are_swept_and_others_left_alone(tmp_path: Path) -> None:
+def test_only_abandoned_roots_are_swept(tmp_path: Path) -> None:
     held = RunRoot(tmp_path)
     abandoned = tmp_path / f"{PREFIX}abandoned"
     (abandoned / "children" / "1").mkdir(parents=True)
@@ -132,14 +135,12 @@ def test_abandoned_roots_are_swept_and_others_left_alone(tmp_path: Path) -> None
     fresh.remove()
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_made_is_explained_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"^Cannot make a folder .* \(No such file or directory\); make it"):
         RunRoot(tmp_path / "missing")
 
 
-def test_a_temporary_folder_too_deep_for_the_browsers_sockets_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tmpdir_too_long_for_unix_sockets_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / ("x" * 60)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))

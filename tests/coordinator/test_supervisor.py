@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 
 def pid_of(fleet: Fleet, name: str) -> int:
-    pid = fleet.view(name).pid
+    pid = fleet.status(name).pid
     assert pid is not None
     return pid
 
@@ -28,29 +28,29 @@ def pid_of(fleet: Fleet, name: str) -> int:
 async def test_children_become_ready_and_can_be_leased(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, ["a", "b"]) as fleet:
         assert fleet.supervisor.ready
-        assert [view.name for view in fleet.supervisor.snapshot()] == ["a", "b"]
-        view = fleet.view("a")
-        assert (view.reason, view.restarts, view.models, view.login_expires_at) == (None, 0, ("fake",), 4e9)
-        assert view.capture == "network"
+        assert [status.name for status in fleet.supervisor.snapshot()] == ["a", "b"]
+        status = fleet.status("a")
+        assert (status.reason, status.restarts, status.models, status.login_expires_at) == (None, 0, ("fake",), 4e9)
+        assert status.capture == "network"
         leases = [fleet.pool.try_acquire("fake"), fleet.pool.try_acquire("fake")]
         assert {lease.backend.name for lease in leases if lease} == {"a", "b"}
-        assert fleet.view("a").in_flight == 1
+        assert fleet.status("a").in_flight == 1
         assert await fleet.until_event(ChildReady, lambda event: event.child == "b")
 
 
-async def test_what_is_shown_without_a_key_has_no_path_and_no_log_line(tmp_path: Path) -> None:
+async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
-        shown = fleet.view("a").public()
+        shown = fleet.status("a").public()
         assert set(shown) == {
             *("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture"),
         }
         assert str(tmp_path) not in repr(shown)
 
 
-async def test_starts_are_bounded_and_a_start_that_hangs_gives_up_its_place(tmp_path: Path) -> None:
-    async with prepared_fleet(tmp_path, parallel_starts=1, start_place_s=0.5) as fleet:
+async def test_starts_are_bounded_and_a_start_that_hangs_loses_its_permit(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, parallel_starts=1, start_permit_s=0.5) as fleet:
         fleet.plan("a", never_ready=True)
-        await fleet.supervisor.start([fleet.profile(name) for name in ("a", "b")])
+        await fleet.start([fleet.profile(name) for name in ("a", "b")])
         await fleet.until("a", State.STARTING)
         assert fleet.is_in("b", State.STANDBY)
         await fleet.until("b", State.READY)
@@ -60,30 +60,30 @@ async def test_starts_are_bounded_and_a_start_that_hangs_gives_up_its_place(tmp_
 async def test_a_child_that_is_not_ready_in_time_is_stopped_and_started_again(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, start_timeout_s=2.0) as fleet:
         fleet.plan("a", never_ready=True)
-        await fleet.supervisor.start([fleet.profile("a")])
-        view = await fleet.until("a", State.BACKOFF)
-        assert view.reason is Reason.START_TIMEOUT
+        await fleet.start([fleet.profile("a")])
+        status = await fleet.until("a", State.BACKOFF)
+        assert status.reason is Reason.START_TIMEOUT
         fleet.plan("a")
         assert (await fleet.until_start("a", 2)).restarts >= 1
 
 
-async def test_a_child_that_cannot_be_started_at_all_says_so(tmp_path: Path) -> None:
+async def test_a_failed_spawn_is_reported(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path) as fleet:
         fleet.launcher._setpriv = str(tmp_path / "missing")
-        await fleet.supervisor.start([fleet.profile("a")])
-        view = await fleet.until("a", State.BACKOFF)
-        assert view.reason is Reason.SPAWN_FAILED
-        assert "No such file" in str(view.detail)
+        await fleet.start([fleet.profile("a")])
+        status = await fleet.until("a", State.BACKOFF)
+        assert status.reason is Reason.SPAWN_FAILED
+        assert "No such file" in str(status.detail)
 
 
 # Deaths
 
 
-async def test_a_killed_child_is_named_at_once_and_comes_back(tmp_path: Path) -> None:
+async def test_a_killed_child_is_reported_at_once_and_restarted(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         os.kill(pid_of(fleet, "a"), signal.SIGKILL)
-        await eventually(lambda: fleet.view("a").reason is Reason.KILLED)
-        assert not any(view.state is State.READY for view in fleet.supervisor.snapshot())
+        await eventually(lambda: fleet.status("a").reason is Reason.KILLED)
+        assert not any(status.state is State.READY for status in fleet.supervisor.snapshot())
         assert fleet.pool.try_acquire("fake") is None
         assert fleet.pool.serves("fake")
         assert (await fleet.until_start("a", 2)).restarts == 1
@@ -91,7 +91,7 @@ async def test_a_killed_child_is_named_at_once_and_comes_back(tmp_path: Path) ->
         assert [note["generation"] for note in fleet.notes("a", "starts")] == ["1", "2"]
 
 
-async def test_what_outlives_a_child_is_killed_before_it_starts_again(tmp_path: Path) -> None:
+async def test_leftover_processes_are_killed_before_a_restart(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         await fleet.behave("a", orphan=True)
         orphan = fleet.notes("a", "orphans")[0]["pid"]
@@ -103,7 +103,7 @@ async def test_what_outlives_a_child_is_killed_before_it_starts_again(tmp_path: 
         await fleet.until_start("a", 2)
 
 
-async def test_a_process_that_only_has_the_recorded_number_is_left_alone(tmp_path: Path) -> None:
+async def test_another_process_with_the_recorded_pid_is_not_killed(tmp_path: Path) -> None:
     bystander = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
     try:
         async with running_fleet(tmp_path) as fleet:
@@ -144,12 +144,12 @@ async def test_the_last_lines_are_kept_without_secrets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("exit_code", "reason"), [(2, Reason.CONFIG_ERROR), (74, Reason.BROWSER_MISSING)])
-async def test_what_no_restart_can_cure_is_not_restarted(tmp_path: Path, exit_code: int, reason: Reason) -> None:
+async def test_fatal_exits_are_not_restarted(tmp_path: Path, exit_code: int, reason: Reason) -> None:
     async with prepared_fleet(tmp_path) as fleet:
         fleet.plan("a", exit_code=exit_code, say="this is why")
-        await fleet.supervisor.start([fleet.profile("a")])
-        view = await fleet.until("a", State.FAILED)
-        assert view.reason is reason
+        await fleet.start([fleet.profile("a")])
+        status = await fleet.until("a", State.FAILED)
+        assert status.reason is reason
         assert fleet.supervisor.child("a").last_lines() == ("this is why",)
         assert len(fleet.notes("a", "starts")) == 1
 
@@ -157,10 +157,10 @@ async def test_what_no_restart_can_cure_is_not_restarted(tmp_path: Path, exit_co
 async def test_a_crash_loop_backs_off_and_ends_in_failed(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, crash_loop_after=4) as fleet:
         fleet.plan("a", exit_code=70)
-        await fleet.supervisor.start([fleet.profile("a"), fleet.profile("b")])
-        view = await fleet.until("a", State.FAILED)
-        assert view.reason is Reason.CRASH_LOOP
-        assert "browser_lost" in str(view.detail)
+        await fleet.start([fleet.profile("a"), fleet.profile("b")])
+        status = await fleet.until("a", State.FAILED)
+        assert status.reason is Reason.CRASH_LOOP
+        assert "browser_lost" in str(status.detail)
         assert len(fleet.notes("a", "starts")) == 4
         delays = [e.delay_s for e in fleet.events if isinstance(e, RestartPlanned)]
         assert len(delays) == 3
@@ -177,12 +177,12 @@ async def test_a_crash_loop_backs_off_and_ends_in_failed(tmp_path: Path) -> None
 async def test_failing_probes_make_it_unhealthy_and_passing_ones_ready_again(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         await fleet.behave("a", unready="page_broken", detail="the input is not there")
-        view = await fleet.until("a", State.UNHEALTHY)
-        assert (view.reason, view.detail) == (Reason.PAGE_BROKEN, "the input is not there")
+        status = await fleet.until("a", State.UNHEALTHY)
+        assert (status.reason, status.detail) == (Reason.PAGE_BROKEN, "the input is not there")
         assert fleet.pool.try_acquire("fake") is None
         await fleet.behave("a", unready=None)
-        view = await fleet.until("a", State.READY)
-        assert (view.reason, view.restarts) == (None, 0)
+        status = await fleet.until("a", State.READY)
+        assert (status.reason, status.restarts) == (None, 0)
 
 
 async def test_a_child_that_hangs_is_unhealthy_then_replaced(tmp_path: Path) -> None:
@@ -194,17 +194,17 @@ async def test_a_child_that_hangs_is_unhealthy_then_replaced(tmp_path: Path) -> 
         assert (await fleet.until_event(ChildExited)).exit_code == -signal.SIGKILL
 
 
-async def test_an_answer_of_another_start_is_not_taken_for_health(tmp_path: Path) -> None:
+async def test_a_probe_answered_by_another_start_fails(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         await fleet.behave("a", instance_id="somebody else")
         assert (await fleet.until("a", State.UNHEALTHY)).reason is Reason.PORT_TAKEN
 
 
-async def test_a_stranger_on_the_port_never_makes_the_child_ready(tmp_path: Path) -> None:
+async def test_another_server_on_the_port_never_makes_a_child_ready(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path) as fleet:
         server = await asyncio.start_server(lambda *_: None, "127.0.0.1", fleet.ports.slot(0).api_port)
         async with server:
-            await fleet.supervisor.start([fleet.profile("a")])
+            await fleet.start([fleet.profile("a")])
             assert (await fleet.until("a", State.BACKOFF)).reason is Reason.PORT_TAKEN
         await fleet.until("a", State.READY)
 
@@ -214,13 +214,13 @@ async def test_an_expired_login_ends_in_failed_without_restarts(tmp_path: Path, 
     async with prepared_fleet(tmp_path) as fleet:
         if at_start:
             fleet.plan("a", unready="login_expired")
-        await fleet.supervisor.start([fleet.profile("a"), fleet.profile("b")])
+        await fleet.start([fleet.profile("a"), fleet.profile("b")])
         await fleet.until("b", State.READY)
         if not at_start:
             await fleet.until("a", State.READY)
             await fleet.behave("a", unready="login_expired")
-        view = await fleet.until("a", State.FAILED)
-        assert (view.reason, view.pid) == (Reason.LOGIN_EXPIRED, None)
+        status = await fleet.until("a", State.FAILED)
+        assert (status.reason, status.pid) == (Reason.LOGIN_EXPIRED, None)
         assert len(fleet.notes("a", "starts")) == 1
         assert fleet.supervisor.ready
         fleet.plan("a")
@@ -228,15 +228,15 @@ async def test_an_expired_login_ends_in_failed_without_restarts(tmp_path: Path, 
         await fleet.until("a", State.READY)
 
 
-async def test_a_quota_rests_after_the_running_answer_and_comes_back(tmp_path: Path) -> None:
+async def test_a_child_out_of_quota_rests_after_the_running_answer(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
         await fleet.behave("a", unready="quota", rest_s=0.3)
         assert (await fleet.until("a", State.DRAINING)).reason is Reason.QUOTA
         lease.release()
-        view = await fleet.until("a", State.RESTING)
-        assert (view.reason, view.slot) == (Reason.QUOTA, None)
+        status = await fleet.until("a", State.RESTING)
+        assert (status.reason, status.slot) == (Reason.QUOTA, None)
         await fleet.until_start("a", 2)
 
 
@@ -262,14 +262,14 @@ async def test_a_child_beyond_its_memory_limit_is_replaced(tmp_path: Path) -> No
 # Slots
 
 
-async def test_a_standby_takes_the_slot_of_one_that_rests(tmp_path: Path) -> None:
+async def test_a_standby_takes_the_slot_of_a_resting_child(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, max_children=1) as fleet:
-        await fleet.supervisor.start([fleet.profile(name) for name in "ab"])
+        await fleet.start([fleet.profile(name) for name in "ab"])
         await fleet.until("a", State.READY)
-        assert fleet.view("b").reason is Reason.WAITING
+        assert fleet.status("b").reason is Reason.WAITING
         await fleet.behave("a", unready="quota", rest_s=60)
-        view = await fleet.until("b", State.READY)
-        assert view.slot == 0
+        status = await fleet.until("b", State.READY)
+        assert status.slot == 0
         assert fleet.is_in("a", State.RESTING)
         fleet.supervisor.reset("a")
         assert fleet.is_in("a", State.STANDBY)
@@ -278,18 +278,18 @@ async def test_a_standby_takes_the_slot_of_one_that_rests(tmp_path: Path) -> Non
         assert fleet.is_in("a", State.STANDBY), "a restart keeps its slot"
 
 
-async def test_a_restarted_child_takes_its_slot_before_those_who_stand_by(tmp_path: Path) -> None:
+async def test_a_restarted_child_keeps_its_slot_while_others_stand_by(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, max_children=1) as fleet:
-        await fleet.supervisor.start([fleet.profile(name) for name in "ab"])
+        await fleet.start([fleet.profile(name) for name in "ab"])
         await fleet.until("a", State.READY)
         fleet.supervisor.restart("a")
         await fleet.until_start("a", 2)
-        assert fleet.view("b").generation == 0
+        assert fleet.status("b").generation == 0
 
 
 async def test_one_login_is_never_in_two_browsers(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path) as fleet:
-        await fleet.supervisor.start([fleet.profile("old", login="ada")])
+        await fleet.start([fleet.profile("old", login="ada")])
         await fleet.until("old", State.READY)
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
@@ -325,7 +325,7 @@ async def test_a_changed_profile_waits_for_the_running_answer(tmp_path: Path) ->
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
         await fleet.supervisor.reconcile([fleet.profile("a", version=2)])
-        assert fleet.view("a").state is State.DRAINING
+        assert fleet.status("a").state is State.DRAINING
         assert fleet.pool.try_acquire("fake") is None
         lease.release()
         await fleet.until_start("a", 2)
@@ -341,7 +341,7 @@ async def test_an_answer_without_end_is_cut_at_the_drain_limit(tmp_path: Path) -
         lease.release()
 
 
-async def test_a_profile_that_comes_back_while_the_old_one_goes(tmp_path: Path) -> None:
+async def test_a_profile_that_returns_waits_for_its_old_child_to_end(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
@@ -350,11 +350,11 @@ async def test_a_profile_that_comes_back_while_the_old_one_goes(tmp_path: Path) 
         await fleet.supervisor.reconcile([fleet.profile("a", version=2)])
         assert alive(first)
         lease.release()
-        await eventually(lambda: fleet.view("a").pid not in (None, first) and fleet.is_in("a", State.READY))
+        await eventually(lambda: fleet.status("a").pid not in (None, first) and fleet.is_in("a", State.READY))
         assert not alive(first)
 
 
-async def test_a_profile_that_goes_again_before_it_was_back_stays_away(tmp_path: Path) -> None:
+async def test_a_profile_removed_again_before_its_return_stays_removed(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
@@ -370,15 +370,15 @@ async def test_a_profile_that_goes_again_before_it_was_back_stays_away(tmp_path:
 async def test_an_operators_drain_lasts_until_reset(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, ["a", "b"]) as fleet:
         fleet.supervisor.drain("a")
-        view = await fleet.until("a", State.STOPPED)
-        assert view.reason is Reason.DRAINED
+        status = await fleet.until("a", State.STOPPED)
+        assert status.reason is Reason.DRAINED
         await fleet.supervisor.reconcile([fleet.profile("a", version=2), fleet.profile("b")])
         assert fleet.is_in("a", State.STOPPED)
         fleet.supervisor.reset("a")
         await fleet.until_start("a", 2)
 
 
-async def test_actions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+async def test_actions_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         with pytest.raises(ActionRefused, match="READY"):
             fleet.supervisor.reset("a")
@@ -391,7 +391,7 @@ async def test_actions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             await fleet.supervisor.reconcile([])
 
 
-async def test_restart_cuts_a_delay_short(tmp_path: Path) -> None:
+async def test_an_operators_restart_skips_the_backoff(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, backoff_base_s=60.0, backoff_max_s=60.0) as fleet:
         await fleet.behave("a", exit_code=1)
         await fleet.until("a", State.BACKOFF)
@@ -402,7 +402,7 @@ async def test_restart_cuts_a_delay_short(tmp_path: Path) -> None:
 # The end
 
 
-async def test_nothing_is_left_after_the_end(tmp_path: Path) -> None:
+async def test_stop_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, ["a", "b"]) as fleet:
         await fleet.behave("a", orphan=True)
         pids = [pid_of(fleet, "a"), pid_of(fleet, "b"), fleet.notes("a", "orphans")[0]["pid"]]
@@ -440,15 +440,15 @@ async def test_a_child_that_ignores_term_is_killed(tmp_path: Path) -> None:
 
 async def test_stopping_while_children_start(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, parallel_starts=2) as fleet:
-        await fleet.supervisor.start([fleet.profile(name) for name in "abcd"])
+        await fleet.start([fleet.profile(name) for name in "abcd"])
         await eventually(lambda: any(isinstance(event, ChildStarted) for event in fleet.events))
         await fleet.supervisor.stop()
-        assert {view.state for view in fleet.supervisor.snapshot()} == {State.STOPPED}
+        assert {status.state for status in fleet.supervisor.snapshot()} == {State.STOPPED}
         assert not fleet.launcher.own_pids
         assert not fleet.run_root.path.exists()
 
 
-async def test_a_supervising_task_that_breaks_is_reported_aloud(tmp_path: Path) -> None:
+async def test_a_failed_supervision_task_fails_the_supervisor(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         failed = fleet.supervisor.failed
 

@@ -10,16 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from contract.child_api import Readiness, UnreadyReason
 from contract.keys import KeyStore
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
 from coordinator.proxy.pool import Lease, Pool
 from coordinator.supervision.child import Child
+from coordinator.supervision.child_client import ChildClient, ProbeResult
 from coordinator.supervision.events import ChildMoved, FleetEvent
 from coordinator.supervision.launcher import ChildSpec
 from coordinator.supervision.lifecycle import LIVE, Event, Reason, State, advance
-from coordinator.supervision.plan import PortPlan
 from coordinator.supervision.policy import Policy
-from coordinator.supervision.probe import ChildClient, Probed
+from coordinator.supervision.ports import PortPlan
 from coordinator.supervision.supervisor import Supervisor
 from tests.support.manual_loop import ManualLoop
 
@@ -28,7 +29,7 @@ LOGINS = ("ada", "grace", "alan", "edsger")
 POLICY = Policy(
     max_children=2,
     parallel_starts=1,
-    start_place_s=1e6,
+    start_permit_s=1e6,
     start_timeout_s=2.0,
     start_probe_interval_s=0.1,
     probe_interval_s=0.2,
@@ -42,14 +43,14 @@ POLICY = Policy(
 
 EXIT_CODES = (0, 1, 2, 69, 70, 71, 73, 74, -9, -11)
 HEALTH = (
-    Probed(None, models=("m",)),
-    Probed(None, busy=True, models=("m", "n")),
-    Probed(Reason.STARTING),
-    Probed(Reason.PAGE_BROKEN),
-    Probed(Reason.LOGIN_EXPIRED),
-    Probed(Reason.QUOTA, rest_s=0.5),
-    Probed(Reason.PORT_TAKEN),
-    Probed(Reason.PROBE_FAILED),
+    ProbeResult.of(Readiness(None, models=("m",))),
+    ProbeResult.of(Readiness(None, busy=True, models=("m", "n"))),
+    ProbeResult.of(Readiness(UnreadyReason.STARTING)),
+    ProbeResult.of(Readiness(UnreadyReason.PAGE_BROKEN)),
+    ProbeResult.of(Readiness(UnreadyReason.LOGIN_EXPIRED)),
+    ProbeResult.of(Readiness(UnreadyReason.QUOTA, rest_s=0.5)),
+    ProbeResult(Reason.PORT_TAKEN),
+    ProbeResult(Reason.PROBE_FAILED),
 )
 
 
@@ -73,9 +74,9 @@ class Process:
     ignores_term: bool
     exit: asyncio.Future[int]
     cleaned: asyncio.Event = field(default_factory=asyncio.Event)
-    health: Probed = HEALTH[0]
+    health: ProbeResult = HEALTH[0]
     pid: int = 1
-    told: bool = False
+    terminated: bool = False
 
     @property
     def url(self) -> str:
@@ -97,7 +98,7 @@ class Process:
             self.exit.set_result(exit_code)
 
     def terminate(self) -> None:
-        self.told = True
+        self.terminated = True
         if not self.ignores_term:
             self.end(0)
 
@@ -125,7 +126,11 @@ class TestLauncher:
         self.processes: list[Process] = []
         self.spawning: list[str] = []
         self.broken = self.slow = self.ignores_term = self.slow_cleaning = self.closed = False
+        self.occupied: set[str] = set()  # by a request whose cancel was not confirmed, as far as anybody can tell
         self.health = HEALTH[0]
+
+    def open(self) -> None:
+        """Nothing is needed here."""
 
     def use_keys(self, keys: KeyStore) -> None:
         """No process here looks at them."""
@@ -161,10 +166,14 @@ class TestClient(ChildClient):
         super().__init__()
         self._launcher = launcher
 
-    async def probe(self, url: str, instance_id: str) -> Probed:
+    async def probe(self, url: str, instance_id: str) -> ProbeResult:
         process = next(p for p in self._launcher.processes if p.url == url)
         assert process.spec.instance_id == instance_id
-        return process.health if process.running else Probed(Reason.PROBE_FAILED)
+        if not process.running:
+            return ProbeResult(Reason.PROBE_FAILED)
+        if process.health.readiness is not None and not process.health.readiness.busy:
+            self._launcher.occupied.discard(instance_id)
+        return process.health
 
 
 class SupervisorMachine(RuleBasedStateMachine):
@@ -180,7 +189,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.pool, self.supervisor = self.loop.call(self.make)
 
     def make(self) -> tuple[Pool, Supervisor]:
-        pool = Pool()
+        pool = Pool(max_queue=100)
         supervisor = Supervisor(
             launcher=self.launcher,
             pool=pool,
@@ -206,7 +215,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.profiles = {
             name: TestProfile(name, login, f"1{login}") for name, login in zip(profiles, LOGINS, strict=False)
         }
-        self.loop.run_until_complete(self.supervisor.start(self.profiles.values()))
+        self.loop.run_until_complete(self.supervisor.start(self.profiles.values(), KeyStore()))
         self.loop.turn()
 
     # What happens
@@ -227,29 +236,29 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(not p.running and not p.cleaned.is_set() for p in self.launcher.processes))
     @rule(data=st.data())
-    def it_is_cleaned_up(self, data: st.DataObject) -> None:
+    def an_ended_child_is_cleaned_up(self, data: st.DataObject) -> None:
         ended = [p for p in self.launcher.processes if not p.running and not p.cleaned.is_set()]
         self.loop.call(data.draw(st.sampled_from(ended)).cleaned.set)
         self.loop.turn()
 
     @precondition(lambda self: any(p.running for p in self.launcher.processes))
     @rule(data=st.data(), health=st.sampled_from(HEALTH))
-    def health_changes(self, data: st.DataObject, health: Probed) -> None:
+    def health_changes(self, data: st.DataObject, health: ProbeResult) -> None:
         data.draw(st.sampled_from([p for p in self.launcher.processes if p.running])).health = health
         self.loop.advance(0.2)
 
     @rule(trouble=st.sets(st.sampled_from(("broken", "slow", "ignores_term", "slow_cleaning")), max_size=2))
-    def starts_get_trouble(self, trouble: set[str]) -> None:
+    def starts_fail_or_lag(self, trouble: set[str]) -> None:
         for name in ("broken", "slow", "ignores_term", "slow_cleaning"):
             setattr(self.launcher, name, name in trouble)
 
     @rule(health=st.sampled_from(HEALTH))
-    def new_children_are_so(self, health: Probed) -> None:
+    def new_children_have_this_health(self, health: ProbeResult) -> None:
         self.launcher.health = health
 
     @rule()
-    def all_is_well(self) -> None:
-        self.starts_get_trouble(set())
+    def everything_recovers(self) -> None:
+        self.starts_fail_or_lag(set())
         self.launcher.health = HEALTH[0]
         for process in self.launcher.processes:
             process.health = HEALTH[0]
@@ -263,8 +272,16 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.call(child.fire, Event.MEMORY_LIMIT, Reason.MEMORY_LIMIT, generation=child.generation)
         self.loop.turn()
 
+    @precondition(lambda self: any(child.run for child in self.children))
+    @rule(data=st.data())
+    def a_cancel_is_not_confirmed(self, data: st.DataObject) -> None:
+        run = data.draw(st.sampled_from([child.run for child in self.children if child.run]))
+        self.launcher.occupied.add(run.spec.instance_id)
+        self.loop.call(self.supervisor.child(run.spec.name).cancel_failed, run)
+        self.loop.turn()
+
     @rule(event=st.sampled_from(list(Event)), data=st.data())
-    def news_of_another_start_change_nothing(self, event: Event, data: st.DataObject) -> None:
+    def events_of_another_start_change_nothing(self, event: Event, data: st.DataObject) -> None:
         if self.children:
             child = data.draw(st.sampled_from(self.children))
             before = (child.phase, child.reason, len(self.events))
@@ -272,7 +289,7 @@ class SupervisorMachine(RuleBasedStateMachine):
             assert not self.loop.call(child.fire, event, Reason.CRASHED, generation=child.generation - 1)
             assert (child.phase, child.reason, len(self.events)) == before
 
-    # What is ordered
+    # What is asked for
 
     @rule(name=st.sampled_from(NAMES), action=st.sampled_from(("restart", "reset", "drain")))
     def the_operator_acts(self, name: str, action: str) -> None:
@@ -319,27 +336,27 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.turn()
         for child in self.children:
             processes = len(self.running(child.name)) + self.launcher.spawning.count(child.name)
-            assert processes == (1 if child.phase.state in LIVE else 0), child.view()
+            assert processes == (1 if child.phase.state in LIVE else 0), child.status()
 
     @invariant()
-    def nobody_runs_unsupervised(self) -> None:
+    def every_process_belongs_to_a_child(self) -> None:
         known = {child.name for child in self.children}
         assert all(p.spec.name in known for p in self.launcher.processes if p.running)
 
     @invariant()
-    def what_is_stopping_has_been_told_to(self) -> None:
+    def a_stopping_process_has_been_terminated(self) -> None:
         stopping = [child.name for child in self.children if child.phase.state is State.STOPPING]
-        assert all(process.told for name in stopping for process in self.running(name))
+        assert all(process.terminated for name in stopping for process in self.running(name))
 
     @invariant()
     def slots_are_held_by_one_child_each(self) -> None:
         held = [child.slot.index for child in self.children if child.slot]
         assert len(held) == len(set(held)) <= POLICY.max_children
         for child in self.children:
-            assert (child.slot is not None) == child.holds
+            assert (child.slot is not None) == child.needs_slot
 
     @invariant()
-    def a_login_is_in_one_browser(self) -> None:
+    def a_login_is_in_one_browser_at_most(self) -> None:
         logins = [p.spec.profile_path for p in self.launcher.processes if p.unclean]
         assert len(set(logins)) == len(logins)
 
@@ -353,6 +370,13 @@ class SupervisorMachine(RuleBasedStateMachine):
         assert ready == {child.name for child in self.children if child.phase.state is State.READY}
 
     @invariant()
+    def a_page_that_may_be_occupied_takes_no_request(self) -> None:
+        for child in self.children:
+            if child.phase.state is State.READY:
+                assert child.run is not None
+                assert child.run.spec.instance_id not in self.launcher.occupied
+
+    @invariant()
     def every_move_is_in_the_table(self) -> None:
         moves = [event for event in self.events[self.checked :] if isinstance(event, ChildMoved)]
         self.checked = len(self.events)
@@ -361,14 +385,14 @@ class SupervisorMachine(RuleBasedStateMachine):
     @invariant()
     def generations_only_grow(self) -> None:
         for child in self.children:
-            lives = [life.spec.generation for life in child.lives]
-            assert lives == sorted(lives, reverse=True)
-            assert len(set(lives)) == len(lives)
-            assert child.generation == max(lives, default=0) >= self.generations.get(child, 0)
+            runs = [run.spec.generation for run in child.runs]
+            assert runs == sorted(runs, reverse=True)
+            assert len(set(runs)) == len(runs)
+            assert child.generation == max(runs, default=0) >= self.generations.get(child, 0)
             self.generations[child] = child.generation
 
     @invariant()
-    def supervision_is_sound(self) -> None:
+    def supervision_has_not_failed(self) -> None:
         failed = self.supervisor.failed
         assert not failed.done(), failed.exception()
 

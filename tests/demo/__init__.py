@@ -1,1 +1,1 @@
-"""Tests of the demo site, and of the demo as a whole."""
+"""Tests of the demo site and of `python -m demo`."""

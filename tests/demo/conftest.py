@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -12,13 +14,14 @@ NewVisitor = Callable[[], Awaitable[Visitor]]
 
 @pytest.fixture
 async def site() -> AsyncIterator[DemoSite]:
+    """Serve the demo site with its control API."""
     async with serve(SiteOptions(control_token=CONTROL_TOKEN, max_body_bytes=100_000)) as served:
         yield served
 
 
 @pytest.fixture
 async def new_visitor(site: DemoSite) -> AsyncIterator[NewVisitor]:
-    """Give visitors who are not logged in yet, each with cookies of its own."""
+    """Return a function that makes clients without a login, each with its own cookies."""
     async with AsyncExitStack() as stack:
 
         async def make() -> Visitor:
@@ -32,6 +35,7 @@ async def new_visitor(site: DemoSite) -> AsyncIterator[NewVisitor]:
 
 @pytest.fixture
 async def ada(new_visitor: NewVisitor) -> Visitor:
+    """Return a client that is logged in as ada."""
     visitor = await new_visitor()
     await visitor.log_in()
     return visitor

@@ -1,4 +1,6 @@
-"""Submissions and answers over both transports, and what the ledger says of them."""
+"""Submissions and answers over both transports, and their ledger entries."""
+
+from __future__ import annotations
 
 import asyncio
 import hashlib
@@ -13,6 +15,7 @@ from tests.demo.visitor import Answer, Visitor, first_token
 
 
 async def ask(visitor: Visitor, transport: str, prompt: str) -> Answer:
+    """Submit a prompt over this transport and return the answer."""
     return await (visitor.ask(prompt) if transport == "sse" else visitor.ask_by_socket(prompt))
 
 
@@ -179,7 +182,7 @@ async def test_many_streams_at_once(ada: Visitor) -> None:
         assert entries[answer.token].prompt == f"[[tokens=20 delay_ms=50]] {number}"
     starts = [entry.started_mono for entry in entries.values()]
     ends = [entry.ended_mono or 0 for entry in entries.values()]
-    assert max(starts) < min(ends), "they did not all run at the same time"
+    assert max(starts) < min(ends), "the answers did not all run at the same time"
 
 
 async def test_ledger_waits_for_a_change(ada: Visitor) -> None:
@@ -210,6 +213,7 @@ async def test_me_names_the_models(ada: Visitor) -> None:
 
 
 async def upload(visitor: Visitor, data: bytes, media_type: str = "image/png") -> aiohttp.ClientResponse:
+    """Upload an image and return the response."""
     headers = {**visitor.headers, "Content-Type": media_type}
     return await visitor.http.post(f"{visitor.site.url}/api/images", data=data, headers=headers)
 

@@ -1,4 +1,6 @@
-"""Faults and directives: what goes wrong on request."""
+"""Faults and directives of the demo site."""
+
+from __future__ import annotations
 
 import time
 

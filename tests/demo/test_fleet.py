@@ -1,4 +1,6 @@
-"""The demo as a whole, as far as it goes without a running fleet (tests/e2e runs that)."""
+"""`python -m demo` and its parts, without a running fleet (tests/e2e/test_demo.py runs one)."""
+
+from __future__ import annotations
 
 import asyncio
 import io
@@ -26,11 +28,15 @@ from demo.errors import ChromiumMissing, LoginFailed
 from demo.fleet import _all_up
 from demo.login import save_profiles
 from demo.ports import Ports, choose_ports, is_free
-from demo.screen import Screen
+from demo.progress import Progress
 from demo.site import DemoSite
+
+# The demo's usual ports are there once on a machine.
+pytestmark = pytest.mark.xdist_group("demo-ports")
 
 
 def names_in(folder: Path) -> list[str]:
+    """Return the sorted file names in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -99,26 +105,28 @@ def test_curl_line_is_one_shell_command(monkeypatch: pytest.MonkeyPatch, proxy: 
         (["STANDBY", "STARTING"], "1", False),
     ],
 )
-def test_when_the_fleet_is_up(monkeypatch: pytest.MonkeyPatch, states: list[str], at_most: str, up: bool) -> None:
+def test_fleet_is_up_when_all_that_can_be_are_ready(
+    monkeypatch: pytest.MonkeyPatch, states: list[str], at_most: str, up: bool
+) -> None:
     monkeypatch.setenv("MAX_CHILDREN", at_most)
     assert _all_up([{"state": state} for state in states]) is up
 
 
-def test_screen_writes_a_line_for_each_change_where_there_is_no_terminal() -> None:
+def test_progress_is_one_line_for_each_change_without_a_terminal() -> None:
     written = io.StringIO()
-    with Screen(Console(file=written)) as screen:
-        screen.step("Browser of ada", "starting")
-        screen.step("Browser of ada", "starting")
-        screen.step("Browser of ada", "ready [x]", "done")
+    with Progress(Console(file=written)) as progress:
+        progress.step("Browser of ada", "starting")
+        progress.step("Browser of ada", "starting")
+        progress.step("Browser of ada", "ready [x]", "done")
     assert written.getvalue() == "Browser of ada: starting\nBrowser of ada: ready [x]\n"
 
 
-def test_screen_shows_all_steps_on_a_terminal() -> None:
+def test_progress_shows_all_steps_on_a_terminal() -> None:
     written = io.StringIO()
-    with Screen(Console(file=written, force_terminal=True, width=80)) as screen:
-        screen.step("Logins", "ada")
-        screen.step("Logins", "ada", "done")
-        screen.step("Coordinator", "gone", "failed")
+    with Progress(Console(file=written, force_terminal=True, width=80)) as progress:
+        progress.step("Logins", "ada")
+        progress.step("Logins", "ada", "done")
+        progress.step("Coordinator", "gone", "failed")
     last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.getvalue()).splitlines()[-2:]
     assert re.fullmatch(r".  Logins +ada +0\.0 s *", last[0].strip("\r"))
     assert re.search(r"Coordinator +gone", last[1])
@@ -126,13 +134,14 @@ def test_screen_shows_all_steps_on_a_terminal() -> None:
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """Give a folder for TMPDIR whose path is short enough for Chromium's socket; pytest's own is not."""
+    """Yield a folder for TMPDIR whose path is short enough for Chromium's socket; pytest's own is not."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
         yield Path(folder)
 
 
 @asynccontextmanager
 async def running_demo(temporary: Path, *arguments: str, **environment: str) -> AsyncIterator[Process]:
+    """Run `python -m demo` while the context lasts, with TMPDIR set to the folder."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "demo", *arguments,
         env={**os.environ, "TMPDIR": str(temporary), **environment},
@@ -147,10 +156,11 @@ async def running_demo(temporary: Path, *arguments: str, **environment: str) -> 
 
 
 async def read_until(process: Process, text: str) -> None:
+    """Read output lines up to one that contains the text."""
     assert process.stdout
     async with asyncio.timeout(30):
         while text not in (line := (await process.stdout.readline()).decode()):
-            assert line, f"{text} was never said"
+            assert line, f"the output ended without {text!r}"
 
 
 async def test_ctrl_c_while_logging_in_leaves_nothing(temporary: Path) -> None:

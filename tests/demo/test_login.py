@@ -1,5 +1,8 @@
-"""Logging in, both ways; sessions that end."""
+"""Login by cookie and by token, and the end of sessions."""
 
+from __future__ import annotations
+
+import aiohttp
 import pytest
 
 from demo.accounts import Sessions, check_password
@@ -80,11 +83,8 @@ async def test_logout_ends_the_session_on_the_server(ada: Visitor, path: str) ->
 
 
 async def test_site_without_a_control_token_has_no_control() -> None:
-    async with serve() as site:
-        import aiohttp
-
-        async with aiohttp.ClientSession() as http, http.get(f"{site.url}/control/ledger") as response:
-            assert response.status == 404
+    async with serve() as site, aiohttp.ClientSession() as http, http.get(f"{site.url}/control/ledger") as response:
+        assert response.status == 404
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Demo-Control": "wrong"}])
@@ -111,7 +111,7 @@ def test_passwords(username: str, password: str, right: bool) -> None:
     assert check_password(username, password) is right
 
 
-def test_session_ends_by_the_clock() -> None:
+def test_session_expires_by_the_clock() -> None:
     now = 1000.0
     sessions = Sessions(ttl_s=60, clock=lambda: now)
     session = sessions.open("ada", "cookie")

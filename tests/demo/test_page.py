@@ -1,4 +1,6 @@
-"""The page as a person uses it, in real Chromium."""
+"""The chat page in real Chromium."""
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -20,6 +22,7 @@ ANSWER = "[data-role=assistant]"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    """Run Chromium for all tests of the module."""
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=find_chromium(), args=chromium_arguments())
         yield chromium
@@ -28,12 +31,14 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site() -> AsyncIterator[DemoSite]:
+    """Serve the demo site with a small body limit."""
     async with serve(SiteOptions(max_body_bytes=100_000)) as served:
         yield served
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """Yield a new browser context."""
     context = await browser.new_context()
     yield context
     await context.close()
@@ -41,7 +46,7 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def page(context: BrowserContext) -> AsyncIterator[Page]:
-    """Give a page; a script error on it fails the test."""
+    """Yield a page; a script error on it fails the test."""
     page = await context.new_page()
     page.set_default_timeout(10_000)
     errors: list[str] = []
@@ -51,6 +56,7 @@ async def page(context: BrowserContext) -> AsyncIterator[Page]:
 
 
 async def log_in(page: Page, url: str, path: str = "/chat") -> None:
+    """Log in as ada and wait for the chat page."""
     await page.goto(url + path)
     await page.fill("#username", "ada")
     await page.fill("#password", "lovelace")
@@ -59,15 +65,18 @@ async def log_in(page: Page, url: str, path: str = "/chat") -> None:
 
 
 async def send(page: Page, prompt: str) -> None:
+    """Fill in a prompt and send it."""
     await page.get_by_test_id("prompt").fill(prompt)
     await page.get_by_test_id("send").click()
 
 
 def last_entry(site: DemoSite) -> Entry:
+    """Return the newest ledger entry."""
     return site.ledger.entries()[-1]
 
 
 async def ended(site: DemoSite, outcome: str) -> Entry:
+    """Wait up to 10 s for a ledger entry with this outcome."""
     (entry, *_) = await site.ledger.wait(lambda entry: entry.outcome == outcome, 10)
     return entry
 
@@ -242,6 +251,7 @@ async def test_nothing_comes_from_elsewhere(site: DemoSite, page: Page) -> None:
 
 
 def png_file(data: bytes) -> FilePayload:
+    """Return a file for Playwright's file chooser."""
     return {"name": "a.png", "mimeType": "image/png", "buffer": data}
 
 

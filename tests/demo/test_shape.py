@@ -1,4 +1,6 @@
-"""Directives in prompts, and the documents that list them."""
+"""Directives in prompts, and the tables that document them."""
+
+from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo import faults, shape
-from demo.shape import Drop, Fail, Say, Shape, Wait, read_directives, steps
+from demo.shape import Drop, Fail, SendText, Shape, Wait, read_directives, steps
 
 README = Path(shape.__file__).parent / "README.md"
 
@@ -41,7 +43,17 @@ def test_no_text_breaks_the_reading_of_directives(parts: list[str]) -> None:
 def test_steps_put_the_fault_in_the_middle() -> None:
     tokens = ["a", "b", "c", "d"]
     played = list(steps(Shape(delay_ms=1, break_off=True), tokens))
-    assert played == [Wait(0), Say("a"), Wait(0.001), Say("b"), Drop(), Wait(0.001), Say("c"), Wait(0.001), Say("d")]
+    assert played == [
+        Wait(0),
+        SendText("a"),
+        Wait(0.001),
+        SendText("b"),
+        Drop(),
+        Wait(0.001),
+        SendText("c"),
+        Wait(0.001),
+        SendText("d"),
+    ]
     assert list(steps(Shape(error="quota"), tokens)) == [Fail("quota")]
 
 

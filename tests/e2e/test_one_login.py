@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from contract.exit_codes import ExitCode
-from tests.e2e.fleet import ROOT, Site, end, eventually, fetch, fleet, free_block, log_in
+from tests.e2e.fleet import ROOT, Site, end, eventually, fetch, fleet, log_in
+from tests.support.ports import free_range
 
 ANALYTICS = {"name": "_visits", "path": "/", "expires": -1, "httpOnly": False, "secure": False, "sameSite": "Lax"}
 
@@ -57,7 +58,7 @@ def child(site: Site, profile: Path, port: int) -> Iterator[subprocess.Popen[str
 
 
 def test_of_two_children_started_by_hand_the_second_ends(site: Site, two_files: Path) -> None:
-    port = free_block(4)
+    port = free_range(4)
     with child(site, two_files / "ada.json", port) as first:
         eventually(lambda: _is_ready(first, port), timeout_s=60, what="the first child")
         with child(site, two_files / "again.json", port + 2) as second:

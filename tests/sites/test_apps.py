@@ -17,9 +17,9 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from browser.check.checkup import Checkup
+from browser.check.context import CheckPlan
 from browser.check.outcome import Exit
 from browser.check.screen import Screen
-from browser.check.stage import Plan
 from browser.errors import SiteFailed
 from browser.page.chat_page import ChatPage
 from browser.settings import BrowserSettings, EngineName
@@ -56,7 +56,9 @@ class Driven:
 
     async def open(self, site: Site, state: dict[str, Any] | None = None) -> ChatPage:
         """A further page, with a login of its own."""
-        return await self.pages.open(site, state or self.app.log_in(), engine=self.page._engine, https_proxy=NOWHERE)
+        return await self.pages.open(
+            site, state or self.app.log_in(), engine=self.page._process._engine, https_proxy=NOWHERE
+        )
 
     def check(self, answer: str, prompt: str) -> None:
         """The app got exactly this prompt in a conversation of its own, and this is what it answered."""
@@ -177,10 +179,10 @@ async def test_answers_held_against_the_page(driven: Driven) -> None:
 async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
     """What a writer of such a site file is told: nothing fails, and nothing is to be warned of."""
     (tmp_path / "run").mkdir()
-    plan = Plan(
+    plan = CheckPlan(
         site=driven.app.name,
         profile=write_profile(tmp_path / "ada.json", driven.app.log_in()),
-        engine=driven.page._engine,
+        engine=driven.page._process._engine,
         headless=True,
         settings=BrowserSettings(https_proxy=NOWHERE),
         prompt="[[code]] [[unicode]]",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.ports import is_free
+from tests.support.ports import MIRROR, free_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,6 @@ BUCKET = "profiles"
 ADMIN = "admin"
 READER = "reader"
 START_TIMEOUT_S = 30.0
-_GRPC_OFFSET = 10000  # SeaweedFS listens there for each of its ports
 
 
 def secret_of(identity: str) -> str:
@@ -90,7 +88,7 @@ class S3Server:
         """End the server as a power cut would."""
         self.process.kill()
         self.process.wait()
-        for port in (*self.ports, *(port + _GRPC_OFFSET for port in self.ports)):
+        for port in (*self.ports, *(port + MIRROR for port in self.ports)):
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink(missing_ok=True)
 
@@ -103,7 +101,8 @@ def s3_server(
 
     `identities` gives the actions of further identities beside the admin and the reader.
     """
-    ports = _free_ports(6)
+    first = free_range(6, mirrored=True)
+    ports = list(range(first, first + 6))
     config = folder / "identities.json"
     config.write_text(json.dumps(_identities(bucket, identities or {})))
     with (folder / "weed.log").open("wb") as log:
@@ -162,11 +161,3 @@ def _create_bucket(server: S3Server, bucket: str, log: Path) -> None:
             server._admin.create_bucket(Bucket=bucket)
             return
         time.sleep(0.05)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free together with the one that SeaweedFS adds to each, below those the system gives out."""
-    while True:
-        found = random.sample(range(10_000, 22_000), count)
-        if all(is_free(port) and is_free(port + _GRPC_OFFSET) for port in found):
-            return found

@@ -1,1 +1,1 @@
-"""The chat apps of this benchmark; each but the demo site's runs in an environment of its own."""
+"""The chat apps of this benchmark; each except the demo site runs in its own virtual environment."""

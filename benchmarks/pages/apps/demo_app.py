@@ -1,4 +1,4 @@
-"""The demo site, with numbered tokens of which it notes when they leave it."""
+"""The demo site with numbered tokens, which records when it sends them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.pages.apps import stamping
+from benchmarks.pages.apps import timestamps
 from demo import site
 from demo.chat import Event, encode
 from demo.ledger import Entry
@@ -17,21 +17,22 @@ from demo.shape import Shape
 
 
 def compose(entry: Entry, shape: Shape, _: Sequence[str]) -> list[str]:
-    stamping.note_prompt(entry.prompt, entry.started_mono)
-    return list(map(stamping.token, range(shape.tokens)))
+    """Return numbered tokens in place of the demo site's words."""
+    timestamps.record_prompt(entry.prompt, entry.started_mono)
+    return list(map(timestamps.token, range(shape.tokens)))
 
 
-def stamped(event: Event) -> str:
-    """Make the event's text, which is written at once. Notes are written before what is noted is sent: 30 us."""
+def encode_and_record(event: Event) -> str:
+    """Encode an event and record its tokens, 30 us before the caller sends it."""
     text = encode(event)
-    stamping.note_sent(text.encode(), time.monotonic())
+    timestamps.record_sent(text.encode(), time.monotonic())
     if event["type"] == "done":
-        stamping.note_over()
+        timestamps.record_end()
     return text
 
 
 if __name__ == "__main__":
     chat: Any = importlib.import_module("demo.chat")
     transports: Any = importlib.import_module("demo.transports")
-    chat.compose, transports.encode = compose, stamped
+    chat.compose, transports.encode = compose, encode_and_record
     sys.exit(site.main(["--port", os.environ["APP_PORT"]]))

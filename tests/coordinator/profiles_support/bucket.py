@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.profiles import S3Connection, S3Place, S3ProfileProvider
+from coordinator.profiles import S3Location, S3Options, S3ProfileProvider
 from tests.support.s3 import BUCKET
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ class Bucket:
 
     def provider(self, cache_dir: Path, *, allow_stale: bool = False) -> S3ProfileProvider:
         """A provider that has not run yet, with an AWS chain of its own."""
-        connection = S3Connection(connect_timeout_s=20.0, read_timeout_s=30.0)
-        return S3ProfileProvider(
-            S3Place(BUCKET, self.prefix), cache_dir, connection=connection, allow_stale=allow_stale
-        )
+        options = S3Options(connect_timeout_s=20.0, read_timeout_s=30.0)
+        return S3ProfileProvider(S3Location(BUCKET, self.prefix), cache_dir, options=options, allow_stale=allow_stale)
 
     def environment(self, cache_dir: Path, identity: str = "reader", **more: str) -> dict[str, str]:
         """The whole environment of a program that hydrates from here."""

@@ -57,7 +57,7 @@ def reason_given(discover: Any, case: Corrupted, folder: Path, now: float) -> st
                     case.file_name, folder / case.file_name, functools.partial(_read, discover, case, folder)
                 )
             ]
-            rejected = discover.judge(items, now).rejected
+            rejected = discover.select_profiles(items, now).rejected
     except Exception as error:  # noqa: BLE001 - with a check taken out anything may happen
         return type(error).__name__
     return "; ".join(found.reason for found in rejected)

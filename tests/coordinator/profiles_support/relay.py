@@ -19,7 +19,7 @@ HANG_UP: Final = b""
 class Relay:
     """Forwards bytes. `meddle` gets each request's first line and gives FORWARD, HANG_UP or an answer.
 
-    It is called in several threads.
+    Behind the line is the client, `` by boto3`` or `` by obstore``. It is called in several threads.
     """
 
     def __init__(self, target: str, meddle: Callable[[str], bytes | None], tls: ssl.SSLContext | None) -> None:
@@ -62,6 +62,7 @@ class Relay:
                 threading.Thread(target=_copy, args=(server, inside), daemon=True).start()
                 while data := inside.recv(1 << 16):
                     line = data.partition(b"\r\n")[0].decode("latin-1")
+                    line += " by boto3" if b"boto" in data.lower() else " by obstore"
                     self.requests.append(line)
                     answer = self._meddle(line)
                     if answer is FORWARD:

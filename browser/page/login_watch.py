@@ -1,0 +1,105 @@
+"""Whether the login still holds, and keeping it: ask the site now and then, save the session that it rotates."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from playwright.async_api import Error
+
+from browser.capture import scripts
+from browser.errors import (
+    CaptureGap,
+    FirstTokenTimeout,
+    PageBroken,
+    PageHung,
+    PromptRejected,
+    SiteFailed,
+    StreamIdleTimeout,
+)
+from browser.page.page_status import PageStatus
+from browser.page.session import SessionKeeper
+from browser.page.site_page import SitePage
+from browser.page.tab import LOOK_TIMEOUT_S, Tab
+from browser.timeouts import within
+
+SAVE_AFTER_S = 1.0
+LOGIN_SHOWS_AFTER_S = 1.0
+SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFailed, StreamIdleTimeout)
+"""Errors that a lost login may first show as: the site fails, or does not answer, or shows another page."""
+
+
+async def login_check_status(tab: Tab, timeout_s: float = LOOK_TIMEOUT_S) -> int | None:
+    """Return the HTTP status that the page gets from the site file's login.check.
+
+    None where the file has none, or the page gets no response within timeout_s seconds.
+    """
+    check = tab.site.login.check
+    if check is None:
+        return None
+    asking = tab.page.evaluate(scripts.REQUEST_STATUS, tab.site.address(check.url))
+    try:
+        status: int = await within(timeout_s, asking, "page-login-check")
+    except (Error, TimeoutError):
+        return None
+    return status
+
+
+class LoginWatch:
+    """Checks the login of a page at intervals of `interval_s` seconds, and saves its session where it changed."""
+
+    def __init__(self, page: SitePage, session: SessionKeeper, status: PageStatus, interval_s: float) -> None:
+        self._page = page
+        self._session = session
+        self._status = status
+        self._interval_s = interval_s
+        self._checked_at = time.monotonic()
+        self._may_have_changed = False
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the login expires by its cookies, in Unix seconds; None if nothing says so."""
+        return self._session.login_expires_at
+
+    async def holds(self) -> bool | None:
+        """Ask the site whether the login holds; None if its file does not say how, or it does not answer."""
+        check = self._page.tab.site.login.check
+        status = await login_check_status(self._page.tab)
+        return None if check is None or status is None else status not in check.expired_status
+
+    async def is_logged_out(self) -> bool:
+        """Find out whether the login is lost, by asking the site, or else by what the page shows."""
+        holds = await self.holds()
+        if holds is None:
+            return await self._page.tab.wait_for_login(LOGIN_SHOWS_AFTER_S) == "out"
+        return not holds
+
+    async def check_if_due(self) -> bool:
+        """Return False if the site was asked and says that the login is lost. Saves the session otherwise, if due."""
+        if time.monotonic() - self._checked_at <= self._interval_s:
+            await self.save_if_changed()
+            return True
+        self._checked_at = time.monotonic()
+        if await self.holds() is False:
+            return False
+        await self.save()
+        return True
+
+    def note_use(self) -> None:
+        """Note that the page was used: the site may have changed the session."""
+        self._may_have_changed = True
+
+    async def save_if_changed(self) -> None:
+        """Save the session if the page was used since, unless one was saved a moment ago."""
+        if self._may_have_changed and self._session.age_s > SAVE_AFTER_S:
+            await self.save()
+
+    async def save(self) -> None:
+        """Save the session for the next start, if the page shows that it is logged in."""
+        if self._status.page_reason is not None or self._status.hangs:
+            return
+        with suppress(PageHung):
+            seen = await self._page.tab.look()
+            if seen and seen.logged_in and not seen.logged_out:
+                self._may_have_changed = False
+                await self._session.save(self._page.context)

@@ -1,0 +1,152 @@
+"""The one way to open a site's page: a context with a login, a tab, the page in it, its login, its capture.
+
+Serving takes all steps by `SitePage.open`. `--login` and the checker take those that they need one by one, the
+checker because it names the step that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+import structlog
+from playwright.async_api import Browser, BrowserContext, Error
+
+from browser.capture.capture import Capture, CaptureMode
+from browser.errors import BrowserError, LoginExpired, PageBroken
+from browser.page.profile import StorageState
+from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
+from browser.site.schema import Site
+from browser.timeouts import within
+
+log = structlog.get_logger("browser")
+
+NEW_TAB_TIMEOUT_S = 15.0
+
+
+class SitePage:
+    """A site's page in one browser context. The tab is another one after a crash, the rest stays."""
+
+    def __init__(
+        self, context: BrowserContext, site: Site, capture: Capture | None, on_crash: Callable[[], None]
+    ) -> None:
+        self.context = context
+        self._site = site
+        self._capture = capture
+        self._on_crash = on_crash
+        self._tab: Tab | None = None
+        self.is_fresh = False
+        """Whether an empty conversation was opened that no prompt has gone to yet."""
+        self.answer_left_running = False
+        """Whether an answer must be stopped before the page is loaded anew: some sites write on when it is left."""
+
+    @classmethod
+    async def in_new_context(  # noqa: PLR0913 - all but two by keyword
+        cls,
+        browser: Browser,
+        site: Site,
+        *,
+        state: StorageState | None = None,
+        capture: Capture | None = None,
+        on_crash: Callable[[], None] = lambda: None,
+        follow_window: bool = False,
+    ) -> Self:
+        """Open a context with this login's cookies and localStorage, and the capture's hook in every document.
+
+        Without `capture` the page is as in any browser. `follow_window` makes it as large as its window, for a person
+        who sees it. Raises Playwright's Error.
+        """
+        # Firefox does not know bypass_csp (over BiDi), nor the permission.
+        hooks_chromium = capture is not None and browser.browser_type.name == "chromium"
+        context = await browser.new_context(
+            storage_state=state,  # type: ignore[arg-type]
+            bypass_csp=hooks_chromium,
+            no_viewport=follow_window or None,
+        )
+        if capture is not None:
+            if hooks_chromium:  # otherwise a public page may not speak to the stream port on loopback
+                with suppress(Error):  # a plain http origin can be granted nothing; the self-test finds what works
+                    await context.grant_permissions(["local-network-access"], origin=site.origin)
+            await context.add_init_script(capture.init_script())
+        return cls(context, site, capture, on_crash)
+
+    @property
+    def tab(self) -> Tab:
+        """The tab that is open. Raises PageBroken if none is."""
+        if self._tab is None:
+            raise PageBroken("the page is not open")
+        return self._tab
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no tab to work with: it crashed, was closed, or could not be opened."""
+        return self._tab is None or self._tab.crashed
+
+    async def open(self) -> None:
+        """Open the page on an empty conversation, by all steps below; anew if it was open before.
+
+        Raises LoginExpired, PageBroken, and Playwright's Error and TimeoutError where no tab can be opened.
+        """
+        self.is_fresh = False
+        if self._tab is None or self._tab.crashed:
+            await within(NEW_TAB_TIMEOUT_S, self.open_tab(), "page-new-tab")
+        elif self.answer_left_running:
+            with suppress(BrowserError):
+                await self._tab.stop_answer()
+        self.answer_left_running = False
+        await self.load()
+        login = await self.wait_for_login()
+        if login == "out":
+            raise LoginExpired("the site shows its login page; log in again and replace the profile")
+        if login == "unknown":
+            raise PageBroken("the page shows no marker of being logged in or out (site file: login, readiness)")
+        if self._capture and self._capture.mode is None:
+            await self.test_capture()
+        await self.open_fresh_chat(just_loaded=True)
+
+    async def open_tab(self) -> Tab:
+        """Open a tab in place of the one before, if any. Raises Playwright's Error."""
+        if self._tab and not self._tab.page.is_closed():
+            await self._tab.page.close()
+        self._tab = Tab(await self.context.new_page(), self._site, self._on_crash)
+        return self._tab
+
+    async def load(self, login_shows_within_s: float = LOOK_TIMEOUT_S) -> None:
+        """Load the site's page. Raises PageBroken if it cannot be reached.
+
+        A page that goes on to another address by itself while it loads is no failure, if it then shows within the
+        time given, in seconds, whether it is logged in.
+        """
+        try:
+            await self.tab.load()
+        except PageBroken:
+            if await self.tab.wait_for_login(login_shows_within_s) == "unknown":
+                raise
+
+    async def wait_for_login(self, timeout_s: float | None = None) -> LoginState:
+        """Wait until the page shows whether it is logged in, as long as the site file's readiness when not given."""
+        return await self.tab.wait_for_login(self._site.readiness.timeout_s if timeout_s is None else timeout_s)
+
+    async def test_capture(self) -> CaptureMode:
+        """Find out how answers can be captured on this page, and return it."""
+        if self._capture is None:
+            raise RuntimeError("the page was opened without a capture")
+        return await self._capture.self_test(self.tab.page)
+
+    async def open_fresh_chat(self, *, just_loaded: bool = False) -> None:
+        """Open an empty conversation ahead of the next prompt. Raises LoginExpired, PageBroken."""
+        if just_loaded and self._site.opens_empty:
+            await self.tab.wait_fresh()
+        else:
+            await self.tab.open_fresh_chat()
+        if self._capture and not await self._capture.wait_connected(self.tab.page):
+            log.warning("page_not_connected", hint="site file: capture.network.ready_frames")
+        self.is_fresh = True
+
+    async def take_fresh_chat(self) -> Tab:
+        """Return the tab on an empty conversation, which is the caller's. Raises LoginExpired, PageBroken."""
+        if not self.is_fresh:
+            await self.open_fresh_chat()
+        self.is_fresh = False
+        return self.tab

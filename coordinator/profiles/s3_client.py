@@ -1,0 +1,166 @@
+"""Listing and reading one bucket: through obstore, and through boto3 wherever that cannot serve or fails.
+
+boto3 is what operators know, so that what it makes of a failure is what they are told: an operation that
+fails in obstore, for whatever reason, is done again by boto3.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from multiprocessing.pool import ApplyResult, ThreadPool
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from obstore.exceptions import InvalidPathError, PermissionDeniedError
+from obstore.store import S3Store
+
+from contract.storage_state.document import MAX_PROFILE_BYTES
+from coordinator.profiles.errors import ObjectGone
+from coordinator.profiles.s3_store import credentials_of_environment, endpoint_from_environment, open_store
+from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
+
+if TYPE_CHECKING:  # loading boto3 takes a third of a second; from stubs
+    from obstore import ObjectMeta
+
+    from coordinator.profiles.s3_boto import BotoBucket
+
+Result = TypeVar("Result")
+_PAGE: Final = 1000
+"""So many objects are in one page of a listing, by S3's own limit."""
+_OF_ONE_KEY: Final = (FileNotFoundError, PermissionDeniedError, InvalidPathError, ValueError)
+"""What obstore raises for reasons that need not hold for the next key."""
+
+
+class S3Client:
+    """Lists and reads one bucket over connections that stay open. To be used by one thread at a time."""
+
+    def __init__(self, location: S3Location, options: S3Options) -> None:
+        """Resolve endpoint and region, and credentials but for failing ones. Raises S3Refused, S3Unreachable."""
+        self._location = location
+        self._options = options
+        self._boto_bucket: BotoBucket | None = None
+        self._loading = threading.Lock()
+        endpoint = endpoint_from_environment(location.bucket, options.region, os.environ)
+        if endpoint:
+            self._store = open_store(location.bucket, endpoint, credentials_of_environment, options)
+        else:
+            self._store = self._boto().open_store()
+        self._store_works = True
+
+    def list_folder(self, prefix: str) -> tuple[list[S3Object], list[str]]:
+        """Return the objects directly under `prefix`, and the prefixes of those further down.
+
+        Raises S3Refused, S3Unreachable.
+        """
+        self._store_works = True
+        found = self._attempt_aside(lambda store: _list_folder(store, prefix))
+        # Any XML is an empty listing to obstore; boto3 can tell.
+        return found if found and any(found) else self._boto().list_folder(prefix)
+
+    def find(self, key: str) -> S3Object | None:
+        """Find one object by a listing, so that "not there" differs from "not allowed". Raises as `list_folder`."""
+        page = self._attempt_aside(lambda store: _list_from(store, key))
+        if page is None:
+            return self._boto().find(key)
+        found = next((item for item in page if item.key == key), None)
+        # Not every storage lists in the order of the keys.
+        return found if found or len(page) < _PAGE else self._boto().find(key)
+
+    def read(self, key: str) -> Fetched:
+        """Return an object's bytes, at most one more than a profile may have.
+
+        Raises ObjectGone, S3Refused, S3Unreachable.
+        """
+        return self._attempt_aside(lambda store: _read(store, key)) or self._boto().read(key)
+
+    def read_many(self, keys: Sequence[str]) -> Generator[tuple[str, Fetched | None]]:
+        """Read several objects at a time and yield them in their order, with None for those that are gone.
+
+        At most twice as many as there are workers are in memory. Raises S3Refused, S3Unreachable.
+        """
+        workers = min(self._options.workers, len(keys))
+        if not workers:
+            return
+        # Its threads are daemons, and leaving it joins none of them: neither a failure nor an exit waits for a server
+        # that hangs.
+        with ThreadPool(workers) as pool:
+            pending: deque[tuple[str, ApplyResult[Fetched | None]]] = deque()
+            for key in keys:
+                if len(pending) == 2 * workers:
+                    first, result = pending.popleft()
+                    yield first, result.get()
+                pending.append((key, pool.apply_async(self._read_if_there, (key,))))
+            for key, result in pending:
+                yield key, result.get()
+
+    def _read_if_there(self, key: str) -> Fetched | None:
+        try:
+            return self._attempt(lambda store: _read(store, key)) or self._boto().read(key)
+        except ObjectGone:
+            return None
+
+    def _attempt_aside(self, operation: Callable[[S3Store], Result]) -> Result | None:
+        """Do as `_attempt` in another thread: one that waits in Rust would not hear Ctrl-C."""
+        done: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+        threading.Thread(target=lambda: done.put(self._attempt(operation)), name="obstore", daemon=True).start()
+        return done.get()
+
+    def _attempt(self, operation: Callable[[S3Store], Result]) -> Result | None:
+        """Return what an operation on the store gives, None if boto3 is to do it. Raises nothing."""
+        if self._store is None or not self._store_works:
+            return None
+        try:
+            return operation(self._store)
+        except _OF_ONE_KEY:
+            return None
+        except BaseException:  # noqa: BLE001 - a panic of Rust is no Exception
+            self._store_works = False
+            return None
+
+    def _boto(self) -> BotoBucket:
+        """Return the bucket of boto3, loading it if need be. Raises S3Refused."""
+        with self._loading:
+            if self._boto_bucket is None:
+                # Loading it makes so much garbage that stays that looking for some doubles the time.
+                collects = gc.isenabled()
+                gc.disable()
+                try:
+                    from coordinator.profiles.s3_boto import BotoBucket  # noqa: PLC0415 - it takes a third of a second
+
+                    self._boto_bucket = BotoBucket(self._location, self._options)
+                finally:
+                    if collects:
+                        gc.enable()
+            return self._boto_bucket
+
+
+def _list_folder(store: S3Store, prefix: str) -> tuple[list[S3Object], list[str]]:
+    found = store.list_with_delimiter(prefix)
+    return [_object(meta) for meta in found["objects"]], [f"{folder}/" for folder in found["common_prefixes"]]
+
+
+def _list_from(store: S3Store, key: str) -> list[S3Object]:
+    """Return the first page of what follows in the key's folder and below, from a little before the key."""
+    folder = key.rpartition("/")[0]
+    pages = store.list(folder or None, offset=key[:-1], chunk_size=_PAGE)
+    return [_object(meta) for meta in next(iter(pages), ())]
+
+
+def _read(store: S3Store, key: str) -> Fetched:
+    result = store.get(key)
+    if result.meta["size"] <= MAX_PROFILE_BYTES:
+        return Fetched(bytes(result.bytes()), bare_etag(result.meta["e_tag"]))
+    data = bytearray()
+    for part in result.stream(min_chunk_size=MAX_PROFILE_BYTES):
+        data += part
+        if len(data) > MAX_PROFILE_BYTES:
+            break
+    return Fetched(bytes(data[: MAX_PROFILE_BYTES + 1]), bare_etag(result.meta["e_tag"]))
+
+
+def _object(meta: ObjectMeta) -> S3Object:
+    return S3Object(meta["path"], bare_etag(meta["e_tag"]), meta["size"])

@@ -1,0 +1,70 @@
+"""HTTP headers as ASGI and aiohttp hand them over, and which of them pass the proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+
+from contract.child_api import REQUEST_ID_HEADER, TOKEN_HEADER
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+"""Pairs of name and value; ASGI gives names in lower case."""
+
+CLOSE: Final[Mapping[str, str]] = {"connection": "close"}
+
+# RFC 9110, section 7.6.1: these belong to one connection, not to the message.
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_OURS: Final = {REQUEST_ID_HEADER.encode(), TOKEN_HEADER.encode()}
+_NOT_SENT_ON: Final = _HOP_BY_HOP | _OURS | {b"host", b"content-length", b"expect"}
+# The length too: a stream may end with one more event than the child sent.
+_NOT_SENT_BACK: Final = _HOP_BY_HOP | _OURS | {b"content-length", b"date", b"server"}
+
+
+def encode(headers: Mapping[str, str]) -> Headers:
+    """Return headers as ASGI takes them. Names are given in lower case."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def find(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """Return the first value of a header, whose name is given in lower case; None if there is none."""
+    return next((value.decode("latin-1") for known, value in headers if known == name), None)
+
+
+def request_headers(headers: Headers, request_id: str, token: str) -> list[tuple[str, str]]:
+    """Return what a child gets of the client's headers, with this request's id and the child's own token."""
+    named = _named_by_connection(headers)
+    passed = [
+        (name.decode("latin-1"), value.decode("utf-8", "replace"))
+        for name, value in headers
+        if name not in _NOT_SENT_ON and name not in named
+    ]
+    return [*passed, (REQUEST_ID_HEADER, request_id), (TOKEN_HEADER, token)]
+
+
+def response_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:
+    """Return what the client gets of a child's headers, with this request's id."""
+    lowered = [(name.lower(), value) for name, value in headers]
+    named = _named_by_connection(lowered)
+    passed = [(name, value) for name, value in lowered if name not in _NOT_SENT_BACK and name not in named]
+    passed.append((REQUEST_ID_HEADER.encode(), request_id.encode()))
+    return passed
+
+
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
+    """Return further names that a Connection header makes hop-by-hop; mostly none."""
+    for name, value in headers:
+        if name == b"connection" and value not in (b"keep-alive", b"close"):
+            return frozenset(token.strip().lower() for token in value.split(b","))
+    return frozenset()

@@ -1,0 +1,123 @@
+"""What the coordinator asks a child over HTTP for itself: is it ready, cancel a request, what does its page show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from contract.child_api import (
+    CANCEL_PATH,
+    CANCEL_TIMEOUT_S,
+    READY_PATH,
+    SCREENSHOT_PATH,
+    TOKEN_HEADER,
+    Readiness,
+)
+from coordinator.errors import NoPage, PageFailed, PageSilent
+from coordinator.supervision.lifecycle import Reason
+
+_KEEP_ALIVE_S = 15.0
+"""Shorter than a child's own, so that no idle connection ends just as it is used."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One look at a child's `/ready`: what it said, or why it said nothing. `reason` is None exactly if it is ready."""
+
+    reason: Reason | None
+    detail: str | None = None
+    readiness: Readiness | None = None
+
+    @classmethod
+    def of(cls, readiness: Readiness) -> ProbeResult:
+        """Return the result of a probe that this child answered."""
+        reason = None if readiness.reason is None else Reason(readiness.reason.value)
+        return cls(reason, readiness.detail, readiness)
+
+
+def read_ready(status: int, body: Any, instance_id: str) -> ProbeResult:
+    """Judge the answer of a child's `/ready`: HTTP status and parsed JSON body.
+
+    An answer of another start, or of a stranger on the port, is `port_taken`.
+    """
+    if not isinstance(body, dict) or body.get("instance_id") != instance_id:
+        return ProbeResult(Reason.PORT_TAKEN, "another program answers on the child's port")
+    readiness = Readiness.from_json(status, body)
+    if readiness is None:
+        return ProbeResult(Reason.PROBE_FAILED, f"/ready gives no known reason (HTTP {status})")
+    return ProbeResult.of(readiness)
+
+
+class ChildClient:
+    """HTTP from the coordinator to its children, apart from the requests of clients."""
+
+    def __init__(
+        self,
+        *,
+        probe_timeout_s: float = 2.0,
+        cancel_timeout_s: float = CANCEL_TIMEOUT_S,
+        screenshot_timeout_s: float = 10.0,
+    ) -> None:
+        self._probe_timeout = aiohttp.ClientTimeout(total=probe_timeout_s)
+        # The child takes up to so long itself; its answer shall still arrive.
+        self._cancel_timeout = aiohttp.ClientTimeout(total=cancel_timeout_s + 0.5)
+        self._screenshot_timeout = aiohttp.ClientTimeout(total=screenshot_timeout_s + 0.5)
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        # aiohttp wants its sessions made inside a running loop.
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self._session
+
+    async def probe(self, url: str, instance_id: str) -> ProbeResult:
+        """Ask for readiness; whatever goes wrong is a result with a reason, never an error."""
+        try:
+            async with self._open().get(f"{url}{READY_PATH}", timeout=self._probe_timeout) as response:
+                body = await response.json(content_type=None)
+        except TimeoutError:
+            return ProbeResult(Reason.PROBE_FAILED, "no answer from /ready in time")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return ProbeResult(Reason.PROBE_FAILED, f"/ready cannot be read ({type(error).__name__})")
+        return read_ready(response.status, body, instance_id)
+
+    async def cancel(self, url: str, token: str, request_id: str) -> bool:
+        """Stop a request; True only if the child confirms that its page is on a fresh chat."""
+        address = url + CANCEL_PATH.format(request_id=quote(request_id, safe=""))
+        try:
+            async with self._open().post(
+                address, headers={TOKEN_HEADER: token}, timeout=self._cancel_timeout
+            ) as response:
+                body = await response.json(content_type=None)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            return False
+        return response.status == 200 and isinstance(body, dict) and body.get("fresh") is True
+
+    async def screenshot(self, url: str, token: str) -> bytes:
+        """Return a PNG of the child's page. Raises NoPage, PageSilent, PageFailed."""
+        try:
+            async with self._open().get(
+                f"{url}{SCREENSHOT_PATH}", headers={TOKEN_HEADER: token}, timeout=self._screenshot_timeout
+            ) as response:
+                if response.status == 200 and response.content_type == "image/png":
+                    return await response.read()
+        except aiohttp.ClientConnectorError:
+            raise NoPage("The child does not listen yet, or no more.") from None
+        except TimeoutError:
+            raise PageSilent("The child gave no picture of its page in time; it may hang.") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise PageFailed(f"The child gave no picture of its page ({type(error).__name__}).") from None
+        if response.status == 503:
+            raise NoPage("The child has no page yet.")
+        if response.status == 504:
+            raise PageSilent("The child's browser gave no picture of its page in time; it may hang.")
+        raise PageFailed(f"The child gave no picture of its page (HTTP {response.status}).")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,114 @@
+"""Checks of the shipped deployments: the Kubernetes overlay, the single-child image, the Compose trial."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+
+from tests.container.checks import check
+from tests.container.checks_serving import check_serving
+from tests.container.manifests import Pod, rendered
+from tests.container.podman import MARK, ROOT, eventually, podman, run, running, say
+from tests.container.services import FIREFOX, READY_S, SINGLE, SITE_URL, Fleet, Services, fetch
+
+
+@check("the Kubernetes overlay for local profiles, as a kubelet runs it: symlinked mounts, preStop, grace period")
+def kubernetes_overlay(services: Services) -> str:
+    pod = rendered("local")
+    check_labels(pod)
+    check_labels(rendered("s3"))
+    site = services.folder / "site.toml"
+    shutil.copyfile(ROOT / "sites" / "demo.toml", site)
+    files = {
+        "profiles": sorted((services.profiles / "active").glob("*.json")),
+        "keys": [services.profiles / "key.txt"],
+        "site": [site],
+    }
+    options = pod.options(services.folder / "pod", files)
+    environment = {**pod.environment(), "SITE_URL": SITE_URL}
+    # Firefox, because it works with the default seccomp profile, which the manifest requests.
+    with running(FIREFOX, name="pod", options=options, environment=environment) as container:
+        fleet = Fleet(container, f"http://127.0.0.1:{container.port(2048)}", services.key)
+        check_serving(services, fleet)
+        assert "browser_sandbox_reduced" in container.logs()
+        probes = [pod.container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
+        assert probes == ["/live", "/live", "/ready"]
+        began = time.monotonic()
+        container.exec(*pod.container["lifecycle"]["preStop"]["exec"]["command"])
+        container.signal("TERM")
+        exit_code = container.wait_exit(pod.spec["terminationGracePeriodSeconds"] - (time.monotonic() - began))
+        assert exit_code == 0, exit_code
+        return f"preStop and shutdown took {time.monotonic() - began:.1f} s"
+
+
+def check_labels(pod: Pod) -> None:
+    """Check that every selector matches the pod, and that a client needs no label but `client`."""
+    assert all(selector.items() <= pod.labels().items() for selector in pod.selectors()), pod.selectors()
+    rules = pod.document("NetworkPolicy", "tabfleet")["spec"]["ingress"][0]["from"]
+    client = {"matchLabels": {"tabfleet.example/client": "true"}}
+    assert rules == [{"namespaceSelector": client}, {"podSelector": client}], rules
+
+
+@check("the single-child image serves through its relay, and restarts its child when it is killed")
+def single_serves(services: Services) -> None:
+    environment = {
+        "CHAT_SITE": "demo",
+        "SITE_URL": SITE_URL,
+        "ACTIVE_AUTH_JSON": "/app/auth_profiles/active/ada.json",
+        "KEY_FILE_PATH": "/app/auth_profiles/key.txt",
+    }
+    seccomp = f"--security-opt=seccomp={ROOT}/docker/seccomp.json"
+    options = [*services.mount, "--publish=127.0.0.1::2048", seccomp]
+    with running(SINGLE, name="single", options=options, environment=environment) as container:
+        url = f"http://127.0.0.1:{container.port(2048)}"
+        child = Fleet(container, url, services.key)
+        eventually(lambda: child.ready()[0] == 200, timeout_s=READY_S, what="the single child's /ready")
+        assert fetch(f"{url}/v1/models")[0] == 401
+        services.assert_in_ledger(child.ask(f"single {uuid.uuid4()}"))
+        assert container.healthcheck()
+        container.exec("pkill", "-KILL", "-f", "launch_camoufox.py")
+        eventually(lambda: child.ready()[0] != 200, timeout_s=30, what="the single child to be gone")
+        eventually(lambda: child.ready()[0] == 200, timeout_s=READY_S, what="the single child's restart")
+        podman("stop", "--time", "30", "single")
+        assert container.state()["ExitCode"] == 0
+
+
+@check("the trial of docker/compose.yaml starts unchanged: site, S3, seed and fleet; a request is answered")
+def compose_trial(services: Services) -> None:
+    program = f"{ROOT}/.cache/container/tools/bin/podman-compose"
+    name = f"tabfleettrial{MARK}"
+    project = [program, "--in-pod=0", "-f", f"{ROOT}/docker/compose.yaml", "-p", name, "--profile", "trial"]
+    # podman-compose resolves the seccomp path from its working directory, Docker Compose from the file's folder.
+    port = free_port()
+    environment = {**os.environ, "TABFLEET_SECCOMP": f"{ROOT}/docker/seccomp.json", "TABFLEET_PORT": str(port)}
+
+    def compose(*arguments: str) -> None:
+        done = subprocess.run(
+            [*project, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    try:
+        # One after the other: podman 4.3 cannot start a container whose dependency has exited, as the seed has.
+        compose("up", "--no-build", "-d", "trial-site", "trial-s3")
+        compose("up", "--no-build", "--no-deps", "trial-seed")
+        compose("up", "--no-build", "--no-deps", "-d", "trial")
+        fleet = Fleet(services.site, f"http://127.0.0.1:{port}", "sk-trial")
+        eventually(lambda: fleet.ready()[0] == 200, timeout_s=READY_S, what="the trial's /ready", now=fleet.ready)
+        assert "token:" in fleet.ask("hello from compose")
+    except BaseException:
+        say(run("logs", f"{name}_trial_1").stderr[-2000:])
+        raise
+    finally:
+        compose("down", "-t", "5")
+
+
+def free_port() -> int:
+    """Return a free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
