@@ -23,13 +23,12 @@ class QueuedRequest:
 
 
 class RequestQueue:
-    """Lets one request after the other to the page, first come, first served."""
+    """Bounds how many requests wait for the page, and knows which there are; the page itself takes them in turn."""
 
     def __init__(self, page: ChatPage, *, max_waiting: int = MAX_WAITING) -> None:
         """At most max_waiting requests wait, beside the one that has the page."""
         self.page = page
         self._max_waiting = max_waiting
-        self._page_lock = asyncio.Lock()  # asyncio's lock wakes its waiters in the order they came
         self._requests: dict[str, QueuedRequest] = {}
         self._cancelled_early: dict[str, None] = {}  # ids that had not arrived when they were cancelled, oldest first
         self._idle = asyncio.Event()
@@ -42,7 +41,7 @@ class RequestQueue:
 
     @asynccontextmanager
     async def admit(self, request_id: str) -> AsyncIterator[None]:
-        """Wait for the page and hold it.
+        """Count the request as one that has the page, or waits for it: `ChatPage.ask` takes one after the other.
 
         Raises ApiError: 409 for an id in use, 429 when the queue is full, 503 for an id that was cancelled already.
         """
@@ -55,8 +54,7 @@ class RequestQueue:
         request = self._requests[request_id] = QueuedRequest(asyncio.current_task())
         self._idle.clear()
         try:
-            async with self._page_lock:
-                yield
+            yield
         finally:
             del self._requests[request_id]
             request.done.set()
