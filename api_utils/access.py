@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def keyed(endpoint: Endpoint) -> Endpoint:
-    """The endpoint for those who may use it; the others get ApiError (401)."""
+    """Return the endpoint for those who have a key; for others it raises ApiError (401)."""
 
     async def checked(request: Request) -> Response:
         await require_key(request)
@@ -55,27 +55,22 @@ def _has_control_token(request: Request, token: str | None) -> bool:
 
 
 async def read_json(request: Request, max_bytes: int) -> Any:
-    """The decoded JSON body. Raises ApiError: 415 for another content type, 413, 400.
+    """Return the decoded JSON body. Raises ApiError: 415 for another content type, 413, 400.
 
     The content type is what keeps a form in somebody's browser from posting here unseen: with
-    application/json the browser asks first (CORS preflight), and nobody here says yes.
+    application/json the browser asks first (CORS preflight), and nothing here grants it.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as Content-Type: application/json")
-    body = await _read(request, max_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise ApiError(ErrorCode.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
     try:
         return json.loads(body)
     except ValueError:
         raise bad_request("the body is not valid JSON") from None
     except RecursionError:
         raise bad_request("the body's JSON is nested too deeply") from None
-
-
-async def _read(request: Request, max_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise ApiError(ErrorCode.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
-    return bytes(body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from api_utils.chat_request import Message, Part
@@ -26,8 +26,13 @@ _TAKEN: Final = "PNG, JPEG, GIF and WebP"
 
 
 def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[Image, ...]:
-    """The images of a conversation, in order. Raises ApiError (400) that names the part at fault."""
-    found = [(name, part) for name, part in _image_parts(messages)]
+    """Return the images of a conversation, in order. Raises ApiError (400) that names the part at fault."""
+    found = [
+        (f"messages[{number}].content[{index}]", part)
+        for number, message in enumerate(messages)
+        for index, part in enumerate(message.content if isinstance(message.content, list) else ())
+        if part.type == "image_url"
+    ]
     if not found:
         return ()
     first = found[0][0]
@@ -40,13 +45,6 @@ def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[
     if sum(len(image.data) for image in images) > MAX_IMAGE_BYTES_IN_ALL:
         raise bad_request(f"the images are larger than {MAX_IMAGE_BYTES_IN_ALL} bytes together", param=first)
     return images
-
-
-def _image_parts(messages: Sequence[Message]) -> Iterator[tuple[str, Part]]:
-    for number, message in enumerate(messages):
-        for index, part in enumerate(message.content if isinstance(message.content, list) else ()):
-            if part.type == "image_url":
-                yield f"messages[{number}].content[{index}]", part
 
 
 def _image(name: str, part: Part, limits: ImageLimits) -> Image:
@@ -87,7 +85,7 @@ def _decode(name: str, media_type: MediaType, encoded: str, max_bytes: int) -> b
 
 
 def _type_of(data: bytes) -> MediaType | None:
-    """What the first bytes say; https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern."""
+    """Return what the first bytes say; https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if data.startswith(b"\xff\xd8\xff"):

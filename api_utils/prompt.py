@@ -1,4 +1,4 @@
-"""One prompt out of a conversation: the only thing that can be typed into a chat page.
+"""What a page is asked: one text, the only thing that can be typed into a chat page, with its images.
 
 A lone user message is typed as it is. Anything longer is written out in order, each message under a
 line that names who speaks, a blank line between them::
@@ -17,26 +17,42 @@ message needs no such marks. The form is part of the API: callers may rely on it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 
 from api_utils.chat_request import Message
+from browser.page.images import Image
 from contract.api_error import bad_request
 
 _SPEAKER = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
 
 
-def prompt_of(messages: Sequence[Message]) -> str:
-    """The text to type. Raises ApiError (400) when there is nothing to say."""
+@dataclass(frozen=True)
+class Prompt:
+    """One request as the page gets it, whatever the dialect it came in."""
+
+    request_id: str
+    model: str
+    text: str = field(repr=False)
+    images: tuple[Image, ...] = field(repr=False)
+
+
+def text_of(messages: Sequence[Message]) -> str:
+    """Return the text to type for a conversation. Raises ApiError (400) when there is nothing to say."""
     if not any(text.strip() for message in messages for text in _texts(message, None)):
         raise bad_request("messages hold no text", param="messages")
     if len(messages) == 1 and messages[0].role == "user":
         return "\n".join(_texts(messages[0], None))
     marks = (f"[image {number}]" for number in count(1))
-    return "\n\n".join(f"{_heading(message)}:\n" + "\n".join(_texts(message, marks)) for message in messages)
+    written = []
+    for message in messages:
+        name = f" ({message.name})" if message.name else ""
+        written.append(f"{_SPEAKER[message.role]}{name}:\n" + "\n".join(_texts(message, marks)))
+    return "\n\n".join(written)
 
 
 def _texts(message: Message, marks: Iterator[str] | None) -> list[str]:
-    """A message's text, part by part; a mark stands for each image, or nothing where there are no marks."""
+    """Return a message's text, part by part; a mark stands for each image, or nothing where there are no marks."""
     if not isinstance(message.content, list):
         return [message.content or ""]
     texts = []
@@ -46,8 +62,3 @@ def _texts(message: Message, marks: Iterator[str] | None) -> list[str]:
         elif marks is not None:
             texts.append(next(marks))
     return texts
-
-
-def _heading(message: Message) -> str:
-    speaker = _SPEAKER[message.role]
-    return f"{speaker} ({message.name})" if message.name else speaker

@@ -1,4 +1,4 @@
-"""API keys: read from a file, compared in constant time. A leaf that both programs share.
+"""API keys: read from a file, compared in constant time.
 
 A key file has one key a line; blank lines and lines that start with ``#`` are skipped. A line
 ``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key.
@@ -28,6 +28,8 @@ from typing import Final
 
 import structlog
 
+from contract.errors import TabfleetError
+
 log = structlog.get_logger(__name__)
 
 DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
@@ -35,7 +37,7 @@ MAX_KEY_FILE_BYTES: Final = 1024 * 1024
 _DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})\Z")
 
 
-class KeyFileError(ValueError):
+class KeyFileError(TabfleetError):
     """A key file cannot be used; the message names the file, the cause and the cure, never a key."""
 
 
@@ -57,11 +59,11 @@ class KeyStore:
         return len(self._digests)
 
     def to_text(self) -> str:
-        """A key file that accepts the same keys and does not hold them: ``sha256:`` lines."""
+        """Return a key file that accepts the same keys and does not hold them: ``sha256:`` lines."""
         return "".join(sorted(f"sha256:{digest.hex()}\n" for digest in self._digests))
 
     def verify(self, presented: str) -> bool:
-        """Whether this key is accepted. Takes the same time whichever key matches, or none."""
+        """Return whether this key is accepted. Takes the same time whichever key matches, or none."""
         digest = _sha256(presented)
         # Every digest is compared: stopping at a match would tell how far down the file it stands.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
@@ -77,27 +79,25 @@ class FollowedKeys:
         self._keys = KeyStore() if path is None else KeyStore.from_file(path)
 
     def current(self) -> KeyStore:
-        """The keys in force. A file that has become unusable, or lost all its keys, leaves them as they are."""
+        """Return the keys in force. A file that has become unusable, or lost all its keys, leaves them as they are."""
         version = self._version_now()
-        if self._path is not None and version != self._version:
-            self._version = version
-            self._keys = self._read_again(self._path)
-        return self._keys
-
-    def _read_again(self, path: Path) -> KeyStore:
+        if self._path is None or version == self._version:
+            return self._keys
+        self._version = version
         try:
-            keys = KeyStore.from_file(path)
+            keys = KeyStore.from_file(self._path)
         except KeyFileError as error:
             log.warning("keys_kept", reason=str(error))
             return self._keys
         if self._keys and not keys:
-            log.warning("keys_kept", reason=f"key file {path.name} has no keys any more")
+            log.warning("keys_kept", reason=f"key file {self._path.name} has no keys any more")
             return self._keys
         log.info("keys_read", keys=len(keys))
+        self._keys = keys
         return keys
 
     def _version_now(self) -> tuple[int, ...] | None:
-        """What differs after the file was replaced or rewritten; None if there is none to be seen."""
+        """Return what differs after the file was replaced or rewritten; None if there is none to be seen."""
         try:
             status = self._path.stat() if self._path is not None else None
         except OSError:
@@ -106,7 +106,7 @@ class FollowedKeys:
 
 
 def presented_key(authorization: str | None, x_api_key: str | None) -> str | None:
-    """The key a request carries: ``Authorization: Bearer KEY`` (RFC 6750) or ``X-API-Key: KEY``."""
+    """Return the key a request carries, if any: ``Authorization: Bearer KEY`` (RFC 6750) or ``X-API-Key: KEY``."""
     scheme, _, credentials = (authorization or "").strip().partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()
@@ -114,7 +114,7 @@ def presented_key(authorization: str | None, x_api_key: str | None) -> str | Non
 
 
 def default_key_file() -> Path | None:
-    """The default key file, None if there is none. Raises KeyFileError if we may not know."""
+    """Return the default key file, None if there is none. Raises KeyFileError if we may not know."""
     try:
         return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from browser.check import page_facts
 from browser.check.context import CheckContext
@@ -11,7 +12,7 @@ from browser.check.outcome import Exit, StepFailed, StepResult
 from browser.check.traffic import Traffic
 from browser.errors import PageBroken
 from browser.page.login_watch import login_check_status
-from browser.page.profile import expires_at, load_profile
+from browser.page.profile import load_profile
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
@@ -24,15 +25,15 @@ async def read_login(context: CheckContext) -> StepResult:
     """Raises ProfileError, ProfileLocked."""
     path = context.plan.profile
     context.login = load_profile(path)
-    context.lock = await ProfileLock.acquire(context.login.login_sha256, path.name)
+    now = time.time()
+    context.login.check_alive(now)
+    context.lock = await ProfileLock.acquire(context.login.fingerprint, path.name)
     cookies, origins = (len(context.login.state.get(key, [])) for key in ("cookies", "origins"))
     text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
-    expires = expires_at(context.login.state, context.site.url)
+    expires = context.login.summary.expires_at(now, urlsplit(context.site.url).hostname)
     if expires is None:
         return StepResult(text)
     day = datetime.fromtimestamp(expires, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
-    if expires < time.time():
-        return StepResult(f"{text}; expired {day} UTC by its cookies", "warn")
     return StepResult(f"{text}; expires {day} UTC by its cookies")
 
 

@@ -140,12 +140,12 @@ class ChatPage:
             raise RuntimeError("a page is started once")
         try:
             profile = load_profile(self._profile)
-            self._lock = await ProfileLock.acquire(profile.login_sha256, self._profile.name)
+            self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
+            state = state_to_open(profile, self._run_dir)
             await self._capture.stream_port.start()
             browser = await self._process.start()
             self._lock.note_browser(self._process.identity)
             await self._capture.stream_port.serving()
-            state = state_to_open(profile, self._run_dir)
             session = SessionKeeper(profile, state, self._run_dir, self._site.url)
             page = await SitePage.in_new_context(
                 browser, self._site, state=state, capture=self._capture, on_crash=self._page_crashed

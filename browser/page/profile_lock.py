@@ -1,5 +1,7 @@
 """One login in one browser at a time on this machine, whoever starts it."""
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -26,12 +28,12 @@ class ProfileLock:
         self._descriptor: int | None = descriptor
 
     @classmethod
-    async def acquire(cls, login_sha256: str, profile_name: str, *, folder: Path | None = None) -> Self:
-        """Take the login; a browser that an earlier owner left running is ended first.
+    async def acquire(cls, fingerprint: str, profile_name: str, *, folder: Path | None = None) -> Self:
+        """Take the login with this fingerprint; a browser that an earlier owner left running is ended first.
 
         Raises ProfileLocked if another process holds it, or if the lock cannot be trusted.
         """
-        lock = cls(_open_lock(folder or locks_dir(), login_sha256))
+        lock = cls(_open_lock(folder or locks_dir(), fingerprint))
         try:
             lock._take(profile_name)
             await lock._end_leftover(profile_name)

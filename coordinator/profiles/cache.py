@@ -30,7 +30,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from contract.storage_state.storage_state import StorageState
+from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.discover import CHECKS_VERSION
 from coordinator.profiles.errors import CacheError
 from coordinator.profiles.folders import private_folder, write_private
@@ -56,7 +56,7 @@ class Entry:
     size: int
     sha256: str
     file: str
-    state: StorageState | None = None
+    state: ProfileSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Cache:
             "source": self._source,
             "checks": CHECKS_VERSION,
             "entries": {
-                key: [entry.etag, entry.size, entry.sha256, entry.file, entry.state and vars(entry.state)]
+                key: [entry.etag, entry.size, entry.sha256, entry.file, entry.state and entry.state.to_json()]
                 for key, entry in sorted(entries.items())
             },
         }
@@ -231,10 +231,10 @@ class Cache:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _loaded(state: dict[str, Any] | None) -> StorageState | None:
+def _loaded(state: dict[str, Any] | None) -> ProfileSummary | None:
     if state is None:
         return None
-    return StorageState(**{**state, "sites": tuple(state["sites"]), "expiries": tuple(state["expiries"])})
+    return ProfileSummary.from_json(state)
 
 
 def is_full(error: OSError) -> bool:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # it takes 50 ms, and only people see a table
 class Row:
     """What is known of one profile. `reason` is None if it may be used.
 
-    `cookies` counts those that have not expired, by site; `expires_at` is the earliest expiry among
-    them, in Unix seconds.
+    `cookies` counts those that have not expired, by host; `expires_at` is when the login expires by its
+    cookies, in Unix seconds.
     """
 
     name: str
@@ -77,8 +77,8 @@ def check(provider: ProfileProvider, operator_key_file: Path | None) -> Report:
     rows = []
     for item in examined:
         name = printable(item.file_name)
-        cookies = item.state.cookies_alive(now) if item.state else {}
-        expires_at = item.state.earliest_expiry(now) if item.state else None
+        cookies = item.state.live_cookies(now) if item.state else {}
+        expires_at = item.state.expires_at(now) if item.state else None
         rows.append(Row(name, cookies, expires_at, reasons.get(name)))
     held = None if operator_key_file else provider.inspect_keys()
     keys = read_keys(operator_key_file, None)[1] if held is None else held

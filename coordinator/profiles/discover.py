@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -13,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
-from contract.storage_state.reasons import BadProfile
-from contract.storage_state.storage_state import read_storage_state
+from contract.errors import BadProfile
+from contract.storage_state.document import parse_document
+from contract.storage_state.profile_file import read_profile_file
+from contract.storage_state.summary import ProfileSummary
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.model import Discovery, Examined, Profile, Rejected
 
-CHECKS_VERSION: Final = 1
+CHECKS_VERSION: Final = 2
 """Raise it by hand with every change of what the checks find in the same bytes: caches keep what was found."""
 MOST_REASONS: Final = 5
 """So many bad profiles are named in an error line; the log has all."""
@@ -40,7 +40,8 @@ def discover_profiles(folder: Path, *, now: float | None = None) -> Discovery:
 def examine_folder(folder: Path) -> list[Examined]:
     """Check every profile in the folder, in the order of names. Raises ProfileBackendError."""
     root = resolved(folder)
-    return [examine(name, folder / name, partial(read_profile, root, name)) for name in profile_names(folder)]
+    paths = [folder / name for name in profile_names(folder)]
+    return [examine(path.name, path, partial(read_profile_file, path, within=root)) for path in paths]
 
 
 def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
@@ -48,7 +49,7 @@ def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
     try:
         check_name(file_name)
         data = read()
-        state = read_storage_state(data)
+        state = ProfileSummary.of(parse_document(data))
     except BadProfile as error:
         return Examined(file_name, path, reason=error.reason)
     return Examined(file_name, path, hashlib.sha256(data).hexdigest(), state)
@@ -64,7 +65,7 @@ def select_profiles(examined: Iterable[Examined], now: float) -> Discovery:
             rejected.append(Rejected(printable(item.file_name), reason))
             continue
         name, fingerprint = item.file_name.removesuffix(SUFFIX), item.state.fingerprint
-        accepted[fingerprint] = Profile(name, item.path, item.sha256, fingerprint, item.state.earliest_expiry(now))
+        accepted[fingerprint] = Profile(name, item.path, item.sha256, fingerprint, item.state.expires_at(now))
     return Discovery(tuple(accepted.values()), tuple(rejected))
 
 
@@ -117,21 +118,6 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def read_profile(root: Path, file_name: str) -> bytes:
-    """Return the bytes of a file in the folder `root`, which must be resolved. Raises BadProfile."""
-    try:
-        path = _inside(root, root / file_name)
-        return _read_regular(path)
-    except PermissionError:
-        raise BadProfile(_no_permission(root / file_name)) from None
-    except FileNotFoundError:
-        raise BadProfile("is a link to a file that does not exist") from None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise BadProfile("is a link that leads to itself") from None
-        raise BadProfile(f"cannot be read: {error.strerror or type(error).__name__}") from None
-
-
 def profile_names(folder: Path) -> list[str]:
     """Return the names in the folder that are meant as profiles. Raises ProfileBackendError."""
     try:
@@ -147,7 +133,8 @@ def profile_names(folder: Path) -> list[str]:
 def resolved(folder: Path) -> Path:
     """Return the folder itself, whatever links lead to it. Raises ProfileBackendError."""
     try:
-        return _real(folder)
+        # Path.resolve makes a RuntimeError of ELOOP up to Python 3.12; this is an OSError everywhere.
+        return Path(os.path.realpath(folder, strict=True))
     except OSError as error:
         raise ProfileBackendError(_folder_trouble(folder, error)) from None
 
@@ -163,40 +150,3 @@ def _folder_trouble(folder: Path, error: OSError) -> str:
         case errno.ELOOP:
             return f"the profile folder {folder} is a link that leads to itself"
     return f"the profile folder {folder} cannot be read: {error.strerror}"
-
-
-def _inside(root: Path, path: Path) -> Path:
-    real = _real(path)
-    if not real.is_relative_to(root):
-        raise BadProfile("is a link that leads out of the folder")
-    return real
-
-
-def _real(path: Path) -> Path:
-    # Path.resolve makes a RuntimeError of ELOOP up to Python 3.12; this is an OSError everywhere.
-    return Path(os.path.realpath(path, strict=True))
-
-
-def _read_regular(path: Path) -> bytes:
-    # Non-blocking: opening a named pipe would wait for its writer for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise BadProfile("is a folder")
-        if not stat.S_ISREG(mode):
-            raise BadProfile("is not a regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_PROFILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
-
-
-def _no_permission(path: Path) -> str:
-    me = os.geteuid()
-    try:
-        status = path.stat()
-    except OSError:
-        return f"cannot be reached by uid {me}; check the folders on the way"
-    mode = f"{stat.S_IMODE(status.st_mode):o}"
-    return f"cannot be read by uid {me}: it belongs to uid {status.st_uid}, mode {mode}; chown it to {me}"

@@ -23,7 +23,7 @@ from botocore.utils import get_environ_proxies
 from obstore.store import S3Store
 from urllib3 import exceptions as http
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
 from coordinator.profiles.s3_store import Endpoint, endpoint_of_request, open_store

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from obstore.exceptions import InvalidPathError, PermissionDeniedError
 from obstore.store import S3Store
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.s3_store import credentials_of_environment, endpoint_from_environment, open_store
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contract.storage_state.storage_state import StorageState
+from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Cache, Entry, FileSet, Staging
 from coordinator.profiles.s3_types import Fetched, S3Object
 
@@ -38,7 +38,7 @@ class Update:
         data = self._old.read(item.key)
         return None if data is None else (known, data)
 
-    def store(self, key: str, answer: Fetched, file: str, state: StorageState | None = None) -> Obtained:
+    def store(self, key: str, answer: Fetched, file: str, state: ProfileSummary | None = None) -> Obtained:
         """Put what S3 gave for an object into the new set, as `file` with what was found in it. Raises OSError."""
         if answer.refused:
             return Obtained(key, refused=answer.refused)

@@ -206,7 +206,7 @@ async def test_ctrl_c_closes_the_browser_and_leaves_nothing(tmp_path: Path, demo
         (["demo"], {"BROWSER_ENGINE": "opera"}, "BROWSER_ENGINE: must be one of chromium, firefox, camoufox"),
         (["demo"], {"FIRST_TOKEN_TIMEOUT_S": "soon"}, "FIRST_TOKEN_TIMEOUT_S: input should be a valid number"),
         (["demo", "--answer-timeout-s", "0"], {}, "0 is no number of seconds"),
-        (["demo"], {}, "profile nothing.json: cannot read it: No such file"),
+        (["demo"], {}, "profile nothing.json does not exist"),
     ],
 )
 def test_wrong_usage_is_one_line(  # noqa: PLR0917 - fixtures, and a table

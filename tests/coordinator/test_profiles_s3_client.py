@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles import S3Location, S3Options
 from coordinator.profiles.errors import S3Refused
 from coordinator.profiles.s3_client import S3Client
