@@ -187,7 +187,7 @@ class S3ProfileProvider:
         with closing(self._read(client, missing)) as answers:
             for key, answer in answers:
                 examined = self._examine(key, answer)
-                pairs.append((update.store(key, answer, f"{ACTIVE}/{examined.file_name}", examined.state), examined))
+                pairs.append((update.store(key, answer, f"{ACTIVE}/{examined.file_name}", examined), examined))
         return pairs
 
     def _read(self, client: S3Client, items: Sequence[S3Object]) -> Generator[tuple[str, Fetched]]:

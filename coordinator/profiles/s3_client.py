@@ -40,7 +40,7 @@ class S3Client:
     """Lists and reads one bucket over connections that stay open. To be used by one thread at a time."""
 
     def __init__(self, location: S3Location, options: S3Options) -> None:
-        """Resolve endpoint and region, and credentials but for failing ones. Raises S3Refused, S3Unreachable."""
+        """Resolve the AWS chain as far as it takes to choose. Raises S3Refused, S3Unreachable."""
         self._location = location
         self._options = options
         self._boto_bucket: BotoBucket | None = None

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Cache, Entry, FileSet, Staging
+from coordinator.profiles.model import Examined
 from coordinator.profiles.s3_types import Fetched, S3Object
 
 
@@ -38,12 +38,14 @@ class Update:
         data = self._old.read(item.key)
         return None if data is None else (known, data)
 
-    def store(self, key: str, answer: Fetched, file: str, state: ProfileSummary | None = None) -> Obtained:
+    def store(self, key: str, answer: Fetched, file: str, examined: Examined | None = None) -> Obtained:
         """Put what S3 gave for an object into the new set, as `file` with what was found in it. Raises OSError."""
         if answer.refused:
             return Obtained(key, refused=answer.refused)
         self._stage().store(file, answer.data)
-        digest = hashlib.sha256(answer.data).hexdigest()
+        state = examined.state if examined else None
+        # What is valid has been hashed already.
+        digest = examined.sha256 if examined and state else hashlib.sha256(answer.data).hexdigest()
         return Obtained(key, Entry(answer.etag, len(answer.data), digest, file, state), fetched=True)
 
     def keep(self, key: str) -> Obtained | None:
