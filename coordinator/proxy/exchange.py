@@ -27,7 +27,7 @@ from contract.child_environment import KEEP_ALIVE_S
 from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
 from coordinator.proxy.headers import Headers, encode, request_headers, response_headers
-from coordinator.proxy.interrupt import Cause, StallWatch
+from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
 from coordinator.proxy.pool import Backend, Lease, Pool
 from coordinator.proxy.response import Response
 from coordinator.proxy.upstream import Upstream
@@ -145,9 +145,8 @@ class Exchange:
         self._receive = receive
         self._response = response
         self._stats = stats
-        self._scope = CancelScope()
-        self._cause: Cause | None = None
-        self._stall = StallWatch(self.interrupt, lambda: response.blocked, client_s=context.limits.idle_s)
+        self._interruption = Interruption()
+        self._stall = StallWatch(self._interruption.interrupt, lambda: response.blocked, client_s=context.limits.idle_s)
 
     async def run(self) -> None:
         """Answer the request, one way or another. Raises ApiError if nothing was sent to the client yet."""
@@ -156,7 +155,7 @@ class Exchange:
         lease: Lease | None = None
         watcher = asyncio.create_task(self._watch_disconnect(), name="disconnect-watcher")
         try:
-            with self._scope:
+            with self._interruption.scope:
                 while True:
                     await checkpoint_if_cancelled()  # a free child is leased without waiting, and so without a look
                     lease = await self._acquire(tried, give_up_at)
@@ -169,15 +168,13 @@ class Exchange:
         finally:
             watcher.cancel()
         if lease is None:  # interrupted before any child had the request
-            if self._cause is Cause.SHUTDOWN:
+            if self._interruption.cause is Cause.SHUTDOWN:
                 raise server_draining()
             self._stats.outcome = Outcome.CLIENT_LEFT
 
     def interrupt(self, cause: Cause) -> None:
         """End the request for this cause; later calls do nothing."""
-        if self._cause is None:
-            self._cause = cause
-            self._scope.cancel()
+        self._interruption.interrupt(cause)
 
     async def _watch_disconnect(self) -> None:
         # uvicorn's send() returns silently after a disconnect, so that only this notices.
@@ -215,16 +212,16 @@ class Exchange:
                         return True
                     return await self._relay_whole(answer, backend, tried)
         except asyncio.CancelledError:
-            if self._cause is not None:  # else the whole task is cancelled: the server itself ends
+            if self._interruption.cause is not None:  # else the whole task is cancelled: the server itself ends
                 with CancelScope(shield=True):
-                    await self._finish_interrupted(backend, self._cause)
+                    await self._finish_interrupted(backend, self._interruption.cause)
             raise
         except UpstreamBroken as broken:
             # Shielded, as above: the lease ends with this, so that it must not end before the page is free.
             with CancelScope(shield=True):
-                if self._cause is None:
+                if self._interruption.cause is None:
                     return await self._finish_broken(backend, broken)
-                await self._finish_interrupted(backend, self._cause)
+                await self._finish_interrupted(backend, self._interruption.cause)
             return True
 
     async def _relay_stream(self, answer: aiohttp.ClientResponse) -> None:

@@ -176,7 +176,7 @@ async def test_a_client_that_leaves_while_another_child_is_looked_for_is_let_go(
     class Leaving(ScriptedChildren):
         async def may_retry(self, backend: Backend, request_id: str) -> bool:
             running.client.left.set()
-            await eventually(lambda: running.exchange._cause)
+            await eventually(lambda: running.exchange._interruption.cause)
             return True
 
     async def breaks(conversation: Conversation) -> None:
