@@ -1,5 +1,7 @@
 """Whether an answer as it was read from the traffic is the one that the page shows."""
 
+from __future__ import annotations
+
 import re
 
 # What a renderer may give another form: a code block's fence, the number of a list's item.

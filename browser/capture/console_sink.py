@@ -4,6 +4,8 @@ The hook calls the console as it was before any of the page's scripts, with its 
 counts only with that name, and as any frame only with the nonce of the present answer, which the page does not know.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 from contextlib import suppress
@@ -11,11 +13,12 @@ from weakref import WeakSet
 
 from playwright.async_api import ConsoleMessage, Page
 
-from browser.capture.stream_port import BadFrame, StreamPort
+from browser.capture.frames import BadFrame
+from browser.capture.stream_port import StreamPort
 
 
 class ConsoleSink:
-    """Hears pages' consoles for the stream port."""
+    """Takes frames from pages' consoles and gives them to the stream port."""
 
     def __init__(self, name: str, port: StreamPort) -> None:
         self._name = name
@@ -23,7 +26,7 @@ class ConsoleSink:
         self._pages: WeakSet[Page] = WeakSet()
 
     def listen(self, page: Page) -> None:
-        """Hear this page from here on; its going to another document counts as a closed connection."""
+        """Take this page's frames from here on; a page that goes to another document counts as a closed connection."""
         if page in self._pages:
             return
         self._pages.add(page)

@@ -1,13 +1,20 @@
-"""Cutting what a page received into events: server-sent events, lines of JSON, WebSocket frames.
+"""Cutting what a page received into events, by the site file's `capture.network.kind`.
 
 Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+
+A further kind is a framer here with its line in WIRE_FORMATS, and its name in `browser.site.schema.NetworkKind`.
 """
+
+from __future__ import annotations
 
 import codecs
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
+
+from browser.site.schema import NetworkKind
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -19,25 +26,31 @@ class Event:
     name: str | None
     raw: str
 
-    def document(self) -> dict[str, Any]:
-        """Return what a site file's expressions see: the event's name, and its data as JSON or else text."""
-        return {"event": self.name, "data": _json_or_text(self.raw)}
-
-
-def _json_or_text(raw: str) -> Any:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return raw
+    def data(self) -> Any:
+        """Return the data as JSON, or as the text it is."""
+        try:
+            return json.loads(self.raw)
+        except ValueError:
+            return self.raw
 
 
 class Framer(Protocol):
-    """Cuts one body; a chunk may begin and end anywhere, in the middle of a character too."""
+    """Cuts what one stream of the page brings into events."""
 
-    def feed(self, chunk: bytes) -> list[Event]: ...
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Return the events that a chunk of a body completes; it may end anywhere, even inside a character."""
+        ...
+
+    def message(self, payload: bytes) -> list[Event]:
+        """Return the events in what the page received in one piece: a frame, or an event of an EventSource."""
+        ...
+
+    def finish(self) -> list[Event]:
+        """Return the events that only the end of the body completes."""
+        ...
 
     def has_rest(self) -> bool:
-        """Tell whether the body so far ends in the middle of an event."""
+        """Tell whether the body so far ends inside an event."""
         ...
 
 
@@ -58,7 +71,7 @@ class _Lines:
 
 
 class SseFramer:
-    """Cuts `text/event-stream`."""
+    """Cuts `text/event-stream`, and takes the events of an EventSource."""
 
     def __init__(self) -> None:
         self._lines = _Lines()
@@ -67,30 +80,35 @@ class SseFramer:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
-        events = (self._take(line) for line in self._lines.feed(chunk))
-        return [event for event in events if event]
+        """Return the events that a chunk completes."""
+        events: list[Event] = []
+        for line in self._lines.feed(chunk):
+            if self._is_first:
+                line = line.removeprefix("\ufeff")  # noqa: PLW2901 - a byte order mark is no part of the line
+                self._is_first = False
+            field, _, value = line.partition(":")
+            if field == "data":
+                self._data.append(value.removeprefix(" "))
+            elif field == "event":
+                self._name = value.removeprefix(" ")
+            elif not line:
+                if self._data:
+                    events.append(Event(self._name, "\n".join(self._data)))
+                self._name, self._data = None, []
+        return events
+
+    def message(self, payload: bytes) -> list[Event]:
+        """Return the event of an EventSource, which the hook sends as JSON of its own."""
+        sent = json.loads(payload.decode("utf-8", "replace"))
+        return [Event(sent["event"], sent["data"])]
+
+    def finish(self) -> list[Event]:
+        """Return nothing: an event without its blank line is discarded, as the specification says."""
+        return []
 
     def has_rest(self) -> bool:
+        """Tell whether the body so far ends inside an event."""
         return bool(self._lines.rest.strip() or self._data)
-
-    def _take(self, line: str) -> Event | None:
-        if self._is_first:
-            line = line.removeprefix("\ufeff")
-            self._is_first = False
-        if not line:
-            return self._dispatch()
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            self._data.append(value)
-        elif field == "event":
-            self._name = value
-        return None
-
-    def _dispatch(self) -> Event | None:
-        event = Event(self._name, "\n".join(self._data)) if self._data else None
-        self._name, self._data = None, []
-        return event
 
 
 class JsonlFramer:
@@ -100,14 +118,56 @@ class JsonlFramer:
         self._lines = _Lines()
 
     def feed(self, chunk: bytes) -> list[Event]:
+        """Return the lines that a chunk completes; blank ones are none."""
         return [Event(None, line) for line in self._lines.feed(chunk) if line.strip()]
 
+    def message(self, payload: bytes) -> list[Event]:
+        """Return the lines of a message."""
+        return self.feed(payload + b"\n")
+
+    def finish(self) -> list[Event]:
+        """Return the last line, if it has no end."""
+        return self.feed(b"\n")
+
     def has_rest(self) -> bool:
+        """Tell whether the body so far ends inside a line."""
         return bool(self._lines.rest.strip())
 
 
-def without_prefix(event: Event, prefix: str) -> Event | None:
-    """Return the event without what stands before its data, or None if it does not begin so."""
-    if not event.raw.startswith(prefix):
-        return None
-    return Event(event.name, event.raw[len(prefix) :])
+class WebSocketFramer:
+    """Takes each frame of a WebSocket as an event; a WebSocket has no body."""
+
+    def feed(self, chunk: bytes) -> list[Event]:  # noqa: ARG002 - the hook sends no chunks of a WebSocket
+        """Return nothing."""
+        return []
+
+    def message(self, payload: bytes) -> list[Event]:
+        """Return the frame as an event."""
+        return [Event(None, payload.decode("utf-8", "replace"))]
+
+    def finish(self) -> list[Event]:
+        """Return nothing."""
+        return []
+
+    def has_rest(self) -> bool:
+        """Return False: a frame comes whole."""
+        return False
+
+
+@dataclass(frozen=True)
+class WireFormat:
+    """One value of `capture.network.kind`.
+
+    `source` is where the hook looks for it: `sse` in response bodies and EventSource, `jsonl` in response bodies,
+    `websocket` in the frames of WebSockets.
+    """
+
+    source: Literal["sse", "jsonl", "websocket"]
+    framer: Callable[[], Framer]
+
+
+WIRE_FORMATS: Final[Mapping[NetworkKind, WireFormat]] = {
+    "sse": WireFormat("sse", SseFramer),
+    "jsonl": WireFormat("jsonl", JsonlFramer),
+    "websocket": WireFormat("websocket", WebSocketFramer),
+}

@@ -1,10 +1,14 @@
 """A JSON document that a site sends once in whole, and from then on as changes to it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
+from contract.errors import TabfleetError
 
-class Unfit(Exception):
+
+class PatchMismatch(TabfleetError):
     """A change does not fit the document: something before it was missed."""
 
 
@@ -16,16 +20,16 @@ class Document:
     Gradio's `delete` is JSON Patch's `remove`: https://github.com/gradio-app/gradio, gradio/utils.py, `diff`.
     """
 
-    def __init__(self) -> None:
-        self.value: Any = None
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
 
     def apply(self, changes: Any) -> None:
-        """Make the changes, in order. Raises Unfit."""
+        """Make the changes, in order. Raises PatchMismatch; the changes before the one that does not fit stay."""
         try:
             for operation, path, *value in changes:
                 self._apply(operation, _keys(path), value[0] if value else None)
         except (TypeError, ValueError, KeyError, IndexError):
-            raise Unfit from None
+            raise PatchMismatch("a change does not fit the document") from None
 
     def _apply(self, operation: str, keys: Sequence[Any], value: Any) -> None:
         if not keys:
@@ -33,8 +37,8 @@ class Document:
             return
         holder = self.value
         for key in keys[:-1]:
-            holder = holder[_fitting(holder, key)]
-        key = _fitting(holder, keys[-1])
+            holder = holder[_index(holder, key)]
+        key = _index(holder, keys[-1])
         if operation == "add" and isinstance(holder, list):
             holder.insert(key, value)
         elif operation in ("delete", "remove"):
@@ -51,7 +55,7 @@ def _keys(path: Any) -> Sequence[Any]:
     return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
 
 
-def _fitting(holder: Any, key: Any) -> Any:
+def _index(holder: Any, key: Any) -> Any:
     if not isinstance(holder, list):
         return key
     return len(holder) if key == "-" else int(key)

@@ -4,6 +4,8 @@ The forms are CommonMark's (https://spec.commonmark.org/0.31.2/), with tables, t
 GitHub's extensions (https://github.github.com/gfm/) and TeX as KaTeX marks it.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from typing import Any

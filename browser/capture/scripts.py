@@ -1,5 +1,7 @@
 """The pieces of JavaScript that run in the page, put together once."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from pathlib import Path

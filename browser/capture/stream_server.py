@@ -1,5 +1,7 @@
 """The stream port's server: a WebSocket that lets in whoever comes from the site's page and knows the token."""
 
+from __future__ import annotations
+
 import asyncio
 import hmac
 import socket

@@ -1,5 +1,7 @@
 """Try a site file on the real page, step by step, with a login, and say which step fails and why."""
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import os
@@ -13,9 +15,9 @@ from typing import get_args
 from rich.console import Console
 
 from browser.check.checkup import Checkup
+from browser.check.context import CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
-from browser.check.stage import Plan
 from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
 
 PROMPT = "Reply with one short sentence: what is a quay?"
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.INTERRUPTED
 
 
-def _run(plan: Plan, screen: Screen, run_dir: Path, report: Path | None) -> Exit:
+def _run(plan: CheckPlan, screen: Screen, run_dir: Path, report: Path | None) -> Exit:
     began = time.monotonic()
     code = asyncio.run(Checkup(plan, screen, run_dir, report).run())
     took = f"{time.monotonic() - began:.1f} s"
@@ -53,9 +55,9 @@ def _run(plan: Plan, screen: Screen, run_dir: Path, report: Path | None) -> Exit
     return code
 
 
-def plan(options: argparse.Namespace) -> Plan:
+def plan(options: argparse.Namespace) -> CheckPlan:
     """Raises VariableError."""
-    return Plan(
+    return CheckPlan(
         site=options.site,
         profile=options.active_auth_json,
         engine=options.engine or _engine_variable(),

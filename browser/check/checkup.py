@@ -1,5 +1,7 @@
 """The whole check: its steps in order, until one fails."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -10,11 +12,11 @@ from typing import Any
 import structlog
 from playwright.async_api import Error
 
-from browser.check import answering, asking, opening
-from browser.check.evidence import report_folder, save_evidence
-from browser.check.outcome import Exit, Outcome, StepFailed, Told, exit_code_of
+from browser.check import steps_answer, steps_open, steps_prompt
+from browser.check.context import CheckContext, CheckPlan
+from browser.check.outcome import Exit, StepFailed, StepReport, StepResult, exit_code_of
+from browser.check.report import report_folder, save_report
 from browser.check.screen import Screen
-from browser.check.stage import Plan, Stage
 from browser.errors import BrowserError, BrowserLost, SiteError
 from browser.site.load import Site, find_site, load_site
 from browser.site.toml_lines import key_lines
@@ -25,42 +27,42 @@ class Step:
     """One step; `keys` are what to look at in the site file when it fails."""
 
     name: str
-    work: Callable[[Stage], Awaitable[Told]]
+    work: Callable[[CheckContext], Awaitable[StepResult]]
     keys: tuple[str, ...] = ()
 
 
 OPENING = (
-    Step("login file", opening.read_login),
-    Step("browser", opening.start_browser),
-    Step("page", opening.open_page, ("url",)),
-    Step("logged in", opening.logged_in, ("login.logged_in", "login.logged_out", "readiness.selector")),
-    Step("login check", opening.check_login, ("login.check",)),
-    Step("logged out", opening.without_login, ("login.logged_in", "login.logged_out")),
-    Step("capture", opening.test_capture, ("capture",)),
-    Step("fresh chat", asking.fresh_chat, ("fresh_chat",)),
-    Step("models", asking.choose_models, ("models",)),
-    Step("input", asking.fill, ("input",)),
+    Step("login file", steps_open.read_login),
+    Step("browser", steps_open.start_browser),
+    Step("page", steps_open.open_page, ("url",)),
+    Step("logged in", steps_open.logged_in, ("login.logged_in", "login.logged_out", "readiness.selector")),
+    Step("login check", steps_open.check_login, ("login.check",)),
+    Step("logged out", steps_open.without_login, ("login.logged_in", "login.logged_out")),
+    Step("capture", steps_open.test_capture, ("capture",)),
+    Step("fresh chat", steps_prompt.fresh_chat, ("fresh_chat",)),
+    Step("models", steps_prompt.choose_models, ("models",)),
+    Step("input", steps_prompt.fill, ("input",)),
 )
 SENDING = (
-    Step("send", asking.send, ("send",)),
-    Step("first event", answering.first_event, ("capture.network.url", "capture.dom.answer")),
+    Step("send", steps_prompt.send, ("send",)),
+    Step("first event", steps_answer.first_event, ("capture.network.url", "capture.dom.answer")),
     Step(
         "first text",
-        answering.first_text,
+        steps_answer.first_text,
         ("capture.network.start", "capture.network.text", "capture.network.whole", "capture.dom.answer"),
     ),
-    Step("end", answering.end, ("capture.network.end", "capture.network.end_data", "capture.dom.done")),
-    Step("page's text", answering.page_text, ("capture.dom.answer", "capture.dom.ignore", "capture.dom.read")),
-    Step("fresh again", asking.fresh_chat, ("fresh_chat",)),
-    Step("stop", answering.stop, ("stop.answering", "stop.actions")),
-    Step("fresh again", asking.fresh_chat, ("fresh_chat",)),
+    Step("end", steps_answer.end, ("capture.network.end", "capture.network.end_data", "capture.dom.done")),
+    Step("page's text", steps_answer.page_text, ("capture.dom.answer", "capture.dom.ignore", "capture.dom.read")),
+    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",)),
+    Step("stop", steps_answer.stop, ("stop.answering", "stop.actions")),
+    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",)),
 )
 
 
 class Checkup:
     """Runs the check and shows it."""
 
-    def __init__(self, plan: Plan, screen: Screen, run_dir: Path, report_dir: Path | None) -> None:
+    def __init__(self, plan: CheckPlan, screen: Screen, run_dir: Path, report_dir: Path | None) -> None:
         self._plan = plan
         self._screen = screen
         self._run_dir = run_dir
@@ -81,18 +83,18 @@ class Checkup:
     async def _run(self) -> Exit:
         began = time.monotonic()
         try:
-            stage = Stage(self._plan, self._load_site(), self._run_dir)
+            context = CheckContext(self._plan, self._load_site(), self._run_dir)
         except (BrowserError, StepFailed) as error:
             self._fail("site file", error, began)
             return Exit.USAGE
-        self._show("site file", Told(f"{stage.site.name}: {stage.site.url}"), began)
+        self._show("site file", StepResult(f"{context.site.name}: {context.site.url}"), began)
         try:
-            code = await self._run_steps(stage)
+            code = await self._run_steps(context)
             if code is not Exit.PASSED or self._report_dir:
-                await self._save(stage)
+                await self._save(context)
         finally:
             with self._screen.running("closing the browser"):
-                await stage.close()
+                await context.close()
         return code
 
     def _note(self, _: Any, level: str, event: MutableMapping[str, Any]) -> str:
@@ -112,10 +114,10 @@ class Checkup:
         self._lines = {".".join(map(str, key)): line for key, line in lines.items()}
         return site
 
-    async def _run_steps(self, stage: Stage) -> Exit:
+    async def _run_steps(self, context: CheckContext) -> Exit:
         steps = (*OPENING, *SENDING) if self._plan.sends else OPENING
         for at, step in enumerate(steps):
-            code = await self._run_step(stage, step)
+            code = await self._run_step(context, step)
             if code is not Exit.PASSED:
                 rest = ", ".join(dict.fromkeys(later.name for later in steps[at + 1 :]))
                 if rest:
@@ -123,51 +125,48 @@ class Checkup:
                 return code
         return Exit.PASSED
 
-    async def _run_step(self, stage: Stage, step: Step) -> Exit:
+    async def _run_step(self, context: CheckContext, step: Step) -> Exit:
         began = time.monotonic()
         try:
             with self._screen.running(step.name):
-                told = await step.work(stage)
-        except StepFailed as error:
-            lost = await self._loss(stage) if error.code is Exit.FAILED else None
-            return self._fail(step.name, lost or error, began, step.keys)
-        except BrowserError as error:
-            return self._fail(step.name, error, began, step.keys)
-        except Error as error:
-            lost = await self._loss(stage)
-            return self._fail(step.name, lost or StepFailed(error.message.splitlines()[0]), began, step.keys)
-        self._show(step.name, told, began)
-        return Exit.PASSED
-
-    async def _loss(self, stage: Stage) -> BrowserLost | None:
-        if stage.host and await stage.host.is_lost_soon():
-            return BrowserLost("the browser died")
-        return None
+                result = await step.work(context)
+        except StepFailed as failure:
+            error = failure
+        except BrowserError as lost:
+            return self._fail(step.name, lost, began, step.keys)
+        except Error as of_playwright:
+            error = StepFailed(of_playwright.message.splitlines()[0])
+        else:
+            self._show(step.name, result, began)
+            return Exit.PASSED
+        # A browser that died fails whatever step it is in; the site file is not to blame for that.
+        if error.code is Exit.FAILED and context.host and await context.host.is_lost_soon():
+            return self._fail(step.name, BrowserLost("the browser died"), began, step.keys)
+        return self._fail(step.name, error, began, step.keys)
 
     def _fail(self, name: str, error: BrowserError | StepFailed, began: float, keys: tuple[str, ...] = ()) -> Exit:
-        hints = error.hints if isinstance(error, StepFailed) else ()
-        code = error.code if isinstance(error, StepFailed) else exit_code_of(error)
-        self._show(
-            name,
-            Told(str(error), "fail", (*hints, *self._look_at(("refusals",) if code is Exit.REFUSED else keys))),
-            began,
-        )
-        return code
+        if isinstance(error, BrowserError):
+            error = StepFailed(str(error), code=exit_code_of(error))
+        found = error.keys or keys
+        if error.code is Exit.REFUSED:  # the steps did as the file says; what is left to check is what was refused
+            found = ("refusals",)
+        self._show(name, StepResult(str(error), "fail", error.hints, found), began)
+        return error.code
 
     def _look_at(self, keys: tuple[str, ...]) -> list[str]:
         """Say where in the site file these keys stand, as far as they do."""
         places = [f"line {self._lines[key]} ({key})" for key in keys if key in self._lines]
         return [f"look at {self._file}, {', '.join(places)}"] if places else []
 
-    def _show(self, name: str, told: Told, began: float) -> None:
-        hints = (*told.hints, *(f"note: {note}" for note in self._notes))
+    def _show(self, name: str, result: StepResult, began: float) -> None:
+        hints = (*result.hints, *self._look_at(result.keys), *(f"note: {note}" for note in self._notes))
         self._notes.clear()
-        self._screen.show(Outcome(name, replace(told, hints=hints), time.monotonic() - began))
+        self._screen.show(StepReport(name, replace(result, hints=hints), time.monotonic() - began))
 
-    async def _save(self, stage: Stage) -> None:
-        if stage.page is None:
+    async def _save(self, context: CheckContext) -> None:
+        if context.page is None:
             return
         folder = report_folder(self._report_dir)
-        names = await save_evidence(stage, folder)
+        names = await save_report(context, folder)
         self._screen.hint(f"saved in {folder}: {', '.join(names)}")
         self._screen.hint("only you may read them; they may hold what the page shows: delete them when you are done")

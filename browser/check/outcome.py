@@ -1,10 +1,13 @@
-"""How a step of the check ended, and what the whole comes to."""
+"""How a step of the check ended, and the exit code of the whole."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
 from browser.errors import BrowserError, LoginExpired, ProfileError, QuotaExceeded, SiteError
+from contract.errors import TabfleetError
 from contract.exit_codes import ExitCode
 
 Mark = Literal["ok", "warn", "skip", "fail"]
@@ -40,42 +43,39 @@ MEANINGS = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a step has to say; `warn` and `skip` are no failures."""
+class StepResult:
+    """What a step has to say; `warn` and `skip` are no failures. `keys` are the site file's that it is about."""
 
     text: str
     mark: Mark = "ok"
     hints: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A step that is over. `keys` are the site file's that it is about, with their lines."""
-
-    name: str
-    told: Told
-    took_s: float
     keys: tuple[str, ...] = ()
 
 
-class StepFailed(Exception):
-    """A step failed; the message is one line, `hints` are what helps to find out why."""
+@dataclass(frozen=True)
+class StepReport:
+    """A step that is over, as the screen shows it."""
 
-    def __init__(self, message: str, *hints: str, code: Exit = Exit.FAILED) -> None:
+    name: str
+    result: StepResult
+    took_s: float
+
+
+class StepFailed(TabfleetError):
+    """A step failed; the message is one line, `hints` are what helps to find out why.
+
+    `keys` are the site file's keys to look at; where there are none, those of the step.
+    """
+
+    def __init__(self, message: str, *hints: str, keys: tuple[str, ...] = (), code: Exit = Exit.FAILED) -> None:
         super().__init__(message)
         self.hints = hints
+        self.keys = keys
         self.code = code
 
 
-@dataclass
-class Result:
-    """The whole check."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    code: Exit = Exit.PASSED
-
-
 def exit_code_of(error: BrowserError) -> Exit:
+    """Return the check's exit code for an error of the browser."""
     if isinstance(error, LoginExpired):
         return Exit.LOGGED_OUT
     if isinstance(error, QuotaExceeded):

@@ -1,15 +1,18 @@
 """What the check shows: a list that grows on a terminal, a plain line for each step elsewhere."""
 
+from __future__ import annotations
+
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from browser.check.outcome import Mark, Outcome
+from browser.check.outcome import Mark, StepReport
 
 _STYLES: Final[dict[Mark, str]] = {"ok": "bold green", "warn": "bold yellow", "skip": "dim", "fail": "bold red"}
 _SIGNS: Final[dict[Mark, str]] = {"ok": "✓", "warn": "!", "skip": "-", "fail": "✗"}
@@ -34,25 +37,24 @@ class Screen:
         with self.console.status(Text(name, style="bold"), spinner="dots" if self._has_signs else "line"):
             yield
 
-    def show(self, outcome: Outcome) -> None:
-        told = outcome.told
-        took = "" if told.mark == "skip" else f"{outcome.took_s:.2f} s"
+    def show(self, report: StepReport) -> None:
+        """Show a step that is over, with its hints below it."""
+        result = report.result
+        took = "" if result.mark == "skip" else f"{report.took_s:.2f} s"
         if self._is_plain:
-            self.say(f"{told.mark:4}  {outcome.name:{_NAME_WIDTH}}{took:>{_TIME_WIDTH}}  {told.text}")
+            self.say(f"{result.mark:4}  {report.name:{_NAME_WIDTH}}{took:>{_TIME_WIDTH}}  {result.text}")
         else:
-            self.console.print(self._row(outcome.name, told.mark, took, told.text))
-        for hint in told.hints:
+            row = Table.grid(padding=(0, 2, 0, 0), expand=True)
+            row.add_column(width=1)
+            row.add_column(width=_NAME_WIDTH)
+            row.add_column(width=_TIME_WIDTH, justify="right")
+            row.add_column(ratio=1, overflow="fold")
+            sign = Text(_SIGNS[result.mark] if self._has_signs else result.mark[0], _STYLES[result.mark])
+            # As Text: what a page said must not be read as rich's markup.
+            row.add_row(sign, Text(report.name, "bold"), Text(took, "dim"), Text(result.text))
+            self.console.print(row)
+        for hint in result.hints:
             self.hint(hint)
-
-    def _row(self, name: str, mark: Mark, took: str, text: str) -> Table:
-        row = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        row.add_column(width=1)
-        row.add_column(width=_NAME_WIDTH)
-        row.add_column(width=_TIME_WIDTH, justify="right")
-        row.add_column(ratio=1, overflow="fold")
-        sign = _SIGNS[mark] if self._has_signs else mark[0]
-        row.add_row(Text(sign, _STYLES[mark]), Text(name, "bold"), Text(took, "dim"), Text(text))
-        return row
 
     def hint(self, text: str) -> None:
         """Show a line that belongs to the step before."""
@@ -62,4 +64,12 @@ class Screen:
             self.console.print(Padding(Text(text, overflow="fold"), (0, 0, 0, 3)))
 
     def say(self, text: str, style: str = "") -> None:
+        """Show a line; `style` is one of rich's."""
         self.console.print(Text(text, style), soft_wrap=True)
+
+
+def plain(value: Any, limit: int = 160) -> str:
+    """Return a value as text for one line: at most `limit` characters, none of them a control character."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = "".join(character if character.isprintable() else "␤" if character == "\n" else " " for character in text)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

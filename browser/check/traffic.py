@@ -1,24 +1,26 @@
-"""What the page asked for over the network, seen from outside: to find out why an answer was not caught."""
+"""What the page requested over the network, seen from outside: to find out why an answer was not caught."""
+
+from __future__ import annotations
 
 import json
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.async_api import Page, Request, Response, WebSocket
 
+from browser.check.diagnosis import Diagnosis
 from browser.site.schema import Network, glob_to_regex
 
-_SHOWN = 8
+MAX_SHOWN = 8
 _OF_INTEREST = {"fetch", "xhr", "eventsource", "websocket", "other"}
 _STREAMED = {"text/event-stream": "sse", "application/x-ndjson": "jsonl", "application/jsonl": "jsonl"}
 
 
 @dataclass
-class Asked:
-    """One request; `at_s` in seconds since the check began, `status` None as long as nothing came back."""
+class PageRequest:
+    """One request of the page; `at_s` in seconds since the check began, `status` None until something came back."""
 
     at_s: float
     kind: str
@@ -28,6 +30,7 @@ class Asked:
     content_type: str = ""
 
     def __str__(self) -> str:
+        """Return it for the screen, without the query: that may hold a secret."""
         parts = urlsplit(self.url)
         query = "?…" if parts.query else ""
         came = f"{self.status} {self.content_type}".strip() if self.status else "no response yet"
@@ -39,70 +42,65 @@ class Traffic:
 
     def __init__(self, page: Page) -> None:
         self._began = time.monotonic()
-        self._asked: list[Asked] = []
-        self._by_request: dict[Request, Asked] = {}
+        self._requests: list[PageRequest] = []
+        self._by_request: dict[Request, PageRequest] = {}
         self._mark = 0
-        page.on("request", self._note)
-        page.on("response", self._answered)
-        page.on("websocket", self._opened)
+        page.on("request", self._on_request)
+        page.on("response", self._on_response)
+        page.on("websocket", self._on_websocket)
 
-    def _note(self, request: Request) -> None:
-        asked = Asked(self._now(), request.resource_type, request.method, request.url)
-        self._by_request[request] = asked
-        self._asked.append(asked)
+    def _on_request(self, request: Request) -> None:
+        noted = PageRequest(self._now(), request.resource_type, request.method, request.url)
+        self._by_request[request] = noted
+        self._requests.append(noted)
 
-    def _answered(self, response: Response) -> None:
-        if asked := self._by_request.get(response.request):
-            asked.status = response.status
-            asked.content_type = response.headers.get("content-type", "").partition(";")[0].strip()
+    def _on_response(self, response: Response) -> None:
+        if noted := self._by_request.get(response.request):
+            noted.status = response.status
+            noted.content_type = response.headers.get("content-type", "").partition(";")[0].strip()
 
-    def _opened(self, socket: WebSocket) -> None:
-        self._asked.append(Asked(self._now(), "websocket", "GET", socket.url, 101))
+    def _on_websocket(self, socket: WebSocket) -> None:
+        self._requests.append(PageRequest(self._now(), "websocket", "GET", socket.url, 101))
 
     def _now(self) -> float:
         return round(time.monotonic() - self._began, 3)
 
     def mark(self) -> None:
-        """From here on `hints` speaks of what comes."""
-        self._mark = len(self._asked)
+        """Begin a new answer: `requests` tells of what comes from here on."""
+        self._mark = len(self._requests)
 
-    def hints(self, network: Network) -> list[str]:
-        """Say how what the page asked for misses what the site file expects, else what it asked for since the mark."""
-        lines = self.misfits(network)
-        if lines:
-            return lines
-        seen = [asked for asked in self._asked[self._mark :] if asked.kind in _OF_INTEREST]
-        if network.kind == "websocket":
-            seen = [asked for asked in self._asked if asked.kind == "websocket"]
+    def requests(self, network: Network) -> list[str]:
+        """Return lines for the screen: what the page requested since the mark, or all of its websockets."""
+        seen = [noted for noted in self._requests[self._mark :] if noted.kind in _OF_INTEREST]
+        if network.kind == "websocket":  # it may have been opened long before the prompt
+            seen = [noted for noted in self._requests if noted.kind == "websocket"]
         what = "websockets of the page" if network.kind == "websocket" else "what the page asked for after the send"
-        more = [f"  and {len(seen) - _SHOWN} more"] if len(seen) > _SHOWN else []
-        return [f"{what}: {len(seen) or 'nothing'}", *(f"  {asked}" for asked in seen[:_SHOWN]), *more]
+        more = [f"  and {len(seen) - MAX_SHOWN} more"] if len(seen) > MAX_SHOWN else []
+        return [f"{what}: {len(seen) or 'nothing'}", *(f"  {noted}" for noted in seen[:MAX_SHOWN]), *more]
 
-    def misfits(self, network: Network) -> list[str]:
+    def mismatch(self, network: Network) -> Diagnosis:
         """Say of each request that has the address wanted what else about it is not as wanted."""
-        fitting = re.compile(glob_to_regex(network.url))
-        lines = [misfit(asked, network) for asked in self._asked if fitting.match(asked.url)]
-        return list(dict.fromkeys(filter(None, lines)))
+        wanted = re.compile(glob_to_regex(network.url))
+        diagnosis = Diagnosis()
+        for noted in self._requests:
+            if wanted.match(noted.url):
+                diagnosis += mismatch(noted, network)
+        return diagnosis
 
     def as_jsonl(self) -> bytes:
-        return b"".join(json.dumps(vars(asked), ensure_ascii=False).encode() + b"\n" for asked in self._asked)
+        """Return all requests, a JSON object a line."""
+        return b"".join(json.dumps(vars(noted), ensure_ascii=False).encode() + b"\n" for noted in self._requests)
 
 
-def misfit(asked: Asked, network: Network) -> str:
+def mismatch(request: PageRequest, network: Network) -> Diagnosis:
     """Say what of a request that has the address wanted is not as wanted, if anything."""
-    if (asked.kind == "websocket") != (network.kind == "websocket"):
-        wanted = "websocket" if asked.kind == "websocket" else "sse or jsonl"
-        return f"capture.network.url fits {asked}, but kind is {network.kind!r}; expected {wanted}"
-    if network.method and network.method != asked.method:
-        return f"capture.network.url fits {asked}, but method is {network.method!r}"
-    kind = _STREAMED.get(asked.content_type)
+    fits = f"capture.network.url fits {request}, but"
+    if (request.kind == "websocket") != (network.kind == "websocket"):
+        wanted = "websocket" if request.kind == "websocket" else "sse or jsonl"
+        return Diagnosis((f"{fits} kind is {network.kind!r}; expected {wanted}",), ("capture.network.kind",))
+    if network.method and network.method != request.method:
+        return Diagnosis((f"{fits} method is {network.method!r}",), ("capture.network.method",))
+    kind = _STREAMED.get(request.content_type)
     if kind and kind != network.kind:
-        return f"capture.network.url fits {asked}, but kind is {network.kind!r}; expected {kind!r}"
-    return ""
-
-
-def plain(value: Any, limit: int = 160) -> str:
-    """Return text for one line of the screen: shortened, without control characters."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = "".join(character if character.isprintable() else "␤" if character == "\n" else " " for character in text)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+        return Diagnosis((f"{fits} kind is {network.kind!r}; expected {kind!r}",), ("capture.network.kind",))
+    return Diagnosis()

@@ -102,7 +102,7 @@ class ChatPage:
             ready=reason is None,
             reason=reason,
             detail=detail,
-            capture=self._capture.way,
+            capture=self._capture.mode,
             login_expires_at=self._opened.login.expires_at if self._opened else None,
             rest_s=self._status.rest_s if reason is UnreadyReason.QUOTA else None,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from browser.capture.capture import Answer, Capture
-from browser.capture.reading import Done, Finding, LoggedOut, Progress, Refused, Text
+from browser.capture.answer import Answer
+from browser.capture.capture import Capture
+from browser.capture.findings import Done, Finding, LoggedOut, Progress, Refused, Text
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
 from browser.page.images import Image
 from browser.page.prompt_entry import enter_prompt

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from browser.capture.capture import Way
+from browser.capture.capture import CaptureMode
 from browser.errors import BrowserError, BrowserLost, LoginExpired, NotStarted, PageBroken, QuotaExceeded
 from browser.page.refusals import DEFAULT_REST_S
 from contract.child_api import UnreadyReason
@@ -35,7 +35,7 @@ class StatusSnapshot:
     ready: bool
     reason: UnreadyReason | None
     detail: str | None
-    capture: Way | None
+    capture: CaptureMode | None
     login_expires_at: float | None
     rest_s: float | None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from browser.capture.reading import Refused
+from browser.capture.findings import Refused
 from browser.errors import BrowserError, LoginExpired, PromptRefused, QuotaExceeded, SiteFailed
 from browser.site.schema import Refusal, Site
 

@@ -13,7 +13,7 @@ from typing import Self
 import structlog
 from playwright.async_api import Browser, BrowserContext, Error
 
-from browser.capture.capture import Capture, Way
+from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken
 from browser.page.profile import StorageState
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
@@ -101,7 +101,7 @@ class SitePage:
             raise LoginExpired("the site shows its login page; log in again and replace the profile")
         if login == "unknown":
             raise PageBroken("the page shows no marker of being logged in or out (site file: login, readiness)")
-        if self._capture and self._capture.way is None:
+        if self._capture and self._capture.mode is None:
             await self.test_capture()
         await self.open_fresh_chat(just_loaded=True)
 
@@ -128,7 +128,7 @@ class SitePage:
         """Wait until the page shows whether it is logged in, as long as the site file's readiness when not given."""
         return await self.tab.wait_for_login(self._site.readiness.timeout_s if timeout_s is None else timeout_s)
 
-    async def test_capture(self) -> Way:
+    async def test_capture(self) -> CaptureMode:
         """Find out how answers can be captured on this page, and return it."""
         if self._capture is None:
             raise RuntimeError("the page was opened without a capture")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from playwright.async_api import FilePayload
 
 from browser.capture import scripts
-from browser.capture.reading import Refused
+from browser.capture.findings import Refused
 from browser.errors import PromptRejected
 from browser.page.images import Image
 from browser.page.refusals import error_of

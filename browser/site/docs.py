@@ -4,6 +4,8 @@
 read) and docs/site-reference.md.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +27,7 @@ Json = dict[str, Any]
 class _WithoutNull(GenerateJsonSchema):
     """TOML has no null: what may be left out is simply not required."""
 
+    # These three are called by pydantic.
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
@@ -43,13 +46,9 @@ def json_schema() -> Json:
     made = Site.model_json_schema(schema_generator=_WithoutNull, ref_template=_REFERENCE + "{model}")
     made["definitions"] = made.pop("$defs")
     made["definitions"]["Action"]["oneOf"] = [{"required": [verb]} for verb in VERBS]
-    return {"$schema": _DRAFT, **_without_class_names(made), "title": "A site file of Tabfleet"}
-
-
-def _without_class_names(schema: Json) -> Json:
-    for section in [schema, *schema["definitions"].values()]:
-        section.pop("title", None)
-    return schema
+    for section in [made, *made["definitions"].values()]:
+        section.pop("title", None)  # the name of a class here, which an editor would show
+    return {"$schema": _DRAFT, **made, "title": "A site file of Tabfleet"}
 
 
 def reference_markdown() -> str:
@@ -72,7 +71,15 @@ def _section(section: Json, path: str, schema: Json) -> Iterator[str]:
     if said := section.get("description"):
         yield f"{said}\n"
     yield "| key | takes | default | meaning |\n|---|---|---|---|"
-    yield from (_row(key, value, section) for key, value in section["properties"].items())
+    for key, value in section["properties"].items():
+        default, shown = value.get("default"), ""
+        if key in section.get("required", ()):
+            shown = "required"
+        elif (default and not isinstance(default, dict)) or default in (0, False):
+            shown = f"`{json.dumps(default)}`"
+        # Table cells: a bar would end one, and brackets and asterisks would be markup.
+        meaning = value["description"].replace("|", r"\|").replace("<", r"\<").replace("*", r"\*")
+        yield f"| `{key}` | {_takes(value)} | {shown} | {meaning} |"
     yield ""
     for key, value in section["properties"].items():
         if (name := _referred(value)) and name != "Action":
@@ -80,20 +87,6 @@ def _section(section: Json, path: str, schema: Json) -> Iterator[str]:
             yield from _section(schema["definitions"][name], f"{path}.{key}{brackets}".lstrip("."), schema)
     if not path:
         yield from _section(schema["definitions"]["Action"], "A step", schema)
-
-
-def _row(key: str, value: Json, section: Json) -> str:
-    default = "required" if key in section.get("required", ()) else _shown(value.get("default"))
-    cells = (f"`{key}`", _takes(value), default, _cell(value["description"]))
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("<", r"\<").replace("*", r"\*")
-
-
-def _shown(default: Any) -> str:
-    return "" if default in (None, [], {}, "") or isinstance(default, dict) else f"`{json.dumps(default)}`"
 
 
 def _referred(value: Json) -> str | None:
@@ -125,14 +118,10 @@ def _takes(value: Json) -> str:
         return f"a list: {_takes(value['items'])}"
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
-    return _TYPES[value["type"]] + _bounds(value)
-
-
-def _bounds(value: Json) -> str:
     low, high = value.get("minimum", value.get("exclusiveMinimum")), value.get("maximum")
     if low is None:
-        return ""
-    return f", {low} or more" if high is None else f", {low} to {high}"
+        return _TYPES[value["type"]]
+    return f"{_TYPES[value['type']]}, {low} or more" if high is None else f"{_TYPES[value['type']]}, {low} to {high}"
 
 
 def main() -> None:

@@ -1,14 +1,17 @@
 """Reading site files: the TOML that says what a chat page looks like."""
 
+from __future__ import annotations
+
 import json
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urljoin, urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from browser.errors import SiteError
@@ -19,6 +22,7 @@ __all__ = ["SITES_DIR", "Site", "find_site", "load_site", "parse_site"]
 
 SITES_DIR = Path(__file__).resolve().parents[2] / "sites"
 URL_VARIABLE = "SITE_URL"
+# Pydantic's words, and those of somebody who writes a TOML file.
 _PLAIN_WORDS = {
     "Input should": "should",
     "Tuple should": "should",
@@ -46,18 +50,6 @@ def load_site(name_or_path: str) -> Site:
     return parse_site(text, str(path), url=os.environ.get(URL_VARIABLE) or None)
 
 
-def parse_site(text: str, file: str, *, url: str | None = None) -> Site:
-    """Make a Site of a site file's text; `url` replaces the one in it, as SITE_URL does. Raises SiteError."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SiteError(f"site file {file}: not valid TOML: {error}") from None
-    try:
-        return Site.model_validate_json(json.dumps(_with_url(data, url), default=str))
-    except ValidationError as error:
-        raise SiteError(_explain(error, text, file, url)) from None
-
-
 def find_site(name_or_path: str) -> Path:
     """Return the path of a site file. Raises SiteError if it is given by a name that is not there."""
     if "/" in name_or_path or name_or_path.endswith(".toml"):
@@ -69,86 +61,69 @@ def find_site(name_or_path: str) -> Path:
     return path
 
 
-def _with_url(data: dict[str, Any], url: str | None) -> dict[str, Any]:
-    if not url:
-        return data
-    if not urlsplit(url).path.strip("/") and isinstance(data.get("url"), str):
-        url = urljoin(url, urlsplit(data["url"])._replace(scheme="", netloc="").geturl())
-    return data | {"url": url}
+def parse_site(text: str, file: str, *, url: str | None = None) -> Site:
+    """Return the Site of a site file's text; `url` replaces the one in it, as SITE_URL does. Raises SiteError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SiteError(f"site file {file}: not valid TOML: {error}") from None
+    if url:
+        if not urlsplit(url).path.strip("/") and isinstance(data.get("url"), str):
+            url = urljoin(url, urlsplit(data["url"])._replace(scheme="", netloc="").geturl())
+        data["url"] = url
+    try:
+        # By way of JSON: strict validation of Python values takes no list for a tuple. A date becomes a string,
+        # which is then told to be no text, or no number.
+        return Site.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise SiteError(_explain(error, text, file, url)) from None
 
 
 def _explain(error: ValidationError, text: str, file: str, url: str | None) -> str:
+    """Return the message for the problem that comes first in the file."""
     lines = key_lines(text)
-    problems = _innermost(error.errors(include_url=False))
+    problems = error.errors(include_url=False)
+    paths = [problem["loc"] for problem in problems]
+    # What only follows from a problem inside it is left out: a list that is empty without its bad elements.
+    outer = {path[:length] for path in paths for length in range(len(path))}
+    problems = [problem for problem in problems if problem["loc"] not in outer]
     first = min(problems, key=lambda problem: line_of(lines, problem["loc"]))
     if url and first["loc"] == ("url",):
         return f"{URL_VARIABLE}: {_problem(first)}"
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    where = f"site file {file}, line {line_of(lines, first['loc'])}"
-    return f"{where}: {_dotted(first['loc'])}: {_problem(first)}{more}"
-
-
-def _innermost(problems: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out what only follows of a problem inside it: a list that is empty without its bad elements."""
-    paths = [problem["loc"] for problem in problems]
-
-    def has_inner(path: tuple[str | int, ...]) -> bool:
-        return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
-
-    return [problem for problem in problems if not has_inner(problem["loc"])]
-
-
-def _dotted(path: Iterable[str | int]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.lstrip(".") or "the file"
+    return f"site file {file}, line {line_of(lines, first['loc'])}: {key or 'the file'}: {_problem(first)}{more}"
 
 
 def _problem(problem: ErrorDetails) -> str:
-    path = problem["loc"]
+    """Return what is wrong with a key, and the description of what it takes."""
+    *around, key = [part for part in problem["loc"] if isinstance(part, str)] or [""]
+    fields = _fields(around)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key; expected one of: {', '.join(_keys(_section(path[:-1])))}"
-    expected = _description(path)
-    hint = f"; expected: {expected}" if expected else ""
+        return f"unknown key; expected one of: {', '.join(fields)}"
+    hint = f"; expected: {fields[key].description}" if key in fields else ""
     if problem["type"] == "missing":
         return f"is missing{hint}"
-    return _message(problem) + hint
-
-
-def _message(problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ").removesuffix(" after validation, not 0")
     for formal, plain in _PLAIN_WORDS.items():
         message = message.replace(formal, plain)
-    return message
+    return message + hint
 
 
-def _section(path: Iterable[str | int]) -> type[BaseModel]:
-    section: type[BaseModel] = Site
-    for part in path:
-        if isinstance(part, str):
-            section = _inner(section, part)
-    return section
+def _fields(path: Iterable[str]) -> dict[str, FieldInfo]:
+    """Return the fields of the section at a path, by the keys that the file has for them."""
+    section: type[Section] = Site
+    fields: dict[str, FieldInfo] = {}
+    for key in (None, *path):
+        if key is not None and key in fields:
+            section = next(_sections_in(fields[key].annotation), section)
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+    return fields
 
 
-def _inner(section: type[BaseModel], key: str) -> type[BaseModel]:
-    for name, field in section.model_fields.items():
-        if key == (field.alias or name):
-            return next(iter(_sections_in(field.annotation)), section)
-    return section
-
-
-def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """Yield the sections in a type such as `tuple[Model, ...]` or `Upload | None`."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [section for argument in get_args(annotation) for section in _sections_in(argument)]
-
-
-def _keys(section: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def _description(path: tuple[str | int, ...]) -> str | None:
-    names = [part for part in path if isinstance(part, str)]
-    if not names:
-        return None
-    fields = _section(names[:-1]).model_fields.items()
-    return next((field.description for name, field in fields if names[-1] == (field.alias or name)), None)
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)

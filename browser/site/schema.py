@@ -1,5 +1,7 @@
 """What a site file may say. Every field's description is what an error message and the docs show."""
 
+from __future__ import annotations
+
 import re
 from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urljoin, urlsplit
@@ -10,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 
 class Section(BaseModel):
+    # No docstring: each section of a site file would show it as its own.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -35,7 +38,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Marker(Section):
-    """Something to know the page's condition by; where both keys are given, both must hold."""
+    """What tells the state of the page; where both keys are given, both must hold."""
 
     selector: Text | None = Field(default=None, description="a CSS selector of an element that is there and visible")
     url: Text | None = Field(default=None, description="a pattern of the page's address, * for any characters")
@@ -48,29 +51,34 @@ class Marker(Section):
 
 
 class LoginCheck(Section):
-    """A request that the page makes now and then to learn whether its session is still valid."""
+    """A request that is made in the page now and then, to learn whether the session is still valid."""
 
     url: Text = Field(description="an address, relative to the site's url")
     expired_status: tuple[int, ...] = Field(default=(401, 403), description="the statuses that mean: logged out")
 
 
 class LostLogin(Section):
-    """A request of the page's own whose response tells that its session is over."""
+    """A request of the page's own whose response tells that the session is over."""
 
     url: Text = Field(description="a pattern of the full address, of the request or where it led, * for any characters")
     status: tuple[int, ...] = Field(default=(401,), description="the statuses that mean: logged out")
 
 
 class Login(Section):
+    """How to tell whether the page is logged in."""
+
     logged_in: tuple[Marker, ...] = Field(
-        min_length=1, description="a list of markers of which one is there when logged in"
+        min_length=1, description="a list of markers; one of them holds when logged in"
     )
     logged_out: tuple[Marker, ...] = Field(
-        default=(), description="a list of markers of which one is there when logged out"
+        default=(), description="a list of markers; one of them holds when logged out"
     )
-    check: LoginCheck | None = Field(default=None, description="a table with url and expired_status")
+    check: LoginCheck | None = Field(
+        default=None,
+        description="a table with url and expired_status: a request that tells whether the session is valid",
+    )
     lost: tuple[LostLogin, ...] = Field(
-        default=(), description="a list of tables with url and status: the page's requests that tell of a lost login"
+        default=(), description="a list of tables: requests of the page whose response tells that the session is over"
     )
 
 
@@ -88,11 +96,11 @@ class Action(Section):
     fill: Text | None = Field(default=None, description="a selector of a field to put `value` in")
     select: Text | None = Field(default=None, description="a selector of a <select> to set to `value`")
     wait_for: Text | None = Field(default=None, description="a selector of an element to wait for")
-    wait_gone: Text | None = Field(default=None, description="a selector of an element to wait for the end of")
+    wait_gone: Text | None = Field(default=None, description="a selector of an element that must be gone")
     on: Text | None = Field(default=None, description="with press: a selector; the input when not given")
     value: str | None = Field(default=None, description="with fill and select: the value; {model} is the model's name")
     dialog: Literal["accept", "dismiss"] | None = Field(
-        default=None, description="with click, press and select: the answer to a box of the browser's that asks"
+        default=None, description="with click, press and select: the answer to a dialog of the browser's own"
     )
     timeout_s: Seconds = Field(default=10.0, description="how long the step may take, in seconds")
 
@@ -114,6 +122,7 @@ class Action(Section):
 
     @property
     def verb(self) -> Verb:
+        """The one verb that the step names."""
         return self._verbs()[0]
 
 
@@ -121,11 +130,15 @@ Actions = tuple[Action, ...]
 
 
 class FreshChat(Section):
+    """How to open an empty conversation: each prompt gets one."""
+
     actions: Actions = Field(min_length=1, description="the steps that open an empty conversation")
     answers: int = Field(default=0, ge=0, description="how many answers (greetings) an empty conversation shows")
 
 
 class Input(Section):
+    """Where a prompt goes, and how."""
+
     selector: Text = Field(description="a CSS selector of the field a prompt goes into")
     methods: tuple[Literal["setter", "fill", "insert_text", "paste"], ...] = Field(
         default=("setter", "fill"), min_length=1, description="the ways to fill it, tried in order"
@@ -138,7 +151,9 @@ class Upload(Section):
     selector: Text = Field(description="a CSS selector of the file input; with paste, of the element to paste into")
     method: Literal["file_input", "paste"] = Field(default="file_input", description="the way to give them to the page")
     actions: Actions = Field(default=(), description="the steps that bring the file input up")
-    done: Text = Field(description="a CSS selector of what is visible for each image that the page has taken")
+    done: Text = Field(
+        description="a CSS selector that finds a visible element for each image once the page has taken it"
+    )
     max_images: int = Field(default=10, ge=1, le=50, description="how many images a prompt may have")
     max_image_bytes: int = Field(
         default=5 * 1024 * 1024, ge=1, le=50_000_000, description="how large an image may be, in bytes"
@@ -147,14 +162,25 @@ class Upload(Section):
 
 
 class Send(Section):
+    """How to send the prompt."""
+
     actions: Actions = Field(min_length=1, description="the steps that send the prompt")
 
 
 class Stop(Section):
+    """How to stop an answer that nobody wants any more."""
+
     actions: Actions = Field(default=(), description="the steps that stop an answer")
     answering: Text | None = Field(
-        default=None, description="a CSS selector of what is visible as long as an answer is being written"
+        default=None, description="a CSS selector of an element that is visible while an answer is being written"
     )
+
+
+NetworkKind = Literal["sse", "jsonl", "websocket"]
+"""How events come; `browser.capture.framing.WIRE_FORMATS` says how each is read."""
+
+EXPRESSION_KEYS = ("start", "same", "error", "document", "changes", "message", "begins", "text", "whole", "end")
+"""The keys of `capture.network` that hold a JMESPath, in the order in which they are looked at."""
 
 
 class Network(Section):
@@ -164,7 +190,7 @@ class Network(Section):
     `document` also as "document": what the events so far have made of it.
     """
 
-    kind: Literal["sse", "jsonl", "websocket"] = Field(description="how the events come")
+    kind: NetworkKind = Field(description="how the events come")
     url: Text = Field(description="a pattern of the request's full address, * for any characters")
     method: Text | None = Field(default=None, description="the HTTP method of the request, any when not given")
     prefix: str = Field(default="", description="what stands before each event's data; events without it are skipped")
@@ -181,27 +207,28 @@ class Network(Section):
         default=None, description="a JMESPath for the whole answer so far in an event; null or false: none"
     )
     message: Expression | None = Field(
-        default=None, description="a JMESPath for the name of the message that an event's text is of"
+        default=None, description="a JMESPath for the id of the message that an event's text belongs to"
     )
     begins: Expression | None = Field(
-        default=None, description="a JMESPath for the name of a message that begins; text of others does not count"
+        default=None, description="a JMESPath for the id of a message that begins; text of other messages is skipped"
     )
     document: Expression | None = Field(
-        default=None, description="a JMESPath for a document that changes apply to, in whole; null or false: none"
+        default=None, description="a JMESPath for the whole document that later changes apply to; null or false: none"
     )
     changes: Expression | None = Field(
         default=None,
         description="a JMESPath for changes to the document: a list of [append, replace, add or delete, path, value]",
     )
     same: Expression | None = Field(
-        default=None, description="a JMESPath for what the answer's first event and all others of it have in common"
+        default=None,
+        description="a JMESPath for a value that the answer's events share; events with another value are skipped",
     )
     end: Expression | None = Field(default=None, description="a JMESPath that is true for the answer's last event")
     end_data: Text | None = Field(default=None, description="the data of the last event as it stands, such as [DONE]")
     error: Expression | None = Field(default=None, description="a JMESPath for the site's error message")
     ready_frames: tuple[Text, ...] = Field(
         default=(),
-        description="patterns of what the page sends on its websocket once all its traffic goes there",
+        description="patterns of a frame that the page sends once all its traffic goes over this websocket",
     )
 
     @model_validator(mode="after")
@@ -218,6 +245,11 @@ class Network(Section):
             raise ValueError("ready_frames goes with kind = 'websocket' only")
         return self
 
+    @property
+    def expressions(self) -> dict[str, str]:
+        """The expressions that the file has, by their keys."""
+        return {key: text for key in EXPRESSION_KEYS if (text := getattr(self, key))}
+
 
 class Dom(Section):
     """An answer read from the page itself."""
@@ -229,8 +261,8 @@ class Dom(Section):
     ignore: Text | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
     read: Literal["text", "rendered", "markdown"] = Field(
         default="text",
-        description="text: the text as it stands; rendered: with the line breaks one sees; "
-        "markdown: for pages that lay Markdown out: as Markdown again",
+        description="text: as it stands in the page; rendered: with the line breaks that are visible; "
+        "markdown: converted back to Markdown, for pages that render it",
     )
     stream: bool = Field(
         default=True, description="true: pass text on as it comes; false: once complete, for pages that rewrite it"
@@ -239,7 +271,7 @@ class Dom(Section):
         default=0.0,
         ge=0,
         le=60,
-        description="how long nothing may change before the answer counts as complete",
+        description="how long nothing may change before the answer counts as complete, in seconds",
     )
 
     @model_validator(mode="after")
@@ -250,6 +282,8 @@ class Dom(Section):
 
 
 class Capture(Section):
+    """Where answers are read: from the page's traffic, from the page, or from the page where the traffic fails."""
+
     network: Network | None = Field(default=None, description="a table: how to read answers from the page's traffic")
     dom: Dom | None = Field(default=None, description="a table: how to read answers from the page")
     verify: bool = Field(
@@ -266,17 +300,19 @@ class Capture(Section):
 
 
 class Model(Section):
+    """A model that a request may ask for."""
+
     name: Text = Field(description="the name that a request gives as its model")
     choose: Actions = Field(default=(), description="the steps that choose it on an empty conversation")
 
 
 class Refusal(Section):
-    """How the site says no, and what that means."""
+    """How the site refuses a prompt, and what follows from it."""
 
     text: Text | None = Field(default=None, description="a part of the site's error message, in any case")
     status: int | None = Field(default=None, ge=400, le=599, description="the HTTP status of the answer's request")
     means: Literal["quota", "login_expired", "refused", "site_error"] = Field(
-        description="what it comes to: rest; a login is needed; not this prompt, and others are welcome; a fault"
+        description="what follows: the login rests; a new login is needed; this prompt alone is refused; it is a fault"
     )
     rest_s: Seconds | None = Field(default=None, description="with quota: how long to rest, in seconds")
 
@@ -290,6 +326,8 @@ class Refusal(Section):
 
 
 class Readiness(Section):
+    """When the page can take a prompt."""
+
     selector: Text | None = Field(
         default=None, description="a CSS selector of what is visible once the page can take a prompt"
     )
@@ -313,7 +351,7 @@ class Site(Section):
     model_choices: tuple[Model, ...] = Field(
         min_length=1, alias="models", description="a list of tables, each with the name of a model"
     )
-    refusals: tuple[Refusal, ...] = Field(default=(), description="a list of tables: how the site says no")
+    refusals: tuple[Refusal, ...] = Field(default=(), description="a list of tables: how the site refuses prompts")
     readiness: Readiness = Field(default_factory=Readiness, description="a table: when the page can take a prompt")
 
     @field_validator("model_choices")
@@ -325,6 +363,7 @@ class Site(Section):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The names of the models, in the order of the file."""
         return tuple(model.name for model in self.model_choices)
 
     @property
@@ -338,11 +377,12 @@ class Site(Section):
         return f"{parts.scheme}://{host}{port}"
 
     def address(self, relative: str) -> str:
+        """Return the full address of one that is relative to the site's."""
         return urljoin(self.url, relative)
 
     @property
     def opens_empty(self) -> bool:
-        """Whether the page opens on an empty conversation: to get one is nothing but to load it."""
+        """Whether an empty conversation is opened by loading the page, and by nothing else."""
         return [action.goto and self.address(action.goto) for action in self.fresh_chat.actions] == [self.url]
 
 

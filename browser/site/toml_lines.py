@@ -3,6 +3,8 @@
 Grammar: https://toml.io/en/v1.0.0. The text must be valid TOML already.
 """
 
+from __future__ import annotations
+
 import re
 
 Path = tuple[str | int, ...]
@@ -37,6 +39,8 @@ def line_of(lines: dict[Path, int], path: Path) -> int:
 
 
 class _Scanner:
+    """Goes through a document once and notes the line of each key that it passes."""
+
     def __init__(self, text: str) -> None:
         self.lines: dict[Path, int] = {}
         self._text = text
@@ -79,34 +83,22 @@ class _Scanner:
         self._value(path)
 
     def _value(self, path: Path) -> None:
-        if self._text[self._at] == "[":
-            self._array(path)
-        elif self._text[self._at] == "{":
-            self._inline_table(path)
-        else:
+        opening = self._text[self._at]
+        if opening not in "[{":
             self._take(_STRING) or self._take(_SCALAR)
-
-    def _array(self, path: Path) -> None:
+            return
         self._at += 1
-        index = 0
-        while self._text[self._skip(_BLANK)] != "]":
-            element = (*path, index)
-            self.lines[element] = self._line()
-            self._value(element)
-            index += 1
-            self._comma()
+        closing, index = {"[": "]", "{": "}"}[opening], 0
+        while self._text[self._skip(_BLANK)] != closing:
+            if opening == "{":
+                self._pair(path)
+            else:
+                self.lines[*path, index] = self._line()
+                self._value((*path, index))
+                index += 1
+            if self._text[self._skip(_BLANK)] == ",":
+                self._at += 1
         self._at += 1
-
-    def _inline_table(self, path: Path) -> None:
-        self._at += 1
-        while self._text[self._skip(_BLANK)] != "}":
-            self._pair(path)
-            self._comma()
-        self._at += 1
-
-    def _comma(self) -> None:
-        if self._text[self._skip(_BLANK)] == ",":
-            self._at += 1
 
     def _dotted_key(self) -> list[str]:
         parts = [self._key()]

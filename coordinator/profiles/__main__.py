@@ -6,8 +6,9 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
@@ -20,12 +21,7 @@ from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.profiles.hydration import Hydrator
 from coordinator.profiles.model import Progress, no_progress
 from coordinator.profiles.registry import PROVIDERS, provider_for
-from coordinator.settings import PROFILES, S3
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from coordinator.settings import Settings
+from coordinator.settings import PROFILES, S3, Settings
 
 log = structlog.get_logger(__name__)
 EXIT_CODES: Final[tuple[tuple[int, type[TabfleetError] | None, str], ...]] = (
@@ -89,11 +85,17 @@ def _check(settings: Settings, progress: Progress, *, as_json: bool) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    epilog = ["flags and variables:"]
+    for option in table():
+        if option.group in {PROFILES, S3}:
+            name = f"{option.flag} [{option.variable}]" if option.flag else f"[{option.variable}]"
+            epilog += [f"  {name}", f"      {option.meaning} (default: {option.default})"]
+    epilog += ["", "exit codes:", *(f"  {code:3}  {meaning}" for code, _, meaning in EXIT_CODES)]
     parser = argparse.ArgumentParser(
         prog="python -m coordinator.profiles",
         usage="%(prog)s [-h] {hydrate,check} [--backend {local,s3}] [--json] [--FLAG VALUE ...]",
         description="\n".join(f"{name:8} {meaning}" for name, meaning in _COMMANDS.items()),
-        epilog=_epilog(),
+        epilog="\n".join(epilog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -103,19 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _epilog() -> str:
-    lines = ["flags and variables:"]
-    for option in table():
-        if option.group in {PROFILES, S3}:
-            name = f"{option.flag} [{option.variable}]" if option.flag else f"[{option.variable}]"
-            lines += [f"  {name}", f"      {option.meaning} (default: {option.default})"]
-    lines += ["", "exit codes:", *(f"  {code:3}  {meaning}" for code, _, meaning in EXIT_CODES)]
-    return "\n".join(lines)
-
-
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, if that is a terminal: from the first object to the last, so that it tears nothing else."""
+    """Show a bar on stderr, if that is a terminal, from the first object to the last, so that it tears nothing else."""
     if not sys.stderr.isatty():
         yield no_progress
         return
@@ -138,10 +130,8 @@ def _progress_bar() -> Iterator[Progress]:
 
 
 def run() -> NoReturn:
-    """Run a command as a process that ends with it.
-
-    Collecting garbage would take a third of its time, and taking the interpreter apart another.
-    """
+    """Run a command as a process that ends with it."""
+    # Collecting garbage would take a third of its time, and taking the interpreter apart another.
     gc.disable()
     code = main()
     with suppress(BrokenPipeError):

@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class FileSet:
-    """A set of files; `entries` has them by the object's key."""
+    """A set of files of one `source`; `entries` has them by the object's key."""
 
     folder: Path
     source: str
@@ -77,12 +77,17 @@ class FileSet:
         os.utime(self.folder / INDEX)
 
     def read(self, key: str) -> bytes | None:
-        """The bytes of an object, None if they are not here as they were fetched."""
+        """Return the bytes of an object, None if they are not here as they were fetched."""
         entry = self.entries.get(key)
         if entry is None:
             return None
         try:
-            data = _read_start(f"{self.folder}/{entry.file}", entry.size + 1)
+            # Three system calls: at a warm start this is done for every profile.
+            descriptor = os.open(f"{self.folder}/{entry.file}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(descriptor, entry.size + 1)
+            finally:
+                os.close(descriptor)
         except OSError:
             return None
         return data if hashlib.sha256(data).hexdigest() == entry.sha256 else None
@@ -150,7 +155,7 @@ class Cache:
             os.close(lock)
 
     def current(self) -> FileSet | None:
-        """The set that is in use, None if there is none from this source."""
+        """Return the set that is in use, None if there is none from this source."""
         link = self._root / "current"
         try:
             folder = self._root / link.readlink()
@@ -183,6 +188,7 @@ class Cache:
             },
         }
         write_private(staging.folder / INDEX, json.dumps(index).encode())
+        # rename(2) replaces a link in one step; symlink(2) does not.
         link = staging.folder / "link"
         link.symlink_to(staging.folder.relative_to(self._root))
         link.rename(self._root / "current")
@@ -203,6 +209,8 @@ class Cache:
         """Mark the cache as in use for this source until the process ends. Raises CacheError."""
         if self._in_use is None:
             self._in_use = _open_lock(self._root / "in_use")
+        # Each process that runs on the cache holds the file shared until it ends, however it ends: whoever gets it
+        # alone may write another source into it.
         mark = self._source.encode()
         if os.pread(self._in_use, 4096, 0) != mark:
             if not _try_lock(self._in_use, fcntl.LOCK_EX):
@@ -229,17 +237,8 @@ def _loaded(state: dict[str, Any] | None) -> StorageState | None:
     return StorageState(**{**state, "sites": tuple(state["sites"]), "expiries": tuple(state["expiries"])})
 
 
-def _read_start(path: str, most_bytes: int) -> bytes:
-    # In three system calls: at a warm start this is done for every profile.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, most_bytes)
-    finally:
-        os.close(descriptor)
-
-
 def is_full(error: OSError) -> bool:
-    """Whether a disk, its quota or its inodes are used up."""
+    """Return whether a disk, its quota or its inodes are used up."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 

@@ -61,7 +61,12 @@ class Update:
 
         Returns whether anything changed. Raises OSError.
         """
-        placed = [(item, item.entry, _place(item.entry.file, accepted)) for item in everything if item.entry]
+        placed = []
+        for item in everything:
+            if item.entry:
+                name = item.entry.file.rpartition("/")[2]
+                file = f"{ACTIVE if name in accepted else HELD}/{name}" if item.entry.file != KEY_FILE else KEY_FILE
+                placed.append((item, item.entry, file))
         entries = {item.key: entry if entry.file == file else replace(entry, file=file) for item, entry, file in placed}
         if self._old and self._old.entries == entries and not any(item.fetched for item, _, _ in placed):
             self._old.confirm()
@@ -84,10 +89,3 @@ class Update:
     def _stage(self) -> Staging:
         self._staging = self._staging or self._cache.stage()
         return self._staging
-
-
-def _place(file: str, accepted: frozenset[str]) -> str:
-    name = file.rpartition("/")[2]
-    if file == KEY_FILE:
-        return file
-    return f"{ACTIVE if name in accepted else HELD}/{name}"

@@ -17,6 +17,7 @@ from starlette.types import Receive
 from contract.api_error import (
     DO_NOT_RETRY,
     SHOULD_RETRY_HEADER,
+    ApiError,
     ErrorCode,
     code_of,
     not_to_be_retried,
@@ -42,6 +43,12 @@ _MESSAGES: Final[Mapping[Cause, str]] = {
     Cause.SHUTDOWN: "The server is shutting down; this answer is not complete.",
 }
 """What a client is told of an interruption; of the other causes it is the cause itself."""
+
+
+def server_draining() -> ApiError:
+    """Return the error for a request that comes, or still waits for a child, while the coordinator ends."""
+    message = "The server is shutting down; try again elsewhere."
+    return unavailable(ErrorCode.DRAINING, message, retry_after_s=_DRAIN_RETRY_S)
 
 
 class Children(Protocol):
@@ -151,7 +158,7 @@ class Exchange:
         try:
             with self._scope:
                 while True:
-                    await checkpoint_if_cancelled()  # where a child is free, nothing below waits before it has a lease
+                    await checkpoint_if_cancelled()  # a free child is leased without waiting, and so without a look
                     lease = await self._acquire(tried, give_up_at)
                     tried |= {lease.backend.name}
                     with lease:
@@ -163,8 +170,7 @@ class Exchange:
             watcher.cancel()
         if lease is None:  # interrupted before any child had the request
             if self._cause is Cause.SHUTDOWN:
-                message = "The server is shutting down; try again elsewhere."
-                raise unavailable(ErrorCode.DRAINING, message, retry_after_s=_DRAIN_RETRY_S)
+                raise server_draining()
             self._stats.outcome = Outcome.CLIENT_LEFT
 
     def interrupt(self, cause: Cause) -> None:
@@ -222,6 +228,7 @@ class Exchange:
             return True
 
     async def _relay_stream(self, answer: aiohttp.ClientResponse) -> None:
+        """Pass a stream of events on as it comes."""
         self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
         await self._response.begin_stream(answer.status, response_headers(answer.raw_headers, self._request.request_id))
         # Bound once: this loop is most of what the coordinator does.
@@ -240,6 +247,7 @@ class Exchange:
         self._count(Outcome.ANSWERED if answered else Outcome.FAILED, last)
 
     async def _relay_whole(self, answer: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
+        """Pass a whole response on; return False, and send nothing, where another child may take the request."""
         request_id, children, status = self._request.request_id, self._context.children, answer.status
         # Held until it is complete: a child that dies in the middle still becomes a proper error.
         body = await answer.read()

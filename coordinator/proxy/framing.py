@@ -24,6 +24,7 @@ class EventFraming:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes in; return those that may be sent now."""
+        # Nearly every chunk of a child ends with an event: it passes without a copy.
         if not self._held and chunk.endswith(_ENDS):
             self._inside = False
             return chunk
@@ -37,10 +38,10 @@ class EventFraming:
         return data[:cut]
 
     def rest(self) -> bytes:
-        """What is held back, at the orderly end of the stream."""
+        """Return what is held back, at the orderly end of the stream."""
         held, self._held = self._held, b""
         return held
 
     def before_event(self) -> bytes:
-        """What must be sent before an event of our own, in place of what is held back."""
+        """Return what must be sent before an event of our own, in place of what is held back."""
         return b"\n\n" if self._inside else b""

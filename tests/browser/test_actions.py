@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
@@ -16,8 +15,6 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import parse_site
 from browser.site.schema import Action
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGE = """<!doctype html><meta charset=utf-8><title>steps</title>
 <div id=overlay hidden style="position: fixed; inset: 0; background: white"><button id=close>No, thanks</button></div>
@@ -66,9 +63,7 @@ name = "huge"
 """
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)]
-)
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     engine: EngineName = request.param
     process = BrowserProcess(
@@ -78,7 +73,7 @@ async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     await process.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def url() -> AsyncIterator[str]:
     async def show(_: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
@@ -92,7 +87,7 @@ async def url() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
     page = await browser.new_page()
     await page.goto(url)

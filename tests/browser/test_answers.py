@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-import pytest_asyncio
 
 from browser.errors import ModelNotFound, PromptRefused, PromptRejected, SiteFailed
 from browser.page.chat_page import ChatPage
@@ -17,16 +16,14 @@ from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def demo() -> AsyncIterator[DemoSite]:
     async with serve() as site:
         yield site
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChatPage]:
     """One page for all tests here, in turn: each must leave it ready."""
     pages = Pages(tmp_path_factory.mktemp("pages"))

@@ -17,13 +17,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from browser.capture.stream_port import Frame, Kind
 from browser.check import __main__ as program
 from browser.check.checkup import OPENING, SENDING, Checkup
-from browser.check.events import EventLog
-from browser.check.outcome import Exit, Outcome, Told
-from browser.check.screen import Screen
-from browser.check.traffic import Asked, misfit, plain
+from browser.check.outcome import Exit, StepReport, StepResult
+from browser.check.screen import Screen, plain
+from browser.check.traffic import PageRequest, mismatch
 from browser.site.load import SITES_DIR
 from browser.site.schema import Network
 from demo.site import DemoSite
@@ -136,6 +134,33 @@ async def test_events_without_text_are_shown_and_kept(tmp_path: Path, demo: Demo
     assert all(row["found"] == {} for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("change", "keys", "prompt"),
+    [
+        ('url = "*/api/chat"|url = "*/api/chats"', ["network.url"], ""),
+        ('method = "POST"|method = "PUT"', ["network.method"], ""),
+        ('kind = "sse"|kind = "jsonl"', ["network.kind"], ""),
+        ("data.text|data.txt", ["network.text"], ""),
+        ("type == 'done'|type == 'over'", ["network.end"], ""),
+        ("type == 'done'|type == 'start'", ["network.end", "network.text"], ""),
+        ("type == 'error'|type == 'oops'", ["network.error"], "[[error=refused]]"),
+        ("type == 'error' && data.message|type == 'token' && data.text", ["network.error"], ""),
+        ("[data-testid=content]|[data-testid=contents]", ["dom.answer"], ""),
+    ],
+)
+async def test_a_wrong_key_is_named_with_its_line(
+    tmp_path: Path, demo: DemoSite, change: str, keys: list[str], prompt: str
+) -> None:
+    """The first key that is named is the one that is wrong; mostly it is the only one."""
+    checked = await check(tmp_path, demo, *(("--prompt", prompt) if prompt else ()), changes=(change,))
+    assert checked.code == Exit.FAILED
+    named = re.findall(r"line (\d+) \(capture\.([\w.]+)\)", checked.text)
+    assert [key for _, key in named] == keys
+    right, wrong = (path.read_text().splitlines() for path in (SITES_DIR / "demo.toml", tmp_path / "mine.toml"))
+    changed = [at for at, lines in enumerate(zip(right, wrong, strict=True), 1) if lines[0] != lines[1]]
+    assert int(named[0][0]) == changed[-1]  # the address of the site is the other
+
+
 async def test_a_login_that_is_none(tmp_path: Path, demo: DemoSite) -> None:
     checked = await check(tmp_path, demo, cookies=[], origins=[])
     assert checked.code == Exit.LOGGED_OUT
@@ -210,54 +235,32 @@ SSE = Network.model_validate_json('{"kind": "sse", "url": "*/api", "method": "PO
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (Asked(0, "fetch", "POST", "http://h/api", 200, "text/event-stream"), ""),
-        (Asked(0, "fetch", "GET", "http://h/api", 200, "text/event-stream"), "but method is 'POST'"),
-        (Asked(0, "fetch", "POST", "http://h/api", 200, "application/x-ndjson"), "kind is 'sse'; expected 'jsonl'"),
-        (Asked(0, "websocket", "POST", "http://h/api", 101), "kind is 'sse'; expected websocket"),
+        (PageRequest(0, "fetch", "POST", "http://h/api", 200, "text/event-stream"), ""),
+        (PageRequest(0, "fetch", "GET", "http://h/api", 200, "text/event-stream"), "but method is 'POST'"),
+        (
+            PageRequest(0, "fetch", "POST", "http://h/api", 200, "application/x-ndjson"),
+            "kind is 'sse'; expected 'jsonl'",
+        ),
+        (PageRequest(0, "websocket", "POST", "http://h/api", 101), "kind is 'sse'; expected websocket"),
     ],
 )
-def test_what_does_not_fit_of_a_request_is_named(asked: Asked, says: str) -> None:
-    assert says in misfit(asked, SSE)
-    assert bool(misfit(asked, SSE)) == bool(says)
+def test_what_does_not_fit_of_a_request_is_named(asked: PageRequest, says: str) -> None:
+    found = mismatch(asked, SSE)
+    assert says in "".join(found.hints)
+    assert bool(found) == bool(says)
 
 
 def test_addresses_are_shown_without_what_may_be_secret() -> None:
-    assert str(Asked(0, "fetch", "GET", "http://h/a?token=secret", 200, "text/plain")) == (
+    assert str(PageRequest(0, "fetch", "GET", "http://h/a?token=secret", 200, "text/plain")) == (
         "GET http://h/a?…  (fetch: 200 text/plain)"
     )
-
-
-def test_events_are_kept_with_what_the_expressions_find() -> None:
-    network = Network.model_validate_json(
-        """{"kind": "websocket", "url": "*", "prefix": "42", "text": "data[1]", "end": "data[0] == 'end'"}"""
-    )
-    log = EventLog(network)
-    for text in ('42["token", "a"]', "3", '42["end"]'):
-        log.take(Frame(Kind.EVENT, 1, text.encode()))
-    rows = [json.loads(line) for line in log.as_jsonl().splitlines()]
-    assert [(row["kind"], row.get("found")) for row in rows] == [
-        ("event", {"text": "a"}),
-        ("without prefix", None),
-        ("event", {"end": True}),
-    ]
-
-
-def test_the_last_line_of_a_body_and_a_refusals_body_are_kept() -> None:
-    log = EventLog(Network.model_validate_json('{"kind": "jsonl", "url": "*", "text": "data.x"}'))
-    log.take(Frame(Kind.CHUNK, 1, b'{"x": "a"}\n{"x": '))
-    log.take(Frame(Kind.CHUNK, 1, b'"b"}'))
-    log.take(Frame(Kind.END, 1))
-    log.take(Frame(Kind.OPEN, 2, b'{"status":429}'))
-    log.take(Frame(Kind.CHUNK, 2, b"slow down"))
-    assert [event["found"] for event in log.events] == [{"text": "a"}, {"text": "b"}]
-    assert log.rows[-1]["text"] == "slow down"
 
 
 def test_a_terminal_gets_signs_and_the_text_is_never_markup() -> None:
     out = io.StringIO()
     screen = Screen(Console(file=out, force_terminal=True, width=100, color_system=None))
     for mark in ("ok", "warn", "skip", "fail"):
-        screen.show(Outcome("step", Told("[red]x[/red]", mark, ("[b]hint",)), 1.5))
+        screen.show(StepReport("step", StepResult("[red]x[/red]", mark, ("[b]hint",)), 1.5))
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert lines[0] == "✓  step              1.50 s  [red]x[/red]"
     assert lines[1] == "   [b]hint"

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from browser.capture.json_patch import Document, Unfit
+from browser.capture.json_patch import Document, PatchMismatch
 
 
 def changed(value: Any, *changes: list[Any]) -> Any:
-    document = Document()
-    document.value = value
+    document = Document(value)
     document.apply(changes)
     return document.value
 
@@ -56,7 +55,7 @@ def test_changes_apply_in_order() -> None:
     ],
 )
 def test_a_change_that_does_not_fit(change: Any) -> None:
-    with pytest.raises(Unfit):
+    with pytest.raises(PatchMismatch):
         changed({"a": [1]}, change)
 
 

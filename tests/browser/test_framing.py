@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from browser.capture.framing import Event, Framer, JsonlFramer, SseFramer, without_prefix
+from browser.capture.framing import WIRE_FORMATS, Event, Framer, JsonlFramer, SseFramer
+from browser.site.schema import NetworkKind
 
 SSE = (
     "\ufeff: a comment\r\n\r\n"
@@ -59,10 +62,9 @@ def test_every_line_goes_out_when_its_end_is_there() -> None:
 
 
 def test_data_that_is_not_json_stays_text() -> None:
-    assert Event("a", "x{").document() == {"event": "a", "data": "x{"}
-    assert Event(None, "[1]").document() == {"event": None, "data": [1]}
+    assert Event("a", "x{").data() == "x{"
+    assert Event(None, "[1]").data() == [1]
 
 
-def test_events_without_the_prefix_are_skipped() -> None:
-    assert without_prefix(Event(None, '42["token"]'), "42") == Event(None, '["token"]')
-    assert without_prefix(Event(None, "2"), "42") is None
+def test_every_kind_of_a_site_file_has_its_framer() -> None:
+    assert set(WIRE_FORMATS) == set(get_args(NetworkKind))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Route
 
 from browser.errors import BrowserError, PageBroken, PromptRejected, SiteFailed
@@ -26,15 +25,13 @@ from tests.browser.profiles import cookie_state
 from tests.support.pictures import image
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 ALL = [image(kind, mark=f"mark of {kind}".encode()) for kind in get_args(MediaType)]
 PASTE = {"selector": 'selector = "[data-testid=files]"|selector = "[data-testid=prompt]"\nmethod = "paste"'}
 SITE_LIMIT_BYTES = 3_000_000
 CANARY = b"canary that is nowhere on disk"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def demo() -> AsyncIterator[DemoSite]:
     async with serve(SiteOptions(max_body_bytes=SITE_LIMIT_BYTES)) as site:
         yield site
@@ -45,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pages")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
     """One page for all tests here, in turn: each must leave it ready. The last one closes it."""
     pages = Pages(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from browser.errors import PageBroken, PromptRejected
@@ -13,8 +12,6 @@ from browser.page.prompt_entry import enter_prompt
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings
 from browser.site.schema import Input
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROMPT = 'first: "Grüße" & <b>\n\n  indented\ttab  \n東京 👩‍🚀 {x} \\n\nlast'
 
@@ -47,7 +44,7 @@ PASTE_ONLY = """<div id=i contenteditable></div><script>
 </script>"""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
@@ -56,7 +53,7 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
     await process.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def blank(browser: Browser) -> AsyncIterator[Page]:
     page = await browser.new_page()
     yield page

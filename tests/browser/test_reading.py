@@ -5,19 +5,10 @@ from typing import Any
 
 import pytest
 
-from browser.capture.reading import (
-    BrokenOff,
-    DomReader,
-    Done,
-    Finding,
-    Lost,
-    NetworkReader,
-    Progress,
-    Refused,
-    Text,
-    Transcript,
-)
-from browser.capture.stream_port import Frame, Kind
+from browser.capture.dom_reader import DomReader
+from browser.capture.findings import BrokenOff, Done, Finding, Lost, Progress, Refused, Text, Transcript
+from browser.capture.frames import Frame, FrameKind
+from browser.capture.network_reader import NetworkReader
 from browser.site.schema import Network
 
 
@@ -37,11 +28,11 @@ def reader(**changes: Any) -> NetworkReader:
 
 
 def opened(stream: int = 1, status: int = 200) -> Frame:
-    return Frame(Kind.OPEN, stream, json.dumps({"status": status}).encode())
+    return Frame(FrameKind.OPEN, stream, json.dumps({"status": status}).encode())
 
 
 def sse(*data: Any, stream: int = 1) -> Frame:
-    return Frame(Kind.CHUNK, stream, "".join(f"data: {json.dumps(item)}\n\n" for item in data).encode())
+    return Frame(FrameKind.CHUNK, stream, "".join(f"data: {json.dumps(item)}\n\n" for item in data).encode())
 
 
 def read_all(reading: NetworkReader | DomReader, *frames: Frame) -> list[Finding]:
@@ -82,27 +73,27 @@ def test_the_body_that_opens_first_is_the_answers() -> None:
 
 
 def test_a_body_that_ends_without_its_mark_is_broken_off() -> None:
-    assert read_all(reader(), opened(), sse({"text": "a"}), Frame(Kind.END, 1)) == [Text("a"), BrokenOff()]
-    assert read_all(reader(), opened(), Frame(Kind.BROKEN, 1)) == [BrokenOff()]
+    assert read_all(reader(), opened(), sse({"text": "a"}), Frame(FrameKind.END, 1)) == [Text("a"), BrokenOff()]
+    assert read_all(reader(), opened(), Frame(FrameKind.BROKEN, 1)) == [BrokenOff()]
 
 
 def test_without_a_mark_the_end_of_the_body_is_the_end() -> None:
-    assert read_all(reader(end=None), opened(), sse({"text": "a"}), Frame(Kind.END, 1)) == [Text("a"), Done()]
+    assert read_all(reader(end=None), opened(), sse({"text": "a"}), Frame(FrameKind.END, 1)) == [Text("a"), Done()]
 
 
 def test_without_a_mark_a_body_that_ends_in_an_event_is_broken_off() -> None:
-    cut = Frame(Kind.CHUNK, 1, b'data: {"text": "b')
-    assert read_all(reader(end=None), opened(), cut, Frame(Kind.END, 1)) == [BrokenOff()]
+    cut = Frame(FrameKind.CHUNK, 1, b'data: {"text": "b')
+    assert read_all(reader(end=None), opened(), cut, Frame(FrameKind.END, 1)) == [BrokenOff()]
 
 
 def test_the_last_line_of_json_needs_no_newline() -> None:
-    body = Frame(Kind.CHUNK, 1, b'{"text": "a"}\n{"text": "b", "end": true}')
-    findings = read_all(reader(kind="jsonl"), opened(), body, Frame(Kind.END, 1))
+    body = Frame(FrameKind.CHUNK, 1, b'{"text": "a"}\n{"text": "b", "end": true}')
+    findings = read_all(reader(kind="jsonl"), opened(), body, Frame(FrameKind.END, 1))
     assert findings == [Text("a"), Text("b"), Done()]
 
 
 def test_an_end_as_plain_data() -> None:
-    frames = [opened(), sse({"text": "a"}), Frame(Kind.CHUNK, 1, b"data: [DONE]\n\n")]
+    frames = [opened(), sse({"text": "a"}), Frame(FrameKind.CHUNK, 1, b"data: [DONE]\n\n")]
     assert read_all(reader(end=None, end_data="[DONE]"), *frames) == [Text("a"), Done()]
 
 
@@ -111,24 +102,24 @@ def test_the_sites_error_in_an_event() -> None:
 
 
 def test_the_sites_error_as_a_status() -> None:
-    body = Frame(Kind.CHUNK, 1, b'{"detail": "limit"}')
-    assert read_all(reader(), opened(1, 429), body, Frame(Kind.END, 1)) == [Refused(429, '{"detail": "limit"}')]
+    body = Frame(FrameKind.CHUNK, 1, b'{"detail": "limit"}')
+    assert read_all(reader(), opened(1, 429), body, Frame(FrameKind.END, 1)) == [Refused(429, '{"detail": "limit"}')]
 
 
 def test_websocket_frames_with_a_prefix() -> None:
     rules = {"kind": "websocket", "prefix": "42", "text": "data[0] == 't' && data[1].text", "end": "data[0] == 'end'"}
     frames = [b"2", b'42["t", {"text": "a"}]', b'42["other", {"text": "b"}]', b'42["end"]']
-    findings = read_all(reader(**rules), *(Frame(Kind.EVENT, 3, frame) for frame in frames))
+    findings = read_all(reader(**rules), *(Frame(FrameKind.EVENT, 3, frame) for frame in frames))
     assert findings == [Text("a"), Done()]
 
 
 def test_a_websocket_that_closes_in_mid_answer_is_broken_off() -> None:
-    frames = [Frame(Kind.END, 2), Frame(Kind.EVENT, 3, b'{"text": "a"}'), Frame(Kind.END, 3)]
+    frames = [Frame(FrameKind.END, 2), Frame(FrameKind.EVENT, 3, b'{"text": "a"}'), Frame(FrameKind.END, 3)]
     assert read_all(reader(kind="websocket"), *frames) == [Text("a"), BrokenOff()]
 
 
 def test_events_of_an_event_source_keep_their_names() -> None:
-    event = Frame(Kind.EVENT, 1, json.dumps({"event": "token", "data": '{"text": "a"}'}).encode())
+    event = Frame(FrameKind.EVENT, 1, json.dumps({"event": "token", "data": '{"text": "a"}'}).encode())
     assert read_all(reader(text="event == 'token' && data.text"), opened(), event) == [Text("a")]
 
 
@@ -197,44 +188,44 @@ def test_an_expression_that_does_not_fit_an_event_finds_nothing_there() -> None:
     assert read_all(reader(text="join('', data.words)"), opened(), sse({"n": 1}, {"words": ["a"]})) == [Text("a")]
 
 
-def shown(text: str, kind: Kind = Kind.DOM_ADD) -> Frame:
+def shown(text: str, kind: FrameKind = FrameKind.DOM_ADD) -> Frame:
     return Frame(kind, 0, text.encode())
 
 
 def test_the_page_shows_an_answer_bit_by_bit() -> None:
-    findings = read_all(DomReader(Transcript()), shown("a"), shown("b"), Frame(Kind.DOM_DONE))
+    findings = read_all(DomReader(Transcript()), shown("a"), shown("b"), Frame(FrameKind.DOM_DONE))
     assert findings == [Text("a"), Text("b"), Done()]
 
 
 def test_text_that_changes_and_changes_back_is_forgiven() -> None:
-    frames = [shown("ab"), shown("a", Kind.DOM_SET), shown("abc", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
+    frames = [shown("ab"), shown("a", FrameKind.DOM_SET), shown("abc", FrameKind.DOM_SET), Frame(FrameKind.DOM_DONE)]
     assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Progress(), Text("c"), Done()]
 
 
 def test_text_that_ends_other_than_it_was_passed_on_is_a_loss() -> None:
-    frames = [shown("ab"), shown("xb", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
+    frames = [shown("ab"), shown("xb", FrameKind.DOM_SET), Frame(FrameKind.DOM_DONE)]
     assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Progress(), Lost()]
 
 
 def test_a_page_that_rewrites_its_text_is_read_once_it_is_complete() -> None:
-    frames = [shown("a *b"), shown("a b", Kind.DOM_SET), Frame(Kind.DOM_DONE)]
+    frames = [shown("a *b"), shown("a b", FrameKind.DOM_SET), Frame(FrameKind.DOM_DONE)]
     findings = read_all(DomReader(Transcript(), stream=False), *frames)
     assert findings == [Progress(), Progress(), Text("a b"), Done()]
 
 
 def html(text: str) -> Frame:
-    return shown(text, Kind.DOM_SET)
+    return shown(text, FrameKind.DOM_SET)
 
 
 def test_of_html_the_block_that_is_being_written_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser.capture.reading.HTML_REST", 0)
+    monkeypatch.setattr("browser.capture.dom_reader.HTML_REST", 0)
     frames = [html("<p>a</p>"), html("<p>a</p><p><b>b</b></p>"), html("<p>a</p><p><b>bc</b></p>")]
-    findings = read_all(DomReader(Transcript(), html=True), *frames, Frame(Kind.DOM_DONE))
+    findings = read_all(DomReader(Transcript(), html=True), *frames, Frame(FrameKind.DOM_DONE))
     assert findings == [Progress(), Text("a"), Progress(), Text("\n\n**bc**"), Done()]
 
 
 def test_html_is_not_made_text_of_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser.capture.reading.HTML_REST", 1_000_000)
+    monkeypatch.setattr("browser.capture.dom_reader.HTML_REST", 1_000_000)
     frames = [html("<p>a</p>"), html("<p>a</p><p>b</p>")]
     assert read_all(DomReader(Transcript(), html=True), *frames) == [Progress(), Progress()]
 
@@ -243,6 +234,6 @@ def test_what_was_passed_on_before_is_not_passed_on_again() -> None:
     assert read_all(DomReader(Transcript("ab")), shown("abc")) == [Text("c")]
 
 
-@pytest.mark.parametrize("kind", [Kind.CHUNK, Kind.OPEN, Kind.END, Kind.EVENT])
-def test_the_dom_reader_takes_no_traffic(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [FrameKind.CHUNK, FrameKind.OPEN, FrameKind.END, FrameKind.EVENT])
+def test_the_dom_reader_takes_no_traffic(kind: FrameKind) -> None:
     assert DomReader(Transcript()).read(Frame(kind, 1, b'{"status": 200}')) == []

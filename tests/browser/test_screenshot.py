@@ -23,10 +23,10 @@ MUTATIONS = """() => {
 }"""
 
 
-async def test_a_screenshot_changes_nothing_on_the_page(page: ChatPage) -> None:
-    tab = tab_of(page).page
+async def test_a_screenshot_changes_nothing_on_the_page(shared_page: ChatPage) -> None:
+    tab = tab_of(shared_page).page
     await tab.evaluate(MUTATIONS)
-    picture = png.decode(await page.screenshot())
+    picture = png.decode(await shared_page.screenshot())
     assert (picture.width, picture.height) == (1280, 720)
     assert picture.variety > 10
     assert await tab.evaluate("window.mutations") == 0
@@ -40,10 +40,10 @@ async def test_a_screenshot_in_firefox(pages: Pages, demo: DemoSite) -> None:
     assert picture.variety > 10
 
 
-async def test_a_screenshot_during_an_answer(page: ChatPage, demo: DemoSite) -> None:
-    async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
+async def test_a_screenshot_during_an_answer(shared_page: ChatPage, demo: DemoSite) -> None:
+    async with aclosing(shared_page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
         text = await anext(pieces)
-        assert png.decode(await page.screenshot()).variety > 10
+        assert png.decode(await shared_page.screenshot()).variety > 10
         text += "".join([piece async for piece in pieces])
     check_answer(text, "[[tokens=100]]", last(demo))
 

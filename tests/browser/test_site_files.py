@@ -167,7 +167,7 @@ MISTAKES = [
         "[capture.dom]\nanswer = 'p'\ndone = 'i'\nread = 'html'\n[[models]]\nname = \"small\"",
         26,
         "capture.dom.read",
-        "'text', 'rendered' or 'markdown'; expected: text: the text as it stands",
+        "'text', 'rendered' or 'markdown'; expected: text: as it stands in the page",
     ),
     ('name = "large"', 'name = "small"', 23, "models", "each model's name may stand there once"),
     (', value = "{model}"', "", 28, "models[1].choose[0]", "value goes with fill and select"),
@@ -192,7 +192,7 @@ MISTAKES = [
         "[upload]\nselector = 'input'\n[send]",
         15,
         "upload.done",
-        "is missing; expected: a CSS selector of what is visible",
+        "is missing; expected: a CSS selector that finds a visible element",
     ),
     (
         "[send]",

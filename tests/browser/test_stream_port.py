@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from browser.capture import stream_port as streamport
-from browser.capture import stream_server as streamserver
-from browser.capture.stream_port import Feed, Frame, Kind, StreamPort
+from browser.capture import frames, stream_server
+from browser.capture.frames import Feed, Frame, FrameKind
+from browser.capture.stream_port import StreamPort
 from browser.errors import StreamPortTaken
 from tests.support.ports import free_range
 
@@ -20,7 +20,7 @@ TOKEN = "the-token-of-this-start"
 NONCE = "0123456789abcdef"
 
 
-def message(sequence: int, payload: bytes = b"", *, nonce: str = NONCE, kind: int = Kind.CHUNK) -> bytes:
+def message(sequence: int, payload: bytes = b"", *, nonce: str = NONCE, kind: int = FrameKind.CHUNK) -> bytes:
     return struct.pack(">16sIIB", nonce.encode(), sequence, 1, kind) + payload
 
 
@@ -62,7 +62,7 @@ async def test_a_page_that_knows_the_token_is_heard_in_order(listener: Listener)
     socket = await listener.page()
     for sequence, payload in enumerate([b"a", b"b"]):
         await socket.send_bytes(message(sequence, payload))
-    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.CHUNK, 1, b"b")]
+    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.CHUNK, 1, b"b")]
 
 
 @pytest.mark.parametrize(
@@ -85,19 +85,19 @@ async def test_a_page_without_the_token_is_not_heard(listener: Listener, hello: 
 
 
 async def test_a_page_that_says_nothing_is_dropped(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamserver, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(stream_server, "HELLO_TIMEOUT_S", 0.05)
     socket = await listener.connect()
     assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
 
 
 async def test_only_so_many_strangers_wait_at_once(listener: Listener) -> None:
-    strangers = [await listener.connect() for _ in range(streamserver.MAX_STRANGERS)]
+    strangers = [await listener.connect() for _ in range(stream_server.MAX_STRANGERS)]
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await listener.connect()
     await strangers[0].send_str(TOKEN)
     feed = listener.port.open_feed(NONCE)
     await strangers[0].send_bytes(message(0, b"a"))
-    assert await heard(feed, 1) == [Frame(Kind.CHUNK, 1, b"a")]
+    assert await heard(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
     await listener.connect()
 
 
@@ -106,7 +106,7 @@ async def test_another_nonce_is_dropped(listener: Listener) -> None:
     socket = await listener.page()
     await socket.send_bytes(message(0, b"of an earlier answer", nonce="fedcba9876543210"))
     await socket.send_bytes(message(0, b"a"))
-    assert await heard(feed, 1) == [Frame(Kind.CHUNK, 1, b"a")]
+    assert await heard(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
 
 
 async def test_a_nonce_of_an_answer_that_is_over_is_dropped(listener: Listener) -> None:
@@ -118,7 +118,7 @@ async def test_a_nonce_of_an_answer_that_is_over_is_dropped(listener: Listener) 
     new = listener.port.open_feed("fedcba9876543210")
     await socket.send_bytes(message(1, b"late"))
     await socket.send_bytes(message(0, b"new", nonce="fedcba9876543210"))
-    assert await heard(new, 1) == [Frame(Kind.CHUNK, 1, b"new")]
+    assert await heard(new, 1) == [Frame(FrameKind.CHUNK, 1, b"new")]
     assert not await old.wait(0)
 
 
@@ -129,18 +129,18 @@ async def test_a_gap_or_a_repetition_ends_what_is_heard(listener: Listener, sequ
     await socket.send_bytes(message(0, b"a"))
     await socket.send_bytes(message(sequence, b"forged or late"))
     await socket.send_bytes(message(1, b"b"))
-    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.GAP)]
+    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
     await socket.close()
     assert not await feed.wait(0)
 
 
-@pytest.mark.parametrize("garbage", [b"", b"short", message(1, kind=77), message(1, kind=Kind.GAP)[:20]])
+@pytest.mark.parametrize("garbage", [b"", b"short", message(1, kind=77), message(1, kind=FrameKind.GAP)[:20]])
 async def test_garbage_from_the_answers_own_page_is_a_gap(listener: Listener, garbage: bytes) -> None:
     feed = listener.port.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.send_bytes(garbage)
-    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.GAP)]
+    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
 
 
 async def test_a_connection_that_closes_takes_the_rest_with_it(listener: Listener) -> None:
@@ -148,7 +148,7 @@ async def test_a_connection_that_closes_takes_the_rest_with_it(listener: Listene
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.close()
-    assert await heard(feed, 2) == [Frame(Kind.CHUNK, 1, b"a"), Frame(Kind.GAP)]
+    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
 
 
 async def test_a_second_connection_cannot_speak_for_the_first(listener: Listener) -> None:
@@ -159,16 +159,16 @@ async def test_a_second_connection_cannot_speak_for_the_first(listener: Listener
     await second.send_bytes(message(1, b"forged"))
     await second.close()
     await first.send_bytes(message(1, b"b"))
-    assert await heard(feed, 1) == [Frame(Kind.CHUNK, 1, b"b")]
+    assert await heard(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"b")]
 
 
 async def test_a_flood_is_cut_off(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamport, "MAX_WAITING_BYTES", 10_000)
+    monkeypatch.setattr(frames, "MAX_WAITING_BYTES", 10_000)
     feed = listener.port.open_feed(NONCE)
     socket = await listener.page()
     for sequence in range(100):
         await socket.send_bytes(message(sequence, b"x" * 1000))
-    assert (await heard(feed, 12))[-1] == Frame(Kind.GAP)
+    assert (await heard(feed, 12))[-1] == Frame(FrameKind.GAP)
 
 
 async def test_a_port_in_use_is_named(listener: Listener) -> None:

@@ -35,6 +35,7 @@ class Run:
 
 
 def start(root: Path, logs: Path, *options: str) -> Run:
+    """Start a short run of the code in `root`; its log goes below `logs`."""
     command = [sys.executable, "-m", "tests.chaos", "--short", *options]
     environment = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(logs)}
     process = subprocess.Popen(

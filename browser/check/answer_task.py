@@ -1,4 +1,6 @@
-"""Reading an answer while the check's steps wait for this and that of it."""
+"""Reading an answer in the background, while the steps of a check wait for its parts."""
+
+from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
@@ -10,14 +12,15 @@ from browser.page.tab import Tab
 LOOK_INTERVAL_S = 0.25
 
 
-class Reading:
-    """Reads an answer in the background, and looks at the page meanwhile as a child does."""
+class AnswerTask:
+    """Reads an answer, and looks at the page meanwhile as a child's monitor does."""
 
     def __init__(self, tab: Tab, turn: Completion) -> None:
         self.turn = turn
         self.text = ""
         self.first = asyncio.Event()
         self.shown_error: str | None = None
+        self.error_shown = asyncio.Event()
         self._tab = tab
         self.task = asyncio.create_task(self._read(), name="check-answer")
         self._watch = asyncio.create_task(self._look(), name="check-look")
@@ -35,6 +38,7 @@ class Reading:
                     self.turn.interrupt(LoginExpired("the site shows its login page"))
                 elif look and look.error is not None:
                     self.shown_error = look.error
+                    self.error_shown.set()
                     self.turn.refuse(look.error)
             await asyncio.sleep(LOOK_INTERVAL_S)
 

@@ -1,11 +1,13 @@
 """What is kept of a check for the person who looks into it: only for their eyes, it may hold what the page shows."""
 
+from __future__ import annotations
+
 import tempfile
 from pathlib import Path
 
 from playwright.async_api import Error
 
-from browser.check.stage import Stage
+from browser.check.context import CheckContext
 from contract.files import write_private
 
 PICTURE_TIMEOUT_S = 10.0
@@ -19,12 +21,12 @@ def report_folder(wanted: Path | None) -> Path:
     return wanted
 
 
-async def save_evidence(stage: Stage, folder: Path) -> list[str]:
+async def save_report(context: CheckContext, folder: Path) -> list[str]:
     """Write a screenshot, the events and the requests, as far as there are any; 0600. Returns the files' names."""
-    files: dict[str, bytes] = {"events.jsonl": stage.events.as_jsonl()}
-    if stage.traffic:
-        files["requests.jsonl"] = stage.traffic.as_jsonl()
-    if stage.page and (picture := await _picture(stage)):
+    files: dict[str, bytes] = {"events.jsonl": context.log.as_jsonl()}
+    if context.traffic:
+        files["requests.jsonl"] = context.traffic.as_jsonl()
+    if context.page and (picture := await _picture(context)):
         files["screenshot.png"] = picture
     kept = {name: data for name, data in files.items() if data}
     for name, data in kept.items():
@@ -32,8 +34,8 @@ async def save_evidence(stage: Stage, folder: Path) -> list[str]:
     return sorted(kept)
 
 
-async def _picture(stage: Stage) -> bytes | None:
+async def _picture(context: CheckContext) -> bytes | None:
     try:
-        return await stage.tab.screenshot(PICTURE_TIMEOUT_S)
+        return await context.tab.screenshot(PICTURE_TIMEOUT_S)
     except (Error, TimeoutError):
         return None

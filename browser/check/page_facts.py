@@ -1,10 +1,12 @@
 """What can be said of the page when something is not found there."""
 
+from __future__ import annotations
+
 from urllib.parse import urlsplit, urlunsplit
 
 from playwright.async_api import Error, Page
 
-from browser.check.traffic import plain
+from browser.check.screen import plain
 from browser.site.schema import Action, Marker
 from browser.timeouts import within
 

@@ -1,13 +1,14 @@
 """What the steps of a check work with: a browser, its page, the capture, and what is seen on the way."""
 
+from __future__ import annotations
+
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from browser.capture.capture import Capture
-from browser.check.events import EventLog
-from browser.check.reading import Reading
+from browser.check.answer_task import AnswerTask
+from browser.check.event_log import EventLog
 from browser.check.traffic import Traffic
 from browser.errors import NotStarted
 from browser.page.completion import Completion
@@ -21,7 +22,7 @@ from browser.site.schema import Model, Site
 
 
 @dataclass(frozen=True)
-class Plan:
+class CheckPlan:
     """What is to be checked, and how; `profile` is the login file."""
 
     site: str
@@ -36,10 +37,10 @@ class Plan:
 
 
 @dataclass
-class Stage:
+class CheckContext:
     """Filled in by the steps, in their order; what a step needs, an earlier one brought."""
 
-    plan: Plan
+    plan: CheckPlan
     site: Site
     run_dir: Path
     login: LoadedProfile | None = None
@@ -47,27 +48,35 @@ class Stage:
     host: BrowserProcess | None = None
     site_page: SitePage | None = None
     page: Tab | None = None
-    events: EventLog = field(init=False)
+    log: EventLog = field(default_factory=EventLog)
     capture: Capture = field(init=False)
     traffic: Traffic | None = None
     turn: Completion | None = None
-    reading: Reading | None = None
+    answer_task: AnswerTask | None = None
 
     def __post_init__(self) -> None:
-        self.events = EventLog(self.site.capture.network)
-        self.capture = Capture(self.site, _free_port(), self.plan.engine, self.events.take)
+        self.capture = Capture(self.site, _free_port(), self.plan.engine, self.log)
+
+    @property
+    def opened(self) -> SitePage:
+        """The site's page in the browser. Raises NotStarted before there is a browser."""
+        if self.site_page is None:
+            raise NotStarted("there is no browser")
+        return self.site_page
 
     @property
     def tab(self) -> Tab:
+        """The tab of the chat page. Raises NotStarted."""
         if self.page is None:
             raise NotStarted("the page is not open")
         return self.page
 
     @property
-    def answer(self) -> Reading:
-        if self.reading is None:
+    def answer(self) -> AnswerTask:
+        """The answer to the prompt that was sent last. Raises NotStarted."""
+        if self.answer_task is None:
             raise NotStarted("nothing was sent")
-        return self.reading
+        return self.answer_task
 
     @property
     def model(self) -> Model:
@@ -78,8 +87,8 @@ class Stage:
 
     async def close(self) -> None:
         """End the browser and let go of the login."""
-        if self.reading:
-            await self.reading.close()
+        if self.answer_task:
+            await self.answer_task.close()
         if self.host:
             await self.host.close()
         await self.capture.stream_port.stop()
@@ -89,5 +98,4 @@ class Stage:
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: Any = probe.getsockname()[1]
-        return int(port)
+        return int(probe.getsockname()[1])

@@ -1,0 +1,129 @@
+"""One answer while it comes: frames in, findings out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from playwright.async_api import Page
+
+from browser.capture.compare import agree
+from browser.capture.dom_poll import POLL_INTERVAL_S, UNCERTAIN_SETTLE_S, AnswerChanges, look, poll
+from browser.capture.dom_reader import DomReader, as_text
+from browser.capture.findings import Done, Finding, LoggedOut, Lost, Transcript
+from browser.capture.frames import Feed, FrameKind
+from browser.capture.network_reader import NetworkReader
+from browser.capture.trace import Trace
+from browser.errors import BrowserError, CaptureGap
+from browser.site.schema import Network
+
+log = structlog.get_logger("browser")
+
+UNSEEN_AFTER_S = UNCERTAIN_SETTLE_S
+VERIFY_SETTLE_S = 2.0
+
+
+class Answer:
+    """One answer as it comes. `next` returns what was found, in order; `interrupt` ends it with an error.
+
+    It is read from the page's traffic or from what the page shows. Where the traffic has a hole, contradicts itself
+    or is not seen at all, the rest is read from the page, if `query` says where (see `dom_query`).
+    """
+
+    def __init__(self, page: Page, feed: Feed, query: dict[str, Any] | None, trace: Trace | None = None) -> None:
+        self.page = page
+        self.feed = feed
+        self._query = query
+        self._trace = trace
+        self._transcript = Transcript()
+        self._network: NetworkReader | None = None
+        self._dom: DomReader | None = None
+        self._poll: asyncio.Task[None] | None = None
+        self._verify = False
+        self._looks_with_answer = 0
+
+    def read_network(self, network: Network, *, verify: bool = False) -> None:
+        """Read the page's traffic; with `verify` the page must in the end show the same text."""
+        self._network = NetworkReader(network, self._transcript, self._trace)
+        self._verify = verify
+
+    def read_dom(self) -> None:
+        """Read what the hook tells of what the page shows."""
+        query = self._query or {}
+        self._network = None
+        self._dom = DomReader(self._transcript, stream=query["stream"], html=query["read"] == "markdown")
+
+    def poll_dom(self) -> None:
+        """Read what the page shows by looking at it again and again; whatever the hook sends does not count."""
+        self.read_dom()
+        self._poll = asyncio.create_task(poll(self.page, self._query or {}, self.feed.put), name="answer-poll")
+
+    def interrupt(self, error: BrowserError) -> None:
+        """Have `next` raise this error once it has returned what came before."""
+        self.feed.put(error)
+
+    async def next(self) -> list[Finding]:
+        """Wait for the next frame and return what is in it. Raises CaptureGap, and what interrupted it."""
+        if self._network and not self._network.has_begun and self._query:
+            await self._wait_for_traffic(self._query)
+        frame = await self.feed.next()
+        if self._trace:
+            self._trace.frame(frame)
+            if self._network is None and frame.kind in (FrameKind.CHUNK, FrameKind.EVENT):
+                self._trace.unread(frame, "read_from_page")
+        if frame.kind is FrameKind.LOGIN_LOST:
+            return [LoggedOut()]
+        if frame.kind is FrameKind.GAP:
+            # A hole in what the hook sends: of no account once the page is looked at from here.
+            return [] if self._poll else self._fall_back()
+        reader = self._network or self._dom
+        findings = reader.read(frame) if reader else []
+        if Lost() in findings:
+            return [*findings[: findings.index(Lost())], *self._fall_back()]
+        if self._network and self._verify and Done() in findings:
+            return [*findings[: findings.index(Done())], *await self._verified()]
+        return findings
+
+    async def _wait_for_traffic(self, query: dict[str, Any]) -> None:
+        """Turn to the page if an answer shows there but not in the traffic: a worker may have fetched it.
+
+        It must show at two looks in a row, each after a second without a frame.
+        """
+        while self._poll is None and not await self.feed.wait(UNSEEN_AFTER_S):
+            shown = await look(self.page, query)
+            is_shown = bool(shown["text"]) or (shown["text"] is not None and shown["done"])
+            self._looks_with_answer = self._looks_with_answer + 1 if is_shown else 0
+            if self._looks_with_answer > 1:
+                log.warning("capture_fell_back", reason="the page's traffic is not seen")
+                self.poll_dom()
+
+    def _fall_back(self) -> list[Finding]:
+        """Read the rest of the answer from the page. Raises CaptureGap if there is no way to, or none is left."""
+        if self._query is None or self._poll:
+            raise CaptureGap("part of the answer was lost on its way from the page")
+        log.warning("capture_fell_back", reason="gap")
+        self.poll_dom()
+        return []
+
+    async def _verified(self) -> list[Finding]:
+        """See that the page shows what was read; what it shows beyond that is added. Raises CaptureGap."""
+        query, passed_on = self._query or {}, self._transcript.passed_on
+        html = query["read"] == "markdown"
+        changes = AnswerChanges({**query, "settle_ms": VERIFY_SETTLE_S * 1000})
+        text = ""
+        while not changes.complete:
+            shown = await look(self.page, query)
+            text = as_text(shown["text"] or "", html=html)
+            if agree(passed_on, text, query["read"]):
+                return [Done()]
+            changes.frames(shown, asyncio.get_running_loop().time())
+            await asyncio.sleep(POLL_INTERVAL_S)
+        if query["read"] == "text" and text.startswith(passed_on):
+            return [*self._transcript.whole(text), Done()]
+        raise CaptureGap("the page shows another answer than its traffic brought (site file: capture.verify)")
+
+    def close(self) -> None:
+        """Stop looking at the page."""
+        if self._poll:
+            self._poll.cancel()

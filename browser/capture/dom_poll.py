@@ -1,0 +1,94 @@
+"""Looking at a page's newest answer again and again, where the hook cannot tell what the page shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+from playwright.async_api import Error, Page
+
+from browser.capture import scripts
+from browser.capture.frames import Frame, FrameKind
+from browser.site.schema import Dom, Site
+from browser.timeouts import within
+
+LOOK_TIMEOUT_S = 5.0
+POLL_INTERVAL_S = 0.05
+UNCERTAIN_SETTLE_S = 1.0
+"""How long an answer must rest, at least, where the page has never said that it is being written: it may not have
+begun. hook.js's watchDom knows the same."""
+
+
+class ShownAnswer(TypedDict):
+    """What dom.js's `answer` returns. `text` is None as long as no answer shows; with `read = markdown` it is HTML."""
+
+    text: str | None
+    done: bool
+    busy: bool
+    error: str | None
+
+
+def dom_query(dom: Dom, site: Site) -> dict[str, Any]:
+    """Return what dom.js and the hook are to look for."""
+    query = dom.model_dump(exclude={"settle_s"})
+    return query | {"baseline": site.fresh_chat.answers, "settle_ms": dom.settle_s * 1000}
+
+
+async def look(page: Page, query: dict[str, Any]) -> ShownAnswer:
+    """Look at the newest answer, for 5 s at most. A page that cannot be looked at shows none."""
+    try:
+        shown: ShownAnswer = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.ANSWER, query), "answer-look")
+    except (Error, TimeoutError):  # between two documents, or the page is stuck
+        return {"text": None, "done": False, "busy": False, "error": None}
+    return shown
+
+
+async def poll(page: Page, query: dict[str, Any], put: Callable[[Frame | Exception], object]) -> None:
+    """Look until the answer is complete, and put what is new as the frames that the hook would have sent.
+
+    An error in it is put, too: whoever waits for the next frame must hear of it.
+    """
+    changes = AnswerChanges(query)
+    try:
+        while not changes.complete:
+            for frame in changes.frames(await look(page, query), asyncio.get_running_loop().time()):
+                put(frame)
+            await asyncio.sleep(POLL_INTERVAL_S)
+    except Exception as error:  # noqa: BLE001 - as the docstring says
+        put(error)
+
+
+class AnswerChanges:
+    """Tells from looks at the page what is new, and when the answer is complete."""
+
+    def __init__(self, query: dict[str, Any]) -> None:
+        self.complete = False
+        self._needs_done = bool(query.get("done"))
+        self._settle_s: float = query.get("settle_ms", 0) / 1000
+        self._text: str | None = None
+        self._at_rest_since: float | None = None
+        self._was_busy = False
+
+    def frames(self, shown: ShownAnswer, now: float) -> list[Frame]:
+        """Return the frames of a look at `now`, in seconds of a monotonic clock."""
+        frames = []
+        if shown["error"] is not None:
+            frames.append(Frame(FrameKind.DOM_ERROR, 0, shown["error"].encode()))
+        self._was_busy = self._was_busy or shown["busy"]
+        is_new = shown["text"] != self._text
+        if is_new and shown["text"] is not None:
+            self._text = shown["text"]
+            frames.append(Frame(FrameKind.DOM_SET, 0, shown["text"].encode("utf-8", "replace")))
+        may_end = shown["done"] or not self._needs_done
+        if shown["text"] is None or shown["busy"] or not may_end:
+            self._at_rest_since = None
+            return frames
+        if self._at_rest_since is None or is_new:
+            self._at_rest_since = now
+        certain = self._needs_done or self._was_busy
+        settle_s = self._settle_s if certain else max(self._settle_s, UNCERTAIN_SETTLE_S)
+        if now - self._at_rest_since >= settle_s:
+            self.complete = True
+            frames.append(Frame(FrameKind.DOM_DONE))
+        return frames

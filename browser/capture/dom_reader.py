@@ -1,0 +1,72 @@
+"""From what the page shows to an answer's text, as a site file's `capture.dom` describes it."""
+
+from __future__ import annotations
+
+import time
+
+from browser.capture.findings import Done, Finding, Lost, Progress, Refused, Transcript
+from browser.capture.frames import Frame, FrameKind
+
+HTML_REST = 4
+"""How long no Markdown is made after it was, as a multiple of the time that this took: an answer that is being
+written is converted again and again, which would otherwise cost a core."""
+
+
+class DomReader:
+    """Reads an answer from what is seen of it on the page.
+
+    Text that was passed on and then changes is forgiven if the answer's last form continues it again. With
+    `html` frames hold HTML, of which Markdown is made: of an answer that is still being written only the blocks
+    before its last one are passed on, because the last may yet become something else. Without `stream` all text is
+    held back until the answer is complete.
+    """
+
+    def __init__(self, transcript: Transcript, *, stream: bool = True, html: bool = False) -> None:
+        self._transcript = transcript
+        self._stream = stream
+        self._html = html
+        self._shown = ""
+        self._rest_until = 0.0
+
+    def read(self, frame: Frame) -> list[Finding]:
+        """Return what is found in a frame, in order."""
+        match frame.kind:
+            case FrameKind.DOM_ADD:
+                return self._show(self._shown + frame.text)
+            case FrameKind.DOM_SET:
+                return self._show(frame.text)
+            case FrameKind.DOM_ERROR:
+                return [Refused(None, frame.text)]
+            case FrameKind.DOM_DONE:
+                rest = self._transcript.whole(as_text(self._shown, html=self._html))
+                return rest if Lost() in rest else [*rest, Done()]
+            case _:
+                return []
+
+    def _show(self, shown: str) -> list[Finding]:
+        self._shown = shown
+        text = self._steady_text() if self._stream else None
+        if text is not None and text.startswith(self._transcript.passed_on):
+            return self._transcript.whole(text) or [Progress()]
+        return [Progress()]
+
+    def _steady_text(self) -> str | None:
+        """Return the text so far that will not change; None where it is too early to convert the HTML again."""
+        if not self._html:
+            return self._shown
+        began = time.monotonic()
+        if began < self._rest_until:
+            return None
+        blocks = as_text(self._shown, html=True).rpartition("\n\n")[0]
+        ended = time.monotonic()
+        self._rest_until = ended + HTML_REST * (ended - began)
+        return blocks
+
+
+def as_text(shown: str, *, html: bool) -> str:
+    """Return an answer's text of what the page shows: the Markdown of its HTML, or as it is."""
+    if not html:
+        return shown
+    from browser.capture.markdown import from_html  # noqa: PLC0415 - costs 100 ms, and most answers never need it
+
+    return from_html(shown)

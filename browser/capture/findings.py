@@ -1,0 +1,88 @@
+"""What a reader finds in the frames of an answer, and the answer's text so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Text:
+    """The next part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The answer goes on, but nothing of it can be passed on yet."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer is complete."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The site refused the prompt: by an HTTP status, by a message, or both.
+
+    The message is only matched against the site file's refusals. It is never shown to a caller: it may hold anything.
+    """
+
+    status: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class BrokenOff:
+    """The site ended the answer before its end."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What came does not continue what was passed on, or something is missing."""
+
+
+@dataclass(frozen=True)
+class LoggedOut:
+    """The site told the page that its session is over."""
+
+
+Finding = Text | Progress | Done | Refused | BrokenOff | LoggedOut | Lost
+
+
+class Transcript:
+    """The answer so far; turns whole texts into what is new in them.
+
+    An answer may come as several messages, each under a name: a blank line goes between them. The name None stands
+    for the message whose text came last.
+    """
+
+    def __init__(self, passed_on: str = "") -> None:
+        self.passed_on = passed_on
+        self._message: str | None = None
+        self._message_at = 0
+        self._earlier: dict[str, str] = {}
+
+    def add(self, text: str, message: str | None = None) -> list[Finding]:
+        """Append text to a message. Lost if a later message has begun: what was passed on cannot be changed."""
+        if not text:
+            return []
+        if message in self._earlier:
+            return [Lost()]
+        if message is not None and message != self._message:
+            if self._message is not None:
+                self._earlier[self._message] = self.passed_on[self._message_at :]
+            between = "\n\n" if self.passed_on else ""
+            self._message, self._message_at = message, len(self.passed_on) + len(between)
+            text = between + text
+        self.passed_on += text
+        return [Text(text)]
+
+    def whole(self, text: str, message: str | None = None) -> list[Finding]:
+        """Append what is new in the whole text of a message so far. Lost if it does not begin as what was passed on."""
+        if message is None or message == self._message:
+            known = self.passed_on[self._message_at :]
+        else:
+            known = self._earlier.get(message, "")
+        return self.add(text[len(known) :], message) if text.startswith(known) else [Lost()]

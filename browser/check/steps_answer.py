@@ -1,0 +1,200 @@
+"""The steps of an answer: its events, its text, its end, what the page shows of it, and stopping one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+from browser.capture.compare import agree
+from browser.capture.dom_poll import dom_query, look
+from browser.capture.dom_reader import as_text
+from browser.check import diagnosis, page_facts, steps_prompt
+from browser.check.answer_task import AnswerTask
+from browser.check.context import CheckContext
+from browser.check.diagnosis import Diagnosis
+from browser.check.outcome import Exit, StepFailed, StepResult, exit_code_of
+from browser.check.screen import plain
+from browser.errors import BrowserError, PageBroken, PageHung
+from browser.site.schema import Network
+
+SHOWS_TIMEOUT_S = 3.0
+ERROR_SHOWS_TIMEOUT_S = 1.0
+LOOK_INTERVAL_S = 0.05
+_NO_TEXT_ON_PAGE = Diagnosis(("capture.dom.answer finds no text",), ("capture.dom.answer",))
+_UNENDED = Diagnosis(
+    ("capture.dom.done or busy never said that the answer is complete",), ("capture.dom.done", "capture.dom.busy")
+)
+
+
+async def first_event(context: CheckContext) -> StepResult:
+    """Wait for the first sign of the answer. What follows says whether it can be read."""
+    answer, log = context.answer, context.log
+    arrived = asyncio.create_task(log.arrived.wait(), name="check-first-event")
+    await asyncio.wait({arrived, answer.task}, return_when=asyncio.FIRST_COMPLETED)
+    arrived.cancel()
+    if not log.arrived.is_set():
+        await _raise_its_error(context)
+    if context.capture.mode == "dom":
+        return StepResult("the answer shows on the page")
+    if log.from_dom:
+        why = _uncaught(context)
+        raise StepFailed("an answer shows on the page, but none of its traffic is caught", *why.hints, keys=why.keys)
+    row = log.rows[0]
+    if row["kind"] != "open":
+        return StepResult("the answer's first event is caught")
+    status = "".join(filter(str.isdigit, row["text"]))
+    return StepResult(f"the answer's request is caught (status {status})")
+
+
+async def first_text(context: CheckContext) -> StepResult:
+    """Wait for the first text of the answer."""
+    answer = context.answer
+    try:
+        await answer.begun()
+    except BrowserError:
+        await _raise_its_error(context)
+    if answer.text:
+        return StepResult("the first text is read")
+    why = await _why(context)
+    raise StepFailed("the answer ended without any text", *why.hints, keys=why.keys)
+
+
+async def end(context: CheckContext) -> StepResult:
+    """Wait for the answer's end. Warn of what was read in another way than the file says."""
+    answer, log, network = context.answer, context.log, context.site.capture.network
+    try:
+        await answer.task
+    except BrowserError:
+        await _raise_its_error(context)
+    by_network = context.capture.mode == "network" and network is not None
+    how = f"{len(log.events)} events" if by_network else "from the page"
+    text = f"complete: {len(answer.text)} characters, {how}: {plain(answer.text, 80)!r}"
+    if not by_network or network is None:
+        return StepResult(text)
+    if log.from_dom:
+        hint = "part of its traffic was missed; it was completed from the page itself"
+        why = diagnosis.of_fallback(network, log.events)
+        return StepResult(text, "warn", (hint, *why.hints), why.keys)
+    idle = diagnosis.of_success(network, log.events)
+    return StepResult(text, "warn" if idle.keys else "ok", idle.hints, idle.keys)
+
+
+async def _raise_its_error(context: CheckContext) -> None:
+    """Raise StepFailed for what ended the answer, with what can be said of the reason."""
+    try:
+        await context.answer.task
+    except BrowserError as error:
+        code = exit_code_of(error)
+        # A login that ended and a quota are no mistakes of the site file's.
+        why = await _why(context) if code is Exit.FAILED else Diagnosis()
+        raise StepFailed(str(error), *why.hints, keys=why.keys, code=code) from None
+    raise StepFailed("the answer ended without any sign of it")
+
+
+async def _why(context: CheckContext) -> Diagnosis:
+    """Say why the answer has no text, or no end."""
+    answer, log, network = context.answer, context.log, context.site.capture.network
+    if context.site.capture.dom and context.site.capture.dom.error:
+        # The traffic may have ended before the page shows the error that explains it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ERROR_SHOWS_TIMEOUT_S):
+                await answer.error_shown.wait()
+    by_network = network if context.capture.mode == "network" else None
+    if answer.shown_error is not None:
+        shown = Diagnosis((f"the page shows: {plain(answer.shown_error)}",))
+        return shown + diagnosis.of_failure(by_network, log.events, error_shown=True) if by_network else shown
+    if by_network:
+        return _why_by_network(context, by_network) if log.rows else _uncaught(context) + _NO_TEXT_ON_PAGE
+    return _UNENDED if answer.text else _NO_TEXT_ON_PAGE
+
+
+def _why_by_network(context: CheckContext, network: Network) -> Diagnosis:
+    log = context.log
+    refusal = Diagnosis(tuple(f"  text: {plain(row['text'])}" for row in log.rows if row.get("unread") == "refusal"))
+    if refusal:
+        return refusal
+    if context.traffic and (mismatch := context.traffic.mismatch(network)):
+        return mismatch + Diagnosis(tuple(diagnosis.samples(log.events)))
+    if log.from_dom:  # the page took over from the traffic, and did not come to an end either
+        return diagnosis.of_fallback(network, log.events) + _UNENDED
+    return diagnosis.of_failure(network, log.events)
+
+
+def _uncaught(context: CheckContext) -> Diagnosis:
+    """Say what the page asked for instead of what the site file expects."""
+    network, traffic = context.site.capture.network, context.traffic
+    if network is None or traffic is None:
+        return Diagnosis()
+    why = traffic.mismatch(network)
+    if not why:
+        why = Diagnosis(tuple(traffic.requests(network)), ("capture.network.url",))
+    return Diagnosis((f"capture.network.url is {network.url!r}",)) + why
+
+
+async def page_text(context: CheckContext) -> StepResult:
+    """Compare what was read from the traffic with what the page shows."""
+    dom, read = context.site.capture.dom, context.answer.text
+    await context.answer.close()
+    if dom is None:
+        return StepResult("the file has no capture.dom to compare with", "skip")
+    if context.capture.mode != "network":
+        return StepResult("that is where it was read", "skip")
+    deadline = time.monotonic() + SHOWS_TIMEOUT_S
+    while True:
+        found = (await look(context.tab.page, dom_query(dom, context.site)))["text"]
+        shown = None if found is None else as_text(found, html=dom.read == "markdown")
+        if shown is not None and agree(read, shown, dom.read):
+            return StepResult("the page shows the same text")
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(LOOK_INTERVAL_S)
+    if shown is None:
+        hint = f"capture.dom.answer {dom.answer!r} {await page_facts.css(context.tab.page, dom.answer)}"
+        raise StepFailed("the answer was read from the traffic, but capture.dom does not find it", hint)
+    hints = (f"read:  {plain(read)!r}", f"shown: {plain(shown)!r}")
+    laid_out = "" if dom.read == "markdown" else "; if it lays Markdown out: capture.dom.read = 'markdown'"
+    # Cut short, it ended too early; else either of both may be read wrongly.
+    suspects = ("end",) if shown.startswith(read) else ("text", "whole")
+    keys = (*(f"capture.network.{key}" for key in suspects), "capture.dom.answer", "capture.dom.read")
+    return StepResult(f"the page shows another text{laid_out}", "warn", hints, keys)
+
+
+async def stop(context: CheckContext) -> StepResult:
+    """Send a second prompt and stop its answer."""
+    site = context.site
+    if not site.stop.actions or not site.stop.answering:
+        return StepResult("the file cannot stop an answer: one that nobody wants runs on", "warn")
+    turn = steps_prompt.new_turn(context)
+    await turn.choose(context.model)
+    await turn.enter(context.plan.stop_prompt)
+    context.log.begin()
+    await turn.send()
+    context.answer_task = answer = AnswerTask(context.tab, turn)
+    await answer.begun()
+    ended = StepResult("the answer ended before it could be stopped; give a longer one by --stop-prompt", "warn")
+    if not await _sees_answering(context, site.stop.answering):
+        return ended
+    await answer.close()
+    if turn.complete:
+        return ended
+    try:
+        await context.tab.stop_answer()
+    except PageBroken as error:
+        hint = f"stop.answering {site.stop.answering!r} {await page_facts.css(context.tab.page, site.stop.answering)}"
+        raise StepFailed(str(error), hint) from None
+    return StepResult(f"stopped after {len(answer.text)} characters")
+
+
+async def _sees_answering(context: CheckContext, marker: str) -> bool:
+    """See that stop.answering holds; False if the answer ended too soon to tell. Raises StepFailed."""
+    for _ in range(int(SHOWS_TIMEOUT_S / LOOK_INTERVAL_S)):
+        with suppress(PageHung):
+            seen = await context.tab.look()
+            if seen and seen.answering:
+                return True
+        if context.answer.task.done():
+            return False
+        await asyncio.sleep(LOOK_INTERVAL_S)
+    hint = f"stop.answering {marker!r} {await page_facts.css(context.tab.page, marker)}"
+    raise StepFailed("an answer is being written, but stop.answering does not show it", hint)

@@ -1,0 +1,129 @@
+"""The first steps: up to a page that is logged in and can be caught."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from browser.check import page_facts
+from browser.check.context import CheckContext
+from browser.check.outcome import Exit, StepFailed, StepResult
+from browser.check.traffic import Traffic
+from browser.errors import PageBroken
+from browser.page.login_watch import login_check_status
+from browser.page.profile import expires_at, load_profile
+from browser.page.profile_lock import ProfileLock
+from browser.page.site_page import SitePage
+from browser.process.browser_process import BrowserProcess
+
+CHECK_TIMEOUT_S = 5.0
+CRASH = "the page crashed or was closed"
+
+
+async def read_login(context: CheckContext) -> StepResult:
+    """Raises ProfileError, ProfileLocked."""
+    path = context.plan.profile
+    context.login = load_profile(path)
+    context.lock = await ProfileLock.acquire(context.login.login_sha256, path.name)
+    cookies, origins = (len(context.login.state.get(key, [])) for key in ("cookies", "origins"))
+    text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
+    expires = expires_at(context.login.state, context.site.url)
+    if expires is None:
+        return StepResult(text)
+    day = datetime.fromtimestamp(expires, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
+    if expires < time.time():
+        return StepResult(f"{text}; expired {day} UTC by its cookies", "warn")
+    return StepResult(f"{text}; expires {day} UTC by its cookies")
+
+
+async def start_browser(context: CheckContext) -> StepResult:
+    """Raises EngineMissing, BrowserLost, StreamPortTaken."""
+    await context.capture.stream_port.start()
+    plan = context.plan
+    context.host = BrowserProcess(
+        engine=plan.engine, headless=plan.headless, run_dir=context.run_dir, settings=plan.settings
+    )
+    browser = await context.host.start()
+    if context.lock:
+        context.lock.note_browser(context.host.identity)
+    if context.login is None:
+        raise RuntimeError("the login was not read")
+    context.site_page = await SitePage.in_new_context(
+        browser, context.site, state=context.login.state, capture=context.capture
+    )
+    return StepResult(f"{plan.engine} {browser.version}")
+
+
+async def open_page(context: CheckContext) -> StepResult:
+    """Open a tab and load the site's page in it. Raises StepFailed."""
+    context.page = await context.opened.open_tab()
+    context.traffic = Traffic(context.tab.page)
+    try:
+        await context.opened.load(CHECK_TIMEOUT_S)
+    except PageBroken as error:
+        raise StepFailed(str(error), "is the address right, and is the site up?") from None
+    return StepResult(await page_facts.where(context.tab.page))
+
+
+async def logged_in(context: CheckContext) -> StepResult:
+    """Wait until the page shows whether it is logged in."""
+    site, page = context.site, context.tab.page
+    login = await context.opened.wait_for_login()
+    if login == "in":
+        return StepResult("the page shows that it is logged in, and can take a prompt")
+    hints = [f"the page: {await page_facts.where(page)}"]
+    if login == "out":
+        hints += await page_facts.markers(page, "logged_out", site.login.logged_out)
+        raise StepFailed("the page shows that it is logged out", *hints, code=Exit.LOGGED_OUT)
+    hints += await page_facts.markers(page, "logged_in", site.login.logged_in)
+    if ready := site.readiness.selector:
+        hints.append(f"readiness: {ready!r} {await page_facts.css(page, ready)}")
+    raise StepFailed(f"no marker of being logged in or out within {site.readiness.timeout_s:g} s", *hints)
+
+
+async def check_login(context: CheckContext) -> StepResult:
+    check = context.site.login.check
+    if check is None:
+        return StepResult("the file has none: a login that ends while idle is noticed at the next prompt only", "skip")
+    status = await login_check_status(context.tab, CHECK_TIMEOUT_S)
+    if status is None:
+        raise StepFailed(f"the page gets no response from {check.url}")
+    if status in check.expired_status:
+        raise StepFailed(f"{check.url} says {status}, logged out, although the page shows that it is logged in")
+    if status >= 400:
+        return StepResult(f"{check.url} says {status}: is that the right address?", "warn")
+    return StepResult(f"{check.url} says {status}")
+
+
+async def without_login(context: CheckContext) -> StepResult:
+    """Open the page once more without the login: its loss must show."""
+    site = context.site
+    if not site.login.logged_out:
+        return StepResult("the file has no login.logged_out: a lost login will look like a broken page", "warn")
+    browser = context.opened.context.browser
+    if browser is None:
+        raise RuntimeError("there is no browser")
+    other = await SitePage.in_new_context(browser, site)
+    try:
+        tab = await other.open_tab()
+        await tab.load()
+        login = await other.wait_for_login()
+        hints = [f"the page: {await page_facts.where(tab.page)}"]
+        hints += await page_facts.markers(tab.page, "logged_in", site.login.logged_in)
+        hints += await page_facts.markers(tab.page, "logged_out", site.login.logged_out)
+    finally:
+        await other.context.close()
+    if login == "in":
+        raise StepFailed("without the login, too, the page counts as logged in", *hints)
+    if login == "unknown":
+        raise StepFailed("without the login the page shows no marker of being logged out", *hints)
+    return StepResult("without the login the page shows that it is logged out")
+
+
+async def test_capture(context: CheckContext) -> StepResult:
+    mode = await context.opened.test_capture()
+    if mode == "network":
+        return StepResult("the hook is in the page and reaches us: answers are read from the page's traffic")
+    if context.site.capture.network:
+        return StepResult("the page keeps the hook from reaching us: answers are read from the page itself", "warn")
+    return StepResult("answers are read from the page itself, as the file says")
