@@ -244,7 +244,8 @@ async def test_the_check_names_the_line_that_is_wrong(  # noqa: PLR0917 - fixtur
     _, out = await check(driven, tmp_path, str(tmp_path / "mine.toml"), prompt, timeout_s=8.0)
     named = re.search(r"look at .*?, line (\d+) \(capture\.network\.(\w+)\)", out)
     assert named, out
-    line = next(at for at, line in enumerate(text.splitlines(), 1) if line.startswith(f"{key} = "))
+    table = text.index("[capture.network]")
+    line = text.count("\n", 0, text.index(f"\n{key} = ", table)) + 2
     assert (named[2], int(named[1])) == (key, line), out
 
 
