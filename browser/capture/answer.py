@@ -8,9 +8,9 @@ from typing import Any
 import structlog
 from playwright.async_api import Page
 
-from browser.capture.compare import agree
+from browser.capture.compare import agree, as_text
 from browser.capture.dom_poll import POLL_INTERVAL_S, UNCERTAIN_SETTLE_S, AnswerChanges, look, poll
-from browser.capture.dom_reader import DomReader, as_text
+from browser.capture.dom_reader import DomReader
 from browser.capture.findings import Done, Finding, LoggedOut, Lost, Transcript
 from browser.capture.frames import Feed, FrameKind
 from browser.capture.network_reader import NetworkReader

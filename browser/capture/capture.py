@@ -20,7 +20,7 @@ from browser.capture.stream_port import StreamPort
 from browser.capture.trace import Trace
 from browser.errors import CaptureGap
 from browser.settings import EngineName
-from browser.site.schema import Network, Site, glob_to_regex
+from browser.site.schema import Site, glob_to_regex
 from browser.timeouts import within
 
 log = structlog.get_logger("browser")
@@ -49,16 +49,25 @@ class Capture:
         token = secrets.token_urlsafe(32)
         self._site = site
         self._trace = trace
+        # A name that no page knows beforehand, and another one at each start.
         self.hook_name = f"_{secrets.token_hex(8)}"
         self._world = _MAIN_WORLD if engine == "camoufox" else ""
-        self._config = {
+        self._config: dict[str, Any] = {
             "name": self.hook_name,
             "origin": site.origin,
             "port": port,
             "token": token,
-            "rule": _hook_rule(site.capture.network) if site.capture.network else None,
+            "rule": None,
             "lost": [{"url": glob_to_regex(lost.url), "status": lost.status} for lost in site.login.lost],
         }
+        if network := site.capture.network:
+            self._config["rule"] = {
+                "kind": WIRE_FORMATS[network.kind].source,
+                "url": glob_to_regex(network.url),
+                "method": network.method,
+                "events": list(network.event_names),
+                "ready": [glob_to_regex(pattern) for pattern in network.ready_frames],
+            }
         self.stream_port = StreamPort(port=port, origin=site.origin, token=token)
         self._console = ConsoleSink(self.hook_name, self.stream_port)
         self._sink: Sink | None = None
@@ -156,14 +165,3 @@ class Capture:
         except (Error, TimeoutError):
             log.debug("arm_failed")
         return None
-
-
-def _hook_rule(network: Network) -> dict[str, Any]:
-    """Return which traffic the hook is to copy."""
-    return {
-        "kind": WIRE_FORMATS[network.kind].source,
-        "url": glob_to_regex(network.url),
-        "method": network.method,
-        "events": list(network.event_names),
-        "ready": [glob_to_regex(pattern) for pattern in network.ready_frames],
-    }

@@ -1,16 +1,25 @@
-"""Whether an answer as it was read from the traffic is the one that the page shows."""
+"""An answer's text as the page shows it, and whether it is the one that was read from the traffic."""
 
 from __future__ import annotations
 
 import re
 
-# What a renderer may give another form: a code block's fence, the number of a list's item.
+# What rendering may change: a code block's fence, and the numbers of a list, which Markdown lets begin anywhere.
 _FORM = re.compile(r"^\s*(?:[`~]{3,}.*|\d{1,9}[.)]\s)", re.MULTILINE)
 _NO_LETTERS = re.compile(r"[\W_]+")
 
 
+def as_text(shown: str, *, html: bool) -> str:
+    """Return an answer's text of what the page shows: the Markdown of its HTML, or as it is."""
+    if not html:
+        return shown
+    from browser.capture.markdown import from_html  # noqa: PLC0415 - costs 100 ms, and most answers never need it
+
+    return from_html(shown)
+
+
 def agree(read: str, shown: str, how: str) -> bool:
-    """Compare two texts. `how` is capture.dom.read.
+    """Tell whether two texts are of the same answer. `how` is the site file's capture.dom.read.
 
     Of a page's bare text every character counts, but for space around it; of rendered text, all but space; of
     Markdown, letters and digits.

@@ -7,8 +7,8 @@
   const seen = (selector) => Array.prototype.some.call(document.querySelectorAll(selector), visible);
   const count = (selector) => Array.prototype.filter.call(document.querySelectorAll(selector), visible).length;
 
-  // For Markdown the child gets the HTML, and makes text of it. What only the style sheet makes bold, slanted or struck
-  // is marked, for there it cannot be seen.
+  // For Markdown the child gets the HTML and converts it. What only a style sheet makes bold, italic or struck through
+  // is marked in the HTML, where it could not be seen otherwise.
   const STYLES = [
     ["strong", (style) => style.fontWeight >= 600],
     ["em", (style) => style.fontStyle === "italic"],
@@ -41,14 +41,14 @@
     return text;
   };
 
-  // The site's error message, if one shows; an empty box is none.
+  // The text of the first visible error message that is not empty, or null.
   const errorOf = (selector) => {
     const says = (element) => visible(element) && element.textContent.trim();
     const element = selector && Array.prototype.find.call(document.querySelectorAll(selector), says);
     return element ? element.textContent.trim().slice(0, 1000) : null;
   };
 
-  // One look at the newest answer. `text`, or its HTML, is null as long as there is none beyond dom.baseline.
+  // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline.
   const answer = (dom) => {
     const all = document.querySelectorAll(dom.answer);
     return {
@@ -59,7 +59,7 @@
     };
   };
 
-  // What an editor holds. In a contenteditable each block is a line, and a filler <br> is none.
+  // The text in an editor. In a contenteditable each block is a line, and a <br> that only fills an empty block is none.
   const lineOf = (block) => {
     let text = "";
     const walker = document.createTreeWalker(block, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from browser.capture.compare import as_text
 from browser.capture.findings import Done, Finding, Lost, Progress, Refused, Transcript
 from browser.capture.frames import Frame, FrameKind
 
@@ -61,12 +62,3 @@ class DomReader:
         ended = time.monotonic()
         self._rest_until = ended + HTML_REST * (ended - began)
         return blocks
-
-
-def as_text(shown: str, *, html: bool) -> str:
-    """Return an answer's text of what the page shows: the Markdown of its HTML, or as it is."""
-    if not html:
-        return shown
-    from browser.capture.markdown import from_html  # noqa: PLC0415 - costs 100 ms, and most answers never need it
-
-    return from_html(shown)

@@ -1,14 +1,14 @@
 // Runs in the page before the page's own scripts. Copies what the page receives of an answer to the
 // child's stream port, over a WebSocket of its own, and changes nothing of what the page receives.
-// CONFIG is replaced by a JSON object and DOM by dom.js; see browser/capture.py for both, and
-// browser/streamport.py for the frames.
+// CONFIG is replaced by a JSON object and DOM by dom.js (browser/capture/scripts.py); `config` is made in
+// browser/capture/capture.py, and the frames are described in browser/capture/frames.py.
 (() => {
   "use strict";
   const config = CONFIG;
   if (window !== window.top || location.origin !== config.origin || config.name in window) return;
   const dom = DOM;
 
-  // The page's scripts may replace any of these later: everything is taken now.
+  // The page's scripts may replace any of these later, to look into what is sent or to forge it: all are kept now.
   const { apply, construct } = Reflect;
   const NativeSocket = window.WebSocket;
   const NativeRequest = window.Request;
@@ -32,6 +32,7 @@
   const encode = (text) => apply(TextEncoder.prototype.encode, encoder, [text]);
   const { stringify } = JSON;
 
+  // As FrameKind in browser/capture/frames.py.
   const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10 };
   const HEADER = 25;
   const rule = config.rule && {
@@ -46,7 +47,8 @@
   let turn = null;
   let streams = 0;
 
-  // By the socket, or, where the page's policy forbids it, by the browser's console.
+  // Frames go over a WebSocket or, where the page's policy forbids that, over the browser's console. What is sent
+  // before the WebSocket is open waits in the backlog.
   function connect() {
     const socket = new NativeSocket(`ws://127.0.0.1:${config.port}/`);
     const backlog = [];
@@ -94,7 +96,7 @@
   const absolute = (url) => { try { return new URL(url, document.baseURI).href; } catch { return ""; } };
   const STREAMED = ["sse", "jsonl"];
 
-  // The page asked for something itself and was told that its session is over.
+  // A request of the page's own got a response that tells that the session is over.
   function noteStatus(from, urls, status) {
     const tells = (lost) => lost.status.includes(status) && urls.some((url) => lost.url.test(url));
     if (lostLogins.some(tells)) emit(from, KIND.LOGIN_LOST, 0, nothing);
@@ -117,12 +119,12 @@
     }
   }
 
-  // A second branch of a body keeps its request alive after the page has let go of its own.
+  // The copy of a body keeps its request alive after the page has cancelled its own: the site would write on.
   function release(from) {
     for (const reader of from.readers) apply(then, apply(cancel, reader, []), [undefined, () => {}]);
   }
 
-  // Some pages abort a request once they have read the answer's end: what a copy has not read by then is lost.
+  // Some pages abort a request once they have read the answer's end; Firefox then drops what the copy has not read.
   const ABORT_AFTER_MS = 20;
 
   function abortedLater(signal) {
@@ -133,6 +135,7 @@
     return controller.signal;
   }
 
+  // Proxies, here and below, because a page can tell a wrapper function from native code by its name, length or text.
   window.fetch = new Proxy(window.fetch, {
     apply(target, self, args) {
       if (!turn) return apply(target, self, args);
@@ -158,7 +161,7 @@
     },
   });
 
-  // Half a surrogate pair at the end waits for its other half.
+  // Half a surrogate pair at the end of a text is left for the next frame: it cannot be encoded as UTF-8.
   const whole = (text) => text.replace(/[\ud800-\udbff]$/, "");
   const requests = new WeakMap();
   const { get, set } = WeakMap.prototype;
@@ -176,7 +179,7 @@
       if (text.length > sent) emit(from, KIND.CHUNK, stream, encode(text.slice(sent)));
       sent = text.length;
     };
-    // In the capturing phase: before the page, which may abort the request at its end.
+    // In the capturing phase, to run before the page's own listeners: those may abort the request at its end.
     apply(listen, xhr, ["readystatechange", () => { if (xhr.readyState >= 2 && xhr.status) copyNew(); }, true]);
     apply(listen, xhr, ["load", () => {
       if (xhr.responseType === "json") emit(from, KIND.CHUNK, stream, encode(stringify(xhr.response)));
@@ -207,7 +210,7 @@
     },
   });
 
-  // Binary frames may come as Blobs, whose bytes come later: a chain keeps all frames in order.
+  // Binary frames may be Blobs, whose bytes are read asynchronously: a chain of promises keeps all frames in order.
   function copySocket(socket) {
     const stream = ++streams;
     let chain = null;
@@ -227,7 +230,7 @@
     }]);
   }
 
-  // Some clients begin on another transport and move over: what they then send tells.
+  // Some clients begin with long polling and move to the WebSocket later: a frame that they send then tells.
   const readySockets = new Set();
   if (rule && rule.ready.length) {
     NativeSocket.prototype.send = new Proxy(socketSend, {
@@ -272,7 +275,7 @@
     },
   });
 
-  // HTML is told in whole each time, so it is looked at less often.
+  // HTML is sent whole each time, so it is looked at less often than text.
   const HTML_EVERY_MS = 100;
 
   function watchDom(from, wish) {
@@ -313,7 +316,7 @@
   }
 
   const handle = {
-    // Begin to copy, under this nonce (16 ASCII characters), by socket or console; the first frame says so.
+    // Begin to copy under this nonce (16 ASCII characters), by socket or console. The first frame is ARMED.
     arm(nonce, wish, by) {
       disarm();
       turn = { nonce: encode(nonce), sequence: 0, sink: sinkBy(by), readers: [], observer: null };
@@ -322,7 +325,7 @@
       return true;
     },
     disarm,
-    // Open the way to us before it is needed; tell whether the page's own way to its site is open.
+    // Open the sink before it is needed. Returns whether the page's own WebSocket carries its traffic.
     prepare(by) {
       if (by) sinkBy(by);
       return isConnected();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from contract.errors import TabfleetError
@@ -27,11 +26,14 @@ class Document:
         """Make the changes, in order. Raises PatchMismatch; the changes before the one that does not fit stay."""
         try:
             for operation, path, *value in changes:
-                self._apply(operation, _keys(path), value[0] if value else None)
+                if isinstance(path, str):
+                    # RFC 6901, section 4: ~1 first, or ~01 would become a slash.
+                    path = [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]  # noqa: PLW2901
+                self._apply(operation, list(path), value[0] if value else None)
         except (TypeError, ValueError, KeyError, IndexError):
             raise PatchMismatch("a change does not fit the document") from None
 
-    def _apply(self, operation: str, keys: Sequence[Any], value: Any) -> None:
+    def _apply(self, operation: str, keys: list[Any], value: Any) -> None:
         if not keys:
             self.value = _changed(operation, self.value, value)
             return
@@ -47,12 +49,6 @@ class Document:
             holder[key] = value
         else:
             holder[key] = _changed(operation, holder[key], value)
-
-
-def _keys(path: Any) -> Sequence[Any]:
-    if not isinstance(path, str):
-        return list(path)
-    return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
 
 
 def _index(holder: Any, key: Any) -> Any:

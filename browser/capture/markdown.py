@@ -31,7 +31,7 @@ def from_html(html: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for element in soup.select(_NO_TEXT):
         element.decompose()
-    try:
+    try:  # markdownify calls itself for each level, and a page decides how deep it nests
         return str(_CONVERTER.convert_soup(soup)).rstrip()
     except RecursionError:
         return soup.get_text()
@@ -52,7 +52,7 @@ class _Converter(MarkdownConverter):
         return f"\n\n{fence}{_language(el)}\n{code}\n{fence}\n\n"
 
     def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        span = str(el.get("colspan", "1"))
+        span = str(el.get("colspan", "1"))  # at most 100: a page could write millions
         columns = min(int(span), 100) if span.isdecimal() else 1
         return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(columns, 1)
 
@@ -61,7 +61,12 @@ class _Converter(MarkdownConverter):
     def convert_table(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         first = el.find("tr")
         cells = first.find_all(["th", "td"]) if first else []
-        line = f"| {' | '.join(map(_alignment, cells))} |"
+        # markdownify knows no alignment: the line below the head is written anew.
+        marks = []
+        for cell in cells:
+            style = re.search(r"text-align:\s*(\w+)", str(cell.get("style", "")))
+            marks.append(_ALIGNED.get(style[1] if style else str(cell.get("align", "")), "---"))
+        line = f"| {' | '.join(marks)} |"
         return f"\n\n{_SEPARATOR.sub(line, text.strip(), count=1)}\n\n"
 
     def convert_input(self, el: Tag, text: str, parent_tags: set[str]) -> str:
@@ -73,14 +78,11 @@ class _Converter(MarkdownConverter):
         classes = el.get_attribute_list("class")
         tex = el.find("annotation", attrs={"encoding": "application/x-tex"}) if "katex" in classes else None
         if tex is None:
-            return self._drawn(el, text, parent_tags)
+            # What only a style sheet draws as bold and the like; dom.js marks it, for it is not in the HTML.
+            drawn = el.get("data-drawn")
+            return str(getattr(self, f"convert_{drawn}")(el, text, parent_tags)) if drawn in _DRAWN else text
         mark = "$$" if el.find_parent(class_="katex-display") else "$"
         return f"{mark}{tex.get_text().strip()}{mark}"
-
-    def _drawn(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        """Take what only a style sheet draws as bold and the like, as dom.js marks it, for what it looks like."""
-        drawn = el.get("data-drawn")
-        return str(getattr(self, f"convert_{drawn}")(el, text, parent_tags)) if drawn in _DRAWN else text
 
 
 def _language(block: Tag) -> str:
@@ -98,11 +100,6 @@ def _language(block: Tag) -> str:
 
 def _known(language: str) -> str:
     return "" if language in _NO_LANGUAGES else language
-
-
-def _alignment(cell: Tag) -> str:
-    style = re.search(r"text-align:\s*(\w+)", str(cell.get("style", "")))
-    return _ALIGNED.get(style[1] if style else str(cell.get("align", "")), "---")
 
 
 _OPTIONS: Mapping[str, Any] = {"autolinks": False, "bullets": "-", "heading_style": "ATX"}

@@ -1,4 +1,4 @@
-"""The pieces of JavaScript that run in the page, put together once."""
+"""The JavaScript that runs in the page, put together once from hook.js, dom.js and the pieces here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _DOM = (_FOLDER / "dom.js").read_text(encoding="utf-8").partition("(() => {")
 DOM = f"{_DOM[1]}{_DOM[2].rstrip()}"
 _HOOK = (_FOLDER / "hook.js").read_text(encoding="utf-8")
 
+# What a look at the page finds: `browser.page.tab.PageSnapshot`.
 PROBE = f"""(wish) => {{
   const dom = {DOM};
   const holds = (marker) =>
@@ -29,11 +30,17 @@ PROBE = f"""(wish) => {{
 
 ANSWER = f"(wish) => ({DOM}).answer(wish)"
 
+# How many elements a CSS selector finds, and how many of them are visible; null if it is not one.
+COUNTS = f"""(selector) => {{
+  const dom = {DOM};
+  try {{ return [document.querySelectorAll(selector).length, dom.count(selector)]; }} catch {{ return null; }}
+}}"""
+
 # The first element a selector finds, or null; Playwright's own selectors are not for the page to read.
 _FIND = """const find = (selector) => { try { return document.querySelector(selector); } catch { return null; } };"""
 
-# React and its like overwrite what is set behind their back: the prototype's setter is what they watch.
-# The value is read one turn of the event loop later: what a framework does not like, it has put back by then.
+# React and its like overwrite a value that is set on the element itself: they watch the prototype's setter.
+# The value is read back one turn of the event loop later: by then a framework that rejects it has restored its own.
 SET_VALUE = f"""async ([selector, text]) => {{
   {_FIND}
   const dom = {DOM};
@@ -47,7 +54,7 @@ SET_VALUE = f"""async ([selector, text]) => {{
   return dom.typed(element);
 }}"""
 
-# Where to click, if the element is there, enabled, in view and not covered.
+# Where to click, in pixels of the viewport, if the element is there, enabled, in view and not covered; else null.
 POINT = f"""(selector) => {{
   {_FIND}
   const element = find(selector);
@@ -88,7 +95,7 @@ PASTE = """(element, text) => {
   element.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
 }"""
 
-# Firefox leaves the files out of an event that it is given them for: there they are put over it.
+# Firefox drops the files from the DataTransfer of a synthetic event: there the property is replaced.
 PASTE_FILES = """(element, files) => {
   element.focus();
   const clipboardData = new DataTransfer();

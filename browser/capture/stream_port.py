@@ -42,8 +42,15 @@ class StreamPort:
 
     async def _serve(self, listener: socket.socket) -> StreamServer:
         # Imported in a thread: it takes long, and the browser is started meanwhile.
+
+        def take(connection: object, message: bytes) -> None:
+            try:
+                self.take(connection, message)
+            except BadFrame:  # only the hook knows the token: it is broken, and so is the answer
+                self.closed(connection)
+
         module = await asyncio.to_thread(importlib.import_module, "browser.capture.stream_server")
-        server: StreamServer = module.StreamServer(self._origin, self._token, self._take, self.closed)
+        server: StreamServer = module.StreamServer(self._origin, self._token, take, self.closed)
         await server.start(listener)
         return server
 
@@ -80,9 +87,3 @@ class StreamPort:
         """Note that a connection is gone."""
         if self._feed:
             self._feed.closed(connection)
-
-    def _take(self, connection: object, message: bytes) -> None:
-        try:
-            self.take(connection, message)
-        except BadFrame:  # only the hook knows the token: it is broken, and so is the answer
-            self.closed(connection)

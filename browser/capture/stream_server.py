@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 
 log = structlog.get_logger("browser")
 
+# Any page in any browser of this machine may connect: those without the token must not pile up.
 HELLO_TIMEOUT_S = 5.0
 MAX_STRANGERS = 8
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -38,19 +39,27 @@ class StreamServer:
         await web.SockSite(self._runner, listener).start()
 
     async def stop(self) -> None:
+        """Close every connection and the listening socket."""
         await self._runner.cleanup()
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Origin") != self._origin or self._strangers >= MAX_STRANGERS:
             log.warning("stream_port_refused", strangers=self._strangers)
             return web.Response(status=403)
+        # Not compressed: over loopback that would cost more than it saves.
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, heartbeat=30)
         await socket.prepare(request)
-        if await self._knows_token(socket):
-            await self._receive(socket)
-        else:
+        if not await self._knows_token(socket):
             log.warning("stream_port_refused", reason="token")
             await socket.close()
+            return socket
+        try:
+            async for message in socket:
+                if message.type is not WSMsgType.BINARY:
+                    break
+                self._take(socket, message.data)
+        finally:
+            self._closed(socket)
         return socket
 
     async def _knows_token(self, socket: web.WebSocketResponse) -> bool:
@@ -63,12 +72,3 @@ class StreamServer:
         finally:
             self._strangers -= 1
         return hello.type is WSMsgType.TEXT and hmac.compare_digest(hello.data.encode(), self._token.encode())
-
-    async def _receive(self, socket: web.WebSocketResponse) -> None:
-        try:
-            async for message in socket:
-                if message.type is not WSMsgType.BINARY:
-                    break
-                self._take(socket, message.data)
-        finally:
-            self._closed(socket)

@@ -23,16 +23,26 @@ from browser.settings import BrowserSettings, EngineName, VariableError, read_va
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
 ANSWER_TIMEOUT_S = 30.0
+_EPILOG = """\
+Two prompts are sent, the second to stop its answer; with --no-send none. What is saved may hold what the
+page shows, and only you can read it.
+
+The environment may hold: BROWSER_EXECUTABLE, CAMOUFOX_EXECUTABLE_PATH, SITE_URL (another address for the
+site), HTTPS_PROXY, NO_PROXY.
+
+Exit codes:
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the check and return its exit code."""
     options = parser().parse_args(argv)
     screen = Screen(Console())
+    began = time.monotonic()
     try:
         checked = plan(options)
         with tempfile.TemporaryDirectory(prefix="tabfleet-", ignore_cleanup_errors=True) as run_dir:
-            return _run(checked, screen, Path(run_dir), options.report)
+            code = asyncio.run(Checkup(checked, screen, Path(run_dir), options.report).run())
     except VariableError as error:
         sys.stderr.write(f"browser.check: {error}\n")
         return Exit.USAGE
@@ -42,11 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("browser.check: interrupted; the browser is closed\n")
         return Exit.INTERRUPTED
-
-
-def _run(plan: CheckPlan, screen: Screen, run_dir: Path, report: Path | None) -> Exit:
-    began = time.monotonic()
-    code = asyncio.run(Checkup(plan, screen, run_dir, report).run())
     took = f"{time.monotonic() - began:.1f} s"
     if code is Exit.PASSED:
         screen.say(f"passed in {took}", "bold green")
@@ -56,11 +61,16 @@ def _run(plan: CheckPlan, screen: Screen, run_dir: Path, report: Path | None) ->
 
 
 def plan(options: argparse.Namespace) -> CheckPlan:
-    """Raises VariableError."""
+    """Return what is to be checked, by the command line and the variables. Raises VariableError."""
+    given = os.environ.get("BROWSER_ENGINE") or "camoufox"
+    known: tuple[EngineName, ...] = get_args(EngineName)
+    engine = options.engine or next((name for name in known if name == given), None)
+    if engine is None:
+        raise VariableError(f"BROWSER_ENGINE: must be one of {', '.join(known)}, not {given!r}")
     return CheckPlan(
         site=options.site,
         profile=options.active_auth_json,
-        engine=options.engine or _engine_variable(),
+        engine=engine,
         headless=options.headless,
         settings=read_variables(BrowserSettings).model_copy(
             update={
@@ -75,20 +85,13 @@ def plan(options: argparse.Namespace) -> CheckPlan:
     )
 
 
-def _engine_variable() -> EngineName:
-    given = os.environ.get("BROWSER_ENGINE") or "camoufox"
-    known: tuple[EngineName, ...] = get_args(EngineName)
-    for name in known:
-        if given == name:
-            return name
-    raise VariableError(f"BROWSER_ENGINE: must be one of {', '.join(known)}, not {given!r}")
-
-
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    codes = "\n".join(f"  {code.value:3}  {meaning}" for code, meaning in MEANINGS.items())
     parser = argparse.ArgumentParser(
         prog="python -m browser.check",
         description=__doc__,
-        epilog=_epilog(),
+        epilog=_EPILOG + codes + "\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("site", metavar="SITE", help="a name in sites/, or a site file's path")
@@ -120,20 +123,6 @@ def parser() -> argparse.ArgumentParser:
         "when not given: on failure, in a new folder that is named then",
     )
     return parser
-
-
-def _epilog() -> str:
-    codes = "\n".join(f"  {code.value:3}  {meaning}" for code, meaning in MEANINGS.items())
-    return f"""\
-Two prompts are sent, the second to stop its answer; with --no-send none. What is saved may hold what the
-page shows, and only you can read it.
-
-The environment may hold: BROWSER_EXECUTABLE, CAMOUFOX_EXECUTABLE_PATH, SITE_URL (another address for the
-site), HTTPS_PROXY, NO_PROXY.
-
-Exit codes:
-{codes}
-"""
 
 
 def _seconds(text: str) -> float:

@@ -15,8 +15,8 @@ LOOK_INTERVAL_S = 0.25
 class AnswerTask:
     """Reads an answer, and looks at the page meanwhile as a child's monitor does."""
 
-    def __init__(self, tab: Tab, turn: Completion) -> None:
-        self.turn = turn
+    def __init__(self, tab: Tab, completion: Completion) -> None:
+        self.completion = completion
         self.text = ""
         self.first = asyncio.Event()
         self.shown_error: str | None = None
@@ -26,7 +26,7 @@ class AnswerTask:
         self._watch = asyncio.create_task(self._look(), name="check-look")
 
     async def _read(self) -> None:
-        async for piece in self.turn.read():
+        async for piece in self.completion.read():
             self.text += piece
             self.first.set()
 
@@ -35,11 +35,11 @@ class AnswerTask:
             with suppress(PageHung):
                 look = await self._tab.look()
                 if look and look.logged_out and not look.logged_in:
-                    self.turn.interrupt(LoginExpired("the site shows its login page"))
+                    self.completion.interrupt(LoginExpired("the site shows its login page"))
                 elif look and look.error is not None:
                     self.shown_error = look.error
                     self.error_shown.set()
-                    self.turn.refuse(look.error)
+                    self.completion.refuse(look.error)
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def begun(self) -> None:
@@ -55,4 +55,4 @@ class AnswerTask:
         for task in (self.task, self._watch):
             task.cancel()
         await asyncio.gather(self.task, self._watch, return_exceptions=True)
-        await self.turn.end()
+        await self.completion.end()

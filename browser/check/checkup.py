@@ -15,7 +15,6 @@ from playwright.async_api import Error
 from browser.check import steps_answer, steps_open, steps_prompt
 from browser.check.context import CheckContext, CheckPlan
 from browser.check.outcome import Exit, StepFailed, StepReport, StepResult, exit_code_of
-from browser.check.report import report_folder, save_report
 from browser.check.screen import Screen
 from browser.errors import BrowserError, BrowserLost, SiteError
 from browser.site.load import Site, find_site, load_site
@@ -73,6 +72,7 @@ class Checkup:
 
     async def run(self) -> Exit:
         """Return how it went; what fails is shown, never raised. Raises OSError if evidence cannot be saved."""
+        # The product's log has no place on this screen: its warnings become notes of the step that they come in.
         logging_before = structlog.get_config()
         structlog.configure(processors=[self._note])
         try:
@@ -83,15 +83,25 @@ class Checkup:
     async def _run(self) -> Exit:
         began = time.monotonic()
         try:
-            context = CheckContext(self._plan, self._load_site(), self._run_dir)
-        except (BrowserError, StepFailed) as error:
+            site = self._load_site()
+        except BrowserError as error:
             self._fail("site file", error, began)
             return Exit.USAGE
-        self._show("site file", StepResult(f"{context.site.name}: {context.site.url}"), began)
+        context = CheckContext(self._plan, site, self._run_dir)
+        self._show("site file", StepResult(f"{site.name}: {site.url}"), began)
+        code = Exit.PASSED
+        steps = [*OPENING, *SENDING] if self._plan.sends else [*OPENING]
         try:
-            code = await self._run_steps(context)
-            if code is not Exit.PASSED or self._report_dir:
-                await self._save(context)
+            while steps and code is Exit.PASSED:
+                code = await self._run_step(context, steps.pop(0))
+            if steps:
+                self._screen.hint(f"not tried: {', '.join(dict.fromkeys(step.name for step in steps))}")
+            if context.page and (code is not Exit.PASSED or self._report_dir):
+                folder, names = await context.save(self._report_dir)
+                self._screen.hint(f"saved in {folder}: {', '.join(names)}")
+                self._screen.hint(
+                    "only you may read them; they may hold what the page shows: delete them when you are done"
+                )
         finally:
             with self._screen.running("closing the browser"):
                 await context.close()
@@ -105,25 +115,14 @@ class Checkup:
         raise structlog.DropEvent
 
     def _load_site(self) -> Site:
-        path = find_site(self._plan.site)
-        site = load_site(self._plan.site)
+        """Load the site file, and note where its keys stand. Raises SiteError."""
+        path, site = find_site(self._plan.site), load_site(self._plan.site)
         if self._plan.model is not None and self._plan.model not in site.models:
             raise SiteError(f"the site file has no model {self._plan.model!r}; it has {', '.join(site.models)}")
         self._file = os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
         lines = key_lines(path.read_text(encoding="utf-8"))
         self._lines = {".".join(map(str, key)): line for key, line in lines.items()}
         return site
-
-    async def _run_steps(self, context: CheckContext) -> Exit:
-        steps = (*OPENING, *SENDING) if self._plan.sends else OPENING
-        for at, step in enumerate(steps):
-            code = await self._run_step(context, step)
-            if code is not Exit.PASSED:
-                rest = ", ".join(dict.fromkeys(later.name for later in steps[at + 1 :]))
-                if rest:
-                    self._screen.hint(f"not tried: {rest}")
-                return code
-        return Exit.PASSED
 
     async def _run_step(self, context: CheckContext, step: Step) -> Exit:
         began = time.monotonic()
@@ -153,20 +152,10 @@ class Checkup:
         self._show(name, StepResult(str(error), "fail", error.hints, found), began)
         return error.code
 
-    def _look_at(self, keys: tuple[str, ...]) -> list[str]:
-        """Say where in the site file these keys stand, as far as they do."""
-        places = [f"line {self._lines[key]} ({key})" for key in keys if key in self._lines]
-        return [f"look at {self._file}, {', '.join(places)}"] if places else []
-
     def _show(self, name: str, result: StepResult, began: float) -> None:
-        hints = (*result.hints, *self._look_at(result.keys), *(f"note: {note}" for note in self._notes))
+        hints = [*result.hints]
+        if places := [f"line {self._lines[key]} ({key})" for key in result.keys if key in self._lines]:
+            hints.append(f"look at {self._file}, {', '.join(places)}")
+        hints += [f"note: {note}" for note in self._notes]
         self._notes.clear()
-        self._screen.show(StepReport(name, replace(result, hints=hints), time.monotonic() - began))
-
-    async def _save(self, context: CheckContext) -> None:
-        if context.page is None:
-            return
-        folder = report_folder(self._report_dir)
-        names = await save_report(context, folder)
-        self._screen.hint(f"saved in {folder}: {', '.join(names)}")
-        self._screen.hint("only you may read them; they may hold what the page shows: delete them when you are done")
+        self._screen.show(StepReport(name, replace(result, hints=tuple(hints)), time.monotonic() - began))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from playwright.async_api import Error
 
 from browser.capture.capture import Capture
 from browser.check.answer_task import AnswerTask
@@ -19,6 +23,9 @@ from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Model, Site
+from contract.files import write_private
+
+SCREENSHOT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,13 @@ class CheckContext:
     log: EventLog = field(default_factory=EventLog)
     capture: Capture = field(init=False)
     traffic: Traffic | None = None
-    turn: Completion | None = None
+    completion: Completion | None = None
     answer_task: AnswerTask | None = None
 
     def __post_init__(self) -> None:
-        self.capture = Capture(self.site, _free_port(), self.plan.engine, self.log)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            stream_port = probe.getsockname()[1]
+        self.capture = Capture(self.site, stream_port, self.plan.engine, self.log)
 
     @property
     def opened(self) -> SitePage:
@@ -85,6 +94,25 @@ class CheckContext:
             (model for model in self.site.model_choices if model.name == self.plan.model), self.site.model_choices[0]
         )
 
+    async def save(self, folder: Path | None) -> tuple[Path, list[str]]:
+        """Write a screenshot, the events and the requests, as far as there are any, for their owner only.
+
+        Without a folder they go to a new one. Returns the folder and the names of the files. Raises OSError.
+        """
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="tabfleet-check-"))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files: dict[str, bytes] = {"events.jsonl": self.log.as_jsonl()}
+        if self.traffic:
+            files["requests.jsonl"] = self.traffic.as_jsonl()
+        if self.page:
+            with suppress(Error, TimeoutError):  # a page that crashed or hangs has no picture
+                files["screenshot.png"] = await self.page.screenshot(SCREENSHOT_TIMEOUT_S)
+        kept = {name: data for name, data in files.items() if data}
+        for name, data in kept.items():
+            write_private(folder / name, data)  # they may hold what the page shows
+        return folder, sorted(kept)
+
     async def close(self) -> None:
         """End the browser and let go of the login."""
         if self.answer_task:
@@ -94,8 +122,3 @@ class CheckContext:
         await self.capture.stream_port.stop()
         if self.lock:
             self.lock.release()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -67,7 +67,22 @@ def _no_text(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
     The reader looks at the keys in a fixed order, each on what the ones before it let pass. So the first one that
     let nothing pass is to blame, and not those after it.
     """
-    return _lost_text(network, events) or _nothing_counts(events) or _nothing_found(network, _counted(events))
+    if why := _lost_text(network, events) or _nothing_counts(events):
+        return why
+    counted = _counted(events)
+    hints, keys = [], []
+    if "end" in counted[0].found:
+        hints.append("capture.network.end holds for the answer's first event")
+        keys.append("end")
+    # Without the document its texts find nothing either, which is not their fault.
+    lacks_document = network.document is not None and not _found(counted, "document")
+    for key in ("document",) if lacks_document else ("text", "whole"):
+        if key in network.expressions:
+            found = _found(counted, key)
+            no_text = f"capture.network.{key} finds no text but {plain(found[0], 60)}" if found else ""
+            hints.append(no_text or _finds_nothing(key, counted))
+            keys.append(key)
+    return Diagnosis((*hints, *samples(counted)), _keys(*keys))
 
 
 def _nothing_counts(events: Sequence[EventTrace]) -> Diagnosis:
@@ -93,23 +108,6 @@ def _nothing_counts(events: Sequence[EventTrace]) -> Diagnosis:
         hint = "what capture.network.message finds is never what capture.network.begins found before"
         return _blame(hint, counted, "message", "begins")
     return Diagnosis()
-
-
-def _nothing_found(network: Network, counted: Sequence[EventTrace]) -> Diagnosis:
-    """Say which key finds no text in the answer's events."""
-    hints, keys = [], []
-    if "end" in counted[0].found:
-        hints.append("capture.network.end holds for the answer's first event")
-        keys.append("end")
-    # Without the document its texts find nothing either, which is not their fault.
-    lacks_document = network.document is not None and not _found(counted, "document")
-    for key in ("document",) if lacks_document else ("text", "whole"):
-        if key in network.expressions:
-            found = _found(counted, key)
-            no_text = f"capture.network.{key} finds no text but {plain(found[0], 60)}" if found else ""
-            hints.append(no_text or _finds_nothing(key, counted))
-            keys.append(key)
-    return Diagnosis((*hints, *samples(counted)), _keys(*keys))
 
 
 def _no_end(network: Network, events: Sequence[EventTrace]) -> Diagnosis:

@@ -1,28 +1,25 @@
-"""What can be said of the page when something is not found there."""
+"""What selectors find on the page, for the hints of a step that failed."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from playwright.async_api import Error, Page
 
+from browser.capture import scripts
 from browser.check.screen import plain
+from browser.errors import PageHung
+from browser.page.tab import Tab
 from browser.site.schema import Action, Marker
 from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 2.0
-_CSS = """(selector) => {
-  let found;
-  try { found = document.querySelectorAll(selector); } catch { return null; }
-  const seen = (element) => element.checkVisibility
-    ? element.checkVisibility({ visibilityProperty: true })
-    : element.getClientRects().length > 0;
-  return [found.length, Array.prototype.filter.call(found, seen).length];
-}"""
+MAX_LOOKED_AT = 20
 
 
 async def where(page: Page) -> str:
-    """Say which page it is, without what stands behind the address's question mark."""
+    """Say which page it is, without the address's query: that may hold a secret."""
     try:
         title = await within(LOOK_TIMEOUT_S, page.title(), "check-title")
     except (Error, TimeoutError):
@@ -35,7 +32,7 @@ async def where(page: Page) -> str:
 async def css(page: Page, selector: str) -> str:
     """Say what a CSS selector finds."""
     try:
-        counts = await within(LOOK_TIMEOUT_S, page.evaluate(_CSS, selector), "check-look")
+        counts = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.COUNTS, selector), "check-look")
     except (Error, TimeoutError):
         return "the page does not answer"
     return "is not a CSS selector" if counts is None else _counted(*counts)
@@ -46,14 +43,14 @@ async def found(page: Page, selector: str) -> str:
     locator = page.locator(selector)
     try:
         count = await within(LOOK_TIMEOUT_S, locator.count(), "check-look")
-        shown = [
-            await within(LOOK_TIMEOUT_S, locator.nth(at).is_visible(), "check-look") for at in range(min(count, 20))
-        ]
+        shown = 0
+        for at in range(min(count, MAX_LOOKED_AT)):  # a call for each: of a thousand list items that would take minutes
+            shown += await within(LOOK_TIMEOUT_S, locator.nth(at).is_visible(), "check-look")
     except TimeoutError:
         return "the page does not answer"
     except Error:
         return "is not a selector"
-    return _counted(count, sum(shown))
+    return _counted(count, shown)
 
 
 def _counted(count: int, visible: int) -> str:
@@ -83,3 +80,27 @@ async def action(page: Page, step: Action, default: str) -> list[str]:
         return []
     selector = (step.on or default) if verb == "press" else getattr(step, verb)
     return [f"{selector!r} {await found(page, selector)}"]
+
+
+async def why_not_fresh(tab: Tab) -> list[str]:
+    """Say what keeps the page from showing an empty conversation that can take a prompt."""
+    site, hints = tab.site, []
+    look = None
+    with suppress(PageHung):
+        look = await tab.look()
+    if look is None:
+        return ["the page does not answer"]
+    if look.answers != site.fresh_chat.answers and site.capture.dom:
+        hints.append(
+            f"capture.dom.answer {site.capture.dom.answer!r} finds {look.answers}, expected {site.fresh_chat.answers} "
+            "(fresh_chat.answers)"
+        )
+    if look.answering:
+        hints.append(f"stop.answering {site.stop.answering!r} is there: the page counts as still answering")
+    if look.error is not None:
+        hints.append(f"the page shows an error: {plain(look.error)}")
+    if not look.usable:
+        hints += await markers(tab.page, "logged_in", site.login.logged_in)
+        if ready := site.readiness.selector:
+            hints.append(f"readiness: {ready!r} {await css(tab.page, ready)}")
+    return hints

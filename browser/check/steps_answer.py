@@ -6,9 +6,8 @@ import asyncio
 import time
 from contextlib import suppress
 
-from browser.capture.compare import agree
+from browser.capture.compare import agree, as_text
 from browser.capture.dom_poll import dom_query, look
-from browser.capture.dom_reader import as_text
 from browser.check import diagnosis, page_facts, steps_prompt
 from browser.check.answer_task import AnswerTask
 from browser.check.context import CheckContext
@@ -165,18 +164,18 @@ async def stop(context: CheckContext) -> StepResult:
     site = context.site
     if not site.stop.actions or not site.stop.answering:
         return StepResult("the file cannot stop an answer: one that nobody wants runs on", "warn")
-    turn = steps_prompt.new_turn(context)
-    await turn.choose(context.model)
-    await turn.enter(context.plan.stop_prompt)
+    completion = steps_prompt.new_completion(context)
+    await completion.choose(context.model)
+    await completion.enter(context.plan.stop_prompt)
     context.log.begin()
-    await turn.send()
-    context.answer_task = answer = AnswerTask(context.tab, turn)
+    await completion.send()
+    context.answer_task = answer = AnswerTask(context.tab, completion)
     await answer.begun()
     ended = StepResult("the answer ended before it could be stopped; give a longer one by --stop-prompt", "warn")
     if not await _sees_answering(context, site.stop.answering):
         return ended
     await answer.close()
-    if turn.complete:
+    if completion.complete:
         return ended
     try:
         await context.tab.stop_answer()

@@ -18,11 +18,10 @@ from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
 
 CHECK_TIMEOUT_S = 5.0
-CRASH = "the page crashed or was closed"
 
 
 async def read_login(context: CheckContext) -> StepResult:
-    """Raises ProfileError, ProfileLocked."""
+    """Read the login file and lock its login. Raises ProfileError, ProfileLocked."""
     path = context.plan.profile
     context.login = load_profile(path)
     now = time.time()
@@ -38,7 +37,7 @@ async def read_login(context: CheckContext) -> StepResult:
 
 
 async def start_browser(context: CheckContext) -> StepResult:
-    """Raises EngineMissing, BrowserLost, StreamPortTaken."""
+    """Start the browser, with the login in a context of its own. Raises EngineMissing, BrowserLost, StreamPortTaken."""
     await context.capture.stream_port.start()
     plan = context.plan
     context.host = BrowserProcess(
@@ -83,6 +82,7 @@ async def logged_in(context: CheckContext) -> StepResult:
 
 
 async def check_login(context: CheckContext) -> StepResult:
+    """Make the request that tells whether the session is valid."""
     check = context.site.login.check
     if check is None:
         return StepResult("the file has none: a login that ends while idle is noticed at the next prompt only", "skip")
@@ -122,6 +122,7 @@ async def without_login(context: CheckContext) -> StepResult:
 
 
 async def test_capture(context: CheckContext) -> StepResult:
+    """Find out whether the page's traffic can be read."""
     mode = await context.opened.test_capture()
     if mode == "network":
         return StepResult("the hook is in the page and reaches us: answers are read from the page's traffic")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from browser.check import page_facts
 from browser.check.answer_task import AnswerTask
 from browser.check.context import CheckContext
 from browser.check.outcome import StepFailed, StepResult
-from browser.check.screen import plain
-from browser.errors import BrowserError, PageBroken, PageHung
+from browser.errors import BrowserError, PageBroken
 from browser.page.completion import Completion
-from browser.site.schema import Action, Actions, Model
+from browser.site.schema import Action, Actions
 
 
 async def run_actions(context: CheckContext, actions: Actions, *, model: str = "") -> None:
@@ -28,38 +25,18 @@ async def _explain(context: CheckContext, step: Action) -> list[str]:
 
 
 async def fresh_chat(context: CheckContext) -> StepResult:
+    """Open an empty conversation."""
     site, tab = context.site, context.tab
     await run_actions(context, site.fresh_chat.actions)
     try:
         await tab.wait_fresh()
     except PageBroken as error:
-        raise StepFailed(str(error), *await _not_fresh(context)) from None
+        raise StepFailed(str(error), *await page_facts.why_not_fresh(tab)) from None
     if not await context.capture.wait_connected(tab.page):
-        return StepResult("open, but no websocket sent what capture.network.ready_frames waits for", "warn")
+        keys = ("capture.network.url", "capture.network.ready_frames")
+        text = "open, but no websocket sent what capture.network.ready_frames waits for"
+        return StepResult(text, "warn", keys=keys)
     return StepResult(f"an empty conversation is open ({_steps(site.fresh_chat.actions)})")
-
-
-async def _not_fresh(context: CheckContext) -> list[str]:
-    site, hints = context.site, []
-    look = None
-    with suppress(PageHung):
-        look = await context.tab.look()
-    if look is None:
-        return ["the page does not answer"]
-    if look.answers != site.fresh_chat.answers and site.capture.dom:
-        hints.append(
-            f"capture.dom.answer {site.capture.dom.answer!r} finds {look.answers}, expected {site.fresh_chat.answers} "
-            "(fresh_chat.answers)"
-        )
-    if look.answering:
-        hints.append(f"stop.answering {site.stop.answering!r} is there: the page counts as still answering")
-    if look.error is not None:
-        hints.append(f"the page shows an error: {plain(look.error)}")
-    if not look.usable:
-        hints += await page_facts.markers(context.tab.page, "logged_in", site.login.logged_in)
-        if ready := site.readiness.selector:
-            hints.append(f"readiness: {ready!r} {await page_facts.css(context.tab.page, ready)}")
-    return hints
 
 
 def _steps(actions: Actions) -> str:
@@ -71,31 +48,29 @@ async def choose_models(context: CheckContext) -> StepResult:
     asked = context.model
     others = [model for model in context.site.model_choices if model is not asked]
     for model in (*others, asked):
-        await _choose(context, model)
+        try:
+            await run_actions(context, model.choose, model=model.name)
+        except StepFailed as error:
+            raise StepFailed(f"model {model.name}: {error}", *error.hints) from None
     names = ", ".join(context.site.models)
     if not any(model.choose for model in context.site.model_choices):
         return StepResult(f"{names}: nothing to choose", "skip")
     return StepResult(f"chosen one after the other: {names}; the prompt goes to {asked.name}")
 
 
-async def _choose(context: CheckContext, model: Model) -> None:
-    try:
-        await run_actions(context, model.choose, model=model.name)
-    except StepFailed as error:
-        raise StepFailed(f"model {model.name}: {error}", *error.hints) from None
-
-
-def new_turn(context: CheckContext) -> Completion:
+def new_completion(context: CheckContext) -> Completion:
+    """Return a prompt to come. Nothing takes down that it was submitted: the check never sends it again."""
     return Completion(
         tab=context.tab, capture=context.capture, settings=context.plan.settings, mark_submitted=lambda: None
     )
 
 
 async def fill(context: CheckContext) -> StepResult:
-    context.turn = new_turn(context)
+    """Put the prompt into the input, and read it back."""
+    context.completion = new_completion(context)
     prompt, field = context.plan.prompt, context.site.input
     try:
-        method = await context.turn.enter(prompt)
+        method = await context.completion.enter(prompt)
     except BrowserError as error:
         hint = f"input.selector {field.selector!r} {await page_facts.css(context.tab.page, field.selector)}"
         raise StepFailed(str(error), hint, f"tried: {', '.join(field.methods)}") from None
@@ -103,17 +78,18 @@ async def fill(context: CheckContext) -> StepResult:
 
 
 async def send(context: CheckContext) -> StepResult:
+    """Send what the input holds, once its answer can be captured."""
     if context.traffic:
         context.traffic.mark()
     context.log.begin()
-    turn = context.turn
-    if turn is None:
+    completion = context.completion
+    if completion is None:
         raise RuntimeError("nothing was entered")
     actions = context.site.send.actions
     try:
-        await turn.send()
+        await completion.send()
     except PageBroken as error:
         hints = [hint for step in actions for hint in await _explain(context, step)]
         raise StepFailed(str(error), *hints) from None
-    context.answer_task = AnswerTask(context.tab, turn)
+    context.answer_task = AnswerTask(context.tab, completion)
     return StepResult(f"sent ({_steps(actions)})")

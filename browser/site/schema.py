@@ -16,14 +16,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _web_url(value: str) -> str:
+def web_url(value: str) -> str:
+    """Return an address that a browser can open. Raises ValueError."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http:// or https:// address with a host")
     return value
 
 
-def _jmespath(value: str) -> str:
+def jmespath_expression(value: str) -> str:
+    """Return an expression that compiles. Raises ValueError."""
     try:
         jmespath.compile(value)
     except jmespath.exceptions.JMESPathError as error:
@@ -33,7 +35,8 @@ def _jmespath(value: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Expression = Annotated[str, Field(min_length=1), AfterValidator(_jmespath)]
+Expression = Annotated[str, Field(min_length=1), AfterValidator(jmespath_expression)]
+# A day at most: what is longer is a mistake in the unit.
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -340,7 +343,7 @@ class Site(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")] = Field(
         description="a short name of lower-case letters, digits, - and _"
     )
-    url: Annotated[str, AfterValidator(_web_url)] = Field(description="the address of the chat page")
+    url: Annotated[str, AfterValidator(web_url)] = Field(description="the address of the chat page")
     login: Login = Field(description="a table: how to tell logged in from logged out")
     fresh_chat: FreshChat = Field(description="a table: how to open an empty conversation")
     input: Input = Field(description="a table: where a prompt goes and how")

@@ -1,3 +1,5 @@
+"""Bodies cut into events, wherever their chunks end."""
+
 from __future__ import annotations
 
 from typing import get_args

@@ -1,3 +1,5 @@
+"""Frames of an answer, and what the two readers find in them."""
+
 from __future__ import annotations
 
 import json
@@ -95,6 +97,10 @@ def test_the_last_line_of_json_needs_no_newline() -> None:
 def test_an_end_as_plain_data() -> None:
     frames = [opened(), sse({"text": "a"}), Frame(FrameKind.CHUNK, 1, b"data: [DONE]\n\n")]
     assert read_all(reader(end=None, end_data="[DONE]"), *frames) == [Text("a"), Done()]
+
+
+def test_what_follows_the_end_in_the_same_body_is_not_read() -> None:
+    assert read_all(reader(), opened(), sse({"text": "a", "end": 1}, {"text": "b"})) == [Text("a"), Done()]
 
 
 def test_the_sites_error_in_an_event() -> None:
@@ -197,7 +203,7 @@ def test_the_page_shows_an_answer_bit_by_bit() -> None:
     assert findings == [Text("a"), Text("b"), Done()]
 
 
-def test_text_that_changes_and_changes_back_is_forgiven() -> None:
+def test_text_that_changes_and_changes_back_is_passed_on_once() -> None:
     frames = [shown("ab"), shown("a", FrameKind.DOM_SET), shown("abc", FrameKind.DOM_SET), Frame(FrameKind.DOM_DONE)]
     assert read_all(DomReader(Transcript()), *frames) == [Text("ab"), Progress(), Text("c"), Done()]
 
@@ -217,14 +223,14 @@ def html(text: str) -> Frame:
     return shown(text, FrameKind.DOM_SET)
 
 
-def test_of_html_the_block_that_is_being_written_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_of_html_that_is_being_written_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("browser.capture.dom_reader.HTML_REST", 0)
     frames = [html("<p>a</p>"), html("<p>a</p><p><b>b</b></p>"), html("<p>a</p><p><b>bc</b></p>")]
     findings = read_all(DomReader(Transcript(), html=True), *frames, Frame(FrameKind.DOM_DONE))
     assert findings == [Progress(), Text("a"), Progress(), Text("\n\n**bc**"), Done()]
 
 
-def test_html_is_not_made_text_of_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_html_is_not_converted_at_every_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("browser.capture.dom_reader.HTML_REST", 1_000_000)
     frames = [html("<p>a</p>"), html("<p>a</p><p>b</p>")]
     assert read_all(DomReader(Transcript(), html=True), *frames) == [Progress(), Progress()]

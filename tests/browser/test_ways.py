@@ -1,31 +1,30 @@
-"""The demo site's other ways: to log in, to answer, to refuse."""
+"""The demo site with other logins, other captures, refusals and losses."""
 
 from __future__ import annotations
 
 import json
 import socket
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from browser.capture.answer import Answer
+from browser.capture.dom_poll import dom_query
+from browser.capture.findings import Text
+from browser.capture.frames import Feed, Frame, FrameKind
 from browser.errors import CaptureGap, LoginExpired, ProfileLocked, QuotaExceeded, SiteFailed, StreamPortTaken
+from browser.page.chat_page import ChatPage
 from browser.process.engine import find_executable
 from browser.settings import BrowserSettings
 from browser.site.load import SITES_DIR, parse_site
-from demo.site import SiteOptions, serve
+from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file
+from tests.browser.conftest import Pages, demo_file, tab_of
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from browser.page.chat_page import ChatPage
-    from demo.site import DemoSite
 
 
 async def test_the_site_wants_rest(shared_page: ChatPage, demo: DemoSite) -> None:
@@ -131,6 +130,21 @@ async def test_an_answer_whose_frames_get_lost_is_completed_from_the_page(
         feed._next_sequence += 1  # as if one frame had not come
         text += "".join([piece async for piece in pieces])
     check_answer(text, "[[tokens=200]]", last(demo))
+
+
+async def test_text_that_comes_before_a_contradiction_in_one_frame_is_passed_on(shared_page: ChatPage) -> None:
+    """The rest is read from the page, which continues what was passed on."""
+    site = shared_page._site
+    assert site.capture.network
+    assert site.capture.dom
+    answer = Answer(tab_of(shared_page).page, Feed(b"0123456789abcdef"), dom_query(site.capture.dom, site))
+    answer.read_network(site.capture.network.model_copy(update={"whole": "data.all"}))
+    events = ({"type": "token", "text": "a"}, {"all": "b"})
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    answer.feed.put(Frame(FrameKind.OPEN, 1, b'{"status":200}'))
+    answer.feed.put(Frame(FrameKind.CHUNK, 1, body.encode()))
+    assert [await answer.next(), await answer.next()] == [[], [Text("a")]]
+    answer.close()
 
 
 async def test_without_a_second_way_a_lost_frame_ends_the_answer(shared_pages: Pages, demo: DemoSite) -> None:

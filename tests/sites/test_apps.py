@@ -174,17 +174,21 @@ async def test_answers_held_against_the_page(driven: Driven) -> None:
     await page.close()
 
 
-@pytest.mark.parametrize("engine", ["chromium"], indirect=True, scope="session")
-async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
-    """What a writer of such a site file is told: nothing fails, and nothing is to be warned of."""
-    (tmp_path / "run").mkdir()
+chromium_only = pytest.mark.parametrize("engine", ["chromium"], indirect=True, scope="session")
+
+
+async def check(
+    driven: Driven, folder: Path, site: str, prompt: str = "[[code]] [[unicode]]", timeout_s: float = 120.0
+) -> tuple[Exit, str]:
+    """Run the site checker on the app. Returns its exit code, and what it printed."""
+    (folder / "run").mkdir()
     plan = CheckPlan(
-        site=driven.app.name,
-        profile=write_profile(tmp_path / "ada.json", driven.app.log_in()),
+        site=site,
+        profile=write_profile(folder / "ada.json", driven.app.log_in()),
         engine=driven.page._process._engine,
         headless=True,
-        settings=BrowserSettings(https_proxy=NOWHERE),
-        prompt="[[code]] [[unicode]]",
+        settings=BrowserSettings(https_proxy=NOWHERE, first_token_timeout_s=timeout_s, stream_idle_timeout_s=timeout_s),
+        prompt=prompt,
         stop_prompt="[[endless]]",
         model=None,
         sends=True,
@@ -192,9 +196,56 @@ async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SITE_URL", f"{driven.app.url}/")
-        code = await Checkup(plan, Screen(Console(file=out, width=200)), tmp_path / "run", None).run()
-    assert code is Exit.PASSED, out.getvalue()
-    assert not re.search(r"^(warn|fail)", out.getvalue(), re.MULTILINE), out.getvalue()
+        checkup = Checkup(plan, Screen(Console(file=out, width=200)), folder / "run", folder / "report")
+        return await checkup.run(), out.getvalue()
+
+
+@chromium_only
+async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
+    """What a writer of such a site file is told: nothing fails, and nothing is to be warned of."""
+    code, out = await check(driven, tmp_path, driven.app.name)
+    assert code is Exit.PASSED, out
+    assert not re.search(r"^(warn|fail)", out, re.MULTILINE), out
+
+
+PLAIN = "plain"
+WRONG_KEYS = [
+    ("gradio", "url", "queue/data*", "queue/date*", PLAIN),
+    ("gradio", "same", "data.event_id", "data.msg", PLAIN),
+    ("gradio", "document", "data.output.data[1][0]", "data.output.data[2][0]", PLAIN),
+    ("gradio", "changes", "data.msg == 'process_generating'", "data.msg == 'process_generates'", PLAIN),
+    ("gradio", "whole", "role == 'assistant'", "role == 'bot'", PLAIN),
+    ("gradio", "end", "end = \"data.msg == 'process_completed'", "end = \"data.msg == 'process_complete'", PLAIN),
+    ("gradio", "error", "data.success == `false`", "data.success == `0`", "[[error]]"),
+    ("chainlit", "url", "*/ws/socket.io/*", "*/ws/socket.ios/*", PLAIN),
+    ("chainlit", "start", "task_start", "task_begin", PLAIN),
+    ("chainlit", "text", "data[1].isSequence == `false`", "data[1].isSequence == `0`", PLAIN),
+    ("chainlit", "message", 'data[1].id"', 'data[1].ids"', PLAIN),
+    ("chainlit", "begins", "assistant_message", "assistant", PLAIN),
+    ("chainlit", "end", "task_end", "task_over", PLAIN),
+]
+
+
+@chromium_only
+@pytest.mark.parametrize(
+    ("app", "key", "old", "new", "prompt"),
+    WRONG_KEYS,
+    indirect=["app"],
+    ids=[f"{row[0]}-{row[1]}" for row in WRONG_KEYS],
+    scope="session",
+)
+async def test_the_check_names_the_line_that_is_wrong(  # noqa: PLR0917 - fixtures, and a table
+    driven: Driven, tmp_path: Path, key: str, old: str, new: str, prompt: str
+) -> None:
+    text = (SITES_DIR / f"{driven.app.name}.toml").read_text()
+    assert old in text
+    (tmp_path / "mine.toml").write_text(text.replace(old, new, 1))
+    _, out = await check(driven, tmp_path, str(tmp_path / "mine.toml"), prompt, timeout_s=8.0)
+    named = re.search(r"look at .*?, line (\d+) \(capture\.network\.(\w+)\)", out)
+    assert named, out
+    table = text.index("[capture.network]")
+    line = text.count("\n", 0, text.index(f"\n{key} = ", table)) + 2
+    assert (named[2], int(named[1])) == (key, line), out
 
 
 def laid_out(markdown: str) -> str:

@@ -1,3 +1,5 @@
+"""Whether two texts are of the same answer, by how the page is read."""
+
 from __future__ import annotations
 
 import pytest

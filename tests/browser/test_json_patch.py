@@ -1,3 +1,5 @@
+"""Changes to a JSON document, as sites send them."""
+
 from __future__ import annotations
 
 from typing import Any
