@@ -19,7 +19,7 @@ from contract.logs import configure_logging
 
 
 async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
-    """Let a person log in and save the login. Returns the exit code; never raises for what a person does."""
+    """Let a person log in and save the login. Return the exit code; never raise for what a person does."""
     configure_logging("console", "critical")  # what a person is to know is told in words
     try:
         plan = LoginPlan(
@@ -29,26 +29,17 @@ async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
             engine=arguments.engine,
             settings=read_variables(BrowserSettings),
         )
-        saved = await _unless_interrupted(plan, run_dir)
+        capturing = asyncio.create_task(capture_login(plan, run_dir, lambda: _tell_open(plan)), name="login")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, capturing.cancel)
+        _tell_saved(arguments, await capturing)
     except (BrowserError, VariableError) as error:
         sys.stderr.write(f"launch_camoufox.py: {error}\n")
         return ExitCode(error.exit_code) if isinstance(error, BrowserError) else ExitCode.USAGE
-    if saved is None:
+    except asyncio.CancelledError:
         sys.stderr.write(f"launch_camoufox.py: interrupted; {NOTHING_SAVED}\n")
         return ExitCode.INTERRUPTED
-    _tell_saved(arguments, saved)
     return ExitCode.STOPPED
-
-
-async def _unless_interrupted(plan: LoginPlan, run_dir: Path) -> SavedLogin | None:
-    """Return what was saved, or None after Ctrl-C or SIGTERM."""
-    capturing = asyncio.create_task(capture_login(plan, run_dir, lambda: _tell_open(plan)), name="login")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, capturing.cancel)
-    try:
-        return await capturing
-    except asyncio.CancelledError:
-        return None
 
 
 def _tell_open(plan: LoginPlan) -> None:

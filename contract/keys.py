@@ -50,7 +50,21 @@ class KeyStore:
     @classmethod
     def from_file(cls, path: Path) -> KeyStore:
         """Read a key file. Raises KeyFileError when it is missing, unreadable or malformed."""
-        return cls(frozenset(_digest_of_line(line, path, number) for number, line in _key_lines(path)))
+        digests = set()
+        for number, line in enumerate(map(str.strip, _read(path).splitlines()), start=1):
+            if not line or line.startswith("#"):
+                continue
+            where = f"key file {path.name}, line {number}"
+            if not line.isprintable() or any(char.isspace() for char in line):
+                raise KeyFileError(f"{where}: a key has no spaces or control characters")
+            if not line.startswith("sha256:"):
+                digests.add(_sha256(line))
+                continue
+            match = _DIGEST_LINE.match(line)
+            if match is None:
+                raise KeyFileError(f"{where}: sha256: takes exactly 64 hex digits")
+            digests.add(bytes.fromhex(match["digest"]))
+        return cls(frozenset(digests))
 
     def __bool__(self) -> bool:
         return bool(self._digests)
@@ -126,24 +140,6 @@ def default_key_file() -> Path | None:
 
 def _sha256(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-def _digest_of_line(line: str, path: Path, number: int) -> bytes:
-    if not line.startswith("sha256:"):
-        return _sha256(line)
-    match = _DIGEST_LINE.match(line)
-    if match is None:
-        raise KeyFileError(f"key file {path.name}, line {number}: sha256: takes exactly 64 hex digits")
-    return bytes.fromhex(match["digest"])
-
-
-def _key_lines(path: Path) -> list[tuple[int, str]]:
-    lines = ((number, line.strip()) for number, line in enumerate(_read(path).splitlines(), start=1))
-    kept = [(number, line) for number, line in lines if line and not line.startswith("#")]
-    for number, line in kept:
-        if not line.isprintable() or any(char.isspace() for char in line):
-            raise KeyFileError(f"key file {path.name}, line {number}: a key has no spaces or control characters")
-    return kept
 
 
 def _read(path: Path) -> str:
