@@ -20,6 +20,7 @@ import aiohttp
 
 from tests.chaos import system
 from tests.chaos.clients import KEY
+from tests.support import DIES_WITH_PARENT
 from tests.support.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +145,7 @@ async def running(
     }
     with (folder / "coordinator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
+            *DIES_WITH_PARENT, sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
         )
     try:
         async with _http(port) as http:
