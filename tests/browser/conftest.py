@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -34,6 +35,16 @@ def tab_of(page: ChatPage) -> Tab:
     """The page's tab, to do to it what a site or a person would."""
     assert page._opened
     return page._opened.page.tab
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder as pytest's own, with a short path: Chromium puts a socket below it, whose path has 107 bytes at most.
+
+    Pytest's has its user, its worker and its test in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ import aiohttp
 
 from tests.chaos import proc
 from tests.chaos.clients import KEY
+from tests.support import DIES_WITH_PARENT
 from tests.support.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +151,7 @@ async def running(
     }
     with (folder / "coordinator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
+            *DIES_WITH_PARENT, sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
         )
     try:
         # No kept-alive connections: the coordinator's descriptors are counted.

@@ -25,6 +25,7 @@ from openai import OpenAI
 from playwright.sync_api import sync_playwright
 
 from tests.browser.profiles import login_cookie
+from tests.support import DIES_WITH_PARENT
 from tests.support.ports import free_range
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ class Site:
 def demo_site() -> Iterator[Site]:
     """Run the demo site on a free port while the context lasts."""
     token = secrets.token_hex(8)
-    command = [sys.executable, "-m", "demo.site", "--port", "0"]
+    command = [*DIES_WITH_PARENT, sys.executable, "-m", "demo.site", "--port", "0"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "DEMO_CONTROL_TOKEN": token}
     )
@@ -253,7 +254,7 @@ def fleet(
         given = {"TMPDIR": tmp, **given}
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [*DIES_WITH_PARENT, sys.executable, "-m", module],
                 cwd=ROOT,
                 env={**os.environ, **given},
                 stdout=stderr,
