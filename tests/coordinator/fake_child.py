@@ -93,10 +93,16 @@ class FakeChild:
 
     def start_browser(self, kind: str, *chain: str) -> None:
         """Like a browser: a session of its own, which a group kill of this process does not reach."""
-        process = subprocess.Popen([*chain, "sleep", "3600"], start_new_session=True)
+        # It lives on only once it has been recorded: a child that is killed in between must not leave a process behind
+        # that nobody can know of. Real browsers have the death signal for that.
+        waits = ("sh", "-c", "read -r go && exec sleep 3600 </dev/null")
+        process = subprocess.Popen([*chain, *waits], stdin=subprocess.PIPE, start_new_session=True)
         identity = ProcessIdentity.of(process.pid)
         assert identity is not None
         write_processes(self.run_dir, {"browser": identity})
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            pipe.write(b"go\n")
         self.note(kind, pid=process.pid)
 
     def note(self, kind: str, **entry: Any) -> None:
