@@ -157,7 +157,8 @@ class Exchange:
         try:
             with self._interruption.scope:
                 while True:
-                    await checkpoint_if_cancelled()  # a free child is leased without waiting, and so without a look
+                    if self._interruption.cause is not None:
+                        await checkpoint_if_cancelled()  # a free child is leased without an await that notices
                     lease = await self._acquire(tried, give_up_at)
                     tried |= {lease.backend.name}
                     with lease:
