@@ -1,7 +1,8 @@
-"""Frames by the browser's console, where a page's policy keeps its socket from the stream port.
+"""Frames over the browser's console, where a page's policy forbids the hook a socket to the stream port.
 
-The hook calls the console as it was before any of the page's scripts, with its own name and a frame in base64. A line
-counts only with that name, and as any frame only with the nonce of the present answer, which the page does not know.
+The hook calls the console's `debug` as it was before any of the page's scripts, with the hook's name and a frame in
+base64. A line counts only with that name, and like any frame only with the nonce of the present answer, which the page
+does not know.
 """
 
 from __future__ import annotations

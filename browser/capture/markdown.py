@@ -1,4 +1,4 @@
-"""Markdown from what a page shows of an answer: what its own renderer made of Markdown, undone.
+"""Markdown from the HTML that a page rendered of an answer's Markdown.
 
 The forms are CommonMark's (https://spec.commonmark.org/0.31.2/), with tables, task lists and strikethrough of
 GitHub's extensions (https://github.github.com/gfm/) and TeX as KaTeX marks it.
@@ -13,13 +13,13 @@ from typing import Any
 from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
-# Tools around an answer's text, such as the button that copies a code block.
+# What is no text of the answer, such as the button that copies a code block.
 _NO_TEXT = "button, script, style, svg, template, noscript, select, textarea, [hidden]"
 _LANGUAGE = re.compile(r"^(?:language|lang|highlight-source)-(\S+)$")
 _NO_LANGUAGES = ("plaintext", "none", "undefined", "null")
 _SEPARATOR = re.compile(r"^\|(?: --- \|)+$", re.MULTILINE)
 _BACKTICKS = re.compile(r"`+")
-# What would begin or end emphasis where it stands; between spaces, or within a word, it would not.
+# An asterisk or underscore that would begin or end emphasis: between spaces, or inside a word, it would not.
 _EMPHASIS = re.compile(r"(?<!\s)\*|\*(?!\s)|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)")
 _MARKUP = re.compile(r"`|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 _DRAWN = ("strong", "em", "del")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class StreamPort:
-    """Listens on 127.0.0.1:port for pages of one origin that know the token; hears one answer at a time."""
+    """Listens on 127.0.0.1:port for pages of one origin that know the token; receives one answer at a time."""
 
     def __init__(self, *, port: int, origin: str, token: str) -> None:
         self._port = port
@@ -32,7 +32,7 @@ class StreamPort:
         self._server: asyncio.Task[StreamServer] | None = None
 
     async def start(self) -> None:
-        """Take the port; whoever connects is heard as soon as the server is imported. Raises StreamPortTaken."""
+        """Bind the port; connections are served as soon as the server is imported. Raises StreamPortTaken."""
         try:
             listener = socket.create_server(("127.0.0.1", self._port))
         except OSError as error:
@@ -55,7 +55,7 @@ class StreamPort:
         return server
 
     async def serving(self) -> None:
-        """Wait until pages are heard."""
+        """Wait until connections are served."""
         if self._server:
             await self._server
 
@@ -67,17 +67,17 @@ class StreamPort:
             await server.stop()
 
     def open_feed(self, nonce: str) -> Feed:
-        """Hear the answer of this nonce from here on, and no other."""
+        """Return a new feed: from here on frames with this nonce go to it, and others are dropped."""
         self._feed = Feed(nonce.encode("ascii"))
         return self._feed
 
     def close_feed(self, feed: Feed) -> None:
-        """Hear this feed's answer no longer."""
+        """Drop the frames of this feed's answer from here on."""
         if self._feed is feed:
             self._feed = None
 
     def take(self, connection: object, message: bytes) -> None:
-        """Take a message of a connection that may speak for the page. Raises BadFrame."""
+        """Take a message of a connection that has shown the token. Raises BadFrame."""
         feed = self._feed
         nonce, sequence, frame = unpack(message)
         if feed and hmac.compare_digest(nonce, feed.nonce):

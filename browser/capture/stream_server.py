@@ -1,4 +1,4 @@
-"""The stream port's server: a WebSocket that lets in whoever comes from the site's page and knows the token."""
+"""The stream port's server: a WebSocket for connections of the site's origin that know the token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class StreamServer:
-    """Hands on each message of those let in with its connection, and says when one of these is gone."""
+    """Calls `take` with each message of an authenticated connection, and `closed` when such a connection is gone."""
 
     def __init__(
         self, origin: str, token: str, take: Callable[[object, bytes], None], closed: Callable[[object], None]

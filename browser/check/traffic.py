@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Page, Request, Response, WebSocket
 
+from browser.capture.framing import WIRE_FORMATS
 from browser.check.diagnosis import Diagnosis
 from browser.site.schema import Network, glob_to_regex
 
@@ -72,9 +73,10 @@ class Traffic:
     def requests(self, network: Network) -> list[str]:
         """Return lines for the screen: what the page requested since the mark, or all of its websockets."""
         seen = [noted for noted in self._requests[self._mark :] if noted.kind in _OF_INTEREST]
-        if network.kind == "websocket":  # it may have been opened long before the prompt
+        over_websocket = WIRE_FORMATS[network.kind].source == "websocket"
+        if over_websocket:  # it may have been opened long before the prompt
             seen = [noted for noted in self._requests if noted.kind == "websocket"]
-        what = "websockets of the page" if network.kind == "websocket" else "what the page asked for after the send"
+        what = "websockets of the page" if over_websocket else "what the page asked for after the send"
         more = [f"  and {len(seen) - MAX_SHOWN} more"] if len(seen) > MAX_SHOWN else []
         return [f"{what}: {len(seen) or 'nothing'}", *(f"  {noted}" for noted in seen[:MAX_SHOWN]), *more]
 
@@ -95,12 +97,13 @@ class Traffic:
 def mismatch(request: PageRequest, network: Network) -> Diagnosis:
     """Say what of a request that has the address wanted is not as wanted, if anything."""
     fits = f"capture.network.url fits {request}, but"
-    if (request.kind == "websocket") != (network.kind == "websocket"):
+    source = WIRE_FORMATS[network.kind].source
+    if (request.kind == "websocket") != (source == "websocket"):
         wanted = "websocket" if request.kind == "websocket" else "sse or jsonl"
         return Diagnosis((f"{fits} kind is {network.kind!r}; expected {wanted}",), ("capture.network.kind",))
     if network.method and network.method != request.method:
         return Diagnosis((f"{fits} method is {network.method!r}",), ("capture.network.method",))
     kind = _STREAMED.get(request.content_type)
-    if kind and kind != network.kind:
+    if kind and kind != source:
         return Diagnosis((f"{fits} kind is {network.kind!r}; expected {kind!r}",), ("capture.network.kind",))
     return Diagnosis()

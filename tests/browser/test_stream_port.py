@@ -1,4 +1,4 @@
-"""The stream port against pages and processes that have no business there."""
+"""The stream port: frames in order, and pages and processes that must not be able to send any."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ async def listener() -> AsyncIterator[Listener]:
     await port.stop()
 
 
-async def heard(feed: Feed, count: int) -> list[Frame]:
+async def received(feed: Feed, count: int) -> list[Frame]:
     async with asyncio.timeout(5):
         return [await feed.next() for _ in range(count)]
 
 
-async def test_a_page_that_knows_the_token_is_heard_in_order(listener: Listener) -> None:
+async def test_frames_of_a_page_that_knows_the_token_come_in_order(listener: Listener) -> None:
     feed = listener.port.open_feed(NONCE)
     socket = await listener.page()
     for sequence, payload in enumerate([b"a", b"b"]):
         await socket.send_bytes(message(sequence, payload))
-    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.CHUNK, 1, b"b")]
+    assert await received(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.CHUNK, 1, b"b")]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_another_origin_is_refused(listener: Listener, origin: str | None)
 
 
 @pytest.mark.parametrize("hello", ["", "the-token-of-another-start", b"the-token-of-this-start"])
-async def test_a_page_without_the_token_is_not_heard(listener: Listener, hello: str | bytes) -> None:
+async def test_frames_of_a_page_without_the_token_are_dropped(listener: Listener, hello: str | bytes) -> None:
     feed = listener.port.open_feed(NONCE)
     socket = await listener.connect()
     await (socket.send_str(hello) if isinstance(hello, str) else socket.send_bytes(hello))
@@ -90,14 +90,14 @@ async def test_a_page_that_says_nothing_is_dropped(listener: Listener, monkeypat
     assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
 
 
-async def test_only_so_many_strangers_wait_at_once(listener: Listener) -> None:
+async def test_only_so_many_connections_wait_for_their_token_at_once(listener: Listener) -> None:
     strangers = [await listener.connect() for _ in range(stream_server.MAX_STRANGERS)]
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await listener.connect()
     await strangers[0].send_str(TOKEN)
     feed = listener.port.open_feed(NONCE)
     await strangers[0].send_bytes(message(0, b"a"))
-    assert await heard(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
+    assert await received(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
     await listener.connect()
 
 
@@ -106,30 +106,30 @@ async def test_another_nonce_is_dropped(listener: Listener) -> None:
     socket = await listener.page()
     await socket.send_bytes(message(0, b"of an earlier answer", nonce="fedcba9876543210"))
     await socket.send_bytes(message(0, b"a"))
-    assert await heard(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
+    assert await received(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
 
 
 async def test_a_nonce_of_an_answer_that_is_over_is_dropped(listener: Listener) -> None:
     old = listener.port.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
-    await heard(old, 1)
+    await received(old, 1)
     listener.port.close_feed(old)
     new = listener.port.open_feed("fedcba9876543210")
     await socket.send_bytes(message(1, b"late"))
     await socket.send_bytes(message(0, b"new", nonce="fedcba9876543210"))
-    assert await heard(new, 1) == [Frame(FrameKind.CHUNK, 1, b"new")]
+    assert await received(new, 1) == [Frame(FrameKind.CHUNK, 1, b"new")]
     assert not await old.wait(0)
 
 
 @pytest.mark.parametrize("sequence", [0, 2])
-async def test_a_gap_or_a_repetition_ends_what_is_heard(listener: Listener, sequence: int) -> None:
+async def test_a_gap_or_a_repetition_ends_the_frames(listener: Listener, sequence: int) -> None:
     feed = listener.port.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.send_bytes(message(sequence, b"forged or late"))
     await socket.send_bytes(message(1, b"b"))
-    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
+    assert await received(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
     await socket.close()
     assert not await feed.wait(0)
 
@@ -140,7 +140,7 @@ async def test_garbage_from_the_answers_own_page_is_a_gap(listener: Listener, ga
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.send_bytes(garbage)
-    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
+    assert await received(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
 
 
 async def test_a_connection_that_closes_takes_the_rest_with_it(listener: Listener) -> None:
@@ -148,18 +148,18 @@ async def test_a_connection_that_closes_takes_the_rest_with_it(listener: Listene
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.close()
-    assert await heard(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
+    assert await received(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
 
 
 async def test_a_second_connection_cannot_speak_for_the_first(listener: Listener) -> None:
     feed = listener.port.open_feed(NONCE)
     first, second = await listener.page(), await listener.page()
     await first.send_bytes(message(0, b"a"))
-    await heard(feed, 1)
+    await received(feed, 1)
     await second.send_bytes(message(1, b"forged"))
     await second.close()
     await first.send_bytes(message(1, b"b"))
-    assert await heard(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"b")]
+    assert await received(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"b")]
 
 
 async def test_a_flood_is_cut_off(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ async def test_a_flood_is_cut_off(listener: Listener, monkeypatch: pytest.Monkey
     socket = await listener.page()
     for sequence in range(100):
         await socket.send_bytes(message(sequence, b"x" * 1000))
-    assert (await heard(feed, 12))[-1] == Frame(FrameKind.GAP)
+    assert (await received(feed, 12))[-1] == Frame(FrameKind.GAP)
 
 
 async def test_a_port_in_use_is_named(listener: Listener) -> None:
