@@ -12,14 +12,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api_utils.access import keyed, read_json
 from api_utils.chat_completion import ChatCompletion
 from api_utils.chat_request import parse_chat_request
 from api_utils.chat_response import ChatResponse
 from api_utils.error_responses import from_reason
-from api_utils.images import images_of
-from api_utils.prompt import Prompt, text_of
-from api_utils.state import ChildState
+from api_utils.prompt import Prompt, images_of, text_of
+from api_utils.state import ChildState, keyed, read_json
 from contract.api_error import bad_request
 from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, CHAT_PATH, REQUEST_ID_HEADER
 from contract.models import model_not_found

@@ -6,8 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api_utils.access import keyed
-from api_utils.state import ChildState
+from api_utils.state import ChildState, keyed
 from contract.models import model_card, model_list, model_not_found
 
 

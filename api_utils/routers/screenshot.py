@@ -7,9 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api_utils.access import require_secret
 from api_utils.error_responses import from_browser
-from api_utils.state import ChildState
+from api_utils.state import ChildState, require_secret
 from browser.errors import BrowserError
 from contract.child_api import SCREENSHOT_PATH
 

@@ -24,12 +24,11 @@ from browser.errors import (
 )
 from browser.page.completion import Completion
 from browser.page.images import Image, ImageLimits
-from browser.page.login_watch import SYMPTOMS, LoginWatch
+from browser.page.login_watch import SYMPTOMS, LoginWatch, SessionKeeper
 from browser.page.page_monitor import PageMonitor
 from browser.page.page_status import PageStatus, StatusSnapshot
 from browser.page.profile import load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
-from browser.page.session import SessionKeeper
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess, Loss
 from browser.settings import BrowserSettings, EngineName

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from browser.errors import PageBroken, PromptRejected
-from browser.page.prompt_entry import enter_prompt
+from browser.page.page_input import enter_prompt
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings
 from browser.site.schema import Input
@@ -107,7 +107,7 @@ async def test_100_kb_are_entered_at_once(blank: Page) -> None:
 
 
 async def test_a_page_without_its_input_is_broken(blank: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser.page.prompt_entry.INPUT_TIMEOUT_MS", 50)
+    monkeypatch.setattr("browser.page.page_input.INPUT_TIMEOUT_MS", 50)
     await blank.set_content("<p>nothing to type in")
     with pytest.raises(PageBroken, match=r"site file: input\.selector"):
         await enter_prompt(blank, field("setter"), PROMPT)

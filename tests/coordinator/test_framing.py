@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.proxy.framing import EventFraming
+from coordinator.proxy.response import EventFraming
 
 ENDS = (b"\n\n", b"\r\n\r\n")
 
