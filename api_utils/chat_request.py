@@ -80,14 +80,10 @@ def refuse_unsupported(request: ChatRequest) -> None:
         if given.get(name) not in harmless:
             raise unsupported(name, why)
     for index, message in enumerate(request.messages):
-        _refuse_parts(index, message)
-
-
-def _refuse_parts(index: int, message: Message) -> None:
-    if message.role in ("tool", "function") or (message.model_extra or {}).get("tool_calls"):
-        raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
-    taken = ("text", "refusal", "image_url") if message.role == "user" else ("text", "refusal")
-    for part in message.content if isinstance(message.content, list) else []:
-        if part.type not in taken:
-            what = "text and images go" if message.role == "user" else "only text goes"
-            raise unsupported(f"messages[{index}].content", f"{what} into the page here, not {part.type[:40]!r}")
+        if message.role in ("tool", "function") or (message.model_extra or {}).get("tool_calls"):
+            raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
+        taken = ("text", "refusal", "image_url") if message.role == "user" else ("text", "refusal")
+        for part in message.content if isinstance(message.content, list) else []:
+            if part.type not in taken:
+                what = "text and images go" if message.role == "user" else "only text goes"
+                raise unsupported(f"messages[{index}].content", f"{what} into the page here, not {part.type[:40]!r}")

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
-from api_utils.chat_request import Message, Part
+from api_utils.chat_request import Message
 from browser.page.images import MAX_IMAGE_BYTES_IN_ALL, Image, ImageLimits, MediaType
 from contract.api_error import ApiError, bad_request, unsupported
 
@@ -94,19 +94,16 @@ def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[
     if len(found) > limits.max_count:
         over = found[limits.max_count][0]
         raise bad_request(f"{over}: this page takes at most {limits.max_count} images with a prompt", param=over)
-    images = tuple(_image(f"{name}.image_url", part, limits) for name, part in found)
+    images = []
+    for name, part in found:
+        given: Any = (part.model_extra or {}).get("image_url")
+        url = given.get("url") if isinstance(given, dict) else None
+        if not isinstance(url, str):
+            raise _bad(f"{name}.image_url", 'must be an object such as {"url": "data:image/png;base64,..."}')
+        images.append(Image(*_read_data_url(f"{name}.image_url.url", url, limits.max_bytes)))
     if sum(len(image.data) for image in images) > MAX_IMAGE_BYTES_IN_ALL:
         raise bad_request(f"the images are larger than {MAX_IMAGE_BYTES_IN_ALL} bytes together", param=first)
-    return images
-
-
-def _image(name: str, part: Part, limits: ImageLimits) -> Image:
-    given: Any = (part.model_extra or {}).get("image_url")
-    url = given.get("url") if isinstance(given, dict) else None
-    if not isinstance(url, str):
-        raise _bad(name, 'must be an object such as {"url": "data:image/png;base64,..."}')
-    media_type, data = _read_data_url(f"{name}.url", url, limits.max_bytes)
-    return Image(media_type, data)
+    return tuple(images)
 
 
 def _read_data_url(name: str, url: str, max_bytes: int) -> tuple[MediaType, bytes]:

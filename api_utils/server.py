@@ -6,45 +6,26 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
-import uvicorn
 
 from api_utils.app import make_app
 from api_utils.request_queue import RequestQueue
 from api_utils.state import ChildState
 from browser.errors import BrowserError
 from contract.exit_codes import ExitCode
+from contract.http_server import HttpServer
 
 log = structlog.get_logger(__name__)
 
-IDLE_CONNECTION_S = 75  # longer than the coordinator keeps a connection idle, so that it never dies in use
 LAST_ANSWERS_S = 0.3  # for the answers of a lost browser to end with an error event
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `serve`: uvicorn's own handlers end the process before the page is closed."""
-        yield
 
 
 async def serve(state: ChildState, listener: socket.socket, starting: asyncio.Task[None]) -> ExitCode:
     """Serve a page that is starting, until a signal or until the browser is lost; it is closed when this returns."""
-    server = _Server(
-        uvicorn.Config(
-            make_app(state),
-            loop="asyncio",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=IDLE_CONNECTION_S,
-            timeout_graceful_shutdown=2,
-        )
-    )
+    server = HttpServer(make_app(state))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -82,7 +82,14 @@ def load_settings(argv: Sequence[str] = ()) -> Settings:
     parser = _parser()
     namespace, unknown = parser.parse_known_args(argv)
     if unknown:
-        raise SettingsError(_explain_unknown(unknown[0].partition("=")[0], parser))
+        # Without its value, which may be a secret.
+        argument = unknown[0].partition("=")[0]
+        if not argument.startswith("-"):
+            raise SettingsError("takes flags only, got an argument without one; --help lists the flags")
+        known = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001 - argparse has no public list
+        near = difflib.get_close_matches(argument, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise SettingsError(f"unknown flag {argument}; {hint}--help lists the flags")
     flags = {name: value for name, value in vars(namespace).items() if value is not None}
     try:
         return Settings(**flags)
@@ -124,16 +131,6 @@ def _parser() -> _Parser:
             )
             section.add_argument(option.flag, dest=option.field, help=text, **how)
     return parser
-
-
-def _explain_unknown(argument: str, parser: argparse.ArgumentParser) -> str:
-    """Return the line for an argument that is none of ours; without its value, which may be a secret."""
-    if not argument.startswith("-"):
-        return "takes flags only, got an argument without one; --help lists the flags"
-    known = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001 - argparse has no public list
-    near = difflib.get_close_matches(argument, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"unknown flag {argument}; {hint}--help lists the flags"
 
 
 def _explain_wrong(detail: ErrorDetails, flags: Mapping[str, Any]) -> str:

@@ -55,7 +55,11 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
         preflight.check(settings)
         listener = bind(settings.coordinator_host, settings.coordinator_port)
         _tune_process()
-        return asyncio.run(_run(settings, listener, program))
+
+        async def run() -> int:  # the coordinator's parts are made inside the loop
+            return await Coordinator(settings, listener, program).run()
+
+        return asyncio.run(run())
     except SettingsError as error:
         return _say(error, 2)
     except TabfleetError as error:
@@ -63,10 +67,6 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
     except Exception:
         log.exception("coordinator_failed")
         return 1
-
-
-async def _run(settings: Settings, listener: socket.socket, program: Sequence[str]) -> int:
-    return await Coordinator(settings, listener, program).run()
 
 
 def proxy_config(settings: Settings) -> ProxyConfig:

@@ -21,7 +21,7 @@ from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.profiles.hydration import Hydrator
 from coordinator.profiles.model import Progress, no_progress
 from coordinator.profiles.registry import PROVIDERS, provider_for
-from coordinator.settings import PROFILES, S3, Settings
+from coordinator.settings import PROFILES, S3
 
 log = structlog.get_logger(__name__)
 EXIT_CODES: Final[tuple[tuple[int, type[TabfleetError] | None, str], ...]] = (
@@ -53,8 +53,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logging(settings.log_format, settings.log_level)
         with _progress_bar() as progress:
             if options.command == "check":
-                return _check(settings, progress, as_json=options.json)
-            return _hydrate(settings, progress)
+                report = check(provider_for(settings, progress), settings.auth_key_file_path)
+                if options.json:
+                    print(report.as_json())  # noqa: T201 - the product
+                else:
+                    from rich.console import Console  # noqa: PLC0415 - machines need not wait for it
+
+                    Console(width=None if sys.stdout.isatty() else 160).print(report.as_table())
+                if not report.usable:
+                    return 3
+                return 0 if report.usable == len(report.profiles) else 1
+            hydration = Hydrator.from_settings(settings, progress).hydrate()
+            print(hydration.result.model_dump_json())  # noqa: T201 - the product
+            return 0
     except TabfleetError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line that the operator sees
         return next(code for code, kind, _ in EXIT_CODES if kind and isinstance(error, kind))
@@ -63,25 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:
         log.exception("command_failed")  # the class and the place; the text might hold a secret
         return 9
-
-
-def _hydrate(settings: Settings, progress: Progress) -> int:
-    hydration = Hydrator.from_settings(settings, progress).hydrate()
-    print(hydration.result.model_dump_json())  # noqa: T201 - the product
-    return 0
-
-
-def _check(settings: Settings, progress: Progress, *, as_json: bool) -> int:
-    report = check(provider_for(settings, progress), settings.auth_key_file_path)
-    if as_json:
-        print(report.as_json())  # noqa: T201 - the product
-    else:
-        from rich.console import Console  # noqa: PLC0415 - machines need not wait for it
-
-        Console(width=None if sys.stdout.isatty() else 160).print(report.as_table())
-    if not report.usable:
-        return 3
-    return 0 if report.usable == len(report.profiles) else 1
 
 
 def _parser() -> argparse.ArgumentParser:

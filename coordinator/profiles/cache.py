@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
 
@@ -165,7 +165,7 @@ class Cache:
             # Reading a thousand profiles again takes four times as long as listing their bucket.
             is_known = index["checks"] == CHECKS_VERSION
             entries = {
-                key: Entry(etag, size, digest, file, _loaded(state) if is_known else None)
+                key: Entry(etag, size, digest, file, ProfileSummary.from_json(state) if is_known and state else None)
                 for key, (etag, size, digest, file, state) in index["entries"].items()
             }
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -229,12 +229,6 @@ class Cache:
             for folder in (self._root / "sets").iterdir():
                 if folder.name != used:
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _loaded(state: dict[str, Any] | None) -> ProfileSummary | None:
-    if state is None:
-        return None
-    return ProfileSummary.from_json(state)
 
 
 def is_full(error: OSError) -> bool:

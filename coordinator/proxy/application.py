@@ -161,7 +161,8 @@ class Proxy:
             return
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
-        abort = (call.scope.get("extensions") or {}).get(ABORT, _no_abort)
+        # Without the extension a connection ends when its client does.
+        abort = (call.scope.get("extensions") or {}).get(ABORT, lambda: None)
         response = Response(call.send, abort, call.request_id, lambda: self._pool.draining)
         request = ChatRequest(call.request_id, headers, body, call.began)
         exchange = Exchange(self._context, request, call.receive, response, call.stats)
@@ -206,7 +207,3 @@ class Proxy:
                 ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_START_RETRY_S
             )
         return self._models
-
-
-def _no_abort() -> None:
-    """For servers without the extension: the connection ends when its client does."""
