@@ -10,7 +10,7 @@ from starlette.routing import Route
 from contract.api_error import STATUS, ErrorCode
 from coordinator.api import build_api
 from coordinator.proxy.admission import Access
-from tests.coordinator.proxied import NoFleet
+from tests.coordinator.proxy.proxied import NoFleet
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (.+) \|$", PAGE.partition("\n## Errors\n")[2], flags=re.MULTILINE)

@@ -15,9 +15,9 @@ from browser.errors import BrowserLost, QuotaExceeded
 from browser.settings import EngineName
 from demo.site import SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
+from tests.browser.capture.test_ways import NO_NETWORK
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
-from tests.browser.test_ways import NO_NETWORK
 from tests.browser.third_page import answer_to, third_page
 from tests.support.camoufox import drive_firefox
 from tests.support.waiting import eventually

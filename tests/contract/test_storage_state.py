@@ -11,7 +11,7 @@ from contract.errors import BadProfile
 from contract.storage_state.document import parse_document
 from contract.storage_state.schema import is_web_address
 from contract.storage_state.summary import ProfileSummary
-from tests.coordinator.profiles_support.states import cookie, login, origin, state
+from tests.coordinator.profiles.support.states import cookie, login, origin, state
 
 NOW = 1_800_000_000.0
 HOST = "chat.example.com"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.coordinator.profiles_support.bucket import Bucket
+from tests.coordinator.profiles.support.bucket import Bucket
 from tests.support.s3 import s3_server
 
 if TYPE_CHECKING:

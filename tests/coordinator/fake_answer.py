@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.coordinator.tiny_http import Cut, Exchange
+from tests.coordinator.proxy.tiny_http import Cut, Exchange
 
 KEEP_ALIVE_AFTER_S = 10.0
 STATUS = {"login_expired": 503, "quota": 429, "refused": 400}  # of an error of the page; any other: 502

@@ -32,7 +32,7 @@ from contract.keys import KeyStore
 from contract.processes import ProcessIdentity
 from contract.run_folder import write_processes
 from tests.coordinator.fake_answer import Behaviour, Conversation, error
-from tests.coordinator.tiny_http import Exchange, serve
+from tests.coordinator.proxy.tiny_http import Exchange, serve
 
 
 class FakeChild:

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from tests.coordinator.proxied import Caller, chat, request
+from tests.coordinator.proxy.proxied import Caller, chat, request
 from tests.support import DIES_WITH_PARENT
 from tests.support.json_lines import json_lines
 from tests.support.metrics import Metrics

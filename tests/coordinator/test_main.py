@@ -14,7 +14,7 @@ import pytest
 
 from contract.processes import ProcessIdentity
 from tests.coordinator.program import KEY, coordinator, environment, stream_from, write_profile
-from tests.coordinator.proxied import chat
+from tests.coordinator.proxy.proxied import chat
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
 

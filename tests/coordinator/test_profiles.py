@@ -24,7 +24,7 @@ from coordinator.profiles import (
 from coordinator.profiles.registry import PROVIDERS
 from coordinator.profiles.s3_listing import list_bucket
 from coordinator.profiles.s3_types import S3Location, S3Object
-from tests.coordinator.profiles_support.states import cookie, login, origin, state
+from tests.coordinator.profiles.support.states import cookie, login, origin, state
 
 if TYPE_CHECKING:
     from coordinator.settings import Settings

@@ -1,0 +1,268 @@
+"""`python -m browser.check` on the demo site, with real browsers: what passes, what fails, and what it then says."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import signal
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from browser.check import __main__ as program
+from browser.check.checkup import OPENING, SENDING, Checkup
+from browser.check.outcome import Exit, StepReport, StepResult
+from browser.check.screen import Screen, plain
+from browser.check.traffic import PageRequest, mismatch
+from browser.site.load import SITES_DIR
+from browser.site.schema import Network
+from demo.site import DemoSite
+from tests.browser.profiles import cookie_state, write_profile
+from tests.support.png import decode
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[3]
+HANG_S = 60.0
+LONG = "[[tokens=5000]]"
+
+
+@dataclass
+class Checked:
+    code: int
+    lines: list[str]
+
+    def line(self, name: str) -> str:
+        """The line of the step of that name."""
+        return next(line for line in self.lines if re.match(rf"\w+ +{re.escape(name)} ", line))
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+def site_file(folder: Path, demo: DemoSite, *changes: str) -> Path:
+    """The demo's site file with changes of the form old|new."""
+    text = (SITES_DIR / "demo.toml").read_text().replace("http://127.0.0.1:8800", demo.url)
+    for change in changes:
+        old, new = change.split("|", 1)
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+async def check(folder: Path, demo: DemoSite, *flags: str, changes: tuple[str, ...] = (), **state: Any) -> Checked:
+    """Run the check in this process, as the program does."""
+    profile = write_profile(folder / "login.json", state or cookie_state(demo))
+    given = [str(site_file(folder, demo, *changes)), "--active-auth-json", str(profile), "--engine", "chromium"]
+    options = program.parser().parse_args([*given, "--answer-timeout-s", "20", *flags])
+    out = io.StringIO()
+    run_dir = folder / "run"
+    run_dir.mkdir()
+    checkup = Checkup(program.plan(options), Screen(Console(file=out)), run_dir, folder / "report")
+    code = await asyncio.wait_for(checkup.run(), HANG_S)
+    return Checked(code, out.getvalue().splitlines())
+
+
+async def start_program(*arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "browser.check", *arguments),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def saved(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> None:
+    profile = write_profile(tmp_path / "ada.json", cookie_state(demo))
+    arguments = ["demo", "--active-auth-json", str(profile), "--engine", "chromium", "--stop-prompt", LONG]
+    process = await start_program(*arguments, "--model", "demo-large", SITE_URL=demo.url, TMPDIR=str(tmp_path))
+    out, error = await asyncio.wait_for(process.communicate(), HANG_S)
+    assert (process.returncode, error) == (0, b""), out.decode()
+    *steps, last = (line for line in out.decode().splitlines() if not line.startswith(" "))
+    assert [line.split()[0] for line in steps] == ["ok"] * len(steps)
+    expected = ["site file"] + [step.name for step in (*OPENING, *SENDING)]
+    assert [line[6:20].strip() for line in steps] == expected
+    assert last.startswith("passed in ")
+    asked, stopped = demo.ledger.entries()
+    assert (asked.prompt, asked.model, asked.outcome) == (program.PROMPT, "demo-large", "done")
+    assert (stopped.prompt, stopped.outcome) == (LONG, "stopped")
+    assert plain("".join(asked.pieces), 60)[:-1] in out.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
+
+
+async def test_traffic_that_is_not_caught_is_shown_and_kept(tmp_path: Path, demo: DemoSite) -> None:
+    checked = await check(tmp_path, demo, changes=("*/api/chat|*/api/chats",))
+    assert checked.code == Exit.FAILED
+    assert checked.line("first event").endswith("none of its traffic is caught")
+    assert f"        POST {demo.url}/api/chat  (fetch: 200 text/event-stream)" in checked.lines
+    file = tmp_path / "mine.toml"
+    line = file.read_text().splitlines().index('url = "*/api/chats"') + 1
+    assert f"look at {file}, line {line} (capture.network.url)" in checked.text
+    assert "      not tried: first text, end, page's text, fresh again, stop" in checked.lines
+    report = tmp_path / "report"
+    assert decode((report / "screenshot.png").read_bytes()).variety > 10
+    assert any(row["url"] == f"{demo.url}/api/chat" and row["status"] == 200 for row in saved(report, "requests.jsonl"))
+    assert any(row["kind"] == "dom_set" for row in saved(report, "events.jsonl"))
+    assert stat.S_IMODE(report.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in report.iterdir()} == {0o600}
+
+
+async def test_events_without_text_are_shown_and_kept(tmp_path: Path, demo: DemoSite) -> None:
+    changes = ("data.text|data.txt", "type == 'done'|type == 'over'")
+    checked = await check(tmp_path, demo, changes=changes)
+    assert checked.code == Exit.FAILED
+    assert checked.line("first text").startswith("fail")
+    assert "      capture.network.text finds something in none of 28 events" in checked.lines
+    assert '        data: {"type": "start", "id": 1, ' in checked.text
+    rows = [row for row in saved(tmp_path / "report", "events.jsonl") if row["kind"] == "event"]
+    assert "".join(row["data"].get("text", "") for row in rows) == "".join(demo.ledger.entries()[0].pieces)
+    assert all(row["found"] == {} for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "prompt"),
+    [
+        ('url = "*/api/chat"|url = "*/api/chats"', ["network.url"], ""),
+        ('method = "POST"|method = "PUT"', ["network.method"], ""),
+        ('kind = "sse"|kind = "jsonl"', ["network.kind"], ""),
+        ("data.text|data.txt", ["network.text"], ""),
+        ("type == 'done'|type == 'over'", ["network.end"], ""),
+        ("type == 'done'|type == 'start'", ["network.end", "network.text"], ""),
+        ("type == 'error'|type == 'oops'", ["network.error"], "[[error=refused]]"),
+        ("type == 'error' && data.message|type == 'token' && data.text", ["network.error"], ""),
+        ("[data-testid=content]|[data-testid=contents]", ["dom.answer"], ""),
+    ],
+)
+async def test_a_wrong_key_is_named_with_its_line(
+    tmp_path: Path, demo: DemoSite, change: str, keys: list[str], prompt: str
+) -> None:
+    """The first key that is named is the one that is wrong; mostly it is the only one."""
+    checked = await check(tmp_path, demo, *(("--prompt", prompt) if prompt else ()), changes=(change,))
+    assert checked.code == Exit.FAILED
+    named = re.findall(r"line (\d+) \(capture\.([\w.]+)\)", checked.text)
+    assert [key for _, key in named] == keys
+    right, wrong = (path.read_text().splitlines() for path in (SITES_DIR / "demo.toml", tmp_path / "mine.toml"))
+    changed = [at for at, lines in enumerate(zip(right, wrong, strict=True), 1) if lines[0] != lines[1]]
+    assert int(named[0][0]) == changed[-1]  # the address of the site is the other
+
+
+async def test_a_login_that_is_none(tmp_path: Path, demo: DemoSite) -> None:
+    checked = await check(tmp_path, demo, cookies=[], origins=[])
+    assert checked.code == Exit.LOGGED_OUT
+    assert "the page shows that it is logged out" in checked.line("logged in")
+    assert "      logged_out: '[data-testid=login-form]' finds 1 element, visible" in checked.lines
+    assert not demo.ledger.entries()
+
+
+async def test_a_marker_that_holds_without_the_login_too(tmp_path: Path, demo: DemoSite) -> None:
+    anywhere = 'logged_in = [{ selector = "[data-testid=account]" }]|logged_in = [{ selector = "body" }]'
+    never = "[data-testid=login-form]|#nothing"
+    without = ('[readiness]\nselector = "[data-testid=prompt]"|[readiness]\ntimeout_s = 5.0',)
+    checked = await check(tmp_path, demo, "--no-send", changes=(anywhere, never, *without))
+    assert checked.code == Exit.FAILED
+    assert "without the login, too, the page counts as logged in" in checked.line("logged out")
+
+
+async def test_a_refusal_is_told_from_a_failure(tmp_path: Path, demo: DemoSite) -> None:
+    checked = await check(tmp_path, demo, "--prompt", "[[error=quota]]")
+    assert checked.code == Exit.REFUSED
+    assert re.search(r"^fail .* the site refuses further prompts for now$", checked.text, re.MULTILINE)
+    assert re.search(r"^ +look at .*, line \d+ \(refusals\)$", checked.text, re.MULTILINE)
+
+
+async def test_ctrl_c_closes_the_browser_and_leaves_nothing(tmp_path: Path, demo: DemoSite) -> None:
+    profile = write_profile(tmp_path / "ada.json", cookie_state(demo))
+    arguments = ["demo", "--active-auth-json", str(profile), "--engine", "chromium", "--prompt", "[[stall=first]]"]
+    process = await start_program(*arguments, SITE_URL=demo.url, TMPDIR=str(tmp_path))
+    await eventually(demo.ledger.entries, timeout_s=HANG_S)
+    process.send_signal(signal.SIGINT)
+    _, error = await asyncio.wait_for(process.communicate(), HANG_S)
+    assert process.returncode == Exit.INTERRUPTED
+    assert error == b"browser.check: interrupted; the browser is closed\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "says"),
+    [
+        (["nowhere"], {}, "fail  site file"),
+        (["demo", "--model", "gpt"], {}, "no model 'gpt'; it has demo-small"),
+        (["demo"], {"SITE_URL": "nowhere"}, "SITE_URL: must be an http"),
+        (["demo"], {"BROWSER_ENGINE": "opera"}, "BROWSER_ENGINE: must be one of chromium, firefox, camoufox"),
+        (["demo"], {"FIRST_TOKEN_TIMEOUT_S": "soon"}, "FIRST_TOKEN_TIMEOUT_S: input should be a valid number"),
+        (["demo", "--answer-timeout-s", "0"], {}, "0 is no number of seconds"),
+        (["demo"], {}, "profile nothing.json does not exist"),
+    ],
+)
+def test_wrong_usage_is_one_line(  # noqa: PLR0917 - fixtures, and a table
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    variables: dict[str, str],
+    says: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        code = program.main([*arguments, "--active-auth-json", str(tmp_path / "nothing.json")])
+    except SystemExit as exited:
+        code = int(str(exited.code))
+    assert code == Exit.USAGE
+    shown = capsys.readouterr()
+    assert says in shown.out + shown.err
+    assert "Traceback" not in shown.err
+
+
+SSE = Network.model_validate_json('{"kind": "sse", "url": "*/api", "method": "POST", "text": "data.x"}')
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (PageRequest(0, "fetch", "POST", "http://h/api", 200, "text/event-stream"), ""),
+        (PageRequest(0, "fetch", "GET", "http://h/api", 200, "text/event-stream"), "but method is 'POST'"),
+        (
+            PageRequest(0, "fetch", "POST", "http://h/api", 200, "application/x-ndjson"),
+            "kind is 'sse'; expected 'jsonl'",
+        ),
+        (PageRequest(0, "websocket", "POST", "http://h/api", 101), "kind is 'sse'; expected websocket"),
+    ],
+)
+def test_what_does_not_fit_of_a_request_is_named(asked: PageRequest, says: str) -> None:
+    found = mismatch(asked, SSE)
+    assert says in "".join(found.hints)
+    assert bool(found) == bool(says)
+
+
+def test_addresses_are_shown_without_what_may_be_secret() -> None:
+    assert str(PageRequest(0, "fetch", "GET", "http://h/a?token=secret", 200, "text/plain")) == (
+        "GET http://h/a?…  (fetch: 200 text/plain)"
+    )
+
+
+def test_a_terminal_gets_signs_and_the_text_is_never_markup() -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, force_terminal=True, width=100, color_system=None))
+    for mark in ("ok", "warn", "skip", "fail"):
+        screen.show(StepReport("step", StepResult("[red]x[/red]", mark, ("[b]hint",)), 1.5))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert lines[0] == "✓  step              1.50 s  [red]x[/red]"
+    assert lines[1] == "   [b]hint"
+    assert [line[0] for line in lines[::2]] == ["✓", "!", "-", "✗"]
+    assert "1.50" not in lines[4]

@@ -1,0 +1,174 @@
+"""The profile that a child opens, by the coordinator's own rules, and the lock on its login."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from browser.errors import ProfileError, ProfileLocked
+from browser.page.profile import load_profile, save_session, state_to_open
+from browser.page.profile_lock import ProfileLock
+from contract.processes import ProcessIdentity
+from coordinator.profiles import discover_profiles
+from tests.browser.profiles import write_profile
+from tests.coordinator.profiles.support.corrupted import ALL, SOUND, Corrupted
+from tests.coordinator.profiles.support.outcome import opening_fails
+
+COOKIE = {"name": "s", "value": "1", "domain": "chat.example.com", "path": "/", "expires": 4e9}
+STORED = {"origin": "https://chat.example.com", "localStorage": [{"name": "t", "value": "2"}]}
+STATE: dict[str, Any] = {"cookies": [COOKIE], "origins": [STORED]}
+NOW = 1_800_000_000.0
+BY_HAND = [case for case in (*ALL, *SOUND) if "/" not in case.file_name and "\\" not in case.file_name]
+
+
+def start(path: Path) -> str:
+    """Load a profile as a child's start does; the reason against it, or nothing."""
+    try:
+        state_to_open(load_profile(path), path.parent, now=NOW)
+    except ProfileError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("case", BY_HAND, ids=lambda case: case.cause)
+def test_a_profile_is_judged_as_the_coordinator_does(case: Corrupted, tmp_path: Path) -> None:
+    folder = tmp_path / "active"
+    folder.mkdir()
+    case.put(folder)
+    with opening_fails(case):
+        rejected = {item.name: item.reason for item in discover_profiles(folder, now=NOW).rejected}
+        reason = start(folder / case.file_name)
+    # What concerns names, the folder and other profiles is no concern of a child that is given one path.
+    of_the_folder = ("has a name", "is a link that leads out", "is the same file", "holds the same login")
+    if case.reason.startswith(of_the_folder):
+        assert reason == ""
+    else:
+        assert reason == (f"profile {case.file_name} {case.reason}" if case.reason else "")
+        assert case.reason == rejected.get(case.file_name, "")
+
+
+@given(
+    st.binary()
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["cookies", "origins", "name", "url"]), inner),
+    ).map(lambda document: json.dumps(document).encode())
+)
+def test_whatever_is_in_the_file_a_child_says_what_is_wrong(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_bytes(data)
+    reason = start(path)
+    assert reason == "" or reason.startswith("profile any.json ")
+
+
+def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"^profile ada\.json does not exist$"):
+        load_profile(tmp_path / "ada.json")
+
+
+def test_a_saved_session_is_used_until_its_source_changes(tmp_path: Path) -> None:
+    source = write_profile(tmp_path / "ada.json", STATE)
+    newer = {"cookies": [COOKIE | {"value": "rotated"}], "origins": []}
+    save_session(load_profile(source), newer, tmp_path)
+    assert state_to_open(load_profile(source), tmp_path) == newer
+    write_profile(source, STATE | {"origins": []})
+    assert state_to_open(load_profile(source), tmp_path)["cookies"] == STATE["cookies"]
+
+
+def test_a_saved_session_outlives_the_cookies_of_its_source(tmp_path: Path) -> None:
+    profile = load_profile(write_profile(tmp_path / "ada.json", {"cookies": [COOKIE | {"expires": 5}]}))
+    with pytest.raises(ProfileError, match=r"^profile ada\.json has only expired cookies, the last since 1970-01-01"):
+        state_to_open(profile, tmp_path, now=NOW)
+    save_session(profile, {"cookies": [COOKIE]}, tmp_path)
+    assert state_to_open(profile, tmp_path, now=NOW) == {"cookies": [COOKIE]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "is empty (0 bytes)"),
+        ("[]", None),
+        ("{}", None),
+        ('{"source_sha256": null, "storage_state": null}', "is null, not an object with cookies and origins"),
+        ('{"source_sha256": null}', "has neither cookies nor origins: it is not a Playwright storage_state"),
+        ('{"source_sha256": null, "storage_state": {"cookies": [{}]}}', "cookies[0] has no name"),
+        ('{"source_sha256": null, "storage_state": {"cookies": [COOKIE]}}', "has only expired cookies, the last since"),
+    ],
+)
+def test_a_saved_session_that_no_browser_would_load_is_not_used(
+    tmp_path: Path, content: str, reason: str | None
+) -> None:
+    profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
+    expired = json.dumps(COOKIE | {"expires": 5})
+    (tmp_path / "session.json").write_text(content.replace("null", f'"{profile.sha256}"', 1).replace("COOKIE", expired))
+    with capture_logs() as logs:
+        assert state_to_open(profile, tmp_path) == STATE
+    shown = [(line["event"], line["reason"].startswith(reason)) for line in logs]
+    assert shown == ([] if reason is None else [("session_not_used", True)])
+
+
+async def test_a_login_is_used_once_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
+    first = await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+    other = await ProfileLock.acquire("b" * 64, "grace.json", folder=folder)
+    with pytest.raises(ProfileLocked, match=r"^profile ada-copy\.json: its login is in use by another browser"):
+        await ProfileLock.acquire("a" * 64, "ada-copy.json", folder=folder)
+    first.release()
+    first.release()
+    (await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)).release()
+    other.release()
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_browser_left_over_is_ended_first(tmp_path: Path) -> None:
+    leftover = await asyncio.create_subprocess_exec("sleep", "100", start_new_session=True)
+    started = ProcessIdentity.of(leftover.pid)
+    assert started
+    (tmp_path / "locks").mkdir(mode=0o700)
+    (tmp_path / "locks" / ("a" * 64)).touch(mode=0o600)
+    (tmp_path / "locks" / ("a" * 64)).write_text(json.dumps({"pgid": leftover.pid, "start_time": started.start_time}))
+    lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
+    assert await asyncio.wait_for(leftover.wait(), 5) == -signal.SIGKILL
+    lock.release()
+
+
+async def test_a_process_that_only_has_the_same_id_is_left_alone(tmp_path: Path) -> None:
+    own = ProcessIdentity.of(os.getpid())
+    assert own
+    lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
+    lock.note_browser(ProcessIdentity(own.pid, own.start_time - 1))
+    lock._close()  # as if killed: what was noted stays
+    (await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")).release()
+
+
+@pytest.mark.parametrize("trap", ["link", "open"])
+async def test_a_lock_folder_that_somebody_else_prepared_is_not_used(tmp_path: Path, trap: str) -> None:
+    folder = tmp_path / "locks"
+    if trap == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    with pytest.raises(ProfileLocked, match=r"lock folder .*; remove it or make it yours alone"):
+        await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+
+
+async def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir(mode=0o700)
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / "locks" / ("a" * 64)).symlink_to(tmp_path / "precious")
+    with pytest.raises(ProfileLocked):
+        await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
+    assert (tmp_path / "precious").read_text() == "x"

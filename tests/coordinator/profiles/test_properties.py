@@ -1,0 +1,114 @@
+"""Whatever the bytes are: a verdict, never another exception; and a valid profile stays valid."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contract.errors import BadProfile
+from contract.storage_state.document import parse_document
+from contract.storage_state.summary import ProfileSummary
+from coordinator.profiles.discover import check_name
+from tests.coordinator.profiles.support.states import cookie, login, origin, state
+
+PATIENT = settings(deadline=None)  # the machine may be busy
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=20,
+)
+TOKEN = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=40)
+COOKIE = st.builds(
+    cookie,
+    name=TOKEN,
+    value=TOKEN,
+    path=st.sampled_from(["/", "/chat"]),
+    expires=st.sampled_from([-1, 4_000_000_000, 4_000_000_000.5]),
+    httpOnly=st.booleans(),
+    sameSite=st.sampled_from(["Strict", "Lax", "None"]),
+)
+ORIGIN = st.builds(
+    lambda items: origin(localStorage=[{"name": name, "value": value} for name, value in items]),
+    st.lists(st.tuples(TOKEN, st.text(st.characters(codec="utf-8")))),
+)
+
+
+def verdict(data: bytes) -> ProfileSummary | str:
+    """The profile's summary, or the reason against it."""
+    try:
+        return ProfileSummary.of(parse_document(data))
+    except BadProfile as error:
+        return error.reason
+
+
+@PATIENT
+@given(st.binary())
+def test_any_bytes_get_a_verdict(data: bytes) -> None:
+    assert verdict(data)
+
+
+@PATIENT
+@given(JSON)
+def test_any_document_gets_a_verdict(document: Any) -> None:
+    assert verdict(json.dumps(document).encode())
+
+
+@PATIENT
+@given(st.sampled_from(sorted(cookie())), JSON | st.text().map(lambda text: f"SECRET{text}"))
+def test_any_field_of_a_cookie_gets_a_verdict_that_does_not_show_it(field: str, value: Any) -> None:
+    found = verdict(state(cookie(**{field: value})))
+    assert not (isinstance(found, str) and "SECRET" in found)
+
+
+@PATIENT
+@given(st.lists(COOKIE, min_size=1), st.lists(ORIGIN))
+def test_valid_state_is_accepted(cookies: list[Any], origins: list[Any]) -> None:
+    found = verdict(state(*cookies, origins=origins))
+    assert isinstance(found, ProfileSummary)
+    assert len(found.cookies) == len(cookies)
+    found.check_alive(1_800_000_000.0)
+
+
+@PATIENT
+@given(st.lists(COOKIE, min_size=1), st.lists(ORIGIN), st.randoms())
+def test_fingerprint_knows_a_login_in_any_order_and_with_any_expiry(
+    cookies: list[Any], origins: list[Any], shuffle: random.Random
+) -> None:
+    saved_again = [{**item, "expires": 4_100_000_000} for item in cookies]
+    shuffle.shuffle(saved_again)
+    once, again = verdict(state(*cookies, origins=origins)), verdict(state(*saved_again, origins=origins))
+    assert isinstance(once, ProfileSummary)
+    assert isinstance(again, ProfileSummary)
+    assert once.fingerprint == again.fingerprint
+
+
+@PATIENT
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_fingerprints_of_different_tokens_differ(one: str, other: str) -> None:
+    found = [verdict(login(user)) for user in (one, other)]
+    states = [item for item in found if isinstance(item, ProfileSummary)]
+    if len(states) == 2:
+        assert (states[0].fingerprint == states[1].fingerprint) == (one == other)
+
+
+@PATIENT
+@given(st.integers(min_value=0, max_value=len(login("ann")) - 1))
+def test_profile_cut_off_anywhere_is_refused(length: int) -> None:
+    assert isinstance(verdict(login("ann")[:length]), str)
+
+
+@PATIENT
+@given(st.text())
+def test_name_that_is_accepted_stays_in_its_folder(stem: str) -> None:
+    name = f"{stem}.json"
+    try:
+        check_name(name)
+    except BadProfile:
+        return
+    assert name.isprintable()
+    assert not set(name) & set("/\\\0\n<>\"'&|;$`*?%")
+    assert name[0] not in ".-~ "

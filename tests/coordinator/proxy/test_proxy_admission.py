@@ -1,0 +1,298 @@
+"""Which requests are not admitted, in which order they are checked, and that none of them reaches a child."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import openai
+import pytest
+
+from contract.keys import KeyStore
+from coordinator.proxy.admission import names_loopback
+from coordinator.proxy.exchange import Outcome
+from coordinator.proxy.pool import Pool
+from tests.coordinator.proxy.proxied import (
+    KEY,
+    SOON,
+    Caller,
+    Conversation,
+    ScriptedChildren,
+    Served,
+    ask,
+    backend,
+    chat,
+    chunked_head,
+    request,
+    scripted,
+    served,
+)
+from tests.support.waiting import eventually
+
+
+async def answer_ok(conversation: Conversation) -> None:
+    await conversation.whole(b'{"ok":true}')
+
+
+@pytest.fixture(scope="module")
+async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """Shared by all tests that leave it as it was."""
+    async with scripted(tmp_path_factory.mktemp("api"), answer_ok) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (request(chat(), key=None), 401, "missing_api_key"),
+        (request(chat(), key="wrong"), 401, "invalid_api_key"),
+        (request(chat(), "authorization: Basic dGVzdC1rZXk="), 401, "missing_api_key"),
+        (request(chat(), "x-api-key: wrong", key=None), 401, "invalid_api_key"),
+        (request(method="GET", path="/v1/models", key=None), 401, "missing_api_key"),
+        (request(method="GET", path="/v1/nowhere", key=None), 401, "missing_api_key"),
+        (request(chat(), "content-type: text/plain"), 415, "unsupported_media_type"),
+        (request(chat(), "content-type: application/x-www-form-urlencoded"), 415, "unsupported_media_type"),
+        (request(chat(), "content-type: application/jsonp"), 415, "unsupported_media_type"),
+        (request(chat("x" * 200_000)), 413, "body_too_large"),
+        (request(b"", "content-length: 9999999999999999"), 413, "body_too_large"),
+        (request(b"{"), 400, "invalid_request"),
+        (request(b""), 400, "invalid_request"),
+        (request(b"[]"), 400, "invalid_request"),
+        (request(b'"text"'), 400, "invalid_request"),
+        (request(b"\xff\xfe{}"), 400, "invalid_request"),
+        (request(json.dumps({"model": "fake"}).encode("utf-16")), 400, "invalid_request"),
+        (request(b'{"model":"fake","messages":[{"role":"user","content":"\\ud800"}]}'), 400, "invalid_request"),
+        (request(b"[" * 50_000), 400, "invalid_request"),
+        (request(b'{"a":' * 10_000 + b"1" + b"}" * 10_000), 400, "invalid_request"),
+        (request(b'{"model":"fake"}'), 400, "invalid_request"),
+        (request(b'{"model":"fake","messages":[]}'), 400, "invalid_request"),
+        (request(b'{"model":"fake","messages":"hi"}'), 400, "invalid_request"),
+        (request(b'{"messages":[{}]}'), 400, "invalid_request"),
+        (request(b'{"model":7,"messages":[{}]}'), 400, "invalid_request"),
+        (request(b'{"model":"fake","messages":[{}],"x":NaN}'), 400, "invalid_request"),
+        (request(chat(model="gpt-9")), 404, "model_not_found"),
+        (request(method="GET", path="/v1/models/gpt-9"), 404, "model_not_found"),
+        (request(chat(), path="/v1/embeddings"), 404, "not_found"),
+        (request(method="GET", path="/v1"), 404, "not_found"),
+        (request(method="GET", path="/v1/chat/completions"), 405, "method_not_allowed"),
+        (request(chat(), path="/v1/models"), 405, "method_not_allowed"),
+        (request(method="OPTIONS", path="/v1/chat/completions"), 405, "method_not_allowed"),
+        (request(chat(), "host: attacker.example"), 421, "misdirected_request"),
+        (request(chat(), "host: 127.0.0.1.attacker.example:2048"), 421, "misdirected_request"),
+        (request(b"", "host: attacker.example", method="GET", path="/live"), 421, "misdirected_request"),
+    ],
+)  # fmt: skip
+async def test_refused(api: Served, data: bytes, status: int, code: str) -> None:
+    answer = await ask(api.port, data)
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert answer.header("content-type") == "application/json"
+    assert KEY not in answer.body.decode()
+    assert api.quiet
+
+
+async def test_checks_come_in_order(api: Served) -> None:
+    """A request with several faults gets the error of the first; each step mends one."""
+    big = b"x" * 200_000
+    steps = [
+        (request(big, "content-type: text/plain", key=None), 401),
+        (request(big, "content-type: text/plain"), 415),
+        (request(big), 413),
+        (request(b"x"), 400),
+        (request(chat(model="none")), 404),
+        (request(chat()), 200),
+    ]
+    assert [(await ask(api.port, data)).status for data, _ in steps] == [status for _, status in steps]
+
+
+async def test_a_method_that_is_not_allowed_names_the_one_that_is(api: Served) -> None:
+    assert (await ask(api.port, request(method="DELETE", path="/v1/models"))).header("allow") == "GET"
+    assert (await ask(api.port, request(method="GET"))).header("allow") == "POST"
+
+
+@pytest.mark.parametrize("header", ["authorization: bearer test-key", "x-api-key: test-key", "X-API-Key:  test-key "])
+async def test_a_key_is_taken_from_either_header(api: Served, header: str) -> None:
+    assert (await ask(api.port, request(chat(), header, key=None))).status == 200
+
+
+async def test_a_hashed_key_counts_like_the_key_itself(tmp_path: Path) -> None:
+    hashed = f"sha256:{hashlib.sha256(b'the key').hexdigest()}"
+    pool = Pool(max_queue=100)
+    pool.put(backend("http://127.0.0.1:1"))
+    async with served(pool, ScriptedChildren(), tmp_path, keys=(hashed,)) as api:
+        listing = request(method="GET", path="/v1/models", key="the key")
+        assert (await ask(api.port, listing)).status == 200
+        assert (await ask(api.port, request(method="GET", path="/v1/models", key=hashed))).status == 401
+
+
+async def test_keys_can_be_replaced_while_serving(tmp_path: Path) -> None:
+    listing = request(method="GET", path="/v1/models", key="next")
+    (tmp_path / "next.txt").write_text("next\n")
+    async with scripted(tmp_path, answer_ok) as api:
+        assert (await ask(api.port, listing)).status == 401
+        api.access.keys = KeyStore.from_file(tmp_path / "next.txt")
+        assert (await ask(api.port, listing)).status == 200
+        assert (await ask(api.port, request(method="GET", path="/v1/models"))).status == 401
+
+
+async def test_nobody_is_admitted_before_the_keys_are_known(tmp_path: Path) -> None:
+    async with scripted(tmp_path, answer_ok) as api:
+        api.access.keys = None
+        answer = await ask(api.port, request(chat(), key=None))
+        assert (answer.status, answer.error["code"]) == (503, "starting")
+        assert answer.header("retry-after")
+
+
+async def test_without_keys_the_api_is_open(tmp_path: Path) -> None:
+    async with scripted(tmp_path, answer_ok, keys=()) as api:
+        assert (await ask(api.port, request(chat(), key=None))).status == 200
+
+
+@pytest.mark.parametrize("size", [99_000, 101_000])
+async def test_a_chunked_body_is_measured_as_it_comes(api: Served, size: int) -> None:
+    body = chat("x" * size)
+    parts = [body[at : at + 7000] for at in range(0, len(body), 7000)]
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (*parts, b""))
+    answer = await ask(api.port, chunked_head() + chunked)
+    assert answer.status == (200 if size < 100_000 else 413)
+
+
+async def test_an_endless_body_is_refused_without_being_kept(api: Served) -> None:
+    caller = await Caller.connect(api.port)
+    caller.writer.write(
+        request(b"", "transfer-encoding: chunked", "content-length:").replace(b"content-length:\r\n", b"")
+    )
+    answering = asyncio.ensure_future(caller.head())
+    part = b"10000\r\n%b\r\n" % (b"x" * 65536)
+    for _ in range(1000):
+        if answering.done():
+            break
+        caller.writer.write(part)
+        await caller.writer.drain()
+        await asyncio.sleep(0)
+    assert (await answering)[0] == 413
+    caller.close()
+
+
+async def test_a_body_that_stops_coming_is_given_up(tmp_path: Path) -> None:
+    pool = Pool(max_queue=100)
+    pool.put(backend("http://127.0.0.1:1"))
+    async with served(pool, ScriptedChildren(), tmp_path, limits=replace(SOON, idle_s=0.1)) as api:
+        answer = await ask(api.port, request(b"{", "content-length: 100"))
+        assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+        assert answer.header("connection") == "close"
+
+
+async def test_a_client_that_leaves_within_its_body_is_forgotten(api: Served) -> None:
+    caller = await Caller.connect(api.port)
+    caller.writer.write(request(b"{", "content-length: 100"))
+    await caller.writer.drain()
+    caller.reset()
+    await eventually(lambda: api.outcomes()[-1:] == [(Outcome.CLIENT_LEFT, None)], what=api.outcomes)
+
+
+async def test_every_answer_has_an_id_of_its_own_and_no_cors(api: Served) -> None:
+    answers = [await ask(api.port, request(chat(), "x-request-id: mine", "origin: http://page.example")) for _ in "12"]
+    answers.append(await ask(api.port, request(b"{", "origin: http://page.example")))
+    ids = [answer.header("x-request-id") for answer in answers]
+    assert len(set(ids)) == 3
+    assert "mine" not in ids
+    for answer in answers:
+        assert not [name for name, _ in answer.headers if name.startswith("access-control-")]
+
+
+async def test_a_malformed_request_does_not_disturb_the_server(api: Served) -> None:
+    caller = await Caller.connect(api.port)
+    caller.writer.write(b"NONSENSE\r\n\r\n")
+    assert (await caller.head())[0] == 400
+    assert (await ask(api.port, request(chat()))).status == 200
+
+
+@pytest.mark.parametrize("unit", [b"x", b"x-many: 1\r\n"])
+async def test_an_endless_head_is_cut_off(api: Served, unit: bytes) -> None:
+    caller = await Caller.connect(api.port)
+    caller.writer.write(b"GET /live HTTP/1.1\r\nhost: localhost\r\nx-long: ")
+    answering = asyncio.ensure_future(caller.head())
+    with contextlib.suppress(ConnectionError):
+        for _ in range(1000):
+            if answering.done():
+                break
+            caller.writer.write(unit * (4096 // len(unit)))
+            await caller.writer.drain()
+            await asyncio.sleep(0)
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        assert (await asyncio.wait_for(answering, 30))[0] == 400
+    caller.close()
+
+
+async def test_models_are_those_of_the_children(tmp_path: Path) -> None:
+    pool = Pool(max_queue=100)
+    async with served(pool, ScriptedChildren(), tmp_path) as api:
+        client = api.client(max_retries=0)
+        with pytest.raises(openai.InternalServerError) as early:
+            await client.models.list()
+        assert early.value.status_code == 503
+        assert early.value.response.headers["retry-after"]
+        pool.put(backend("http://127.0.0.1:1", "a", models=("small", "org/large")))
+        pool.put(backend("http://127.0.0.1:1", "b", models=("small", "other")))
+        assert [model.id async for model in client.models.list()] == ["small", "org/large", "other"]
+        assert (await client.models.retrieve("org/large")).owned_by == "fake"
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("huge")
+        pool.remove("a")
+        pool.remove("b")
+        assert [model.id async for model in client.models.list()] == ["small", "org/large", "other"]
+
+
+async def test_a_known_model_without_a_child_is_503_not_404(tmp_path: Path) -> None:
+    pool = Pool(max_queue=100)
+    pool.put(backend("http://127.0.0.1:1"))
+    async with served(pool, ScriptedChildren(), tmp_path) as api:
+        assert (await ask(api.port, request(method="GET", path="/v1/models"))).status == 200
+        pool.remove("a")
+        answer = await ask(api.port, request(chat()))
+        assert (answer.status, answer.error["code"]) == (503, "none_ready")
+        assert int(answer.header("retry-after") or 0) >= 1
+
+
+async def test_the_client_raises_its_own_errors(api: Served) -> None:
+    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "x"}]
+    with pytest.raises(openai.AuthenticationError):
+        await api.client("wrong").models.list()
+    with pytest.raises(openai.NotFoundError):
+        await api.client().chat.completions.create(model="gpt-9", messages=messages)
+    with pytest.raises(openai.BadRequestError):
+        await api.client().chat.completions.create(model="fake", messages=[])
+
+
+@pytest.mark.parametrize(
+    ("host", "fine"),
+    [
+        (b"localhost", True),
+        (b"LOCALHOST:2048", True),
+        (b"127.0.0.1:2048", True),
+        (b"127.1.2.3", True),
+        (b"[::1]:2048", True),
+        (b"[::1]", True),
+        (b"", False),
+        (b"10.0.0.1", False),
+        (b"localhost.attacker.example", False),
+        (b"[::2]:80", False),
+        (b"0.0.0.0", False),
+        (b"\xff\xfe", False),
+    ],
+)
+async def test_which_hosts_are_loopback(host: bytes, fine: bool) -> None:
+    assert names_loopback(host) is fine
+
+
+async def test_any_host_is_accepted_when_not_bound_to_loopback(tmp_path: Path) -> None:
+    pool = Pool(max_queue=100)
+    pool.put(backend("http://127.0.0.1:1"))
+    async with served(pool, ScriptedChildren(), tmp_path, loopback_only=False) as api:
+        listing = request(b"", "host: llm.example", method="GET", path="/v1/models")
+        assert (await ask(api.port, listing)).status == 200
