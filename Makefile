@@ -26,12 +26,12 @@ test-sites: setup ## real chat apps on every engine, and all that the other engi
 	@scripts/display-setup
 	@scripts/firefox-setup
 	@scripts/app-env chainlit gradio
-	@$(PYTHON) -m pytest -m 'sites or firefox'
+	@$(PYTHON) -m pytest $(PARALLEL) -m 'sites or firefox'
 
 test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/display-setup
 	@scripts/firefox-setup
-	@$(PYTHON) -m pytest -m firefox
+	@$(PYTHON) -m pytest $(PARALLEL) -m firefox
 
 chaos: setup ## thousands of requests under faults; prints what was lost, doubled or leaked: nothing
 	@$(PYTHON) -m tests.chaos

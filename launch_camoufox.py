@@ -16,22 +16,27 @@ from pathlib import Path
 from contract import child_environment
 from contract.exit_codes import MEANINGS, ExitCode
 
-EPILOG = """\
-The environment may hold: KEY_FILE_PATH (API keys), BROWSER_EXECUTABLE, CAMOUFOX_EXECUTABLE_PATH,
-SITE_URL (another address for the site), FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, LOGIN_CHECK_S,
-MAX_BODY_BYTES, HTTPS_PROXY, NO_PROXY, EXTRA_CA_FILE, CHROMIUM_SANDBOX (on or off), LOG_FORMAT, LOG_LEVEL.
+ENVIRONMENT = """\
+the environment may hold:
+  KEY_FILE_PATH                           API keys, one a line
+  SITE_URL                                another address for the site
+  BROWSER_EXECUTABLE                      Chromium's or Firefox's program; else it is found on PATH
+  CAMOUFOX_EXECUTABLE_PATH                Camoufox's program
+  CHROMIUM_SANDBOX                        on or off
+  HTTPS_PROXY, NO_PROXY, EXTRA_CA_FILE    how the browser reaches the site
+  FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, LOGIN_CHECK_S, MAX_BODY_BYTES
+  LOG_FORMAT, LOG_LEVEL                   console or json; debug, info, warning, error or critical
 The coordinator adds TABFLEET_* of its own.
-
-Exit codes: {codes}.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
+    codes = "\n".join(f"  {code.value:3}  {meaning}" for code, meaning in MEANINGS.items())
     cli = argparse.ArgumentParser(
         prog="launch_camoufox.py",
         description=__doc__.splitlines()[0] if __doc__ else None,
-        epilog=EPILOG.format(codes="; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())),
+        epilog=f"{ENVIRONMENT}\nexit codes:\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     cli.add_argument("--headless", action=argparse.BooleanOptionalAction, default=True, help="no window (default)")
@@ -48,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse() -> argparse.Namespace:
-    """The command line that was given; what is missing of it ends the program."""
+    """Return the command line that was given; what is missing of it ends the program."""
     cli = parser()
     arguments = cli.parse_args()
     wanted = ("save",) if arguments.login else ("server_port", "stream_port", "active_auth_json")
@@ -59,7 +64,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run one child until it is told to stop; returns its exit code."""
+    """Run one child until it is told to stop. Return its exit code."""
     arguments = parse()
     parent = os.environ.get(child_environment.PARENT_PID, "")
     if parent.isdigit() and os.getppid() != int(parent):

@@ -25,7 +25,7 @@ __all__ = [
 
 
 def key_file_path() -> Path | None:
-    """The key file of this process: ``KEY_FILE_PATH``, else the default one if it exists, else None.
+    """Return the key file of this process: ``KEY_FILE_PATH``, else the default one if it exists, else None.
 
     Raises KeyFileError as `default_key_file`.
     """
@@ -53,6 +53,6 @@ def initialize_keys() -> FollowedKeys:
 
 
 def verify_api_key(presented: str) -> bool:
-    """Whether the key is one of the file that `initialize_keys` read; any key passes where none are set."""
+    """Return whether the key is one of the file that `initialize_keys` read; any key passes where none are set."""
     keys = _current.current()
     return not keys or keys.verify(presented)

@@ -5,11 +5,22 @@ Wire format: https://platform.openai.com/docs/api-reference/chat/create
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from contract.api_error import ApiError, bad_request, unsupported
+from contract.api_error import bad_request, unsupported
+
+_ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
+    "n": ((None, 1), "a page gives one answer"),
+    "tool_choice": ((None, "none", "auto"), "a web chat page calls no tools"),
+    "function_call": ((None, "none", "auto"), "a web chat page calls no functions"),
+    "modalities": ((None, [], ["text"]), "a page answers in text"),
+    "stop": ((None, [], ""), "a page cannot be told where to stop"),
+    "response_format": ((None, {"type": "text"}), "a page cannot be held to a format; ask for it in the prompt"),
+}
+"""Parameters with the values that ask for nothing special, and why another value is refused."""
 
 
 class Part(BaseModel):
@@ -39,63 +50,40 @@ class ChatRequest(BaseModel):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters beside model, messages and stream."""
+        """Return the parameters beside model, messages and stream."""
         return self.model_extra or {}
 
 
 def parse_chat_request(body: Any) -> ChatRequest:
-    """Check a decoded JSON body. Raises ApiError (400) that names the parameter at fault."""
+    """Return a decoded JSON body as a request. Raises ApiError (400) that names the parameter at fault."""
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object with model and messages")
     try:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
-        raise _readable(error) from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        # pydantic names the member of a union that did not fit, which is no part of the request.
+        steps = [str(step) for step in first["loc"] if step not in ("str", "list[Part]")]
+        where = ".".join(steps) or "body"
+        raise bad_request(f"{where}: {first['msg']}", param=where) from None
     refuse_unsupported(request)
     return request
 
 
 def refuse_unsupported(request: ChatRequest) -> None:
-    """Refuse what would change the answer's shape and a page cannot give. Raises ApiError (400)."""
+    """Raise ApiError (400) for what would change the answer's form and a page cannot give."""
     given = request.parameters
     for name in ("tools", "functions", "audio", "logprobs", "top_logprobs", "prediction"):
         if given.get(name):
             raise unsupported(name, "a web chat page has no such feature")
-    _refuse_unless(given, "n", (None, 1), "a page gives one answer")
-    _refuse_unless(given, "tool_choice", (None, "none", "auto"), "a web chat page calls no tools")
-    _refuse_unless(given, "function_call", (None, "none", "auto"), "a web chat page calls no functions")
-    _refuse_unless(given, "modalities", (None, [], ["text"]), "a page answers in text")
-    _refuse_unless(given, "stop", (None, [], ""), "a page cannot be told where to stop")
-    _refuse_unless(
-        given,
-        "response_format",
-        (None, {"type": "text"}),
-        "a page cannot be held to a format; ask for it in the prompt",
-    )
+    for name, (harmless, why) in _ONLY_HARMLESS.items():
+        if given.get(name) not in harmless:
+            raise unsupported(name, why)
     for index, message in enumerate(request.messages):
-        _refuse_parts(index, message)
-
-
-def _refuse_unless(given: dict[str, Any], name: str, allowed: tuple[Any, ...], why: str) -> None:
-    if given.get(name) not in allowed:
-        raise unsupported(name, why)
-
-
-def _refuse_parts(index: int, message: Message) -> None:
-    if message.role in ("tool", "function") or (message.model_extra or {}).get("tool_calls"):
-        raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
-    taken = ("text", "refusal", "image_url") if message.role == "user" else ("text", "refusal")
-    for part in message.content if isinstance(message.content, list) else []:
-        if part.type not in taken:
-            what = "text and images go" if message.role == "user" else "only text goes"
-            raise unsupported(f"messages[{index}].content", f"{what} into the page here, not {part.type[:40]!r}")
-
-
-def _readable(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(step) for step in first["loc"] if not _is_union_step(step)) or "body"
-    return bad_request(f"{where}: {first['msg']}", param=where)
-
-
-def _is_union_step(step: object) -> bool:
-    return isinstance(step, str) and step in ("str", "list[Part]")
+        if message.role in ("tool", "function") or (message.model_extra or {}).get("tool_calls"):
+            raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
+        taken = ("text", "refusal", "image_url") if message.role == "user" else ("text", "refusal")
+        for part in message.content if isinstance(message.content, list) else []:
+            if part.type not in taken:
+                what = "text and images go" if message.role == "user" else "only text goes"
+                raise unsupported(f"messages[{index}].content", f"{what} into the page here, not {part.type[:40]!r}")

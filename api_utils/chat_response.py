@@ -1,7 +1,7 @@
 """The page's answer as an HTTP response: streamed as server-sent events, or whole.
 
-Wire formats: https://platform.openai.com/docs/api-reference/chat/object and .../chat/streaming;
-comments and events: https://html.spec.whatwg.org/multipage/server-sent-events.html
+How an answer is written is the `AnswerFormat`'s business, one for each API dialect. Comments and events:
+https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 The response's head goes out with the first piece of text, so that a failure before it has a real
 status; where the page thinks for long, after the first pause, with a comment to keep proxies awake.
@@ -10,140 +10,133 @@ status; where the page thinks for long, after the first pause, with a comment to
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Final, Protocol
 
 import structlog
-from starlette.responses import JSONResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from api_utils.request_queue import Desk
-from api_utils.responses import error_response, from_browser
+from api_utils.error_responses import error_response, from_browser
+from api_utils.prompt import Prompt
+from api_utils.request_queue import RequestQueue
 from browser.errors import BrowserError
-from browser.page.images import Image
-from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode, sse, to_json
+from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode
+from contract.child_api import REQUEST_ID_HEADER
+from contract.child_environment import KEEP_ALIVE_S
 
 log = structlog.get_logger(__name__)
 
-KEEP_ALIVE_S = 10.0
-_KEEP_ALIVE = b": keep-alive\n\n"
-_DONE = b"data: [DONE]\n\n"
+_KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is asked of the page."""
+class AnswerFormat(Protocol):
+    """How one API dialect writes an answer."""
 
-    request_id: str
-    model: str
-    prompt: str = field(repr=False)
-    images: tuple[Image, ...] = field(repr=False)
-    stream: bool
-    created: int = field(default_factory=lambda: int(time.time()))
+    def whole(self, text: str) -> bytes:
+        """Return the answer as one JSON body."""
 
-    def envelope(self, kind: str) -> dict[str, Any]:
-        """The fields that an answer and each of its chunks share. There is no `usage`: a page tells none."""
-        return {
-            "id": f"chatcmpl-{self.request_id}",
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-        }
+    def begin(self) -> bytes:
+        """Return the events that come before the first piece of text."""
+
+    def piece(self, text: str) -> bytes:
+        """Return the events for the next piece of text."""
+
+    def end(self) -> bytes:
+        """Return the events after the last piece of a complete answer."""
 
 
-class AnswerResponse(Response):
+class ChatResponse(Response):
     """Asks the page when it is served; ends the page's answer when the client leaves."""
 
-    def __init__(self, desk: Desk, question: Question) -> None:
+    def __init__(self, queue: RequestQueue, prompt: Prompt, answer_format: AnswerFormat, *, stream: bool) -> None:
+        """`stream` says whether pieces are sent as they come, or the answer as a whole."""
         super().__init__()
-        self._desk = desk
-        self._question = question
+        self._queue = queue
+        self._prompt = prompt
+        self._format = answer_format
+        self._stream = stream
         self._head_sent = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = asyncio.create_task(self._answer(send), name="answer")
-        gone = asyncio.create_task(_disconnected(receive), name="disconnect-watcher")
+        """Answer; a client that leaves cancels that, and this returns when the page is fresh again."""
+        answering = asyncio.create_task(self._answer(send), name="answer")
+        # uvicorn's send() says nothing of a client that is gone: only receive() does.
+        leaving = asyncio.create_task(_wait_disconnected(receive), name="disconnect-watcher")
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            client_left = not work.done()
-            work.cancel()
-            gone.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+            client_left = not answering.done()
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
         if client_left:
-            log.info("client_left", request=self._question.request_id)
+            log.info("client_left", request=self._prompt.request_id)
             return
-        last = await self._failed(_called_off(submitted=self._submitted), send) if work.cancelled() else work.result()
+        if answering.cancelled():
+            headers = DO_NOT_RETRY if self._submitted else {"retry-after": "1"}
+            last = await self._fail(ApiError(ErrorCode.CANCELLED, "the request was cancelled", headers=headers), send)
+        else:
+            last = answering.result()
         if last is not None:
             await last(scope, receive, send)
 
     @property
     def _submitted(self) -> bool:
-        return self._desk.page.was_submitted(self._question.request_id)
+        return self._queue.page.was_submitted(self._prompt.request_id)
 
     async def _answer(self, send: Send) -> Response | None:
-        """Ask and answer. Returns what is left to send: nothing after a stream."""
-        question = self._question
+        """Ask and answer. Return what is left to send: nothing after a stream."""
+        request_id = self._prompt.request_id
+        last = None
         try:
-            async with self._desk.visit(question.request_id):
-                pieces = self._desk.page.ask(question.request_id, question.prompt, question.model, question.images)
-                last = None
-                if question.stream:
-                    await self._streamed(pieces, send)
+            async with self._queue.admit(request_id):
+                pieces = self._queue.page.ask(request_id, self._prompt.text, self._prompt.model, self._prompt.images)
+                if self._stream:
+                    await self._send_pieces(pieces, send)
                 else:
-                    last = await self._whole(pieces)
+                    text = "".join([piece async for piece in with_pauses(pieces, KEEP_ALIVE_S) if piece is not None])
+                    last = Response(
+                        self._format.whole(text),
+                        headers={REQUEST_ID_HEADER: request_id},
+                        media_type="application/json",
+                    )
         except ApiError as error:
-            return await self._failed(error, send)
+            return await self._fail(error, send)
         except BrowserError as error:
-            log.warning("answer_failed", request=question.request_id, reason=error.reason)
-            return await self._failed(from_browser(error, submitted=self._submitted), send)
-        log.info("answered", request=question.request_id)
+            log.warning("answer_failed", request=request_id, reason=error.reason)
+            return await self._fail(from_browser(error, submitted=self._submitted), send)
+        log.info("answered", request=request_id)
         return last
 
-    async def _whole(self, pieces: AsyncGenerator[str]) -> Response:
-        text = "".join([piece async for piece in with_pauses(pieces, KEEP_ALIVE_S) if piece is not None])
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        body = {**self._question.envelope("chat.completion"), "choices": [choice]}
-        return JSONResponse(body, headers={"x-request-id": self._question.request_id})
-
-    async def _streamed(self, pieces: AsyncGenerator[str], send: Send) -> None:
-        first = self._event({"role": "assistant", "content": "", "refusal": None})
+    async def _send_pieces(self, pieces: AsyncGenerator[str], send: Send) -> None:
+        begin = self._format.begin()
         async for piece in with_pauses(pieces, KEEP_ALIVE_S):
             if piece is not None:
-                await self._send(send, first + self._event({"content": piece}))
-                first = b""
-            elif self._submitted:
+                await self._send(send, begin + self._format.piece(piece))
+                begin = b""
+            elif self._submitted:  # before that a failure can still have its own status
                 await self._send(send, _KEEP_ALIVE)
-        await self._send(send, first + self._event({}, finish_reason="stop") + _DONE)
+        await self._send(send, begin + self._format.end())
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def _event(self, delta: dict[str, Any], *, finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return sse(to_json({**self._question.envelope("chat.completion.chunk"), "choices": [choice]}))
 
     async def _send(self, send: Send, body: bytes) -> None:
         if not self._head_sent:
             self._head_sent = True
-            await send(self._head())
+            headers = {
+                "content-type": "text/event-stream; charset=utf-8",
+                "cache-control": "no-cache",
+                "x-accel-buffering": "no",  # nginx would hold the tokens back
+                REQUEST_ID_HEADER: self._prompt.request_id,
+            }
+            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": raw})
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
-    def _head(self) -> Message:
-        headers = {
-            "content-type": "text/event-stream; charset=utf-8",
-            "cache-control": "no-cache",
-            "x-accel-buffering": "no",  # nginx would hold the tokens back
-            "x-request-id": self._question.request_id,
-        }
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        return {"type": "http.response.start", "status": 200, "headers": raw}
-
-    async def _failed(self, error: ApiError, send: Send) -> Response | None:
-        """The error as the end of a stream that has begun, else as the response it still can be."""
+    async def _fail(self, error: ApiError, send: Send) -> Response | None:
+        """End a stream that has begun with the error, else return the error as the response that it still can be."""
         if not self._head_sent:
-            return error_response(error, self._question.request_id)
+            return error_response(error, self._prompt.request_id)
         await send({"type": "http.response.body", "body": error.event(), "more_body": False})
         return None
 
@@ -172,11 +165,6 @@ async def with_pauses(pieces: AsyncGenerator[str], pause_s: float) -> AsyncItera
         await pieces.aclose()
 
 
-def _called_off(*, submitted: bool) -> ApiError:
-    headers = DO_NOT_RETRY if submitted else {"retry-after": "1"}
-    return ApiError(ErrorCode.CANCELLED, "the request was called off", headers=headers)
-
-
-async def _disconnected(receive: Receive) -> None:
+async def _wait_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

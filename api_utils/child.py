@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import importlib
 import sys
 from pathlib import Path
@@ -11,43 +13,35 @@ from pathlib import Path
 import structlog
 
 from api_utils.auth_utils import KeyFileError, initialize_keys
-from api_utils.listener import PortInUse, bind
-from api_utils.memory import give_back_memory
+from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
 from browser.errors import SiteError
 from browser.page.chat_page import ChatPage
 from browser.settings import VariableError, read_variables
-from browser.site.load import Site, load_site
+from browser.site.load import load_site
 from contract.exit_codes import ExitCode
+from contract.listener import listen
 from contract.logs import configure_logging
 
 log = structlog.get_logger(__name__)
 
 
 async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
-    """Serve one profile until told to stop. Returns the exit code; never raises for an operator's mistake."""
+    """Serve one profile until told to stop. Return the exit code; never raise for an operator's mistake."""
     try:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
-        listener = bind(arguments.server_port)
         site, keys = load_site(arguments.site), initialize_keys()
-    except PortInUse as error:
-        return _refuse(error, ExitCode.PORT_IN_USE)
     except (VariableError, KeyFileError, SiteError, ValueError) as error:
-        return _refuse(error, ExitCode.USAGE)
-    log.info("child_starting", site=site.name, engine=arguments.engine, port=arguments.server_port)
-    page = _page(arguments, site, run_dir, settings)
-    starting = asyncio.create_task(page.start(), name="page-start")
-    starting.add_done_callback(lambda _: give_back_memory())
-    # Much to import, and none of it is needed to start driver and browser.
-    await asyncio.to_thread(importlib.import_module, "api_utils.face")
-    from api_utils.face import show  # noqa: PLC0415
-
-    return await show(page, starting, listener, settings=settings, keys=keys, site=site.name, engine=arguments.engine)
-
-
-def _page(arguments: argparse.Namespace, site: Site, run_dir: Path, settings: ChildSettings) -> ChatPage:
-    return ChatPage(
+        return _refuse(str(error), ExitCode.USAGE)
+    port = arguments.server_port
+    try:
+        listener = listen("127.0.0.1", port)
+    except OSError as error:
+        problem = f"--server-port {port} cannot be used: {error.strerror}; choose another"
+        return _refuse(problem, ExitCode.PORT_IN_USE)
+    log.info("child_starting", site=site.name, engine=arguments.engine, port=port)
+    page = ChatPage(
         site=site,
         profile=arguments.active_auth_json,
         engine=arguments.engine,
@@ -56,8 +50,23 @@ def _page(arguments: argparse.Namespace, site: Site, run_dir: Path, settings: Ch
         run_dir=run_dir,
         settings=settings,
     )
+    starting = asyncio.create_task(page.start(), name="page-start")
+    starting.add_done_callback(lambda _: give_back_memory())
+    # Starlette and uvicorn take a while to import, and driver and browser start without them.
+    await asyncio.to_thread(importlib.import_module, "api_utils.server")
+    from api_utils.server import serve  # noqa: PLC0415
+    from api_utils.state import ChildState  # noqa: PLC0415
+
+    state = ChildState(page, RequestQueue(page), settings, keys, site.name, arguments.engine)
+    return await serve(state, listener, starting)
 
 
-def _refuse(error: Exception, code: ExitCode) -> ExitCode:
-    sys.stderr.write(f"launch_camoufox.py: {error}\n")
+def give_back_memory() -> None:
+    """Return to the system what the C library keeps of freed memory: 15 MB after the imports, some made in threads."""
+    with contextlib.suppress(AttributeError):  # a C library that is not glibc has no malloc_trim(3)
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _refuse(problem: str, code: ExitCode) -> ExitCode:
+    sys.stderr.write(f"launch_camoufox.py: {problem}\n")
     return code

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from browser.errors import BrowserError
-from browser.page.login import NOTHING_SAVED, LoginPlan, SavedLogin, capture_login
+from browser.page.login import NOTHING_SAVED, LoginPlan, capture_login
 from browser.settings import BrowserSettings, VariableError, read_variables
 from browser.site.load import load_site
 from contract.exit_codes import ExitCode
@@ -19,8 +19,13 @@ from contract.logs import configure_logging
 
 
 async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
-    """Let a person log in and save the login. Returns the exit code; never raises for what a person does."""
+    """Let a person log in and save the login. Return the exit code; never raise for what a person does."""
     configure_logging("console", "critical")  # what a person is to know is told in words
+
+    def tell_open() -> None:
+        _say(f"Log in to {plan.site.url} in the window that has opened. As soon as you are in, your login is saved to")
+        _say(f"{plan.path}, and the window closes. Until then closing it, or Ctrl-C, saves nothing.")
+
     try:
         plan = LoginPlan(
             site=load_site(arguments.site),
@@ -29,34 +34,16 @@ async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
             engine=arguments.engine,
             settings=read_variables(BrowserSettings),
         )
-        saved = await _unless_interrupted(plan, run_dir)
+        capturing = asyncio.create_task(capture_login(plan, run_dir, tell_open), name="login")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, capturing.cancel)
+        saved = await capturing
     except (BrowserError, VariableError) as error:
         sys.stderr.write(f"launch_camoufox.py: {error}\n")
         return ExitCode(error.exit_code) if isinstance(error, BrowserError) else ExitCode.USAGE
-    if saved is None:
+    except asyncio.CancelledError:
         sys.stderr.write(f"launch_camoufox.py: interrupted; {NOTHING_SAVED}\n")
         return ExitCode.INTERRUPTED
-    _tell_saved(arguments, saved)
-    return ExitCode.STOPPED
-
-
-async def _unless_interrupted(plan: LoginPlan, run_dir: Path) -> SavedLogin | None:
-    """Return what was saved, or None after Ctrl-C or SIGTERM."""
-    capturing = asyncio.create_task(capture_login(plan, run_dir, lambda: _tell_open(plan)), name="login")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, capturing.cancel)
-    try:
-        return await capturing
-    except asyncio.CancelledError:
-        return None
-
-
-def _tell_open(plan: LoginPlan) -> None:
-    _say(f"Log in to {plan.site.url} in the window that has opened. As soon as you are in, your login is saved to")
-    _say(f"{plan.path}, and the window closes. Until then closing it, or Ctrl-C, saves nothing.")
-
-
-def _tell_saved(arguments: argparse.Namespace, saved: SavedLogin) -> None:
     until = ""
     if saved.expires_at is not None:
         day = datetime.fromtimestamp(saved.expires_at, UTC)
@@ -65,6 +52,7 @@ def _tell_saved(arguments: argparse.Namespace, saved: SavedLogin) -> None:
     _say("Whoever has this file is logged in as you. Try it out:")
     command = ("python", "-m", "browser.check", arguments.site, "--active-auth-json", str(arguments.save))
     _say(f"  {shlex.join((*command, '--engine', arguments.engine))}")
+    return ExitCode.STOPPED
 
 
 def _say(line: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from browser.settings import BrowserSettings, OptionalText
+from contract.child_environment import MAX_BODY_BYTES
 
 
 class ChildSettings(BrowserSettings):
@@ -18,6 +19,6 @@ class ChildSettings(BrowserSettings):
     tabfleet_generation: int | None = None
     tabfleet_instance_id: OptionalText = None
     tabfleet_control_token: Annotated[OptionalText, Field(repr=False)] = None
-    max_body_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
+    max_body_bytes: Annotated[int, Field(gt=0)] = MAX_BODY_BYTES
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"

@@ -1,16 +1,24 @@
-"""What the child's routes share."""
+"""What the child's routes share: its parts, who may use them, and how a body is read."""
 
 from __future__ import annotations
 
+import hmac
+import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from starlette.requests import Request
+from starlette.responses import Response
 
-from api_utils.request_queue import Desk
+from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
 from browser.page.chat_page import ChatPage
-from contract.keys import FollowedKeys
+from contract.api_error import ApiError, ErrorCode, bad_request
+from contract.child_api import TOKEN_HEADER, Readiness, UnreadyReason
+from contract.keys import FollowedKeys, presented_key
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class ChildState:
     """One child's parts, put into the application's state by `make_app`."""
 
     page: ChatPage
-    desk: Desk
+    queue: RequestQueue
     settings: ChildSettings
     keys: FollowedKeys
     site: str
@@ -26,5 +34,80 @@ class ChildState:
 
     @staticmethod
     def of(request: Request) -> ChildState:
-        """The state of the application that serves this request."""
+        """Return the state of the application that serves this request."""
         return cast("ChildState", request.app.state.child)
+
+    def readiness(self) -> Readiness:
+        """Return what `/ready` says now."""
+        status = self.page.status
+        return Readiness(
+            None if status.ready else UnreadyReason(status.reason or UnreadyReason.STARTING),
+            detail=status.detail,
+            instance_id=self.settings.tabfleet_instance_id,
+            generation=self.settings.tabfleet_generation,
+            busy=self.queue.busy or self.page.busy,
+            models=self.page.models,
+            site=self.site,
+            engine=self.engine,
+            capture=status.capture,
+            login_expires_at=status.login_expires_at,
+            rest_s=status.rest_s,
+        )
+
+
+def keyed(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint for those who have a key; for others it raises ApiError (401)."""
+
+    async def checked(request: Request) -> Response:
+        await require_key(request)
+        return await endpoint(request)
+
+    return checked
+
+
+async def require_key(request: Request) -> None:
+    """Raise ApiError (401) unless the request carries a key, the control token, or no keys are set."""
+    state = ChildState.of(request)
+    keys = state.keys.current()
+    if not keys or _has_control_token(request, state.settings.tabfleet_control_token):
+        return
+    key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
+    if key is None:
+        raise ApiError(ErrorCode.MISSING_API_KEY, "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
+    if not keys.verify(key):
+        raise ApiError(ErrorCode.INVALID_API_KEY, "this API key is not accepted here")
+
+
+async def require_secret(request: Request) -> None:
+    """Raise ApiError unless the request carries a key or the control token: 401, or 403 where no keys are set."""
+    state = ChildState.of(request)
+    if not state.keys.current() and not _has_control_token(request, state.settings.tabfleet_control_token):
+        raise ApiError(ErrorCode.ADMIN_OFF, "this route is off: no API keys are set (KEY_FILE_PATH)")
+    await require_key(request)
+
+
+def _has_control_token(request: Request, token: str | None) -> bool:
+    given = request.headers.get(TOKEN_HEADER, "")
+    return token is not None and hmac.compare_digest(given.encode(), token.encode())
+
+
+async def read_json(request: Request, max_bytes: int) -> Any:
+    """Return the decoded JSON body. Raises ApiError: 415 for another content type, 413, 400.
+
+    The content type is what keeps a form in somebody's browser from posting here unseen: with
+    application/json the browser asks first (CORS preflight), and nothing here grants it.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as Content-Type: application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise ApiError(ErrorCode.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise bad_request("the body is not valid JSON") from None
+    except RecursionError:
+        raise bad_request("the body's JSON is nested too deeply") from None

@@ -3,6 +3,8 @@
 1,000 objects of 20 kB, cold (an empty folder) and warm (nothing has changed), each a process from its start
 to its end. The server is SeaweedFS on loopback, which takes its share of the same cores; loopback hides the
 round trips. Ours also checks every profile and switches the set, theirs only copy.
+
+With ``BASELINE=/path/to/an/older/checkout`` (that has its own ``.venv``) that one is measured in the same rounds too.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,7 @@ from statistics import median
 
 from rich.console import Console
 
-from benchmarks.report import Compared, Result
+from benchmarks.report import Compared, Figure, Result
 from tests.support.s3 import BUCKET, S3Server, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,9 @@ OBJECTS = 1000
 OBJECT_BYTES = 20_000
 ROUNDS = 5
 PREFIX = "fleet"
+BASELINE = "the old commit"
+AIMS: Mapping[str, tuple[float | None, float | None]] = {BASELINE: (1 / 1.5, 0.5), "rclone": (None, None)}
+"""The largest ratios of wall and of CPU to be content with, where they are not 1 and none."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,14 @@ class Contender:
     command: Callable[[Path], list[str]]
     environment: Callable[[Path], dict[str, str]]
     files: Callable[[Path], Path] = lambda folder: folder
+    root: Path = ROOT
     cold: list[Run] = field(default_factory=list)
     warm: list[Run] = field(default_factory=list)
 
     def round(self, folder: Path) -> None:
         """One cold and one warm run."""
         for runs in (self.cold, self.warm):
-            runs.append(_measure(self.command(folder), self.environment(folder)))
+            runs.append(_measure(self.command(folder), self.environment(folder), self.root))
             brought = len(list(self.files(folder).glob("*.json")))
             if brought != OBJECTS:
                 raise ValueError(f"{self.name} brought {brought} objects, not {OBJECTS}")
@@ -81,8 +87,11 @@ def run(console: Console) -> Result:
         Compared("reload of a running process", "ms", reload_ms, f"{peer.name}, warm", _wall_ms(peer.warm))
         for peer in peers
     ]
+    s5cmd = next(peer for peer in peers if peer.name == "s5cmd")
+    behind = sum(mine.wall_s >= theirs.wall_s for mine, theirs in zip(ours.cold, s5cmd.cold, strict=True))
+    figures = [Figure(f"cold rounds behind s5cmd, of {ROUNDS}", "rounds", [float(behind)], 0.0)]
     title = f"Hydration of {OBJECTS} profiles of {OBJECT_BYTES // 1000} kB from S3 (medians of {ROUNDS})"
-    return Result(title, rows, _notes(rows, profiles))
+    return Result(title, rows, _notes(rows, profiles), figures)
 
 
 def _notes(rows: list[Compared], profiles: list[dict[str, float]]) -> list[str]:
@@ -99,10 +108,10 @@ def _notes(rows: list[Compared], profiles: list[dict[str, float]]) -> list[str]:
 
 def _rows(state: str, ours: Contender, peer: Contender) -> list[Compared]:
     mine, theirs = getattr(ours, state), getattr(peer, state)
-    aim = None if peer.name == "rclone" else 1.0
+    wall_aim, cpu_aim = AIMS.get(peer.name, (1.0, None))
     return [
-        Compared(f"{state}: wall", "ms", _wall_ms(mine), peer.name, _wall_ms(theirs), aim),
-        Compared(f"{state}: CPU", "ms", _cpu_ms(mine), peer.name, _cpu_ms(theirs)),
+        Compared(f"{state}: wall", "ms", _wall_ms(mine), peer.name, _wall_ms(theirs), wall_aim),
+        Compared(f"{state}: CPU", "ms", _cpu_ms(mine), peer.name, _cpu_ms(theirs), cpu_aim),
         Compared(f"{state}: memory", "MB", _memory_mb(mine), peer.name, _memory_mb(theirs)),
     ]
 
@@ -119,9 +128,9 @@ def _memory_mb(runs: list[Run]) -> float:
     return median(run.memory_mb for run in runs)
 
 
-def _measure(command: list[str], environment: dict[str, str]) -> Run:
+def _measure(command: list[str], environment: dict[str, str], root: Path) -> Run:
     small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "rusage.py")]
-    done = subprocess.run([*small, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*small, *command], cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"{command[0]} failed: {done.stderr[-500:]}")
     wall_s, cpu_s, memory_kb = map(float, done.stdout.split())
@@ -166,14 +175,16 @@ def _contenders(server: S3Server) -> list[Contender]:
     binaries = PEERS / "bin"
     (s5cmd,) = PEERS.glob("lib/python*/site-packages/s5cmd/bin/s5cmd")
     remote = f":s3,provider=Other,env_auth=true,endpoint='{server.url}',region=us-east-1:{BUCKET}/{PREFIX}/active/"
+    baseline = os.environ.get("BASELINE")
     tuned = ["--transfers=32", "--checkers=32", "--fast-list", "--use-server-modtime", "--config=/dev/null"]
     return [
         Contender(
             "tabfleet",
             lambda _folder: [sys.executable, "-m", "coordinator.profiles", "hydrate"],
             lambda folder: {**chain, **_settings(folder)},
-            lambda folder: folder / "cache" / "current" / "active",
+            _active,
         ),
+        *([_of_checkout(Path(baseline).resolve(), chain)] if baseline else []),
         Contender(
             "aws s3 sync",
             lambda folder: [str(binaries / "aws"), "s3", "sync", "--quiet", source, str(folder)],
@@ -190,6 +201,15 @@ def _contenders(server: S3Server) -> list[Contender]:
             lambda _folder: chain,
         ),
     ]
+
+
+def _of_checkout(root: Path, chain: dict[str, str]) -> Contender:
+    command = [str(root / ".venv" / "bin" / "python"), "-m", "coordinator.profiles", "hydrate"]
+    return Contender(BASELINE, lambda _folder: command, lambda folder: {**chain, **_settings(folder)}, _active, root)
+
+
+def _active(folder: Path) -> Path:
+    return folder / "cache" / "current" / "active"
 
 
 def _settings(folder: Path) -> dict[str, str]:

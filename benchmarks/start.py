@@ -24,7 +24,7 @@ from tests.support.s3 import BUCKET, s3_server
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = 20
 ROUNDS = 9
-ONLY_S3 = ("AWS SDK", "S3 listing")
+ONLY_S3 = ("S3 client", "S3 listing")
 
 
 def run(console: Console) -> Result:

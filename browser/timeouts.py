@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# The event loop holds only weak references to tasks: an abandoned one must be kept until it is done.
-_abandoned: set[asyncio.Task[Any]] = set()
+# The event loop holds only weak references to tasks: one that was left behind must be kept until it is done.
+_running: set[asyncio.Task[Any]] = set()
 
 
 async def within(timeout_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
@@ -20,22 +20,21 @@ async def within(timeout_s: float, work: Coroutine[Any, Any, T], name: str) -> T
     what hangs. Here the cancelled work is left behind.
     """
     task = asyncio.create_task(work, name=name)
+    _running.add(task)
+    task.add_done_callback(_forget)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
     finally:
-        if not task.done():
-            task.cancel()
-            _abandoned.add(task)
-            task.add_done_callback(_forget)
+        task.cancel()  # without effect on one that is done
     if not done:
         raise TimeoutError
     return task.result()
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
-    _abandoned.discard(task)
+    _running.discard(task)
     if not task.cancelled():
-        task.exception()  # else the event loop logs that it was never retrieved
+        task.exception()  # otherwise the event loop logs that nobody retrieved it, where the caller was cancelled
 
 
 async def finish(work: Coroutine[Any, Any, None], name: str) -> None:

@@ -1,1 +1,8 @@
-"""What both programs agree on: keys, logging, exit and error codes, names, storage state."""
+"""What both programs agree on; it imports neither.
+
+api_error, child_api      HTTP: errors, and what a coordinator and its child say to each other
+child_environment         what a child is told through its environment
+run_folder, exit_codes    what a child leaves behind
+storage_state, keys       what a login profile and a key file are
+errors, files, listener, logs, models, processes
+"""

@@ -164,7 +164,7 @@ def code_of(body: bytes) -> ErrorCode | None:
     """Return the code of an error that a child sent, as a whole body or as an event; None if it is none of ours."""
     try:
         return ErrorCode(json.loads(body.strip().rpartition(b"data:")[2])["error"]["code"])
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -49,6 +50,11 @@ class Readiness:
     login_expires_at: float | None = None
     rest_s: float | None = None
 
+    @property
+    def status_code(self) -> int:
+        """The HTTP status of `/ready`: 200 or 503."""
+        return 200 if self.reason is None else 503
+
     def to_json(self) -> dict[str, Any]:
         """Return the body as JSON values; `status` says in a word what `reason` says more exactly."""
         return {"status": "ready" if self.reason is None else "unready", **asdict(self)}
@@ -57,20 +63,23 @@ class Readiness:
     def from_json(cls, status: int, body: Mapping[str, Any]) -> Readiness | None:
         """Return what a child said with this HTTP status; None if it gives a reason that is none of ours.
 
-        Fields of another type than expected count as absent: the process on that port may not be a child.
+        Fields of another type than expected count as absent: the process on that port may be no child.
         """
         ready = status == 200 and body.get("status") == "ready"
         try:
             reason = None if ready else UnreadyReason(str(body.get("reason")))
         except ValueError:
             return None
-        models = body.get("models")
+        models, generation = body.get("models"), body.get("generation")
         return cls(
             reason,
             detail=_text(body.get("detail")),
             instance_id=_text(body.get("instance_id")),
+            generation=generation if type(generation) is int else None,
             busy=body.get("busy") is True,
             models=tuple(model for model in models if isinstance(model, str)) if isinstance(models, list) else (),
+            site=_text(body.get("site")) or "",
+            engine=_text(body.get("engine")) or "",
             capture=_text(body.get("capture")),
             login_expires_at=_number(body.get("login_expires_at")),
             rest_s=_number(body.get("rest_s")),
@@ -82,4 +91,9 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """Return a finite number; JSON as Python reads it may hold infinity, and whole numbers too large for a float."""
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

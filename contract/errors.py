@@ -1,4 +1,4 @@
-"""The one base of every error that Tabfleet raises on purpose.
+"""The base of every error that Tabfleet raises on purpose, and those that both programs raise.
 
 Errors are named by condition and stand in the `errors` module of the package that raises them. HTTP status codes
 belong to `contract.api_error`, exit codes to `contract.exit_codes`.
@@ -12,3 +12,11 @@ class TabfleetError(Exception):
 
     The line holds no cookie, key or prompt.
     """
+
+
+class BadProfile(TabfleetError):
+    """A profile cannot be used; `reason` completes the sentence "ann.json ..." and holds no secret and no path."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

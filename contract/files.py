@@ -1,5 +1,7 @@
 """Files that only their owner may read, replaced in one step."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from pathlib import Path

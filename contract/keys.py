@@ -1,4 +1,4 @@
-"""API keys: read from a file, compared in constant time. A leaf that both programs share.
+"""API keys: read from a file, compared in constant time.
 
 A key file has one key a line; blank lines and lines that start with ``#`` are skipped. A line
 ``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key.
@@ -28,6 +28,8 @@ from typing import Final
 
 import structlog
 
+from contract.errors import TabfleetError
+
 log = structlog.get_logger(__name__)
 
 DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
@@ -35,7 +37,7 @@ MAX_KEY_FILE_BYTES: Final = 1024 * 1024
 _DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})\Z")
 
 
-class KeyFileError(ValueError):
+class KeyFileError(TabfleetError):
     """A key file cannot be used; the message names the file, the cause and the cure, never a key."""
 
 
@@ -48,7 +50,21 @@ class KeyStore:
     @classmethod
     def from_file(cls, path: Path) -> KeyStore:
         """Read a key file. Raises KeyFileError when it is missing, unreadable or malformed."""
-        return cls(frozenset(_digest_of_line(line, path, number) for number, line in _key_lines(path)))
+        digests = set()
+        for number, line in enumerate(map(str.strip, _read(path).splitlines()), start=1):
+            if not line or line.startswith("#"):
+                continue
+            where = f"key file {path.name}, line {number}"
+            if not line.isprintable() or any(char.isspace() for char in line):
+                raise KeyFileError(f"{where}: a key has no spaces or control characters")
+            if not line.startswith("sha256:"):
+                digests.add(_sha256(line))
+                continue
+            match = _DIGEST_LINE.match(line)
+            if match is None:
+                raise KeyFileError(f"{where}: sha256: takes exactly 64 hex digits")
+            digests.add(bytes.fromhex(match["digest"]))
+        return cls(frozenset(digests))
 
     def __bool__(self) -> bool:
         return bool(self._digests)
@@ -57,11 +73,11 @@ class KeyStore:
         return len(self._digests)
 
     def to_text(self) -> str:
-        """A key file that accepts the same keys and does not hold them: ``sha256:`` lines."""
+        """Return a key file that accepts the same keys and does not hold them: ``sha256:`` lines."""
         return "".join(sorted(f"sha256:{digest.hex()}\n" for digest in self._digests))
 
     def verify(self, presented: str) -> bool:
-        """Whether this key is accepted. Takes the same time whichever key matches, or none."""
+        """Return whether this key is accepted. Takes the same time whichever key matches, or none."""
         digest = _sha256(presented)
         # Every digest is compared: stopping at a match would tell how far down the file it stands.
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
@@ -77,27 +93,25 @@ class FollowedKeys:
         self._keys = KeyStore() if path is None else KeyStore.from_file(path)
 
     def current(self) -> KeyStore:
-        """The keys in force. A file that has become unusable, or lost all its keys, leaves them as they are."""
+        """Return the keys in force. A file that has become unusable, or lost all its keys, leaves them as they are."""
         version = self._version_now()
-        if self._path is not None and version != self._version:
-            self._version = version
-            self._keys = self._read_again(self._path)
-        return self._keys
-
-    def _read_again(self, path: Path) -> KeyStore:
+        if self._path is None or version == self._version:
+            return self._keys
+        self._version = version
         try:
-            keys = KeyStore.from_file(path)
+            keys = KeyStore.from_file(self._path)
         except KeyFileError as error:
             log.warning("keys_kept", reason=str(error))
             return self._keys
         if self._keys and not keys:
-            log.warning("keys_kept", reason=f"key file {path.name} has no keys any more")
+            log.warning("keys_kept", reason=f"key file {self._path.name} has no keys any more")
             return self._keys
         log.info("keys_read", keys=len(keys))
+        self._keys = keys
         return keys
 
     def _version_now(self) -> tuple[int, ...] | None:
-        """What differs after the file was replaced or rewritten; None if there is none to be seen."""
+        """Return what differs after the file was replaced or rewritten; None if there is none to be seen."""
         try:
             status = self._path.stat() if self._path is not None else None
         except OSError:
@@ -106,7 +120,7 @@ class FollowedKeys:
 
 
 def presented_key(authorization: str | None, x_api_key: str | None) -> str | None:
-    """The key a request carries: ``Authorization: Bearer KEY`` (RFC 6750) or ``X-API-Key: KEY``."""
+    """Return the key a request carries, if any: ``Authorization: Bearer KEY`` (RFC 6750) or ``X-API-Key: KEY``."""
     scheme, _, credentials = (authorization or "").strip().partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()
@@ -114,7 +128,7 @@ def presented_key(authorization: str | None, x_api_key: str | None) -> str | Non
 
 
 def default_key_file() -> Path | None:
-    """The default key file, None if there is none. Raises KeyFileError if we may not know."""
+    """Return the default key file, None if there is none. Raises KeyFileError if we may not know."""
     try:
         return DEFAULT_KEY_FILE if DEFAULT_KEY_FILE.exists() else None
     except OSError as error:
@@ -126,24 +140,6 @@ def default_key_file() -> Path | None:
 
 def _sha256(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-def _digest_of_line(line: str, path: Path, number: int) -> bytes:
-    if not line.startswith("sha256:"):
-        return _sha256(line)
-    match = _DIGEST_LINE.match(line)
-    if match is None:
-        raise KeyFileError(f"key file {path.name}, line {number}: sha256: takes exactly 64 hex digits")
-    return bytes.fromhex(match["digest"])
-
-
-def _key_lines(path: Path) -> list[tuple[int, str]]:
-    lines = ((number, line.strip()) for number, line in enumerate(_read(path).splitlines(), start=1))
-    kept = [(number, line) for number, line in lines if line and not line.startswith("#")]
-    for number, line in kept:
-        if not line.isprintable() or any(char.isspace() for char in line):
-            raise KeyFileError(f"key file {path.name}, line {number}: a key has no spaces or control characters")
-    return kept
 
 
 def _read(path: Path) -> str:

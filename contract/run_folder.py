@@ -49,13 +49,13 @@ def read_processes(folder: Path) -> dict[Role, ProcessIdentity]:
     """Return what was written down, as far as it can be read."""
     try:
         content: Any = json.loads((folder / PROCESSES).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     found: dict[Role, ProcessIdentity] = {}
     for role, key in _ID_KEY.items():
         try:
             identity = ProcessIdentity(int(content[role][key]), int(content[role]["start_time"]))
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             continue
         if identity.pid > 1:
             found[role] = identity

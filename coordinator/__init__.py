@@ -1,3 +1,3 @@
 """The coordinator: fetches profiles, supervises one child per profile, routes requests to the ready ones."""
 
-import contract.structlog_without_rich  # noqa: F401
+import contract.logs  # noqa: F401 - it has to load structlog

@@ -75,8 +75,15 @@ class Application:
         path: str = scope["path"]
         if path.startswith("/v1/") or path == "/v1":
             await self._proxy(scope, receive, send)
-        else:
-            await self._api(scope, receive, _closing(send) if self._pool.draining else send)
+            return
+
+        async def send_closing(message: Message) -> None:
+            # While draining, ask the client to come with a new connection: perhaps to another server.
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *encode(CLOSE)]
+            await send(message)
+
+        await self._api(scope, receive, send_closing if self._pool.draining else send)
 
 
 def build_api(
@@ -189,14 +196,3 @@ async def _show_error(_: Request, error: Exception) -> Response:
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), ErrorCode.RELOAD_FAILED)
             shown = ApiError(code, str(error))
     return Response(shown.body(), shown.status, shown.headers, media_type="application/json")
-
-
-def _closing(send: Send) -> Send:
-    """Return a `send` that asks the client to come with a new connection."""
-
-    async def closing(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *encode(CLOSE)]
-        await send(message)
-
-    return closing

@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import structlog
 
@@ -46,17 +46,20 @@ _GARBAGE_AFTER: Final = 10_000
 
 
 def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
-    """Run the coordinator until it is told to stop; returns the exit code. `program` starts one child."""
-    signal.signal(signal.SIGTERM, _leave)
+    """Run the coordinator until it is told to stop; return the exit code. `program` starts one child."""
+    # Before the loop handles signals; as process 1 we would not even get one without a handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = load_settings(argv)
         configure_logging(settings.log_format, settings.log_level)
         preflight.check(settings)
         listener = bind(settings.coordinator_host, settings.coordinator_port)
-        _raise_file_limit()
-        _notice_exits_by_pidfd()
-        _collect_garbage_seldom()
-        return asyncio.run(_run(settings, listener, program))
+        _tune_process()
+
+        async def run() -> int:  # the coordinator's parts are made inside the loop
+            return await Coordinator(settings, listener, program).run()
+
+        return asyncio.run(run())
     except SettingsError as error:
         return _say(error, 2)
     except TabfleetError as error:
@@ -64,10 +67,6 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
     except Exception:
         log.exception("coordinator_failed")
         return 1
-
-
-async def _run(settings: Settings, listener: socket.socket, program: Sequence[str]) -> int:
-    return await Coordinator(settings, listener, program).run()
 
 
 def proxy_config(settings: Settings) -> ProxyConfig:
@@ -218,29 +217,20 @@ class Coordinator:
             log.error("side_task_failed", task=task.get_name(), exc_info=error)
 
 
-def _leave(*_: object) -> NoReturn:
-    """Before the loop handles signals; as process 1 we would not even get one without a handler."""
-    sys.exit(0)
-
-
-def _raise_file_limit() -> None:
-    """Every request takes two sockets, and the usual soft limit is 1,024 files."""
+def _tune_process() -> None:
+    # Every request takes two sockets, and the usual soft limit is 1,024 files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
-
-def _notice_exits_by_pidfd() -> None:
-    """Before Python 3.12, asyncio by default spends a thread on every child process."""
+    # Before Python 3.12, asyncio by default spends a thread on every child process.
     if sys.version_info < (3, 12):
         with contextlib.suppress(OSError):  # a kernel without pidfd
             os.close(os.pidfd_open(os.getpid()))
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
-
-def _collect_garbage_seldom() -> None:
-    """Requests leave no cycles behind, but each full collection walks all that was imported: 45 ms of silence."""
+    # Requests leave no cycles behind, but each full collection walks all that was imported: 45 ms of silence.
     gc.freeze()
     gc.set_threshold(_GARBAGE_AFTER)
 

@@ -6,36 +6,37 @@ Every label has a closed set of values: states, reasons, outcomes and the error 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from coordinator.proxy.application import RequestDone
+from coordinator.proxy.pool import Pool
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
 from coordinator.supervision.lifecycle import State
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Protocol
-
-    from coordinator.proxy.application import RequestDone
-    from coordinator.proxy.pool import Pool
-
-    class Fleet(Protocol):
-        """What is looked at when the metrics are read."""
-
-        pool: Pool
-
-        @property
-        def ready(self) -> bool: ...
-        def states(self) -> list[State]: ...
-        def hydrated_at(self) -> float | None: ...
-
-
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_TOLD_TO_END: Final = frozenset({State.DRAINING, State.STOPPING})
+_ENDING: Final = frozenset({State.DRAINING, State.STOPPING})
 _SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300)
+
+
+class WatchedFleet(Protocol):
+    """What gauges are read off."""
+
+    pool: Pool
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would find a page."""
+
+    def states(self) -> list[State]:
+        """Return the state of each child."""
+
+    def hydrated_at(self) -> float | None:
+        """Return when profiles and keys were last fetched, in Unix seconds."""
 
 
 class Metrics:
@@ -88,14 +89,14 @@ class Metrics:
         self._failed_hydrations = Counter(
             "tabfleet_hydration_failures", "Reloads that failed and changed nothing", registry=registry
         )
-        self._last_ends: dict[str, str] = {}
+        self._end_reasons: dict[str, str] = {}
 
-    def watch(self, fleet: Fleet) -> None:
+    def watch(self, fleet: WatchedFleet) -> None:
         """Add the gauges that are read off the fleet at each scrape."""
         self.registry.register(_FleetCollector(fleet))
 
     def request_done(self, done: RequestDone) -> None:
-        """The proxy's hook."""
+        """Count a request that has ended; a hook of the proxy."""
         stats = done.stats
         self._requests.labels(stats.outcome, stats.code or "").inc()
         self._duration.observe(done.duration_s)
@@ -109,42 +110,44 @@ class Metrics:
             self._retries.inc(stats.retries)
 
     def fleet_event(self, event: FleetEvent) -> None:
-        """The supervisor's hook."""
+        """Count what happens to a child; a hook of the supervisor."""
         match event:
             case ChildMoved():
                 self._moves.labels(event.new.state, event.reason or "").inc()
-                if event.new.state in _TOLD_TO_END and event.reason is not None:
-                    self._last_ends[event.child] = event.reason
+                # An exit that was asked for tells nothing of the cause; what asked for it does.
+                if event.new.state in _ENDING and event.reason is not None:
+                    self._end_reasons[event.child] = event.reason
             case ChildStarted():
                 self._starts.inc()
-                if event.child in self._last_ends:
-                    self._restarts.labels(self._last_ends.pop(event.child)).inc()
+                if event.child in self._end_reasons:
+                    self._restarts.labels(self._end_reasons.pop(event.child)).inc()
             case ChildReady():
                 self._start_time.observe(event.start_s)
             case ChildExited(expected=False):
-                self._last_ends[event.child] = event.reason
+                self._end_reasons[event.child] = event.reason
 
     def hydrated(self, took_s: float, *, ok: bool) -> None:
-        """One hydration is over."""
+        """Count a hydration that took so many seconds, or failed."""
         if ok:
             self._hydration.observe(took_s)
         else:
             self._failed_hydrations.inc()
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 class _FleetCollector(Collector):
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: WatchedFleet) -> None:
         self._fleet = fleet
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: registering must not read a fleet that is still being made."""
+        """Yield nothing: registering must not read a fleet that is still being made."""
         yield from ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges as they are now."""
         fleet = self._fleet
         children = GaugeMetricFamily("tabfleet_children", "Children by state", labels=["state"])
         tally = Tally(fleet.states())

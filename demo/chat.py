@@ -83,6 +83,7 @@ class Run:
     shape: Shape
     tokens: list[str]
     _stopped: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _stall_over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def stopped(self) -> bool:
@@ -94,10 +95,17 @@ class Run:
         if not self.stopped:
             self._stopped.set_result(None)
 
+    def end_stall(self) -> None:
+        """Go on after a stall that has no end of its own, now or when it comes to it."""
+        if not self._stall_over.done():
+            self._stall_over.set_result(None)
+
     async def pause(self, seconds: float) -> None:
-        """Sleep for `seconds`, or until stop() is called."""
-        if seconds > 0:
-            await asyncio.wait({self._stopped}, timeout=None if seconds == inf else seconds)
+        """Sleep for `seconds`, or until stop() is called; `inf` also ends with end_stall()."""
+        if seconds == inf:
+            await asyncio.wait({self._stopped, self._stall_over}, return_when=asyncio.FIRST_COMPLETED)
+        elif seconds > 0:
+            await asyncio.wait({self._stopped}, timeout=seconds)
         else:
             await asyncio.sleep(0)  # a long answer without pauses must not starve other connections
 
@@ -149,6 +157,12 @@ class Chat:
             return False
         conversation.running.stop()
         return True
+
+    def end_stalls(self, account: str | None = None) -> None:
+        """Let the account's answers that stall without an end go on (None: everybody's)."""
+        for conversation in self._conversations.values():
+            if conversation.running and account in (None, conversation.account):
+                conversation.running.end_stall()
 
     def stop_all(self) -> None:
         """Stop every answer in progress."""

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from demo.accounts import Sessions
+from demo.chat import Chat
 from demo.faults import Faults, UnknownFault
 from demo.ledger import Entry, Ledger
 from demo.web import abort, read_json
@@ -20,11 +21,12 @@ _TEXT_FILTERS = ("account", "conversation", "prompt_sha256", "token", "outcome",
 class ControlRoutes:
     """The routes under `/control/`; every request needs the token in `X-Demo-Control`."""
 
-    def __init__(self, token: str, ledger: Ledger, faults: Faults, sessions: Sessions) -> None:
+    def __init__(self, token: str, ledger: Ledger, faults: Faults, sessions: Sessions, chat: Chat) -> None:
         self._token = token
         self._ledger = ledger
         self._faults = faults
         self._sessions = sessions
+        self._chat = chat
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -70,9 +72,11 @@ class ControlRoutes:
         return web.json_response({"id": fault.id})
 
     async def clear_faults(self, request: web.Request) -> web.Response:
-        """Clear the faults of `?account=`, or all, and return what is left."""
+        """Clear the faults of `?account=`, or all, resume answers that stall without end, and return the rest."""
         self._check(request)
-        self._faults.clear(request.query.get("account"))
+        account = request.query.get("account")
+        self._faults.clear(account)
+        self._chat.end_stalls(account)
         return web.json_response({"faults": self._faults.view()})
 
 

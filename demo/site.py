@@ -70,7 +70,7 @@ def make_app(options: SiteOptions | None = None) -> web.Application:
     chat_routes = ChatRoutes(authenticator, sessions, chat, images, options.max_body_bytes)
     app.add_routes(chat_routes.routes())
     if options.control_token:
-        app.add_routes(ControlRoutes(options.control_token, ledger, faults, sessions).routes())
+        app.add_routes(ControlRoutes(options.control_token, ledger, faults, sessions, chat).routes())
     app.on_response_prepare.append(pages.add_headers)
     app[SITE] = DemoSite("", options, sessions, ledger, faults, chat)
     app.on_shutdown.append(chat_routes.close)

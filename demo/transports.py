@@ -134,7 +134,7 @@ class ChatRoutes:
 
     @property
     def chat(self) -> Chat:
-        """The conversations that submissions go to."""
+        """Return the conversations that submissions go to."""
         return self._chat
 
 

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Prepare, then become the coordinator: secrets from files, profiles from their backend, a record of the settings.
-# Every step runs in the background and is waited for: a shell that waits for a foreground program, and one that is
-# process 1, would not hear a SIGTERM before the step is over.
+# Read secrets from files, hydrate profiles, record the settings, then exec the coordinator. Every step runs in the
+# background: a shell that waits for a foreground program handles a SIGTERM only after that program has ended.
 set -eu
 umask 077
 
@@ -15,7 +14,7 @@ work=
 step=
 stop() {
     trap '' TERM INT
-    say "told to stop while preparing"
+    say "stopped during startup"
     if [ -n "$step" ]; then
         kill -TERM "$step" 2>/dev/null || true
         wait "$step" 2>/dev/null || true
@@ -25,7 +24,7 @@ stop() {
 trap stop TERM INT
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 
-# Run one step; what it prints goes to the file $1.
+# Run one step, with its stdout in the file $1.
 run() {
     out=$1
     shift
@@ -35,7 +34,7 @@ run() {
     step=
 }
 
-# NAME_FILE names a file that holds NAME's value.
+# NAME_FILE is the path of a file that contains the value of NAME.
 read_secret_files() {
     for name in AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN HTTPS_PROXY; do
         eval "value=\${$name:-} file=\${${name}_FILE:-}"
@@ -67,10 +66,10 @@ use_hydrated_keys() {
     export AUTH_KEY_FILE_PATH="$key_file"
 }
 
-# /tmp is ours alone in a container, but it may be a volume: never write through a link that lies there.
+# /tmp may be a shared volume: write to our own folder and rename, so that no symlink is followed.
 write_record() {
     {
-        printf '# The settings of the running coordinator, as flags, environment and defaults gave them. No secrets.\n'
+        printf '# The settings of the running coordinator, as resolved from flags, environment and defaults. No secrets.\n'
         grep -v '^AUTH_KEY_FILE_PATH=' "$work/settings"
         printf 'AUTH_KEY_FILE_PATH=%s\n' "${AUTH_KEY_FILE_PATH:-}"
     } >"$work/.env.runtime"

@@ -1,5 +1,7 @@
-"""The image's health check: exit 0 when the process on the API port answers /live with 200."""
+"""Health check of the images: exit 0 if /live on the API port returns 200."""
 # ruff: noqa: INP001 - a program of the image, not part of a package
+
+from __future__ import annotations
 
 import http.client
 import os
@@ -10,9 +12,9 @@ TIMEOUT_S = 4.0
 
 
 def port() -> int:
-    """The port in use: as the entry point resolved it (flags count too), else from the environment, else 2048."""
+    """Return the port that the entry point resolved, else that of the environment, else 2048."""
     try:
-        lines = Path("/tmp/.env.runtime").read_text(encoding="utf-8").splitlines()  # noqa: S108 - it is ours or absent
+        lines = Path("/tmp/.env.runtime").read_text(encoding="utf-8").splitlines()  # noqa: S108 - the entry point writes it
     except OSError:
         lines = []
     resolved = [line.partition("=")[2] for line in lines if line.startswith("COORDINATOR_PORT=")]
@@ -20,7 +22,7 @@ def port() -> int:
 
 
 def main() -> int:
-    """Ask once."""
+    """Send one request; return the exit code."""
     connection = http.client.HTTPConnection("127.0.0.1", port(), timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/live")

@@ -1,8 +1,10 @@
-"""Print the resolved settings as NAME=value lines, without the secret ones: what the entry point keeps.
+"""Print the resolved settings, except secrets, as NAME=value lines for the entry point.
 
-Takes the coordinator's flags. A wrong setting is one line on stderr and exit code 2.
+Takes the coordinator's flags. An invalid setting is one line on stderr and exit code 2.
 """
 # ruff: noqa: INP001 - a program of the image, not part of a package
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from coordinator.flags import load_settings, table
 
 
 def text(value: object) -> str:
-    """A value as the variable takes it. None is empty, which means not set; line ends are escaped."""
+    """Return a value in the format of its variable. None is empty, which means unset; line ends are escaped."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -23,11 +25,11 @@ def text(value: object) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Print them."""
+    """Print the settings; return the exit code."""
     try:
         settings = load_settings(argv)
     except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the operator's line
+        print(error, file=sys.stderr)  # noqa: T201 - the error message
         return 2
     for option in table():
         if not option.secret:

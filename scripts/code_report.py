@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Figures about how the code reads: a report for people, not a gate.
+"""Print figures about the readability of the code. A report, not a gate.
 
     python scripts/code_report.py [FOLDER ...]
 
-Without folders: the product's packages. Any other package can be given to compare, such as an installed httpcore.
+Default: the product's packages. Give another folder to compare, such as an installed httpcore.
 
 - function lines: from `def` to the last statement, docstring included; median, 90th percentile, longest.
-- private helpers used once: functions named `_x` whose name occurs once in their module beside the definition, of
-  all functions. Dunder methods, and methods that a library calls by name, have no such occurrence and do not count.
-- comments: lines with a comment in words, of all lines that are not blank; `noqa` and `type: ignore` alone are none.
+- private helpers used once: functions named `_x` whose name occurs once in their module besides the definition, as a
+  share of all functions. Dunder methods, and methods that a library calls by name, do not count.
+- comments: lines with a comment in words, as a share of all non-blank lines; a bare `noqa` or `type: ignore` is none.
 - public functions and classes with a docstring.
-- roots of exceptions: classes that derive from a built-in exception directly.
+- roots of exceptions: classes that derive directly from a built-in exception.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BUILT_IN_ERRORS = {name for name in dir(builtins) if name.endswith(("Error", "Ex
 
 @dataclass
 class Figures:
-    """What was counted over all files."""
+    """The counts over all files."""
 
     files: int = 0
     lines: int = 0
@@ -53,7 +53,7 @@ class Figures:
 
 
 def main(folders: list[str]) -> None:
-    """Print the figures of these folders together, and what to look at first."""
+    """Print the figures of all these folders together; with --list, the functions behind them."""
     figures = Figures()
     for folder in folders or [str(ROOT / part) for part in PRODUCT]:
         for path in sorted(Path(folder).rglob("*.py")) if Path(folder).is_dir() else [Path(folder)]:
@@ -61,7 +61,7 @@ def main(folders: list[str]) -> None:
     functions = len(figures.lengths)
     share = 100 / functions
     shown = sum(figures.documented.values()) or 1
-    print(f"files                          {figures.files}, lines that are not blank {figures.lines}")
+    print(f"files                          {figures.files}, non-blank lines {figures.lines}")
     ninetieth = quantiles(figures.lengths, n=10)[-1]
     print(f"functions                      {functions}, lines {median(figures.lengths):g} / {ninetieth:g} /", end=" ")
     print(f"{max(figures.lengths)} (median / p90 / max)")
@@ -77,14 +77,14 @@ def main(folders: list[str]) -> None:
 
 
 def count(path: Path, figures: Figures) -> None:
-    """Add one file."""
+    """Add the counts of one file to the figures."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
     lines = [line for line in text.splitlines() if line.strip()]
     figures.files += 1
     figures.lines += len(lines)
-    figures.comments += sum(_says_something(token.string) for token in _comments(text))
+    figures.comments += sum(_has_words(token.string) for token in _comments(text))
     if 1 < len(text.splitlines()) < SMALL and path.name != "__init__.py":
         figures.small.append(name)
     if len(text.splitlines()) > LARGE:
@@ -117,7 +117,7 @@ def _comments(text: str) -> Iterator[tokenize.TokenInfo]:
     return (token for token in tokens if token.type == tokenize.COMMENT)
 
 
-def _says_something(comment: str) -> bool:
+def _has_words(comment: str) -> bool:
     directive = _DIRECTIVE.match(comment)
     return directive is None or bool(directive["why"] or directive["more"])
 

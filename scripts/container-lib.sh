@@ -1,13 +1,13 @@
-# shellcheck shell=sh disable=SC2034 # what it sets is for the scripts that source it
+# shellcheck shell=sh disable=SC2034 # the scripts that source it use the variables
 # Podman for the container scripts; sourced from the top of the checkout, after lib.sh.
-# Everything it makes lies in .cache/container and in one folder of /run, apart from any other use of podman here.
+# All its files are in .cache/container and in one folder of /run, separate from any other use of podman.
 
 container_dir=$PWD/.cache/container
 container_run=/run/tabfleet-$(printf %s "$container_dir" | sha256sum | cut -c1-8)
 base_image=localhost/python:3.13-slim-bookworm
 
 install_podman() {
-    [ "$(id -u)" -eq 0 ] || fail "the container scripts make networks and mounts; run them as root"
+    [ "$(id -u)" -eq 0 ] || fail "the container scripts create networks and mounts; run them as root"
     missing=
     for pair in podman:podman runc:runc netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns \
         iptables:iptables mmdebstrap:mmdebstrap zstd:zstd; do
@@ -19,8 +19,8 @@ install_podman() {
     apt_install $missing || fail "could not install$missing"
 }
 
-# Works without systemd: cgroups by hand, events and logs in files. runc, because crun 1.8 fails on cgroups v1.
-# Locks are files too: those in shared memory belong to every podman of the machine.
+# Works without systemd: cgroupfs, with events and logs in files. runc, because crun 1.8 fails on cgroups v1.
+# File locks, because locks in shared memory are shared by all podman installations of the machine.
 configure_podman() {
     mkdir -p "$container_dir/tmp" "$container_dir/networks"
     cat > "$container_dir/containers.conf" <<CONF
@@ -45,11 +45,11 @@ runroot = "$container_run"
 CONF
     export CONTAINERS_CONF="$container_dir/containers.conf"
     export CONTAINERS_STORAGE_CONF="$container_dir/storage.conf"
-    # Build caches (packages, wheels) go below TMPDIR, so that the next build starts warm.
+    # Build caches (packages, wheels) are below TMPDIR; the next build reuses them.
     export TMPDIR="$container_dir/tmp"
 }
 
-# End every container, and take away all that podman keeps but its images; also what a killed run has left.
+# Remove all containers, networks and volumes, also those of a killed run; keep images.
 end_containers() {
     podman rm --all --force --time 0 >/dev/null 2>&1 || true
     podman network prune --force >/dev/null 2>&1 || true
@@ -58,21 +58,21 @@ end_containers() {
     find "$TMPDIR" -mindepth 1 -maxdepth 1 ! -name buildah-cache -exec rm -rf --one-file-system {} + 2>/dev/null || true
 }
 
-# Builds of podman 4.3 leave their mounts behind. Those that lie in others come first.
+# Builds of podman 4.3 leave mounts behind. Unmount nested ones first.
 unmount_all() {
     awk -v store="$container_dir/" -v run="$container_run/" \
         'index($5, store) == 1 || index($5, run) == 1 {print $5}' /proc/self/mountinfo | sort -r \
         | while read -r place; do umount "$place" 2>/dev/null || true; done
 }
 
-# The images too.
+# Remove the images as well.
 discard_store() {
     unmount_all
     rm -rf --one-file-system "$container_dir/store" "$container_run" 2>/dev/null || true
     rm -f "$container_dir"/networks/*.json
 }
 
-# Linters, kubectl and validators, apart from the product's own environment.
+# Install linters, kubectl and validators into their own environment.
 install_container_tools() {
     configure_podman
     stamp=$container_dir/tools/.locked

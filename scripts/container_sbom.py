@@ -1,9 +1,11 @@
-"""List what an image holds, as CycloneDX 1.6 JSON. Runs inside of the image: `scripts/container-sbom IMAGE`.
+"""Print the packages of an image as CycloneDX 1.6 JSON. Runs inside the image: `scripts/container-sbom IMAGE`.
 
-Covers Debian's packages (dpkg's status), every Python environment (*.dist-info), and what came by neither: Python
-itself, Playwright's Node, Camoufox. The format: https://cyclonedx.org/docs/1.6/json/; purls: package-url/purl-spec.
+Covers Debian packages (dpkg's status), every Python environment (*.dist-info), and Python itself, Playwright's Node and
+Camoufox. Format: https://cyclonedx.org/docs/1.6/json/; purls: package-url/purl-spec.
 """
-# ruff: noqa: INP001 - a program on its own, whose output is the document
+# ruff: noqa: INP001 - a standalone program
+
+from __future__ import annotations
 
 import json
 import platform
@@ -25,11 +27,12 @@ CAMOUFOX = Path("/opt/camoufox/application.ini")
 
 
 def component(kind: str, name: str, version: str, purl: str, **more: Any) -> Component:
+    """Return one entry of `components`."""
     return {"type": kind, "name": name, "version": version, "purl": purl, "bom-ref": purl, **more}
 
 
 def debian() -> Iterator[Component]:
-    """Every installed package."""
+    """Yield every installed Debian package."""
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines() if "=" in line
     )
@@ -43,7 +46,7 @@ def debian() -> Iterator[Component]:
 
 
 def python_packages() -> Iterator[Component]:
-    """Every distribution of every environment; the same one in two environments is two components."""
+    """Yield every distribution of every Python environment; one in two environments is two components."""
     for place in map(Path, PYTHON_PLACES):
         for folder in sorted(place.rglob("*.dist-info")):
             found = PathDistribution(folder)
@@ -53,13 +56,13 @@ def python_packages() -> Iterator[Component]:
 
 
 def licence(found: PathDistribution) -> Component:
-    """The licence, where the metadata gives it as an expression."""
+    """Return `licenses` if the metadata has a licence expression, else nothing."""
     expression = found.metadata.json.get("license_expression")
     return {"licenses": [{"expression": expression}]} if expression else {}
 
 
 def others() -> Iterator[Component]:
-    """What no package manager put there."""
+    """Yield what no package manager has installed."""
     version = platform.python_version()
     yield component("platform", "python", version, f"pkg:generic/python@{version}")
     for node in Path("/app/.venv").rglob("playwright/driver/node"):

@@ -1,8 +1,10 @@
-"""Pass a CycloneDX 1.6 document on from stdin to stdout, if it is valid.
+"""Copy a CycloneDX 1.6 document from stdin to stdout if it is valid; else exit with the reason.
 
-Run by the Python of .cache/container/tools, which alone has the package cyclonedx.
+Run by the Python of .cache/container/tools, which has the package cyclonedx.
 """
-# ruff: noqa: INP001 - a program on its own
+# ruff: noqa: INP001 - a standalone program
+
+from __future__ import annotations
 
 import sys
 

@@ -1,4 +1,4 @@
-# Shared by the scripts here; sourced from the top of the checkout.
+# Functions of the scripts here; sourced from the top of the checkout.
 
 say() { printf 'set-up: %s\n' "$*" >&2; }
 
@@ -26,7 +26,7 @@ find_uv() {
     fi
 }
 
-# Its own small environment, so that nothing is installed outside the checkout.
+# In its own environment, so that nothing is installed outside the checkout.
 install_uv() {
     say "installing uv into .cache/uv"
     "$1" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv \
@@ -35,7 +35,7 @@ install_uv() {
     .cache/uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 }
 
-# Install a system package by name: as root, or by a sudo that asks for no password.
+# Install system packages, as root or by sudo without a password.
 apt_install() {
     command -v apt-get >/dev/null || return 1
     sudo=

@@ -167,7 +167,7 @@ def test_a_child_imports_what_its_browser_needs_before_the_rest() -> None:
     code = (
         "import sys, api_utils.child; "
         "print(*(name for name in ('aiohttp', 'starlette', 'uvicorn') if name in sys.modules)); "
-        "import api_utils.face, browser.capture.stream_server; "
+        "import api_utils.server, browser.capture.stream_server; "
         "print(*(name for name in ('fastapi', 'pydantic_settings', 'bs4') if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

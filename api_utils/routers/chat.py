@@ -1,4 +1,8 @@
-"""`/v1/chat/completions`, and how a running request is called off."""
+"""`/v1/chat/completions`, and how a running request is cancelled.
+
+A request of any dialect becomes a `Prompt` for the page, and the page's answer a `ChatResponse` in the dialect's
+`AnswerFormat`. Another dialect is one more module like this one, with its own parsing and format.
+"""
 
 from __future__ import annotations
 
@@ -8,52 +12,53 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api_utils.access import keyed, read_json
+from api_utils.chat_completion import ChatCompletion
 from api_utils.chat_request import parse_chat_request
-from api_utils.chat_response import AnswerResponse, Question
-from api_utils.images import images_of
-from api_utils.prompt import prompt_of
-from api_utils.responses import from_reason
-from api_utils.routers.models import check_model
-from api_utils.state import ChildState
+from api_utils.chat_response import ChatResponse
+from api_utils.error_responses import from_reason
+from api_utils.prompt import Prompt, images_of, text_of
+from api_utils.state import ChildState, keyed, read_json
 from contract.api_error import bad_request
-from contract.child_api import CANCEL_TIMEOUT_S
+from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, CHAT_PATH, REQUEST_ID_HEADER
+from contract.models import model_not_found
 
 _MAX_ID_LENGTH = 100
 
 
 async def chat_completions(request: Request) -> Response:
-    """Ask the page; answers come streamed or whole, as the request says."""
+    """Ask the page; answers come streamed or whole, as the request says. Raises ApiError."""
     state = ChildState.of(request)
     chat = parse_chat_request(await read_json(request, state.settings.max_body_bytes))
-    check_model(state, chat.model)
-    prompt, images = prompt_of(chat.messages), images_of(chat.messages, state.page.image_limits)
-    status = state.page.status
-    if not status.ready:
-        reason = status.reason or "starting"
+    if chat.model not in state.page.models:
+        raise model_not_found(chat.model, state.page.models)
+    text, images = text_of(chat.messages), images_of(chat.messages, state.page.image_limits)
+    reason = state.readiness().reason
+    if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
-    question = Question(request_id_of(request), chat.model, prompt, images, bool(chat.stream))
-    return AnswerResponse(state.desk, question)
+    prompt = Prompt(request_id_of(request), chat.model, text, images)
+    answer_format = ChatCompletion(prompt.request_id, prompt.model)
+    return ChatResponse(state.queue, prompt, answer_format, stream=bool(chat.stream))
 
 
 async def cancel(request: Request) -> Response:
-    """Stop one request; 200 only when the page is on a fresh chat again."""
+    """Stop one request; answer 200 only when the page is on a fresh chat again, else 503."""
     request_id = request.path_params["request_id"]
-    fresh = await ChildState.of(request).desk.cancel(request_id, timeout_s=CANCEL_TIMEOUT_S)
+    fresh = await ChildState.of(request).queue.cancel(request_id, timeout_s=CANCEL_TIMEOUT_S)
     return JSONResponse({"fresh": fresh}, status_code=200 if fresh else 503)
 
 
 def request_id_of(request: Request) -> str:
-    """The caller's x-request-id, or a new one. It goes into a file and into log lines, so it is checked."""
-    given = request.headers.get("x-request-id")
+    """Return the caller's x-request-id, or a new one. Raises ApiError (400) for one that is no plain word."""
+    given = request.headers.get(REQUEST_ID_HEADER)
     if given is None:
         return secrets.token_hex(16)
+    # It goes into a file and into log lines.
     if len(given) > _MAX_ID_LENGTH or not all(char.isalnum() or char in "-_." for char in given) or not given.isascii():
         raise bad_request("x-request-id takes up to 100 letters, digits, '-', '_' and '.'")
     return given
 
 
 routes = [
-    Route("/v1/chat/completions", keyed(chat_completions), methods=["POST"]),
-    Route("/requests/{request_id}/cancel", keyed(cancel), methods=["POST"]),
+    Route(CHAT_PATH, keyed(chat_completions), methods=["POST"]),
+    Route(CANCEL_PATH, keyed(cancel), methods=["POST"]),
 ]

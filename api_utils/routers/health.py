@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from api_utils.state import ChildState
+from contract.child_api import READY_PATH, UnreadyReason
 
-_SAYS = {
-    "starting": "the browser is starting",
-    "browser_lost": "the browser does not answer",
-    "login_expired": "the site asks for a login",
-    "page_broken": "the page is not what the site file says",
-    "quota": "the site refuses further prompts for now",
+_MESSAGES: Final = {
+    None: "ready",
+    UnreadyReason.STARTING: "the browser is starting",
+    UnreadyReason.BROWSER_LOST: "the browser does not answer",
+    UnreadyReason.LOGIN_EXPIRED: "the site asks for a login",
+    UnreadyReason.PAGE_BROKEN: "the page is not what the site file says",
+    UnreadyReason.QUOTA: "the site refuses further prompts for now",
 }
 
 
 async def live(_: Request) -> JSONResponse:
-    """200 as long as the process serves at all."""
+    """Answer 200 as long as the process serves at all."""
     return JSONResponse({"status": "live"})
 
 
 async def ready(request: Request) -> JSONResponse:
-    """200 when the page can take a prompt, or is busy with one; else 503 with the reason."""
-    state = ChildState.of(request)
-    page, settings = state.page, state.settings
-    status = page.status
-    body: dict[str, Any] = {
-        "status": "ready" if status.ready else "unready",
-        "reason": status.reason,
-        "detail": status.detail,
-        "instance_id": settings.tabfleet_instance_id,
-        "generation": settings.tabfleet_generation,
-        "busy": state.desk.busy or page.busy,
-        "models": list(page.models),
-        "site": state.site,
-        "engine": state.engine,
-        "capture": status.capture,
-        "login_expires_at": status.login_expires_at,
-        "rest_s": status.rest_s,
-    }
-    return JSONResponse(body, status_code=200 if status.ready else 503)
+    """Answer 200 when the page can take a prompt, or is busy with one; else 503 with the reason."""
+    readiness = ChildState.of(request).readiness()
+    return JSONResponse(readiness.to_json(), status_code=readiness.status_code)
 
 
 async def health(request: Request) -> JSONResponse:
-    """The single-child image's old form; its status code is that of `/ready`."""
-    status = ChildState.of(request).page.status
-    says = "ready" if status.ready else _SAYS.get(status.reason or "", "not ready")
+    """Answer in the single-child image's old form; the status code is that of `/ready`."""
+    readiness = ChildState.of(request).readiness()
     body = {
-        "status": "OK" if status.ready else "Error",
-        "message": says,
-        "details": {"reason": status.reason, "detail": status.detail, "capture": status.capture},
+        "status": "OK" if readiness.reason is None else "Error",
+        "message": _MESSAGES[readiness.reason],
+        "details": {"reason": readiness.reason, "detail": readiness.detail, "capture": readiness.capture},
     }
-    return JSONResponse(body, status_code=200 if status.ready else 503)
+    return JSONResponse(body, status_code=readiness.status_code)
 
 
-routes = [Route("/live", live), Route("/ready", ready), Route("/health", health)]
+routes = [Route("/live", live), Route(READY_PATH, ready), Route("/health", health)]

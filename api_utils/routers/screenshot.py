@@ -7,16 +7,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api_utils.access import require_secret
-from api_utils.responses import from_browser
-from api_utils.state import ChildState
+from api_utils.error_responses import from_browser
+from api_utils.state import ChildState, require_secret
 from browser.errors import BrowserError
+from contract.child_api import SCREENSHOT_PATH
 
 log = structlog.get_logger(__name__)
 
 
 async def screenshot(request: Request) -> Response:
-    """A PNG of the page, its present caller's conversation included: it takes a key even where `/v1` is open."""
+    """Answer with a PNG of the page. Raises ApiError.
+
+    It takes a key even where `/v1` is open, for it shows the conversation of whoever has the page.
+    """
     await require_secret(request)
     try:
         picture = await ChildState.of(request).page.screenshot()
@@ -27,4 +30,4 @@ async def screenshot(request: Request) -> Response:
     return Response(picture, media_type="image/png", headers=headers)
 
 
-routes = [Route("/screenshot", screenshot)]
+routes = [Route(SCREENSHOT_PATH, screenshot)]

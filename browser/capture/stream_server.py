@@ -49,7 +49,20 @@ class StreamServer:
         # Not compressed: over loopback that would cost more than it saves.
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, heartbeat=30)
         await socket.prepare(request)
-        if not await self._knows_token(socket):
+        self._strangers += 1
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                hello = await socket.receive()
+        except TimeoutError:
+            hello = None
+        finally:
+            self._strangers -= 1
+        knows_token = (
+            hello is not None
+            and hello.type is WSMsgType.TEXT
+            and hmac.compare_digest(hello.data.encode(), self._token.encode())
+        )
+        if not knows_token:
             log.warning("stream_port_refused", reason="token")
             await socket.close()
             return socket
@@ -61,14 +74,3 @@ class StreamServer:
         finally:
             self._closed(socket)
         return socket
-
-    async def _knows_token(self, socket: web.WebSocketResponse) -> bool:
-        self._strangers += 1
-        try:
-            async with asyncio.timeout(HELLO_TIMEOUT_S):
-                hello = await socket.receive()
-        except TimeoutError:
-            return False
-        finally:
-            self._strangers -= 1
-        return hello.type is WSMsgType.TEXT and hmac.compare_digest(hello.data.encode(), self._token.encode())

@@ -68,7 +68,7 @@ class CheckContext:
 
     @property
     def opened(self) -> SitePage:
-        """The page's context. Raises NotStarted."""
+        """The site's page in the browser. Raises NotStarted before there is a browser."""
         if self.site_page is None:
             raise NotStarted("there is no browser")
         return self.site_page

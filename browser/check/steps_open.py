@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from browser.check import page_facts
 from browser.check.context import CheckContext
@@ -11,7 +12,7 @@ from browser.check.outcome import Exit, StepFailed, StepResult
 from browser.check.traffic import Traffic
 from browser.errors import PageBroken
 from browser.page.login_watch import login_check_status
-from browser.page.profile import expires_at, load_profile
+from browser.page.profile import load_profile
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
@@ -23,15 +24,15 @@ async def read_login(context: CheckContext) -> StepResult:
     """Read the login file and lock its login. Raises ProfileError, ProfileLocked."""
     path = context.plan.profile
     context.login = load_profile(path)
-    context.lock = await ProfileLock.acquire(context.login.login_sha256, path.name)
+    now = time.time()
+    context.login.check_alive(now)
+    context.lock = await ProfileLock.acquire(context.login.fingerprint, path.name)
     cookies, origins = (len(context.login.state.get(key, [])) for key in ("cookies", "origins"))
     text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
-    expires = expires_at(context.login.state, context.site.url)
+    expires = context.login.summary.expires_at(now, urlsplit(context.site.url).hostname)
     if expires is None:
         return StepResult(text)
     day = datetime.fromtimestamp(expires, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
-    if expires < time.time():
-        return StepResult(f"{text}; expired {day} UTC by its cookies", "warn")
     return StepResult(f"{text}; expires {day} UTC by its cookies")
 
 
@@ -47,13 +48,14 @@ async def start_browser(context: CheckContext) -> StepResult:
         context.lock.note_browser(context.host.identity)
     if context.login is None:
         raise RuntimeError("the login was not read")
-    state = context.login.state
-    context.site_page = await SitePage.in_new_context(browser, context.site, state=state, capture=context.capture)
+    context.site_page = await SitePage.in_new_context(
+        browser, context.site, state=context.login.state, capture=context.capture
+    )
     return StepResult(f"{plan.engine} {browser.version}")
 
 
 async def open_page(context: CheckContext) -> StepResult:
-    """Open the site's page in a tab."""
+    """Open a tab and load the site's page in it. Raises StepFailed."""
     context.page = await context.opened.open_tab()
     context.traffic = Traffic(context.tab.page)
     try:
@@ -102,16 +104,16 @@ async def without_login(context: CheckContext) -> StepResult:
     browser = context.opened.context.browser
     if browser is None:
         raise RuntimeError("there is no browser")
-    stranger = await SitePage.in_new_context(browser, site)
+    other = await SitePage.in_new_context(browser, site)
     try:
-        tab = await stranger.open_tab()
+        tab = await other.open_tab()
         await tab.load()
-        login = await stranger.wait_for_login()
+        login = await other.wait_for_login()
         hints = [f"the page: {await page_facts.where(tab.page)}"]
         hints += await page_facts.markers(tab.page, "logged_in", site.login.logged_in)
         hints += await page_facts.markers(tab.page, "logged_out", site.login.logged_out)
     finally:
-        await stranger.context.close()
+        await other.context.close()
     if login == "in":
         raise StepFailed("without the login, too, the page counts as logged in", *hints)
     if login == "unknown":

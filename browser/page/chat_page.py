@@ -16,25 +16,19 @@ from browser.capture.capture import Capture
 from browser.errors import (
     BrowserError,
     BrowserLost,
-    CaptureGap,
-    FirstTokenTimeout,
     LoginExpired,
     ModelNotFound,
     NotStarted,
     PageBroken,
-    PromptRejected,
     ScreenshotTimeout,
-    SiteFailed,
-    StreamIdleTimeout,
 )
 from browser.page.completion import Completion
 from browser.page.images import Image, ImageLimits
-from browser.page.login_watch import LoginWatch
+from browser.page.login_watch import SYMPTOMS, LoginWatch, SessionKeeper
 from browser.page.page_monitor import PageMonitor
 from browser.page.page_status import PageStatus, StatusSnapshot
 from browser.page.profile import load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
-from browser.page.session import SessionKeeper
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess, Loss
 from browser.settings import BrowserSettings, EngineName
@@ -50,8 +44,6 @@ log = structlog.get_logger("browser")
 REMEMBERED_REQUESTS = 10_000
 CLOSE_TASKS_TIMEOUT_S = 1.0
 SCREENSHOT_TIMEOUT_S = 10.0
-# As what a lost login may show at first: the site fails, or answers nothing, or shows another page.
-SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFailed, StreamIdleTimeout)
 
 
 @dataclass(frozen=True)
@@ -147,12 +139,12 @@ class ChatPage:
             raise RuntimeError("a page is started once")
         try:
             profile = load_profile(self._profile)
-            self._lock = await ProfileLock.acquire(profile.login_sha256, self._profile.name)
+            self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
+            state = state_to_open(profile, self._run_dir)
             await self._capture.stream_port.start()
             browser = await self._process.start()
             self._lock.note_browser(self._process.identity)
             await self._capture.stream_port.serving()
-            state = state_to_open(profile, self._run_dir)
             session = SessionKeeper(profile, state, self._run_dir, self._site.url)
             page = await SitePage.in_new_context(
                 browser, self._site, state=state, capture=self._capture, on_crash=self._page_crashed

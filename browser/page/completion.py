@@ -10,7 +10,7 @@ from browser.capture.capture import Capture
 from browser.capture.findings import Done, Finding, LoggedOut, Progress, Refused, Text
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
 from browser.page.images import Image
-from browser.page.prompt_entry import enter_prompt
+from browser.page.page_input import enter_prompt
 from browser.page.refusals import error_of
 from browser.page.tab import Tab
 from browser.page.upload import upload_images

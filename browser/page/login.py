@@ -10,18 +10,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.async_api import Error, Page
 
 from browser.errors import BrowserLost, EngineMissing, LoginNotSaved, PageHung, SavePlaceError
-from browser.page.profile import StorageState, expires_at
+from browser.page.profile import StorageState
 from browser.page.site_page import SitePage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish, within
+from contract.errors import BadProfile
 from contract.files import create_private, write_private
+from contract.storage_state.schema import NOTHING_STORED
+from contract.storage_state.summary import ProfileSummary
 
 LOOK_INTERVAL_S = 0.25
 STEADY_S = 1.0  # a page may show the account before it has stored all of the login
@@ -78,7 +82,7 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[], No
             )
         on_open()
         await _wait_logged_in(page, plan.site)
-        return _save(plan, await _read_state(page))
+        return await _save_login(page, plan)
     except (Error, BrowserLost):
         # A closed window ends the browser, and whatever was being done with it fails.
         if process.lost or await process.is_lost_soon():
@@ -132,20 +136,19 @@ async def _wait_logged_in(opened: SitePage, site: Site) -> None:
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 
-async def _read_state(opened: SitePage) -> StorageState:
-    """Return the browser's cookies and localStorage. Raises LoginNotSaved if there are none."""
+async def _save_login(page: SitePage, plan: LoginPlan) -> SavedLogin:
+    """Save the browser's cookies and localStorage. Raises SavePlaceError, LoginNotSaved if no start could use them."""
     try:
-        state: StorageState = {**await within(SAVE_TIMEOUT_S, opened.context.storage_state(), "login-state")}
+        state: StorageState = {**await within(SAVE_TIMEOUT_S, page.context.storage_state(), "login-state")}
     except TimeoutError:
         raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
-    if not any(state.get(key) for key in ("cookies", "origins")):
-        raise LoginNotSaved(
-            f"the login is neither in cookies nor in localStorage, and a file holds no more; {NOTHING_SAVED}"
-        )
-    return state
-
-
-def _save(plan: LoginPlan, state: StorageState) -> SavedLogin:
+    try:
+        summary = ProfileSummary.of(state)
+    except BadProfile as error:
+        why = f"no start could use what the browser holds of the login: it {error.reason}"
+        if error.reason == NOTHING_STORED:
+            why = "the login is neither in cookies nor in localStorage, and a file holds no more"
+        raise LoginNotSaved(f"{why}; {NOTHING_SAVED}") from None
     write = write_private if plan.replace else create_private
     try:
         write(plan.path, json.dumps(state, indent=2, ensure_ascii=False).encode())
@@ -154,4 +157,4 @@ def _save(plan: LoginPlan, state: StorageState) -> SavedLogin:
     except OSError as error:
         raise SavePlaceError(f"--save {plan.path}: cannot be written: {error.strerror}; {NOTHING_SAVED}") from None
     cookies, origins = (len(state.get(key, [])) for key in ("cookies", "origins"))
-    return SavedLogin(cookies, origins, expires_at(state, plan.site.url))
+    return SavedLogin(cookies, origins, summary.expires_at(time.time(), urlsplit(plan.site.url).hostname))

@@ -1,99 +1,84 @@
-"""Login profiles: Playwright storage_state files, and the session saved from a running browser."""
+"""The profile that a child opens: the file it was given, or the session that an earlier start saved of it."""
+
+from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+import structlog
 
 from browser.errors import ProfileError
+from contract.errors import BadProfile
 from contract.files import write_private
+from contract.run_folder import SESSION
+from contract.storage_state.document import parse_document
+from contract.storage_state.profile_file import read_profile_file
+from contract.storage_state.summary import ProfileSummary
 
-SESSION_FILE = "session.json"
-MAX_PROFILE_BYTES = 32 * 1024 * 1024
+log = structlog.get_logger("browser")
+
 StorageState = dict[str, Any]
+"""A storage_state as Playwright takes and gives it."""
 
 
 @dataclass(frozen=True)
 class LoadedProfile:
-    """A profile's content. `sha256` is of the file's bytes, `login_sha256` of the login in it, in any order."""
+    """A profile's content. `sha256` is of the file's bytes, `fingerprint` of the login in it."""
 
-    state: StorageState
+    name: str
+    state: StorageState = field(repr=False)
+    summary: ProfileSummary
     sha256: str
-    login_sha256: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes the login: the same in two files of one login, for the coordinator too."""
+        return self.summary.fingerprint
+
+    def check_alive(self, now: float) -> None:
+        """Raise ProfileError if the login has expired at `now`, in Unix seconds, by every cookie in it."""
+        try:
+            self.summary.check_alive(now)
+        except BadProfile as error:
+            raise ProfileError(f"profile {self.name} {error.reason}") from None
 
 
 def load_profile(path: Path) -> LoadedProfile:
-    """Read a storage_state file. Raises ProfileError, whose message names the file but nothing in it."""
+    """Read a profile by the coordinator's own rules. Raises ProfileError with its name and the reason against it."""
     try:
-        if path.stat().st_size > MAX_PROFILE_BYTES:
-            raise ProfileError(f"profile {path.name}: larger than {MAX_PROFILE_BYTES} bytes")
-        data = path.read_bytes()
-        state = json.loads(data)
-    except OSError as error:
-        raise ProfileError(f"profile {path.name}: cannot read it: {error.strerror}") from None
-    except ValueError:
-        raise ProfileError(f"profile {path.name}: not a JSON file") from None
-    if not _is_storage_state(state):
-        raise ProfileError(
-            f"profile {path.name}: not a Playwright storage_state: an object with the lists cookies and origins"
-        )
-    return LoadedProfile(state, hashlib.sha256(data).hexdigest(), login_digest(state))
+        data = read_profile_file(path)
+        state = parse_document(data)
+        return LoadedProfile(path.name, state, ProfileSummary.of(state), hashlib.sha256(data).hexdigest())
+    except BadProfile as error:
+        raise ProfileError(f"profile {path.name} {error.reason}") from None
 
 
-def _is_storage_state(state: Any) -> bool:
-    if not isinstance(state, dict) or not state:
-        return False
-    return all(_is_list_of_tables(state.get(key, [])) for key in ("cookies", "origins"))
+def state_to_open(profile: LoadedProfile, run_dir: Path, *, now: float | None = None) -> StorageState:
+    """Return the session saved by an earlier start if it came of this very profile, else the profile's own.
 
-
-def _is_list_of_tables(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
-def login_digest(state: StorageState) -> str:
-    """Return the SHA-256 of what makes the login: cookies' name, domain, path and value, and localStorage."""
-    cookies = [[cookie.get(key) for key in ("name", "domain", "path", "value")] for cookie in state.get("cookies", [])]
-    stored = [
-        [origin.get("origin"), item.get("name"), item.get("value")]
-        for origin in state.get("origins", [])
-        for item in origin.get("localStorage", [])
-    ]
-    content = [sorted(json.dumps(item) for item in part) for part in (cookies, stored)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def state_to_open(profile: LoadedProfile, run_dir: Path) -> StorageState:
-    """Return the session saved by an earlier start if it came of this very profile, else the profile's own."""
-    try:
-        saved = json.loads((run_dir / SESSION_FILE).read_bytes())
-    except (OSError, ValueError):
-        return profile.state
-    if not isinstance(saved, dict) or saved.get("source_sha256") != profile.sha256:
-        return profile.state
-    state = saved.get("storage_state")
-    return state if isinstance(state, dict) and _is_storage_state(state) else profile.state
+    A saved session that cannot be used, or has expired, counts as none. `now` is in Unix seconds. Raises
+    ProfileError if the profile has expired too.
+    """
+    now = time.time() if now is None else now
+    path = run_dir / SESSION
+    if path.exists():
+        try:
+            saved = parse_document(read_profile_file(path))
+            if isinstance(saved, dict) and saved.get("source_sha256") == profile.sha256:
+                state: StorageState = saved.get("storage_state", {})
+                ProfileSummary.of(state).check_alive(now)
+                return state
+        except BadProfile as error:
+            log.warning("session_not_used", reason=error.reason)
+    profile.check_alive(now)
+    return profile.state
 
 
 def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path) -> None:
     """Keep a browser's storage_state for the next start on this profile. Raises OSError."""
     data = {"source_sha256": profile.sha256, "storage_state": state}
-    write_private(run_dir / SESSION_FILE, json.dumps(data).encode())
-
-
-def expires_at(state: StorageState, url: str) -> float | None:
-    """Return when the login is over as far as one can tell, in Unix seconds; None if nothing says so.
-
-    That is the earliest expiry among the cookies the site gets that scripts cannot read (a login's usual
-    form), or among all it gets where there are none such.
-    """
-    host = urlsplit(url).hostname or ""
-    dated = [cookie for cookie in state.get("cookies", []) if cookie.get("expires", -1) > 0 and _reaches(cookie, host)]
-    chosen = [cookie for cookie in dated if cookie.get("httpOnly")] or dated
-    return min((float(cookie["expires"]) for cookie in chosen), default=None)
-
-
-def _reaches(cookie: dict[str, Any], host: str) -> bool:
-    domain = str(cookie.get("domain", ""))
-    return host == domain.lstrip(".") or (domain.startswith(".") and host.endswith(domain))
+    write_private(run_dir / SESSION, json.dumps(data).encode())

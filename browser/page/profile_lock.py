@@ -1,9 +1,12 @@
 """One login in one browser at a time on this machine, whoever starts it."""
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -26,18 +29,26 @@ class ProfileLock:
         self._descriptor: int | None = descriptor
 
     @classmethod
-    async def acquire(cls, login_sha256: str, profile_name: str, *, folder: Path | None = None) -> Self:
-        """Take the login; a browser that an earlier owner left running is ended first.
+    async def acquire(cls, fingerprint: str, profile_name: str, *, folder: Path | None = None) -> Self:
+        """Take the login with this fingerprint; a browser that an earlier owner left running is ended first.
 
         Raises ProfileLocked if another process holds it, or if the lock cannot be trusted.
         """
-        lock = cls(_open_lock(folder or locks_dir(), login_sha256))
-        try:
-            lock._take(profile_name)
-            await lock._end_leftover(profile_name)
-        except BaseException:
-            lock._close()
-            raise
+        lock = cls(_open_lock(folder or locks_dir(), fingerprint))
+        with ExitStack() as undo:
+            undo.callback(lock._close)
+            try:
+                fcntl.flock(lock._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                problem = "its login is in use by another browser on this machine; stop that one first"
+                raise ProfileLocked(f"profile {profile_name}: {problem}") from None
+            leftover = lock._noted_browser()
+            if leftover is not None:
+                leftover.kill_group()
+                if not await wait_gone(leftover, LEFTOVER_TIMEOUT_S):
+                    problem = f"process {leftover.pid}, a browser of an earlier start, does not end; kill it"
+                    raise ProfileLocked(f"profile {profile_name}: {problem}")
+            undo.pop_all()
         return lock
 
     def note_browser(self, browser: ProcessIdentity) -> None:
@@ -50,23 +61,14 @@ class ProfileLock:
             self._write("")
             self._close()
 
-    def _take(self, profile_name: str) -> None:
+    def _noted_browser(self) -> ProcessIdentity | None:
+        """Return the browser that an owner noted and never saw the end of; None if there is none to be read."""
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ProfileLocked(
-                f"profile {profile_name}: its login is in use by another browser on this machine; stop that one first"
-            ) from None
-
-    async def _end_leftover(self, profile_name: str) -> None:
-        leftover = _read_browser(os.pread(self._held, 4096, 0))
-        if leftover is None:
-            return
-        leftover.kill_group()
-        if not await wait_gone(leftover, LEFTOVER_TIMEOUT_S):
-            raise ProfileLocked(
-                f"profile {profile_name}: process {leftover.pid}, a browser of an earlier start, does not end; kill it"
-            )
+            noted = json.loads(os.pread(self._held, 4096, 0))
+            browser = ProcessIdentity(int(noted["pgid"]), int(noted["start_time"]))
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            return None
+        return browser if browser.pid > 1 else None  # kill(2) takes 0 and -1 for more than one process
 
     @property
     def _held(self) -> int:
@@ -97,11 +99,3 @@ def _open_lock(folder: Path, name: str) -> int:
 def _verify(status: os.stat_result, is_kind: object) -> None:
     if not callable(is_kind) or not is_kind(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(1, "it is not a private folder of this user")
-
-
-def _read_browser(data: bytes) -> ProcessIdentity | None:
-    try:
-        noted = json.loads(data)
-        return ProcessIdentity(int(noted["pgid"]), int(noted["start_time"]))
-    except (ValueError, KeyError, TypeError):
-        return None

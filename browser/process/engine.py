@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import subprocess
@@ -112,11 +111,21 @@ def find_camoufox(settings: BrowserSettings) -> Path:
 
 
 async def launch(playwright: Playwright, plan: Launch) -> Browser:
-    """Start the browser. Raises BrowserLost if it does not come up."""
+    """Start the browser. Raises EngineMissing where something that it needs is missing, else BrowserLost."""
     try:
-        if plan.engine == "camoufox":
-            return await _launch_camoufox(playwright, plan)
-        return await playwright[plan.engine].launch(**launch_options(plan))
+        if plan.engine != "camoufox":
+            return await playwright[plan.engine].launch(**launch_options(plan))
+        from camoufox.async_api import AsyncNewBrowser  # noqa: PLC0415 - an optional dependency
+        from camoufox.exceptions import FpgenModelError  # noqa: PLC0415
+
+        try:
+            options = await asyncio.to_thread(camoufox_options, plan)
+        except (FpgenModelError, OSError) as error:
+            log.debug("camoufox_incomplete", error=type(error).__name__)
+            raise EngineMissing(
+                f"engine camoufox: part of it is missing; run python -m camoufox fetch, {_OTHER_ENGINES}"
+            ) from None
+        return await AsyncNewBrowser(playwright, from_options=options)
     except Error as error:
         raise launch_error(plan, error) from None
 
@@ -155,20 +164,17 @@ def launch_options(plan: Launch) -> dict[str, Any]:
     if proxy := proxy_settings(plan.settings):
         options["proxy"] = proxy
     if plan.engine == "chromium":
-        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": _use_sandbox(plan.settings)}
+        reason = None
+        if plan.settings.chromium_sandbox == "off":
+            reason = "CHROMIUM_SANDBOX=off"
+        elif plan.settings.chromium_sandbox is None and os.geteuid() == 0:
+            reason = "Chromium has no sandbox for the user root"
+        if reason:
+            log.warning("browser_sandbox_off", reason=reason)
+        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": reason is None}
     if plan.engine == "firefox":
         return options | {"channel": "moz-firefox", "firefox_user_prefs": dict(_QUIET_FIREFOX)}
     return options
-
-
-def _use_sandbox(settings: BrowserSettings) -> bool:
-    if settings.chromium_sandbox == "off":
-        log.warning("browser_sandbox_off", reason="CHROMIUM_SANDBOX=off")
-        return False
-    if settings.chromium_sandbox is None and os.geteuid() == 0:
-        log.warning("browser_sandbox_off", reason="Chromium has no sandbox for the user root")
-        return False
-    return True
 
 
 def browser_environment(plan: Launch) -> dict[str, str]:
@@ -181,17 +187,14 @@ def browser_environment(plan: Launch) -> dict[str, str]:
     # In containers of podman and CRI-O without CAP_SYS_CHROOT a process may make a user namespace, but not change its
     # root in it. Firefox takes the first for the second, and its processes crash; told to assume no namespaces it keeps
     # its filters of system calls. The variable: Firefox's security/sandbox/linux/SandboxInfo.cpp.
-    if plan.engine != "chromium" and not _may_change_root():
-        log.info("browser_sandbox_reduced", reason="no root can be changed in a user namespace here")
-        environment = {"MOZ_ASSUME_USER_NS": "0", **environment}
+    if plan.engine != "chromium":
+        command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
+        try:
+            subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=True)  # noqa: S603 - constant
+        except (OSError, subprocess.SubprocessError):
+            log.info("browser_sandbox_reduced", reason="no root can be changed in a user namespace here")
+            environment = {"MOZ_ASSUME_USER_NS": "0", **environment}
     return environment | dict(plan.environment)
-
-
-def _may_change_root() -> bool:
-    command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        return subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=False).returncode == 0  # noqa: S603 - fixed words
-    return False
 
 
 def proxy_settings(settings: BrowserSettings) -> ProxySettings | None:
@@ -210,21 +213,7 @@ def proxy_settings(settings: BrowserSettings) -> ProxySettings | None:
     return proxy
 
 
-async def _launch_camoufox(playwright: Playwright, plan: Launch) -> Browser:
-    from camoufox.async_api import AsyncNewBrowser  # noqa: PLC0415 - an optional dependency
-    from camoufox.exceptions import FpgenModelError  # noqa: PLC0415
-
-    try:
-        options = await asyncio.to_thread(_camoufox_options, plan)
-    except (FpgenModelError, OSError) as error:
-        log.debug("camoufox_incomplete", error=type(error).__name__)
-        raise EngineMissing(
-            f"engine camoufox: part of it is missing; run python -m camoufox fetch, {_OTHER_ENGINES}"
-        ) from None
-    return await AsyncNewBrowser(playwright, from_options=options)
-
-
-def _camoufox_options(plan: Launch) -> dict[str, Any]:
+def camoufox_options(plan: Launch) -> dict[str, Any]:
     """Return the launch arguments that Camoufox's API makes, with ours over them. May fetch what is missing."""
     from camoufox import DefaultAddons  # noqa: PLC0415 - an optional dependency
     from camoufox.utils import launch_options as camoufox_launch_options  # noqa: PLC0415

@@ -29,29 +29,14 @@ async def trust_environment(engine: EngineName, extra_ca_file: Path | None, run_
     if extra_ca_file is None:
         return {}
     certificates = _read_certificates(extra_ca_file)
-    home = run_dir / HOME_NAME
-    await _make_store(home / _STORE, certificates, extra_ca_file)
-    return {"HOME": str(home)} if engine == "chromium" else {"TABFLEET_BROWSER_TRUST": str(home / _STORE)}
-
-
-def _read_certificates(extra_ca_file: Path) -> list[str]:
-    try:
-        found = _CERTIFICATE.findall(extra_ca_file.read_text(encoding="utf-8", errors="replace"))
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
-    except (ssl.SSLError, ValueError):
-        raise TrustError(f"EXTRA_CA_FILE: {extra_ca_file} holds no certificates in PEM form") from None
-    except OSError as error:
-        raise TrustError(f"EXTRA_CA_FILE: {extra_ca_file} cannot be read: {error.strerror}") from None
-    return list(dict.fromkeys(found))  # a bundle may hold one twice
-
-
-async def _make_store(store: Path, certificates: list[str], extra_ca_file: Path) -> None:
     certutil = shutil.which("certutil")
     if certutil is None:
         raise EngineMissing(
             "certutil is not on PATH, and without it no browser can be told of EXTRA_CA_FILE; "
             "install the package libnss3-tools"
         )
+    home = run_dir / HOME_NAME
+    store = home / _STORE
     _write_commands(store, certificates)
     for arguments in (("-N", "--empty-password"), ("-B", "-i", _COMMANDS)):
         process = await asyncio.create_subprocess_exec(
@@ -67,6 +52,18 @@ async def _make_store(store: Path, certificates: list[str], extra_ca_file: Path)
         if process.returncode != 0:
             said = errors.decode(errors="replace").strip().rpartition("\n")[2][:200]
             raise TrustError(f"EXTRA_CA_FILE: certutil cannot take the certificates of {extra_ca_file}: {said}")
+    return {"HOME": str(home)} if engine == "chromium" else {"TABFLEET_BROWSER_TRUST": str(store)}
+
+
+def _read_certificates(extra_ca_file: Path) -> list[str]:
+    try:
+        found = _CERTIFICATE.findall(extra_ca_file.read_text(encoding="utf-8", errors="replace"))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
+    except (ssl.SSLError, ValueError):
+        raise TrustError(f"EXTRA_CA_FILE: {extra_ca_file} holds no certificates in PEM form") from None
+    except OSError as error:
+        raise TrustError(f"EXTRA_CA_FILE: {extra_ca_file} cannot be read: {error.strerror}") from None
+    return list(dict.fromkeys(found))  # a bundle may hold one twice
 
 
 def _write_commands(store: Path, certificates: list[str]) -> None:

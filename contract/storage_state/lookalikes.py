@@ -29,12 +29,12 @@ _BASE64_JSON: Final = re.compile(r"(ey|ew|W3)[A-Za-z0-9+/=\s]*\Z")
 
 
 def binary_lookalike(data: bytes) -> str | None:
-    """What the bytes are, if they are a known format that is not UTF-8 text."""
+    """Return what the bytes are, if they are a known format that is not UTF-8 text."""
     return next((reason for magic, reason in _BINARY if data.startswith(magic)), None)
 
 
 def text_lookalike(text: str) -> str | None:
-    """What the text is, if it is a known format that is not JSON."""
+    """Return what the text is, if it is a known format that is not JSON."""
     start = text.lstrip()
     for pattern, reason in _TEXT:
         if re.match(pattern, start, re.IGNORECASE):
@@ -43,18 +43,18 @@ def text_lookalike(text: str) -> str | None:
 
 
 def json_lookalike(document: Any) -> str | None:
-    """What the JSON document is, if it is a known format that is not a storage_state."""
-    if isinstance(document, list) and document and all(_is_cookie(item) for item in document):
+    """Return what the JSON document is, if it is a known format that is not a storage_state."""
+    if (
+        isinstance(document, list)
+        and document
+        and all(isinstance(item, dict) and {"name", "value"} <= item.keys() for item in document)
+    ):
         return "is a bare list of cookies, as browser extensions export them; save it with Playwright's storage_state"
     if isinstance(document, dict) and "sops" in document:
         return "is encrypted with SOPS; decrypt it"
     if isinstance(document, dict) and isinstance(document.get("log"), dict) and "entries" in document["log"]:
         return "is a HAR recording, not a storage_state"
     return None
-
-
-def _is_cookie(item: Any) -> bool:
-    return isinstance(item, dict) and "name" in item and "value" in item
 
 
 def _is_base64_json(text: str) -> bool:

@@ -1,1 +1,1 @@
-"""Children as processes on this machine: started, read, ended, and nothing of them left behind."""
+"""Children as processes on this machine: spawn, capture output, clean up, reap orphans."""

@@ -10,25 +10,24 @@ import os
 import re
 import sys
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 _KEPT_LINES: Final = 20
 _KEPT_CHARS: Final = 400
 _MAX_LINE_BYTES: Final = 64 << 10
 _UNSAFE: Final = re.compile(r"[^\w.@+-]")
 _SECRETS: Final = (
-    re.compile(r"(?i)(\b(?:(?:set-)?cookie|(?:proxy-)?authorization)\s*:\s*).+"),
+    re.compile(r"(?i)(\b(?:(?:set-)?cookie|(?:proxy-)?authorization)\s*:\s*).+"),  # headers, to the end of the line
     re.compile(r"(?i)(\b(?:bearer|basic)\s+)\S+"),
     re.compile(
         r"(?i)((?:cookie|authorization|token|password|passwd|secret|api[_-]?key|session)[\w-]*"
         r"[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&}]+"
     ),
-    re.compile(r"(://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    re.compile(r"(://)[^/\s:@]+:[^/\s@]+(?=@)"),  # a login in a URL
+    # Long words with a digit: tokens of any kind, and now and then a harmless identifier.
     re.compile(r"()\b(?=[\w.~+/-]*\d)[A-Za-z0-9_.~+-]{28,}={0,2}"),
 )
 
@@ -70,6 +69,7 @@ class Output:
             self._read()
 
     def close(self) -> None:
+        """Stop reading; a last line without an end counts as one. Idempotent."""
         self._close_write_end()
         if self._read_end >= 0:
             asyncio.get_running_loop().remove_reader(self._read_end)
@@ -138,12 +138,12 @@ class Logs:
 
 
 def as_text(name: str, line: bytes) -> bytes:
-    """A child's line after the child's name."""
+    """Return a child's line after the child's name."""
     return f"[{name}] ".encode() + line
 
 
 def as_json(name: str, line: bytes) -> bytes:
-    """A child's own event with the child's name in it; any other text as an event of ours, redacted."""
+    """Return a child's own event with the child's name in it; any other text as an event of ours, redacted."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

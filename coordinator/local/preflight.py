@@ -27,11 +27,23 @@ def check(settings: Settings) -> None:
     """Check all that children will need. Raises SiteMissing, BrowserMissing or SettingsError, each in one line."""
     check_site(settings.chat_site)
     if settings.log_dir is not None:
-        _make_log_dir(settings.log_dir)
+        folder = settings.log_dir
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be made: {error.strerror}.") from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be written by uid {os.getuid()}.")
     if settings.browser_engine == "camoufox":
         _check_camoufox(settings.camoufox_executable_path or settings.browser_executable)
-    else:
-        _check_browser(settings.browser_engine, settings.browser_executable)
+    elif settings.browser_executable is not None:
+        _check_executable(settings.browser_executable, "BROWSER_EXECUTABLE (--browser-executable)")
+    elif not any(shutil.which(program) for program in _PROGRAMS[settings.browser_engine]):
+        names = ", ".join(_PROGRAMS[settings.browser_engine])
+        raise BrowserMissing(
+            f"No browser for the engine {settings.browser_engine}: none of {names} is on PATH;"
+            " install one, or name it in BROWSER_EXECUTABLE (--browser-executable)."
+        )
     if settings.extra_ca_file is not None and shutil.which("certutil") is None:
         raise BrowserMissing(
             "EXTRA_CA_FILE is set, but certutil, which tells browsers of it, is not on PATH;"
@@ -56,26 +68,6 @@ def check_site(site: str | None) -> None:
         raise SiteMissing(f"CHAT_SITE={site}: the file cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise SiteMissing(f"CHAT_SITE={site}: the file is not valid TOML: {error}.") from None
-
-
-def _make_log_dir(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be made: {error.strerror}.") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError(f"LOG_DIR={folder} (--log-dir) cannot be written by uid {os.getuid()}.")
-
-
-def _check_browser(engine: str, executable: Path | None) -> None:
-    if executable is not None:
-        _check_executable(executable, "BROWSER_EXECUTABLE (--browser-executable)")
-    elif not any(shutil.which(program) for program in _PROGRAMS[engine]):
-        names = ", ".join(_PROGRAMS[engine])
-        raise BrowserMissing(
-            f"No browser for the engine {engine}: none of {names} is on PATH;"
-            " install one, or name it in BROWSER_EXECUTABLE (--browser-executable)."
-        )
 
 
 def _check_camoufox(executable: Path | None) -> None:

@@ -62,29 +62,26 @@ def kill_group(group: int) -> None:
 
 async def wait_dead(pids: Iterable[int], timeout_s: float) -> bool:
     """Wait until all of these are dead, zombies included; return False if some are not after timeout_s seconds."""
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
             for pid in pids:
-                await _wait_dead(pid)
+                try:
+                    descriptor = os.pidfd_open(pid)
+                except OSError:  # it is gone, or the kernel has none to give
+                    while (process := read_stat(pid)) is not None and not process.dead:  # noqa: ASYNC110 - nothing tells us
+                        await asyncio.sleep(_POLL_S)
+                    continue
+                dead = asyncio.Event()
+                loop.add_reader(descriptor, dead.set)
+                try:
+                    await dead.wait()
+                finally:
+                    loop.remove_reader(descriptor)
+                    os.close(descriptor)
     except TimeoutError:
         return False
     return True
-
-
-async def _wait_dead(pid: int) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:  # it is gone, or the kernel has none to give
-        while (process := read_stat(pid)) is not None and not process.dead:  # noqa: ASYNC110 - nothing tells us
-            await asyncio.sleep(_POLL_S)
-        return
-    loop, dead = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, dead.set)
-    try:
-        await dead.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 def descendants(root: int) -> set[int]:

@@ -11,12 +11,14 @@ inside the folder, as Kubernetes mounts Secrets. Of the key files the first that
 
 **Permissions.** ``s3:ListBucket`` on the bucket (it may be limited by ``s3:prefix`` to ``PREFIX/*``) and
 ``s3:GetObject`` on ``PREFIX/active/*`` and ``PREFIX/key.txt``; ``kms:Decrypt`` if a KMS key encrypts them.
-Nothing is ever written to S3. Credentials, region and endpoint come from the AWS chain.
+Nothing is ever written to S3. Credentials, region and endpoint come from the AWS chain; obstore reads, or boto3 where
+that has to (see `coordinator.profiles.s3_client`).
 
 **Cache.** S3 is brought to ``AUTH_PROFILE_CACHE_DIR`` (see `coordinator.profiles.cache`), which has to be ours
 alone: folders 0700, files 0600, no link on the way that anybody but us or root made. It outlives the
 process: an object whose ETag and size are those of the last time is not fetched again, provided that its
-file still has the digest it was stored with, so a hydration that has just run makes the next one a listing.
+file still has the digest it was stored with, and not checked again by the same checks (`CHECKS_VERSION` in
+`coordinator.profiles.discover`), so a hydration that has just run makes the next one a listing.
 A cache of one bucket and prefix serves no other, and is not taken away from a process that runs on it.
 
 **What `hydrate()` guarantees.** All or nothing: it returns with `profiles_dir` and `key_file` showing exactly

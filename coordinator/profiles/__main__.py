@@ -6,8 +6,9 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
@@ -21,11 +22,6 @@ from coordinator.profiles.hydration import Hydrator
 from coordinator.profiles.model import Progress, no_progress
 from coordinator.profiles.registry import PROVIDERS, provider_for
 from coordinator.settings import PROFILES, S3
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from coordinator.settings import Settings
 
 log = structlog.get_logger(__name__)
 EXIT_CODES: Final[tuple[tuple[int, type[TabfleetError] | None, str], ...]] = (
@@ -57,8 +53,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logging(settings.log_format, settings.log_level)
         with _progress_bar() as progress:
             if options.command == "check":
-                return _check(settings, progress, as_json=options.json)
-            return _hydrate(settings, progress)
+                report = check(provider_for(settings, progress), settings.auth_key_file_path)
+                if options.json:
+                    print(report.as_json())  # noqa: T201 - the product
+                else:
+                    from rich.console import Console  # noqa: PLC0415 - machines need not wait for it
+
+                    Console(width=None if sys.stdout.isatty() else 160).print(report.as_table())
+                if not report.usable:
+                    return 3
+                return 0 if report.usable == len(report.profiles) else 1
+            hydration = Hydrator.from_settings(settings, progress).hydrate()
+            print(hydration.result.model_dump_json())  # noqa: T201 - the product
+            return 0
     except TabfleetError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line that the operator sees
         return next(code for code, kind, _ in EXIT_CODES if kind and isinstance(error, kind))
@@ -69,31 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 9
 
 
-def _hydrate(settings: Settings, progress: Progress) -> int:
-    hydration = Hydrator.from_settings(settings, progress).hydrate()
-    print(hydration.result.model_dump_json())  # noqa: T201 - the product
-    return 0
-
-
-def _check(settings: Settings, progress: Progress, *, as_json: bool) -> int:
-    report = check(provider_for(settings, progress), settings.auth_key_file_path)
-    if as_json:
-        print(report.as_json())  # noqa: T201 - the product
-    else:
-        from rich.console import Console  # noqa: PLC0415 - machines need not wait for it
-
-        Console(width=None if sys.stdout.isatty() else 160).print(report.as_table())
-    if not report.usable:
-        return 3
-    return 0 if report.usable == len(report.profiles) else 1
-
-
 def _parser() -> argparse.ArgumentParser:
+    epilog = ["flags and variables:"]
+    for option in table():
+        if option.group in {PROFILES, S3}:
+            name = f"{option.flag} [{option.variable}]" if option.flag else f"[{option.variable}]"
+            epilog += [f"  {name}", f"      {option.meaning} (default: {option.default})"]
+    epilog += ["", "exit codes:", *(f"  {code:3}  {meaning}" for code, _, meaning in EXIT_CODES)]
     parser = argparse.ArgumentParser(
         prog="python -m coordinator.profiles",
         usage="%(prog)s [-h] {hydrate,check} [--backend {local,s3}] [--json] [--FLAG VALUE ...]",
         description="\n".join(f"{name:8} {meaning}" for name, meaning in _COMMANDS.items()),
-        epilog=_epilog(),
+        epilog="\n".join(epilog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -103,19 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _epilog() -> str:
-    lines = ["flags and variables:"]
-    for option in table():
-        if option.group in {PROFILES, S3}:
-            name = f"{option.flag} [{option.variable}]" if option.flag else f"[{option.variable}]"
-            lines += [f"  {name}", f"      {option.meaning} (default: {option.default})"]
-    lines += ["", "exit codes:", *(f"  {code:3}  {meaning}" for code, _, meaning in EXIT_CODES)]
-    return "\n".join(lines)
-
-
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, if that is a terminal: from the first object to the last, so that it tears nothing else."""
+    """Show a bar on stderr, if that is a terminal, from the first object to the last, so that it tears nothing else."""
     if not sys.stderr.isatty():
         yield no_progress
         return
@@ -138,10 +122,8 @@ def _progress_bar() -> Iterator[Progress]:
 
 
 def run() -> NoReturn:
-    """Run a command as a process that ends with it.
-
-    Collecting garbage would take a third of its time, and taking the interpreter apart another.
-    """
+    """Run a command as a process that ends with it."""
+    # Collecting garbage would take a third of its time, and taking the interpreter apart another.
     gc.disable()
     code = main()
     with suppress(BrokenPipeError):

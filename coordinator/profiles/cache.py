@@ -26,11 +26,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
 
-from contract.storage_state.storage_state import StorageState
+from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.discover import CHECKS_VERSION
 from coordinator.profiles.errors import CacheError
 from coordinator.profiles.folders import private_folder, write_private
@@ -56,12 +56,12 @@ class Entry:
     size: int
     sha256: str
     file: str
-    state: StorageState | None = None
+    state: ProfileSummary | None = None
 
 
 @dataclass(frozen=True)
 class FileSet:
-    """A set of files; `entries` has them by the object's key."""
+    """A set of files of one `source`; `entries` has them by the object's key."""
 
     folder: Path
     source: str
@@ -77,12 +77,17 @@ class FileSet:
         os.utime(self.folder / INDEX)
 
     def read(self, key: str) -> bytes | None:
-        """The bytes of an object, None if they are not here as they were fetched."""
+        """Return the bytes of an object, None if they are not here as they were fetched."""
         entry = self.entries.get(key)
         if entry is None:
             return None
         try:
-            data = _read_start(f"{self.folder}/{entry.file}", entry.size + 1)
+            # Three system calls: at a warm start this is done for every profile.
+            descriptor = os.open(f"{self.folder}/{entry.file}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(descriptor, entry.size + 1)
+            finally:
+                os.close(descriptor)
         except OSError:
             return None
         return data if hashlib.sha256(data).hexdigest() == entry.sha256 else None
@@ -150,7 +155,7 @@ class Cache:
             os.close(lock)
 
     def current(self) -> FileSet | None:
-        """The set that is in use, None if there is none from this source."""
+        """Return the set that is in use, None if there is none from this source."""
         link = self._root / "current"
         try:
             folder = self._root / link.readlink()
@@ -160,7 +165,7 @@ class Cache:
             # Reading a thousand profiles again takes four times as long as listing their bucket.
             is_known = index["checks"] == CHECKS_VERSION
             entries = {
-                key: Entry(etag, size, digest, file, _loaded(state) if is_known else None)
+                key: Entry(etag, size, digest, file, ProfileSummary.from_json(state) if is_known and state else None)
                 for key, (etag, size, digest, file, state) in index["entries"].items()
             }
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -178,11 +183,12 @@ class Cache:
             "source": self._source,
             "checks": CHECKS_VERSION,
             "entries": {
-                key: [entry.etag, entry.size, entry.sha256, entry.file, entry.state and vars(entry.state)]
+                key: [entry.etag, entry.size, entry.sha256, entry.file, entry.state and entry.state.to_json()]
                 for key, entry in sorted(entries.items())
             },
         }
         write_private(staging.folder / INDEX, json.dumps(index).encode())
+        # rename(2) replaces a link in one step; symlink(2) does not.
         link = staging.folder / "link"
         link.symlink_to(staging.folder.relative_to(self._root))
         link.rename(self._root / "current")
@@ -203,6 +209,8 @@ class Cache:
         """Mark the cache as in use for this source until the process ends. Raises CacheError."""
         if self._in_use is None:
             self._in_use = _open_lock(self._root / "in_use")
+        # Each process that runs on the cache holds the file shared until it ends, however it ends: whoever gets it
+        # alone may write another source into it.
         mark = self._source.encode()
         if os.pread(self._in_use, 4096, 0) != mark:
             if not _try_lock(self._in_use, fcntl.LOCK_EX):
@@ -223,23 +231,8 @@ class Cache:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _loaded(state: dict[str, Any] | None) -> StorageState | None:
-    if state is None:
-        return None
-    return StorageState(**{**state, "sites": tuple(state["sites"]), "expiries": tuple(state["expiries"])})
-
-
-def _read_start(path: str, most_bytes: int) -> bytes:
-    # In three system calls: at a warm start this is done for every profile.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, most_bytes)
-    finally:
-        os.close(descriptor)
-
-
 def is_full(error: OSError) -> bool:
-    """Whether a disk, its quota or its inodes are used up."""
+    """Return whether a disk, its quota or its inodes are used up."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 

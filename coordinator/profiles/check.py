@@ -6,25 +6,23 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.profiles.discover import printable, select_profiles
 from coordinator.profiles.hydration import read_keys
+from coordinator.profiles.model import ProfileProvider
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+if TYPE_CHECKING:  # it takes 50 ms, and only people see a table
     from rich.table import Table
-
-    from coordinator.profiles.model import Examined, ProfileProvider
 
 
 @dataclass(frozen=True)
 class Row:
     """What is known of one profile. `reason` is None if it may be used.
 
-    `cookies` counts those that have not expired, by site; `expires_at` is the earliest expiry among
-    them, in Unix seconds.
+    `cookies` counts those that have not expired, by host; `expires_at` is when the login expires by its
+    cookies, in Unix seconds.
     """
 
     name: str
@@ -43,12 +41,15 @@ class Report:
 
     @property
     def usable(self) -> int:
+        """How many profiles may be used."""
         return sum(row.reason is None for row in self.profiles)
 
     def as_json(self) -> str:
+        """Return the report for machines."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def as_table(self) -> Table:
+        """Return the report for people, as a table for rich's console."""
         from rich.markup import escape  # noqa: PLC0415 - only for people, who do not notice its 50 ms
         from rich.table import Table  # noqa: PLC0415
 
@@ -56,11 +57,15 @@ class Report:
         for name, kept_whole in (("profile", False), ("site cookies", False), ("earliest expiry", True)):
             table.add_column(name, no_wrap=kept_whole, overflow="fold")
         table.add_column("verdict")
-        table.caption = f"{self.usable} of {len(self.profiles)} usable, {_keys_in_words(self.keys)}"
+        keys = "no API keys: the API would be open"
+        if self.keys:
+            keys = "1 API key" if self.keys == 1 else f"{self.keys} API keys"
+        table.caption = f"{self.usable} of {len(self.profiles)} usable, {keys}"
         for row in self.profiles:
             sites = "\n".join(f"{site} {count}" for site, count in row.cookies.items())
             verdict = "[red]" + escape(row.reason) if row.reason else "[green]ok"
-            table.add_row(escape(row.name), escape(sites) or "-", _date(row.expires_at), verdict)
+            expiry = f"{datetime.fromtimestamp(row.expires_at, UTC):%Y-%m-%d %H:%M} UTC" if row.expires_at else "-"
+            table.add_row(escape(row.name), escape(sites) or "-", expiry, verdict)
         return table
 
 
@@ -69,24 +74,12 @@ def check(provider: ProfileProvider, operator_key_file: Path | None) -> Report:
     now = time.time()
     examined = provider.inspect()
     reasons = {item.name: item.reason for item in select_profiles(examined, now).rejected}
-    rows = tuple(_row(item, reasons.get(printable(item.file_name)), now) for item in examined)
+    rows = []
+    for item in examined:
+        name = printable(item.file_name)
+        cookies = item.state.live_cookies(now) if item.state else {}
+        expires_at = item.state.expires_at(now) if item.state else None
+        rows.append(Row(name, cookies, expires_at, reasons.get(name)))
     held = None if operator_key_file else provider.inspect_keys()
     keys = read_keys(operator_key_file, None)[1] if held is None else held
-    return Report(provider.location, rows, len(keys))
-
-
-def _row(item: Examined, reason: str | None, now: float) -> Row:
-    name = printable(item.file_name)
-    if item.state is None:
-        return Row(name, {}, None, reason)
-    return Row(name, item.state.cookies_alive(now), item.state.earliest_expiry(now), reason)
-
-
-def _keys_in_words(count: int) -> str:
-    if not count:
-        return "no API keys: the API would be open"
-    return "1 API key" if count == 1 else f"{count} API keys"
-
-
-def _date(expires_at: float | None) -> str:
-    return "-" if expires_at is None else f"{datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M} UTC"
+    return Report(provider.location, tuple(rows), len(keys))

@@ -5,23 +5,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 import time
 import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
-from contract.storage_state.reasons import BadProfile
-from contract.storage_state.storage_state import read_storage_state
+from contract.errors import BadProfile
+from contract.storage_state.document import parse_document
+from contract.storage_state.profile_file import read_profile_file
+from contract.storage_state.summary import ProfileSummary
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.model import Discovery, Examined, Profile, Rejected
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-CHECKS_VERSION: Final = 1
+CHECKS_VERSION: Final = 2
 """Raise it by hand with every change of what the checks find in the same bytes: caches keep what was found."""
 MOST_REASONS: Final = 5
 """So many bad profiles are named in an error line; the log has all."""
@@ -40,9 +38,10 @@ def discover_profiles(folder: Path, *, now: float | None = None) -> Discovery:
 
 
 def examine_folder(folder: Path) -> list[Examined]:
-    """Every profile in the folder, in the order of names. Raises ProfileBackendError."""
+    """Check every profile in the folder, in the order of names. Raises ProfileBackendError."""
     root = resolved(folder)
-    return [examine(name, folder / name, partial(read_profile, root, name)) for name in profile_names(folder)]
+    paths = [folder / name for name in profile_names(folder)]
+    return [examine(path.name, path, partial(read_profile_file, path, within=root)) for path in paths]
 
 
 def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
@@ -50,7 +49,7 @@ def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
     try:
         check_name(file_name)
         data = read()
-        state = read_storage_state(data)
+        state = ProfileSummary.of(parse_document(data))
     except BadProfile as error:
         return Examined(file_name, path, reason=error.reason)
     return Examined(file_name, path, hashlib.sha256(data).hexdigest(), state)
@@ -61,18 +60,34 @@ def select_profiles(examined: Iterable[Examined], now: float) -> Discovery:
     accepted: dict[str, Profile] = {}
     rejected: list[Rejected] = []
     for item in examined:
-        try:
-            profile = _profile(item, now)
-            _check_not_twice(profile, accepted)
-        except BadProfile as error:
-            rejected.append(Rejected(printable(item.file_name), error.reason))
-        else:
-            accepted[profile.fingerprint] = profile
+        reason = _rejection(item, accepted, now)
+        if item.state is None or reason:
+            rejected.append(Rejected(printable(item.file_name), reason))
+            continue
+        name, fingerprint = item.file_name.removesuffix(SUFFIX), item.state.fingerprint
+        accepted[fingerprint] = Profile(name, item.path, item.sha256, fingerprint, item.state.expires_at(now))
     return Discovery(tuple(accepted.values()), tuple(rejected))
 
 
+def _rejection(item: Examined, accepted: Mapping[str, Profile], now: float) -> str:
+    """Return why a profile is left out beside those accepted before it, "" if it is not."""
+    if item.state is None:
+        return item.reason
+    try:
+        item.state.check_alive(now)
+    except BadProfile as error:
+        return error.reason
+    # Sites end a login that two browsers use.
+    earlier = accepted.get(item.state.fingerprint)
+    if earlier is None:
+        return ""
+    if earlier.sha256 == item.sha256:
+        return f"is the same file as {earlier.name}.json"
+    return f"holds the same login as {earlier.name}.json; one login is used by one browser at a time"
+
+
 def no_profiles_message(sentence: str, discovery: Discovery) -> str:
-    """The line that says why there is nothing to start: the sentence and the first few reasons."""
+    """Return the line that says why there is nothing to start: the sentence and the first few reasons."""
     if not discovery.rejected:
         return sentence
     named = [f"{item.name} {item.reason}" for item in discovery.rejected[:MOST_REASONS]]
@@ -90,38 +105,21 @@ def check_name(file_name: str) -> None:
         raise BadProfile(f"has a name of more than {MAX_NAME_BYTES} bytes")
     if unicodedata.normalize("NFC", file_name) != file_name:
         raise BadProfile("has a name in decomposed Unicode, which looks like another one; write it in NFC")
-    if not _is_plain(file_name.removesuffix(SUFFIX)):
+    name = file_name.removesuffix(SUFFIX)
+    # A first character that options, hidden files and shells know is none; marks (Mn, Mc) are parts of letters.
+    if not (name[:1].isalnum() or name[:1] == "_") or not all(
+        char.isalnum() or char in f" {_PUNCTUATION}" or unicodedata.category(char) in {"Mn", "Mc"} for char in name
+    ):
         raise BadProfile(f"has a name with other characters than letters, digits, spaces and {' '.join(_PUNCTUATION)}")
 
 
-def _is_plain(name: str) -> bool:
-    return (name[:1].isalnum() or name[:1] == "_") and all(
-        char.isalnum() or char in f" {_PUNCTUATION}" or unicodedata.category(char) in {"Mn", "Mc"} for char in name
-    )
-
-
 def printable(name: str) -> str:
-    """A name from outside, fit for a log line and a terminal."""
+    """Return a name from outside as it fits a log line and a terminal."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def read_profile(root: Path, file_name: str) -> bytes:
-    """The bytes of a file in the folder `root`, which must be resolved. Raises BadProfile."""
-    try:
-        path = _inside(root, root / file_name)
-        return _read_regular(path)
-    except PermissionError:
-        raise BadProfile(_no_permission(root / file_name)) from None
-    except FileNotFoundError:
-        raise BadProfile("is a link to a file that does not exist") from None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise BadProfile("is a link that leads to itself") from None
-        raise BadProfile(f"cannot be read: {error.strerror or type(error).__name__}") from None
-
-
 def profile_names(folder: Path) -> list[str]:
-    """The names in the folder that are meant as profiles. Raises ProfileBackendError."""
+    """Return the names in the folder that are meant as profiles. Raises ProfileBackendError."""
     try:
         return sorted(
             entry.name
@@ -133,9 +131,10 @@ def profile_names(folder: Path) -> list[str]:
 
 
 def resolved(folder: Path) -> Path:
-    """The folder itself, whatever links lead to it. Raises ProfileBackendError."""
+    """Return the folder itself, whatever links lead to it. Raises ProfileBackendError."""
     try:
-        return _real(folder)
+        # Path.resolve makes a RuntimeError of ELOOP up to Python 3.12; this is an OSError everywhere.
+        return Path(os.path.realpath(folder, strict=True))
     except OSError as error:
         raise ProfileBackendError(_folder_trouble(folder, error)) from None
 
@@ -151,60 +150,3 @@ def _folder_trouble(folder: Path, error: OSError) -> str:
         case errno.ELOOP:
             return f"the profile folder {folder} is a link that leads to itself"
     return f"the profile folder {folder} cannot be read: {error.strerror}"
-
-
-def _inside(root: Path, path: Path) -> Path:
-    real = _real(path)
-    if not real.is_relative_to(root):
-        raise BadProfile("is a link that leads out of the folder")
-    return real
-
-
-def _real(path: Path) -> Path:
-    # Path.resolve makes a RuntimeError of ELOOP up to Python 3.12; this is an OSError everywhere.
-    return Path(os.path.realpath(path, strict=True))
-
-
-def _read_regular(path: Path) -> bytes:
-    # Non-blocking: opening a named pipe would wait for its writer for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        _check_regular(os.fstat(descriptor))
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_PROFILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
-
-
-def _check_regular(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise BadProfile("is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise BadProfile("is not a regular file")
-
-
-def _no_permission(path: Path) -> str:
-    me = os.geteuid()
-    try:
-        status = path.stat()
-    except OSError:
-        return f"cannot be reached by uid {me}; check the folders on the way"
-    mode = f"{stat.S_IMODE(status.st_mode):o}"
-    return f"cannot be read by uid {me}: it belongs to uid {status.st_uid}, mode {mode}; chown it to {me}"
-
-
-def _profile(item: Examined, now: float) -> Profile:
-    if item.state is None:
-        raise BadProfile(item.reason)
-    item.state.check_alive(now)
-    name = item.file_name.removesuffix(SUFFIX)
-    return Profile(name, item.path, item.sha256, item.state.fingerprint, item.state.earliest_expiry(now))
-
-
-def _check_not_twice(profile: Profile, accepted: dict[str, Profile]) -> None:
-    earlier = accepted.get(profile.fingerprint)
-    if earlier is None:
-        return
-    if earlier.sha256 == profile.sha256:
-        raise BadProfile(f"is the same file as {earlier.name}.json")
-    raise BadProfile(f"holds the same login as {earlier.name}.json; one login is used by one browser at a time")

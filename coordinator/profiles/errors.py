@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contract.errors import TabfleetError
 from coordinator.errors import ProfileBackendError
 
 
@@ -17,5 +18,5 @@ class CacheError(ProfileBackendError):
     """The cache folder cannot be used: it is not ours, it is full, or somebody else is at work in it."""
 
 
-class ObjectGone(Exception):
+class ObjectGone(TabfleetError):
     """An object was deleted after it was listed."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Container
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from coordinator.profiles.errors import CacheError
-
-if TYPE_CHECKING:
-    from collections.abc import Container
 
 MOST_LINKS = 40  # as the kernel
 
@@ -67,6 +64,7 @@ def _link_target(path: Path) -> Path | None:
 
 
 def _take_over(folder: Path, contents: Container[str]) -> None:
+    # Everything goes by one descriptor, so that the folder cannot be exchanged between the look and the chmod.
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except NotADirectoryError:
@@ -74,22 +72,21 @@ def _take_over(folder: Path, contents: Container[str]) -> None:
     except OSError as error:
         raise CacheError(f"{folder} cannot be opened by uid {os.geteuid()}: {error.strerror}") from None
     try:
-        _check_own(descriptor, folder, contents)
+        owner = os.fstat(descriptor).st_uid
+        if owner != os.geteuid():
+            raise CacheError(
+                f"the folder {folder} belongs to uid {owner}, not to uid {os.geteuid()}; name one in it"
+                " that does not exist yet, or another place"
+            )
+        names = sorted(os.listdir(descriptor))  # noqa: PTH208 - of the descriptor
+        foreign = next((name for name in names if name not in contents), None)
+        if foreign is not None:
+            raise CacheError(
+                f"the folder {folder} holds other things ({foreign}); name one that is empty or not there yet"
+            )
         os.fchmod(descriptor, 0o700)
     finally:
         os.close(descriptor)
-
-
-def _check_own(descriptor: int, folder: Path, contents: Container[str]) -> None:
-    status = os.fstat(descriptor)
-    if status.st_uid != os.geteuid():
-        raise CacheError(
-            f"the folder {folder} belongs to uid {status.st_uid}, not to uid {os.geteuid()}; name one in it"
-            " that does not exist yet, or another place"
-        )
-    foreign = next((name for name in sorted(os.listdir(descriptor)) if name not in contents), None)
-    if foreign is not None:
-        raise CacheError(f"the folder {folder} holds other things ({foreign}); name one that is empty or not there yet")
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 import structlog
 
@@ -11,14 +12,9 @@ from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import KeyStore, default_key_file
 from coordinator.errors import KeyFileError, NoUsableProfile
 from coordinator.profiles.discover import discover_profiles, no_profiles_message
-from coordinator.profiles.model import Progress, no_progress
+from coordinator.profiles.model import Discovery, ProfileHydrationResult, ProfileProvider, Progress, no_progress
 from coordinator.profiles.registry import provider_for
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from coordinator.profiles.model import Discovery, ProfileHydrationResult, ProfileProvider
-    from coordinator.settings import Settings
+from coordinator.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -78,14 +74,18 @@ class Hydrator:
     def _keys(self, result: ProfileHydrationResult) -> tuple[Path | None, KeyStore, tuple[str, ...]]:
         key_file, keys = read_keys(self._operator_key_file, result.key_file)
         last = self._last
+        # Without keys the API is open: a file that got lost must not open it.
         if last and last.keys and not keys:
             return last.key_file, last.keys, ("the reload found no API keys; the earlier ones stay in force",)
         if self._require_key and not keys:
-            raise KeyFileError(_required(key_file))
+            where = f"{key_file} holds none" if key_file else "there is no key file"
+            cure = "put a key into key.txt or name a file in AUTH_KEY_FILE_PATH"
+            raise KeyFileError(f"REQUIRE_API_KEY is set, but {where}; {cure}")
         return key_file, keys, ()
 
     def _report(self, hydration: Hydration) -> None:
         last = self._last
+        # With AUTH_PROFILE_REFRESH_S this runs again and again: what was said once is not said at every reload.
         for item in hydration.discovery.rejected:
             if last is None or item not in last.discovery.rejected:
                 log.warning("profile_rejected", profile=item.name, reason=item.reason)
@@ -108,7 +108,7 @@ def hydrate(settings: Settings) -> Hydration:
 
 
 def key_file_that_counts(operators: Path | None, hydrated: Path | None) -> Path | None:
-    """Which key file applies: AUTH_KEY_FILE_PATH, then the hydrated one, then auth_profiles/key.txt if it exists.
+    """Return the key file that applies: AUTH_KEY_FILE_PATH, the hydrated one, auth_profiles/key.txt if it exists.
 
     Raises `auth_utils.KeyFileError` if that cannot be seen.
     """
@@ -116,7 +116,7 @@ def key_file_that_counts(operators: Path | None, hydrated: Path | None) -> Path 
 
 
 def read_keys(operators: Path | None, hydrated: Path | None) -> tuple[Path | None, KeyStore]:
-    """The key file that counts and its keys. Raises KeyFileError if it is given and cannot be used."""
+    """Return the key file that counts and its keys. Raises KeyFileError if it is given and cannot be used."""
     key_file = None
     try:
         key_file = key_file_that_counts(operators, hydrated)
@@ -124,8 +124,3 @@ def read_keys(operators: Path | None, hydrated: Path | None) -> tuple[Path | Non
     except BadKeyFile as error:
         variable = " (AUTH_KEY_FILE_PATH)" if operators else ""
         raise KeyFileError(f"{error}{variable}") from None
-
-
-def _required(key_file: Path | None) -> str:
-    where = f"{key_file} holds none" if key_file else "there is no key file"
-    return f"REQUIRE_API_KEY is set, but {where}; put a key into key.txt or name a file in AUTH_KEY_FILE_PATH"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import default_key_file
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.discover import examine_folder, profile_names, resolved
 from coordinator.profiles.model import Examined, ProfileHydrationResult, Progress, no_progress
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from coordinator.settings import Settings
+from coordinator.settings import Settings
 
 
 class LocalProfileProvider:
@@ -25,18 +22,21 @@ class LocalProfileProvider:
 
     @classmethod
     def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:  # noqa: ARG003 - nothing to fetch
+        """Make the provider of LOCAL_PROFILE_DIR."""
         return cls(settings.local_profile_dir)
 
     @property
     def location(self) -> str:
+        """The folder, in full."""
         return str(self._folder)
 
     @property
     def nothing_found(self) -> str:
+        """What to say when not one profile is usable."""
         return f"no usable profile in {self._folder} (LOCAL_PROFILE_DIR, --profiles)"
 
     def hydrate(self) -> ProfileHydrationResult:
-        """Give the folder as it is. Raises ProfileBackendError if it is not a folder that we can list."""
+        """Return the folder as it is. Raises ProfileBackendError if it is not a folder that we can list."""
         self._names()
         key_file = None
         with suppress(BadKeyFile):  # whoever needs it will come upon this too; the operator may have named another
@@ -49,7 +49,7 @@ class LocalProfileProvider:
         return tuple(examine_folder(self._folder))
 
     def inspect_keys(self) -> None:
-        """None: the default key file is the caller's business."""
+        """Return None: the default key file is the caller's business."""
 
     def _names(self) -> list[str]:
         try:

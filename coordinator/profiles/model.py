@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from contract.keys import KeyStore
-from contract.storage_state.storage_state import StorageState
+from contract.storage_state.summary import ProfileSummary
 from coordinator.settings import Settings
 
 
@@ -20,8 +20,8 @@ class Profile:
 
     `name` is the file's name without ``.json``. `sha256` is the hex digest of the file's bytes: it
     changes when the profile does. `fingerprint` is the hex digest of what makes the login: it is the
-    same in two files of one login. `expires_at` is the earliest expiry among the cookies that have not
-    expired, in Unix seconds; None if none of them has one.
+    same in two files of one login. `expires_at` is when the login expires by its cookies, in
+    Unix seconds; None if none of them says so.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Examined:
     file_name: str
     path: Path
     sha256: str = ""
-    state: StorageState | None = None
+    state: ProfileSummary | None = None
     reason: str = ""
 
 

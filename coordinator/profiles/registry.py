@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from coordinator.profiles.local import LocalProfileProvider
-from coordinator.profiles.model import Progress, no_progress
+from coordinator.profiles.model import ProfileProvider, Progress, no_progress
 from coordinator.profiles.s3 import S3ProfileProvider
-
-if TYPE_CHECKING:
-    from coordinator.profiles.model import ProfileProvider
-    from coordinator.settings import Settings
+from coordinator.settings import Settings
 
 PROVIDERS: Final[dict[str, type[ProfileProvider]]] = {
     "local": LocalProfileProvider,
@@ -19,5 +16,5 @@ PROVIDERS: Final[dict[str, type[ProfileProvider]]] = {
 
 
 def provider_for(settings: Settings, progress: Progress = no_progress) -> ProfileProvider:
-    """The provider that PROFILE_BACKEND names; does no I/O."""
+    """Return the provider that PROFILE_BACKEND names; does no I/O."""
     return PROVIDERS[settings.profile_backend].from_settings(settings, progress)

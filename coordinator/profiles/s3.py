@@ -57,6 +57,7 @@ class S3ProfileProvider:
 
     @classmethod
     def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:
+        """Make the provider from the AUTH_PROFILE_ settings; does no I/O."""
         options = S3Options(
             settings.auth_profile_s3_region,
             settings.auth_profile_s3_connect_timeout_s,
@@ -74,10 +75,12 @@ class S3ProfileProvider:
 
     @property
     def location(self) -> str:
+        """``s3://bucket/prefix/active/``."""
         return self._location.uri(self._location.active)
 
     @property
     def nothing_found(self) -> str:
+        """What to say when not one profile is usable."""
         return f"S3 backend configured but no auth profiles downloaded from {self.location}"
 
     def hydrate(self) -> ProfileHydrationResult:
@@ -164,6 +167,7 @@ class S3ProfileProvider:
                 keys = self._keys(update.path(obtained))
         if keys or not self._has_keys:
             return obtained, keys, ()
+        # Without keys the API would be open: what a reload does not find stays.
         kept = update.keep(self._location.key_file)
         uri = self._location.uri(self._location.key_file)
         warning = f"{uri} has no keys any more; those of the last hydration stay in force"
@@ -183,7 +187,7 @@ class S3ProfileProvider:
         with closing(self._read(client, missing)) as answers:
             for key, answer in answers:
                 examined = self._examine(key, answer)
-                pairs.append((update.store(key, answer, f"{ACTIVE}/{examined.file_name}", examined.state), examined))
+                pairs.append((update.store(key, answer, f"{ACTIVE}/{examined.file_name}", examined), examined))
         return pairs
 
     def _read(self, client: S3Client, items: Sequence[S3Object]) -> Generator[tuple[str, Fetched]]:
@@ -210,6 +214,7 @@ class S3ProfileProvider:
         discovery = select_profiles(_in_order(listing, (examined for _, examined in obtained)), time.time())
         if discovery.accepted:
             return discovery
+        # A refusal of everything is one of permissions, and has another exit code.
         if obtained and all(item.refused for item, _ in obtained):
             raise S3Refused(f"{self.location}: no profile can be read: {obtained[0][0].refused}")
         raise NoUsableProfile(no_profiles_message(self.nothing_found, discovery))

@@ -23,7 +23,8 @@ from botocore.utils import get_environ_proxies
 from obstore.store import S3Store
 from urllib3 import exceptions as http
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.errors import TabfleetError
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
 from coordinator.profiles.s3_store import Endpoint, endpoint_of_request, open_store
@@ -54,7 +55,7 @@ class _EveryService(list[str]):
         return True
 
 
-class _NotSent(Exception):
+class _NotSent(TabfleetError):
     """A request was signed, and is not to be sent."""
 
     def __init__(self, url: str, authorization: str) -> None:

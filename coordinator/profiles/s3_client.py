@@ -12,13 +12,14 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from multiprocessing.pool import ApplyResult, ThreadPool
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from obstore.exceptions import InvalidPathError, PermissionDeniedError
 from obstore.store import S3Store
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.s3_store import credentials_of_environment, endpoint_from_environment, open_store
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
@@ -39,7 +40,7 @@ class S3Client:
     """Lists and reads one bucket over connections that stay open. To be used by one thread at a time."""
 
     def __init__(self, location: S3Location, options: S3Options) -> None:
-        """Resolve endpoint and region, and credentials but for failing ones. Raises S3Refused, S3Unreachable."""
+        """Resolve the AWS chain as far as it takes to choose. Raises S3Refused, S3Unreachable."""
         self._location = location
         self._options = options
         self._boto_bucket: BotoBucket | None = None
@@ -62,13 +63,12 @@ class S3Client:
         return found if found and any(found) else self._boto().list_folder(prefix)
 
     def find(self, key: str) -> S3Object | None:
-        """Find one object by a listing, so that "not there" differs from "not allowed". Raises as `list_folder`."""
-        page = self._attempt_aside(lambda store: _list_from(store, key))
-        if page is None:
-            return self._boto().find(key)
-        found = next((item for item in page if item.key == key), None)
-        # Not every storage lists in the order of the keys.
-        return found if found or len(page) < _PAGE else self._boto().find(key)
+        """Find one object; that it is absent is read from a listing, so that it differs from "not allowed".
+
+        Raises S3Refused, S3Unreachable.
+        """
+        found = self._attempt_aside(lambda store: _find(store, key))
+        return found[0] if found else self._boto().find(key)
 
     def read(self, key: str) -> Fetched:
         """Return an object's bytes, at most one more than a profile may have.
@@ -143,11 +143,19 @@ def _list_folder(store: S3Store, prefix: str) -> tuple[list[S3Object], list[str]
     return [_object(meta) for meta in found["objects"]], [f"{folder}/" for folder in found["common_prefixes"]]
 
 
-def _list_from(store: S3Store, key: str) -> list[S3Object]:
-    """Return the first page of what follows in the key's folder and below, from a little before the key."""
+def _find(store: S3Store, key: str) -> tuple[S3Object | None] | None:
+    """Return the object or None in a tuple; no tuple if only a listing by the key's own name can tell.
+
+    obstore lists folders and not prefixes, and a policy may allow the listing of ``PREFIX/key.txt*`` alone.
+    """
+    # Being there is what this shows; of being absent it is no proof, since storages may hide what is not allowed.
+    with suppress(FileNotFoundError, PermissionDeniedError):
+        return (_object(store.head(key)),)
     folder = key.rpartition("/")[0]
-    pages = store.list(folder or None, offset=key[:-1], chunk_size=_PAGE)
-    return [_object(meta) for meta in next(iter(pages), ())]
+    page = next(iter(store.list(folder or None, offset=key[:-1], chunk_size=_PAGE)), ())
+    found = next((_object(meta) for meta in page if meta["path"] == key), None)
+    # Not every storage lists in the order of the keys, so that only a page that is the last one tells.
+    return (found,) if found or len(page) < _PAGE else None
 
 
 def _read(store: S3Store, key: str) -> Fetched:

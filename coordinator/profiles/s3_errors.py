@@ -61,7 +61,7 @@ class Attempt:
 
 
 def error_code(error: Exception) -> str:
-    """S3's code, such as ``NoSuchBucket``; "" if the error did not come from a server."""
+    """Return S3's code, such as ``NoSuchBucket``; "" if the error did not come from a server."""
     if not isinstance(error, sdk.ClientError):
         return ""
     code = str(error.response.get("Error", {}).get("Code", "")) or str(_status(error))
@@ -70,9 +70,17 @@ def error_code(error: Exception) -> str:
 
 
 def explain(error: Exception, attempt: Attempt) -> S3Refused | S3Unreachable:
-    """The error for the operator."""
+    """Return the error for the operator."""
     if isinstance(error, sdk.ClientError):
-        return _server_said(error, attempt)
+        code = error_code(error)
+        if code in THROTTLED or _status(error) >= 500:
+            does = "throttles requests" if code in THROTTLED else "fails"
+            return S3Unreachable(f"{_cannot(attempt)}: {attempt.host} {does} ({code}); try again later")
+        # Any other operation is one of STS, done to get the credentials.
+        if error.operation_name not in {"ListObjectsV2", "GetObject"}:
+            cause = f"the role cannot be taken on ({error.operation_name}: {code})"
+            return S3Refused(f"{_cannot(attempt)}: {cause}; {_CREDENTIALS}")
+        return S3Refused(f"{_cannot(attempt)}: {refusal(code, attempt)}")
     for kinds, cause, cure in _LOCAL:
         if isinstance(error, kinds):
             return S3Refused(f"{_cannot(attempt)}: {cause.format(host=attempt.host)}; {cure}")
@@ -83,7 +91,7 @@ def explain(error: Exception, attempt: Attempt) -> S3Refused | S3Unreachable:
 
 
 def refusal(code: str, attempt: Attempt) -> str:
-    """Cause and cure of a code, without the place."""
+    """Return cause and cure of a code, without the place."""
     if code == "AccessDenied":
         return f"the credentials are not allowed to (AccessDenied); {attempt.permission}"
     cause, cure = _CODES.get(code, ("S3 refuses", "look up the code in the documentation of your storage"))
@@ -109,19 +117,6 @@ def _cannot(attempt: Attempt) -> str:
 
 def _status(error: sdk.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _server_said(error: sdk.ClientError, attempt: Attempt) -> S3Refused | S3Unreachable:
-    code = error_code(error)
-    if code in THROTTLED:
-        return S3Unreachable(f"{_cannot(attempt)}: {attempt.host} throttles requests ({code}); try again later")
-    if _status(error) >= 500:
-        return S3Unreachable(f"{_cannot(attempt)}: {attempt.host} fails ({code}); try again later")
-    if error.operation_name not in {"ListObjectsV2", "GetObject"}:
-        return S3Refused(
-            f"{_cannot(attempt)}: the role cannot be taken on ({error.operation_name}: {code}); {_CREDENTIALS}"
-        )
-    return S3Refused(f"{_cannot(attempt)}: {refusal(code, attempt)}")
 
 
 def _host(address: str) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES, TOO_LARGE
-from contract.storage_state.reasons import BadProfile
+from contract.errors import BadProfile
+from contract.storage_state.document import MAX_PROFILE_BYTES, TOO_LARGE
 from coordinator.profiles.discover import SUFFIX, check_name
 from coordinator.profiles.model import Examined
 from coordinator.profiles.s3_types import S3Location, S3Object

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contract.storage_state.storage_state import StorageState
 from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Cache, Entry, FileSet, Staging
+from coordinator.profiles.model import Examined
 from coordinator.profiles.s3_types import Fetched, S3Object
 
 
@@ -38,12 +38,14 @@ class Update:
         data = self._old.read(item.key)
         return None if data is None else (known, data)
 
-    def store(self, key: str, answer: Fetched, file: str, state: StorageState | None = None) -> Obtained:
+    def store(self, key: str, answer: Fetched, file: str, examined: Examined | None = None) -> Obtained:
         """Put what S3 gave for an object into the new set, as `file` with what was found in it. Raises OSError."""
         if answer.refused:
             return Obtained(key, refused=answer.refused)
         self._stage().store(file, answer.data)
-        digest = hashlib.sha256(answer.data).hexdigest()
+        state = examined.state if examined else None
+        # What is valid has been hashed already.
+        digest = examined.sha256 if examined and state else hashlib.sha256(answer.data).hexdigest()
         return Obtained(key, Entry(answer.etag, len(answer.data), digest, file, state), fetched=True)
 
     def keep(self, key: str) -> Obtained | None:
@@ -61,7 +63,12 @@ class Update:
 
         Returns whether anything changed. Raises OSError.
         """
-        placed = [(item, item.entry, _place(item.entry.file, accepted)) for item in everything if item.entry]
+        placed = []
+        for item in everything:
+            if item.entry:
+                name = item.entry.file.rpartition("/")[2]
+                file = f"{ACTIVE if name in accepted else HELD}/{name}" if item.entry.file != KEY_FILE else KEY_FILE
+                placed.append((item, item.entry, file))
         entries = {item.key: entry if entry.file == file else replace(entry, file=file) for item, entry, file in placed}
         if self._old and self._old.entries == entries and not any(item.fetched for item, _, _ in placed):
             self._old.confirm()
@@ -84,10 +91,3 @@ class Update:
     def _stage(self) -> Staging:
         self._staging = self._staging or self._cache.stage()
         return self._staging
-
-
-def _place(file: str, accepted: frozenset[str]) -> str:
-    name = file.rpartition("/")[2]
-    if file == KEY_FILE:
-        return file
-    return f"{ACTIVE if name in accepted else HELD}/{name}"

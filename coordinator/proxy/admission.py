@@ -98,7 +98,7 @@ async def read_chat_body(headers: Headers, receive: Receive, *, max_bytes: int, 
     if kind != "application/json":
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json.")
     length = find(headers, b"content-length")
-    # Not every run of digits is worth being parsed.
+    # int() raises ValueError for thousands of digits.
     if length is not None and (len(length) > 15 or int(length) > max_bytes):
         raise _too_large(max_bytes)
     parts: list[bytes] = []

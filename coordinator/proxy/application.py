@@ -18,7 +18,16 @@ from contract.api_error import ApiError, ErrorCode, not_to_be_retried, to_json, 
 from contract.child_api import CHAT_PATH, REQUEST_ID_HEADER
 from contract.models import model_card, model_list, model_not_found
 from coordinator.proxy.admission import Access, read_chat_body
-from coordinator.proxy.exchange import ChatRequest, Children, Exchange, Limits, Outcome, ProxyContext, RequestStats
+from coordinator.proxy.exchange import (
+    ChatRequest,
+    Children,
+    Exchange,
+    Limits,
+    Outcome,
+    ProxyContext,
+    RequestStats,
+    server_draining,
+)
 from coordinator.proxy.headers import CLOSE, encode
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
@@ -31,7 +40,7 @@ ABORT: Final = "tabfleet.abort"
 """The ASGI extension that closes a connection at once, whatever is still to be sent on it."""
 
 _MODELS_PATH: Final = "/v1/models"
-_RETRY_S: Final = 5.0
+_START_RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ class Proxy:
         config: ProxyConfig,
         on_done: Callable[[RequestDone], None] = lambda _: None,
     ) -> None:
+        # One row for each route: another dialect of the API is one more row and its handler.
         # A path that ends with a slash stands for all that begin with it.
         self._routes: Mapping[str, _Route] = {
             CHAT_PATH: _Route("POST", self._complete_chat, counted=True),
@@ -151,7 +161,8 @@ class Proxy:
             return
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
-        abort = (call.scope.get("extensions") or {}).get(ABORT, _no_abort)
+        # Without the extension a connection ends when its client does.
+        abort = (call.scope.get("extensions") or {}).get(ABORT, lambda: None)
         response = Response(call.send, abort, call.request_id, lambda: self._pool.draining)
         request = ChatRequest(call.request_id, headers, body, call.began)
         exchange = Exchange(self._context, request, call.receive, response, call.stats)
@@ -181,8 +192,7 @@ class Proxy:
 
     def _refuse_when_draining(self) -> None:
         if self._pool.draining:
-            message = "The server is shutting down; try again elsewhere."
-            raise unavailable(ErrorCode.DRAINING, message, retry_after_s=_RETRY_S)
+            raise server_draining()
 
     def _check_model(self, model: str) -> None:
         """Raise ApiError: 404 for a model that no child has reported; 503 while none has reported any."""
@@ -193,9 +203,7 @@ class Proxy:
         """Return the models of all children; those last known while every child is away. Raises ApiError (503)."""
         self._models = self._pool.models() or self._models
         if not self._models:
-            raise unavailable(ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_RETRY_S)
+            raise unavailable(
+                ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_START_RETRY_S
+            )
         return self._models
-
-
-def _no_abort() -> None:
-    """For servers without the extension: the connection ends when its client does."""

@@ -17,6 +17,7 @@ from starlette.types import Receive
 from contract.api_error import (
     DO_NOT_RETRY,
     SHOULD_RETRY_HEADER,
+    ApiError,
     ErrorCode,
     code_of,
     not_to_be_retried,
@@ -26,7 +27,7 @@ from contract.child_environment import KEEP_ALIVE_S
 from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
 from coordinator.proxy.headers import Headers, encode, request_headers, response_headers
-from coordinator.proxy.interrupt import Cause, StallWatch
+from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
 from coordinator.proxy.pool import Backend, Lease, Pool
 from coordinator.proxy.response import Response
 from coordinator.proxy.upstream import Upstream
@@ -42,6 +43,12 @@ _MESSAGES: Final[Mapping[Cause, str]] = {
     Cause.SHUTDOWN: "The server is shutting down; this answer is not complete.",
 }
 """What a client is told of an interruption; of the other causes it is the cause itself."""
+
+
+def server_draining() -> ApiError:
+    """Return the error for a request that comes, or still waits for a child, while the coordinator ends."""
+    message = "The server is shutting down; try again elsewhere."
+    return unavailable(ErrorCode.DRAINING, message, retry_after_s=_DRAIN_RETRY_S)
 
 
 class Children(Protocol):
@@ -138,9 +145,8 @@ class Exchange:
         self._receive = receive
         self._response = response
         self._stats = stats
-        self._scope = CancelScope()
-        self._cause: Cause | None = None
-        self._stall = StallWatch(self.interrupt, lambda: response.blocked, client_s=context.limits.idle_s)
+        self._interruption = Interruption()
+        self._stall = StallWatch(self._interruption.interrupt, lambda: response.blocked, client_s=context.limits.idle_s)
 
     async def run(self) -> None:
         """Answer the request, one way or another. Raises ApiError if nothing was sent to the client yet."""
@@ -149,9 +155,10 @@ class Exchange:
         lease: Lease | None = None
         watcher = asyncio.create_task(self._watch_disconnect(), name="disconnect-watcher")
         try:
-            with self._scope:
+            with self._interruption.scope:
                 while True:
-                    await checkpoint_if_cancelled()  # where a child is free, nothing below waits before it has a lease
+                    if self._interruption.cause is not None:
+                        await checkpoint_if_cancelled()  # a free child is leased without an await that notices
                     lease = await self._acquire(tried, give_up_at)
                     tried |= {lease.backend.name}
                     with lease:
@@ -162,16 +169,13 @@ class Exchange:
         finally:
             watcher.cancel()
         if lease is None:  # interrupted before any child had the request
-            if self._cause is Cause.SHUTDOWN:
-                message = "The server is shutting down; try again elsewhere."
-                raise unavailable(ErrorCode.DRAINING, message, retry_after_s=_DRAIN_RETRY_S)
+            if self._interruption.cause is Cause.SHUTDOWN:
+                raise server_draining()
             self._stats.outcome = Outcome.CLIENT_LEFT
 
     def interrupt(self, cause: Cause) -> None:
         """End the request for this cause; later calls do nothing."""
-        if self._cause is None:
-            self._cause = cause
-            self._scope.cancel()
+        self._interruption.interrupt(cause)
 
     async def _watch_disconnect(self) -> None:
         # uvicorn's send() returns silently after a disconnect, so that only this notices.
@@ -209,19 +213,20 @@ class Exchange:
                         return True
                     return await self._relay_whole(answer, backend, tried)
         except asyncio.CancelledError:
-            if self._cause is not None:  # else the whole task is cancelled: the server itself ends
+            if self._interruption.cause is not None:  # else the whole task is cancelled: the server itself ends
                 with CancelScope(shield=True):
-                    await self._finish_interrupted(backend, self._cause)
+                    await self._finish_interrupted(backend, self._interruption.cause)
             raise
         except UpstreamBroken as broken:
             # Shielded, as above: the lease ends with this, so that it must not end before the page is free.
             with CancelScope(shield=True):
-                if self._cause is None:
+                if self._interruption.cause is None:
                     return await self._finish_broken(backend, broken)
-                await self._finish_interrupted(backend, self._cause)
+                await self._finish_interrupted(backend, self._interruption.cause)
             return True
 
     async def _relay_stream(self, answer: aiohttp.ClientResponse) -> None:
+        """Pass a stream of events on as it comes."""
         self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
         await self._response.begin_stream(answer.status, response_headers(answer.raw_headers, self._request.request_id))
         # Bound once: this loop is most of what the coordinator does.
@@ -240,6 +245,7 @@ class Exchange:
         self._count(Outcome.ANSWERED if answered else Outcome.FAILED, last)
 
     async def _relay_whole(self, answer: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
+        """Pass a whole response on; return False, and send nothing, where another child may take the request."""
         request_id, children, status = self._request.request_id, self._context.children, answer.status
         # Held until it is complete: a child that dies in the middle still becomes a proper error.
         body = await answer.read()

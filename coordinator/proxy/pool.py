@@ -84,6 +84,7 @@ class _Index:
         self._loads: dict[str | None, list[dict[Backend, None]]] = {}
 
     def add(self, backend: Backend) -> None:
+        """Take a backend in, behind those of the same load; do nothing if it is not ready or at capacity."""
         if not backend.ready or backend.in_flight >= backend.capacity:
             return
         for model in (None, *backend.models):
@@ -93,11 +94,13 @@ class _Index:
             loads[backend.in_flight][backend] = None
 
     def discard(self, backend: Backend) -> None:
+        """Take a backend out, if it is in; to be called before its load, models or readiness change."""
         for model in (None, *backend.models):
             for load in self._loads.get(model, ()):
                 load.pop(backend, None)
 
     def least_busy(self, model: str | None, exclude: frozenset[str]) -> Backend | None:
+        """Return the backend with the fewest requests in flight that is not excluded by its name."""
         candidates = (backend for load in self._loads.get(model, ()) for backend in load)
         return next((backend for backend in candidates if backend.name not in exclude), None)
 

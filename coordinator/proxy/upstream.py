@@ -24,7 +24,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, URL] = {}  # parsing one costs as much as a tenth of a request
+        self._urls: dict[str, URL] = {}  # parsed once for each child, not for each request
 
     @asynccontextmanager
     async def post(
@@ -34,15 +34,23 @@ class Upstream:
 
         Raises UpstreamBroken, also in place of what reading the response raises.
         """
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+                # No total timeout: a long answer is no stalled one. StallWatch tells the two apart.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            )
         url = self._urls.get(backend.url)
         if url is None:
             url = self._urls[backend.url] = URL(backend.url + CHAT_PATH)
         # aiohttp warns of large bytes, because it writes them in one go.
         data = body if len(body) < _LARGE_BYTES else io.BytesIO(body)
         try:
-            response = await (self._session or self._open()).post(
-                url, data=data, headers=headers, allow_redirects=False
-            )
+            response = await self._session.post(url, data=data, headers=headers, allow_redirects=False)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise UpstreamBroken(delivered=False) from None
         except (aiohttp.ClientError, OSError):
@@ -58,15 +66,3 @@ class Upstream:
         """Close all connections; idempotent."""
         if self._session is not None:
             await self._session.close()
-
-    def _open(self) -> aiohttp.ClientSession:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
-            # No total timeout: a long answer is none that hangs. StallWatch tells the two apart.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        )
-        return self._session

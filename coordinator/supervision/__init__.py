@@ -1,1 +1,1 @@
-"""What the supervisor and its children go by: one start and its probes, ports and memory, events, limits."""
+"""Supervision: one child per profile, each kept by the table of `lifecycle`. `child` says what the names mean."""

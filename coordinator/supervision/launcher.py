@@ -17,16 +17,23 @@ from coordinator.supervision.ports import Slot
 
 
 class Profile(Protocol):
-    """What supervision needs to know of a profile. `sha256` is of the file, `fingerprint` of the login in it."""
+    """A login file, as supervision needs to know it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name, which is also that of its child."""
+
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """Where the file is."""
+
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """The digest of the file: another one is another version, and replaces the child."""
+
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """What stands for the login in it: of two with the same one only one may run."""
 
 
 @dataclass(frozen=True)

@@ -129,10 +129,6 @@ def _then(after: State) -> Callable[[Phase], Phase]:
     return lambda phase: replace(phase, next=after)
 
 
-def _stopping(phase: Phase) -> Phase:
-    return Phase(State.STOPPING, phase.next)
-
-
 def _next(phase: Phase) -> Phase:
     assert phase.next is not None  # noqa: S101 - only used for phases that have one
     return Phase(phase.next)
@@ -160,7 +156,7 @@ _ROWS: Final[tuple[tuple[Iterable[Phase], tuple[Event, ...], Callable[[Phase], P
     # What is on its way out stays so; only what comes afterwards can still be changed.
     (_RETRACTABLE, _REPLACE, _then(State.STANDBY)),
     (tuple(p for p in _ENDING if p.next is not State.STOPPED), _STOP, _then(State.STOPPED)),
-    (_phases(State.DRAINING), (Event.IDLE, Event.DRAIN_DEADLINE), _stopping),
+    (_phases(State.DRAINING), (Event.IDLE, Event.DRAIN_DEADLINE), lambda phase: Phase(State.STOPPING, phase.next)),
     (_RUNNING, (Event.EXITED,), _to(State.BACKOFF)),
     (_RUNNING, (Event.EXITED_FOR_GOOD,), _to(State.FAILED)),
     (_ENDING, (Event.EXITED,), _next),

@@ -38,21 +38,20 @@ def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
 
     `root` is where proc and sys are found. A limit of "max", or one beyond the machine's memory, is none.
     """
-    return min(_limits(root), key=lambda limit: limit.limit_bytes, default=None)
-
-
-def _limits(root: Path) -> Iterator[MemoryLimit]:
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            yield MemoryLimit(int(line.split()[1]) << 10, "the machine's memory")
+    limits = [
+        MemoryLimit(int(line.split()[1]) << 10, "the machine's memory")
+        for line in _read(root / "proc/meminfo").splitlines()
+        if line.startswith("MemTotal:")
+    ]
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            yield from _walk(root / _CGROUPS, path, "memory.max", "cgroup v2 memory.max")
+            limits += _walk(root / _CGROUPS, path, "memory.max", "cgroup v2 memory.max")
         elif "memory" in controllers.split(","):
             mount = root / _CGROUPS / "memory"
-            yield from _walk(mount, path, "memory.limit_in_bytes", "cgroup v1 memory.limit_in_bytes")
+            limits += _walk(mount, path, "memory.limit_in_bytes", "cgroup v1 memory.limit_in_bytes")
+    return min(limits, key=lambda limit: limit.limit_bytes, default=None)
 
 
 def _walk(mount: Path, path: str, file: str, source: str) -> Iterator[MemoryLimit]:

@@ -21,7 +21,7 @@ from coordinator.supervision.launcher import Launcher, Profile
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.memory import watch_memory
 from coordinator.supervision.policy import Policy
-from coordinator.supervision.ports import PortPlan, Slot
+from coordinator.supervision.ports import PortPlan
 from coordinator.supervision.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -301,6 +301,8 @@ class Supervisor:
     def _start_waiting(self) -> None:
         """Start children while there are slots and permits: who keeps its slot first, then who waited longest."""
         children = self._children.values()
+        capacity = self._ports.capacity()
+        slots = range(min(capacity, self.policy.max_children or capacity))
         held = {child.slot.index for child in children if child.slot}
         users = {child.login_in_use: child for child in children if child.login_in_use is not None}
         waiting = [child for child in children if child.can_start]
@@ -310,17 +312,13 @@ class Supervisor:
             # One login is never in two browsers: the site might end both sessions.
             if users.setdefault(child.profile.fingerprint, child) is not child:
                 continue
-            slot = child.slot or self._free_slot(held)
+            slot = child.slot
             if slot is None:
-                return
-            held.add(slot.index)
+                free = next((index for index in slots if index not in held), None)
+                if free is None:
+                    return
+                held.add(free)
+                slot = self._ports.slot(free)
             loop = asyncio.get_running_loop()
             self._permits[child] = loop.call_later(self.policy.start_permit_s, self._take_permit, child)
             child.start(slot)
-
-    def _free_slot(self, held: set[int]) -> Slot | None:
-        limit = self._ports.capacity()
-        if self.policy.max_children:
-            limit = min(limit, self.policy.max_children)
-        index = next((i for i in range(limit) if i not in held), None)
-        return None if index is None else self._ports.slot(index)

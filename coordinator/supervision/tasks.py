@@ -1,16 +1,14 @@
-"""Named tasks with a watcher: none fails in silence."""
+"""Named tasks whose failures are reported."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
 from coordinator.errors import SupervisorFailed
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +24,7 @@ class Tasks:
         self._running: set[asyncio.Task[Any]] = set()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run the coroutine in a task of this name, which the log and SupervisorFailed show if it fails."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)

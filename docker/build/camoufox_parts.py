@@ -1,10 +1,12 @@
-"""Fetch Camoufox while an image is built: the browser, and the model it draws browser identities from.
+"""Download Camoufox during an image build: the browser, and its model of browser identities.
 
-Usage: camoufox_parts.py FOLDER, run by the Python that has the camoufox package, with the environment of the
-Dockerfile's CAMOUFOX_* arguments. Nothing is unpacked before its SHA-256 is right. The model's address, checksum and
-place are those of the camoufox package, which would fetch it at the first start otherwise.
+Usage: camoufox_parts.py FOLDER, run by the Python that has the camoufox package, with the Dockerfile's CAMOUFOX_*
+arguments in the environment. Archives are unpacked only if their SHA-256 is right. Address, checksum and location of
+the model are those of the camoufox package, which would otherwise download it at the first start.
 """
-# ruff: noqa: INP001, T201 - a program of the image's build: not part of a package, and it says what it does
+# ruff: noqa: INP001, T201 - a program of the image build: not part of a package, and it prints its progress
+
+from __future__ import annotations
 
 import hashlib
 import os
@@ -24,7 +26,7 @@ TIMEOUT_S = 60.0
 
 
 def main(folder: Path) -> None:
-    """Fetch both. Ends the build with one line when an argument or a checksum is wrong."""
+    """Download and unpack both. Exit with one line if an argument or a checksum is wrong."""
     url, checksum = browser_source()
     print(f"camoufox: {url}")
     unpack(fetched(url, checksum, "CAMOUFOX_SHA256"), folder)
@@ -35,7 +37,7 @@ def main(folder: Path) -> None:
 
 
 def browser_source() -> tuple[str, str]:
-    """The archive's address and SHA-256, for the machine that this is built for."""
+    """Return the address and the SHA-256 of the browser archive for this architecture. Exit if there is none."""
     machine = platform.machine()
     if machine not in MACHINES:
         sys.exit(f"there is no Camoufox for {machine}; choose another engine: BROWSER_ENGINE=chromium or firefox")
@@ -46,7 +48,7 @@ def browser_source() -> tuple[str, str]:
 
 
 def install_model() -> None:
-    """Put the model where the fpgen package reads it, dated and stamped so that it is never fetched again."""
+    """Unpack the model where the fpgen package reads it, with the time stamps that prevent another download."""
     pin = fpgen_model.PIN
     url = os.environ.get("CAMOUFOX_MODEL_URL") or pin["url"]
     checksum = os.environ.get("CAMOUFOX_MODEL_SHA256") or pin["sha256"]
@@ -61,7 +63,7 @@ def install_model() -> None:
 
 
 def fetched(url: str, checksum: str, argument: str) -> Path:
-    """The archive, from the build's cache if it is there; refused unless its SHA-256 is right."""
+    """Return the archive, from the build cache or downloaded. Exit if its SHA-256 is wrong."""
     CACHE.mkdir(parents=True, exist_ok=True)
     archive = CACHE / checksum
     if not archive.is_file():
@@ -78,7 +80,7 @@ def fetched(url: str, checksum: str, argument: str) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack for all to read and run, as Camoufox itself does it: its archives do not tell programs apart."""
+    """Unpack with mode 0755, as Camoufox itself does: its archives do not record file modes."""
     folder.mkdir(parents=True, exist_ok=True)
     with ZipFile(archive) as zipped:
         for member in zipped.infolist():

@@ -1,6 +1,6 @@
 #!/bin/sh
-# An S3 server for trials and tests, on port 8333: one identity that may do all, one that may only read `profiles`.
-# With TLS_CERT and TLS_KEY (PEM files) it speaks HTTPS.
+# An S3 server for trials and tests on port 8333, with an admin identity and one that may only read the bucket `profiles`.
+# With TLS_CERT and TLS_KEY (PEM files) it serves HTTPS.
 set -eu
 : "${ADMIN_SECRET:?}" "${READER_SECRET:?}"
 mkdir -p /tmp/s3

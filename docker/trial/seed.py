@@ -1,10 +1,12 @@
-"""Log users in to the demo site and keep their profiles and an API key, as an operator would by hand.
+"""Log users in to the demo site, and store their profiles and an API key in a folder or in S3.
 
-Usage: seed.py [FOLDER]. Without a folder they are uploaded to S3. Reads SITE_URL, API_KEY, USERS (a JSON object of
-names and passwords; two of the demo's users), AWS_* and AWS_ENDPOINT_URL_S3. Waits for the site and for the S3 server,
-and says what it did in one line.
+Usage: seed.py [FOLDER]. Without a folder it uploads to S3. Reads SITE_URL, API_KEY, USERS (a JSON object of names and
+passwords; default two of the demo's users), AWS_* and AWS_ENDPOINT_URL_S3. Waits up to WAIT_S for the site and the S3
+server, and prints one line.
 """
 # ruff: noqa: INP001 - a program of the trial image, not part of a package
+
+from __future__ import annotations
 
 import http.client
 import http.cookies
@@ -26,7 +28,7 @@ WEEK_S = 7 * 24 * 3600
 
 
 def main(argv: list[str]) -> int:
-    """Seed once."""
+    """Seed once; return the exit code."""
     site = urllib.parse.urlsplit(os.environ["SITE_URL"])
     users: dict[str, str] = json.loads(os.environ.get("USERS", USERS))
     profiles = {user: storage_state(site, user, password) for user, password in users.items()}
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 
 def into_folder(folder: Path, files: dict[str, str]) -> str:
-    """Write the files, 0600."""
+    """Write the files with mode 0600; return the folder."""
     os.umask(0o077)
     for name, content in files.items():
         path = folder / name
@@ -48,7 +50,7 @@ def into_folder(folder: Path, files: dict[str, str]) -> str:
 
 
 def into_s3(files: dict[str, str]) -> str:
-    """Upload the files."""
+    """Upload the files; return the URL of the bucket."""
     client = bucket()
     for name, content in files.items():
         client.put_object(Bucket=BUCKET, Key=name, Body=content.encode())
@@ -56,7 +58,7 @@ def into_s3(files: dict[str, str]) -> str:
 
 
 def storage_state(site: urllib.parse.SplitResult, user: str, password: str) -> dict[str, Any]:
-    """What Playwright would save after this login: the session's cookie."""
+    """Log a user in; return the storage state that Playwright would save. Raise OSError if the site is unreachable."""
     host, port = site.hostname or "", site.port or 80
     deadline = time.monotonic() + WAIT_S
     while True:
@@ -69,7 +71,7 @@ def storage_state(site: urllib.parse.SplitResult, user: str, password: str) -> d
 
 
 def set_cookie(host: str, port: int, user: str, password: str) -> str:
-    """The header that a login is answered with."""
+    """Log a user in and return the Set-Cookie header."""
     connection = http.client.HTTPConnection(host, port, timeout=10)
     form = urllib.parse.urlencode({"username": user, "password": password})
     connection.request("POST", "/login", form, {"content-type": "application/x-www-form-urlencoded"})
@@ -80,7 +82,7 @@ def set_cookie(host: str, port: int, user: str, password: str) -> str:
 
 
 def cookie(host: str, header: str) -> dict[str, Any]:
-    """One entry of a storage_state's `cookies`."""
+    """Return one entry of a storage state's `cookies`."""
     morsel = next(iter(http.cookies.SimpleCookie(header).values()))
     return {
         "name": morsel.key,
@@ -95,7 +97,7 @@ def cookie(host: str, header: str) -> dict[str, Any]:
 
 
 def bucket() -> Any:
-    """A client, once the bucket is there."""
+    """Return an S3 client once the server responds; create the bucket if needed."""
     client = boto3.session.Session().client("s3")
     deadline = time.monotonic() + WAIT_S
     while True:

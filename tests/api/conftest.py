@@ -13,11 +13,11 @@ import pytest
 import uvicorn
 
 from api_utils.app import make_app
-from api_utils.listener import bind
-from api_utils.request_queue import Desk
+from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
 from contract.keys import FollowedKeys
+from contract.listener import listen
 from tests.api.scripted_page import ScriptedPage
 
 Serve = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
@@ -39,13 +39,13 @@ async def _serve(
 ) -> AsyncIterator[aiohttp.ClientSession]:
     state = ChildState(
         page,
-        Desk(page, max_waiting=max_waiting),
+        RequestQueue(page, max_waiting=max_waiting),
         settings or ChildSettings(),
         FollowedKeys(key_file),
         "demo",
         "chromium",
     )
-    listener = bind(0)
+    listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(
         uvicorn.Config(make_app(state), lifespan="off", log_config=None, timeout_graceful_shutdown=2)
     )

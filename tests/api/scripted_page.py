@@ -39,6 +39,7 @@ class ScriptedPage(ChatPage):
     resets: int = 0
     closes: int = 0
     lost: asyncio.Event = field(default_factory=asyncio.Event)
+    exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -61,24 +62,25 @@ class ScriptedPage(ChatPage):
         return self.limits
 
     async def ask(self, request_id: str, prompt: str, model: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
-        self.prompts.append((request_id, prompt, model))
-        self.images.append(tuple(images))
-        try:
-            if self.submits:
-                self.marked.add(request_id)
-            self.begun.set()
-            if self.hold_before is not None:
-                await self.hold_before.wait()
-            for piece in self.pieces:
-                yield piece
-            if self.stalls:
-                await asyncio.Event().wait()
-            if self.failure is not None:
-                raise self.failure
-        finally:
-            if self.slow_reset is not None:
-                await asyncio.shield(self.slow_reset.wait())
-            self.resets += 1
+        async with self.exclusive:
+            self.prompts.append((request_id, prompt, model))
+            self.images.append(tuple(images))
+            try:
+                if self.submits:
+                    self.marked.add(request_id)
+                self.begun.set()
+                if self.hold_before is not None:
+                    await self.hold_before.wait()
+                for piece in self.pieces:
+                    yield piece
+                if self.stalls:
+                    await asyncio.Event().wait()
+                if self.failure is not None:
+                    raise self.failure
+            finally:
+                if self.slow_reset is not None:
+                    await asyncio.shield(self.slow_reset.wait())
+                self.resets += 1
 
     async def screenshot(self, timeout_s: float = 10.0) -> bytes:
         if isinstance(self.picture, BrowserError):

@@ -1,61 +1,18 @@
-"""The keys leaf: what a key file may hold, and what a request may present."""
+"""The API keys of a child: which file counts."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from api_utils import auth_utils
-from contract.keys import MAX_KEY_FILE_BYTES, FollowedKeys, KeyFileError, KeyStore, presented_key
+from contract.keys import KeyFileError
 
 
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
-
-
-def test_plain_and_hashed_keys_are_accepted_and_comments_are_not(tmp_path: Path) -> None:
-    digest = hashlib.sha256(b"hashed-key").hexdigest()
-    keys = KeyStore.from_file(
-        write(tmp_path / "key.txt", f"\ufeff# staff\r\nplain-key\r\n\r\n  sha256:{digest.upper()}\n".encode())
-    )
-    assert len(keys) == 2
-    assert keys.verify("plain-key")
-    assert keys.verify("hashed-key")
-    assert not keys.verify(f"sha256:{digest}")
-    assert not keys.verify("# staff")
-    assert not keys.verify("")
-
-
-def test_a_file_without_keys_is_valid_and_asks_for_none(tmp_path: Path) -> None:
-    assert not KeyStore.from_file(write(tmp_path / "key.txt", b"# none yet\n\n"))
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"ok\nsha256:1234\n", "line 2: sha256: takes exactly 64 hex digits"),
-        (b"two words\n", "line 1: a key has no spaces"),
-        (b"nul\x00key\n", "line 1: a key has no spaces or control characters"),
-        (b"\xff\xfek\x00e\x00y\x00", "is not UTF-8"),
-        (b"x" * (MAX_KEY_FILE_BYTES + 1), "is larger than"),
-    ],
-)
-def test_a_malformed_file_is_named_with_its_line_and_without_its_keys(
-    tmp_path: Path, content: bytes, says: str
-) -> None:
-    with pytest.raises(KeyFileError, match=says) as caught:
-        KeyStore.from_file(write(tmp_path / "key.txt", content))
-    assert "two words" not in str(caught.value)
-
-
-def test_a_missing_file_or_a_folder_is_an_error(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.txt", tmp_path):
-        with pytest.raises(KeyFileError, match="missing or not a file"):
-            KeyStore.from_file(path)
 
 
 def test_a_given_path_comes_before_the_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,64 +36,3 @@ def test_a_failed_load_keeps_the_keys_there_were(tmp_path: Path, monkeypatch: py
         auth_utils.initialize_keys()
     assert auth_utils.verify_api_key("given")
     assert not auth_utils.verify_api_key("other")
-
-
-def replace(path: Path, content: bytes) -> None:
-    write(path.with_suffix(".new"), content).replace(path)
-
-
-def test_a_file_of_digests_accepts_the_same_keys_and_does_not_hold_them(tmp_path: Path) -> None:
-    keys = KeyStore.from_file(write(tmp_path / "key.txt", b"one-key\nother-key\n"))
-    text = keys.to_text()
-    assert "key" not in text
-    again = KeyStore.from_file(write(tmp_path / "digests", text.encode()))
-    assert (len(again), again.verify("one-key"), again.verify("other-key")) == (2, True, True)
-    assert again.to_text() == text
-    assert KeyStore().to_text() == ""
-
-
-def test_a_replaced_file_counts_from_then_on(tmp_path: Path) -> None:
-    followed = FollowedKeys(write(tmp_path / "key.txt", b""))
-    assert not followed.current()
-    replace(tmp_path / "key.txt", b"first\n")
-    assert followed.current().verify("first")
-    replace(tmp_path / "key.txt", b"second\n")
-    assert followed.current().verify("second")
-    assert not followed.current().verify("first")
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [(b"two words\n", "line 1: a key has no spaces"), (b"# none\n", "no keys any more"), (None, "is missing")],
-)
-def test_a_file_that_went_bad_leaves_the_keys_in_force_and_the_log_says_why_once(
-    tmp_path: Path, content: bytes | None, says: str
-) -> None:
-    path = write(tmp_path / "key.txt", b"first\n")
-    followed = FollowedKeys(path)
-    if content is None:
-        path.unlink()
-    else:
-        replace(path, content)
-    with capture_logs() as logs:
-        assert [followed.current().verify(key) for key in ("first", "first", "other")] == [True, True, False]
-    (line,) = logs
-    assert (line["event"], says in line["reason"]) == ("keys_kept", True)
-    assert "two words" not in str(line)
-    replace(path, b"third\n")
-    assert followed.current().verify("third")
-
-
-@pytest.mark.parametrize(
-    ("authorization", "x_api_key", "key"),
-    [
-        ("Bearer k1", None, "k1"),
-        ("bearer  k1 ", "k2", "k1"),
-        ("Basic abc", "k2", "k2"),
-        (None, " k2 ", "k2"),
-        ("Bearer ", "", None),
-        (None, None, None),
-    ],
-)
-def test_the_key_of_a_request(authorization: str | None, x_api_key: str | None, key: str | None) -> None:
-    assert presented_key(authorization, x_api_key) == key

@@ -296,7 +296,7 @@ async def test_a_request_that_comes_after_its_cancel_is_not_asked(serve: Serve) 
     assert [prompt for _, prompt, _ in page.prompts] == ["next"]
 
 
-async def test_a_second_request_waits_its_turn_and_a_full_desk_says_so(serve: Serve) -> None:
+async def test_a_second_request_waits_its_turn_and_a_full_queue_says_so(serve: Serve) -> None:
     page = ScriptedPage(hold_before=asyncio.Event())
     async with serve(page, max_waiting=1) as client:
         first = asyncio.create_task(_post(client, ask("one")))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_utils.chat_request import Message
-from api_utils.images import images_of
+from api_utils.prompt import images_of
 from browser.page.images import Image, ImageLimits, MediaType
 from contract.api_error import ApiError
 from tests.api.conftest import Serve

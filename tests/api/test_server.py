@@ -5,30 +5,33 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from api_utils.app import make_app
-from api_utils.listener import PortInUse, bind
-from api_utils.request_queue import Desk
+from api_utils.request_queue import RequestQueue
 from api_utils.server import serve
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
 from contract.exit_codes import ExitCode
 from contract.keys import FollowedKeys
+from contract.listener import listen
 from tests.api.scripted_page import ScriptedPage
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 async def served_until(page: ScriptedPage, event: Callable[[], None]) -> ExitCode:
     """Serve the page, make the event happen once it is live, and return how it ended."""
-    desk = Desk(page)
-    listener = bind(0)
+    listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/live"
-    app = make_app(ChildState(page, desk, ChildSettings(), FollowedKeys(None), "demo", "chromium"))
+    state = ChildState(page, RequestQueue(page), ChildSettings(), FollowedKeys(None), "demo", "chromium")
     starting = asyncio.create_task(page.start())
-    running = asyncio.create_task(serve(app, listener, page, desk, starting))
+    running = asyncio.create_task(serve(state, listener, starting))
     await _live(url)
     event()
     return await running
@@ -52,9 +55,25 @@ async def test_a_lost_browser_ends_it_with_its_reason_and_is_not_waited_for() ->
     assert page.closes == 0
 
 
-async def test_a_port_in_use_is_named() -> None:
-    taken = bind(0)
-    port = taken.getsockname()[1]
-    with pytest.raises(PortInUse, match=str(port)):
-        bind(port)
-    taken.close()
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        command = [
+            sys.executable,
+            "launch_camoufox.py",
+            "--site",
+            "demo",
+            "--active-auth-json",
+            str(tmp_path / "ada.json"),
+        ]
+        done = subprocess.run(
+            [*command, "--server-port", str(port), "--stream-port", "1"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == ExitCode.PORT_IN_USE
+    problem = f"--server-port {port} cannot be used: Address already in use; choose another"
+    assert done.stderr == f"launch_camoufox.py: {problem}\n"

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from playwright.async_api import Browser, BrowserContext, BrowserType
 
 from browser.page import profile_lock
 from browser.page.chat_page import ChatPage
 from browser.page.tab import Tab
+from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
+from contract.processes import ProcessIdentity
 from demo.site import DemoSite, serve
 from tests.browser.profiles import cookie_state, write_profile
 from tests.support.ports import free_range
@@ -33,6 +37,16 @@ def tab_of(page: ChatPage) -> Tab:
     return page._opened.page.tab
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder as pytest's own, with a short path: Chromium puts a socket below it, whose path has 107 bytes at most.
+
+    Pytest's has its user, its worker and its test in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the locks of logins in a folder of this process: tests beside it use some of the same logins, such as none.
@@ -51,11 +65,67 @@ async def demo() -> AsyncIterator[DemoSite]:
         yield site
 
 
+class SharedBrowser:
+    """One Chromium for the tests of a module, for pages that leave it as they found it; started when first needed."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._process = BrowserProcess(engine="chromium", headless=True, run_dir=run_dir, settings=BrowserSettings())
+        self._browser: Browser | None = None
+
+    async def browser(self) -> Browser:
+        """Return the running browser."""
+        if self._browser is None:
+            self._browser = await self._process.start()
+        return self._browser
+
+    async def close(self) -> None:
+        """End the browser."""
+        await self._process.close()
+
+
+class SharedBrowserProcess(BrowserProcess):
+    """The part of a shared browser that is one page's: closing it closes this page's contexts, and no more."""
+
+    def __init__(self, shared: SharedBrowser, run_dir: Path) -> None:
+        super().__init__(engine="chromium", headless=True, run_dir=run_dir, settings=BrowserSettings())
+        self._shared = shared
+        self._contexts: list[BrowserContext] = []
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """Return the shared browser's process."""
+        return self._shared._process.identity
+
+    async def start(self) -> Browser:
+        """Return what takes the browser's place for a page: of a browser it asks for new contexts only."""
+        await self._shared.browser()
+        return cast("Browser", self)
+
+    @property
+    def browser_type(self) -> BrowserType:
+        """Return what kind of browser it is, as a browser does."""
+        assert self._shared._browser
+        return self._shared._browser.browser_type
+
+    async def new_context(self, **options: Any) -> BrowserContext:
+        """Open a context in the shared browser."""
+        context = await (await self._shared.browser()).new_context(**options)
+        self._contexts.append(context)
+        return context
+
+    async def close(self) -> None:
+        """Close this page's contexts. Idempotent."""
+        while self._contexts:
+            await self._contexts.pop().close()
+
+
 class Pages:
     """Opens pages in real browsers and closes them all in the end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: SharedBrowser | None = None) -> None:
+        """Give each page a browser of its own, or a context in the shared one."""
         self._folder = folder
+        self._shared = shared
         self._count = 0
         self._open = AsyncExitStack()
 
@@ -68,6 +138,7 @@ class Pages:
         run_dir: Path | None = None,
         **settings: Any,
     ) -> ChatPage:
+        """Start a page, and return it when it is up; `settings` are those of BrowserSettings."""
         page = self.make(site, state, engine=engine, run_dir=run_dir, **settings)
         await page.start()
         return page
@@ -81,6 +152,7 @@ class Pages:
         run_dir: Path | None = None,
         **settings: Any,
     ) -> ChatPage:
+        """Make a page that has not been started."""
         self._count += 1
         page = ChatPage(
             site=site,
@@ -91,6 +163,8 @@ class Pages:
             run_dir=run_dir or self._new_run_dir(),
             settings=BrowserSettings(**settings),
         )
+        if self._shared and engine == "chromium":
+            page._process = SharedBrowserProcess(self._shared, page._run_dir)
         self._open.push_async_callback(page.close)
         return page
 
@@ -100,11 +174,13 @@ class Pages:
         return folder
 
     async def close(self) -> None:
+        """Close all of them."""
         await self._open.aclose()
 
 
 @pytest.fixture
 async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
+    """Pages in browsers of their own."""
     pages = Pages(tmp_path)
     yield pages
     await pages.close()
@@ -112,5 +188,26 @@ async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
 
 @pytest.fixture
 async def page(pages: Pages, demo: DemoSite) -> ChatPage:
-    """A page of the demo site, logged in and ready."""
+    """A page of the demo site in a browser of its own, logged in and ready."""
     return await pages.open(demo_file(demo), cookie_state(demo))
+
+
+@pytest.fixture(scope="module")
+async def shared_browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SharedBrowser]:
+    shared = SharedBrowser(tmp_path_factory.mktemp("browser"))
+    yield shared
+    await shared.close()
+
+
+@pytest.fixture
+async def shared_pages(tmp_path: Path, shared_browser: SharedBrowser) -> AsyncIterator[Pages]:
+    """Pages in the module's browser: starting one takes half of a test's time."""
+    pages = Pages(tmp_path, shared_browser)
+    yield pages
+    await pages.close()
+
+
+@pytest.fixture
+async def shared_page(shared_pages: Pages, demo: DemoSite) -> ChatPage:
+    """A page of the demo site in the module's browser, logged in and ready."""
+    return await shared_pages.open(demo_file(demo), cookie_state(demo))

@@ -1,4 +1,4 @@
-"""Each step that a site file may name, on a real page in real browsers: what the page then knows of it."""
+"""Each step that a site file may name, in real browsers: the events that the page gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
@@ -16,8 +15,6 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import parse_site
 from browser.site.schema import Action
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAGE = """<!doctype html><meta charset=utf-8><title>steps</title>
 <div id=overlay hidden style="position: fixed; inset: 0; background: white"><button id=close>No, thanks</button></div>
@@ -66,9 +63,7 @@ name = "huge"
 """
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)]
-)
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     engine: EngineName = request.param
     process = BrowserProcess(
@@ -78,7 +73,7 @@ async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     await process.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def url() -> AsyncIterator[str]:
     async def show(_: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
@@ -92,7 +87,7 @@ async def url() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
     page = await browser.new_page()
     await page.goto(url)
@@ -116,7 +111,7 @@ async def test_goto(tab: Tab, url: str) -> None:
     assert tab.page.url == f"{url}/elsewhere?x=1"
 
 
-async def test_click_is_a_persons(tab: Tab) -> None:
+async def test_click_sends_trusted_events(tab: Tab) -> None:
     assert await do(tab, {"click": "#new"}) == ["click new new true"]
 
 
@@ -124,11 +119,11 @@ async def test_click_by_text(tab: Tab) -> None:
     assert await do(tab, {"click": "text=New chat"}) == ["click new new true"]
 
 
-async def test_a_click_waits_until_it_can_be_done(tab: Tab) -> None:
+async def test_click_waits_for_its_element(tab: Tab) -> None:
     assert await do(tab, {"click": "#new"}, {"click": "#later"}) == ["click new new true", "click later later true"]
 
 
-async def test_a_click_that_never_can_be_done_is_named(tab: Tab) -> None:
+async def test_a_click_that_times_out_is_named(tab: Tab) -> None:
     with pytest.raises(PageBroken, match=r"the step click = '#off', timeout_s = 0\.2 took too long"):
         await do(tab, {"click": "#off", "timeout_s": 0.2})
 
@@ -175,22 +170,22 @@ async def test_an_overlay_is_dismissed_if_it_is_there(tab: Tab) -> None:
     assert seen == ["click close close true", "click new new true"]
 
 
-async def test_without_that_an_overlay_is_in_the_way(tab: Tab) -> None:
+async def test_an_overlay_that_is_not_dismissed_blocks_clicks(tab: Tab) -> None:
     with pytest.raises(PageBroken, match="took too long"):
         await do(tab, {"goto": "/?overlay"}, {"click": "#new", "timeout_s": 0.2})
 
 
 @pytest.mark.parametrize(("answer", "confirmed"), [("accept", "true"), ("dismiss", "false")])
-async def test_a_box_of_the_browsers_is_answered(tab: Tab, answer: str, confirmed: str) -> None:
+async def test_a_browser_dialog_is_answered(tab: Tab, answer: str, confirmed: str) -> None:
     seen = await do(tab, {"click": "#delete", "dialog": answer})
     assert seen == ["click delete delete true", f"confirmed {confirmed}"]
 
 
-async def test_a_box_that_nobody_expects_is_dismissed(tab: Tab) -> None:
+async def test_an_unexpected_browser_dialog_is_dismissed(tab: Tab) -> None:
     await do(tab, {"click": "#delete", "dialog": "accept"})
     assert (await do(tab, {"click": "#delete"}))[-1] == "confirmed false"
 
 
-async def test_a_dialog_of_the_pages_own_is_confirmed_by_a_click(tab: Tab) -> None:
+async def test_a_dialog_element_is_confirmed_by_a_click(tab: Tab) -> None:
     await do(tab, {"click": "#ask"}, {"click": "text=Yes, delete"}, {"wait_gone": "#sure"})
     assert not await tab.page.locator("#sure").is_visible()

@@ -1,12 +1,12 @@
-"""Prompts and answers on the demo site in real Chromium, held against the site's own ledger."""
+"""Prompts and answers on the demo site in real Chromium, compared with the site's own ledger."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-import pytest_asyncio
 
 from browser.errors import ModelNotFound, PromptRefused, PromptRejected, SiteFailed
 from browser.page.chat_page import ChatPage
@@ -16,16 +16,14 @@ from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def demo() -> AsyncIterator[DemoSite]:
     async with serve() as site:
         yield site
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChatPage]:
     """One page for all tests here, in turn: each must leave it ready."""
     pages = Pages(tmp_path_factory.mktemp("pages"))
@@ -62,13 +60,13 @@ async def test_newlines_of_any_kind_become_one_kind(page: ChatPage, demo: DemoSi
     assert last(demo).prompt == "a\nb\nc\nd"
 
 
-async def test_the_model_is_chosen_each_time(page: ChatPage, demo: DemoSite) -> None:
+async def test_the_model_is_chosen_for_each_prompt(page: ChatPage, demo: DemoSite) -> None:
     for model in ("demo-large", "demo-small", "demo-small"):
         await ask(page, "hello", model)
         assert last(demo).model == model
 
 
-async def test_nothing_of_one_request_is_there_for_the_next(page: ChatPage, demo: DemoSite) -> None:
+async def test_each_request_starts_a_fresh_conversation(page: ChatPage, demo: DemoSite) -> None:
     await ask(page, "my secret is 42")
     answer = await ask(page, "what did I say before?")
     assert "Earlier prompts: 0" in answer
@@ -86,7 +84,7 @@ async def test_closing_the_generator_stops_the_answer(page: ChatPage, demo: Demo
     check_answer(await ask(page, "next"), "next", last(demo))
 
 
-async def test_stopping_twenty_times_over(page: ChatPage, demo: DemoSite) -> None:
+async def test_stopping_twenty_answers_in_a_row(page: ChatPage, demo: DemoSite) -> None:
     for number in range(20):
         async with aclosing(page.ask(f"s{number}", f"{number} [[tokens=2000]]", "demo-small")) as pieces:
             await anext(pieces)
@@ -97,6 +95,26 @@ async def test_stopping_twenty_times_over(page: ChatPage, demo: DemoSite) -> Non
     check_answer(await ask(page, "next"), "next", last(demo))
 
 
+async def test_prompts_are_answered_one_at_a_time_in_the_order_they_came(page: ChatPage, demo: DemoSite) -> None:
+    asking = [asyncio.create_task(ask(page, f"{number} [[tokens=20]]")) for number in range(3)]
+    await eventually(lambda: page.busy)
+    for number, answer in enumerate(await asyncio.gather(*asking)):
+        check_answer(answer, f"{number} [[tokens=20]]", demo.ledger.entries()[number - 3])
+
+
+async def test_a_prompt_cancelled_while_it_waits_is_not_sent(page: ChatPage, demo: DemoSite) -> None:
+    await eventually(lambda: not page.busy)
+    async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small")) as pieces:
+        await anext(pieces)
+        cancelled, next_one = (asyncio.create_task(ask(page, prompt)) for prompt in ("cancelled", "next"))
+        await asyncio.sleep(0)  # both wait for the page now
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+    check_answer(await next_one, "next", last(demo))
+    assert [entry.prompt for entry in demo.ledger.entries()[-2:]] == ["[[tokens=2000]]", "next"]
+
+
 async def test_a_request_is_marked_before_it_is_sent(page: ChatPage, demo: DemoSite) -> None:
     await ask(page, "hello", request_id="a")
     assert not page.was_submitted("marked")
@@ -105,7 +123,7 @@ async def test_a_request_is_marked_before_it_is_sent(page: ChatPage, demo: DemoS
     assert (page._run_dir / "submitted").read_text().endswith("\nmarked\n")
 
 
-async def test_a_model_there_is_not(page: ChatPage, demo: DemoSite) -> None:
+async def test_an_unknown_model(page: ChatPage, demo: DemoSite) -> None:
     await eventually(lambda: not page.busy)
     before = demo.ledger.revision
     with pytest.raises(ModelNotFound, match="demo-small, demo-large, demo-echo"):
@@ -132,7 +150,7 @@ async def test_an_error_of_the_site(page: ChatPage, demo: DemoSite, shape: str) 
     check_answer(await ask(page, "next"), "next", last(demo))
 
 
-async def test_a_refusal_that_the_site_file_names_is_about_this_prompt_only(page: ChatPage, demo: DemoSite) -> None:
+async def test_a_refused_prompt_leaves_the_page_ready(page: ChatPage, demo: DemoSite) -> None:
     with pytest.raises(PromptRefused, match="the site file's text 'against the rules'") as caught:
         await ask(page, "[[error=refused]]")
     assert caught.value.submitted

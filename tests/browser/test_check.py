@@ -92,7 +92,7 @@ async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> 
     arguments = ["demo", "--active-auth-json", str(profile), "--engine", "chromium", "--stop-prompt", LONG]
     process = await start_program(*arguments, "--model", "demo-large", SITE_URL=demo.url, TMPDIR=str(tmp_path))
     out, error = await asyncio.wait_for(process.communicate(), HANG_S)
-    assert (process.returncode, error) == (0, b"")
+    assert (process.returncode, error) == (0, b""), out.decode()
     *steps, last = (line for line in out.decode().splitlines() if not line.startswith(" "))
     assert [line.split()[0] for line in steps] == ["ok"] * len(steps)
     expected = ["site file"] + [step.name for step in (*OPENING, *SENDING)]
@@ -206,7 +206,7 @@ async def test_ctrl_c_closes_the_browser_and_leaves_nothing(tmp_path: Path, demo
         (["demo"], {"BROWSER_ENGINE": "opera"}, "BROWSER_ENGINE: must be one of chromium, firefox, camoufox"),
         (["demo"], {"FIRST_TOKEN_TIMEOUT_S": "soon"}, "FIRST_TOKEN_TIMEOUT_S: input should be a valid number"),
         (["demo", "--answer-timeout-s", "0"], {}, "0 is no number of seconds"),
-        (["demo"], {}, "profile nothing.json: cannot read it: No such file"),
+        (["demo"], {}, "profile nothing.json does not exist"),
     ],
 )
 def test_wrong_usage_is_one_line(  # noqa: PLR0917 - fixtures, and a table

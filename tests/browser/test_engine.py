@@ -1,3 +1,5 @@
+"""Find and launch the three engines: executables, proxy, environment, sandbox."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -42,7 +44,7 @@ def test_no_browser_names_what_was_looked_for(monkeypatch: pytest.MonkeyPatch, t
         find_executable("chromium", BrowserSettings())
 
 
-def test_the_executable_given_is_used_and_must_be_one(tmp_path: Path) -> None:
+def test_a_configured_executable_is_used_and_must_be_one(tmp_path: Path) -> None:
     given = program(tmp_path, "my-chrome")
     assert find_executable("chromium", BrowserSettings(browser_executable=given)) == given
     with pytest.raises(EngineMissing, match=r"^BROWSER_EXECUTABLE: .*nothing is not a program"):
@@ -101,7 +103,7 @@ def test_the_proxys_password_is_not_in_its_address() -> None:
     }
 
 
-def test_no_proxy_no_settings() -> None:
+def test_without_a_proxy_there_are_no_proxy_settings() -> None:
     assert proxy_settings(BrowserSettings()) is None
 
 
@@ -110,7 +112,7 @@ def plan(**settings: Any) -> Launch:
     return Launch("chromium", Path("/c"), Path("/w"), headless=True, environment={"A": "b"}, settings=given)
 
 
-def test_the_browser_does_not_get_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_in_the_browsers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TABFLEET_CONTROL_TOKEN", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     environment = browser_environment(plan())
@@ -123,7 +125,7 @@ def test_the_browser_does_not_get_our_secrets(monkeypatch: pytest.MonkeyPatch) -
     ("name", "exit_code", "expected"),
     [("firefox", 0, None), ("firefox", 1, "0"), ("camoufox", 1, "0"), ("chromium", 1, None)],
 )
-def test_firefox_is_told_to_make_no_user_namespace_where_it_could_do_nothing_in_it(
+def test_firefox_makes_no_user_namespace_where_it_cannot_change_its_root(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: EngineName, exit_code: int, expected: str | None
 ) -> None:
     program(tmp_path, "unshare").write_text(f"#!/bin/sh\nexit {exit_code}\n")
@@ -145,7 +147,7 @@ def test_firefox_is_told_to_make_no_user_namespace_where_it_could_do_nothing_in_
         ("off", 0, False, "CHROMIUM_SANDBOX=off"),
     ],
 )
-def test_only_root_goes_without_the_sandbox_unless_told_to(
+def test_only_root_runs_without_the_sandbox_by_default(
     monkeypatch: pytest.MonkeyPatch,
     wanted: Literal["on", "off"] | None,
     uid: int,
@@ -159,7 +161,7 @@ def test_only_root_goes_without_the_sandbox_unless_told_to(
     assert [line["reason"] for line in lines if line["event"] == "browser_sandbox_off"] == ([reason] if reason else [])
 
 
-async def test_without_the_sandbox_a_real_browser_is_told_so(tmp_path: Path) -> None:
+async def test_a_real_browser_starts_without_the_sandbox(tmp_path: Path) -> None:
     process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings(chromium_sandbox="off")
     )
@@ -169,7 +171,7 @@ async def test_without_the_sandbox_a_real_browser_is_told_so(tmp_path: Path) -> 
     assert "--no-sandbox" in command.split("\0")
 
 
-def test_a_browser_that_finds_no_sandbox_names_the_cures() -> None:
+def test_a_missing_sandbox_names_the_remedies() -> None:
     """These are Chromium's words (zygote_host_impl_linux.cc); scripts/container-test has it say them for real."""
     error = engine.launch_error(plan(), Exception("[FATAL:zygote_host_impl_linux.cc] No usable sandbox! If you ..."))
     assert isinstance(error, EngineMissing)
@@ -177,7 +179,7 @@ def test_a_browser_that_finds_no_sandbox_names_the_cures() -> None:
     assert "CHROMIUM_SANDBOX=off" in str(error)
 
 
-async def test_the_sandbox_wanted_is_the_sandbox_used(tmp_path: Path) -> None:
+async def test_the_sandbox_can_be_required(tmp_path: Path) -> None:
     """Root, who has none, is told so; everybody else gets it."""
     process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings(chromium_sandbox="on")
@@ -195,6 +197,6 @@ def test_camoufox_fetches_nothing_at_its_start(monkeypatch: pytest.MonkeyPatch) 
     """Only what its API is asked for: the options themselves are drawn from a model that has to be fetched."""
     asked: dict[str, Any] = {}
     monkeypatch.setattr("camoufox.utils.launch_options", lambda **options: asked.update(options) or {})
-    engine._camoufox_options(plan())
+    engine.camoufox_options(plan())
     assert asked["exclude_addons"] == list(DefaultAddons)
     assert asked["executable_path"] == "/c"

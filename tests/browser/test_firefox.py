@@ -1,4 +1,4 @@
-"""The same on Firefox ESR, and Camoufox's own API driving it."""
+"""The child's page in Firefox ESR, started by Playwright and by Camoufox's API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.firefox
 
 
 @pytest.fixture(params=["firefox", "camoufox"])
-def made_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> EngineName:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> EngineName:
     """Firefox, or Camoufox's API with Firefox ESR in place of its own build."""
     name: EngineName = request.param
     if name == "camoufox":
@@ -37,8 +37,8 @@ def made_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return name
 
 
-async def test_answers(pages: Pages, demo: DemoSite, made_by: EngineName) -> None:
-    page = await pages.open(demo_file(demo), cookie_state(demo), engine=made_by)
+async def test_answers(pages: Pages, demo: DemoSite, engine: EngineName) -> None:
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine)
     assert page.status.capture == "network"
     long = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
     for prompt in ("first [[unicode split]]", "[[code]]", long):
@@ -59,17 +59,15 @@ async def test_local_storage_and_websocket(pages: Pages, demo: DemoSite) -> None
     assert last(demo).transport == "ws"
 
 
-async def test_a_page_whose_policy_forbids_other_connections_is_heard_by_its_console(
-    pages: Pages, made_by: EngineName
-) -> None:
+async def test_a_strict_content_security_policy_leaves_the_console_as_sink(pages: Pages, engine: EngineName) -> None:
     async with serve(SiteOptions(strict_csp=True)) as demo:
-        page = await pages.open(demo_file(demo), cookie_state(demo), engine=made_by)
+        page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine)
         assert page.status.capture == "network"
         for prompt in ("hello [[unicode split tokens=200]]", "[[code]]"):
             pieces = [piece async for piece in page.ask("a", prompt, "demo-small")]
             check_answer("".join(pieces), prompt, last(demo))
             assert pieces == last(demo).pieces
-        by_page = await pages.open(demo_file(demo, **NO_NETWORK), cookie_state(demo, "grace"), engine=made_by)
+        by_page = await pages.open(demo_file(demo, **NO_NETWORK), cookie_state(demo, "grace"), engine=engine)
         assert by_page.status.capture == "dom"
         check_answer(await ask(by_page, "hello"), "hello", last(demo))
 

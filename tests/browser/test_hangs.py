@@ -1,4 +1,4 @@
-"""A browser that stops for a while, and its page before, under and after that."""
+"""A browser that hangs for a while, and prompts before, during and after that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-import pytest_asyncio
 
 from browser.errors import BrowserLost
 from browser.page.chat_page import ChatPage
@@ -18,16 +17,14 @@ from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def demo() -> AsyncIterator[DemoSite]:
     async with serve() as site:
         yield site
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChatPage]:
     """One page for all tests here, in turn: each must leave it ready."""
     pages = Pages(tmp_path_factory.mktemp("pages"))
@@ -66,7 +63,7 @@ async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None
     check_answer(text, "[[tokens=100]]", last(demo))
 
 
-async def test_an_answer_left_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
+async def test_an_answer_cancelled_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
     group = page._process.identity.pid
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     pieces = page.ask("a", "[[stall=middle]]", "demo-small")

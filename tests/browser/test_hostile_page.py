@@ -43,11 +43,11 @@ ATTACK = """async (port) => {
 
 @pytest.mark.parametrize("sink", ["socket", "console"])
 async def test_nothing_of_an_attack_reaches_the_answer(
-    pages: Pages, monkeypatch: pytest.MonkeyPatch, sink: Sink
+    shared_pages: Pages, monkeypatch: pytest.MonkeyPatch, sink: Sink
 ) -> None:
     monkeypatch.setattr(capture, "SINKS", (sink,))
     async with markdown_page() as site:
-        page = await pages.open(without_dom(site.site()), {"cookies": [], "origins": []})
+        page = await shared_pages.open(without_dom(site.site()), {"cookies": [], "origins": []})
         assert page.status.capture == "network"
         async with aclosing(page.ask("a", PROMPT, "markdown")) as pieces:
             text = await anext(pieces)

@@ -1,4 +1,4 @@
-"""Images that go with a prompt, from memory into a real page; the site's ledger has their digests."""
+"""Images that go with a prompt, from memory into a real page; their digests are compared with the site's ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Route
 
 from browser.errors import BrowserError, PageBroken, PromptRejected, SiteFailed
@@ -26,15 +25,13 @@ from tests.browser.profiles import cookie_state
 from tests.support.pictures import image
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 ALL = [image(kind, mark=f"mark of {kind}".encode()) for kind in get_args(MediaType)]
 PASTE = {"selector": 'selector = "[data-testid=files]"|selector = "[data-testid=prompt]"\nmethod = "paste"'}
 SITE_LIMIT_BYTES = 3_000_000
 CANARY = b"canary that is nowhere on disk"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def demo() -> AsyncIterator[DemoSite]:
     async with serve(SiteOptions(max_body_bytes=SITE_LIMIT_BYTES)) as site:
         yield site
@@ -45,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pages")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
     """One page for all tests here, in turn: each must leave it ready. The last one closes it."""
     pages = Pages(folder)
@@ -86,7 +83,7 @@ async def test_every_byte_of_every_type_arrives_in_order(page: ChatPage, demo: D
     await check(page, demo, [image(size=2, mark=bytes(range(1, 256)) * 8000)])
 
 
-async def test_a_file_input_for_one_gets_one_after_the_other(page: ChatPage, demo: DemoSite) -> None:
+async def test_a_file_input_that_takes_one_file_gets_one_after_the_other(page: ChatPage, demo: DemoSite) -> None:
     tab = await idle_tab(page)
     await tab.page.evaluate("document.querySelector('[data-testid=files]').multiple = false")
     await check(page, demo, ALL[:2])
@@ -114,8 +111,8 @@ SLOPPY = """(() => {
 })()"""
 
 
-async def test_who_leaves_in_mid_upload_leaves_no_image_to_the_next(page: ChatPage, demo: DemoSite) -> None:
-    """Even on a page that forgets, in a new chat, about what is still being uploaded."""
+async def test_a_request_cancelled_in_mid_upload_leaves_no_image_to_the_next(page: ChatPage, demo: DemoSite) -> None:
+    """Even on a page whose new chat does not drop an upload that still runs."""
     tab, upload, before = await idle_tab(page), HeldUpload(), len(demo.ledger.entries())
     await tab.page.evaluate(SLOPPY)
     await tab.page.route("**/api/images", upload.hold)
@@ -130,16 +127,14 @@ async def test_who_leaves_in_mid_upload_leaves_no_image_to_the_next(page: ChatPa
     assert len(demo.ledger.entries()) == before + 1
 
 
-async def test_who_leaves_in_mid_answer_leaves_no_image_either(page: ChatPage, demo: DemoSite) -> None:
+async def test_a_request_cancelled_in_mid_answer_leaves_no_image_to_the_next(page: ChatPage, demo: DemoSite) -> None:
     async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small", ALL)) as pieces:
         await anext(pieces)
     assert (last(demo).outcome, last(demo).images) == ("stopped", notes(ALL))
     await check_next_has_none(page, demo)
 
 
-async def test_an_image_that_is_still_attached_keeps_a_conversation_from_being_fresh(
-    page: ChatPage, demo: DemoSite
-) -> None:
+async def test_a_conversation_with_an_image_attached_is_not_fresh(page: ChatPage, demo: DemoSite) -> None:
     tab = await idle_tab(page)
     await upload_images(tab, ALL[:1])
     seen = await tab.look()
@@ -148,7 +143,7 @@ async def test_an_image_that_is_still_attached_keeps_a_conversation_from_being_f
     await tab.open_fresh_chat()
 
 
-async def test_a_page_that_refuses_an_image_says_so_at_once(page: ChatPage, demo: DemoSite) -> None:
+async def test_a_site_that_refuses_an_image_fails_the_request_at_once(page: ChatPage, demo: DemoSite) -> None:
     before = demo.ledger.revision
     with pytest.raises(SiteFailed) as caught:
         await ask_with(page, [image(mark=b"x" * SITE_LIMIT_BYTES)])
@@ -165,7 +160,7 @@ async def test_a_page_that_refuses_an_image_says_so_at_once(page: ChatPage, demo
         ({"selector": "[data-testid=files]|[data-testid=prompt]"}, PageBroken),
     ],
 )
-async def test_a_page_that_does_not_take_them(
+async def test_a_page_that_does_not_take_images(
     page: ChatPage, demo: DemoSite, changes: dict[str, str], error: type[BrowserError]
 ) -> None:
     tab = await idle_tab(page)
@@ -175,14 +170,14 @@ async def test_a_page_that_does_not_take_them(
     await tab.open_fresh_chat()
 
 
-async def test_a_page_without_an_upload_takes_none(page: ChatPage, demo: DemoSite) -> None:
+async def test_a_site_file_without_upload_takes_no_images(page: ChatPage, demo: DemoSite) -> None:
     tab = await idle_tab(page)
     without = demo_file(demo).model_copy(update={"upload": None})
     with pytest.raises(PromptRejected, match="no images"):
         await upload_images(Tab(tab.page, without), ALL[:1])
 
 
-async def test_images_are_pasted_where_the_page_takes_them_so(page: ChatPage, demo: DemoSite) -> None:
+async def test_images_are_pasted_where_the_site_file_says_so(page: ChatPage, demo: DemoSite) -> None:
     tab = await idle_tab(page)
     await upload_images(Tab(tab.page, demo_file(demo, **PASTE)), ALL)
     await tab.run(tab.site.model_choices[0].choose, model="demo-small")
@@ -203,8 +198,8 @@ PLUS = """(() => {
 })()"""
 
 
-async def test_the_steps_of_the_site_file_bring_the_input_up(page: ChatPage, demo: DemoSite) -> None:
-    """The input is none until the button that opens it was clicked."""
+async def test_upload_actions_bring_the_file_input_up(page: ChatPage, demo: DemoSite) -> None:
+    """The selector finds no input until the button was clicked that opens it."""
     tab = await idle_tab(page)
     await tab.page.evaluate(PLUS)
     steps = '[upload]|[upload]\nactions = [{ click = "#plus" }]\ntimeout_s = 5'

@@ -99,7 +99,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 
 async def log_in(login: Login, person: Person, url: str, name: str, password: str) -> None:
-    """As a person does: who was too quick for a page that was still loading opens it again, and again."""
+    """Log in as a person does: one who was too quick for a page that was still loading opens it again."""
     for _ in range(TRIES):
         await person.sees(LOGIN_PAGE)
         await person.types(name)
@@ -204,7 +204,7 @@ async def test_a_browser_without_a_display(start: Start, tmp_path: Path, demo: D
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_file_that_is_there_is_not_replaced_unasked(start: Start, tmp_path: Path, demo: DemoSite) -> None:
+async def test_an_existing_file_is_kept_without_replace(start: Start, tmp_path: Path, demo: DemoSite) -> None:
     there = tmp_path / "ada.json"
     there.write_text("old")
     code, _, error = await (await start(demo.url, there)).ended()
@@ -226,7 +226,7 @@ async def test_a_file_that_is_there_is_not_replaced_unasked(start: Start, tmp_pa
         ("broken.json", "is there already"),
     ],
 )
-def test_places_that_cannot_be_saved_to(tmp_path: Path, name: str, says: str) -> None:
+def test_paths_that_cannot_be_saved_to(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "broken.json").symlink_to("nowhere")
@@ -236,7 +236,7 @@ def test_places_that_cannot_be_saved_to(tmp_path: Path, name: str, says: str) ->
         check_destination(plan)
 
 
-def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_created_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "ada.json"
     path.write_text("old")
     with pytest.raises(FileExistsError):
@@ -273,7 +273,7 @@ models = [{ name = "odd" }]
 
 @asynccontextmanager
 async def odd_page() -> AsyncIterator[str]:
-    """A page that is in after a key press: without keeping it, by a popup, or at once."""
+    """Serve a page that is logged in after a key press without storing it, by a popup, or at once."""
 
     async def show(request: web.Request) -> web.Response:
         return web.Response(text=POPUP if request.path == "/popup" else PAGE, content_type="text/html")

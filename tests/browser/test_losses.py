@@ -1,4 +1,4 @@
-"""What dies, hangs or goes astray under a page, in real Chromium."""
+"""A page whose process, tab, login or site fails, in real Chromium."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser.errors import BrowserLost, LoginExpired, PageBroken
+from browser.errors import BrowserLost, LoginExpired, NotStarted, PageBroken
 from browser.page.chat_page import ChatPage
 from contract.processes import ProcessIdentity
 from contract.run_folder import read_processes
@@ -35,6 +35,7 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
     both = processes(page)
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
+    waiting = asyncio.create_task(ask(page, "next"), name="waiting")
     lost = asyncio.create_task(page.wait_lost(), name="lost")
     killed_at = time.monotonic()
     os.kill(both[role].pid, signal.SIGKILL)
@@ -44,6 +45,9 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
         await asyncio.wait_for(asking, 5)
     assert noticed_s < 1
     assert caught.value.submitted
+    with pytest.raises(BrowserLost) as caught:
+        await asyncio.wait_for(waiting, 5)
+    assert not caught.value.submitted
     assert page.status.reason == "browser_lost"
     await page.close()
     assert not both["browser"].is_alive()
@@ -69,10 +73,10 @@ async def test_a_page_that_crashes_is_opened_anew(page: ChatPage, demo: DemoSite
     check_answer(await ask(page, "next"), "next", last(demo))
 
 
-async def test_a_profile_that_is_logged_out(pages: Pages, demo: DemoSite) -> None:
+async def test_a_profile_that_is_logged_out_at_the_start(shared_pages: Pages, demo: DemoSite) -> None:
     state = cookie_state(demo)
     demo.sessions.expire()
-    page = await pages.open(demo_file(demo), state)
+    page = await shared_pages.open(demo_file(demo), state)
     assert page.status.reason == "login_expired"
     assert not page.status.ready
     with pytest.raises(LoginExpired) as caught:
@@ -83,44 +87,46 @@ async def test_a_profile_that_is_logged_out(pages: Pages, demo: DemoSite) -> Non
     assert not (page._run_dir / "session.json").exists()
 
 
-async def test_a_login_lost_in_local_storage_shows_while_idle(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(demo_file(demo, "/token/chat"), local_storage_state(demo), login_check_s=0.2)
+async def test_a_login_lost_in_local_storage_is_noticed_while_idle(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(demo_file(demo, "/token/chat"), local_storage_state(demo), login_check_s=0.2)
     assert page.status.ready
     demo.sessions.expire()
     await eventually(lambda: page.status.reason == "login_expired", timeout_s=10)
 
 
-async def test_a_login_that_comes_back_is_seen(pages: Pages, demo: DemoSite) -> None:
+async def test_a_login_that_comes_back_is_noticed(shared_pages: Pages, demo: DemoSite) -> None:
     state = cookie_state(demo)
     sessions = dict(demo.sessions._open)
     demo.sessions.expire()
-    page = await pages.open(demo_file(demo), state, login_check_s=0.2)
+    page = await shared_pages.open(demo_file(demo), state, login_check_s=0.2)
     assert page.status.reason == "login_expired"
     demo.sessions._open.update(sessions)
     await eventually(lambda: page.status.ready, timeout_s=10)
     check_answer(await ask(page, "hello"), "hello", last(demo))
 
 
-async def test_a_session_that_ends_in_mid_answer(page: ChatPage, demo: DemoSite) -> None:
-    asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
+async def test_a_session_that_ends_in_mid_answer(shared_page: ChatPage, demo: DemoSite) -> None:
+    asking = asyncio.create_task(ask(shared_page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
     demo.sessions.expire()
-    await tab_of(page).page.evaluate("location.replace('/login')")
+    await tab_of(shared_page).page.evaluate("location.replace('/login')")
     with pytest.raises(LoginExpired) as caught:
         await asyncio.wait_for(asking, 10)
     assert caught.value.submitted
-    assert page.status.reason == "login_expired"
+    assert shared_page.status.reason == "login_expired"
 
 
-async def test_a_site_that_cannot_be_reached(pages: Pages, demo: DemoSite) -> None:
+async def test_a_site_that_cannot_be_reached(shared_pages: Pages, demo: DemoSite) -> None:
     nowhere = demo_file(demo).model_copy(update={"url": "http://127.0.0.1:9/chat"})
-    page = await pages.open(nowhere, cookie_state(demo))
+    page = await shared_pages.open(nowhere, cookie_state(demo))
     assert page.status.reason == "page_broken"
     assert page.status.detail == "opening http://127.0.0.1:9/chat failed"
 
 
-async def test_no_first_token_and_a_standstill(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(demo_file(demo), cookie_state(demo), first_token_timeout_s=0.5, stream_idle_timeout_s=0.3)
+async def test_first_token_and_idle_timeouts(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(
+        demo_file(demo), cookie_state(demo), first_token_timeout_s=0.5, stream_idle_timeout_s=0.3
+    )
     for shape, reason in (("stall=first", "first_token_timeout"), ("stall=middle", "stream_idle_timeout")):
         with pytest.raises(Exception, match=r"within 0\.5 s|stood still for 0\.3 s") as caught:
             await ask(page, f"[[{shape}]]")
@@ -129,17 +135,19 @@ async def test_no_first_token_and_a_standstill(pages: Pages, demo: DemoSite) -> 
     check_answer(await ask(page, "next"), "next", last(demo))
 
 
-async def test_cookies_that_rotate_are_kept_for_the_next_start(pages: Pages, demo: DemoSite, tmp_path: Path) -> None:
+async def test_cookies_that_rotate_are_kept_for_the_next_start(
+    shared_pages: Pages, demo: DemoSite, tmp_path: Path
+) -> None:
     state, run_dir = cookie_state(demo), tmp_path / "kept"
     run_dir.mkdir()
-    page = await pages.open(demo_file(demo), state, run_dir=run_dir)
+    page = await shared_pages.open(demo_file(demo), state, run_dir=run_dir)
     demo.faults.add("rotate_sessions", count=1)
     await ask(page, "hello")
     await page.close()
     saved = run_dir / "session.json"
     assert saved.stat().st_mode & 0o777 == 0o600
     assert state["cookies"][0]["value"] not in saved.read_text()
-    again = await pages.open(demo_file(demo), state, run_dir=run_dir)
+    again = await shared_pages.open(demo_file(demo), state, run_dir=run_dir)
     assert again.status.ready
     check_answer(await ask(again, "hello"), "hello", last(demo))
 
@@ -148,6 +156,7 @@ async def test_closing_leaves_nothing(page: ChatPage, demo: DemoSite) -> None:
     both = processes(page)
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
+    waiting = asyncio.create_task(ask(page, "next"), name="waiting")
     began = time.monotonic()
     await page.close()
     await page.close()
@@ -155,8 +164,11 @@ async def test_closing_leaves_nothing(page: ChatPage, demo: DemoSite) -> None:
     assert not any(process.is_alive() for process in both.values())
     with pytest.raises(BrowserLost):
         await asyncio.wait_for(asking, 5)
-    await eventually(lambda: not _ours())
+    with pytest.raises(NotStarted):
+        await asyncio.wait_for(waiting, 5)
+    assert len(demo.ledger.entries()) == 1
 
+    def tasks_left() -> set[str]:
+        return {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("page-", "answer-"))}
 
-def _ours() -> set[str]:
-    return {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("page-", "answer-"))}
+    await eventually(lambda: not tasks_left(), what=tasks_left)

@@ -51,18 +51,18 @@ async def markdown() -> AsyncIterator[MarkdownPage]:
 
 @pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 async def test_an_answer_read_from_the_page_is_markdown(
-    pages: Pages, markdown: MarkdownPage, engine: EngineName
+    shared_pages: Pages, markdown: MarkdownPage, engine: EngineName
 ) -> None:
-    page = await pages.open(markdown.site(network=False), EMPTY, engine=engine)
+    page = await shared_pages.open(markdown.site(network=False), EMPTY, engine=engine)
     assert page.status.capture == "dom"
     for _ in range(2):
         assert await ask(page, ANSWER, "markdown") == ANSWER
 
 
 async def test_blocks_that_are_complete_are_passed_on_while_the_answer_is_written(
-    pages: Pages, markdown: MarkdownPage
+    shared_pages: Pages, markdown: MarkdownPage
 ) -> None:
-    page = await pages.open(markdown.site(network=False), EMPTY)
+    page = await shared_pages.open(markdown.site(network=False), EMPTY)
     answer = f"first\n\nsecond **bold**\n\n{'x' * 20} [[hold]] third"
     async with aclosing(page.ask("a", answer, "markdown")) as pieces:
         text = ""
@@ -73,31 +73,33 @@ async def test_blocks_that_are_complete_are_passed_on_while_the_answer_is_writte
         assert text + "".join([piece async for piece in pieces]) == answer
 
 
-async def test_without_the_hook_too(pages: Pages, markdown: MarkdownPage) -> None:
-    page = pages.make(markdown.site(), EMPTY)
+async def test_without_the_hook_too(shared_pages: Pages, markdown: MarkdownPage) -> None:
+    page = shared_pages.make(markdown.site(), EMPTY)
     page._capture.init_script = lambda: ""  # type: ignore[method-assign]
     await page.start()
     assert page.status.capture == "dom"
     assert await ask(page, ANSWER, "markdown") == ANSWER
 
 
-async def test_an_answer_of_the_traffic_that_the_page_shows_too(pages: Pages, markdown: MarkdownPage) -> None:
-    page = await pages.open(markdown.site(verify=True), EMPTY)
+async def test_an_answer_of_the_traffic_that_the_page_shows_too(shared_pages: Pages, markdown: MarkdownPage) -> None:
+    page = await shared_pages.open(markdown.site(verify=True), EMPTY)
     assert page.status.capture == "network"
     assert await ask(page, ANSWER, "markdown") == ANSWER
 
 
-async def test_an_answer_of_the_traffic_that_the_page_does_not_show(pages: Pages, markdown: MarkdownPage) -> None:
-    page = await pages.open(markdown.site(verify=True, twist="other"), EMPTY)
+async def test_an_answer_of_the_traffic_that_the_page_does_not_show(
+    shared_pages: Pages, markdown: MarkdownPage
+) -> None:
+    page = await shared_pages.open(markdown.site(verify=True, twist="other"), EMPTY)
     with pytest.raises(CaptureGap, match=r"shows another answer .*capture\.verify") as caught:
         await ask(page, ANSWER, "markdown")
     assert caught.value.submitted
-    unchecked = await pages.open(markdown.site(twist="other"), EMPTY | {"cookies": [_cookie()]})
+    unchecked = await shared_pages.open(markdown.site(twist="other"), EMPTY | {"cookies": [_cookie()]})
     assert await ask(unchecked, ANSWER, "markdown") == ANSWER
 
 
-async def test_what_the_page_shows_beyond_its_traffic_is_added(pages: Pages, markdown: MarkdownPage) -> None:
-    page = await pages.open(markdown.site(verify=True, twist="bare", read="text"), EMPTY)
+async def test_what_the_page_shows_beyond_its_traffic_is_added(shared_pages: Pages, markdown: MarkdownPage) -> None:
+    page = await shared_pages.open(markdown.site(verify=True, twist="bare", read="text"), EMPTY)
     assert await ask(page, "the answer", "markdown") == "the answer (and more)"
 
 

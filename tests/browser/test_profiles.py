@@ -1,3 +1,5 @@
+"""The profile that a child opens, by the coordinator's own rules, and the lock on its login."""
+
 from __future__ import annotations
 
 import asyncio
@@ -8,50 +10,71 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from browser.errors import ProfileError, ProfileLocked
-from browser.page.profile import expires_at, load_profile, login_digest, save_session, state_to_open
+from browser.page.profile import load_profile, save_session, state_to_open
 from browser.page.profile_lock import ProfileLock
 from contract.processes import ProcessIdentity
+from coordinator.profiles import discover_profiles
 from tests.browser.profiles import write_profile
+from tests.coordinator.profiles_support.corrupted import ALL, SOUND, Corrupted
+from tests.coordinator.profiles_support.outcome import opening_fails
 
-COOKIE = {"name": "s", "value": "1", "domain": "chat.example.com", "path": "/", "expires": 2e9}
+COOKIE = {"name": "s", "value": "1", "domain": "chat.example.com", "path": "/", "expires": 4e9}
 STORED = {"origin": "https://chat.example.com", "localStorage": [{"name": "t", "value": "2"}]}
 STATE: dict[str, Any] = {"cookies": [COOKIE], "origins": [STORED]}
-URL = "https://chat.example.com/app"
+NOW = 1_800_000_000.0
+BY_HAND = [case for case in (*ALL, *SOUND) if "/" not in case.file_name and "\\" not in case.file_name]
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "not a JSON file"),
-        (b"\xff\xfe", "not a JSON file"),
-        (b"[]", "not a Playwright storage_state"),
-        (b"{}", "not a Playwright storage_state"),
-        (b'{"cookies": {}}', "not a Playwright storage_state"),
-        (b'{"cookies": [1]}', "not a Playwright storage_state"),
-        (b'{"cookies": [], "origins": "x"}', "not a Playwright storage_state"),
-    ],
+def start(path: Path) -> str:
+    """Load a profile as a child's start does; the reason against it, or nothing."""
+    try:
+        state_to_open(load_profile(path), path.parent, now=NOW)
+    except ProfileError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("case", BY_HAND, ids=lambda case: case.cause)
+def test_a_profile_is_judged_as_the_coordinator_does(case: Corrupted, tmp_path: Path) -> None:
+    folder = tmp_path / "active"
+    folder.mkdir()
+    case.put(folder)
+    with opening_fails(case):
+        rejected = {item.name: item.reason for item in discover_profiles(folder, now=NOW).rejected}
+        reason = start(folder / case.file_name)
+    # What concerns names, the folder and other profiles is no concern of a child that is given one path.
+    of_the_folder = ("has a name", "is a link that leads out", "is the same file", "holds the same login")
+    if case.reason.startswith(of_the_folder):
+        assert reason == ""
+    else:
+        assert reason == (f"profile {case.file_name} {case.reason}" if case.reason else "")
+        assert case.reason == rejected.get(case.file_name, "")
+
+
+@given(
+    st.binary()
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["cookies", "origins", "name", "url"]), inner),
+    ).map(lambda document: json.dumps(document).encode())
 )
-def test_a_bad_profile_is_named(tmp_path: Path, content: bytes, says: str) -> None:
-    (tmp_path / "ada.json").write_bytes(content)
-    with pytest.raises(ProfileError, match=f"^profile ada.json: {says}"):
-        load_profile(tmp_path / "ada.json")
+def test_whatever_is_in_the_file_a_child_says_what_is_wrong(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_bytes(data)
+    reason = start(path)
+    assert reason == "" or reason.startswith("profile any.json ")
 
 
 def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"^profile ada\.json: cannot read it: No such file"):
+    with pytest.raises(ProfileError, match=r"^profile ada\.json does not exist$"):
         load_profile(tmp_path / "ada.json")
-
-
-def test_the_same_login_has_the_same_digest_in_any_order() -> None:
-    other = COOKIE | {"name": "other"}
-    one = {"cookies": [COOKIE, other], "origins": [STORED]}
-    two = {"origins": [STORED], "cookies": [other, dict(reversed(COOKIE.items())) | {"expires": 1}]}
-    assert login_digest(one) == login_digest(two)
-    assert login_digest(one) != login_digest(STATE)
-    assert login_digest({"cookies": [COOKIE | {"value": "2"}]}) != login_digest({"cookies": [COOKIE]})
-    assert login_digest({"cookies": [COOKIE]}) != login_digest(STATE)
 
 
 def test_a_saved_session_is_used_until_its_source_changes(tmp_path: Path) -> None:
@@ -63,27 +86,36 @@ def test_a_saved_session_is_used_until_its_source_changes(tmp_path: Path) -> Non
     assert state_to_open(load_profile(source), tmp_path)["cookies"] == STATE["cookies"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"source_sha256": null, "storage_state": null}'])
-def test_a_broken_saved_session_is_not_used(tmp_path: Path, content: str) -> None:
-    profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
-    (tmp_path / "session.json").write_text(content.replace("null", f'"{profile.sha256}"', 1))
-    assert state_to_open(profile, tmp_path) == STATE
+def test_a_saved_session_outlives_the_cookies_of_its_source(tmp_path: Path) -> None:
+    profile = load_profile(write_profile(tmp_path / "ada.json", {"cookies": [COOKIE | {"expires": 5}]}))
+    with pytest.raises(ProfileError, match=r"^profile ada\.json has only expired cookies, the last since 1970-01-01"):
+        state_to_open(profile, tmp_path, now=NOW)
+    save_session(profile, {"cookies": [COOKIE]}, tmp_path)
+    assert state_to_open(profile, tmp_path, now=NOW) == {"cookies": [COOKIE]}
 
 
 @pytest.mark.parametrize(
-    ("cookies", "expected"),
+    ("content", "reason"),
     [
-        ([], None),
-        ([{"expires": -1}], None),
-        ([{"expires": 50}, {"expires": 40}], 40),
-        ([{"expires": 50, "httpOnly": True}, {"expires": 40}], 50),
-        ([{"expires": 40, "domain": "other.example.com"}, {"expires": 50, "domain": ".example.com"}], 50),
-        ([{"expires": 40, "domain": "example.com"}], None),
+        ("", "is empty (0 bytes)"),
+        ("[]", None),
+        ("{}", None),
+        ('{"source_sha256": null, "storage_state": null}', "is null, not an object with cookies and origins"),
+        ('{"source_sha256": null}', "has neither cookies nor origins: it is not a Playwright storage_state"),
+        ('{"source_sha256": null, "storage_state": {"cookies": [{}]}}', "cookies[0] has no name"),
+        ('{"source_sha256": null, "storage_state": {"cookies": [COOKIE]}}', "has only expired cookies, the last since"),
     ],
 )
-def test_when_a_login_ends(cookies: list[dict[str, Any]], expected: float | None) -> None:
-    state = {"cookies": [{"domain": "chat.example.com"} | cookie for cookie in cookies]}
-    assert expires_at(state, URL) == expected
+def test_a_saved_session_that_no_browser_would_load_is_not_used(
+    tmp_path: Path, content: str, reason: str | None
+) -> None:
+    profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
+    expired = json.dumps(COOKIE | {"expires": 5})
+    (tmp_path / "session.json").write_text(content.replace("null", f'"{profile.sha256}"', 1).replace("COOKIE", expired))
+    with capture_logs() as logs:
+        assert state_to_open(profile, tmp_path) == STATE
+    shown = [(line["event"], line["reason"].startswith(reason)) for line in logs]
+    assert shown == ([] if reason is None else [("session_not_used", True)])
 
 
 async def test_a_login_is_used_once_at_a_time(tmp_path: Path) -> None:

@@ -1,20 +1,17 @@
-"""Prompts go into inputs of all kinds exactly, or not at all. In real Chromium."""
+"""Prompts are entered into inputs of all kinds exactly, or not at all; in real Chromium."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from browser.errors import PageBroken, PromptRejected
-from browser.page.prompt_entry import enter_prompt
+from browser.page.page_input import enter_prompt
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings
 from browser.site.schema import Input
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROMPT = 'first: "Grüße" & <b>\n\n  indented\ttab  \n東京 👩‍🚀 {x} \\n\nlast'
 
@@ -47,7 +44,7 @@ PASTE_ONLY = """<div id=i contenteditable></div><script>
 </script>"""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
@@ -56,7 +53,7 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
     await process.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def blank(browser: Browser) -> AsyncIterator[Page]:
     page = await browser.new_page()
     yield page
@@ -102,7 +99,7 @@ async def test_a_prompt_that_does_not_stay_is_rejected(blank: Page, html: str, m
     assert "Grüße" not in str(caught.value)
 
 
-async def test_100_kb_go_in_at_once(blank: Page) -> None:
+async def test_100_kb_are_entered_at_once(blank: Page) -> None:
     prompt = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
     await blank.set_content(CONTROLLED)
     await enter_prompt(blank, field("setter"), prompt)
@@ -110,7 +107,7 @@ async def test_100_kb_go_in_at_once(blank: Page) -> None:
 
 
 async def test_a_page_without_its_input_is_broken(blank: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("browser.page.prompt_entry.INPUT_TIMEOUT_MS", 50)
+    monkeypatch.setattr("browser.page.page_input.INPUT_TIMEOUT_MS", 50)
     await blank.set_content("<p>nothing to type in")
     with pytest.raises(PageBroken, match=r"site file: input\.selector"):
         await enter_prompt(blank, field("setter"), PROMPT)

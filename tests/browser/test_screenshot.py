@@ -1,4 +1,4 @@
-"""A picture of the page, for whoever looks after it."""
+"""Screenshots of the page, in any state of it."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ MUTATIONS = """() => {
 }"""
 
 
-async def test_a_picture_of_the_page_which_does_not_notice(page: ChatPage) -> None:
-    tab = tab_of(page).page
+async def test_a_screenshot_changes_nothing_on_the_page(shared_page: ChatPage) -> None:
+    tab = tab_of(shared_page).page
     await tab.evaluate(MUTATIONS)
-    picture = png.decode(await page.screenshot())
+    picture = png.decode(await shared_page.screenshot())
     assert (picture.width, picture.height) == (1280, 720)
     assert picture.variety > 10
     assert await tab.evaluate("window.mutations") == 0
 
 
 @pytest.mark.firefox
-async def test_a_picture_of_the_page_in_firefox(pages: Pages, demo: DemoSite) -> None:
+async def test_a_screenshot_in_firefox(pages: Pages, demo: DemoSite) -> None:
     page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
     picture = png.decode(await page.screenshot())
     assert (picture.width, picture.height) == (1280, 720)
     assert picture.variety > 10
 
 
-async def test_a_picture_in_the_midst_of_an_answer(page: ChatPage, demo: DemoSite) -> None:
-    async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
+async def test_a_screenshot_during_an_answer(shared_page: ChatPage, demo: DemoSite) -> None:
+    async with aclosing(shared_page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
         text = await anext(pieces)
-        assert png.decode(await page.screenshot()).variety > 10
+        assert png.decode(await shared_page.screenshot()).variety > 10
         text += "".join([piece async for piece in pieces])
     check_answer(text, "[[tokens=100]]", last(demo))
 
 
-async def test_no_picture_of_a_browser_that_hangs_or_is_dead(page: ChatPage) -> None:
+async def test_no_screenshot_of_a_browser_that_hangs_or_is_dead(page: ChatPage) -> None:
     group = page._process.identity.pid
     os.killpg(group, signal.SIGSTOP)
     try:
@@ -63,7 +63,7 @@ async def test_no_picture_of_a_browser_that_hangs_or_is_dead(page: ChatPage) -> 
             await page.screenshot()
 
 
-async def test_no_picture_before_there_is_a_page(pages: Pages, demo: DemoSite) -> None:
+async def test_no_screenshot_before_the_page_is_started(pages: Pages, demo: DemoSite) -> None:
     page = pages.make(demo_file(demo), cookie_state(demo))
     with pytest.raises(NotStarted):
         await page.screenshot()

@@ -25,8 +25,8 @@ async def third() -> AsyncIterator[ThirdPage]:
 
 
 @pytest.mark.parametrize("way", ["eventsource", "xhr", "reader"])
-async def test_answers_over_the_pages_traffic(pages: Pages, third: ThirdPage, way: str) -> None:
-    page = await pages.open(third.site(way, dom=False), third.state())
+async def test_answers_over_the_pages_traffic(shared_pages: Pages, third: ThirdPage, way: str) -> None:
+    page = await shared_pages.open(third.site(way, dom=False), third.state())
     assert page.status.ready
     for prompt in ("first\nand second line", "second"):
         assert await ask(page, prompt, "third") == answer_to(prompt)
@@ -38,9 +38,11 @@ async def test_answers_over_the_pages_traffic(pages: Pages, third: ThirdPage, wa
 
 
 @pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
-async def test_a_page_that_aborts_its_request_at_the_end(pages: Pages, third: ThirdPage, engine: EngineName) -> None:
+async def test_a_page_that_aborts_its_request_at_the_end(
+    shared_pages: Pages, third: ThirdPage, engine: EngineName
+) -> None:
     """Firefox drops what of a copied body was not read yet."""
-    page = await pages.open(third.site("aborter", dom=False), third.state(), engine=engine)
+    page = await shared_pages.open(third.site("aborter", dom=False), third.state(), engine=engine)
     for number in range(20):
         prompt = f"burst {number}"
         assert await ask(page, prompt, "third") == answer_to(prompt)
@@ -49,10 +51,10 @@ async def test_a_page_that_aborts_its_request_at_the_end(pages: Pages, third: Th
 
 
 async def test_a_page_that_opens_on_an_empty_conversation_is_loaded_once_for_each(
-    pages: Pages, third: ThirdPage
+    shared_pages: Pages, third: ThirdPage
 ) -> None:
     given = third.site("xhr")
-    page = await pages.open(
+    page = await shared_pages.open(
         given.model_copy(update={"fresh_chat": FreshChat(actions=(Action(goto="?way=xhr"),))}), third.state()
     )
     assert page.status.ready
@@ -62,22 +64,22 @@ async def test_a_page_that_opens_on_an_empty_conversation_is_loaded_once_for_eac
     assert third.loads == 2
 
 
-async def test_what_a_worker_fetches_is_read_from_the_page(pages: Pages, third: ThirdPage) -> None:
-    page = await pages.open(third.site("worker"), third.state())
+async def test_what_a_worker_fetches_is_read_from_the_page(shared_pages: Pages, third: ThirdPage) -> None:
+    page = await shared_pages.open(third.site("worker"), third.state())
     assert page.status.capture == "network"
     assert await ask(page, "hello", "third") == answer_to("hello")
 
 
-async def test_what_cannot_be_seen_at_all_is_no_answer(pages: Pages, third: ThirdPage) -> None:
-    page = await pages.open(third.site("worker", dom=False), third.state(), first_token_timeout_s=1.0)
+async def test_what_cannot_be_seen_at_all_is_no_answer(shared_pages: Pages, third: ThirdPage) -> None:
+    page = await shared_pages.open(third.site("worker", dom=False), third.state(), first_token_timeout_s=1.0)
     with pytest.raises(FirstTokenTimeout) as caught:
         await ask(page, "hello", "third")
     assert caught.value.submitted
     await eventually(lambda: not page.busy and page.status.ready)
 
 
-async def test_a_key_in_local_storage_that_is_wrong(pages: Pages, third: ThirdPage) -> None:
-    page = await pages.open(third.site("xhr"), third.state("abracadabra"))
+async def test_a_key_in_local_storage_that_is_wrong(shared_pages: Pages, third: ThirdPage) -> None:
+    page = await shared_pages.open(third.site("xhr"), third.state("abracadabra"))
     assert page.status.reason == "login_expired"
 
 
@@ -93,8 +95,8 @@ async def inside(page: ChatPage, expression: str) -> object:
     return await tab_of(page).page.evaluate(expression)
 
 
-async def test_the_page_does_not_feel_the_hook(pages: Pages, third: ThirdPage) -> None:
-    page = await pages.open(third.site("reader"), third.state())
+async def test_the_page_does_not_feel_the_hook(shared_pages: Pages, third: ThirdPage) -> None:
+    page = await shared_pages.open(third.site("reader"), third.state())
     async with aclosing(page.ask("a", "hello", "third")) as pieces:
         answer = "".join([piece async for piece in pieces])
         received = await inside(page, "window.received.join('')")
@@ -113,8 +115,8 @@ async def test_the_page_does_not_feel_the_hook(pages: Pages, third: ThirdPage) -
     await frames_and_other_origins_have_no_hook(page, third)
 
 
-async def test_a_page_that_spies_does_not_learn_the_token(pages: Pages, third: ThirdPage) -> None:
-    page = await pages.open(third.site("xhr&thief=1", dom=False), third.state())
+async def test_a_page_that_spies_does_not_learn_the_token(shared_pages: Pages, third: ThirdPage) -> None:
+    page = await shared_pages.open(third.site("xhr&thief=1", dom=False), third.state())
     for prompt in ("first", "second"):
         assert await ask(page, prompt, "third") == answer_to(prompt)
     await inside(page, "JSON.stringify('the spy is awake')")

@@ -1,4 +1,4 @@
-"""A site behind a private authority's certificate, in real browsers, and files that name no authority."""
+"""EXTRA_CA_FILE: a site with a certificate of a private authority, in real browsers, and files that hold none."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def behind(demo: DemoSite, tmp_path: Path) -> Iterator[Behind]:
         yield Behind(demo_file(demo).model_copy(update={"url": f"{running.url}/chat"}), authority.file)
 
 
-async def test_an_authority_that_nobody_named_is_not_trusted(pages: Pages, demo: DemoSite, behind: Behind) -> None:
+async def test_an_authority_is_not_trusted_by_default(pages: Pages, demo: DemoSite, behind: Behind) -> None:
     page = await pages.open(behind.site, cookie_state(demo))
     assert page.status.reason == "page_broken"
     assert page.status.detail == f"opening {behind.site.url} failed"
 
 
-async def test_one_that_is_named_is_trusted(
+async def test_the_extra_authority_is_trusted(
     pages: Pages, demo: DemoSite, behind: Behind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Twice the same authority, another one before it, and words around them: all of this is found in such files.
@@ -64,17 +64,17 @@ async def test_one_that_is_named_is_trusted(
 
 
 @pytest.mark.firefox
-@pytest.mark.parametrize("made_by", ["firefox", "camoufox"])
-async def test_one_that_is_named_is_trusted_by_firefox(
-    pages: Pages, demo: DemoSite, behind: Behind, made_by: EngineName, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine_name", ["firefox", "camoufox"])
+async def test_the_extra_authority_is_trusted_by_firefox(
+    pages: Pages, demo: DemoSite, behind: Behind, engine_name: EngineName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firefox = find_executable("firefox", BrowserSettings())
     monkeypatch.setattr(engine, "find_camoufox", lambda _: firefox)
-    monkeypatch.setattr(engine, "_camoufox_options", _firefox_options)
-    page = await pages.open(behind.site, cookie_state(demo), engine=made_by)
+    monkeypatch.setattr(engine, "camoufox_options", _firefox_options)
+    page = await pages.open(behind.site, cookie_state(demo), engine=engine_name)
     assert page.status.reason == "page_broken"
     await page.close()
-    page = await pages.open(behind.site, cookie_state(demo), engine=made_by, extra_ca_file=behind.authority)
+    page = await pages.open(behind.site, cookie_state(demo), engine=engine_name, extra_ca_file=behind.authority)
     assert page.status.ready, page.status
     check_answer(await ask(page, "hello"), "hello", last(demo))
 
@@ -83,7 +83,7 @@ def _firefox_options(plan: Launch) -> dict[str, Any]:
     return engine.launch_options(plan) | {"channel": "moz-firefox"}
 
 
-async def test_no_file_no_store(tmp_path: Path) -> None:
+async def test_without_a_file_no_store_is_made(tmp_path: Path) -> None:
     assert await trust_environment("chromium", None, tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
 
@@ -104,13 +104,13 @@ async def test_a_file_without_certificates(tmp_path: Path, content: str | None, 
         await trust_environment("chromium", file, tmp_path)
 
 
-async def test_without_certutil_its_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_certutil_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"certutil is not on PATH.*EXTRA_CA_FILE.*libnss3-tools"):
         await trust_environment("chromium", Authority(tmp_path).file, tmp_path)
 
 
-async def test_what_certutil_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_of_certutil_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certutil = tmp_path / "certutil"
     certutil.write_text("#!/bin/sh\necho the disk is full >&2\nexit 255\n")
     certutil.chmod(0o755)

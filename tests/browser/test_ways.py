@@ -27,27 +27,27 @@ from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
 
 
-async def test_the_site_wants_rest(page: ChatPage, demo: DemoSite) -> None:
+async def test_the_site_wants_rest(shared_page: ChatPage, demo: DemoSite) -> None:
     with pytest.raises(QuotaExceeded) as caught:
-        await ask(page, "[[error=quota]]")
+        await ask(shared_page, "[[error=quota]]")
     assert caught.value.submitted
-    assert page.status.reason == "quota"
-    assert 1790 < (page.status.rest_s or 0) <= 1800
+    assert shared_page.status.reason == "quota"
+    assert 1790 < (shared_page.status.rest_s or 0) <= 1800
     with pytest.raises(QuotaExceeded) as again:
-        await ask(page, "hello", request_id="b")
+        await ask(shared_page, "hello", request_id="b")
     assert not again.value.submitted
     assert len(demo.ledger.entries()) == 1
 
 
-async def test_a_login_that_ends_in_an_answer(page: ChatPage, demo: DemoSite) -> None:
+async def test_a_login_that_ends_in_an_answer(shared_page: ChatPage, demo: DemoSite) -> None:
     with pytest.raises(LoginExpired) as caught:
-        await ask(page, "[[error=expired]]")
+        await ask(shared_page, "[[error=expired]]")
     assert caught.value.submitted
-    assert page.status.reason == "login_expired"
+    assert shared_page.status.reason == "login_expired"
 
 
-async def test_the_login_in_local_storage(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(demo_file(demo, "/token/chat"), local_storage_state(demo, "grace"))
+async def test_the_login_in_local_storage(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(demo_file(demo, "/token/chat"), local_storage_state(demo, "grace"))
     assert page.status.ready
     check_answer(await ask(page, "hello"), "hello", last(demo))
     assert last(demo).account == "grace"
@@ -69,8 +69,8 @@ NO_NETWORK = {
 WEBSOCKET = {"kind": 'kind = "sse"\nurl = "*/api/chat"\nmethod = "POST"|kind = "websocket"\nurl = "*/api/ws"'}
 
 
-async def test_answers_over_a_websocket(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(demo_file(demo, "/chat?transport=ws", **WEBSOCKET), cookie_state(demo))
+async def test_answers_over_a_websocket(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(demo_file(demo, "/chat?transport=ws", **WEBSOCKET), cookie_state(demo))
     for prompt in ("first [[unicode]]", "second"):
         check_answer(await ask(page, prompt), prompt, last(demo))
     assert last(demo).transport == "ws"
@@ -81,8 +81,8 @@ async def test_answers_over_a_websocket(pages: Pages, demo: DemoSite) -> None:
     assert last(demo).outcome == "stopped"
 
 
-async def test_answers_read_from_the_page(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(demo_file(demo, **NO_NETWORK), cookie_state(demo))
+async def test_answers_read_from_the_page(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(demo_file(demo, **NO_NETWORK), cookie_state(demo))
     assert page.status.capture == "dom"
     for prompt in ("first [[unicode tokens=100]]", "second [[code]]"):
         check_answer(await ask(page, prompt), prompt, last(demo))
@@ -91,8 +91,8 @@ async def test_answers_read_from_the_page(pages: Pages, demo: DemoSite) -> None:
         await ask(page, "[[error=quota]]")
 
 
-async def test_traffic_that_is_not_seen_is_read_from_the_page(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(demo_file(demo, url='url = "*/api/chat"|url = "*/elsewhere"'), cookie_state(demo))
+async def test_traffic_that_is_not_seen_is_read_from_the_page(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(demo_file(demo, url='url = "*/api/chat"|url = "*/elsewhere"'), cookie_state(demo))
     assert page.status.capture == "network"
     check_answer(await ask(page, "hello [[tokens=400]]"), "hello [[tokens=400]]", last(demo))
 
@@ -108,8 +108,8 @@ async def test_a_public_page_with_a_strict_policy_reaches_the_stream_port(pages:
         check_answer(await ask(page, "hello"), "hello", last(demo))
 
 
-async def test_a_page_without_the_hook_is_read_by_looking_at_it(pages: Pages, demo: DemoSite) -> None:
-    page = pages.make(demo_file(demo), cookie_state(demo))
+async def test_a_page_without_the_hook_is_read_by_looking_at_it(shared_pages: Pages, demo: DemoSite) -> None:
+    page = shared_pages.make(demo_file(demo), cookie_state(demo))
     page._capture.init_script = lambda: ""  # type: ignore[method-assign]
     await page.start()
     assert page.status.capture == "dom"
@@ -120,22 +120,24 @@ async def test_a_page_without_the_hook_is_read_by_looking_at_it(pages: Pages, de
     assert last(demo).outcome == "stopped"
 
 
-async def test_an_answer_whose_frames_get_lost_is_completed_from_the_page(page: ChatPage, demo: DemoSite) -> None:
-    async with aclosing(page.ask("a", "[[tokens=200]]", "demo-small")) as pieces:
+async def test_an_answer_whose_frames_get_lost_is_completed_from_the_page(
+    shared_page: ChatPage, demo: DemoSite
+) -> None:
+    async with aclosing(shared_page.ask("a", "[[tokens=200]]", "demo-small")) as pieces:
         text = await anext(pieces)
-        feed = page._capture.stream_port._feed
+        feed = shared_page._capture.stream_port._feed
         assert feed
         feed._next_sequence += 1  # as if one frame had not come
         text += "".join([piece async for piece in pieces])
     check_answer(text, "[[tokens=200]]", last(demo))
 
 
-async def test_text_that_comes_before_a_contradiction_in_one_frame_is_passed_on(page: ChatPage) -> None:
+async def test_text_that_comes_before_a_contradiction_in_one_frame_is_passed_on(shared_page: ChatPage) -> None:
     """The rest is read from the page, which continues what was passed on."""
-    site = page._site
+    site = shared_page._site
     assert site.capture.network
     assert site.capture.dom
-    answer = Answer(tab_of(page).page, Feed(b"0123456789abcdef"), dom_query(site.capture.dom, site))
+    answer = Answer(tab_of(shared_page).page, Feed(b"0123456789abcdef"), dom_query(site.capture.dom, site))
     answer.read_network(site.capture.network.model_copy(update={"whole": "data.all"}))
     events = ({"type": "token", "text": "a"}, {"all": "b"})
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
@@ -145,10 +147,10 @@ async def test_text_that_comes_before_a_contradiction_in_one_frame_is_passed_on(
     answer.close()
 
 
-async def test_without_a_second_way_a_lost_frame_ends_the_answer(pages: Pages, demo: DemoSite) -> None:
+async def test_without_a_second_way_a_lost_frame_ends_the_answer(shared_pages: Pages, demo: DemoSite) -> None:
     site = demo_file(demo)
     blind = site.model_copy(update={"capture": site.capture.model_copy(update={"dom": None})})
-    page = await pages.open(blind, cookie_state(demo))
+    page = await shared_pages.open(blind, cookie_state(demo))
     async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small")) as pieces:
         await anext(pieces)
         feed = page._capture.stream_port._feed

@@ -100,26 +100,32 @@ class BrowserScenario(Scenario):
         return next((p.pid for p in processes.all_processes() if driver and p.parent == driver), None)
 
     async def kill_driver(self, name: str, rng: random.Random) -> None:
+        """Kill the child's Playwright driver."""
         kill(self._driver(name))
 
     async def kill_browser(self, name: str, rng: random.Random) -> None:
+        """Kill the child's browser process."""
         kill(self._browser(name))
 
     async def stop_browser(self, name: str, rng: random.Random) -> None:
+        """Send SIGSTOP to the browser's process group for a while."""
         pid = self._browser(name)
         group = read_stat(pid) if pid else None
         if group is not None and group.group == group.pid:
             await self.stop_for(rng.choice((1.0, 4.0, 30.0)), group.pid, group=True)
 
     async def stop_driver(self, name: str, rng: random.Random) -> None:
+        """Send SIGSTOP to the driver for a while."""
         if pid := self._driver(name):
             await self.stop_for(rng.choice((1.0, 4.0, 30.0)), pid)
 
     async def site_fault(self, name: str, rng: random.Random) -> None:
+        """Activate a random fault of the demo site for the child's account."""
         kind = rng.choice(SITE_FAULTS)
         await asyncio.to_thread(self._site.fault, kind, account=name, count=rng.randrange(1, 4), ms=5000)
 
     async def login_expires(self, name: str, rng: random.Random) -> None:
+        """End the session of the child's account at the site."""
         await asyncio.to_thread(self._site.fault, "expire_session", account=name)
 
     async def repair(self, name: str, reason: str | None) -> None:

@@ -51,7 +51,7 @@ class Clients:
     def __init__(self, port: int, *, hang_after_s: float, count: int = 4) -> None:
         self._port = port
         self._hang_after_s = hang_after_s
-        # As a user would create it, but for the 5 s in which it wants to be connected: a busy machine takes longer, and
+        # As a user would create it, except for the connect timeout of 5 s: a busy machine takes longer, and
         # a coordinator that takes no connection is one that hangs.
         limits = openai.Timeout(600.0, connect=hang_after_s)
         self._openai = [

@@ -123,15 +123,19 @@ class FakeScenario(Scenario):
         }
 
     async def refuse_for_a_while(self, name: str, rng: random.Random) -> None:
+        """Let the child answer with an error status for a while."""
         await self._for_a_while(name, rng, "error_status", rng.choice((500, 502, 503)))
 
     async def cut_for_a_while(self, name: str, rng: random.Random) -> None:
+        """Let the child drop connections for a while."""
         await self._for_a_while(name, rng, "drop", rng.choice(("before", "after")))
 
     async def page_broken(self, name: str, rng: random.Random) -> None:
+        """Let the child report a broken page or browser for a while."""
         await self._for_a_while(name, rng, "unready", rng.choice(("page_broken", "browser_lost")))
 
     async def not_confirm(self, name: str, rng: random.Random) -> None:
+        """Let the child fail to confirm cancels for a while."""
         await self._for_a_while(name, rng, "cancel_status", 503)
 
     async def _for_a_while(self, name: str, rng: random.Random, key: str, value: Any) -> None:
@@ -140,18 +144,23 @@ class FakeScenario(Scenario):
         await self.behave(name, **{key: getattr(Behaviour(), key)})
 
     async def login_expired(self, name: str, rng: random.Random) -> None:
+        """Let the child report that its login has expired."""
         await self.behave(name, unready="login_expired")
 
     async def quota(self, name: str, rng: random.Random) -> None:
+        """Let the child report a message limit."""
         await self.behave(name, unready="quota", rest_s=rng.choice((0.5, 2.0, 600.0)))
 
     async def exit(self, name: str, rng: random.Random) -> None:
+        """Let the child exit with a random code."""
         await self.behave(name, exit_code=rng.choice((0, 1, 2, 70, 71, 73)))
 
     async def hang(self, name: str, rng: random.Random) -> None:
+        """Let the child stop responding."""
         await self.behave(name, hang=True)
 
     async def ignore_term(self, name: str, rng: random.Random) -> None:
+        """Restart the child while it ignores SIGTERM."""
         await self.behave(name, ignore_term=True)
         await self.restart(name, rng)
 

@@ -20,6 +20,7 @@ import aiohttp
 
 from tests.chaos import proc
 from tests.chaos.clients import KEY
+from tests.support import DIES_WITH_PARENT
 from tests.support.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,13 +56,16 @@ class Fleet:
 
     @property
     def pid(self) -> int:
+        """Return the coordinator's pid."""
         return self.process.pid
 
     @property
     def log(self) -> Path:
+        """Return the path of the coordinator's log."""
         return self.folder / "coordinator.log"
 
     async def ready(self) -> tuple[int, dict[str, Any]]:
+        """Return status and body of `/ready`."""
         async with self.http.get("/ready") as answer:
             return answer.status, await answer.json()
 
@@ -70,6 +74,7 @@ class Fleet:
         return {child["name"]: child for child in (await self.ready())[1]["children"]}
 
     async def metrics(self) -> Metrics:
+        """Return the parsed `/metrics`."""
         async with self.http.get("/metrics") as answer:
             return Metrics.parse(await answer.text())
 
@@ -91,10 +96,12 @@ class Fleet:
         return [event for event in events if event != "child_output"]
 
     def send(self, number: signal.Signals) -> None:
+        """Send a signal to the coordinator if it still runs."""
         if self.process.returncode is None:
             self.process.send_signal(number)
 
     def pid_of(self, child: str) -> int | None:
+        """Return the pid of a child, or None if it does not run."""
         return proc.children(self.pid).get(child)
 
     async def end(self) -> float:
@@ -144,7 +151,7 @@ async def running(
     }
     with (folder / "coordinator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
+            *DIES_WITH_PARENT, sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
         )
     try:
         # No kept-alive connections: the coordinator's descriptors are counted.

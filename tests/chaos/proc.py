@@ -25,10 +25,12 @@ class Descriptors:
 
     @property
     def others(self) -> int:
+        """Return the number of descriptors that are not connections to children."""
         return self.kinds.total()
 
     @property
     def total(self) -> int:
+        """Return the number of all descriptors."""
         return self.to_children + self.others
 
 

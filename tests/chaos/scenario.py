@@ -61,11 +61,13 @@ class Scenario(abc.ABC):
         """Return the faults that can happen to a child, with their weights; each is called with the child's name."""
 
     async def kill(self, name: str, rng: random.Random) -> None:
+        """Kill the child."""
         pid = self.fleet.pid_of(name)
         if pid is not None:
             _send(os.kill, pid, signal.SIGKILL)
 
     async def stop_and_continue(self, name: str, rng: random.Random) -> None:
+        """Send SIGSTOP to the child for a while."""
         pid = self.fleet.pid_of(name)
         if pid is not None:
             await self.stop_for(rng.choice((0.2, 1.0, 3.0, 20.0)), pid)
@@ -85,17 +87,21 @@ class Scenario(abc.ABC):
             _send(send, pid, signal.SIGCONT)
 
     async def restart(self, name: str, rng: random.Random) -> None:
+        """Restart the child by the admin API."""
         await self.fleet.post(f"/admin/children/{name}/restart")
 
     async def drain(self, name: str, rng: random.Random) -> None:
+        """Drain the child by the admin API."""
         await self.fleet.post(f"/admin/children/{name}/drain")
 
     async def change_profile(self, name: str, rng: random.Random) -> None:
+        """Write a new version of the profile and reload."""
         async with self._reloading:
             await self.put_profile(name)
             self.fleet.send(signal.SIGHUP)
 
     async def remove_and_add(self, name: str, rng: random.Random) -> None:
+        """Remove the profile, reload, write it again and reload."""
         async with self._reloading:
             await self.config.source.remove(name)
             self.fleet.send(signal.SIGHUP)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.report import MUST_BE_ZERO
+from tests.support import DIES_WITH_PARENT
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("api_utils", "browser", "contract", "coordinator", "sites", "tests", "launch_camoufox.py")
@@ -35,7 +36,8 @@ class Run:
 
 
 def start(root: Path, logs: Path, *options: str) -> Run:
-    command = [sys.executable, "-m", "tests.chaos", "--short", *options]
+    """Start a short run of the code in `root`; its log goes below `logs`."""
+    command = [*DIES_WITH_PARENT, sys.executable, "-m", "tests.chaos", "--short", *options]
     environment = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(logs)}
     process = subprocess.Popen(
         command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

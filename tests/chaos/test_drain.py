@@ -28,6 +28,7 @@ CHAT = "/v1/chat/completions"
 
 
 def body(prompt: str, **fake: object) -> dict[str, object]:
+    """Return a streaming request for a fake child."""
     return {"model": "fake", "stream": True, "messages": [{"role": "user", "content": prompt}], "fake": fake}
 
 
@@ -39,10 +40,12 @@ class Stream:
         self.rest = asyncio.ensure_future(answer.read())
 
     async def events(self) -> list[str]:
+        """Return the data of all events once the stream has ended."""
         return [event.removeprefix("data: ") for event in (await self.rest).decode().split("\n\n") if event]
 
     @classmethod
     async def begin(cls, fleet: Fleet, prompt: str, **fake: object) -> Stream:
+        """Send a request and return its stream once the response has started."""
         answer = await fleet.http.post(CHAT, json=body(prompt, **fake))
         assert answer.status == 200, await answer.text()
         return cls(answer)
@@ -66,6 +69,7 @@ async def ready_fleet(folder: Path, *, children: int) -> AsyncIterator[Fleet]:
 
 
 async def draining(fleet: Fleet) -> bool:
+    """Return whether `/ready` reports that the coordinator is draining."""
     _, shown = await fleet.ready()
     return bool(shown["status"] == "draining")
 

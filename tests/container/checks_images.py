@@ -162,6 +162,7 @@ def archive(files: dict[str, str]) -> bytes:
 
 
 def sha256(content: bytes) -> str:
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -30,6 +30,7 @@ class Pod:
 
     @property
     def container(self) -> dict[str, Any]:
+        """Return the pod's only container."""
         only: dict[str, Any] = self.spec["containers"][0]
         return only
 

@@ -64,6 +64,7 @@ class Container:
     name: str
 
     def exec(self, *command: str, check: bool = True, timeout_s: float = TIMEOUT_S) -> str:
+        """Run a command in the container and return its stdout. Raise PodmanFailed if it fails."""
         return podman("exec", self.name, *command, check=check, timeout_s=timeout_s)
 
     def logs(self) -> str:
@@ -72,6 +73,7 @@ class Container:
         return done.stdout + done.stderr
 
     def state(self) -> dict[str, Any]:
+        """Return `State` of `podman inspect`."""
         found: dict[str, Any] = json.loads(podman("inspect", self.name))[0]["State"]
         return found
 
@@ -80,6 +82,7 @@ class Container:
         return int(podman("port", self.name, f"{inside}/tcp", check=False).strip().rpartition(":")[2] or 0)
 
     def signal(self, name: str) -> None:
+        """Send a signal to the container's PID 1."""
         podman("kill", "--signal", name, self.name)
 
     def wait_exit(self, timeout_s: float) -> int:

@@ -61,9 +61,11 @@ class Fleet:
     key: str
 
     def get(self, path: str, *, key: str = "") -> tuple[int, Any]:
+        """Send a GET request, optionally with an API key; return status and JSON."""
         return fetch(self.url + path, headers={"authorization": f"Bearer {key}"} if key else {})
 
     def ready(self) -> tuple[int, Any]:
+        """Return status and body of `/ready`."""
         return self.get("/ready")
 
     def wait_ready(self, children: int | None = None, *, timeout_s: float = READY_S) -> None:
@@ -78,6 +80,7 @@ class Fleet:
         eventually(is_ready, timeout_s=timeout_s, what=f"/ready with {children or 1} children", now=self.ready)
 
     def client(self) -> OpenAI:
+        """Return an OpenAI client without retries."""
         return OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, timeout=60)
 
     def ask(self, prompt: str, model: str = MODEL) -> str:

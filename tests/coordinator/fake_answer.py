@@ -1,4 +1,4 @@
-"""How the fake child answers: the faults it can have, one prompt's answer, what it says on the wire."""
+"""How the fake child answers a prompt: its faults, the pieces of an answer, their wire format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATUS = {"login_expired": 503, "quota": 429, "refused": 400}  # of an error of 
 
 @dataclass
 class Behaviour:
-    """What this child does, and fails to do."""
+    """How this child behaves; each field is off by default."""
 
     start_s: float = 0.0  # until it is ready
     never_ready: bool = False
@@ -58,7 +58,7 @@ class Behaviour:
 
 
 class Failed(Exception):
-    """The answer ends with this error: a code of the child's contract, and its HTTP status."""
+    """The answer ends with this error code and HTTP status."""
 
     def __init__(self, code: str, status: int) -> None:
         super().__init__(code)
@@ -132,7 +132,7 @@ class Conversation:
             task.cancel()
 
     async def piece_is_due(self, index: int) -> None:
-        """Wait until it is time for that piece, or do what is to happen instead."""
+        """Wait until that piece is due, or fail as the behaviour says."""
         behaviour = self.behaviour
         if behaviour.site_error:
             raise Failed(behaviour.site_error, STATUS.get(behaviour.site_error, 502))

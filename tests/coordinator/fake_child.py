@@ -25,7 +25,13 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tests.coordinator.fake_answer import Behaviour, Conversation, digest, error
+from contract import child_environment
+from contract.child_api import CHAT_PATH, READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, UnreadyReason
+from contract.exit_codes import ExitCode
+from contract.keys import KeyStore
+from contract.processes import ProcessIdentity
+from contract.run_folder import write_processes
+from tests.coordinator.fake_answer import Behaviour, Conversation, error
 from tests.coordinator.tiny_http import Exchange, serve
 
 
@@ -35,20 +41,20 @@ class FakeChild:
     def __init__(self, name: str, folder: Path | None) -> None:
         self.name = name
         self.folder = folder
-        self.run_dir = Path(os.environ.get("TABFLEET_RUN_DIR", ".")).resolve()
+        self.run_dir = Path(os.environ.get(child_environment.RUN_DIR, ".")).resolve()
         self.behaviour = Behaviour()
         self.ready_at = 0.0
         self.page = asyncio.Lock()
         self.running: dict[str, asyncio.Task[Any]] = {}
-        self.called_off: set[str] = set()  # before they came
+        self.cancelled_early: set[str] = set()  # before they came
         self.stopping = asyncio.Event()
         self.ballast = bytearray()
         self.routes = {
             ("GET", "/live"): self.live,
-            ("GET", "/ready"): self.ready,
+            ("GET", READY_PATH): self.ready,
             ("GET", "/health"): self.health,
             ("GET", "/v1/models"): self.models,
-            ("POST", "/v1/chat/completions"): self.chat,
+            ("POST", CHAT_PATH): self.chat,
             ("POST", "/requests/cancel"): self.cancel,
             ("POST", "/fake"): self.fake,
         }
@@ -58,7 +64,7 @@ class FakeChild:
     def begin(self) -> None:
         plan = self.folder / f"{self.name}.json" if self.folder else None
         given = json.loads(plan.read_text()) if plan and plan.exists() else {}
-        self.note("starts", pid=os.getpid(), generation=os.environ.get("TABFLEET_GENERATION"), at=time.time())
+        self.note("starts", pid=os.getpid(), generation=os.environ.get(child_environment.GENERATION), at=time.time())
         self.behave(given)
         self.ready_at = time.monotonic() + self.behaviour.start_s
 
@@ -87,9 +93,16 @@ class FakeChild:
 
     def start_browser(self, kind: str, *chain: str) -> None:
         """Like a browser: a session of its own, which a group kill of this process does not reach."""
-        process = subprocess.Popen([*chain, "sleep", "3600"], start_new_session=True)
-        entry = {"pgid": process.pid, "start_time": start_time(process.pid)}
-        write_atomically(self.run_dir / "processes.json", {"browser": entry})
+        # It lives on only once it has been recorded: a child that is killed in between must not leave a process behind
+        # that nobody can know of. Real browsers have the death signal for that.
+        waits = ("sh", "-c", "read -r go && exec sleep 3600 </dev/null")
+        process = subprocess.Popen([*chain, *waits], stdin=subprocess.PIPE, start_new_session=True)
+        identity = ProcessIdentity.of(process.pid)
+        assert identity is not None
+        write_processes(self.run_dir, {"browser": identity})
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            pipe.write(b"go\n")
         self.note(kind, pid=process.pid)
 
     def note(self, kind: str, **entry: Any) -> None:
@@ -107,25 +120,26 @@ class FakeChild:
         if behaviour.ready_delay_s:
             await asyncio.sleep(behaviour.ready_delay_s)
         reason = self.reason()
-        body = {
-            "status": "unready" if reason else "ready",
-            "reason": reason,
-            "detail": behaviour.detail,
-            "instance_id": behaviour.instance_id or os.environ.get("TABFLEET_INSTANCE_ID"),
-            "generation": int(os.environ.get("TABFLEET_GENERATION", "0")),
-            "busy": self.page.locked(),
-            "models": behaviour.models,
-            "site": "fake",
-            "engine": "fake",
-            "capture": "network",
-            "login_expires_at": 4e9,
-            "rest_s": behaviour.rest_s,
-        }
-        await exchange.answer(503 if reason else 200, body)
+        readiness = Readiness(
+            reason,
+            detail=behaviour.detail,
+            instance_id=behaviour.instance_id or os.environ.get(child_environment.INSTANCE_ID),
+            generation=int(os.environ.get(child_environment.GENERATION, "0")),
+            busy=self.page.locked(),
+            models=tuple(behaviour.models),
+            site="fake",
+            engine="fake",
+            capture="network",
+            login_expires_at=4e9,
+            rest_s=behaviour.rest_s,
+        )
+        await exchange.answer(503 if reason else 200, readiness.to_json())
 
-    def reason(self) -> str | None:
+    def reason(self) -> UnreadyReason | None:
+        if self.behaviour.unready:
+            return UnreadyReason(self.behaviour.unready)
         starting = self.behaviour.never_ready or time.monotonic() < self.ready_at
-        return self.behaviour.unready or ("starting" if starting else None)
+        return UnreadyReason.STARTING if starting else None
 
     async def health(self, exchange: Exchange) -> None:
         status, text = (503, "Error") if self.reason() else (200, "OK")
@@ -138,12 +152,12 @@ class FakeChild:
     # Requests
 
     def authorised(self, exchange: Exchange) -> bool:
-        token = os.environ.get("TABFLEET_CONTROL_TOKEN")
-        if token and exchange.headers.get("x-tabfleet-token") == token:
+        token = os.environ.get(child_environment.CONTROL_TOKEN)
+        if token and exchange.headers.get(TOKEN_HEADER) == token:
             return True
         given = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "").removeprefix("Bearer ")
         keys = read_keys()
-        return not keys or f"sha256:{digest(given)}" in keys
+        return not keys or keys.verify(given)
 
     async def models(self, exchange: Exchange) -> None:
         models = [{"id": model, "object": "model"} for model in self.behaviour.models]
@@ -156,7 +170,7 @@ class FakeChild:
         request_id = exchange.path.split("/")[2]
         task = self.running.get(request_id)
         if task is None:
-            self.called_off.add(request_id)
+            self.cancelled_early.add(request_id)
         else:
             task.cancel()
             await asyncio.wait({task})
@@ -164,8 +178,8 @@ class FakeChild:
 
     async def chat(self, exchange: Exchange) -> None:
         body = exchange.json()
-        request_id = exchange.headers.get("x-request-id") or secrets.token_hex(8)
-        if request_id in self.called_off:
+        request_id = exchange.headers.get(REQUEST_ID_HEADER) or secrets.token_hex(8)
+        if request_id in self.cancelled_early:
             await error(exchange, 503, "cancelled")
             return
         task = asyncio.current_task()
@@ -202,21 +216,10 @@ class FakeChild:
             self.stopping.set()
 
 
-def read_keys() -> set[str]:
-    """The digests that the coordinator wrote; anew each time, because a reload may replace them."""
-    path = os.environ.get("KEY_FILE_PATH")
-    lines = Path(path).read_text().splitlines() if path else []
-    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-
-
-def start_time(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
-def write_atomically(path: Path, content: Any) -> None:
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(content))
-    draft.rename(path)
+def read_keys() -> KeyStore:
+    """The keys that the coordinator wrote; anew each time, because a reload may replace them."""
+    path = os.environ.get(child_environment.KEY_FILE_PATH)
+    return KeyStore.from_file(Path(path)) if path else KeyStore()
 
 
 async def serve_until_stopped(child: FakeChild, port: int) -> int:
@@ -226,7 +229,7 @@ async def serve_until_stopped(child: FakeChild, port: int) -> int:
             await serve(child.route, port)
         except OSError:
             sys.stderr.write(f"port {port} is in use\n")
-            return 69
+            return ExitCode.PORT_IN_USE
     await child.stopping.wait()
     return 0
 
@@ -244,9 +247,9 @@ def main() -> int:
     parser.add_argument("--stream-port", type=int, required=True)
     parser.add_argument("--active-auth-json", type=Path, required=True)
     arguments, _ = parser.parse_known_args()
-    parent = os.environ.get("TABFLEET_PARENT_PID")
+    parent = os.environ.get(child_environment.PARENT_PID)
     if parent and os.getppid() != int(parent):
-        return 75
+        return ExitCode.PARENT_GONE
     return asyncio.run(run(arguments))
 
 

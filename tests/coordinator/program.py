@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from tests.coordinator.proxied import Caller, chat, request
+from tests.support import DIES_WITH_PARENT
 from tests.support.json_lines import json_lines
 from tests.support.metrics import Metrics
 from tests.support.ports import free_range
@@ -126,6 +127,7 @@ async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -
     evidence.mkdir(exist_ok=True)
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
+            *DIES_WITH_PARENT,
             *(sys.executable, "-m", "tests.coordinator.run_with_fakes", str(evidence), *flags),
             env=environment(tmp_path, **{"COORDINATOR_PORT": str(port), **given}),
             cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""The coordinator's face over real children or over scripted upstreams, on a real socket."""
+"""The coordinator's application over real children or over scripted upstreams, on a real socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOON = Limits(queue_s=30, first_token_s=30, idle_s=30, keep_alive_s=0, margin_s=
 
 @dataclass
 class Served:
-    """A proxy that listens, and what its hook was told."""
+    """A proxy that listens, and what its hook was called with."""
 
     port: int
     pool: Pool
@@ -42,7 +42,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, key: str = KEY, **more: Any) -> AsyncOpenAI:
-        """The real client with its default retries; closed at the end."""
+        """Return the real client with its default retries; it is closed at the end."""
         self.clients.append(AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **more))
         return self.clients[-1]
 
@@ -51,7 +51,7 @@ class Served:
 
     @property
     def quiet(self) -> bool:
-        """No request, no lease, nobody waiting."""
+        """Whether there is no request in flight, none that waits, and no lease."""
         return not (self.proxy.in_flight or self.pool.leases_held or self.pool.queue_length)
 
 
@@ -96,7 +96,7 @@ async def served(
 
 
 class NoFleet:
-    """The routes beside `/v1` are not the matter here."""
+    """A fleet for tests that do not look at the routes beside `/v1`."""
 
     ready = True
 
@@ -113,7 +113,7 @@ class NoFleet:
 
 @dataclass
 class ScriptedChildren:
-    """Supervision that says what it is told to, and remembers what it was asked."""
+    """Supervision that answers as the test sets it, and records what was cancelled."""
 
     fresh: bool = True
     submitted: bool | None = True
@@ -133,7 +133,7 @@ class ScriptedChildren:
 
 @dataclass
 class Conversation:
-    """One connection as the upstream sees it: the request's bytes, and the way to answer with any bytes."""
+    """One connection as the upstream sees it: the request's bytes, and means to answer with any bytes."""
 
     head: bytes
     body: bytes
@@ -174,7 +174,7 @@ Script = Callable[[Conversation], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def upstream(script: Script) -> AsyncIterator[str]:
-    """A child's port with a script behind it: called for each request; the connection then closes."""
+    """Serve a script in place of a child; it is called for each request, and the connection then closes."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -200,7 +200,7 @@ def backend(url: str, name: str = "a", *, models: tuple[str, ...] = ("fake",)) -
 async def scripted(
     tmp_path: Path, script: Script, *, children: ScriptedChildren | None = None, **more: Any
 ) -> AsyncIterator[Served]:
-    """The proxy over one scripted child."""
+    """Serve the proxy over one scripted child."""
     pool = Pool(max_queue=more.pop("max_queue", 10))
     async with upstream(script) as url:
         pool.put(backend(url))
@@ -209,7 +209,7 @@ async def scripted(
 
 
 def chat(prompt: str = "hello", **more: Any) -> bytes:
-    """A request body."""
+    """Return a request body."""
     body = {"model": "fake", "messages": [{"role": "user", "content": prompt}], **more}
     return json.dumps(body).encode()
 
@@ -217,7 +217,7 @@ def chat(prompt: str = "hello", **more: Any) -> bytes:
 def request(
     body: bytes = b"", *headers: str, method: str = "POST", path: str = "/v1/chat/completions", key: str | None = KEY
 ) -> bytes:
-    """A whole request with the usual headers; those in `headers` come on top."""
+    """Return a whole request with the usual headers; those in `headers` are added."""
     names = {header.partition(":")[0].lower() for header in headers}
     usual = {
         "host": "127.0.0.1",
@@ -230,7 +230,7 @@ def request(
 
 
 def chunked_head() -> bytes:
-    """The head of a request whose body's length is not known yet."""
+    """Return the head of a request whose body is chunked."""
     return request(b"", "transfer-encoding: chunked").replace(b"content-length: 0\r\n", b"")
 
 
@@ -247,7 +247,7 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error in OpenAI's form: all four fields, nothing else."""
+        """The error in OpenAI's form; it has all four fields and nothing else."""
         parsed = json.loads(self.body)
         assert set(parsed) == {"error"}
         assert set(parsed["error"]) == {"message", "type", "param", "code"}
@@ -292,7 +292,7 @@ class Caller:
 
 
 async def ask(port: int, data: bytes) -> Answer:
-    """One request on a connection of its own."""
+    """Send one request on a connection of its own."""
     caller = await Caller.connect(port)
     try:
         return await asyncio.wait_for(caller.ask(data), 30)

@@ -1,4 +1,4 @@
-"""A coordinator without its HTTP face, as a process of its own that tests can kill.
+"""A supervised fleet without an HTTP application, as a process of its own that tests can kill.
 
     python -m tests.coordinator.small_coordinator FOLDER NAME...
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from starlette.routing import Route
 
 from contract.errors import TabfleetError
 from contract.keys import KeyStore
@@ -28,7 +29,7 @@ ADMIN_ROUTES = ("/admin/reload", "/admin/children/a/restart", "/admin/children/a
 
 @dataclass
 class ShownFleet:
-    """A fleet that says what the test wants, and remembers what it was told to do."""
+    """A fleet that shows what the test sets, and records the actions on it."""
 
     ready: bool = True
     error: TabfleetError | None = None
@@ -87,7 +88,7 @@ def caller(fleet: ShownFleet, access: Access, *, metrics_public: bool = False) -
 
 
 @pytest.mark.parametrize("ready", [True, False])
-async def test_health_needs_no_key_and_tells_the_truth(
+async def test_health_needs_no_key_and_follows_readiness(
     client: httpx.AsyncClient, fleet: ShownFleet, ready: bool
 ) -> None:
     fleet.ready = ready
@@ -100,7 +101,7 @@ async def test_health_can_be_asked_without_a_body(client: httpx.AsyncClient, rou
     assert (await client.head(route)).status_code == 200
 
 
-async def test_the_old_name_says_so_and_logs_it_once(client: httpx.AsyncClient) -> None:
+async def test_health_is_deprecated_and_logged_once(client: httpx.AsyncClient) -> None:
     with structlog.testing.capture_logs() as logged:
         answers = [await client.get("/health") for _ in range(3)]
     for answer in answers:
@@ -140,7 +141,7 @@ async def test_admin_routes_are_off_without_keys(fleet: ShownFleet, tmp_path: Pa
     assert fleet.told == []
 
 
-async def test_admin_routes_are_shut_before_the_keys_are_known(fleet: ShownFleet) -> None:
+async def test_admin_routes_are_unavailable_before_the_keys_are_known(fleet: ShownFleet) -> None:
     async with caller(fleet, Access()) as one:
         assert (await one.post("/admin/reload", headers=KEY)).status_code == 503
 
@@ -170,7 +171,7 @@ async def test_an_action_that_fails_says_why(
     assert answer.json()["error"]["message"] == str(error)
 
 
-async def test_a_picture_of_a_childs_page_is_for_key_holders_and_for_no_cache(
+async def test_a_screenshot_needs_a_key_and_is_not_cached(
     client: httpx.AsyncClient, fleet: ShownFleet, tmp_path: Path
 ) -> None:
     assert (await client.get(SCREENSHOT)).status_code == 401
@@ -193,12 +194,49 @@ async def test_a_picture_of_a_childs_page_is_for_key_holders_and_for_no_cache(
         (PageFailed("HTTP 502"), 502, "page_broken"),
     ],
 )
-async def test_no_picture_and_why(
+async def test_a_screenshot_that_fails_says_why(
     client: httpx.AsyncClient, fleet: ShownFleet, error: TabfleetError, status: int, code: str
 ) -> None:
     fleet.error = error
     answer = await client.get(SCREENSHOT, headers=KEY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+async def test_every_route_but_those_of_health_needs_a_key(fleet: ShownFleet, tmp_path: Path) -> None:
+    access = Access(keys(tmp_path, "the-key\n"))
+    routes = [route for route in build_api(fleet, access, bytes).routes if isinstance(route, Route)]
+    assert {route.path for route in routes} > {*OPEN_ROUTES, "/metrics"}
+    async with caller(fleet, access) as client:
+        for route in routes:
+            for method in route.methods or ():
+                status = (await client.request(method, route.path.format(name="ada"))).status_code
+                assert status == (200 if route.path in OPEN_ROUTES else 401), (method, route.path)
+    assert fleet.told == []
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "status", "allow"),
+    [
+        ("GET", "/nowhere", 404, None),
+        ("GET", "/admin/nowhere", 404, None),
+        ("POST", "/admin/children/ada/nothing", 404, None),
+        ("POST", "/admin/reload/", 404, None),
+        ("GET", "/admin/reload", 405, {"POST"}),
+        ("HEAD", "/metrics", 405, {"GET"}),
+        ("HEAD", "/admin/children/ada", 405, {"GET"}),
+        ("DELETE", "/admin/children/ada", 405, {"GET"}),
+        ("POST", "/live", 405, {"GET", "HEAD"}),
+    ],
+)
+async def test_what_no_route_takes(
+    client: httpx.AsyncClient, method: str, route: str, status: int, allow: set[str] | None
+) -> None:
+    answer = await client.request(method, route)
+    code, message = ("not_found", "Not Found.") if status == 404 else ("method_not_allowed", "Method Not Allowed.")
+    body = f'{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}'
+    assert (answer.status_code, answer.text) == (status, "" if method == "HEAD" else body)
+    assert answer.headers["content-type"] == "application/json"
+    assert (set(answer.headers["allow"].split(", ")) if "allow" in answer.headers else None) == allow
 
 
 @pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/", "/admin", "/ready/"])

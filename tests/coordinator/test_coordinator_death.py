@@ -54,14 +54,14 @@ async def test_children_and_browsers_die_with_a_killed_coordinator(tmp_path: Pat
         await eventually(lambda: not any(alive(pid) for pid in pids))
 
 
-async def test_even_a_stopped_child_dies_with_a_killed_coordinator(tmp_path: Path) -> None:
+async def test_a_child_under_sigstop_dies_with_a_killed_coordinator(tmp_path: Path) -> None:
     async with coordinator(tmp_path, "a") as running:
         os.kill(running.pids["a"], signal.SIGSTOP)
         os.kill(running.process.pid, signal.SIGKILL)
         await eventually(lambda: not alive(running.pids["a"]))
 
 
-async def test_the_next_coordinator_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+async def test_the_next_coordinator_cleans_up_after_a_killed_one(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"orphan": true}')
     async with coordinator(tmp_path, "a") as killed:
         orphan = noted(tmp_path, "a", "orphans")
@@ -75,14 +75,14 @@ async def test_the_next_coordinator_removes_what_a_killed_one_left(tmp_path: Pat
         await eventually(lambda: not alive(orphan))
 
 
-async def test_a_running_coordinators_folders_are_left_alone(tmp_path: Path) -> None:
+async def test_the_run_root_of_a_running_coordinator_is_not_swept(tmp_path: Path) -> None:
     async with coordinator(tmp_path, "a") as running:
         RunRoot(tmp_path).remove()
         assert running.run_root.exists()
         assert alive(running.pids["a"])
 
 
-async def test_an_orderly_end_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_orderly_stop_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"browser": true}')
     async with coordinator(tmp_path, "a") as running:
         running.process.terminate()
@@ -92,7 +92,7 @@ async def test_an_orderly_end_leaves_nothing(tmp_path: Path) -> None:
         assert not running.run_root.exists()
 
 
-async def test_a_child_whose_parent_is_gone_before_it_looks_does_not_start(tmp_path: Path) -> None:
+async def test_a_child_whose_parent_is_gone_already_does_not_start(tmp_path: Path) -> None:
     arguments = ("--server-port", "1", "--stream-port", "1", "--active-auth-json", "a.json")
     program = (sys.executable, "-m", "tests.coordinator.fake_child", *arguments)
     environment = {**os.environ, "TABFLEET_PARENT_PID": "1"}

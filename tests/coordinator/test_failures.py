@@ -12,15 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.coordinator.proxied import chat
 from tests.support.metrics import Metrics
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CAME_BACK = [("STARTING", "starting"), ("READY", None)]
 LEFT_ALONE = ()
@@ -120,7 +117,7 @@ SLOW = "slow"
 UNHEALTHY_TIMEOUT_S = 1.0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     folder = tmp_path_factory.mktemp("failures")
     names = [*FAILURES, SLOW]
@@ -154,7 +151,7 @@ def restarts(metrics: Metrics) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-async def test_a_failure_has_its_own_reaction_reason_metric_and_log_event(running: Running, name: str) -> None:
+async def test_each_failure_has_its_error_reason_metric_and_log_event(running: Running, name: str) -> None:
     failure = FAILURES[name]
     before, moves_before = await running.metrics(), len(running.moves(name))
     answer = await ask(running, name, failure.request, stream=failure.stream)
@@ -207,7 +204,7 @@ async def test_a_failure_has_its_own_reaction_reason_metric_and_log_event(runnin
 REQUEST_EVENTS = ("not_answered", "answer_broken", "answer_interrupted")
 
 
-async def test_a_slow_answer_is_not_a_broken_child(running: Running) -> None:
+async def test_a_slow_answer_does_not_make_a_child_unhealthy(running: Running) -> None:
     """It takes much longer than an unhealthy child would be left alone, and than any silence would be borne."""
     slow = {"tokens": 6, "token_s": 0.5}
     answer = await ask(running, SLOW, slow, stream=True)
@@ -218,7 +215,7 @@ async def test_a_slow_answer_is_not_a_broken_child(running: Running) -> None:
     assert running.moves(SLOW) == [("STARTING", "starting"), ("READY", None)]
 
 
-async def test_all_that_failed_together_is_in_the_metrics_and_in_ready(running: Running) -> None:
+async def test_metrics_ready_and_log_agree_in_the_end(running: Running) -> None:
     """Runs last: `/metrics`, `/ready` and the log agree on how everything ended."""
     metrics, (status, body) = await running.metrics(), await running.ready()
     assert status == 200

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.proxy.framing import EventFraming
+from coordinator.proxy.response import EventFraming
 
 ENDS = (b"\n\n", b"\r\n\r\n")
 
@@ -43,7 +43,7 @@ def test_what_is_inside_an_event_waits_for_its_end(end: bytes) -> None:
     assert framing.feed(end[1:]) == b"data: 23" + end
 
 
-def test_a_huge_event_is_not_kept_and_an_event_of_ours_begins_after_a_blank_line() -> None:
+def test_a_huge_event_is_not_held_and_our_own_event_begins_after_a_blank_line() -> None:
     framing = EventFraming()
     piece = b"data: " + b"x" * 600_000
     assert framing.feed(piece) == b""

@@ -92,7 +92,7 @@ def test_every_row_of_the_design(
     assert advance(Phase(state, after), event) == Phase(then, then_after)
 
 
-def test_what_the_design_leaves_open_is_only_how_to_get_out() -> None:
+def test_beyond_the_design_there_are_only_ways_out() -> None:
     designed = {(Phase(state, after), event) for state, after, event, _, _ in DESIGN}
     beyond = {key: target for key, target in TRANSITIONS.items() if key not in designed}
     assert {event for _, event in beyond} == {
@@ -109,7 +109,7 @@ def test_what_the_design_leaves_open_is_only_how_to_get_out() -> None:
 
 
 @given(phases, events)
-def test_nothing_happens_outside_the_table(phase: Phase, event: Event) -> None:
+def test_events_outside_the_table_are_illegal(phase: Phase, event: Event) -> None:
     if allows(phase, event):
         assert advance(phase, event) == TRANSITIONS[phase, event]
     else:
@@ -118,7 +118,7 @@ def test_nothing_happens_outside_the_table(phase: Phase, event: Event) -> None:
 
 
 @given(histories)
-def test_a_process_comes_only_by_a_start_and_goes_only_by_an_exit(history: list[Event]) -> None:
+def test_only_starts_create_processes_and_only_exits_end_them(history: list[Event]) -> None:
     for before, event, after in walk(history):
         born = before.state not in LIVE and after.state in LIVE
         died = before.state in LIVE and after.state not in LIVE
@@ -127,7 +127,7 @@ def test_a_process_comes_only_by_a_start_and_goes_only_by_an_exit(history: list[
 
 
 @given(histories)
-def test_only_a_probe_makes_ready(history: list[Event]) -> None:
+def test_only_a_passed_probe_makes_a_child_ready(history: list[Event]) -> None:
     for before, event, after in walk(history):
         if after.state is S.READY:
             assert event is E.PROBE_OK
@@ -135,7 +135,7 @@ def test_only_a_probe_makes_ready(history: list[Event]) -> None:
 
 
 @given(histories, histories)
-def test_after_a_shutdown_only_the_way_to_stopped_is_left(history: list[Event], rest: list[Event]) -> None:
+def test_after_a_shutdown_every_phase_leads_to_stopped(history: list[Event], rest: list[Event]) -> None:
     steps = walk([*history, E.SHUTDOWN])
     phase = steps[-1][2] if steps else FIRST
     for _, _, after in walk([event for event in rest if event is not E.RESET], phase):
@@ -144,7 +144,7 @@ def test_after_a_shutdown_only_the_way_to_stopped_is_left(history: list[Event], 
 
 
 @given(histories)
-def test_what_drains_or_stops_never_serves_again_without_an_exit(history: list[Event]) -> None:
+def test_a_child_that_drains_or_stops_never_serves_again_before_its_exit(history: list[Event]) -> None:
     for before, event, after in walk(history):
         if before in ENDING and event is not E.EXITED:
             assert after in ENDING
@@ -175,7 +175,7 @@ def test_a_phase_has_a_next_exactly_if_it_ends_in_an_exit() -> None:
         Phase(S.DRAINING, S.READY)
 
 
-def test_a_phase_reads_well() -> None:
+def test_a_phase_as_text() -> None:
     assert str(Phase(S.READY)) == "READY"
     assert str(Phase(S.STOPPING, S.BACKOFF)) == "STOPPING(BACKOFF)"
 
@@ -197,7 +197,7 @@ def test_back_off_is_jittered_within_its_upper_half(
     assert whole / 2 <= delay <= whole <= max_s
 
 
-def test_a_steady_life_starts_the_count_anew() -> None:
+def test_a_steady_run_resets_the_count_of_short_ones() -> None:
     assert short_lives_after(0, ready_s=59.9) == 1
     assert short_lives_after(6, ready_s=59.9) == 7
     assert short_lives_after(7, ready_s=60.0) == 0
@@ -225,7 +225,7 @@ def test_a_steady_life_starts_the_count_anew() -> None:
         (-11, Reason.CRASHED),
     ],
 )
-def test_exits_are_named(exit_code: int, reason: Reason) -> None:
+def test_exit_codes_have_reasons(exit_code: int, reason: Reason) -> None:
     assert exit_reason(exit_code) is reason
 
 
@@ -235,10 +235,10 @@ def test_a_crash_loop_ends_in_failed() -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(FATAL))
-def test_what_no_restart_can_cure_fails_at_once(reason: Reason) -> None:
+def test_fatal_exits_fail_at_once(reason: Reason) -> None:
     assert exit_event(reason, 1, crash_loop_after=8) is E.EXITED_FOR_GOOD
 
 
 @pytest.mark.parametrize("reason", sorted(CONTENDED))
-def test_what_somebody_else_holds_is_waited_for(reason: Reason) -> None:
+def test_contended_resources_are_retried_for_ever(reason: Reason) -> None:
     assert exit_event(reason, 1000, crash_loop_after=8) is E.EXITED

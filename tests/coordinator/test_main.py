@@ -57,7 +57,7 @@ CANNOT_START: dict[str, tuple[dict[str, str], int, str]] = {
 
 
 @pytest.mark.parametrize("case", CANNOT_START)
-async def test_what_cannot_start_says_so_in_one_line(tmp_path: Path, case: str) -> None:
+async def test_a_failed_start_is_explained_in_one_line(tmp_path: Path, case: str) -> None:
     given, exit_code, says = CANNOT_START[case]
     write_profile(tmp_path / "active", "ada")
     (tmp_path / "empty").mkdir()
@@ -76,13 +76,13 @@ async def test_what_cannot_start_says_so_in_one_line(tmp_path: Path, case: str) 
     assert not list((tmp_path / "tmp").iterdir())
 
 
-async def test_every_wrong_setting_is_told_at_once(tmp_path: Path) -> None:
+async def test_all_wrong_settings_are_reported_together(tmp_path: Path) -> None:
     code, said = await refused(tmp_path, "--max-queue=x", PORT_STEP="y")
     assert code == 2
     assert said.count("\n") == 2
 
 
-async def test_it_serves_reports_and_ends_in_order(tmp_path: Path) -> None:
+async def test_start_serve_and_stop(tmp_path: Path) -> None:
     for name in ("ada", "grace"):
         write_profile(tmp_path / "active", name)
     (tmp_path / "active/bad.json").write_text("{")
@@ -112,7 +112,7 @@ async def test_it_serves_reports_and_ends_in_order(tmp_path: Path) -> None:
     assert [event["unhealthy"] for event in running.events("unready")] != []
 
 
-async def test_without_keys_the_api_is_open_and_says_so(tmp_path: Path) -> None:
+async def test_without_keys_the_api_is_open_with_a_warning(tmp_path: Path) -> None:
     write_profile(tmp_path / "active", "ada")
     async with coordinator(tmp_path, AUTH_KEY_FILE_PATH="") as running:
         await running.until_ready("ada")
@@ -124,7 +124,7 @@ async def test_without_keys_the_api_is_open_and_says_so(tmp_path: Path) -> None:
         assert (await running.http.post("/admin/reload")).status_code == 403
 
 
-async def test_children_follow_the_keys_that_reloads_bring(tmp_path: Path) -> None:
+async def test_reloaded_keys_are_enforced_by_children(tmp_path: Path) -> None:
     """Keys that appear are enforced at the child too; keys that are lost stay in force, for a new process as well."""
     write_profile(tmp_path / "active", "ada")
     key_file = tmp_path / "auth_profiles/key.txt"
@@ -157,7 +157,7 @@ async def test_children_follow_the_keys_that_reloads_bring(tmp_path: Path) -> No
         assert await running.end() == 0
 
 
-async def test_live_answers_while_no_child_is_up_and_ready_names_who_is_missing(tmp_path: Path) -> None:
+async def test_live_is_200_and_ready_names_the_missing_before_any_child_is_ready(tmp_path: Path) -> None:
     write_profile(tmp_path / "active", "ada")
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence/ada.json").write_text(json.dumps({"never_ready": True}))
@@ -187,7 +187,7 @@ def s3_at(server: asyncio.Server | socket.socket) -> dict[str, str]:
     }
 
 
-async def test_a_signal_while_profiles_are_fetched_ends_it_at_once(tmp_path: Path) -> None:
+async def test_sigterm_while_profiles_are_fetched_ends_at_once(tmp_path: Path) -> None:
     """The bucket's server accepts and never speaks: the port answers all the same, and nobody gets in."""
     asked = asyncio.Event()
 
@@ -213,7 +213,7 @@ async def test_a_signal_while_profiles_are_fetched_ends_it_at_once(tmp_path: Pat
     assert not list((tmp_path / "tmp").iterdir())
 
 
-async def test_term_lets_running_answers_finish(tmp_path: Path) -> None:
+async def test_sigterm_lets_running_answers_finish(tmp_path: Path) -> None:
     names = ("ada", "grace")
     for name in names:
         write_profile(tmp_path / "active", name)
@@ -236,7 +236,7 @@ async def test_term_lets_running_answers_finish(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["limit", "second TERM"])
-async def test_what_does_not_finish_is_ended_with_an_error_event(tmp_path: Path, how: str) -> None:
+async def test_streams_that_do_not_finish_end_with_an_error_event(tmp_path: Path, how: str) -> None:
     write_profile(tmp_path / "active", "ada")
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence/ada.json").write_text(json.dumps({"tokens": 10_000, "token_s": 0.01}))
@@ -301,7 +301,7 @@ async def test_a_reload_that_fails_changes_nothing_and_is_reported(tmp_path: Pat
         assert "tabfleet_hydration_failures_total 1.0" in metrics
 
 
-async def test_profiles_are_fetched_again_by_the_clock(tmp_path: Path) -> None:
+async def test_profiles_are_refreshed_periodically(tmp_path: Path) -> None:
     write_profile(tmp_path / "active", "ada")
     async with coordinator(tmp_path, AUTH_PROFILE_REFRESH_S="0.2") as running:
         await running.until_ready("ada")
@@ -309,7 +309,7 @@ async def test_profiles_are_fetched_again_by_the_clock(tmp_path: Path) -> None:
         await running.until_ready("ada", "new")
 
 
-async def test_the_readable_format_is_readable(tmp_path: Path) -> None:
+async def test_console_log_format(tmp_path: Path) -> None:
     write_profile(tmp_path / "active", "ada")
     async with coordinator(tmp_path, ["--log-format", "console"]) as running:
         await running.until_ready("ada")

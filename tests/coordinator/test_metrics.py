@@ -60,7 +60,7 @@ def test_requests_are_counted_by_outcome_and_code() -> None:
     assert seen["tabfleet_request_retries_total", ()] == 1
 
 
-def test_restarts_are_counted_by_why_the_last_start_ended() -> None:
+def test_restarts_are_counted_by_the_reason_of_the_last_exit() -> None:
     metrics = Metrics()
     metrics.fleet_event(ChildStarted("a", 1, 100, "http://127.0.0.1:1"))
     metrics.fleet_event(ChildReady("a", 1, 0.4))
@@ -78,7 +78,7 @@ def test_restarts_are_counted_by_why_the_last_start_ended() -> None:
     assert seen["tabfleet_child_start_seconds_count", ()] == 1
 
 
-def test_a_restart_that_was_ordered_has_the_orders_cause() -> None:
+def test_an_ordered_restart_is_counted_by_what_ordered_it() -> None:
     metrics = Metrics()
     metrics.fleet_event(ChildStarted("a", 1, 100, "http://127.0.0.1:1"))
     for old, new in ((Phase(State.READY), DRAINING), (DRAINING, Phase(State.STOPPING, State.STANDBY))):
@@ -109,7 +109,7 @@ def test_changes_of_state_are_counted_with_their_reason() -> None:
     assert b"secret" not in metrics.text()
 
 
-async def test_gauges_are_read_off_the_fleet() -> None:
+async def test_gauges_show_the_fleet_as_it_is() -> None:
     metrics, fleet = Metrics(), ShownFleet()
     fleet.pool.put(Backend("a", "http://127.0.0.1:1", models=("m",), ready=True))
     metrics.watch(fleet)
@@ -140,7 +140,7 @@ def test_hydrations_are_timed_and_their_failures_counted(ok: bool) -> None:
     assert seen["tabfleet_hydration_failures_total", ()] == (0 if ok else 1)
 
 
-def test_names_are_as_prometheus_wants_them_and_the_process_is_among_them() -> None:
+def test_metric_names_have_a_prefix_and_process_metrics_are_included() -> None:
     text = Metrics().text().decode()
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert "process_resident_memory_bytes" in names

@@ -32,7 +32,7 @@ async def order(running: Running, name: str, action: str) -> int:
     return (await running.http.post(f"/admin/children/{name}/{action}", headers=KEY)).status_code
 
 
-async def test_a_crash_loop_ends_in_failed_and_says_why(tmp_path: Path) -> None:
+async def test_a_crash_loop_ends_in_failed_with_its_reason_and_last_lines(tmp_path: Path) -> None:
     prepare(tmp_path, ada={"exit_code": 1, "say": "no such thing; session=0123456789abcdef"}, grace={})
     async with coordinator(tmp_path, BACKOFF_MAX_S="0.1") as running:
         shown = await running.until("ada", "FAILED")
@@ -56,7 +56,7 @@ async def test_a_crash_loop_ends_in_failed_and_says_why(tmp_path: Path) -> None:
         await running.until("ada", "READY")
 
 
-async def test_a_standby_takes_over_and_orders_are_obeyed(tmp_path: Path) -> None:
+async def test_a_standby_takes_over_and_admin_actions_work(tmp_path: Path) -> None:
     prepare(tmp_path, ada={}, grace={})
     async with coordinator(tmp_path, MAX_CHILDREN="1", PROBE_INTERVAL_S="0.1") as running:
         await running.until("ada", "READY")
@@ -108,7 +108,7 @@ def notes(running: Running, name: str) -> list[dict[str, Any]]:
     return json_lines(running.evidence / f"{name}.ledger")
 
 
-async def test_the_worst_end_takes_no_longer_than_its_steps(tmp_path: Path) -> None:
+async def test_the_slowest_shutdown_stays_within_its_limits(tmp_path: Path) -> None:
     """A child that ignores TERM, a client that reads nothing, an answer without end: the limits add up, and hold."""
     drain_s = 1.0
     endless_answer = {"tokens": 1_000_000, "token_s": 0.01}

@@ -28,7 +28,7 @@ from tests.support.waiting import eventually
         ("TimeoutError: waiting for selector #chat-input", "TimeoutError: waiting for selector #chat-input"),
     ],
 )
-def test_what_looks_like_a_secret_is_hidden(line: str, shown: str) -> None:
+def test_credentials_are_redacted(line: str, shown: str) -> None:
     assert redact(line) == shown
 
 
@@ -49,7 +49,7 @@ async def test_lines_arrive_whole_and_the_last_are_kept() -> None:
     assert output.last_lines() == (*(f"line {i}" for i in range(81, 100)), "no end")
 
 
-async def test_a_line_without_end_does_not_fill_the_memory() -> None:
+async def test_a_line_without_end_is_cut() -> None:
     lines: list[bytes] = []
     output = Output(lines.append)
     await run(output, "print('x' * 1_000_000)")
@@ -59,7 +59,7 @@ async def test_a_line_without_end_does_not_fill_the_memory() -> None:
     assert max(map(len, output.last_lines())) <= 400
 
 
-async def test_a_grandchild_that_holds_the_pipe_open_delays_nothing() -> None:
+async def test_a_grandchild_that_holds_the_pipe_open_does_not_delay_the_exit() -> None:
     lines: list[bytes] = []
     output = Output(lines.append)
     holder = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
@@ -68,7 +68,7 @@ async def test_a_grandchild_that_holds_the_pipe_open_delays_nothing() -> None:
     output.close()
 
 
-def test_output_goes_to_a_private_file_of_the_childs_own(tmp_path: Path) -> None:
+def test_output_goes_to_a_private_file_per_child(tmp_path: Path) -> None:
     logs = Logs(tmp_path)
     logs.writer("../evil/ada@x")(b"one\n")
     logs.writer("../evil/ada@x")(b"two\n")
@@ -90,7 +90,7 @@ async def test_without_a_folder_it_goes_to_stderr_with_the_childs_name(
     assert capfdbinary.readouterr().err == b"[ada] hello\n"
 
 
-async def test_where_the_log_is_json_a_childs_lines_are_too(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+async def test_with_json_logs_output_becomes_json(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     write = Logs(None, as_json=True).writer("ada")
     write(b'{"event": "answered", "request": "r1"}\n')
     write(b"chromium says: token=abc\n")
@@ -101,7 +101,7 @@ async def test_where_the_log_is_json_a_childs_lines_are_too(capfdbinary: pytest.
     assert array["line"] == "[1, 2]"
 
 
-async def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+async def test_a_full_disk_does_not_stop_reading() -> None:
     def full(_: bytes) -> None:
         raise OSError(28, "No space left on device")
 

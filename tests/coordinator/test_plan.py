@@ -57,7 +57,7 @@ def test_slots_follow_each_other_by_the_step() -> None:
         (PortPlan(2048, 3100, 65530, step=5), 3, r"Port 65540 of child 3's stream .* is not between 1 and 65535"),
     ],
 )
-def test_a_conflict_names_the_port_and_both_who_want_it(plan: PortPlan, count: int, message: str) -> None:
+def test_a_conflict_names_the_port_and_both_owners(plan: PortPlan, count: int, message: str) -> None:
     with pytest.raises(PortConflict, match=message):
         plan.check(count)
     plan.check(plan.capacity())
@@ -73,7 +73,7 @@ def test_the_capacity_is_the_largest_count_that_fits(coordinator: int, api: int,
         assert not fits(plan, capacity + 1)
 
 
-def test_a_port_in_use_names_who_wanted_it() -> None:
+def test_a_port_in_use_names_the_child_that_needs_it() -> None:
     first = free_range(4)
     plan = PortPlan(2048, first, first + 2)
     check_ports_free(plan, 2)
@@ -84,7 +84,7 @@ def test_a_port_in_use_names_who_wanted_it() -> None:
         check_ports_free(plan, 1)
 
 
-def test_the_coordinators_own_port_is_its_own_affair() -> None:
+def test_the_coordinators_own_port_is_not_checked() -> None:
     first = free_range(2)
     with socket.create_server(("127.0.0.1", 0)) as own:
         check_ports_free(PortPlan(own.getsockname()[1], first, first + 1), 1)
@@ -97,12 +97,12 @@ def limit(mib: int) -> MemoryLimit:
     return MemoryLimit(mib << 20, "cgroup v2 memory.max")
 
 
-def test_a_plan_that_fits_says_nothing() -> None:
+def test_a_plan_that_fits_gives_no_warning() -> None:
     assert plan_memory(2, "chromium", limit(2048)) is None
     assert plan_memory(1000, "chromium", None) is None
 
 
-def test_a_tight_plan_is_a_warning_that_names_what_fits() -> None:
+def test_a_tight_plan_gives_a_warning_with_the_count_that_fits() -> None:
     assert plan_memory(3, "chromium", limit(1900)) == (
         "3 children need about 1828 MiB (576 MiB each with chromium), but cgroup v2 memory.max allows 1900 MiB; "
         "set MAX_CHILDREN=2, or give it more memory."
@@ -121,7 +121,7 @@ def test_when_not_even_one_child_fits_no_number_is_named() -> None:
 
 
 @given(st.integers(1, 500), st.sampled_from(["chromium", "firefox", "camoufox"]), st.integers(64, 1 << 20))
-def test_the_number_that_is_named_does_fit(children: int, engine: str, mib: int) -> None:
+def test_the_suggested_count_fits_and_is_the_largest(children: int, engine: str, mib: int) -> None:
     try:
         line = plan_memory(children, engine, limit(mib))
     except MemoryPlanError as error:
@@ -191,7 +191,7 @@ def test_the_tightest_limit_counts(tmp_path: Path, files: dict[str, str], limit_
     assert memory_limit(system(tmp_path, files)) == MemoryLimit(limit_bytes, source)
 
 
-def test_nothing_is_known_without_proc(tmp_path: Path) -> None:
+def test_there_is_no_limit_without_proc(tmp_path: Path) -> None:
     assert memory_limit(tmp_path) is None
 
 

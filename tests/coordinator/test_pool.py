@@ -1,3 +1,5 @@
+"""The pool: which backend a request gets, in which order, and that every lease comes back."""
+
 from __future__ import annotations
 
 import asyncio
@@ -31,14 +33,14 @@ def take(pool: Pool, model: str | None = "m") -> Lease:
 
 
 async def waiting(pool: Pool, model: str = "m", *, timeout_s: float = 5.0) -> asyncio.Task[Lease]:
-    """A request that is in the queue by now."""
+    """Return a request that is in the queue by now."""
     before = pool.queue_length
     task = asyncio.create_task(pool.acquire(model, timeout_s=timeout_s))
     await eventually(lambda: pool.queue_length > before)
     return task
 
 
-async def test_a_lease_takes_the_place_and_gives_it_back_once() -> None:
+async def test_a_lease_is_released_exactly_once() -> None:
     pool = pool_of("a")
     with take(pool) as lease:
         assert backend(pool, "a").in_flight == pool.leases_held == 1
@@ -75,7 +77,7 @@ async def test_first_come_first_served() -> None:
         assert not any(later.done() for later in tasks[tasks.index(task) + 1 :])
 
 
-async def test_who_waits_for_a_busy_model_does_not_block_others() -> None:
+async def test_a_request_for_a_busy_model_does_not_block_others() -> None:
     pool = pool_of("a", models=("slow",))
     quick = Backend("b", "http://b", models=("quick",))
     pool.put(quick)
@@ -89,7 +91,7 @@ async def test_who_waits_for_a_busy_model_does_not_block_others() -> None:
     assert (await head).backend.name == "a"
 
 
-async def test_a_backend_that_gets_ready_serves_who_waits() -> None:
+async def test_a_backend_that_becomes_ready_serves_the_queue() -> None:
     pool = pool_of("a", "b")
     pool.set_ready(backend(pool, "b"), ready=False)
     take(pool)
@@ -107,7 +109,7 @@ async def test_a_full_queue_refuses() -> None:
     assert caught.value.retry_after_s > 0
 
 
-async def test_a_deadline_ends_the_wait_and_the_place_in_the_queue() -> None:
+async def test_a_request_that_timed_out_leaves_the_queue() -> None:
     pool = pool_of("a")
     take(pool)
     with pytest.raises(NoBackend) as caught:
@@ -116,7 +118,7 @@ async def test_a_deadline_ends_the_wait_and_the_place_in_the_queue() -> None:
     assert pool.queue_length == 0
 
 
-async def test_nobody_ready_is_said_at_once() -> None:
+async def test_a_request_for_which_nothing_is_ready_fails_at_once() -> None:
     pool = pool_of("a")
     pool.set_ready(backend(pool, "a"), ready=False)
     with pytest.raises(NoBackend) as caught:
@@ -124,7 +126,7 @@ async def test_nobody_ready_is_said_at_once() -> None:
     assert caught.value.reason == "none_ready"
 
 
-async def test_who_waits_keeps_the_place_while_the_last_backend_is_away() -> None:
+async def test_a_waiting_request_keeps_its_turn_while_the_last_backend_is_away() -> None:
     pool = pool_of("a")
     lease = take(pool)
     task = await waiting(pool)
@@ -137,7 +139,7 @@ async def test_who_waits_keeps_the_place_while_the_last_backend_is_away() -> Non
     assert (await task).backend is restarted
 
 
-async def test_closing_refuses_who_waits_and_who_comes_but_not_who_is_served() -> None:
+async def test_draining_refuses_waiting_and_new_requests_but_not_running_ones() -> None:
     pool = pool_of("a")
     lease = take(pool)
     task = await waiting(pool)
@@ -151,7 +153,7 @@ async def test_closing_refuses_who_waits_and_who_comes_but_not_who_is_served() -
     await pool.wait_idle()
 
 
-async def test_a_lease_granted_to_a_cancelled_waiter_is_given_on() -> None:
+async def test_a_lease_granted_to_a_cancelled_waiter_goes_to_the_next() -> None:
     pool = pool_of("a")
     lease = take(pool)
     first, second = await waiting(pool), await waiting(pool)

@@ -54,7 +54,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.look()
 
     def look(self) -> None:
-        """Take note of leases that were granted, and hold them against first come, first served."""
+        """Note the leases that were granted, and check that no request overtook another."""
         for request in self.requests:
             task = request.task
             if request.seen or not task.done():

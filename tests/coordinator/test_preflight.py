@@ -46,7 +46,7 @@ def settings(*flags: str) -> Settings:
         ("firefox", "firefox"),
     ],
 )
-def test_a_browser_is_found_by_its_usual_names(
+def test_browsers_are_found_by_their_usual_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str, name: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -59,7 +59,7 @@ def test_a_browser_is_found_by_its_usual_names(
 @pytest.mark.parametrize(
     "build", ["camoufox/camoufox-bin", "camoufox/browsers/official/150.0.2-beta.25-8020db3b/camoufox-bin"]
 )
-def test_camoufox_is_found_where_its_package_keeps_it(tmp_path: Path, build: str) -> None:
+def test_camoufox_builds_are_found_in_the_packages_cache(tmp_path: Path, build: str) -> None:
     assert importlib.util.find_spec("camoufox") is not None
     with pytest.raises(BrowserMissing, match=r"python -m camoufox fetch.*BROWSER_ENGINE=chromium or firefox"):
         preflight.check(settings("--engine", "camoufox"))
@@ -67,7 +67,7 @@ def test_camoufox_is_found_where_its_package_keeps_it(tmp_path: Path, build: str
     preflight.check(settings("--engine", "camoufox"))
 
 
-def test_camoufoxs_build_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_path_of_a_camoufox_build_can_be_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CAMOUFOX_EXECUTABLE_PATH", str(tmp_path / "fox"))
     with pytest.raises(BrowserMissing, match="CAMOUFOX_EXECUTABLE_PATH"):
         preflight.check(settings("--engine", "camoufox"))
@@ -75,7 +75,7 @@ def test_camoufoxs_build_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
     preflight.check(settings("--engine", "camoufox"))
 
 
-def test_camoufoxs_package_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_camoufox_package_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BrowserMissing, match="package is not installed"):
         preflight.check(settings("--engine", "camoufox"))
@@ -97,7 +97,7 @@ def test_a_site_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("mode", "says"), [(None, "there is no such file"), (0o600, "may not be executed")])
-def test_a_named_browser_has_to_be_one(tmp_path: Path, mode: int | None, says: str) -> None:
+def test_a_given_browser_must_be_an_executable_file(tmp_path: Path, mode: int | None, says: str) -> None:
     if mode is not None:
         program(tmp_path / "browser").chmod(mode)
     for engine in ("chromium", "firefox"):
@@ -106,20 +106,20 @@ def test_a_named_browser_has_to_be_one(tmp_path: Path, mode: int | None, says: s
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
-def test_an_address_of_another_machine_is_refused(host: str) -> None:
+def test_an_address_of_another_machine_is_rejected(host: str) -> None:
     with pytest.raises(PortConflict, match=f"COORDINATOR_HOST={host}"):
         bind(host, 0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
-def test_a_port_that_is_taken_is_refused(host: str) -> None:
+def test_a_port_in_use_is_rejected(host: str) -> None:
     with bind(host, 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortConflict, match=f"Port {port} for the coordinator is in use"):
             bind(host, port)
 
 
-def test_the_folder_for_logs_is_made(tmp_path: Path) -> None:
+def test_the_log_folder_is_created(tmp_path: Path) -> None:
     browser = ("--engine", "chromium", "--browser-executable", str(program(tmp_path / "chromium")))
     preflight.check(settings(*browser, "--log-dir", str(tmp_path / "new/logs")))
     assert (tmp_path / "new/logs").is_dir()
@@ -127,7 +127,7 @@ def test_the_folder_for_logs_is_made(tmp_path: Path) -> None:
         preflight.check(settings(*browser, "--log-dir", str(tmp_path / "chromium")))
 
 
-def test_a_further_authority_needs_certutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_extra_ca_needs_certutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("EXTRA_CA_FILE", str(program(tmp_path / "chromium")))
     with pytest.raises(BrowserMissing, match=r"EXTRA_CA_FILE.*certutil.*libnss3-tools"):
@@ -136,7 +136,7 @@ def test_a_further_authority_needs_certutil(monkeypatch: pytest.MonkeyPatch, tmp
     preflight.check(settings("--engine", "chromium"))
 
 
-def test_children_get_their_part_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_children_are_passed_their_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy:3128")
     monkeypatch.setenv("SITE_URL", "http://127.0.0.1:9")
@@ -163,7 +163,7 @@ def test_children_get_their_part_of_the_settings(monkeypatch: pytest.MonkeyPatch
     assert child_arguments(load_settings(["--site", "my/site.toml"]))[2] == str(tmp_path / "my/site.toml")
 
 
-def test_limits_reach_those_who_apply_them() -> None:
+def test_limits_reach_policy_and_proxy() -> None:
     given = settings("--child-memory-limit-mb", "900", "--max-children", "3", "--queue-timeout-s", "4")
     policy, proxy = Policy.from_settings(given), proxy_config(given)
     assert (policy.max_children, policy.memory_limit_bytes) == (3, 900_000_000)
@@ -174,7 +174,11 @@ def test_limits_reach_those_who_apply_them() -> None:
     assert proxy.limits.silence_s > given.stream_idle_timeout_s
 
 
-def test_the_longest_orderly_end_fits_the_stop_grace() -> None:
+def test_supervision_has_the_defaults_of_the_settings() -> None:
+    assert Policy.from_settings(settings()) == Policy()
+
+
+def test_the_longest_orderly_stop_fits_the_stop_grace() -> None:
     """45 s is what image, compose file and manifests grant; see coordinator.main for the parts."""
     from contract.http_server import GRACE_S
 

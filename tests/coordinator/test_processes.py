@@ -51,7 +51,7 @@ def python(script: str) -> Iterator[subprocess.Popen[str]]:
             pipe.close()
 
 
-async def test_a_process_without_its_first_thread_is_not_dead_while_others_run() -> None:
+async def test_a_process_is_not_dead_while_any_of_its_threads_runs() -> None:
     with python(HEADLESS) as process:
         found = await eventually(lambda: _zombie(process.pid), timeout_s=30)
         assert found is not None
@@ -68,7 +68,7 @@ def _zombie(pid: int) -> ProcessStat | None:
     return process if process is not None and process.state == "Z" else None
 
 
-async def test_a_group_without_its_leader_is_known_by_a_member_s_command_line() -> None:
+async def test_a_group_without_its_leader_is_recognised_by_a_members_command_line() -> None:
     with python(LEADER) as leader:
         assert leader.stdout is not None
         member = int(leader.stdout.readline())

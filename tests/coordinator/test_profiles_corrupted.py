@@ -9,7 +9,7 @@ import pytest
 from coordinator.profiles import discover_profiles
 from tests.coordinator.profiles_support.corrupted import ALL, SOUND, Corrupted
 from tests.coordinator.profiles_support.mutants import Mutant, mutants
-from tests.coordinator.profiles_support.outcome import CHECKED, FOLDER, loaded, opening_fails, reason_given
+from tests.coordinator.profiles_support.outcome import CHECKED, loaded, opening_fails, reason_given, source_of
 from tests.coordinator.profiles_support.states import login
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_every_check_that_is_taken_out_makes_a_case_fail(tmp_path: Path) -> None
         if case.place or case.fault:
             folder.mkdir(parents=True)
             case.put(folder)
-    all_mutants = [mutant for module in CHECKED for mutant in mutants(FOLDER / f"{module}.py", "BadProfile")]
+    all_mutants = [mutant for module in CHECKED for mutant in mutants(module, source_of(module), "BadProfile")]
     assert len(all_mutants) > 60
     in_vain = [str(mutant) for mutant in all_mutants if not _noticed(mutant, cases)]
     assert not in_vain, "\n".join(in_vain)

@@ -121,7 +121,7 @@ def test_odd_key_file_that_is_in_order_is_accepted(case: KeyFile, local: Path) -
 
 
 def test_every_check_of_key_files_that_is_taken_out_makes_a_case_fail(tmp_path: Path) -> None:
-    all_mutants = list(mutants(Path(auth_utils.__file__), "KeyFileError"))
+    all_mutants = list(mutants("keys", Path(auth_utils.__file__), "KeyFileError"))
     assert len(all_mutants) >= 7
     in_vain = [str(mutant) for mutant in all_mutants if not _noticed(mutant, tmp_path)]
     assert not in_vain, "\n".join(in_vain)

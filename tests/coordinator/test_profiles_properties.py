@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.storage_state.reasons import BadProfile
-from contract.storage_state.storage_state import StorageState, read_storage_state
+from contract.errors import BadProfile
+from contract.storage_state.document import parse_document
+from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.discover import check_name
 from tests.coordinator.profiles_support.states import cookie, login, origin, state
 
@@ -36,10 +37,10 @@ ORIGIN = st.builds(
 )
 
 
-def verdict(data: bytes) -> StorageState | str:
-    """The state, or the reason against it."""
+def verdict(data: bytes) -> ProfileSummary | str:
+    """The profile's summary, or the reason against it."""
     try:
-        return read_storage_state(data)
+        return ProfileSummary.of(parse_document(data))
     except BadProfile as error:
         return error.reason
 
@@ -67,8 +68,8 @@ def test_any_field_of_a_cookie_gets_a_verdict_that_does_not_show_it(field: str, 
 @given(st.lists(COOKIE, min_size=1), st.lists(ORIGIN))
 def test_valid_state_is_accepted(cookies: list[Any], origins: list[Any]) -> None:
     found = verdict(state(*cookies, origins=origins))
-    assert isinstance(found, StorageState)
-    assert len(found.sites) == len(found.expiries) == len(cookies)
+    assert isinstance(found, ProfileSummary)
+    assert len(found.cookies) == len(cookies)
     found.check_alive(1_800_000_000.0)
 
 
@@ -80,8 +81,8 @@ def test_fingerprint_knows_a_login_in_any_order_and_with_any_expiry(
     saved_again = [{**item, "expires": 4_100_000_000} for item in cookies]
     shuffle.shuffle(saved_again)
     once, again = verdict(state(*cookies, origins=origins)), verdict(state(*saved_again, origins=origins))
-    assert isinstance(once, StorageState)
-    assert isinstance(again, StorageState)
+    assert isinstance(once, ProfileSummary)
+    assert isinstance(again, ProfileSummary)
     assert once.fingerprint == again.fingerprint
 
 
@@ -89,7 +90,7 @@ def test_fingerprint_knows_a_login_in_any_order_and_with_any_expiry(
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_fingerprints_of_different_tokens_differ(one: str, other: str) -> None:
     found = [verdict(login(user)) for user in (one, other)]
-    states = [item for item in found if isinstance(item, StorageState)]
+    states = [item for item in found if isinstance(item, ProfileSummary)]
     if len(states) == 2:
         assert (states[0].fingerprint == states[1].fingerprint) == (one == other)
 

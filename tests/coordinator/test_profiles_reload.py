@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
 from coordinator.flags import load_settings
 from coordinator.fleet import Fleet
 from coordinator.main import Coordinator
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHOWN = "The last reload failed by an error in the program itself; its log has the place."
 
@@ -27,7 +23,7 @@ class Broken:
         raise RuntimeError("token-of-ann")
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """A fleet that has started, whose hydrator breaks from now on."""
     monkeypatch.setenv("LOCAL_PROFILE_DIR", str(tmp_path))
@@ -37,14 +33,14 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     return fleet
 
 
-async def test_it_stands_in_ready_without_its_text(running: Fleet) -> None:
+async def test_an_unexpected_error_is_in_ready_without_its_text(running: Fleet) -> None:
     with capture_logs() as logs, pytest.raises(RuntimeError):
         await running.reload()
     assert running.warnings() == [SHOWN]
     assert [entry["event"] for entry in logs] == ["reload_failed"]
 
 
-async def test_reloads_by_signal_and_clock_outlive_it(running: Fleet) -> None:
+async def test_reloads_by_signal_and_interval_survive_an_unexpected_error(running: Fleet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         coordinator = Coordinator(load_settings(), listener, ("launch_camoufox.py",))
     coordinator._fleet = running

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.storage_state.parsing import MAX_PROFILE_BYTES
+from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles import S3Location, S3Options
 from coordinator.profiles.errors import S3Refused
 from coordinator.profiles.s3_client import S3Client
@@ -152,19 +152,63 @@ def test_document_that_is_no_listing_does_not_pass_for_an_empty_bucket(
             client.list_folder(f"{five.prefix}/active/")
 
 
-def test_key_file_is_found_by_its_name_alone_behind_a_full_page(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+def find_key_file(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, meddle: Callable[[str], bytes | None] = lambda _line: FORWARD
+) -> tuple[bool, list[str]]:
+    """Whether the key file is found, and by which requests."""
+    with relay(bucket.server.url, meddle) as counting:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", counting.url)
+        found = S3Client(S3Location(BUCKET, bucket.prefix), S3Options()).find(f"{bucket.prefix}/key.txt")
+    return found is not None, [f"{line.split()[0]} {line.rpartition(' ')[2]}" for line in counting.requests]
+
+
+def test_key_file_that_is_there_is_found_in_one_request(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put_keys(b"first-key\n")
+    assert find_key_file(bucket, monkeypatch) == (True, ["HEAD obstore"])
+
+
+def test_that_there_is_no_key_file_is_read_from_a_listing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_key_file(bucket, monkeypatch) == (False, ["HEAD obstore", "GET obstore"])
+
+
+def test_key_file_that_may_not_be_read_is_there_all_the_same(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put_keys(b"first-key\n")
+    for name, value in bucket.server.credentials("cannotreadkeys").items():
+        monkeypatch.setenv(name, value)
+    assert find_key_file(bucket, monkeypatch) == (True, ["HEAD obstore", "GET obstore"])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_policy_that_allows_no_other_listing_than_of_the_key_file(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    if there:
+        bucket.put_keys(b"first-key\n")
+    denied = error_answer(403, "AccessDenied")
+    nothing = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+
+    def policy(line: str) -> bytes | None:
+        if line.startswith("HEAD"):
+            return FORWARD if there else nothing  # as AWS answers where it may not say that nothing is there
+        return FORWARD if "key.txt" in line else denied
+
+    found, requests = find_key_file(bucket, monkeypatch, policy)
+    assert found is there
+    assert requests == (["HEAD obstore"] if there else ["HEAD obstore", "GET obstore", "GET boto3"])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_key_file_is_looked_for_by_its_name_alone_if_too_much_lies_beside_it(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
     bucket.put_as({f"key.{letter}": b"" for letter in "uvwxyz"})
-    monkeypatch.setattr("coordinator.profiles.s3_client._PAGE", 3)
-    with relay(bucket.server.url) as counting:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", counting.url)
-        client = S3Client(S3Location(BUCKET, bucket.prefix), S3Options())
-        absent = client.find(f"{bucket.prefix}/key.txt")
-        assert (absent, counting.count("by boto3")) == (None, 1)
+    if there:
         bucket.put_keys(b"first-key\n")
-        found = client.find(f"{bucket.prefix}/key.txt")
-        assert (found and found.size, counting.count("by boto3")) == (10, 1)
+    monkeypatch.setattr("coordinator.profiles.s3_client._PAGE", 3)
+    missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    found, requests = find_key_file(bucket, monkeypatch, lambda line: missing if line.startswith("HEAD") else FORWARD)
+    assert found is there
+    assert requests == ["HEAD obstore", "GET obstore", *([] if there else ["GET boto3"])]
 
 
 def test_obstore_has_its_turn_again_at_the_next_hydration(
@@ -259,7 +303,7 @@ def test_reading_that_is_closed_early_asks_for_no_more(five: Bucket, monkeypatch
         client = S3Client(S3Location(BUCKET, five.prefix), ONE)
         with closing(client.read_many(keys)) as answers:
             assert next(answers)[0] == keys[0]
-        client.find("nothing")  # over the same connection, so that whatever was under way is over
+        client.list_folder("nothing/")  # over the same connection, so that whatever was under way is over
     assert counting.count(".json") <= 3
 
 

@@ -1,4 +1,4 @@
-"""What passes the proxy, byte for byte, and what happens when either side does not keep to it."""
+"""What passes the proxy byte for byte, and what happens when the client or the child breaks the protocol."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ async def flood_whole(conversation: Conversation) -> None:
 
 
 @pytest.mark.parametrize("script", [flood, flood_whole])
-async def test_a_client_that_does_not_read_is_cut_off(
+async def test_the_connection_of_a_client_that_does_not_read_is_aborted(
     tmp_path: Path, script: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert callable(script)
@@ -312,7 +312,7 @@ async def test_a_client_that_does_not_read_is_cut_off(
     assert not caplog.records, "the server complains about what was meant"
 
 
-async def test_last_words_to_a_client_that_does_not_read_are_given_up(
+async def test_the_last_event_for_a_client_that_does_not_read_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     children = ScriptedChildren()
@@ -381,7 +381,7 @@ async def hang(conversation: Conversation) -> None:
     await conversation.until_closed()
 
 
-async def test_those_who_wait_are_served_in_turn_and_too_many_are_told_to_come_back(tmp_path: Path) -> None:
+async def test_waiting_requests_are_served_in_order_and_a_full_queue_refuses(tmp_path: Path) -> None:
     async with scripted(tmp_path, hang, max_queue=1) as api:
         first, second = await Caller.connect(api.port), await Caller.connect(api.port)
         first.writer.write(request(chat(stream=True)))
@@ -399,7 +399,7 @@ async def test_those_who_wait_are_served_in_turn_and_too_many_are_told_to_come_b
         await eventually(lambda: api.quiet)
 
 
-async def test_whoever_waits_too_long_is_told_so(tmp_path: Path) -> None:
+async def test_a_request_that_waits_too_long_is_refused(tmp_path: Path) -> None:
     limits = replace(SOON, queue_s=0.1, idle_s=5)
     async with scripted(tmp_path, hang, limits=limits) as api:
         first = await Caller.connect(api.port)
@@ -425,7 +425,7 @@ async def test_a_client_that_leaves_the_queue_is_forgotten(tmp_path: Path) -> No
         await eventually(lambda: api.quiet)
 
 
-async def test_an_error_in_the_proxy_itself_is_an_answer_and_loses_no_lease(tmp_path: Path) -> None:
+async def test_an_error_in_the_proxy_itself_is_answered_with_500_and_loses_no_lease(tmp_path: Path) -> None:
     class Broken(ScriptedChildren):
         async def may_retry(self, backend: object, request_id: str) -> bool:
             raise RuntimeError("a bug")
@@ -480,7 +480,7 @@ async def test_a_childs_refusal_passes_when_nobody_else_is_free(tmp_path: Path, 
 async def test_no_error_after_a_possible_submission_invites_a_retry(
     tmp_path: Path, submitted: bool | None, told: str | None, status: str
 ) -> None:
-    """Whatever the child says, or forgets to say: the mark decides."""
+    """Whatever status the child answers with, its mark of the submission decides."""
 
     async def script(conversation: Conversation) -> None:
         await conversation.whole(b"{}", status=status)
@@ -544,7 +544,7 @@ async def test_draining_refuses_new_requests_and_lets_running_ones_finish(tmp_pa
         running.close()
 
 
-async def test_what_is_cut_short_ends_with_an_error_that_the_client_understands(tmp_path: Path) -> None:
+async def test_cancelled_requests_end_with_an_error_that_the_client_understands(tmp_path: Path) -> None:
     async def script(conversation: Conversation) -> None:
         if b'"stream"' in conversation.body:
             await hang(conversation)

@@ -1,4 +1,4 @@
-"""What is refused at the edge, in which order, and how; nothing of it reaches a child."""
+"""Which requests are not admitted, in which order they are checked, and that none of them reaches a child."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import openai
 import pytest
-import pytest_asyncio
 
 from contract.keys import KeyStore
 from coordinator.proxy.admission import names_loopback
@@ -35,16 +34,14 @@ from tests.coordinator.proxied import (
 )
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 async def answer_ok(conversation: Conversation) -> None:
     await conversation.whole(b'{"ok":true}')
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """One for all tests that leave it as it was."""
+    """Shared by all tests that leave it as it was."""
     async with scripted(tmp_path_factory.mktemp("api"), answer_ok) as running:
         yield running
 
@@ -99,7 +96,7 @@ async def test_refused(api: Served, data: bytes, status: int, code: str) -> None
 
 
 async def test_checks_come_in_order(api: Served) -> None:
-    """A request with everything wrong shows one fault after the other as they are mended."""
+    """A request with several faults gets the error of the first; each step mends one."""
     big = b"x" * 200_000
     steps = [
         (request(big, "content-type: text/plain", key=None), 401),
@@ -142,7 +139,7 @@ async def test_keys_can_be_replaced_while_serving(tmp_path: Path) -> None:
         assert (await ask(api.port, request(method="GET", path="/v1/models"))).status == 401
 
 
-async def test_nobody_gets_in_before_the_keys_are_known(tmp_path: Path) -> None:
+async def test_nobody_is_admitted_before_the_keys_are_known(tmp_path: Path) -> None:
     async with scripted(tmp_path, answer_ok) as api:
         api.access.keys = None
         answer = await ask(api.port, request(chat(), key=None))
@@ -293,7 +290,7 @@ async def test_which_hosts_are_loopback(host: bytes, fine: bool) -> None:
     assert names_loopback(host) is fine
 
 
-async def test_the_host_does_not_matter_where_the_network_may_come_in(tmp_path: Path) -> None:
+async def test_any_host_is_accepted_when_not_bound_to_loopback(tmp_path: Path) -> None:
     pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1"))
     async with served(pool, ScriptedChildren(), tmp_path, loopback_only=False) as api:

@@ -46,7 +46,7 @@ async def answer(api: Served, prompt: str, *, stream: bool) -> str:
 
 
 def submissions(fleet: Fleet, names: str) -> Counter[str]:
-    """How often each prompt was submitted, by its digest."""
+    """Return how often each prompt was submitted, by its digest."""
     entries = [entry for name in names for entry in fleet.notes(name, "ledger")]
     return Counter(entry["digest"] for entry in entries if "digest" in entry)
 
@@ -89,7 +89,7 @@ async def test_what_was_not_submitted_goes_to_another_child(
         assert sum(done.stats.retries for done in api.done) >= 1
 
 
-async def test_a_child_that_is_killed_before_the_submission_costs_the_client_nothing(tmp_path: Path) -> None:
+async def test_a_request_whose_child_is_killed_before_the_submission_is_answered_by_another(tmp_path: Path) -> None:
     """The killed child has the connection, but never wrote the id: the other one answers."""
     async with api_over(tmp_path, "ab") as (fleet, api):
         await fleet.behave("a", first_token_s=30)

@@ -1,4 +1,4 @@
-"""What supervision answers the proxy about single requests: cancelled, submitted, may it be tried elsewhere."""
+"""What supervision tells the proxy of a request: is it cancelled, was it submitted, may another child take it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def backend_of(fleet: Fleet, name: str = "a") -> Backend:
 
 
 async def ask(fleet: Fleet, request_id: str) -> str | None:
-    """One question to the child; the whole answer, or None if the connection broke."""
+    """Send one request to the child; return the whole answer, or None if the connection broke."""
     backend = backend_of(fleet)
     body = {"model": "fake", "stream": True, "messages": [{"role": "user", "content": f"prompt {request_id}"}]}
     headers = {"x-request-id": request_id}
@@ -38,14 +38,14 @@ async def ask(fleet: Fleet, request_id: str) -> str | None:
 
 @contextlib.asynccontextmanager
 async def asking(fleet: Fleet, request_id: str) -> AsyncIterator[asyncio.Task[str | None]]:
-    """A question that the child is at work on."""
+    """Send a request, and go on as soon as the child works on it."""
     task = asyncio.create_task(ask(fleet, request_id))
     await eventually(lambda: any(note["id"] == request_id for note in fleet.notes("a", "ledger")))
     yield task
     task.cancel()
 
 
-async def test_a_question_is_answered(tmp_path: Path) -> None:
+async def test_a_request_is_answered(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         answer = str(await ask(fleet, "one"))
         entry = fleet.notes("a", "ledger")[0]
@@ -84,7 +84,7 @@ async def test_after_an_unconfirmed_cancel_the_child_is_out_until_its_page_is_fr
             await fleet.until("a", State.READY)
 
 
-async def test_a_cancel_at_a_dead_child_needs_no_answer(tmp_path: Path) -> None:
+async def test_a_cancel_at_a_dead_child_is_confirmed_without_an_answer(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, backoff_base_s=5.0, backoff_max_s=5.0) as fleet:
         backend = backend_of(fleet)
         await fleet.behave("a", signal=signal.SIGKILL)
@@ -121,7 +121,7 @@ async def test_a_child_that_died_still_tells_what_it_had_submitted(tmp_path: Pat
         assert fleet.supervisor.was_submitted(backend_of(fleet), "one") is False
 
 
-async def test_the_news_of_a_death_may_come_after_the_broken_connection(tmp_path: Path) -> None:
+async def test_a_childs_death_may_be_noticed_after_its_connection_broke(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         backend = backend_of(fleet)
         asking_first = asyncio.create_task(fleet.supervisor.may_retry(backend, "one"))

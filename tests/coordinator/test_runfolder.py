@@ -24,7 +24,7 @@ def child_folder(root: RunRoot, name: str = "a") -> RunFolder:
     return folder
 
 
-def test_folders_are_private_and_free_of_the_operators_names(tmp_path: Path) -> None:
+def test_run_folders_are_private_and_do_not_contain_profile_names(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root, "../../ada@example.org")
     assert [mode(path) for path in (root.path, folder.path, folder.tmp)] == [0o700] * 3
@@ -35,7 +35,7 @@ def test_folders_are_private_and_free_of_the_operators_names(tmp_path: Path) -> 
     root.remove()
 
 
-def test_between_two_starts_only_the_session_stays(tmp_path: Path) -> None:
+def test_only_the_session_is_kept_between_two_starts(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     for name in ("session.json", "submitted", "processes.json", "tmp/leftover"):
@@ -50,7 +50,7 @@ def test_between_two_starts_only_the_session_stays(tmp_path: Path) -> None:
     root.remove()
 
 
-def test_a_child_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
+def test_forgetting_a_child_removes_its_folder(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     (folder.path / "session.json").write_text("{}")
@@ -62,7 +62,7 @@ def test_a_child_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
     root.remove()
 
 
-def test_removing_it_leaves_nothing(tmp_path: Path) -> None:
+def test_removing_the_root_leaves_nothing(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     child_folder(root)
     root.remove()
@@ -70,7 +70,7 @@ def test_removing_it_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_submitted(tmp_path: Path) -> None:
+def test_submitted_ids_are_read(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
     assert folder.submitted() == frozenset()
@@ -101,7 +101,7 @@ def test_what_was_submitted(tmp_path: Path) -> None:
         ('{"dri', None, None),
     ],
 )
-def test_what_a_child_wrote_down_is_read_with_care(
+def test_damaged_records_of_processes_are_ignored(
     tmp_path: Path, text: str, driver: ProcessIdentity | None, browser: ProcessIdentity | None
 ) -> None:
     root = RunRoot(tmp_path)
@@ -112,7 +112,7 @@ def test_what_a_child_wrote_down_is_read_with_care(
     root.remove()
 
 
-def test_abandoned_roots_are_swept_and_others_left_alone(tmp_path: Path) -> None:
+def test_only_abandoned_roots_are_swept(tmp_path: Path) -> None:
     held = RunRoot(tmp_path)
     abandoned = tmp_path / f"{PREFIX}abandoned"
     (abandoned / "children" / "1").mkdir(parents=True)
@@ -135,14 +135,12 @@ def test_abandoned_roots_are_swept_and_others_left_alone(tmp_path: Path) -> None
     fresh.remove()
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_made_is_explained_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"^Cannot make a folder .* \(No such file or directory\); make it"):
         RunRoot(tmp_path / "missing")
 
 
-def test_a_temporary_folder_too_deep_for_the_browsers_sockets_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tmpdir_too_long_for_unix_sockets_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / ("x" * 60)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))

@@ -1,4 +1,4 @@
-"""A picture of a child's page, asked for over HTTP as the coordinator does, of children that have none."""
+"""Screenshots of children that have none to give: each failure has an error of its own."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def error_of(*argv: str) -> str:
     return str(caught.value)
 
 
-def test_defaults_are_those_of_the_table() -> None:
+def test_documented_defaults() -> None:
     settings = load_settings()
     assert settings.profile_backend == "local"
     assert settings.local_profile_dir == Path("auth_profiles/active").absolute()
@@ -55,23 +55,23 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("no", False), ("off", False)])
-def test_switches_take_the_usual_words(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
+def test_booleans_take_the_usual_words(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
     monkeypatch.setenv("METRICS_PUBLIC", text)
     assert load_settings().metrics_public is value
 
 
-def test_a_flag_can_switch_off_what_the_environment_switches_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_no_flag_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUIRE_API_KEY", "true")
     assert not load_settings(["--no-require-api-key"]).require_api_key
     assert not load_settings(["--no-headless"]).headless
 
 
 @pytest.mark.parametrize("prefix", ["p", "/p", "p/", "/p/"])
-def test_every_form_of_a_prefix_means_the_same(prefix: str) -> None:
+def test_slashes_around_the_prefix_do_not_matter(prefix: str) -> None:
     assert load_settings(["--auth-profile-s3-prefix", prefix]).auth_profile_s3_prefix == "p"
 
 
-def test_the_buckets_own_region_wins_over_that_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_buckets_region_wins_over_aws_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     assert load_settings().auth_profile_s3_region == "eu-west-1"
     monkeypatch.setenv("AUTH_PROFILE_S3_REGION", "eu-north-1")
@@ -79,12 +79,12 @@ def test_the_buckets_own_region_wins_over_that_of_aws(monkeypatch: pytest.Monkey
     assert load_settings(["--auth-profile-s3-region", "us-east-2"]).auth_profile_s3_region == "us-east-2"
 
 
-def test_paths_are_absolute_because_children_run_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_paths_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_settings(["--profiles", "here"]).local_profile_dir == tmp_path / "here"
 
 
-def test_names_are_taken_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "INFO")
     assert load_settings(["--engine", "Chromium"]).browser_engine == "chromium"
 
@@ -114,7 +114,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("variable", WRONG)
-def test_an_error_names_variable_value_and_what_it_takes(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_an_error_names_variable_value_and_what_is_accepted(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, WRONG[variable])
     option = next(option for option in table() if option.variable == variable)
     line = error_of()
@@ -159,7 +159,7 @@ def test_s3_needs_a_bucket() -> None:
         (["serve"], "takes flags only"),
     ],
 )
-def test_a_wrong_command_line_is_told_in_one_line(argv: list[str], says: str) -> None:
+def test_a_wrong_command_line_is_explained_in_one_line(argv: list[str], says: str) -> None:
     line = error_of(*argv)
     assert says in line
     assert "\n" not in line
@@ -178,11 +178,11 @@ def test_settings_are_frozen() -> None:
     ("host", "loopback"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("box", False)],
 )
-def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
+def test_loopback_addresses(host: str, loopback: bool) -> None:
     assert load_settings(["--coordinator-host", host]).bound_to_loopback is loopback
 
 
-def test_help_names_every_setting_and_what_s3_needs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_setting_and_the_iam_actions(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         load_settings(["--help"])
     assert left.value.code == 0
@@ -195,7 +195,7 @@ def test_help_names_every_setting_and_what_s3_needs(capsys: pytest.CaptureFixtur
     assert "s3:GetObject" in text
 
 
-def test_every_s3_flags_help_speaks_of_permissions() -> None:
+def test_the_help_of_each_s3_flag_names_permissions() -> None:
     flags = ("AUTH_PROFILE_S3_BUCKET", "AUTH_PROFILE_S3_PREFIX", "AUTH_PROFILE_S3_REGION")
     for option in table():
         if option.variable in flags:
@@ -207,7 +207,7 @@ def test_the_documented_table_is_current() -> None:
     assert shown == settings_markdown(), "run: python -m coordinator.flags > docs/settings.md"
 
 
-def test_the_table_does_not_depend_on_where_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_table_does_not_depend_on_environment_or_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MAX_QUEUE", "3")
     assert settings_markdown() == (ROOT / "docs/settings.md").read_text()

@@ -38,7 +38,7 @@ async def test_children_become_ready_and_can_be_leased(tmp_path: Path) -> None:
         assert await fleet.until_event(ChildReady, lambda event: event.child == "b")
 
 
-async def test_what_is_shown_without_a_key_has_no_path_and_no_log_line(tmp_path: Path) -> None:
+async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         shown = fleet.status("a").public()
         assert set(shown) == {
@@ -47,7 +47,7 @@ async def test_what_is_shown_without_a_key_has_no_path_and_no_log_line(tmp_path:
         assert str(tmp_path) not in repr(shown)
 
 
-async def test_starts_are_bounded_and_a_start_that_hangs_gives_up_its_place(tmp_path: Path) -> None:
+async def test_starts_are_bounded_and_a_start_that_hangs_loses_its_permit(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, parallel_starts=1, start_permit_s=0.5) as fleet:
         fleet.plan("a", never_ready=True)
         await fleet.start([fleet.profile(name) for name in ("a", "b")])
@@ -67,7 +67,7 @@ async def test_a_child_that_is_not_ready_in_time_is_stopped_and_started_again(tm
         assert (await fleet.until_start("a", 2)).restarts >= 1
 
 
-async def test_a_child_that_cannot_be_started_at_all_says_so(tmp_path: Path) -> None:
+async def test_a_failed_spawn_is_reported(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path) as fleet:
         fleet.launcher._setpriv = str(tmp_path / "missing")
         await fleet.start([fleet.profile("a")])
@@ -79,7 +79,7 @@ async def test_a_child_that_cannot_be_started_at_all_says_so(tmp_path: Path) -> 
 # Deaths
 
 
-async def test_a_killed_child_is_named_at_once_and_comes_back(tmp_path: Path) -> None:
+async def test_a_killed_child_is_reported_at_once_and_restarted(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         os.kill(pid_of(fleet, "a"), signal.SIGKILL)
         await eventually(lambda: fleet.status("a").reason is Reason.KILLED)
@@ -91,7 +91,7 @@ async def test_a_killed_child_is_named_at_once_and_comes_back(tmp_path: Path) ->
         assert [note["generation"] for note in fleet.notes("a", "starts")] == ["1", "2"]
 
 
-async def test_what_outlives_a_child_is_killed_before_it_starts_again(tmp_path: Path) -> None:
+async def test_leftover_processes_are_killed_before_a_restart(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         await fleet.behave("a", orphan=True)
         orphan = fleet.notes("a", "orphans")[0]["pid"]
@@ -103,7 +103,7 @@ async def test_what_outlives_a_child_is_killed_before_it_starts_again(tmp_path: 
         await fleet.until_start("a", 2)
 
 
-async def test_a_process_that_only_has_the_recorded_number_is_left_alone(tmp_path: Path) -> None:
+async def test_another_process_with_the_recorded_pid_is_not_killed(tmp_path: Path) -> None:
     bystander = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
     try:
         async with running_fleet(tmp_path) as fleet:
@@ -144,7 +144,7 @@ async def test_the_last_lines_are_kept_without_secrets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("exit_code", "reason"), [(2, Reason.CONFIG_ERROR), (74, Reason.BROWSER_MISSING)])
-async def test_what_no_restart_can_cure_is_not_restarted(tmp_path: Path, exit_code: int, reason: Reason) -> None:
+async def test_fatal_exits_are_not_restarted(tmp_path: Path, exit_code: int, reason: Reason) -> None:
     async with prepared_fleet(tmp_path) as fleet:
         fleet.plan("a", exit_code=exit_code, say="this is why")
         await fleet.start([fleet.profile("a")])
@@ -194,13 +194,13 @@ async def test_a_child_that_hangs_is_unhealthy_then_replaced(tmp_path: Path) -> 
         assert (await fleet.until_event(ChildExited)).exit_code == -signal.SIGKILL
 
 
-async def test_an_answer_of_another_start_is_not_taken_for_health(tmp_path: Path) -> None:
+async def test_a_probe_answered_by_another_start_fails(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         await fleet.behave("a", instance_id="somebody else")
         assert (await fleet.until("a", State.UNHEALTHY)).reason is Reason.PORT_TAKEN
 
 
-async def test_a_stranger_on_the_port_never_makes_the_child_ready(tmp_path: Path) -> None:
+async def test_another_server_on_the_port_never_makes_a_child_ready(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path) as fleet:
         server = await asyncio.start_server(lambda *_: None, "127.0.0.1", fleet.ports.slot(0).api_port)
         async with server:
@@ -228,7 +228,7 @@ async def test_an_expired_login_ends_in_failed_without_restarts(tmp_path: Path, 
         await fleet.until("a", State.READY)
 
 
-async def test_a_quota_rests_after_the_running_answer_and_comes_back(tmp_path: Path) -> None:
+async def test_a_child_out_of_quota_rests_after_the_running_answer(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
@@ -262,7 +262,7 @@ async def test_a_child_beyond_its_memory_limit_is_replaced(tmp_path: Path) -> No
 # Slots
 
 
-async def test_a_standby_takes_the_slot_of_one_that_rests(tmp_path: Path) -> None:
+async def test_a_standby_takes_the_slot_of_a_resting_child(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, max_children=1) as fleet:
         await fleet.start([fleet.profile(name) for name in "ab"])
         await fleet.until("a", State.READY)
@@ -278,7 +278,7 @@ async def test_a_standby_takes_the_slot_of_one_that_rests(tmp_path: Path) -> Non
         assert fleet.is_in("a", State.STANDBY), "a restart keeps its slot"
 
 
-async def test_a_restarted_child_takes_its_slot_before_those_who_stand_by(tmp_path: Path) -> None:
+async def test_a_restarted_child_keeps_its_slot_while_others_stand_by(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, max_children=1) as fleet:
         await fleet.start([fleet.profile(name) for name in "ab"])
         await fleet.until("a", State.READY)
@@ -341,7 +341,7 @@ async def test_an_answer_without_end_is_cut_at_the_drain_limit(tmp_path: Path) -
         lease.release()
 
 
-async def test_a_profile_that_comes_back_while_the_old_one_goes(tmp_path: Path) -> None:
+async def test_a_profile_that_returns_waits_for_its_old_child_to_end(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
@@ -354,7 +354,7 @@ async def test_a_profile_that_comes_back_while_the_old_one_goes(tmp_path: Path) 
         assert not alive(first)
 
 
-async def test_a_profile_that_goes_again_before_it_was_back_stays_away(tmp_path: Path) -> None:
+async def test_a_profile_removed_again_before_its_return_stays_removed(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
@@ -378,7 +378,7 @@ async def test_an_operators_drain_lasts_until_reset(tmp_path: Path) -> None:
         await fleet.until_start("a", 2)
 
 
-async def test_actions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+async def test_actions_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         with pytest.raises(ActionRefused, match="READY"):
             fleet.supervisor.reset("a")
@@ -391,7 +391,7 @@ async def test_actions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             await fleet.supervisor.reconcile([])
 
 
-async def test_restart_cuts_a_delay_short(tmp_path: Path) -> None:
+async def test_an_operators_restart_skips_the_backoff(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, backoff_base_s=60.0, backoff_max_s=60.0) as fleet:
         await fleet.behave("a", exit_code=1)
         await fleet.until("a", State.BACKOFF)
@@ -402,7 +402,7 @@ async def test_restart_cuts_a_delay_short(tmp_path: Path) -> None:
 # The end
 
 
-async def test_nothing_is_left_after_the_end(tmp_path: Path) -> None:
+async def test_stop_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, ["a", "b"]) as fleet:
         await fleet.behave("a", orphan=True)
         pids = [pid_of(fleet, "a"), pid_of(fleet, "b"), fleet.notes("a", "orphans")[0]["pid"]]
@@ -448,7 +448,7 @@ async def test_stopping_while_children_start(tmp_path: Path) -> None:
         assert not fleet.run_root.path.exists()
 
 
-async def test_a_supervising_task_that_breaks_is_reported_aloud(tmp_path: Path) -> None:
+async def test_a_failed_supervision_task_fails_the_supervisor(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         failed = fleet.supervisor.failed
 

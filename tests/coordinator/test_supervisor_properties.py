@@ -76,7 +76,7 @@ class Process:
     cleaned: asyncio.Event = field(default_factory=asyncio.Event)
     health: ProbeResult = HEALTH[0]
     pid: int = 1
-    told: bool = False
+    terminated: bool = False
 
     @property
     def url(self) -> str:
@@ -98,7 +98,7 @@ class Process:
             self.exit.set_result(exit_code)
 
     def terminate(self) -> None:
-        self.told = True
+        self.terminated = True
         if not self.ignores_term:
             self.end(0)
 
@@ -126,6 +126,7 @@ class TestLauncher:
         self.processes: list[Process] = []
         self.spawning: list[str] = []
         self.broken = self.slow = self.ignores_term = self.slow_cleaning = self.closed = False
+        self.occupied: set[str] = set()  # by a request whose cancel was not confirmed, as far as anybody can tell
         self.health = HEALTH[0]
 
     def open(self) -> None:
@@ -168,7 +169,11 @@ class TestClient(ChildClient):
     async def probe(self, url: str, instance_id: str) -> ProbeResult:
         process = next(p for p in self._launcher.processes if p.url == url)
         assert process.spec.instance_id == instance_id
-        return process.health if process.running else ProbeResult(Reason.PROBE_FAILED)
+        if not process.running:
+            return ProbeResult(Reason.PROBE_FAILED)
+        if process.health.readiness is not None and not process.health.readiness.busy:
+            self._launcher.occupied.discard(instance_id)
+        return process.health
 
 
 class SupervisorMachine(RuleBasedStateMachine):
@@ -231,7 +236,7 @@ class SupervisorMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(not p.running and not p.cleaned.is_set() for p in self.launcher.processes))
     @rule(data=st.data())
-    def it_is_cleaned_up(self, data: st.DataObject) -> None:
+    def an_ended_child_is_cleaned_up(self, data: st.DataObject) -> None:
         ended = [p for p in self.launcher.processes if not p.running and not p.cleaned.is_set()]
         self.loop.call(data.draw(st.sampled_from(ended)).cleaned.set)
         self.loop.turn()
@@ -243,17 +248,17 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.advance(0.2)
 
     @rule(trouble=st.sets(st.sampled_from(("broken", "slow", "ignores_term", "slow_cleaning")), max_size=2))
-    def starts_get_trouble(self, trouble: set[str]) -> None:
+    def starts_fail_or_lag(self, trouble: set[str]) -> None:
         for name in ("broken", "slow", "ignores_term", "slow_cleaning"):
             setattr(self.launcher, name, name in trouble)
 
     @rule(health=st.sampled_from(HEALTH))
-    def new_children_are_so(self, health: ProbeResult) -> None:
+    def new_children_have_this_health(self, health: ProbeResult) -> None:
         self.launcher.health = health
 
     @rule()
-    def all_is_well(self) -> None:
-        self.starts_get_trouble(set())
+    def everything_recovers(self) -> None:
+        self.starts_fail_or_lag(set())
         self.launcher.health = HEALTH[0]
         for process in self.launcher.processes:
             process.health = HEALTH[0]
@@ -267,8 +272,21 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.call(child.fire, Event.MEMORY_LIMIT, Reason.MEMORY_LIMIT, generation=child.generation)
         self.loop.turn()
 
+    @precondition(lambda self: any(p.running for p in self.launcher.processes))
+    @rule(data=st.data(), healths=st.lists(st.sampled_from(HEALTH), max_size=4))
+    def a_cancel_is_not_confirmed(self, data: st.DataObject, healths: list[ProbeResult]) -> None:
+        process = data.draw(st.sampled_from([p for p in self.launcher.processes if p.running]))
+        child = self.supervisor.child(process.spec.name)
+        assert child.run is not None
+        self.launcher.occupied.add(process.spec.instance_id)
+        self.loop.call(child.cancel_failed, child.run)
+        for health in healths:
+            process.health = health
+            self.loop.advance(0.2)
+            self.a_page_that_may_be_occupied_takes_no_request()
+
     @rule(event=st.sampled_from(list(Event)), data=st.data())
-    def news_of_another_start_change_nothing(self, event: Event, data: st.DataObject) -> None:
+    def events_of_another_start_change_nothing(self, event: Event, data: st.DataObject) -> None:
         if self.children:
             child = data.draw(st.sampled_from(self.children))
             before = (child.phase, child.reason, len(self.events))
@@ -276,7 +294,7 @@ class SupervisorMachine(RuleBasedStateMachine):
             assert not self.loop.call(child.fire, event, Reason.CRASHED, generation=child.generation - 1)
             assert (child.phase, child.reason, len(self.events)) == before
 
-    # What is ordered
+    # What is asked for
 
     @rule(name=st.sampled_from(NAMES), action=st.sampled_from(("restart", "reset", "drain")))
     def the_operator_acts(self, name: str, action: str) -> None:
@@ -326,14 +344,14 @@ class SupervisorMachine(RuleBasedStateMachine):
             assert processes == (1 if child.phase.state in LIVE else 0), child.status()
 
     @invariant()
-    def nobody_runs_unsupervised(self) -> None:
+    def every_process_belongs_to_a_child(self) -> None:
         known = {child.name for child in self.children}
         assert all(p.spec.name in known for p in self.launcher.processes if p.running)
 
     @invariant()
-    def what_is_stopping_has_been_told_to(self) -> None:
+    def a_stopping_process_has_been_terminated(self) -> None:
         stopping = [child.name for child in self.children if child.phase.state is State.STOPPING]
-        assert all(process.told for name in stopping for process in self.running(name))
+        assert all(process.terminated for name in stopping for process in self.running(name))
 
     @invariant()
     def slots_are_held_by_one_child_each(self) -> None:
@@ -343,7 +361,7 @@ class SupervisorMachine(RuleBasedStateMachine):
             assert (child.slot is not None) == child.needs_slot
 
     @invariant()
-    def a_login_is_in_one_browser(self) -> None:
+    def a_login_is_in_one_browser_at_most(self) -> None:
         logins = [p.spec.profile_path for p in self.launcher.processes if p.unclean]
         assert len(set(logins)) == len(logins)
 
@@ -355,6 +373,13 @@ class SupervisorMachine(RuleBasedStateMachine):
     def the_pool_offers_exactly_the_ready(self) -> None:
         ready = {backend.name for backend in self.pool if backend.ready}
         assert ready == {child.name for child in self.children if child.phase.state is State.READY}
+
+    @invariant()
+    def a_page_that_may_be_occupied_takes_no_request(self) -> None:
+        for child in self.children:
+            if child.phase.state is State.READY:
+                assert child.run is not None
+                assert child.run.spec.instance_id not in self.launcher.occupied
 
     @invariant()
     def every_move_is_in_the_table(self) -> None:
@@ -372,7 +397,7 @@ class SupervisorMachine(RuleBasedStateMachine):
             self.generations[child] = child.generation
 
     @invariant()
-    def supervision_is_sound(self) -> None:
+    def supervision_has_not_failed(self) -> None:
         failed = self.supervisor.failed
         assert not failed.done(), failed.exception()
 

@@ -1,4 +1,4 @@
-"""Just enough of an HTTP/1.1 server for the fake child: it starts three times faster than a framework.
+"""A minimal HTTP/1.1 server for the fake child: it starts three times faster than a framework.
 
 Content-Length request bodies, keep-alive, chunked streams; a handler is cancelled when its client leaves.
 """
@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 
 
 class Cut(Exception):
-    """Raised by a handler: cut the connection as it is."""
+    """Raised by a handler to abort the connection."""
 
 
 @dataclass
 class Exchange:
-    """A request, and the way to answer it: once by `answer`, or by `send` for each chunk and then `end`."""
+    """A request; it is answered once by `answer`, or by `send` for each chunk and then `end`."""
 
     method: str
     path: str

@@ -14,6 +14,7 @@ NewVisitor = Callable[[], Awaitable[Visitor]]
 
 @pytest.fixture
 async def site() -> AsyncIterator[DemoSite]:
+    """Serve the demo site with its control API."""
     async with serve(SiteOptions(control_token=CONTROL_TOKEN, max_body_bytes=100_000)) as served:
         yield served
 
@@ -34,6 +35,7 @@ async def new_visitor(site: DemoSite) -> AsyncIterator[NewVisitor]:
 
 @pytest.fixture
 async def ada(new_visitor: NewVisitor) -> Visitor:
+    """Return a client that is logged in as ada."""
     visitor = await new_visitor()
     await visitor.log_in()
     return visitor

@@ -15,6 +15,7 @@ from tests.demo.visitor import Answer, Visitor, first_token
 
 
 async def ask(visitor: Visitor, transport: str, prompt: str) -> Answer:
+    """Submit a prompt over this transport and return the answer."""
     return await (visitor.ask(prompt) if transport == "sse" else visitor.ask_by_socket(prompt))
 
 
@@ -212,6 +213,7 @@ async def test_me_names_the_models(ada: Visitor) -> None:
 
 
 async def upload(visitor: Visitor, data: bytes, media_type: str = "image/png") -> aiohttp.ClientResponse:
+    """Upload an image and return the response."""
     headers = {**visitor.headers, "Content-Type": media_type}
     return await visitor.http.post(f"{visitor.site.url}/api/images", data=data, headers=headers)
 

@@ -41,6 +41,16 @@ async def test_stall_lasts_as_long_as_it_says(ada: Visitor, kind: str) -> None:
     assert 0.3 <= time.monotonic() - begun < 5
 
 
+@pytest.mark.parametrize("where", ["first", "middle"])
+async def test_a_stall_without_an_end_is_over_when_faults_are_lifted(ada: Visitor, where: str) -> None:
+    async with await ada.submit(f"[[stall={where}]]") as response:
+        assert await response.content.readline()
+        await ada.control("DELETE", "faults", params={"account": "grace"})
+        assert (await ada.entry())["outcome"] is None
+        await ada.control("DELETE", "faults", params={"account": "ada"})
+        assert (await response.text()).endswith('data: {"type":"done"}\n\n')
+
+
 async def test_slow_tokens(ada: Visitor) -> None:
     await ada.fault("slow_tokens", ms=40, account="ada")
     begun = time.monotonic()

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.xdist_group("demo-ports")
 
 
 def names_in(folder: Path) -> list[str]:
+    """Return the sorted file names in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -140,6 +141,7 @@ def temporary() -> Iterator[Path]:
 
 @asynccontextmanager
 async def running_demo(temporary: Path, *arguments: str, **environment: str) -> AsyncIterator[Process]:
+    """Run `python -m demo` while the context lasts, with TMPDIR set to the folder."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "demo", *arguments,
         env={**os.environ, "TMPDIR": str(temporary), **environment},
@@ -154,6 +156,7 @@ async def running_demo(temporary: Path, *arguments: str, **environment: str) -> 
 
 
 async def read_until(process: Process, text: str) -> None:
+    """Read output lines up to one that contains the text."""
     assert process.stdout
     async with asyncio.timeout(30):
         while text not in (line := (await process.stdout.readline()).decode()):

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, FilePayload, Page, async_playwright, expect
 
 from demo.chromium import chromium_arguments, find_chromium
@@ -15,33 +14,34 @@ from demo.shape import QUOTA
 from demo.site import DemoSite, SiteOptions, serve
 from tests.support.pictures import image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 ANSWER = "[data-role=assistant]"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    """Run Chromium for all tests of the module."""
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=find_chromium(), args=chromium_arguments())
         yield chromium
         await chromium.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def site() -> AsyncIterator[DemoSite]:
+    """Serve the demo site with a small body limit."""
     async with serve(SiteOptions(max_body_bytes=100_000)) as served:
         yield served
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """Yield a new browser context."""
     context = await browser.new_context()
     yield context
     await context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def page(context: BrowserContext) -> AsyncIterator[Page]:
     """Yield a page; a script error on it fails the test."""
     page = await context.new_page()
@@ -53,6 +53,7 @@ async def page(context: BrowserContext) -> AsyncIterator[Page]:
 
 
 async def log_in(page: Page, url: str, path: str = "/chat") -> None:
+    """Log in as ada and wait for the chat page."""
     await page.goto(url + path)
     await page.fill("#username", "ada")
     await page.fill("#password", "lovelace")
@@ -61,15 +62,18 @@ async def log_in(page: Page, url: str, path: str = "/chat") -> None:
 
 
 async def send(page: Page, prompt: str) -> None:
+    """Fill in a prompt and send it."""
     await page.get_by_test_id("prompt").fill(prompt)
     await page.get_by_test_id("send").click()
 
 
 def last_entry(site: DemoSite) -> Entry:
+    """Return the newest ledger entry."""
     return site.ledger.entries()[-1]
 
 
 async def ended(site: DemoSite, outcome: str) -> Entry:
+    """Wait up to 10 s for a ledger entry with this outcome."""
     (entry, *_) = await site.ledger.wait(lambda entry: entry.outcome == outcome, 10)
     return entry
 
@@ -244,6 +248,7 @@ async def test_nothing_comes_from_elsewhere(site: DemoSite, page: Page) -> None:
 
 
 def png_file(data: bytes) -> FilePayload:
+    """Return a file for Playwright's file chooser."""
     return {"name": "a.png", "mimeType": "image/png", "buffer": data}
 
 

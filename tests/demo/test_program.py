@@ -17,6 +17,7 @@ import pytest
 
 @asynccontextmanager
 async def running_site(*arguments: str) -> AsyncIterator[Process]:
+    """Run `python -m demo.site` while the context lasts."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "demo.site", *arguments, stdout=PIPE, stderr=PIPE
     )
@@ -29,6 +30,7 @@ async def running_site(*arguments: str) -> AsyncIterator[Process]:
 
 
 async def url_of(process: Process) -> str:
+    """Return the URL that the program prints once it listens."""
     assert process.stdout
     line = (await process.stdout.readline()).decode()
     match = re.fullmatch(r"demo site on (http://127\.0\.0\.1:\d+)\n", line)

@@ -1,1 +1,1 @@
-"""The whole product: coordinator, children, browsers, demo site, the real client."""
+"""Tests of the whole product: coordinator, children, browsers, the demo site, and the real OpenAI client."""

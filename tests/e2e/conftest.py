@@ -1,4 +1,4 @@
-"""One site, one login and one fleet for the tests that leave it as they found it."""
+"""Fixtures: one site and one fleet shared by the tests that leave them unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in
+from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in, log_in_by_request
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
@@ -21,25 +21,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
+    """Run the shared demo site."""
     with demo_site() as running:
         yield running
 
 
 @pytest.fixture
 def empty_tmp() -> Iterator[Path]:
-    """A TMPDIR of the test's own, with a short path as operators have it."""
+    """Yield an empty folder for TMPDIR, with a short path as operators have it."""
     with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def profiles(site: Site, tmp_path: Path) -> Path:
-    """Logins of this test's own: one that the shared fleet uses would be refused."""
-    return log_in(site, tmp_path / "active")
+    """Save new logins for this test: a login that the shared fleet uses is locked."""
+    return log_in_by_request(site, tmp_path / "active")
 
 
 @pytest.fixture(scope="session")
 def shared_fleet(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Run the shared fleet."""
     folder = tmp_path_factory.mktemp("shared")
     with fleet(site, log_in(site, folder / "active"), folder / "fleet") as running:
         running.wait_for(ada="READY", grace="READY")
@@ -48,6 +50,6 @@ def shared_fleet(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def two(shared_fleet: Fleet) -> Fleet:
-    """Two ready children, ada and grace."""
+    """Return the shared fleet with two READY children, ada and grace."""
     shared_fleet.wait_for(ada="READY", grace="READY")
     return shared_fleet

@@ -1,4 +1,4 @@
-"""The product run as an operator runs it: the demo site, logged-in profiles, the coordinator, all real processes."""
+"""Run the product as an operator does: the demo site, logged-in profiles and the coordinator, all real processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
 
 from openai import OpenAI
 from playwright.sync_api import sync_playwright
 
+from tests.browser.profiles import login_cookie
+from tests.support import DIES_WITH_PARENT
 from tests.support.ports import free_range
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +35,7 @@ T = TypeVar("T")
 
 
 def eventually(look: Callable[[], T], *, timeout_s: float, what: object = "it") -> T:
-    """Look again and again until something true is seen; fails after timeout_s seconds."""
+    """Poll `look` until it returns something true, and return that; fail after timeout_s seconds."""
     deadline = time.monotonic() + timeout_s
     while not (seen := look()):
         assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:g} s"
@@ -41,7 +46,7 @@ def eventually(look: Callable[[], T], *, timeout_s: float, what: object = "it") 
 def fetch(
     url: str, *, headers: Mapping[str, str] | None = None, body: Any = None, method: str | None = None
 ) -> tuple[int, Any]:
-    """One request on a connection of its own: the status and the decoded JSON."""
+    """Send one request on a new connection; return the status and the decoded JSON."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
         url, data=data, headers={"content-type": "application/json", **(headers or {})}, method=method
@@ -55,28 +60,28 @@ def fetch(
 
 @dataclass(frozen=True)
 class Site:
-    """The demo site as a process of its own."""
+    """A demo site that runs as a process; `token` is that of its control API."""
 
     url: str
     token: str
 
     def ledger(self, **filters: Any) -> list[dict[str, Any]]:
-        """The submissions that the site has seen; `wait_s` waits for one that passes the filters."""
+        """Return the submissions that match; with `wait_s`, wait for one."""
         query = "&".join(f"{name}={value}" for name, value in filters.items())
         entries = self._control(f"/control/ledger?{query}")["entries"]
         assert isinstance(entries, list)
         return entries
 
     def last_id(self) -> int:
-        """The newest submission's number: what comes later is `since` it."""
+        """Return the id of the newest submission, to ask for later ones by `since`."""
         return max((entry["id"] for entry in self.ledger()), default=0)
 
     def fault(self, kind: str, **more: Any) -> None:
-        """Switch a fault on; demo/README.md lists them."""
+        """Activate a fault; demo/README.md lists them."""
         self._control("/control/faults", {"kind": kind, **more})
 
     def clear_faults(self) -> None:
-        """Lift all faults."""
+        """Clear all faults; answers that stall without an end go on."""
         self._control("/control/faults", method="DELETE")
 
     def _control(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
@@ -87,9 +92,9 @@ class Site:
 
 @contextlib.contextmanager
 def demo_site() -> Iterator[Site]:
-    """The demo site on a free port."""
+    """Run the demo site on a free port while the context lasts."""
     token = secrets.token_hex(8)
-    command = [sys.executable, "-m", "demo.site", "--port", "0"]
+    command = [*DIES_WITH_PARENT, sys.executable, "-m", "demo.site", "--port", "0"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "DEMO_CONTROL_TOKEN": token}
     )
@@ -101,7 +106,7 @@ def demo_site() -> Iterator[Site]:
 
 
 def log_in(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) -> Path:
-    """Log users in with a real browser and save their profiles as an operator would."""
+    """Log users in with a real browser, and save their profiles to the folder."""
     folder.mkdir(mode=0o700, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--disable-quic", "--disable-gpu"])
@@ -119,8 +124,26 @@ def log_in(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) ->
     return folder
 
 
+def log_in_by_request(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) -> Path:
+    """Save the same profiles as `log_in` without its browser, which takes seconds: for tests not of how logins come.
+
+    Those are test_s3.py, test_demo.py, and all that use the shared fleet.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for user in users:
+        connection = HTTPConnection(urlsplit(site.url).netloc, timeout=30)
+        form = urlencode({"username": user, "password": PASSWORDS[user]})
+        connection.request("POST", "/login", form, {"content-type": "application/x-www-form-urlencoded"})
+        answer = connection.getresponse()
+        (cookie,) = SimpleCookie(answer.getheader("set-cookie")).values()
+        connection.close()
+        state = {"cookies": [login_cookie(cookie.value, time.time() + float(cookie["max-age"]))], "origins": []}
+        (folder / f"{user}.json").write_text(json.dumps(state))
+    return folder
+
+
 def chromium() -> str:
-    """The Chromium that the set-up found or installed."""
+    """Return the path of the Chromium that `make setup` found or installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = os.environ.get("BROWSER_EXECUTABLE") or next((path for path in map(_which, names) if path), None)
     assert found, "no Chromium: run make setup"
@@ -134,7 +157,7 @@ def _which(name: str) -> str | None:
 
 @dataclass
 class Fleet:
-    """A running coordinator."""
+    """A running coordinator, its port, its first API key and its log."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -145,18 +168,19 @@ class Fleet:
 
     @property
     def url(self) -> str:
+        """Return the base URL without a path."""
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, **more: Any) -> OpenAI:
-        """The real client with its default retries."""
+        """Return the real OpenAI client, with its default retries."""
         return OpenAI(base_url=f"{self.url}/v1", api_key=self.key or "none", **more)
 
     def ready(self) -> tuple[int, Any]:
-        """`/ready` now."""
+        """Return status and body of `/ready`."""
         return fetch(f"{self.url}/ready")
 
     def screenshot(self, child: str, *, key: str | None = None) -> tuple[int, dict[str, str], bytes]:
-        """The picture of a child's page, or the error instead of it: status, headers and body."""
+        """Request a screenshot of a child's page; return status, headers and body."""
         headers = {"authorization": f"Bearer {key or self.key}"}
         request = urllib.request.Request(f"{self.url}/admin/children/{child}/screenshot", headers=headers)
         try:
@@ -166,7 +190,7 @@ class Fleet:
             return error.code, dict(error.headers), error.read()
 
     def children(self) -> dict[str, Any]:
-        """The children of `/ready` by name."""
+        """Return the children of `/ready` by name."""
         return {child["name"]: child for child in self.ready()[1]["children"]}
 
     def wait_for(self, timeout_s: float = 60, **states: str) -> None:
@@ -179,7 +203,7 @@ class Fleet:
         eventually(seen, timeout_s=timeout_s, what=_Later(lambda: f"{states}; log:\n{self.log.read_text()[-4000:]}"))
 
     def child_pid(self, name: str) -> int:
-        """The process of a child, by its profile on the command line."""
+        """Return the pid of a child, found by the profile on its command line."""
         for pid in descendants(self.process.pid):
             words = command_line(pid)
             if "launch_camoufox.py" in " ".join(words) and any(word.endswith(f"{name}.json") for word in words):
@@ -188,7 +212,7 @@ class Fleet:
 
 
 class _Later:
-    """A text that is made when it is asked for."""
+    """A text that is made when it is needed: the log at the time of the failure."""
 
     def __init__(self, make: Callable[[], str]) -> None:
         self._make = make
@@ -207,7 +231,7 @@ def fleet(
     module: str = "coordinator.main",
     **environment: str,
 ) -> Iterator[Fleet]:
-    """A coordinator over these profiles, run by `module`; ended with TERM, and with KILL where that does not do."""
+    """Run a coordinator with these profiles, by `python -m module`; stop it by SIGTERM, after 60 s by SIGKILL."""
     folder.mkdir(exist_ok=True)
     base = free_range(41)
     (folder / "key.txt").write_text("".join(f"{key}\n" for key in keys))
@@ -230,7 +254,7 @@ def fleet(
         given = {"TMPDIR": tmp, **given}
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [*DIES_WITH_PARENT, sys.executable, "-m", module],
                 cwd=ROOT,
                 env={**os.environ, **given},
                 stdout=stderr,
@@ -253,7 +277,7 @@ def _live(running: Fleet) -> bool:
 
 
 def end(process: subprocess.Popen[Any], *, timeout_s: float = 30) -> None:
-    """TERM, wait, KILL."""
+    """Send SIGTERM, wait, send SIGKILL after timeout_s. Raise TimeoutExpired if SIGKILL was needed."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
@@ -265,7 +289,7 @@ def end(process: subprocess.Popen[Any], *, timeout_s: float = 30) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below this one, whatever sessions they are in."""
+    """Return all descendants of a process, in whatever session they are."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -279,7 +303,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def command_line(pid: int) -> list[str]:
-    """A process's words; none when it is gone."""
+    """Return the command line of a process; an empty list if it has exited."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
@@ -287,7 +311,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def alive(pids: Sequence[int]) -> list[int]:
-    """Those of the processes that still run; a zombie does not."""
+    """Return those of the processes that still run; zombies do not count."""
     return [pid for pid in pids if _state(pid) not in ("Z", "X", None)]
 
 

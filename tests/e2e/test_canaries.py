@@ -1,4 +1,4 @@
-"""Secrets are planted, everything is made to go right and wrong, then every output is searched for them."""
+"""Plant secrets, cause successes and failures of every kind, then search every output for the secrets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
 
 
 def _make_trouble(running: Fleet, site: Site) -> list[str]:
-    """One good answer, then refusals, a site that fails, a killed browser; returns all error texts."""
+    """Cause an answer, refusals, site failures and a killed child; return all error texts."""
     messages: list[openai.types.chat.ChatCompletionMessageParam] = [
         {"role": "user", "content": [{"type": "text", "text": PROMPT}, IMAGE]}
     ]
@@ -85,7 +85,7 @@ def _make_trouble(running: Fleet, site: Site) -> list[str]:
 
 
 def _pieces_of_the_image() -> set[str]:
-    """What of it could stand in a text: its base64 from the start, its mark."""
+    """Return what of the image could appear in a text: the start of its base64, and its mark."""
     return {IMAGE["image_url"]["url"].partition(",")[2][:40], "canary-image-40ce"}
 
 
@@ -97,7 +97,7 @@ def _metrics(running: Fleet) -> str:
 
 
 def _secrets(profiles: Path) -> set[str]:
-    """The values of all cookies and stored items."""
+    """Return the values of all cookies and localStorage items."""
     states = [json.loads(path.read_text()) for path in profiles.glob("*.json")]
     cookies = {cookie["value"] for state in states for cookie in state["cookies"]}
     stored = {item["value"] for state in states for origin in state["origins"] for item in origin["localStorage"]}

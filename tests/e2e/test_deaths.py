@@ -1,4 +1,4 @@
-"""Processes that die or hang: `/ready` says so at once, nothing outlives its parent, the child comes back."""
+"""Processes that are killed or hang: `/ready` reports it, no process outlives its parent, the child is restarted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in_by_request
 
-# What is noticed by the kernel's word, and not by a probe that times out. Usual times: `make bench`.
+# Limits for what pidfds report; a probe would take longer. `make bench` shows the usual times.
 NOTICED_S = 4.0
 GONE_S = 4.0
 ORPHANS_GONE_S = 10.0
@@ -21,15 +21,15 @@ HANG_LIMIT_S = 30.0
 
 @pytest.fixture(scope="module")
 def one(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet with a single child, ada."""
+    """Run a fleet with a single child, ada."""
     folder = tmp_path_factory.mktemp("one")
-    profiles = log_in(site, folder / "active", users=["ada"])
+    profiles = log_in_by_request(site, folder / "active", users=["ada"])
     with fleet(site, profiles, folder / "fleet", BACKOFF_MAX_S="0.5") as running:
         yield running
 
 
 def parts_of(child: int) -> dict[str, int]:
-    """The driver and the browser of a child."""
+    """Return the pids of a child, its driver and its browser."""
     below = descendants(child)
     driver = next(pid for pid in below if "run-driver" in command_line(pid))
     browser = descendants(driver)[0]
@@ -37,7 +37,7 @@ def parts_of(child: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("victim", ["child", "driver", "browser"])
-def test_a_killed_process_is_noticed_buried_and_replaced(one: Fleet, victim: str) -> None:
+def test_a_killed_process_is_reported_cleaned_up_and_replaced(one: Fleet, victim: str) -> None:
     one.wait_for(ada="READY")
     child = one.child_pid("ada")
     family = [child, *descendants(child)]
@@ -49,7 +49,7 @@ def test_a_killed_process_is_noticed_buried_and_replaced(one: Fleet, victim: str
         status, body = one.ready()
         return status == 503 and body["unhealthy"] == ["ada"]
 
-    eventually(named, timeout_s=HANG_LIMIT_S, what=f"/ready naming the death of the {victim}")
+    eventually(named, timeout_s=HANG_LIMIT_S, what=f"/ready to report the killed {victim}")
     assert time.monotonic() - killed_at < NOTICED_S
     eventually(lambda: not alive(family), timeout_s=HANG_LIMIT_S, what="the end of all its processes")
     assert time.monotonic() - killed_at < GONE_S + NOTICED_S
@@ -59,7 +59,7 @@ def test_a_killed_process_is_noticed_buried_and_replaced(one: Fleet, victim: str
     assert one.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "back?"}]).choices
 
 
-def test_a_stopped_browser_is_named_and_serves_again_when_it_goes_on(one: Fleet) -> None:
+def test_a_stopped_browser_is_reported_and_serves_again_after_sigcont(one: Fleet) -> None:
     one.wait_for(ada="READY")
     child = one.child_pid("ada")
     browser = parts_of(child)["browser"]
@@ -85,7 +85,9 @@ def test_nothing_outlives_a_killed_coordinator(site: Site, profiles: Path, tmp_p
         assert time.monotonic() - killed_at < ORPHANS_GONE_S
 
 
-def test_term_ends_everything_and_leaves_nothing(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
+def test_sigterm_stops_everything_and_leaves_nothing(
+    site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path
+) -> None:
     with fleet(site, profiles, tmp_path / "fleet", TMPDIR=str(empty_tmp)) as running:
         running.wait_for(ada="READY", grace="READY")
         family = descendants(running.process.pid)

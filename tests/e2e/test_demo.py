@@ -1,4 +1,4 @@
-"""`make demo` as a newcomer runs it, ended by the program itself and by Ctrl-C."""
+"""`make demo`, with `--check` and with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_demo_answers_a_question_and_leaves_nothing_behind(empty_tmp: Path) 
     assert list(empty_tmp.iterdir()) == []
 
 
-def test_the_printed_curl_line_works_and_ctrl_c_ends_all(empty_tmp: Path) -> None:
+def test_the_printed_curl_command_works_and_ctrl_c_stops_everything(empty_tmp: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "demo"],
         cwd=ROOT,
@@ -58,5 +58,5 @@ def test_the_printed_curl_line_works_and_ctrl_c_ends_all(empty_tmp: Path) -> Non
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
     assert process.returncode in (0, 130)
-    eventually(lambda: not alive(family), timeout_s=10, what="the end of all processes")
+    eventually(lambda: not alive(family), timeout_s=10, what="the exit of all processes")
     assert list(empty_tmp.iterdir()) == []

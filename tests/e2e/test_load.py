@@ -1,4 +1,4 @@
-"""Many requests at once, and clients that leave: every answer right, every prompt once, nothing lost."""
+"""Concurrent requests, and clients that disconnect: every answer is right, every prompt is submitted once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from openai import OpenAI
 
 from tests.e2e.fleet import MODEL, Fleet, Site, eventually
 
-REQUESTS, AT_A_TIME = 200, 8
-LEAVERS = 100
-STOPPED_S = 5.0  # far below the 20 s that such an answer takes
+REQUESTS, CONCURRENCY = 200, 8
+DISCONNECTS = 100
+STOPPED_S = 5.0  # far less than the 20 s that such an answer takes
 HANG_LIMIT_S = 30.0
 
 
@@ -35,7 +35,7 @@ def test_200_requests_8_at_a_time_over_2_children(two: Fleet, site: Site) -> Non
     before = site.last_id()
     client = two.client()
     prompts = [f"[[tokens=5 delay_ms=1]] request {number} {random.random()}" for number in range(REQUESTS)]
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
         answers = list(pool.map(lambda job: _ask(client, job[1], stream=job[0] % 2 == 0), enumerate(prompts)))
     entries = site.ledger(since=before)
     assert collections.Counter(entry["prompt"] for entry in entries) == collections.Counter(prompts)
@@ -48,21 +48,21 @@ def test_200_requests_8_at_a_time_over_2_children(two: Fleet, site: Site) -> Non
     assert {entry["account"] for entry in entries} == {"ada", "grace"}
 
 
-def test_100_clients_that_leave_in_mid_answer(two: Fleet, site: Site) -> None:
-    """Half of them close, half reset; the site sees the stop soon, and no lease is lost."""
-    for number in range(LEAVERS):
+def test_100_clients_that_disconnect_during_the_answer(two: Fleet, site: Site) -> None:
+    """Half of them close, half reset the connection; the site sees the stop soon, and no lease is leaked."""
+    for number in range(DISCONNECTS):
         before = site.last_id()
-        _leave_in_mid_answer(two, f"[[tokens=2000 delay_ms=10]] leaver {number}", reset=number % 2 == 1)
-        left_at = time.monotonic()
+        _disconnect_during_answer(two, f"[[tokens=2000 delay_ms=10]] disconnect {number}", reset=number % 2 == 1)
+        disconnected_at = time.monotonic()
         (entry,) = eventually(lambda since=before: _ended(site, since), timeout_s=HANG_LIMIT_S, what="the stop")  # type: ignore[misc]
         assert entry["outcome"] in ("stopped", "left")
-        assert entry["ended_mono"] - left_at < STOPPED_S
-    eventually(lambda: _in_flight(two) == 0, timeout_s=HANG_LIMIT_S, what="all leases back")
+        assert entry["ended_mono"] - disconnected_at < STOPPED_S
+    eventually(lambda: _in_flight(two) == 0, timeout_s=HANG_LIMIT_S, what="the release of all leases")
     for number in range(4):
         assert _ask(two.client(), f"after all {number}", stream=False)
 
 
-def _leave_in_mid_answer(two: Fleet, prompt: str, *, reset: bool) -> None:
+def _disconnect_during_answer(two: Fleet, prompt: str, *, reset: bool) -> None:
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": True}).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"

@@ -1,4 +1,4 @@
-"""A login that is no longer one: named, left alone, and no burden on the others."""
+"""A profile whose session has ended: it fails with its reason, and the others serve."""
 
 from __future__ import annotations
 

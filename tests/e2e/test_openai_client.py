@@ -1,4 +1,4 @@
-"""What the real OpenAI client sees, with its default retries."""
+"""The API as the real OpenAI client sees it, with its default retries."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support.pictures import image, part
 
 
 def sha256(text: str) -> str:
+    """Return the SHA-256 of the text in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -23,7 +24,7 @@ def test_models(two: Fleet) -> None:
     assert two.client().models.retrieve(MODEL).id == MODEL
 
 
-def test_a_whole_answer_comes_from_the_page(two: Fleet, site: Site) -> None:
+def test_an_answer_comes_from_the_page(two: Fleet, site: Site) -> None:
     prompt = "What is a quay?"
     before = site.last_id()
     answer = two.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
@@ -36,7 +37,7 @@ def test_a_whole_answer_comes_from_the_page(two: Fleet, site: Site) -> None:
     assert answer.usage is None
 
 
-def test_a_streamed_answer_comes_token_by_token(two: Fleet, site: Site) -> None:
+def test_a_streamed_answer_arrives_token_by_token(two: Fleet, site: Site) -> None:
     before = site.last_id()
     stream = two.client().chat.completions.create(
         model="demo-large",
@@ -63,7 +64,7 @@ def test_a_conversation_becomes_one_prompt(two: Fleet, site: Site) -> None:
     assert entry["prompt"] == "System:\nBe brief.\n\nUser:\nZwölf Boxkämpfer 🥊 jagen\nVictor"
 
 
-def test_errors_have_the_clients_own_classes(two: Fleet, site: Site) -> None:
+def test_errors_map_to_the_clients_classes(two: Fleet, site: Site) -> None:
     before = site.last_id()
     messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
     wrong_key = openai.OpenAI(base_url=f"{two.url}/v1", api_key="wrong")
@@ -102,7 +103,7 @@ def test_images_arrive_byte_for_byte(two: Fleet, site: Site) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://example.com/cat.png", "data:image/png;base64,AAAA"])
-def test_what_is_no_image_is_refused_by_name(two: Fleet, site: Site, url: str) -> None:
+def test_what_is_no_image_is_refused_naming_the_parameter(two: Fleet, site: Site, url: str) -> None:
     before = site.last_id()
     content: Any = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
     with pytest.raises(openai.BadRequestError) as refused:
@@ -111,8 +112,8 @@ def test_what_is_no_image_is_refused_by_name(two: Fleet, site: Site, url: str) -
     assert site.ledger(since=before) == []
 
 
-def test_nothing_of_one_caller_is_seen_by_the_next(two: Fleet, site: Site) -> None:
-    """Enough requests that each child serves several, each in a conversation of its own."""
+def test_each_request_gets_its_own_conversation(two: Fleet, site: Site) -> None:
+    """Send enough requests that each child serves several."""
     before = site.last_id()
     for number in range(6):
         prompt = f"secret number {number} of this caller"
@@ -122,7 +123,7 @@ def test_nothing_of_one_caller_is_seen_by_the_next(two: Fleet, site: Site) -> No
     assert len({entry["conversation"] for entry in entries}) == len(entries) == 6
 
 
-def test_ready_tells_ahead_of_time_when_each_login_ends(two: Fleet) -> None:
-    """The demo site's sessions hold for seven days; the browser's own cookie says so."""
+def test_ready_shows_when_each_login_expires(two: Fleet) -> None:
+    """The demo site's sessions last seven days, as the expiry of the cookie in the browser says."""
     ends = [child["login_expires_at"] - time.time() for child in two.children().values()]
     assert [6 < left / 86_400 <= 7 for left in ends] == [True, True]

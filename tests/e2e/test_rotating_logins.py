@@ -1,4 +1,4 @@
-"""A site that gives each request a new session cookie, and lets the old one die: a killed child is still logged in."""
+"""A site that rotates its session cookie with each request: a killed child is still logged in after its restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fleet, log_in_by_request
 
 COOKIE = "demo_session"
 KILLS = 2
@@ -20,19 +20,19 @@ KILLS = 2
 
 @pytest.fixture
 def rotating() -> Iterator[Site]:
-    """A site of this test's own: on the shared one others use the same account."""
+    """Run a site for this test: on the shared one, other tests use the same account."""
     with demo_site() as site:
         yield site
 
 
 def test_a_killed_child_is_still_logged_in(rotating: Site, tmp_path: Path, empty_tmp: Path) -> None:
-    profiles = log_in(rotating, tmp_path / "active", users=["ada"])
+    profiles = log_in_by_request(rotating, tmp_path / "active", users=["ada"])
     rotating.fault("rotate_sessions")
     with fleet(rotating, profiles, tmp_path / "fleet", TMPDIR=str(empty_tmp), BACKOFF_MAX_S="0.5") as running:
         running.wait_for(ada="READY")
         for kills in range(KILLS):
             assert _ask(running, f"before kill {kills}")
-            # The session stands still, so that what is saved can be tried without taking it from the browser.
+            # Without rotation, the saved cookie can be tried without invalidating the browser's.
             rotating.clear_faults()
             eventually(lambda: _is_accepted(rotating, _saved(empty_tmp)), timeout_s=30, what="the saved session")
             os.kill(running.child_pid("ada"), signal.SIGKILL)
@@ -52,7 +52,7 @@ def _ask(running: Fleet, prompt: str) -> str | None:
 
 
 def _saved(tmp: Path) -> str | None:
-    """The session cookie that the next start would use."""
+    """Return the session cookie that the next start would use."""
     (path,) = tmp.glob("tabfleet-run-*/children/*/session.json")
     return _cookie(json.loads(path.read_text())["storage_state"])
 

@@ -1,4 +1,4 @@
-"""What an operator sees of a page, through the coordinator."""
+"""Screenshots of the children's pages, through the coordinator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.e2e.fleet import Fleet, fetch
 from tests.support import png
 
 
-def test_a_picture_of_each_page(two: Fleet) -> None:
+def test_a_screenshot_of_each_page(two: Fleet) -> None:
     for name in ("ada", "grace"):
         status, headers, body = two.screenshot(name)
         assert (status, headers["content-type"], headers["cache-control"]) == (200, "image/png", "no-store")
@@ -15,7 +15,7 @@ def test_a_picture_of_each_page(two: Fleet) -> None:
         assert picture.variety > 10
 
 
-def test_who_gets_none(two: Fleet) -> None:
+def test_refused_screenshots(two: Fleet) -> None:
     assert two.screenshot("nobody")[0] == 404
     assert two.screenshot("ada", key="wrong")[0] == 401
     status, error = fetch(f"{two.url}/admin/children/ada/screenshot")

@@ -1,4 +1,4 @@
-"""What the site does to a real browser, seen from the API: each failure has its error, and its reaction."""
+"""Failures of the site in a real browser: the error of each at the API, and how the child reacts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fetch, fleet, log_in
+from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fetch, fleet, log_in_by_request
 
 HANG_LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def one_of_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, Site]]:
-    """Two logins and one slot, on a site of its own: sessions end here."""
+    """Run two profiles with MAX_CHILDREN=1 on a site of their own, because their sessions end here."""
     folder = tmp_path_factory.mktemp("failures")
     with demo_site() as site:
-        profiles = log_in(site, folder / "active")
+        profiles = log_in_by_request(site, folder / "active")
         with fleet(site, profiles, folder / "fleet", MAX_CHILDREN="1", BACKOFF_MAX_S="0.5") as running:
             running.wait_for(ada="READY", grace="STANDBY")
             yield running, site
@@ -37,7 +37,7 @@ def _fails(running: Fleet, prompt: str) -> openai.APIStatusError:
     return failed.value
 
 
-def test_the_site_fails_its_child_in_every_way(one_of_two: tuple[Fleet, Site]) -> None:
+def test_each_failure_of_the_site_has_its_error_and_reaction(one_of_two: tuple[Fleet, Site]) -> None:
     running, site = one_of_two
     first = running.child_pid("ada")
 
@@ -47,7 +47,7 @@ def test_the_site_fails_its_child_in_every_way(one_of_two: tuple[Fleet, Site]) -
 
     crashed = _fails(running, "[[crash]] the page crashes")
     assert (crashed.status_code, crashed.code) == (502, "page_broken")
-    # The page is loaded anew, and the child is not started anew.
+    # The page is reloaded; the child is not restarted.
     eventually(lambda: _answers(running, "after the crash"), timeout_s=HANG_LIMIT_S, what="an answer")
     assert running.child_pid("ada") == first
 
@@ -55,7 +55,7 @@ def test_the_site_fails_its_child_in_every_way(one_of_two: tuple[Fleet, Site]) -
     assert (limited.status_code, limited.code) == (429, "quota")
     running.wait_for(ada="RESTING", grace="READY")
     assert running.children()["ada"]["reason"] == "quota"
-    assert _ask(running, "from the one that stood by")
+    assert _ask(running, "from the standby")
     assert site.ledger(account="grace")
     key = {"authorization": f"Bearer {running.key}"}
     assert fetch(f"{running.url}/admin/children/ada/reset", headers=key, method="POST")[0] == 202
@@ -71,7 +71,7 @@ def test_the_site_fails_its_child_in_every_way(one_of_two: tuple[Fleet, Site]) -
 
 
 def _answers(running: Fleet, prompt: str) -> bool:
-    """Whether there is an answer; an error after which the prompt may not be asked again is raised."""
+    """Return whether there is an answer. Raise an error that forbids a retry."""
     try:
         return bool(_ask(running, prompt))
     except openai.APIStatusError as error:

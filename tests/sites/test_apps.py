@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from markdown_it import MarkdownIt
 from rich.console import Console
 
@@ -31,7 +30,7 @@ from tests.sites.chat_app import ChatApp
 from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.sites, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.sites
 # Whole fleets do the same on the other engines, whose programs the coordinator can start: test_fleet.py.
 camoufox_only = pytest.mark.parametrize("engine", ["camoufox"], indirect=True, scope="session")
 
@@ -80,7 +79,7 @@ def site_file(app: ChatApp, *, network: bool = True, verify: bool = False) -> Si
     return parse_site(text, f"{app.name}.toml", url=f"{app.url}/")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def driven(engine: EngineName, app: ChatApp, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driven]:
     pages = Pages(tmp_path_factory.mktemp("pages"))
     page = await pages.open(site_file(app), app.log_in(), engine=engine, https_proxy=NOWHERE)

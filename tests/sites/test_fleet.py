@@ -19,7 +19,7 @@ from tests.sites.chat_app import ChatApp, chat_app, log_in_by_hand
 from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.sites, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 
 LONG = "\n".join(f"{number:04d} {'é' if number % 7 == 0 else 'x'}{'y' * 44}" for number in range(2000))
 WANTED = [

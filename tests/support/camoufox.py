@@ -15,7 +15,7 @@ def drive_firefox(patch: pytest.MonkeyPatch) -> None:
     """From here on the engine camoufox is its API, given the options that start Firefox ESR."""
     firefox = find_executable("firefox", BrowserSettings())
     patch.setattr(engine, "find_camoufox", lambda _: firefox)
-    patch.setattr(engine, "_camoufox_options", _firefox_options)
+    patch.setattr(engine, "camoufox_options", _firefox_options)
 
 
 def _firefox_options(plan: Launch) -> dict[str, Any]:

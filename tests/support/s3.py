@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support import DIES_WITH_PARENT
 from tests.support.ports import MIRROR, free_range
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _command(folder: Path, ports: list[int], config: Path) -> list[str]:
     (folder / "data").mkdir()
     weed = Path(sys.executable).with_name("weed")
     return [
-        *("setpriv", "--pdeathsig", "KILL", "--", str(weed), "-logtostderr=true", "mini"),
+        *(*DIES_WITH_PARENT, str(weed), "-logtostderr=true", "mini"),
         *(f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={config}"),
         *(f"-s3.port={s3}", f"-master.port={master}", f"-filer.port={filer}", f"-volume.port={volume}"),
         *(f"-admin.port={admin}", f"-webdav.port={webdav}", "-s3.port.iceberg=0", "-s3.port.lance=0"),

@@ -231,7 +231,7 @@ COOKIES = (
     ),
     _with_cookie(
         "a space copied with the name",
-        "cookies[0] has a space at the start or end of its name or value",
+        "cookies[0].name has a space at the start or end",
         name="session ",
     ),
     _with_cookie("a value that reads as a named cookie", "cookies[0].name is empty", name="", value="session=1"),
@@ -243,9 +243,7 @@ COOKIES = (
         domain=None,
     ),
     _with_cookie("an expiry of null", "cookies[0].expires is null, not a number of seconds", expires=NULL),
-    _with_cookie(
-        "a partition that is a number", "cookies[0].partitionKey is not an http or https site", partitionKey=1
-    ),
+    _with_cookie("a partition that is a number", "cookies[0].partitionKey is a number, not a text", partitionKey=1),
     _with_cookie(
         "__Host- without secure",
         "cookies[0] is named __Host-, which needs secure, the path / and a domain without a dot in front",
@@ -265,7 +263,7 @@ COOKIES = (
     ),
     _with_cookie(
         "a space copied with the value",
-        "cookies[0] has a space at the start or end of its name or value",
+        "cookies[0].value has a space at the start or end",
         value=" 0123",
     ),
     _with_cookie("neither name nor value", "cookies[0].name is empty", name="", value=""),
@@ -297,6 +295,34 @@ COOKIES = (
         domain=None,
         path=None,
     ),
+    _with_cookie(
+        "half an IPv6 address",
+        "cookies[0].url is not an http or https address",
+        url="http://[x",
+        domain=None,
+        path=None,
+    ),
+    _with_cookie(
+        "a url with a port that is none",
+        "cookies[0].url is not an http or https address",
+        url="https://chat.example.com:99999/",
+        domain=None,
+        path=None,
+    ),
+    _with_cookie(
+        "a url with a space in its host",
+        "cookies[0].url is not an http or https address",
+        url="https://chat example.com/",
+        domain=None,
+        path=None,
+    ),
+    _with_cookie(
+        "a url without a host",
+        "cookies[0].url is not an http or https address",
+        url="https:///chat",
+        domain=None,
+        path=None,
+    ),
     _with_cookie("an expiry in words", "cookies[0].expires is a text, not a number of seconds", expires="2100-01-01"),
     _with_cookie("an expiry of true", "cookies[0].expires is true or false, not a number of seconds", expires=True),
     _with_cookie(
@@ -316,7 +342,7 @@ COOKIES = (
         "cookies[0].sameSite is not one of Strict, Lax, None",
         sameSite="no_restriction",
     ),
-    _with_cookie("a sameSite that is a list", "cookies[0].sameSite is not one of Strict, Lax, None", sameSite=[]),
+    _with_cookie("a sameSite that is a list", "cookies[0].sameSite is a list, not a text", sameSite=[]),
     _with_cookie(
         "a partition that is no site",
         "cookies[0].partitionKey is not an http or https site",
@@ -338,17 +364,21 @@ COOKIES = (
 ORIGINS = (
     Corrupted("an origin as a text", "origins[0] is a text, not an object", state(cookie(), origins=["x"])),
     _with_origin("an origin without scheme", "origins[0].origin is not an http or https address", origin="a.example"),
-    _with_origin("an origin that is a number", "origins[0].origin is not an http or https address", origin=1),
-    _with_origin("values as an object", "origins[0].localStorage is not a list", localStorage={"theme": "dark"}),
+    _with_origin("an origin that is a number", "origins[0].origin is a number, not a text", origin=1),
+    _with_origin("half an IPv6 origin", "origins[0].origin is not an http or https address", origin="http://[x"),
+    _with_origin("no values", "origins[0] has no localStorage", localStorage=None),
+    _with_origin(
+        "values as an object", "origins[0].localStorage is an object, not a list", localStorage={"theme": "dark"}
+    ),
     _with_origin("a value as a text", "origins[0].localStorage[0] is a text, not an object", localStorage=["theme"]),
     _with_origin(
         "a value without name",
-        "origins[0].localStorage[0] has no name that is a text",
+        "origins[0].localStorage[0] has no name",
         localStorage=[{"value": "dark"}],
     ),
     _with_origin(
         "a value that is an object",
-        "origins[0].localStorage[0] has no value that is a text",
+        "origins[0].localStorage[0].value is an object, not a text",
         localStorage=[{"name": "user", "value": {"id": 1}}],
     ),
     _with_origin(
@@ -360,22 +390,22 @@ ORIGINS = (
     _with_origin("a database as a text", "origins[0].indexedDB[0] is a text, not an object", indexedDB=["a"]),
     _with_origin(
         "a database without name",
-        "origins[0].indexedDB[0] has no name that is a text",
+        "origins[0].indexedDB[0].name is null, not a text",
         indexedDB=[{**DATABASE, "name": None}],
     ),
     _with_origin(
         "a database of a broken version",
-        "origins[0].indexedDB[0] has no version that is a whole number",
+        "origins[0].indexedDB[0].version is a text, not a whole number",
         indexedDB=[{**DATABASE, "version": "1"}],
     ),
     _with_origin(
         "a database without stores",
-        "origins[0].indexedDB[0] has no stores that are a list of objects",
+        "origins[0].indexedDB[0].stores is an object, not a list",
         indexedDB=[{**DATABASE, "stores": {}}],
     ),
     _with_origin(
         "a database with a store as a text",
-        "origins[0].indexedDB[0] has no stores that are a list of objects",
+        "origins[0].indexedDB[0].stores[0] is a text, not an object",
         indexedDB=[{**DATABASE, "stores": ["a"]}],
     ),
 )
@@ -473,6 +503,15 @@ SOUND = (
     _with_cookie("a cookie by url", "", url="https://chat.example.com/", domain=None, path=None),
     _with_cookie("a Firefox cookie without sameSite", "", sameSite="None", secure=False),
     _with_cookie("a proper __Secure- cookie", "", name="__Secure-session"),
+    _with_cookie(
+        "a __Secure- cookie by an https url",
+        "",
+        name="__Secure-session",
+        secure=None,
+        url="https://chat.example.com/",
+        domain=None,
+        path=None,
+    ),
     _with_cookie("a proper __Host- cookie", "", name="__Host-session"),
     _with_cookie("a proper partition", "", partitionKey="https://example.com"),
     _with_cookie("a cookie of an address", "", domain="[::1]"),

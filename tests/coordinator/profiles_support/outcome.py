@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from tests.coordinator.profiles_support.corrupted import Corrupted
     from tests.coordinator.profiles_support.mutants import Mutant
 
-PACKAGE = "coordinator.profiles"
-FOLDER = Path(__file__).parents[3] / "coordinator" / "profiles"
-CHECKED = ("reasons", "lookalikes", "parsing", "cookies", "origins", "storage_state", "discover")
+ROOT = Path(__file__).parents[3]
+STATE = "contract.storage_state"
+DISCOVER = "coordinator.profiles.discover"
+CHECKED = (*(f"{STATE}.{name}" for name in ("lookalikes", "document", "schema", "summary", "profile_file")), DISCOVER)
 """The modules with checks, in the order of their imports."""
+
+
+def source_of(module: str) -> Path:
+    """The file of a module of ours."""
+    return ROOT.joinpath(*module.split(".")).with_suffix(".py")
 
 
 @functools.cache
 def _code_as_it_is(module: str) -> CodeType:
-    return compile(syntax_tree(FOLDER / f"{module}.py"), module, "exec")
+    return compile(syntax_tree(source_of(module)), module, "exec")
 
 
 @contextmanager
@@ -35,10 +41,10 @@ def loaded(mutant: Mutant) -> Iterator[ModuleType]:
     """The `discover` module of a fresh copy of the checking modules, one of them mutated."""
     with patch.dict(sys.modules):
         for name in CHECKED:
-            module = ModuleType(f"{PACKAGE}.{name}")
-            sys.modules[module.__name__] = module
+            module = ModuleType(name)
+            sys.modules[name] = module
             exec(mutant.code() if mutant.module == name else _code_as_it_is(name), module.__dict__)
-        yield sys.modules[f"{PACKAGE}.discover"]
+        yield sys.modules[DISCOVER]
 
 
 def reason_given(discover: Any, case: Corrupted, folder: Path, now: float) -> str:
@@ -74,5 +80,5 @@ def opening_fails(case: Corrupted) -> Iterator[None]:
 def _read(discover: Any, case: Corrupted, folder: Path) -> bytes:
     if case.place is None and case.fault is None:
         return case.content
-    read: bytes = discover.read_profile(folder.resolve(), case.file_name)
+    read: bytes = discover.read_profile_file(folder / case.file_name, within=folder.resolve())
     return read

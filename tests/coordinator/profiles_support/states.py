@@ -26,12 +26,9 @@ def cookie(**changes: Any) -> dict[str, Any]:
 
 
 def origin(**changes: Any) -> dict[str, Any]:
-    """A valid origin with one setting in it, with changes."""
-    return {
-        "origin": "https://chat.example.com",
-        "localStorage": [{"name": "theme", "value": "dark"}],
-        **changes,
-    }
+    """A valid origin with one setting in it, with changes; a change to None leaves the field out."""
+    full = {"origin": "https://chat.example.com", "localStorage": [{"name": "theme", "value": "dark"}], **changes}
+    return {field: value for field, value in full.items() if value is not None}
 
 
 def state(*cookies: Any, origins: Any = ()) -> bytes:

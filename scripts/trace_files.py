@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Run the product and list the files that one chat request, and one profile from S3 to READY, run through.
+"""Run the product, and list the files whose code one chat request runs, and one profile from S3 to READY.
 
-    python scripts/files_met.py
+    python scripts/trace_files.py
 
-A real coordinator on a real S3 server starts one real child on the demo site; one streamed request is answered.
-Both programs are traced by `sys.setprofile`: a call counts where it happens in a context (contextvars are inherited by
-tasks) that began in one of the functions named below.
+A real coordinator with a real S3 server runs one real child on the demo site, and answers one streamed request. Both
+programs are traced by `sys.setprofile`. A call counts if its context began in one of the functions below; tasks inherit
+context variables.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BEGINNINGS = {
     "request": ("Proxy.__call__", "ChatProxy.__call__", "chat_completions"),
     "profile": ("Hydrator.hydrate", "Fleet.start", "Supervisor.start", "run_child"),
 }
-"""Functions by qualified name: each call begins a request, or a profile's way, in its context."""
+"""Functions, by qualified name, whose call begins a request or the start of a profile."""
 
 TRACER = """
 import atexit, contextvars, os, sys, threading
@@ -62,12 +62,12 @@ if any(word.endswith(("coordinator.main", "launch_camoufox.py")) for word in sys
 
 
 def main() -> None:
-    """Print both lists."""
+    """Trace one request and one profile, and print both lists."""
     with tempfile.TemporaryDirectory() as folder:
         met = _run(Path(folder))
     for what in BEGINNINGS:
         files = sorted({path for kind, path in met if kind == what})
-        print(f"one {what} runs through {len(files)} files:")
+        print(f"one {what}: {len(files)} files")
         print(textwrap.indent("\n".join(files), "  "))
 
 

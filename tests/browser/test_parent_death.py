@@ -96,7 +96,7 @@ async def test_a_killed_child_leaves_no_firefox(child: Child) -> None:
 
 
 async def test_a_killed_driver_takes_the_browser_with_it(child: Child) -> None:
-    # the interrupt of a terminal hits neither of them
+    # Both lead sessions of their own, so that Ctrl-C in a terminal does not reach them.
     assert os.getpgid(child.driver.pid) != child.process.pid
     assert os.getpgid(child.browser.pid) != child.process.pid
     os.kill(child.driver.pid, signal.SIGKILL)
@@ -106,7 +106,7 @@ async def test_a_killed_driver_takes_the_browser_with_it(child: Child) -> None:
     assert lines[-1] == b"driver_lost"
 
 
-async def test_without_setpriv_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_missing_setpriv_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"^setpriv is not on PATH.*install the package util-linux$"):
         await BrowserProcess(
@@ -117,7 +117,7 @@ async def test_without_setpriv_there_is_a_clear_error(monkeypatch: pytest.Monkey
         ).start()
 
 
-def test_a_process_is_not_taken_for_another_of_its_id() -> None:
+def test_a_process_is_not_taken_for_another_with_its_id() -> None:
     own = ProcessIdentity.of(os.getpid())
     assert own
     assert own.is_alive()

@@ -11,33 +11,42 @@ import math
 from collections import Counter
 from typing import Any, Final, NoReturn
 
+from contract.errors import BadProfile
 from contract.storage_state.lookalikes import binary_lookalike, json_lookalike, text_lookalike
-from contract.storage_state.reasons import BadProfile
 
 MAX_PROFILE_BYTES: Final = 16 * 1024 * 1024
 TOO_LARGE: Final = f"is larger than the {MAX_PROFILE_BYTES} bytes a profile may have"
 
 
 def parse_document(data: bytes) -> Any:
-    """The JSON document in UTF-8 bytes; a byte order mark is allowed. Raises BadProfile."""
+    """Return the JSON document in UTF-8 bytes; a byte order mark is allowed. Raises BadProfile."""
     if len(data) > MAX_PROFILE_BYTES:
         raise BadProfile(TOO_LARGE)
     text = _decode(data)
-    document = _load(text)
-    instead = json_lookalike(document)
-    if instead:
-        raise BadProfile(instead)
-    if "\\ud" in text or "\\uD" in text:
-        _check_surrogates(document)
+    try:
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+        lookalike = json_lookalike(document)
+        if lookalike:
+            raise BadProfile(lookalike)
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError:
+        raise BadProfile("is nested too deeply for a storage_state") from None
+    except json.JSONDecodeError as error:
+        raise BadProfile(text_lookalike(text) or _syntax_error(error)) from None
+    except UnicodeEncodeError:
+        raise BadProfile("holds half of a surrogate pair (\\ud800 to \\udfff), which browsers replace") from None
+    except ValueError:  # int() limits its digits: https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+        raise BadProfile("holds a number with thousands of digits") from None
     return document
 
 
 def _decode(data: bytes) -> str:
     if not data:
         raise BadProfile("is empty (0 bytes)")
-    instead = binary_lookalike(data)
-    if instead:
-        raise BadProfile(instead)
+    lookalike = binary_lookalike(data)
+    if lookalike:
+        raise BadProfile(lookalike)
     if b"\0" in data:
         raise BadProfile("holds NUL bytes: it is binary, damaged or UTF-16")
     try:
@@ -47,17 +56,6 @@ def _decode(data: bytes) -> str:
     if not text.strip():
         raise BadProfile("holds nothing but white space")
     return text
-
-
-def _load(text: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-    except RecursionError:
-        raise BadProfile("is nested too deeply for a storage_state") from None
-    except json.JSONDecodeError as error:
-        raise BadProfile(text_lookalike(text) or _syntax_error(error)) from None
-    except ValueError:
-        raise BadProfile("holds a number with thousands of digits") from None
 
 
 def _syntax_error(error: json.JSONDecodeError) -> str:
@@ -86,10 +84,3 @@ def _float(digits: str) -> float:
     if math.isinf(number):
         raise BadProfile("holds a number that is too large")
     return number
-
-
-def _check_surrogates(document: Any) -> None:
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise BadProfile("holds half of a surrogate pair (\\ud800 to \\udfff), which browsers replace") from None

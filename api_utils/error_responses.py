@@ -1,0 +1,63 @@
+"""Errors as the child's HTTP responses, whoever raises them: a route, the page, the framework, or a mistake of ours."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import HTTPExceptionHandler
+
+from browser.errors import BrowserError
+from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode, not_to_be_retried
+from contract.child_api import REQUEST_ID_HEADER
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S: Final = 5
+_CODES: Final = {code.value: code for code in ErrorCode}
+
+
+def error_response(error: ApiError, request_id: str | None = None) -> Response:
+    """Return the error as a whole response; with the request's id when there is one."""
+    named = {} if request_id is None else {REQUEST_ID_HEADER: request_id}
+    return Response(error.body(), error.status, {**error.headers, **named}, media_type="application/json")
+
+
+def from_browser(error: BrowserError, *, submitted: bool) -> ApiError:
+    """Return the page's failure as an answer; `submitted` says whether the prompt may have reached the site."""
+    return from_reason(error.reason, str(error), submitted=submitted or error.submitted)
+
+
+def from_reason(reason: str, message: str, *, submitted: bool) -> ApiError:
+    """Return the answer for one of the page's reasons, as `/ready` names them."""
+    headers = DO_NOT_RETRY if submitted else {"retry-after": str(RETRY_AFTER_S)}
+    return ApiError(_CODES.get(reason, ErrorCode.INTERNAL_ERROR), message, headers=headers)
+
+
+async def _from_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
+    return error_response(error)
+
+
+async def _from_framework(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    code = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}.get(error.status_code, ErrorCode.HTTP_ERROR)
+    return error_response(
+        ApiError(code, str(error.detail), headers=dict(error.headers or {}), status=error.status_code)
+    )
+
+
+async def _from_mistake(_: Request, error: Exception) -> Response:
+    log.error("unexpected_error", kind=type(error).__name__)
+    # Nobody can tell here whether a prompt was submitted, so no client may try again by itself.
+    return error_response(not_to_be_retried(ErrorCode.INTERNAL_ERROR, "something unexpected went wrong"))
+
+
+EXCEPTION_HANDLERS: Final[dict[type[Exception], HTTPExceptionHandler]] = {
+    ApiError: _from_api_error,
+    HTTPException: _from_framework,
+    Exception: _from_mistake,
+}

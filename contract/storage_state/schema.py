@@ -1,0 +1,242 @@
+"""What a storage_state must be, field by field, so that browsers load all of it.
+
+The rules on cookies are those of Playwright 1.62 (`SetNetworkCookie`) and of Chromium 156, which refuses the whole
+profile for one cookie that breaks them; they follow RFC 6265bis (prefixes, 4,096 bytes, attributes). What
+browsers refuse was tried on Chromium 156 and Firefox ESR 153.
+
+`pydantic` checks types; `Matches` and `Rule` beside a type say what else must hold, and the reason that is given
+where it does not. Reasons never hold a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, FailFast, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+
+from contract.errors import BadProfile
+
+MAX_COOKIE_BYTES: Final = 4096
+MAX_PATH_BYTES: Final = 1024
+MAX_ORIGIN_CHARACTERS: Final = 5 * 1024 * 1024
+"""What Chromium's localStorage holds per origin, names and values together."""
+LATEST_EXPIRY: Final = 253402300799
+"""The last second of the year 9999, beyond which Playwright takes none."""
+NOTHING_STORED: Final = "holds no cookie and no stored value: it was saved before the login"
+
+_REASON: Final = "reason"
+_KINDS: Final = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+_WANTED: Final = {
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "float_type": "a number of seconds",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
+"""What was wanted, in words, by pydantic's name of the error."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The whole text must match `pattern` (Rust's regex syntax: linear time), else `reason` is given."""
+
+    pattern: str
+    reason: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return pydantic's schema; it is matched in pydantic's core, without a call of Python's."""
+        matched = core_schema.str_schema(pattern=rf"(?s)\A(?:{self.pattern})\z")
+        explained = core_schema.custom_error_schema(matched, _REASON, custom_error_message=self.reason)
+        return core_schema.chain_schema([handler(source), explained])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`holds` must be true of the value, else `reason` is given."""
+
+    holds: Callable[[Any], bool]
+    reason: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return pydantic's schema: the rule comes after the type's own checks."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any) -> Any:
+        if not self.holds(value):
+            raise PydanticCustomError(_REASON, self.reason)
+        return value
+
+
+def is_web_address(text: str) -> bool:
+    """Return whether a browser can take the text as an http or https address with a host."""
+    try:
+        url = urlsplit(text)
+        host, _port = url.hostname, url.port
+        return url.scheme in ("http", "https") and bool(host) and " " not in url.netloc
+    except ValueError:  # half an IPv6 address, or no such port
+        return False
+
+
+class _Object(BaseModel):
+    # Unknown fields are passed over: another version of Playwright may write more.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Ruled(_Object):
+    rules: ClassVar[tuple[Rule, ...]]
+    """What must hold between the fields; a reason that begins with a dot names the field at fault."""
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        for rule in self.rules:
+            if not rule.holds(self):
+                raise PydanticCustomError(_REASON, rule.reason)
+        return self
+
+
+_NO_SPACE: Final = Matches("[^ ]?|[^ ].*[^ ]", "has a space at the start or end")
+
+
+class Cookie(_Ruled):
+    """One of `cookies`; its place is a domain with a path, or a url. What is not given is empty."""
+
+    name: Annotated[str, Matches(r"[^\x00-\x1f\x7f;=]*", "holds a control character, ';' or '='"), _NO_SPACE]
+    value: Annotated[str, Matches(r"[^\x00-\x1f\x7f;]*", "holds a control character or ';'"), _NO_SPACE]
+    domain: Annotated[str, Matches(r"\.?[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:.]+\]", "is not a host name")] = ""
+    path: Annotated[
+        str,
+        Matches("/.*", "does not begin with '/'"),
+        Matches(r"[^\x00-\x1f\x7f;]*", "holds a control character or ';'"),
+        Rule(
+            lambda path: len(path.encode()) <= MAX_PATH_BYTES,
+            f"is longer than the {MAX_PATH_BYTES} bytes that browsers keep",
+        ),
+    ] = ""
+    url: Annotated[str, Rule(is_web_address, "is not an http or https address")] = ""
+    expires: Annotated[
+        float,
+        Rule(lambda seconds: seconds >= 0 or seconds == -1, "is negative; -1 means until the browser closes"),
+        Rule(
+            lambda seconds: seconds <= LATEST_EXPIRY,
+            "is after the year 9999; Unix seconds are needed, not milliseconds",
+        ),
+    ] = -1
+    httpOnly: bool = False  # noqa: N815 - Playwright's name
+    secure: bool = False
+    sameSite: Annotated[str, Matches("Strict|Lax|None", "is not one of Strict, Lax, None")] = "Lax"  # noqa: N815
+    partitionKey: Annotated[str, Matches("(https?://.*)?", "is not an http or https site")] = ""  # noqa: N815
+
+    rules = (
+        Rule(lambda cookie: cookie.name or (cookie.value and "=" not in cookie.value), ".name is empty"),
+        Rule(
+            lambda cookie: len(cookie.name.encode()) + len(cookie.value.encode()) <= MAX_COOKIE_BYTES,
+            f"is larger than the {MAX_COOKIE_BYTES} bytes that browsers keep",
+        ),
+        Rule(
+            lambda cookie: not cookie.url or not (cookie.domain or cookie.path),
+            "has a url beside domain or path; Playwright takes one or the other",
+        ),
+        Rule(lambda cookie: cookie.url or cookie.domain, "has no domain"),
+        Rule(lambda cookie: cookie.url or cookie.path, "has no path"),
+        Rule(
+            lambda cookie: cookie.is_secure or not cookie.name.lower().startswith("__secure-"),
+            "is named __Secure- but is not secure",
+        ),
+        Rule(
+            lambda cookie: (
+                not cookie.name.lower().startswith("__host-")
+                or (cookie.is_secure and cookie.path in ("", "/") and not cookie.domain.startswith("."))
+            ),
+            "is named __Host-, which needs secure, the path / and a domain without a dot in front",
+        ),
+    )
+
+    @property
+    def host(self) -> str:
+        """The host that the cookie is sent to; a dot in front makes it stand for all hosts below too."""
+        return self.domain or urlsplit(self.url).hostname or ""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is sent by https only."""
+        return self.secure or self.url.startswith("https:")
+
+
+class Item(_Object):
+    """One value of `localStorage`."""
+
+    name: str
+    value: str
+
+
+class Database(_Object):
+    """One of `indexedDB`; what is in its stores is the driver's business."""
+
+    name: str
+    version: int
+    stores: list[dict[str, Any]]
+
+
+class Origin(_Object):
+    """One of `origins`."""
+
+    origin: Annotated[str, Rule(is_web_address, "is not an http or https address")]
+    localStorage: Annotated[  # noqa: N815 - Playwright's name
+        list[Item],
+        FailFast(),
+        Rule(
+            lambda items: sum(len(item.name) + len(item.value) for item in items) <= MAX_ORIGIN_CHARACTERS,
+            f"is larger than the {MAX_ORIGIN_CHARACTERS} characters browsers keep",
+        ),
+    ]
+    indexedDB: Annotated[list[Database], FailFast()] = []  # noqa: N815 - Playwright's name
+
+
+class StorageState(_Ruled):
+    """The whole of a profile."""
+
+    cookies: Annotated[list[Cookie], FailFast()] = []
+    origins: Annotated[list[Origin], FailFast()] = []
+
+    rules = (
+        Rule(
+            lambda state: state.cookies or any(origin.localStorage or origin.indexedDB for origin in state.origins),
+            NOTHING_STORED,
+        ),
+    )
+
+
+def validate(document: Any) -> StorageState:
+    """Return the document as a storage_state. Raises BadProfile with the first thing that is wrong."""
+    if not isinstance(document, dict):
+        raise BadProfile(f"is {_kind(document)}, not an object with cookies and origins")
+    if "cookies" not in document and "origins" not in document:
+        raise BadProfile("has neither cookies nor origins: it is not a Playwright storage_state")
+    try:
+        return StorageState.model_validate(document)
+    except ValidationError as error:
+        raise BadProfile(_in_words(error.errors(include_url=False)[0])) from None
+
+
+def _in_words(error: ErrorDetails) -> str:
+    steps = error["loc"]
+    if error["type"] == "missing":
+        return f"{_place(steps[:-1])} has no {steps[-1]}"
+    wanted = _WANTED.get(error["type"])
+    reason = error["msg"] if wanted is None else f"is {_kind(error['input'])}, not {wanted}"
+    return f"{_place(steps)}{reason}" if reason.startswith(".") else f"{_place(steps)} {reason}".lstrip()
+
+
+def _place(steps: tuple[int | str, ...]) -> str:
+    """Return where it is, such as ``cookies[2].name``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "a number")
