@@ -81,13 +81,13 @@ class Traffic:
         return [f"{what}: {len(seen) or 'nothing'}", *(f"  {noted}" for noted in seen[:MAX_SHOWN]), *more]
 
     def mismatch(self, network: Network) -> Diagnosis:
-        """Say of each request that has the address wanted what else about it is not as wanted."""
+        """Say of each request that has the address wanted what else about it is not as wanted.
+
+        Nothing, if one is as wanted: some pages use an address in several ways, as socket.io does for long polling.
+        """
         wanted = re.compile(glob_to_regex(network.url))
-        diagnosis = Diagnosis()
-        for noted in self._requests:
-            if wanted.match(noted.url):
-                diagnosis += mismatch(noted, network)
-        return diagnosis
+        found = [mismatch(noted, network) for noted in self._requests if wanted.match(noted.url)]
+        return sum(found, Diagnosis()) if all(found) else Diagnosis()
 
     def as_jsonl(self) -> bytes:
         """Return all requests, a JSON object a line."""
