@@ -161,6 +161,13 @@ async def test_a_wrong_key_is_named_with_its_line(
     assert int(named[0][0]) == changed[-1]  # the address of the site is the other
 
 
+async def test_other_requests_of_the_same_address_are_not_blamed(tmp_path: Path, demo: DemoSite) -> None:
+    """The page also gets /api/me, which is no POST."""
+    changes = ('url = "*/api/chat"|url = "*/api/*"', "data.text|data.txt")
+    checked = await check(tmp_path, demo, changes=changes)
+    assert re.findall(r"\((capture[\w.]+)\)", checked.text) == ["capture.network.text"]
+
+
 async def test_a_login_that_is_none(tmp_path: Path, demo: DemoSite) -> None:
     checked = await check(tmp_path, demo, cookies=[], origins=[])
     assert checked.code == Exit.LOGGED_OUT
