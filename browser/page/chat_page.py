@@ -37,8 +37,6 @@ from browser.timeouts import finish
 from contract.child_api import UnreadyReason
 from contract.run_folder import mark_submitted
 
-__all__ = ["ChatPage", "StatusSnapshot"]
-
 log = structlog.get_logger("browser")
 
 REMEMBERED_REQUESTS = 10_000

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from browser.errors import BrowserError
-from browser.page.chat_page import ChatPage, StatusSnapshot
+from browser.page.chat_page import ChatPage
 from browser.page.images import Image, ImageLimits
+from browser.page.page_status import StatusSnapshot
 from contract.child_api import UnreadyReason
 
 READY = StatusSnapshot(ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None)
