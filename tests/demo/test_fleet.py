@@ -29,9 +29,6 @@ from demo.ports import Ports, choose_ports, is_free
 from demo.screen import Screen
 from demo.site import DemoSite
 
-# The demo's usual ports are there once on a machine.
-pytestmark = pytest.mark.xdist_group("demo-ports")
-
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
