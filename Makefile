@@ -5,7 +5,7 @@
 PYTHON := .venv/bin/python
 # Most tests wait for other processes half of the time.
 WORKERS ?= 3
-PARALLEL := -n $(WORKERS) --dist loadgroup
+PARALLEL := -n $(WORKERS) --dist loadfile
 # Hundreds of Python processes are started; where this is set, each would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 

@@ -31,9 +31,6 @@ from demo.ports import Ports, choose_ports, is_free
 from demo.progress import Progress
 from demo.site import DemoSite
 
-# The demo's usual ports are there once on a machine.
-pytestmark = pytest.mark.xdist_group("demo-ports")
-
 
 def names_in(folder: Path) -> list[str]:
     """Return the sorted file names in a folder."""

@@ -11,14 +11,6 @@ import pytest
 from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in, log_in_by_request
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of the shared fleet to one worker, so that there is one."""
-    for item in items:
-        if "shared_fleet" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("shared-fleet"))
-
-
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     """Run the shared demo site."""

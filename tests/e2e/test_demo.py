@@ -9,12 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.fleet import ROOT, alive, descendants, eventually
-
-# Its usual ports are there once on a machine.
-pytestmark = pytest.mark.xdist_group("demo-ports")
 
 
 def test_the_demo_answers_a_question_and_leaves_nothing_behind(empty_tmp: Path) -> None:

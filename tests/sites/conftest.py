@@ -11,15 +11,6 @@ from tests.sites.chat_app import ChatApp, chat_app
 from tests.support.camoufox import drive_firefox
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of an app to one worker, so that each app is started once."""
-    for item in items:
-        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if name := params.get("app") or params.get("app_name"):
-            item.add_marker(pytest.mark.xdist_group(name))
-
-
 @pytest.fixture(scope="session", params=["chromium", "firefox", "camoufox"])
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineName]:
     """Each engine in turn; Camoufox is its own API with Firefox ESR in place of its own build."""
