@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from demo.site import DemoSite
 
 
+def no_login() -> dict[str, Any]:
+    """What a browser keeps of a site that asks for no login: an empty profile is refused before the start."""
+    return {"cookies": [login_cookie("1", -1) | {"name": "setting"}], "origins": []}
+
+
 def cookie_state(site: DemoSite, account: str = "ada") -> dict[str, Any]:
     session = site.sessions.open(account, "cookie")
     return {"cookies": [login_cookie(session.token, session.expires_at)], "origins": []}

@@ -13,6 +13,7 @@ from browser.page.chat_page import ChatPage
 from browser.site.schema import Site
 from tests.browser.conftest import Pages, tab_of
 from tests.browser.markdown_page import markdown_page
+from tests.browser.profiles import no_login
 
 PROMPT = "the answer of the site, held back [[hold]] in the middle, and its end"
 # All at once: sockets that say nothing, guess the token, send frames without it, and flood; a forged console; a hook
@@ -47,7 +48,7 @@ async def test_nothing_of_an_attack_reaches_the_answer(
 ) -> None:
     monkeypatch.setattr(capture, "SINKS", (sink,))
     async with markdown_page() as site:
-        page = await shared_pages.open(without_dom(site.site()), {"cookies": [], "origins": []})
+        page = await shared_pages.open(without_dom(site.site()), no_login())
         assert page.status.capture == "network"
         async with aclosing(page.ask("a", PROMPT, "markdown")) as pieces:
             text = await anext(pieces)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,9 @@ from browser.settings import EngineName
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages
 from tests.browser.markdown_page import MarkdownPage, markdown_page
+from tests.browser.profiles import no_login
 
-EMPTY: dict[str, Any] = {"cookies": [], "origins": []}
+NO_LOGIN = no_login()
 ANSWER = """# A title with `code`
 
 Some **bold**, *slanted* and ~~struck~~ words, a [link](http://h/a_b?c=d) and 2 < 3.
@@ -53,7 +53,7 @@ async def markdown() -> AsyncIterator[MarkdownPage]:
 async def test_an_answer_read_from_the_page_is_markdown(
     shared_pages: Pages, markdown: MarkdownPage, engine: EngineName
 ) -> None:
-    page = await shared_pages.open(markdown.site(network=False), EMPTY, engine=engine)
+    page = await shared_pages.open(markdown.site(network=False), NO_LOGIN, engine=engine)
     assert page.status.capture == "dom"
     for _ in range(2):
         assert await ask(page, ANSWER, "markdown") == ANSWER
@@ -62,7 +62,7 @@ async def test_an_answer_read_from_the_page_is_markdown(
 async def test_blocks_that_are_complete_are_passed_on_while_the_answer_is_written(
     shared_pages: Pages, markdown: MarkdownPage
 ) -> None:
-    page = await shared_pages.open(markdown.site(network=False), EMPTY)
+    page = await shared_pages.open(markdown.site(network=False), NO_LOGIN)
     answer = f"first\n\nsecond **bold**\n\n{'x' * 20} [[hold]] third"
     async with aclosing(page.ask("a", answer, "markdown")) as pieces:
         text = ""
@@ -74,7 +74,7 @@ async def test_blocks_that_are_complete_are_passed_on_while_the_answer_is_writte
 
 
 async def test_without_the_hook_too(shared_pages: Pages, markdown: MarkdownPage) -> None:
-    page = shared_pages.make(markdown.site(), EMPTY)
+    page = shared_pages.make(markdown.site(), NO_LOGIN)
     page._capture.init_script = lambda: ""  # type: ignore[method-assign]
     await page.start()
     assert page.status.capture == "dom"
@@ -82,7 +82,7 @@ async def test_without_the_hook_too(shared_pages: Pages, markdown: MarkdownPage)
 
 
 async def test_an_answer_of_the_traffic_that_the_page_shows_too(shared_pages: Pages, markdown: MarkdownPage) -> None:
-    page = await shared_pages.open(markdown.site(verify=True), EMPTY)
+    page = await shared_pages.open(markdown.site(verify=True), NO_LOGIN)
     assert page.status.capture == "network"
     assert await ask(page, ANSWER, "markdown") == ANSWER
 
@@ -90,16 +90,16 @@ async def test_an_answer_of_the_traffic_that_the_page_shows_too(shared_pages: Pa
 async def test_an_answer_of_the_traffic_that_the_page_does_not_show(
     shared_pages: Pages, markdown: MarkdownPage
 ) -> None:
-    page = await shared_pages.open(markdown.site(verify=True, twist="other"), EMPTY)
+    page = await shared_pages.open(markdown.site(verify=True, twist="other"), NO_LOGIN)
     with pytest.raises(CaptureGap, match=r"shows another answer .*capture\.verify") as caught:
         await ask(page, ANSWER, "markdown")
     assert caught.value.submitted
-    unchecked = await shared_pages.open(markdown.site(twist="other"), EMPTY | {"cookies": [_cookie()]})
+    unchecked = await shared_pages.open(markdown.site(twist="other"), {"cookies": [_cookie()], "origins": []})
     assert await ask(unchecked, ANSWER, "markdown") == ANSWER
 
 
 async def test_what_the_page_shows_beyond_its_traffic_is_added(shared_pages: Pages, markdown: MarkdownPage) -> None:
-    page = await shared_pages.open(markdown.site(verify=True, twist="bare", read="text"), EMPTY)
+    page = await shared_pages.open(markdown.site(verify=True, twist="bare", read="text"), NO_LOGIN)
     assert await ask(page, "the answer", "markdown") == "the answer (and more)"
 
 

@@ -22,7 +22,7 @@ from browser.site.load import SITES_DIR, parse_site
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file, tab_of
-from tests.browser.profiles import cookie_state, local_storage_state
+from tests.browser.profiles import cookie_state, local_storage_state, no_login
 from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
 
@@ -57,7 +57,7 @@ async def test_a_site_without_tls_that_is_elsewhere_does_not_keep_the_child_from
     """Such an origin can be granted no permission; here it cannot be reached either, which is another matter."""
     text = (SITES_DIR / "demo.toml").read_text()
     elsewhere = parse_site(text, "demo.toml", url="http://site.test:8800/chat")
-    page = await pages.open(elsewhere, {"cookies": [], "origins": []}, https_proxy=NOWHERE)
+    page = await pages.open(elsewhere, no_login(), https_proxy=NOWHERE)
     assert page.status.reason == "page_broken"
 
 

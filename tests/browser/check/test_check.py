@@ -25,7 +25,7 @@ from browser.check.traffic import PageRequest, mismatch
 from browser.site.load import SITES_DIR
 from browser.site.schema import Network
 from demo.site import DemoSite
-from tests.browser.profiles import cookie_state, write_profile
+from tests.browser.profiles import cookie_state, no_login, write_profile
 from tests.support.png import decode
 from tests.support.waiting import eventually
 
@@ -169,7 +169,7 @@ async def test_other_requests_of_the_same_address_are_not_blamed(tmp_path: Path,
 
 
 async def test_a_login_that_is_none(tmp_path: Path, demo: DemoSite) -> None:
-    checked = await check(tmp_path, demo, cookies=[], origins=[])
+    checked = await check(tmp_path, demo, **no_login())
     assert checked.code == Exit.LOGGED_OUT
     assert "the page shows that it is logged out" in checked.line("logged in")
     assert "      logged_out: '[data-testid=login-form]' finds 1 element, visible" in checked.lines

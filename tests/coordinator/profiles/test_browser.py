@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SILENT = {"an address for a domain"}
+SILENT = {"an address for a domain", "a url without a host"}
 """What Chromium takes without a word, though it then never sends it."""
 
 
