@@ -117,10 +117,6 @@ def _read_data_url(name: str, url: str, max_bytes: int) -> tuple[MediaType, byte
     media_type = _TYPES.get(kind)
     if media_type is None:
         raise _bad(name, f"{_TAKEN} images are taken, not {kind[:40]!r}")
-    return media_type, _decode(name, media_type, encoded, max_bytes)
-
-
-def _decode(name: str, media_type: MediaType, encoded: str, max_bytes: int) -> bytes:
     if len(encoded) * 3 // 4 > max_bytes + 2:  # up to two bytes of these are padding
         raise _bad(name, f"this page takes images of at most {max_bytes} bytes")
     try:
@@ -131,7 +127,7 @@ def _decode(name: str, media_type: MediaType, encoded: str, max_bytes: int) -> b
         raise _bad(name, f"this page takes images of at most {max_bytes} bytes, not {len(data)}")
     if _type_of(data) != media_type:
         raise _bad(name, f"the data is not what its type says, {media_type}")
-    return data
+    return media_type, data
 
 
 def _type_of(data: bytes) -> MediaType | None:
