@@ -26,7 +26,7 @@ test-sites: setup ## real chat apps on every engine, and all that the other engi
 	@scripts/display-setup
 	@scripts/firefox-setup
 	@scripts/app-env chainlit gradio
-	@$(PYTHON) -m pytest $(PARALLEL) -m 'sites or firefox'
+	@$(PYTHON) -m pytest -m 'sites or firefox' # one after another: three Firefox fleets starve each other on 2 cores
 
 test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/display-setup
