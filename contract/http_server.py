@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from contract.http_protocol import HttpProtocol
 from contract.listener import BACKLOG
 
 GRACE_S: Final = 2
@@ -24,13 +26,18 @@ class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals alone.
 
     uvicorn's own handlers refuse connections at once, while running answers are still to be finished.
-    `options` are further ones of `uvicorn.Config`.
+    `protocol` serves one connection, of which a peer that does not read has `write_timeout_s` seconds; `options` are
+    further ones of `uvicorn.Config`.
     """
 
-    def __init__(self, app: ASGIApp, **options: Any) -> None:
+    def __init__(
+        self, app: ASGIApp, *, write_timeout_s: float, protocol: type[HttpProtocol] = HttpProtocol, **options: Any
+    ) -> None:
+        http: Any = partial(protocol, write_timeout_s=write_timeout_s)  # uvicorn only calls it
         super().__init__(
             uvicorn.Config(
                 app,
+                http=http,
                 loop="asyncio",  # uvloop refuses handlers of SIGCHLD, which process 1 needs
                 lifespan="off",
                 access_log=False,

@@ -100,7 +100,8 @@ class Coordinator:
             on_done=metrics.request_done,
         )
         api = build_api(self._fleet, access, metrics.text, metrics_public=settings.metrics_public)
-        self._server = Server(Application(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback))
+        application = Application(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback)
+        self._server = Server(application, write_timeout_s=settings.stream_idle_timeout_s)
         self._stop_requested, self._cut_requested = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False

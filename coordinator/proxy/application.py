@@ -36,8 +36,8 @@ from coordinator.proxy.upstream import Upstream
 
 log = structlog.get_logger(__name__)
 
-ABORT: Final = "tabfleet.abort"
-"""The ASGI extension that closes a connection at once, whatever is still to be sent on it."""
+CONNECTION: Final = "tabfleet.connection"
+"""The ASGI extension that is the request's connection, a `response.Connection`."""
 
 _MODELS_PATH: Final = "/v1/models"
 _START_RETRY_S: Final = 5.0
@@ -161,9 +161,9 @@ class Proxy:
             return
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
-        # Without the extension a connection ends when its client does.
-        abort = (call.scope.get("extensions") or {}).get(ABORT, lambda: None)
-        response = Response(call.send, abort, call.request_id, lambda: self._pool.draining)
+        response = Response(
+            call.send, call.scope["extensions"][CONNECTION], call.request_id, lambda: self._pool.draining
+        )
         request = ChatRequest(call.request_id, headers, body, call.began)
         exchange = Exchange(self._context, request, call.receive, response, call.stats)
         self._running.add(exchange)

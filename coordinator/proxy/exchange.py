@@ -146,7 +146,7 @@ class Exchange:
         self._response = response
         self._stats = stats
         self._interruption = Interruption()
-        self._stall = StallWatch(self._interruption.interrupt, lambda: response.blocked, client_s=context.limits.idle_s)
+        self._stall = StallWatch(self._interruption.interrupt, lambda: response.blocked)
 
     async def run(self) -> None:
         """Answer the request, one way or another. Raises ApiError if nothing was sent to the client yet."""
@@ -181,7 +181,16 @@ class Exchange:
         # uvicorn's send() returns silently after a disconnect, so that only this notices.
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.interrupt(Cause.CLIENT_LEFT)
+        self._client_left()
+
+    def _client_left(self) -> None:
+        self.interrupt(Cause.CLIENT_STALLED if self._response.connection.stalled else Cause.CLIENT_LEFT)
+
+    async def _stop_if_disconnected(self) -> None:
+        """Be cancelled now if the client left before all was sent: without a wait in between the watcher is late."""
+        if self._response.connection.lost:
+            self._client_left()
+            await checkpoint_if_cancelled()
 
     async def _acquire(self, tried: frozenset[str], give_up_at: float) -> Lease:
         """Wait for a child that was not tried. Raises ApiError."""
@@ -234,13 +243,14 @@ class Exchange:
         now, stats = asyncio.get_running_loop().time, self._stats
         last = events = b""
         while chunk := await read():
-            stall.moved_at = now()
             events = await send_chunk(chunk)
+            stall.moved_at = now()  # only now is the child waited for again
             stats.chunks += 1
             if stats.first_token_s is None and b"data:" in events:
                 stats.first_token_s = stall.moved_at - self._request.began
             last = events or last
         await self._response.end_stream()
+        await self._stop_if_disconnected()
         answered = last.rstrip().endswith(_DONE) and answer.status == 200
         self._count(Outcome.ANSWERED if answered else Outcome.FAILED, last)
 
@@ -261,8 +271,9 @@ class Exchange:
         # The mark decides where the child forgets to say whether the prompt may have been submitted.
         if status >= 400 and says_retry is None and children.was_submitted(backend, request_id) is not False:
             headers.extend(encode(DO_NOT_RETRY))
-        self._stall.expect(self._context.limits.idle_s, Cause.CLIENT_STALLED)
+        self._stall.stop()  # nothing more is to come from the child
         await self._response.send_whole(status, headers, body)
+        await self._stop_if_disconnected()
         self._count(Outcome.ANSWERED if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED, body)
         return True
 

@@ -38,17 +38,16 @@ class Interruption:
 
 
 class StallWatch:
-    """Calls `interrupt` when nothing moves for too long; on leaving its `with` block it stops.
+    """Calls `interrupt` when nothing comes from the child for too long; on leaving its `with` block it stops.
 
-    `blocked` tells whether the client is what is waited for; it gets `client_s` seconds. Whoever gets something from
-    the child sets `moved_at` to the loop's time.
+    Whoever waits for the child sets `moved_at` to the loop's time of each beginning. `held_up` tells whether the
+    client is waited for instead, which is the connection's business.
     """
 
-    def __init__(self, interrupt: Callable[[Cause], None], blocked: Callable[[], bool], *, client_s: float) -> None:
+    def __init__(self, interrupt: Callable[[Cause], None], held_up: Callable[[], bool]) -> None:
         self._interrupt = interrupt
-        self._blocked = blocked
-        self._client_s = client_s
-        self._limit_s = client_s
+        self._held_up = held_up
+        self._limit_s = 0.0
         self._cause = Cause.SILENT
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -75,9 +74,10 @@ class StallWatch:
 
     def _look(self) -> None:
         # Setting the timer anew for each chunk would cost more than the chunk: it looks back when it is due.
-        blocked = self._blocked()
-        due = self.moved_at + (self._client_s if blocked else self._limit_s)
+        if self._held_up():
+            self.moved_at = self._loop.time()
+        due = self.moved_at + self._limit_s
         if self._loop.time() < due:
             self._timer = self._loop.call_at(due, self._look)
         else:
-            self._interrupt(Cause.CLIENT_STALLED if blocked else self._cause)
+            self._interrupt(self._cause)

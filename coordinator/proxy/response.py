@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.types import Send
 
@@ -80,18 +80,28 @@ class Sent(Enum):
     WHOLE = "whole"
 
 
+class Connection(Protocol):
+    """What carries a response. `lost` means that it has ended, `stalled` that the client did not read."""
+
+    lost: bool
+    stalled: bool
+
+    def abort(self) -> None:
+        """Reset the connection at once, whatever is still to be sent on it."""
+
+
 class Response:
     """One response. Whoever sends may be cancelled in any `await`, and call `fail` afterwards.
 
-    `blocked` is True while the client does not read what is sent. `abort` closes the connection; `draining` tells
-    whether the client is to come with a new connection next time.
+    `blocked` is True while the client holds up what is sent. `draining` tells whether the client is to come with a
+    new connection next time.
     """
 
-    def __init__(self, send: Send, abort: Callable[[], None], request_id: str, draining: Callable[[], bool]) -> None:
+    def __init__(self, send: Send, connection: Connection, request_id: str, draining: Callable[[], bool]) -> None:
         self.sent = Sent.NOTHING
         self.blocked = False
         self._send = send
-        self._abort = abort
+        self.connection = connection
         self._request_id = request_id
         self._draining = draining
         self._framing = EventFraming()
@@ -147,7 +157,7 @@ class Response:
 
     async def abort(self) -> None:
         """Close the connection at once, whatever is still to be sent on it."""
-        self._abort()
+        self.connection.abort()
         # The server learns of it in the loop's next turn; before that it takes the half answer for a mistake of ours.
         await asyncio.sleep(0)
 

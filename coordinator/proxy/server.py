@@ -1,60 +1,32 @@
-"""The coordinator's HTTP server: a socket bound early, connections that can be aborted, heads that end."""
+"""The coordinator's HTTP server: a socket bound early, and connections that the proxy can reset."""
 
 from __future__ import annotations
 
 import errno
 import socket
-import struct
-from typing import Final
 
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from contract.http_protocol import HttpProtocol
 from contract.http_server import HttpServer
 from contract.listener import listen
 from coordinator.errors import PortConflict
-from coordinator.proxy.application import ABORT
-
-_RESET: Final = struct.pack("ii", 1, 0)  # struct linger of socket(7): on, for 0 seconds
-_LARGEST_HEAD_BYTES: Final = 64 * 1024
+from coordinator.proxy.application import CONNECTION
 
 
 class Server(HttpServer):
     """Serves the coordinator's application; see HttpServer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(app, http=_Protocol, ws="none", proxy_headers=False)
+    def __init__(self, app: ASGIApp, *, write_timeout_s: float) -> None:
+        super().__init__(app, write_timeout_s=write_timeout_s, protocol=_Protocol, ws="none", proxy_headers=False)
 
 
-class _Protocol(HttpToolsProtocol):
-    """Gives every request the way to abort its own connection, and takes no endless heads."""
-
-    _head_bytes = 0
-    _in_head = True
+class _Protocol(HttpProtocol):
+    """Gives every request its connection."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
-        self.scope["extensions"] = {ABORT: self._abort}  # type: ignore[dict-item]
-
-    def _abort(self) -> None:
-        if self.transport.is_closing():
-            return
-        # Reset, not closed: else the kernel keeps what a client never reads, and the client never learns.
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        # httptools itself has no limit: it collects a header's value for as long as it goes on.
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _LARGEST_HEAD_BYTES and not self.transport.is_closing():
-                self.send_400_response("Request head too large.")
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -76,7 +76,8 @@ async def served(
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     api = build_api(NoFleet(), access, lambda: b"")
-    server = Server(Application(proxy, api, pool, loopback_only=loopback_only))
+    application = Application(proxy, api, pool, loopback_only=loopback_only)
+    server = Server(application, write_timeout_s=limits.idle_s)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = Served(port, pool, proxy, access, done)
     try:

@@ -46,6 +46,11 @@ class Client:
     messages: list[Message] = field(default_factory=list)
     on_message: Callable[[int], None] = lambda _: None
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: bool = False
+    stalled: bool = False
+
+    def abort(self) -> None:
+        """Nothing here outlives the messages."""
 
     async def send(self, message: Message) -> None:
         self.messages.append(message)
@@ -102,7 +107,7 @@ async def exchange(script: Any, children: ScriptedChildren | None = None) -> Asy
     pool, connections, client, stats = Pool(max_queue=1), Upstream(), Client(), RequestStats()
     context = ProxyContext(pool, children or ScriptedChildren(), connections, SOON)
     request = ChatRequest("the-id", [], parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time())
-    response = Response(client.send, lambda: None, request.request_id, lambda: False)
+    response = Response(client.send, client, request.request_id, lambda: False)
     async with upstream(noted) as url:
         pool.put(backend(url))
         yield Running(Exchange(context, request, client.receive, response, stats), client, pool, stats, reached)
