@@ -102,7 +102,8 @@
     if (lostLogins.some(tells)) emit(from, KIND.LOGIN_LOST, 0, nothing);
   }
 
-  async function copyBody(from, stream, response) {
+  // `copied` counts the chunks, for whoever waits for the copy to be complete.
+  async function copyBody(from, stream, response, copied) {
     try {
       emit(from, KIND.OPEN, stream, encode(stringify({ status: response.status })));
       const body = apply(bodyOf, apply(clone, response, []), []);
@@ -111,6 +112,7 @@
       while (reader) {
         const { done, value } = await apply(read, reader, []);
         if (done) break;
+        copied.chunks++;
         emit(from, KIND.CHUNK, stream, value);
       }
       emit(from, KIND.END, stream, nothing);
@@ -124,14 +126,21 @@
     for (const reader of from.readers) apply(then, apply(cancel, reader, []), [undefined, () => {}]);
   }
 
-  // Some pages abort a request once they have read the answer's end; Firefox then drops what the copy has not read.
-  const ABORT_AFTER_MS = 20;
+  // Some pages abort a request once they have read the answer's end; Firefox then drops what the copy has not read,
+  // and the copy may lag behind. So the abort waits until between two looks nothing was copied.
+  const ABORT_LOOK_MS = 20;
+  const ABORT_LOOKS = 25;
 
-  function abortedLater(signal) {
+  function abortedLater(signal, copied) {
     if (!(signal instanceof NativeSignal) || signal.aborted) return signal;
     const controller = new NativeController();
-    const end = () => apply(abort, controller, [signal.reason]);
-    apply(listen, signal, ["abort", () => apply(later, window, [end, ABORT_AFTER_MS])]);
+    let [seen, left] = [-1, ABORT_LOOKS];
+    const look = () => {
+      if (copied.chunks === seen || !left--) return apply(abort, controller, [signal.reason]);
+      seen = copied.chunks;
+      apply(later, window, [look, ABORT_LOOK_MS]);
+    };
+    apply(listen, signal, ["abort", () => apply(later, window, [look, ABORT_LOOK_MS])]);
     return controller.signal;
   }
 
@@ -145,7 +154,8 @@
       const url = absolute(isRequest ? input.url : String(input));
       const isWanted = wanted(STREAMED, url, method);
       const signal = isWanted && ((init && init.signal) || (isRequest && input.signal));
-      const result = apply(target, self, signal ? [input, { ...init, signal: abortedLater(signal) }] : args);
+      const copied = { chunks: 0 };
+      const result = apply(target, self, signal ? [input, { ...init, signal: abortedLater(signal, copied) }] : args);
       if (lostLogins.length) {
         const from = turn;
         apply(then, result, [(response) => noteStatus(from, [url, response.url], response.status), () => {}]);
@@ -153,7 +163,7 @@
       if (isWanted) {
         const [from, stream] = [turn, ++streams];
         apply(then, result, [
-          (response) => { copyBody(from, stream, response); },
+          (response) => { copyBody(from, stream, response, copied); },
           () => emit(from, KIND.BROKEN, stream, nothing),
         ]);
       }

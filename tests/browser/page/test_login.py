@@ -99,9 +99,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 
 async def log_in(login: Login, person: Person, url: str, name: str, password: str) -> None:
-    """Log in as a person does: one who was too quick for a page that was still loading opens it again."""
-    for _ in range(TRIES):
+    """Log in as a person does: one who was too quick for a page that was still loading opens it again, and waits."""
+    for earlier in range(TRIES):
         await person.sees(LOGIN_PAGE)
+        await asyncio.sleep(3 * earlier)  # the window has its title before the page has its focus
         await person.types(name)
         await person.presses("Tab")
         await person.types(password)
