@@ -16,6 +16,7 @@ from api_utils.request_queue import RequestQueue
 from api_utils.state import ChildState
 from browser.errors import BrowserError
 from contract.exit_codes import ExitCode
+from contract.http_protocol import ConnectionLimits
 from contract.http_server import HttpServer
 
 log = structlog.get_logger(__name__)
@@ -25,7 +26,7 @@ LAST_ANSWERS_S = 0.3  # for the answers of a lost browser to end with an error e
 
 async def serve(state: ChildState, listener: socket.socket, starting: asyncio.Task[None]) -> ExitCode:
     """Serve a page that is starting, until a signal or until the browser is lost; it is closed when this returns."""
-    server = HttpServer(make_app(state), write_timeout_s=state.settings.stream_idle_timeout_s)
+    server = HttpServer(make_app(state), limits=ConnectionLimits(state.settings.stream_idle_timeout_s))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from contract.errors import TabfleetError
+from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
 from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
@@ -42,6 +43,8 @@ LAST_EVENTS_S: Final = 2.0
 """How long streams that are cut at the end get to send their error event."""
 
 _FILES: Final = 65_536
+_RESERVED_FILES: Final = 256  # for logs, for children's pipes and probes
+_FEWEST_CONNECTIONS: Final = 16
 _GARBAGE_AFTER: Final = 10_000
 
 
@@ -75,6 +78,18 @@ def proxy_config(settings: Settings) -> ProxyConfig:
     return ProxyConfig(limits, settings.max_body_bytes, owner=Path(settings.chat_site or "tabfleet").stem)
 
 
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """Return what one client may take, and how many may come: never so many that no descriptor is left for children."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = settings.max_connections
+    if files != resource.RLIM_INFINITY:
+        # A request takes a second one to its child.
+        most = max(_FEWEST_CONNECTIONS, min(most, (files - _RESERVED_FILES) // 2))
+    return ConnectionLimits(
+        settings.stream_idle_timeout_s, keep_alive_s=settings.keep_alive_timeout_s, connections=most
+    )
+
+
 class Coordinator:
     """The order in which the program starts and ends."""
 
@@ -101,7 +116,7 @@ class Coordinator:
         )
         api = build_api(self._fleet, access, metrics.text, metrics_public=settings.metrics_public)
         application = Application(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback)
-        self._server = Server(application, write_timeout_s=settings.stream_idle_timeout_s)
+        self._server = Server(application, connection_limits(settings))
         self._stop_requested, self._cut_requested = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False

@@ -195,6 +195,13 @@ class Settings(BaseSettings):
         Seconds, About(REQUESTS, "Longest silence within an answer, and longest wait for a slow reader")
     ] = STREAM_IDLE_TIMEOUT_S
     drain_timeout_s: Annotated[Seconds, About(REQUESTS, "Time that running answers get to finish after SIGTERM")] = 30.0
+    max_connections: Annotated[
+        Number, About(REQUESTS, "Most client connections; then the longest idle one is closed for a new one")
+    ] = 4096
+    keep_alive_timeout_s: Annotated[
+        Seconds,
+        About(REQUESTS, "Time that an idle connection is kept; longer than the load balancer in front keeps it"),
+    ] = 620.0
     max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = MAX_BODY_BYTES
 
     start_timeout_s: Annotated[Seconds, About(HEALTH, "Time a child gets to become ready")] = 60.0

@@ -7,7 +7,7 @@ import socket
 
 from starlette.types import ASGIApp
 
-from contract.http_protocol import HttpProtocol
+from contract.http_protocol import ConnectionLimits, HttpProtocol
 from contract.http_server import HttpServer
 from contract.listener import listen
 from coordinator.errors import PortConflict
@@ -17,8 +17,8 @@ from coordinator.proxy.application import CONNECTION
 class Server(HttpServer):
     """Serves the coordinator's application; see HttpServer."""
 
-    def __init__(self, app: ASGIApp, *, write_timeout_s: float) -> None:
-        super().__init__(app, write_timeout_s=write_timeout_s, protocol=_Protocol, ws="none", proxy_headers=False)
+    def __init__(self, app: ASGIApp, limits: ConnectionLimits) -> None:
+        super().__init__(app, limits=limits, protocol=_Protocol, proxy_headers=False)
 
 
 class _Protocol(HttpProtocol):

@@ -15,6 +15,7 @@ from api_utils.app import make_app
 from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
+from contract.http_protocol import ConnectionLimits
 from contract.http_server import HttpServer
 from contract.keys import FollowedKeys
 from contract.listener import listen
@@ -46,7 +47,7 @@ async def _serve(
         "chromium",
     )
     listener = listen("127.0.0.1", 0)
-    server = HttpServer(make_app(state), write_timeout_s=state.settings.stream_idle_timeout_s)
+    server = HttpServer(make_app(state), limits=ConnectionLimits(state.settings.stream_idle_timeout_s))
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:

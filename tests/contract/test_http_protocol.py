@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from contract.http_protocol import HttpProtocol
+from contract.http_protocol import ConnectionLimits, HttpProtocol
 from contract.http_server import HttpServer
 from contract.listener import listen
 from tests.support.manual_loop import ManualLoop
 from tests.support.waiting import eventually
 
 LIMIT_S = 10.0
+SHORT = ConnectionLimits(write_timeout_s=0.3)
 HIGH, LOW = 64, 16  # bytes; as asyncio has them, a thousand times smaller
 
 
@@ -72,6 +73,8 @@ class Response:
     """Stands for uvicorn's cycle."""
 
     response_complete: bool = False
+    disconnected: bool = False
+    message_event: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 STEPS = st.lists(
@@ -106,7 +109,7 @@ def test_only_a_peer_that_does_not_read_is_cut_off_and_always_in_time(steps: lis
                         transport.close()
                     protocol.on_response_complete()
                 case "begin" if ended and not transport.closing:
-                    protocol.cycle = Response()
+                    protocol.cycle = protocol._running = Response()
                 case "wait":
                     loop.advance(value)
             if not transport.unsent or not protocol.cycle.response_complete:
@@ -131,11 +134,16 @@ def loop_of(loop: ManualLoop, transport: ManualTransport) -> Any:
 
     config = uvicorn.Config(app, log_config=None, timeout_keep_alive=10_000)
     protocol = loop.call(
-        HttpProtocol, config=config, server_state=ServerState(), app_state={}, _loop=loop, write_timeout_s=LIMIT_S
+        HttpProtocol,
+        config=config,
+        server_state=ServerState(),
+        app_state={},
+        _loop=loop,
+        limits=ConnectionLimits(LIMIT_S),
     )
     transport.protocol = protocol
     protocol.connection_made(transport)  # type: ignore[arg-type]
-    protocol.cycle = Response()  # type: ignore[assignment]
+    protocol.cycle = protocol._running = Response()  # type: ignore[assignment]
     try:
         yield protocol
     finally:
@@ -144,9 +152,11 @@ def loop_of(loop: ManualLoop, transport: ManualTransport) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[tuple[HttpServer, int]]:
+async def serving(
+    app: ASGIApp, limits: ConnectionLimits = SHORT, **options: Any
+) -> AsyncIterator[tuple[HttpServer, int]]:
     listener = listen("127.0.0.1", 0)
-    server = HttpServer(app, write_timeout_s=0.3, **options)
+    server = HttpServer(app, limits=limits, **options)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await eventually(lambda: server.started)

@@ -14,6 +14,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
+from contract.http_protocol import ConnectionLimits
 from contract.keys import KeyStore
 from coordinator.api import Application, build_api
 from coordinator.proxy.admission import Access
@@ -77,7 +78,7 @@ async def served(
     port = listener.getsockname()[1]
     api = build_api(NoFleet(), access, lambda: b"")
     application = Application(proxy, api, pool, loopback_only=loopback_only)
-    server = Server(application, write_timeout_s=limits.idle_s)
+    server = Server(application, ConnectionLimits(limits.idle_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = Served(port, pool, proxy, access, done)
     try:
