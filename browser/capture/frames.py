@@ -14,6 +14,8 @@ from enum import IntEnum
 
 from contract.errors import TabfleetError
 
+TURN_FRAMES = 64
+"""After so many frames in a row whoever handles them lets other tasks have a turn: none may wait for a whole burst."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _HEADER = struct.Struct(">16sIIB")
 
@@ -78,6 +80,7 @@ class Feed:
         self._next_sequence = 0
         self._waiting_bytes = 0
         self._has_gap = False
+        self._taken = 0
 
     def deliver(self, connection: object, sequence: int, frame: Frame) -> None:
         """Take a frame from a connection. The first connection to deliver is the answer's; others are ignored."""
@@ -120,6 +123,9 @@ class Feed:
     async def next(self) -> Frame:
         """Return the next frame. Raises the error that was put in its place."""
         await self._arrived.wait()
+        self._taken += 1
+        if self._taken % TURN_FRAMES == 0:
+            await asyncio.sleep(0)  # before a frame is taken: a cancellation here loses none
         item = self._items.popleft()
         if not self._items:
             self._arrived.clear()

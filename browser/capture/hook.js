@@ -171,6 +171,24 @@
     },
   });
 
+  // Each line of the console is a message to whoever drives the browser: a flood of them would hold up all its pages.
+  // Our own frames use `debug` from above. What returns something to the page, as createTask does, is left alone.
+  const CONSOLE_CALLS_PER_S = 20;
+  const performance = window.performance;
+  const { now } = performance;
+  let [secondBegan, calls] = [-Infinity, 0];
+  const limited = (target, self, args) => {
+    const at = apply(now, performance, []);
+    if (at - secondBegan >= 1000) [secondBegan, calls] = [at, 0];
+    if (calls++ < CONSOLE_CALLS_PER_S) return apply(target, self, args);
+  };
+  for (const name of [
+    "assert", "clear", "count", "countReset", "debug", "dir", "dirxml", "error", "group", "groupCollapsed", "groupEnd",
+    "info", "log", "table", "timeEnd", "timeLog", "timeStamp", "trace", "warn",
+  ]) {
+    if (nativeConsole[name]) nativeConsole[name] = new Proxy(nativeConsole[name], { apply: limited });
+  }
+
   // Half a surrogate pair at the end of a text is left for the next frame: it cannot be encoded as UTF-8.
   const whole = (text) => text.replace(/[\ud800-\udbff]$/, "");
   const requests = new WeakMap();

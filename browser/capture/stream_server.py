@@ -10,6 +10,8 @@ from collections.abc import Callable
 import structlog
 from aiohttp import WSMsgType, web
 
+from browser.capture.frames import TURN_FRAMES
+
 log = structlog.get_logger("browser")
 
 # Any page in any browser of this machine may connect: those without the token must not pile up.
@@ -67,10 +69,14 @@ class StreamServer:
             await socket.close()
             return socket
         try:
+            taken = 0
             async for message in socket:
                 if message.type is not WSMsgType.BINARY:
                     break
                 self._take(socket, message.data)
+                taken += 1
+                if taken % TURN_FRAMES == 0:
+                    await asyncio.sleep(0)  # messages that are there already are handed out without a turn of the loop
         finally:
             self._closed(socket)
         return socket

@@ -147,7 +147,7 @@ class ChatPage:
             page = await SitePage.in_new_context(
                 browser, self._site, state=state, capture=self._capture, on_crash=self._page_crashed
             )
-            login = LoginWatch(page, session, self._status, self._settings.login_check_s)
+            login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
             monitor = PageMonitor(
                 page=page,
                 status=self._status,
@@ -245,6 +245,7 @@ class ChatPage:
         if isinstance(error, SYMPTOMS) and not opened.page.is_gone and await opened.login.is_logged_out():
             error = LoginExpired("the site's session is over", submitted=error.submitted)
         if isinstance(error, BrowserError):
+            error = await opened.login.judge(error)
             error.submitted = error.submitted or submitted
             self._status.set_error(error)
         return error
@@ -291,7 +292,7 @@ class ChatPage:
         except BrowserError as error:
             log.warning("fresh_chat_failed", detail=str(error))
             if isinstance(error, LoginExpired) and await opened.login.holds() is False:
-                opened.monitor.set_failed(error)  # the site has said so itself: no further load is needed to tell
+                await opened.monitor.set_failed(error)  # the site has said so itself: no further load is needed to tell
             else:
                 await opened.monitor.recover()
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from browser.capture.answer import Answer
 from browser.capture.capture import Capture
 from browser.capture.findings import Done, Finding, LoggedOut, Progress, Refused, Text
+from browser.capture.frames import TURN_FRAMES
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
 from browser.page.images import Image
 from browser.page.page_input import enter_prompt
@@ -93,7 +94,9 @@ class Completion:
                 if has_begun:
                     raise StreamIdleTimeout(f"the answer stood still for {idle_s:g} s", submitted=True) from None
                 raise FirstTokenTimeout(f"no answer began within {first_s:g} s", submitted=True) from None
-            for finding in findings:
+            for number, finding in enumerate(findings, 1):
+                if number % TURN_FRAMES == 0:
+                    await asyncio.sleep(0)  # one frame may hold thousands
                 if isinstance(finding, Text):
                     yield finding.text
                 elif not isinstance(finding, Progress):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,8 +15,11 @@ from playwright.async_api import BrowserContext, Error
 
 from browser.capture import scripts
 from browser.errors import (
+    BrowserError,
+    BrowserLost,
     CaptureGap,
     FirstTokenTimeout,
+    LoginExpired,
     PageBroken,
     PageHung,
     PromptRejected,
@@ -52,6 +56,7 @@ class SessionKeeper:
         self._has_databases = any(origin.get("indexedDB") for origin in state.get("origins", []))
         self._saved = _canonical(state)
         self._saved_at = -math.inf
+        self._cookies_until = _last_expiry(state)
 
     @property
     def login_expires_at(self) -> float | None:
@@ -69,6 +74,9 @@ class SessionKeeper:
             asking = context.storage_state(indexed_db=self._has_databases)
             state: StorageState = {**await within(SAVE_TIMEOUT_S, asking, "session-save")}
             self._saved_at = time.monotonic()
+            if self._misses_cookies(bool(state.get("cookies"))):
+                log.warning("session_not_saved", reason="the browser has lost all cookies")
+                return
             canonical = _canonical(state)
             if canonical == self._saved:
                 return
@@ -76,11 +84,32 @@ class SessionKeeper:
             self._summary = ProfileSummary.of(state)
             save_session(self._profile, state, self._run_dir)
             self._saved = canonical
+            self._cookies_until = _last_expiry(state)
             log.debug("session_saved")
         except BadProfile as error:
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
         except (Error, TimeoutError, OSError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
+
+    async def has_lost_cookies(self, context: BrowserContext) -> bool:
+        """Return whether the context has no cookie left, though the session that was saved has some still valid.
+
+        False where the browser does not answer within SAVE_TIMEOUT_S seconds.
+        """
+        try:
+            cookies = await within(SAVE_TIMEOUT_S, context.cookies(), "session-look")
+        except (Error, TimeoutError):
+            return False
+        return self._misses_cookies(bool(cookies))
+
+    def _misses_cookies(self, has_some: bool) -> bool:
+        return not has_some and self._cookies_until > time.time()
+
+
+def _last_expiry(state: StorageState) -> float:
+    """Return until when some cookie of the state is valid, in Unix seconds; endless if one never expires."""
+    expiries = [cookie.get("expires", -1) for cookie in state.get("cookies", [])]
+    return max((math.inf if expires < 0 else expires for expires in expiries), default=-math.inf)
 
 
 def _canonical(state: StorageState) -> str:
@@ -108,7 +137,17 @@ async def login_check_status(tab: Tab, timeout_s: float = LOOK_TIMEOUT_S) -> int
 class LoginWatch:
     """Checks the login of a page at intervals of `interval_s` seconds, and saves its session where it changed."""
 
-    def __init__(self, page: SitePage, session: SessionKeeper, status: PageStatus, interval_s: float) -> None:
+    def __init__(
+        self,
+        page: SitePage,
+        session: SessionKeeper,
+        status: PageStatus,
+        interval_s: float,
+        on_cookies_lost: Callable[[], object],
+    ) -> None:
+        """`on_cookies_lost` is called when the browser turns out to have lost the login's cookies."""
+        self._on_cookies_lost = on_cookies_lost
+        self._has_held = False
         self._page = page
         self._session = session
         self._status = status
@@ -134,6 +173,20 @@ class LoginWatch:
             return await self._page.tab.wait_for_login(LOGIN_SHOWS_AFTER_S) == "out"
         return not holds
 
+    async def judge(self, error: BrowserError) -> BrowserError:
+        """Return the error, or BrowserLost in place of a LoginExpired whose cause is that all cookies are gone.
+
+        Some sites delete their only cookie at a logout, which looks the same; then the next browser, which gets the
+        saved session, finds the login expired at its start. There the error stands: what never held was not lost.
+        """
+        if not (isinstance(error, LoginExpired) and self._has_held):
+            return error
+        if not await self._session.has_lost_cookies(self._page.context):
+            return error
+        log.error("browser_lost_cookies")
+        self._on_cookies_lost()
+        return BrowserLost("the browser has lost all cookies", submitted=error.submitted)
+
     async def check_if_due(self) -> bool:
         """Return False if the site was asked and says that the login is lost. Saves the session otherwise, if due."""
         if time.monotonic() - self._checked_at <= self._interval_s:
@@ -146,8 +199,8 @@ class LoginWatch:
         return True
 
     def note_use(self) -> None:
-        """Note that the page was used: the site may have changed the session."""
-        self._may_have_changed = True
+        """Note that the page was used, logged in: the site may have changed the session."""
+        self._may_have_changed = self._has_held = True
 
     async def save_if_changed(self) -> None:
         """Save the session if the page was used since, unless one was saved a moment ago."""

@@ -105,10 +105,10 @@ class PageMonitor:
         try:
             await self._page.open()
         except BrowserError as error:
-            self.set_failed(error)
+            await self.set_failed(error)
         except (Error, TimeoutError) as error:
             log.debug("page_not_opened", error=type(error).__name__)
-            self.set_failed(PageBroken("the page could not be opened"))
+            await self.set_failed(PageBroken("the page could not be opened"))
         else:
             self._status.set_ready()
             self._login.note_use()
@@ -118,8 +118,9 @@ class PageMonitor:
         """Recover the page as soon as it can be looked at and is not in use."""
         self._must_recover, self._retry_at = True, 0.0
 
-    def set_failed(self, error: BrowserError) -> None:
+    async def set_failed(self, error: BrowserError) -> None:
         """Take down why the page is not usable, and put off the next recovery: longer each time, to spare the site."""
+        error = await self._login.judge(error)
         self._status.set_error(error)
         is_logged_out = isinstance(error, LoginExpired)
         self._retry_at = time.monotonic() + (self._login_check_s if is_logged_out else self._retry_s)

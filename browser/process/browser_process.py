@@ -71,6 +71,10 @@ class BrowserProcess:
         await self._is_lost.wait()
         return self._loss or "browser_lost"
 
+    def give_up(self) -> None:
+        """Count the browser as lost, though it runs: it has lost what only a new one can get back."""
+        self._died("browser")
+
     async def is_lost_soon(self) -> bool:
         """Return whether either is dead, or is found to be within 0.5 s.
 

@@ -36,6 +36,12 @@ _QUIET_CHROMIUM = (
     "--disable-component-update",
     "--disable-sync",
 )
+# A network service of its own that dies takes the cookies with it, and the page then looks logged out. The others are
+# hidden pages of the address bar: a renderer for each window. bound-browser merges these lists with Playwright's.
+_CHROMIUM_FEATURES = (
+    "--enable-features=NetworkServiceInProcess2",
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup",
+)
 _QUIET_FIREFOX: Mapping[str, bool | int | str] = {
     "app.update.enabled": False,
     "browser.safebrowsing.malware.enabled": False,
@@ -171,7 +177,7 @@ def launch_options(plan: Launch) -> dict[str, Any]:
             reason = "Chromium has no sandbox for the user root"
         if reason:
             log.warning("browser_sandbox_off", reason=reason)
-        return options | {"args": list(_QUIET_CHROMIUM), "chromium_sandbox": reason is None}
+        return options | {"args": [*_QUIET_CHROMIUM, *_CHROMIUM_FEATURES], "chromium_sandbox": reason is None}
     if plan.engine == "firefox":
         return options | {"channel": "moz-firefox", "firefox_user_prefs": dict(_QUIET_FIREFOX)}
     return options

@@ -14,6 +14,7 @@ from browser.site.schema import Site
 from tests.browser.conftest import Pages, tab_of
 from tests.browser.markdown_page import markdown_page
 from tests.browser.profiles import no_login
+from tests.support.waiting import eventually
 
 PROMPT = "the answer of the site, held back [[hold]] in the middle, and its end"
 # All at once: sockets that say nothing, guess the token, send frames without it, and flood; a forged console; a hook
@@ -42,6 +43,13 @@ ATTACK = """async (port) => {
 }"""
 
 
+FLOOD = """() => {
+  const began = performance.now();
+  for (let said = 0; said < 500; said++) for (const name of ["log", "debug", "error"]) console[name]("flood");
+  return [began, performance.now()];
+}"""
+
+
 @pytest.mark.parametrize("sink", ["socket", "console"])
 async def test_nothing_of_an_attack_reaches_the_answer(
     shared_pages: Pages, monkeypatch: pytest.MonkeyPatch, sink: Sink
@@ -59,6 +67,21 @@ async def test_nothing_of_an_attack_reaches_the_answer(
                 assert await attacker.evaluate(ATTACK, port) == ["closed"]
             site.held_back.set()
             assert text + "".join([piece async for piece in pieces]) == PROMPT
+
+
+async def test_a_flood_of_the_console_is_cut_off(shared_pages: Pages) -> None:
+    async with markdown_page() as site:
+        page = _tab(await shared_pages.open(site.site(), no_login()))
+        lines: list[str] = []
+        page.on("console", lambda message: lines.append(message.text))
+        began, ended = await page.evaluate(FLOOD)
+        seconds = (ended - began) // 1000 + 1
+        await page.evaluate("new Promise((resolve) => setTimeout(() => { console.warn('later'); resolve(); }, 1100))")
+        await eventually(lambda: "later" in lines)
+        assert 20 <= lines.count("flood") <= 20 * (seconds + 1)
+        assert await page.evaluate(
+            "[console.log.name, console.log.length, String(console.log)]"
+        ) == await page.evaluate("""["log", 0, String(new Proxy(Math.max, {}))]""")
 
 
 def without_dom(site: Site) -> Site:

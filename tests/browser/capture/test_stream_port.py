@@ -14,6 +14,7 @@ from browser.capture.frames import Feed, Frame, FrameKind
 from browser.capture.stream_port import StreamPort
 from browser.errors import StreamPortTaken
 from tests.support.ports import free_range
+from tests.support.waiting import eventually
 
 ORIGIN = "https://chat.example.com"
 TOKEN = "the-token-of-this-start"
@@ -175,3 +176,49 @@ async def test_a_port_in_use_is_named(listener: Listener) -> None:
     number = listener.port._port
     with pytest.raises(StreamPortTaken, match=f"stream port {number} on 127.0.0.1 is in use"):
         await StreamPort(port=number, origin=ORIGIN, token=TOKEN).start()
+
+
+async def test_other_tasks_get_turns_during_a_burst(listener: Listener) -> None:
+    """All its frames are there at once, so that nothing has to be waited for."""
+    feed = listener.port.open_feed(NONCE)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    for sequence in range(10_000):
+        feed.deliver(listener, sequence, Frame(FrameKind.CHUNK, 1, b"token"))
+    task = asyncio.create_task(other())
+    for _ in range(10_000):
+        await feed.next()
+    task.cancel()
+    assert turns >= 10_000 // frames.TURN_FRAMES - 1
+
+
+async def test_other_tasks_get_turns_while_a_burst_comes_in(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, most, total = 0, 0, 0
+
+    def take(*_: object) -> None:
+        nonlocal taken, most, total
+        taken, total = taken + 1, total + 1
+        most = max(most, taken)
+
+    async def other() -> None:
+        nonlocal taken
+        while True:
+            taken = 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(listener.port, "take", take)
+    socket = await listener.page()
+    task = asyncio.create_task(other())
+    for sequence in range(10_000):
+        await socket.send_bytes(message(sequence, b"token"))
+    await eventually(lambda: total == 10_000, timeout_s=30)
+    task.cancel()
+    assert most <= frames.TURN_FRAMES

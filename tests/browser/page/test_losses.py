@@ -123,6 +123,45 @@ async def test_a_site_that_cannot_be_reached(shared_pages: Pages, demo: DemoSite
     assert page.status.detail == "opening http://127.0.0.1:9/chat failed"
 
 
+async def test_cookies_that_the_browser_lost_are_no_logout(shared_pages: Pages, demo: DemoSite, tmp_path: Path) -> None:
+    """The next browser gets the saved session, so it must not be overwritten either."""
+    state, run_dir = cookie_state(demo), tmp_path / "kept"
+    run_dir.mkdir()
+    page = await shared_pages.open(demo_file(demo), state, run_dir=run_dir)
+    demo.faults.add("rotate_sessions", count=1)
+    await ask(page, "hello")
+    await eventually(lambda: not page.busy and (run_dir / "session.json").exists())
+    saved = (run_dir / "session.json").read_bytes()
+    tab = tab_of(page)
+    await tab.page.context.clear_cookies()
+    assert page._opened
+    await page._opened.login.save()
+    assert (run_dir / "session.json").read_bytes() == saved
+    await tab.page.evaluate("location.reload()")
+    assert await asyncio.wait_for(page.wait_lost(), 20) == "browser_lost"
+    assert page.status.reason == "browser_lost"
+    await page.close()
+    again = await shared_pages.open(demo_file(demo), state, run_dir=run_dir)
+    check_answer(await ask(again, "next"), "next", last(demo))
+
+
+async def test_cookies_lost_in_mid_answer_are_no_logout(shared_page: ChatPage, demo: DemoSite) -> None:
+    asking = asyncio.create_task(ask(shared_page, "[[stall=middle]]"), name="asking")
+    await eventually(demo.ledger.entries)
+    await tab_of(shared_page).page.context.clear_cookies()
+    await tab_of(shared_page).page.evaluate("location.replace('/login')")
+    with pytest.raises(BrowserLost) as caught:
+        await asyncio.wait_for(asking, 20)
+    assert caught.value.submitted
+
+
+async def test_no_caret_blinks_while_the_page_is_idle(shared_page: ChatPage, demo: DemoSite) -> None:
+    for prompt in ("first", "second"):
+        assert await tab_of(shared_page).page.evaluate("document.activeElement === document.body")
+        check_answer(await ask(shared_page, prompt), prompt, last(demo))
+        await eventually(lambda: not shared_page.busy)
+
+
 async def test_first_token_and_idle_timeouts(shared_pages: Pages, demo: DemoSite) -> None:
     page = await shared_pages.open(
         demo_file(demo), cookie_state(demo), first_token_timeout_s=0.5, stream_idle_timeout_s=0.3

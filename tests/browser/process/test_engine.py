@@ -17,6 +17,7 @@ from browser.process import engine
 from browser.process.browser_process import BrowserProcess
 from browser.process.engine import Launch, browser_environment, find_executable, proxy_settings
 from browser.settings import BrowserSettings, EngineName
+from demo.site import DemoSite
 
 
 def program(folder: Path, name: str) -> Path:
@@ -200,3 +201,41 @@ def test_camoufox_fetches_nothing_at_its_start(monkeypatch: pytest.MonkeyPatch) 
     engine.camoufox_options(plan())
     assert asked["exclude_addons"] == list(DefaultAddons)
     assert asked["executable_path"] == "/c"
+
+
+async def test_chromium_obeys_playwrights_features_and_ours(tmp_path: Path, demo: DemoSite) -> None:
+    """It obeys the last of several lists only. Our own keep the cookies safe from the end of a network service."""
+    process = BrowserProcess(engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings())
+    page = await (await process.start()).new_page()
+    await page.goto(demo.url)
+    group = process.identity.pid
+    commands = {path.parent.name: command_line(path.parent) for path in Path("/proc").glob("[0-9]*/cmdline")}
+    members = [command for pid, command in commands.items() if command and in_group(int(pid), group)]
+    await process.close()
+    own = commands[str(group)]
+    (enabled,) = (argument for argument in own if argument.startswith("--enable-features="))
+    (disabled,) = (argument for argument in own if argument.startswith("--disable-features="))
+    assert {"NetworkServiceInProcess2", "CDPScreenshotNewSurface"} <= set(enabled.partition("=")[2].split(","))
+    assert {
+        "WebUIOmniboxPopup",
+        "WebUIOmniboxAimPopup",
+        "WebUIOmniboxFullPopup",
+        "HttpsUpgrades",
+        "DestroyProfileOnBrowserClose",
+    } <= set(disabled.partition("=")[2].split(","))
+    assert any("--type=renderer" in part for command in members for part in command)
+    assert not any("network.mojom.NetworkService" in part for command in members for part in command)
+
+
+def command_line(process: Path) -> list[str]:
+    try:
+        return (process / "cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def in_group(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group
+    except ProcessLookupError:
+        return False
