@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -43,10 +44,19 @@ def _write_beside(path: Path, data: bytes) -> Path:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line and see it through to the disk, so that it outlives this process. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    """Append a line and see it through to the disk, so that it outlives this process.
+
+    Raises OSError, ENOSPC also if only a part of it found room; that part is taken back.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, f"{line}\n".encode())
+        size = os.fstat(descriptor).st_size
+        data = f"{line}\n".encode()
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data  # a part that could not be taken back must not swallow this line
+        if os.write(descriptor, data) != len(data):
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

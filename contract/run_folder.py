@@ -29,14 +29,19 @@ def mark_submitted(folder: Path, request_id: str) -> None:
 
 
 def read_submitted(folder: Path) -> frozenset[str] | None:
-    """Return the ids that were marked; none if the child never marked one, None if that cannot be read."""
+    """Return the ids that were marked; none if the child never marked one, None if that cannot be told.
+
+    A last line without an end is a cut id, which may be that of any request.
+    """
     try:
-        text = (folder / SUBMITTED).read_text(encoding="utf-8", errors="replace")
+        content = (folder / SUBMITTED).read_bytes()
     except FileNotFoundError:
         return frozenset()
     except OSError:
         return None
-    return frozenset(text.split())
+    if content and not content.endswith(b"\n"):
+        return None
+    return frozenset(content.decode("utf-8", "replace").split())
 
 
 def write_processes(folder: Path, processes: Mapping[Role, ProcessIdentity]) -> None:

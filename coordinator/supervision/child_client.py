@@ -81,7 +81,7 @@ class ChildClient:
                 body = await response.json(content_type=None)
         except TimeoutError:
             return ProbeResult(Reason.PROBE_FAILED, "no answer from /ready in time")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:  # RecursionError: deeply nested JSON
             return ProbeResult(Reason.PROBE_FAILED, f"/ready cannot be read ({type(error).__name__})")
         return read_ready(response.status, body, instance_id)
 
@@ -93,7 +93,7 @@ class ChildClient:
                 address, headers={TOKEN_HEADER: token}, timeout=self._cancel_timeout
             ) as response:
                 body = await response.json(content_type=None)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError):
             return False
         return response.status == 200 and isinstance(body, dict) and body.get("fresh") is True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,22 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     for line in ("a", "b"):
         append_line(path, line)
     assert (path.read_text(), mode(path)) == ("a\nb\n", 0o600)
+
+
+def test_a_line_without_room_is_refused_and_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write = tmp_path / "submitted", os.write
+    append_line(path, "first")
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+        with pytest.raises(OSError, match="No space left") as refused:
+            append_line(path, "second")
+    assert refused.value.errno == errno.ENOSPC
+    append_line(path, "third")
+    assert path.read_text() == "first\nthird\n"
+
+
+def test_a_part_that_was_left_does_not_swallow_the_next_line(tmp_path: Path) -> None:
+    path = tmp_path / "submitted"
+    path.write_text("first\nsec")
+    append_line(path, "third")
+    assert path.read_text() == "first\nsec\nthird\n"

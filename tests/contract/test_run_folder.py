@@ -25,11 +25,16 @@ def test_submitted_ids_that_cannot_be_read_are_not_known(tmp_path: Path) -> None
     assert read_submitted(tmp_path) is None
 
 
-def test_a_cut_off_or_binary_list_of_ids_is_still_read(tmp_path: Path) -> None:
-    (tmp_path / SUBMITTED).write_bytes(b"r-1\n\xff\xfe\nr-")
+def test_a_cut_last_id_may_be_that_of_any_request(tmp_path: Path) -> None:
+    (tmp_path / SUBMITTED).write_bytes(b"r-1\nr-")
+    assert read_submitted(tmp_path) is None
+
+
+def test_a_binary_list_of_ids_is_still_read(tmp_path: Path) -> None:
+    (tmp_path / SUBMITTED).write_bytes(b"r-1\n\xff\xfe\nr-2\n")
     found = read_submitted(tmp_path)
     assert found is not None
-    assert {"r-1", "r-"} <= found
+    assert {"r-1", "r-2"} <= found
 
 
 def test_processes_are_read_back(tmp_path: Path) -> None:
@@ -75,4 +80,4 @@ def test_any_bytes_are_read_without_an_error(tmp_path_factory: pytest.TempPathFa
     for name in (PROCESSES, SUBMITTED):
         (folder / name).write_bytes(content)
     assert all(found.pid > 1 for found in read_processes(folder).values())
-    assert read_submitted(folder) is not None
+    assert (read_submitted(folder) is None) == (content != b"" and not content.endswith(b"\n"))
