@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
 MAX_KEY_FILE_BYTES: Final = 1024 * 1024
-_DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})\Z")
+_DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-f]{64})\Z", re.ASCII | re.IGNORECASE)
 
 
 class KeyFileError(TabfleetError):
@@ -51,13 +51,13 @@ class KeyStore:
     def from_file(cls, path: Path) -> KeyStore:
         """Read a key file. Raises KeyFileError when it is missing, unreadable or malformed."""
         digests = set()
-        for number, line in enumerate(map(str.strip, _read(path).splitlines()), start=1):
+        for number, line in enumerate(map(str.strip, _read(path).replace("\r\n", "\n").split("\n")), start=1):
             if not line or line.startswith("#"):
                 continue
             where = f"key file {path.name}, line {number}"
             if not line.isprintable() or any(char.isspace() for char in line):
                 raise KeyFileError(f"{where}: a key has no spaces or control characters")
-            if not line.startswith("sha256:"):
+            if not line.lower().startswith("sha256:"):
                 digests.add(_sha256(line))
                 continue
             match = _DIGEST_LINE.match(line)
@@ -78,9 +78,11 @@ class KeyStore:
 
     def verify(self, presented: str) -> bool:
         """Return whether this key is accepted. Takes the same time whichever key matches, or none."""
-        digest = _sha256(presented)
+        # HTTP's headers are bytes, which servers hand over as Latin-1; a key that is not ASCII is sent as UTF-8.
+        sent = (presented.encode("utf-8", "surrogatepass"), presented.encode("latin-1", "replace"))
+        digests = [hashlib.sha256(key).digest() for key in sent]
         # Every digest is compared: stopping at a match would tell how far down the file it stands.
-        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+        return sum(hmac.compare_digest(digest, known) for known in self._digests for digest in digests) > 0
 
 
 class FollowedKeys:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_HIGH_HALVES = ("\ud800", "\udbff")
+
 
 @dataclass(frozen=True)
 class Text:
@@ -55,13 +57,15 @@ class Transcript:
     """The answer so far; turns whole texts into what is new in them.
 
     An answer may come as several messages, each under a name: a blank line goes between them. The name None stands
-    for the message whose text came last.
+    for the message whose text came last. A site may cut its text between the halves of a surrogate pair: the first
+    half is held back until the other one comes. A half that stays alone becomes U+FFFD, or nothing at a text's end.
     """
 
     def __init__(self, passed_on: str = "") -> None:
         self.passed_on = passed_on
         self._message: str | None = None
         self._message_at = 0
+        self._half = ""
         self._earlier: dict[str, str] = {}
 
     def add(self, text: str, message: str | None = None) -> list[Finding]:
@@ -76,13 +80,27 @@ class Transcript:
             between = "\n\n" if self.passed_on else ""
             self._message, self._message_at = message, len(self.passed_on) + len(between)
             text = between + text
+            self._half = ""
+        text, self._half = _whole_characters(self._half + text)
         self.passed_on += text
-        return [Text(text)]
+        return [Text(text)] if text else []
 
     def whole(self, text: str, message: str | None = None) -> list[Finding]:
         """Append what is new in the whole text of a message so far. Lost if it does not begin as what was passed on."""
-        if message is None or message == self._message:
-            known = self.passed_on[self._message_at :]
-        else:
-            known = self._earlier.get(message, "")
-        return self.add(text[len(known) :], message) if text.startswith(known) else [Lost()]
+        text, half = _whole_characters(text)
+        is_current = message is None or message == self._message
+        known = self.passed_on[self._message_at :] if is_current else self._earlier.get(message or "", "")
+        if not text.startswith(known):
+            return [Lost()]
+        if is_current:
+            self._half = ""  # the whole text holds it again
+        return self.add(text[len(known) :] + half, message)
+
+
+def _whole_characters(text: str) -> tuple[str, str]:
+    """Return the text with its surrogate pairs joined and no lone half, and a first half that stood at its end."""
+    if text.isascii():
+        return text, ""
+    half = text[-1] if _HIGH_HALVES[0] <= text[-1] <= _HIGH_HALVES[1] else ""
+    units = text[: len(text) - len(half)].encode("utf-16-le", "surrogatepass")
+    return units.decode("utf-16-le", "replace"), half

@@ -30,7 +30,7 @@ class Event:
         """Return the data as JSON, or as the text it is."""
         try:
             return json.loads(self.raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             return self.raw
 
 

@@ -22,6 +22,8 @@ _BACKTICKS = re.compile(r"`+")
 # An asterisk or underscore that would begin or end emphasis: between spaces, or inside a word, it would not.
 _EMPHASIS = re.compile(r"(?<!\s)\*|\*(?!\s)|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)")
 _MARKUP = re.compile(r"`|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_NUMBERS = {"colspan": 100, "start": 999_999_999}
+"""The largest of each: a page could write millions of columns."""
 _DRAWN = ("strong", "em", "del")
 _ALIGNED = {"left": ":--", "right": "--:", "center": ":-:"}
 
@@ -31,6 +33,12 @@ def from_html(html: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for element in soup.select(_NO_TEXT):
         element.decompose()
+    # markdownify makes numbers of these as they are; int() takes neither thousands of digits nor every digit.
+    for attribute, largest in _NUMBERS.items():
+        for element in soup.select(f"[{attribute}]"):
+            digits = str(element[attribute]).lstrip("0") or "0"
+            is_small = digits.isdecimal() and len(digits) < 10  # as CommonMark's lists
+            element[attribute] = str(min(int(digits), largest)) if is_small else "1"
     try:  # markdownify calls itself for each level, and a page decides how deep it nests
         return str(_CONVERTER.convert_soup(soup)).rstrip()
     except RecursionError:
@@ -52,9 +60,7 @@ class _Converter(MarkdownConverter):
         return f"\n\n{fence}{_language(el)}\n{code}\n{fence}\n\n"
 
     def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        span = str(el.get("colspan", "1"))  # at most 100: a page could write millions
-        columns = min(int(span), 100) if span.isdecimal() else 1
-        return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(columns, 1)
+        return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(int(str(el.get("colspan", "1"))), 1)
 
     convert_th = convert_td
 

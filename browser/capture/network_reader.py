@@ -87,7 +87,10 @@ class NetworkReader:
         findings: list[Finding] = []
         for event in events:
             trace = EventTrace(stream, event.name, event.raw)
-            findings += self._read_event(event, trace)
+            try:
+                findings += self._read_event(event, trace)
+            except RecursionError:  # nested just below what JSON's reader takes, but not what looks into it
+                trace.data = event.raw
             if self._trace:
                 self._trace.event(trace)
             if findings and not isinstance(findings[-1], Text):

@@ -43,7 +43,7 @@ def load_site(name_or_path: str) -> Site:
     """
     path = find_site(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SiteError(f"site file {path}: cannot read it: {problem}") from None

@@ -45,13 +45,15 @@ def examine_folder(folder: Path) -> list[Examined]:
 
 
 def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
-    """Check the bytes that `read` gives; whatever is wrong with them becomes the reason."""
+    """Check the bytes that `read` gives; whatever is wrong with them becomes the reason, and nothing is raised."""
     try:
         check_name(file_name)
         data = read()
         state = ProfileSummary.of(parse_document(data))
     except BadProfile as error:
         return Examined(file_name, path, reason=error.reason)
+    except Exception as error:  # noqa: BLE001 - what the checks did not foresee in one profile must not stop the others
+        return Examined(file_name, path, reason=f"cannot be checked ({type(error).__name__}); log in again and save it")
     return Examined(file_name, path, hashlib.sha256(data).hexdigest(), state)
 
 

@@ -116,3 +116,22 @@ def test_a_file_that_went_bad_leaves_the_keys_in_force_and_the_log_says_why_once
 )
 def test_the_key_of_a_request(authorization: str | None, x_api_key: str | None, key: str | None) -> None:
     assert presented_key(authorization, x_api_key) == key
+
+
+def test_only_newlines_end_a_line_of_a_key_file(tmp_path: Path) -> None:
+    for separator in ("\f", "\v", "\x1c", "\x85", "\u2028", "\u2029"):
+        with pytest.raises(KeyFileError, match="line 2: a key has no spaces or control characters"):
+            KeyStore.from_file(write(tmp_path / "key.txt", f"ok\r\none{separator}two\n".encode()))
+
+
+def test_a_digest_may_be_named_in_capitals(tmp_path: Path) -> None:
+    line = f"SHA256:{hashlib.sha256(b'hashed-key').hexdigest()}"
+    keys = KeyStore.from_file(write(tmp_path / "key.txt", line.encode()))
+    assert keys.verify("hashed-key")
+    assert not keys.verify(line)
+
+
+def test_a_key_that_is_not_ascii_matches_as_servers_hand_it_over(tmp_path: Path) -> None:
+    keys = KeyStore.from_file(write(tmp_path / "key.txt", "schl\u00fcssel-\u4f60\n".encode()))
+    assert keys.verify("schl\u00fcssel-\u4f60".encode().decode("latin-1"))
+    assert not keys.verify("schl?ssel-?")

@@ -117,3 +117,13 @@ def test_tasks() -> None:
 
 def test_a_page_that_nests_without_end_is_read_as_text() -> None:
     assert from_html("<div>" * 3000 + "deep") == "deep"
+
+
+@pytest.mark.parametrize("span", ["9" * 5_000, "9" * 9, "0", "00002", "\u00b2", "-1", ""])
+def test_a_span_of_any_length_is_bounded(span: str) -> None:
+    assert from_html(f'<ol start="{span}"><li>a</li></ol>').endswith(". a")
+    assert len(from_html(f'<table><tr><th colspan="{span}">a</th></tr><tr><td>b</td></tr></table>')) < 2_000
+
+
+def test_a_list_may_begin_at_zero() -> None:
+    assert from_html('<ol start="0"><li>a</li></ol>') == "0. a"

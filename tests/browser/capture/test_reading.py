@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from browser.capture.dom_reader import DomReader
 from browser.capture.findings import BrokenOff, Done, Finding, Lost, Progress, Refused, Text, Transcript
@@ -243,3 +245,30 @@ def test_what_was_passed_on_before_is_not_passed_on_again() -> None:
 @pytest.mark.parametrize("kind", [FrameKind.CHUNK, FrameKind.OPEN, FrameKind.END, FrameKind.EVENT])
 def test_the_dom_reader_takes_no_traffic(kind: FrameKind) -> None:
     assert DomReader(Transcript()).read(Frame(kind, 1, b'{"status": 200}')) == []
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.text(st.characters(codec="utf-8")), st.data(), st.booleans())
+def test_text_cut_at_any_utf_16_unit_comes_back_whole(text: str, data: st.DataObject, as_whole: bool) -> None:
+    units = text.encode("utf-16-le")
+    cuts = [*sorted(data.draw(st.sets(st.integers(0, len(units) // 2)))), len(units) // 2]
+    starts = [0] * len(cuts) if as_whole else [0, *cuts[:-1]]
+    parts = [units[a * 2 : b * 2].decode("utf-16-le", "surrogatepass") for a, b in zip(starts, cuts, strict=True)]
+    changes = {"text": None, "whole": "data.text"} if as_whole else {}
+    found = read_all(reader(**changes), opened(), sse(*({"text": part} for part in parts)))
+    texts = [finding.text for finding in found if isinstance(finding, Text)]
+    assert len(texts) == len(found)
+    assert "".join(texts) == text
+    assert all(part.encode() for part in texts)  # raises at a lone half
+
+
+def test_a_half_that_stays_alone_is_replaced() -> None:
+    frames = [opened(), sse({"text": "a\ud83d"}, {"text": "b\ude00"}, {"text": "\ud83d"}, {"end": True})]
+    assert read_all(reader(), *frames) == [Text("a"), Text("\ufffdb\ufffd"), Done()]
+
+
+@pytest.mark.parametrize("depth", [900, 5_000, 100_000])
+def test_an_event_that_is_nested_too_deeply_is_passed_over(depth: int) -> None:
+    deep = f'data: {{"text": {"[" * depth}{"]" * depth}}}\n\n'.encode()
+    frames = [opened(), sse({"text": "a"}), Frame(FrameKind.CHUNK, 1, deep), sse({"text": "b"}, {"end": True})]
+    assert read_all(reader(), *frames) == [Text("a"), Text("b"), Done()]

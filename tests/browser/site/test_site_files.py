@@ -49,6 +49,12 @@ def test_a_good_file() -> None:
     assert site.input.methods == ("setter", "fill")
 
 
+def test_a_byte_order_mark_and_crlf_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(("\ufeff" + GOOD.replace("\n", "\r\n")).encode())
+    assert load_site(str(file)).origin == "https://chat.example.com"
+
+
 @pytest.mark.parametrize("file", sorted(SITES_DIR.glob("*.toml")), ids=lambda file: str(file.stem))
 def test_every_file_that_is_shipped_is_good(file: Path) -> None:
     assert load_site(file.stem) == load_site(str(file))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import BadProfile
 from contract.storage_state.document import parse_document
 from contract.storage_state.summary import ProfileSummary
-from coordinator.profiles.discover import check_name
+from coordinator.profiles import discover
+from coordinator.profiles.discover import check_name, examine
 from tests.coordinator.profiles.support.states import cookie, login, origin, state
 
 PATIENT = settings(deadline=None)  # the machine may be busy
@@ -112,3 +115,25 @@ def test_name_that_is_accepted_stays_in_its_folder(stem: str) -> None:
     assert name.isprintable()
     assert not set(name) & set("/\\\0\n<>\"'&|;$`*?%")
     assert name[0] not in ".-~ "
+
+
+@PATIENT
+@given(
+    st.dictionaries(st.sampled_from(["name", "value", "domain", "path", "url", "expires", "secure", "sameSite"]), JSON)
+)
+def test_a_cookie_of_any_content_is_examined_without_an_exception(strange: dict[str, Any]) -> None:
+    data = json.dumps({"cookies": [cookie(name="sid", value="v") | strange]}).encode()
+    item = examine("ann.json", Path("ann.json"), lambda: data)
+    assert (item.state is None) == bool(item.reason)
+
+
+@pytest.mark.parametrize("error", [ValueError("[secret"), RecursionError(), OverflowError(), TypeError()])
+def test_what_the_checks_did_not_foresee_is_the_reason_of_one_profile(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_data: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(discover, "parse_document", fail)
+    reason = examine("ann.json", Path("ann.json"), lambda: b"{}").reason
+    assert reason == f"cannot be checked ({type(error).__name__}); log in again and save it"

@@ -88,13 +88,19 @@ async def test_headers_pass_but_for_those_of_the_connection(tmp_path: Path) -> N
         await conversation.whole(b"{}", "content-type: application/json", *own, *more)
 
     headers = ("x-stainless-lang: python", "x-many: 1", "x-many: 2", "te: trailers", "connection: keep-alive, x-drop")
-    hostile = ("x-tabfleet-token: guessed", "x-request-id: ../../etc", "x-drop: 1", "proxy-authorization: Basic eA==")
+    hostile = (
+        "x-tabfleet-token: guessed",
+        "x-request-id: ../../etc",
+        "x-drop: 1",
+        "proxy-authorization: Basic eA==",
+        f"x-api-key: {KEY}",
+    )
     async with scripted(tmp_path, script) as api:
         answer = await ask(api.port, request(chat(), *headers, *hostile))
     sent = seen[0]
     assert sent.header("x-stainless-lang") == ["python"]
     assert sent.header("x-many") == ["1", "2"]
-    assert sent.header("authorization") == [f"Bearer {KEY}"]
+    assert [sent.header(name) for name in ("authorization", "x-api-key")] == [[], []]
     assert sent.header("x-tabfleet-token") == ["the-control-token"]
     assert sent.header("x-request-id") == [answer.header("x-request-id")]
     assert [sent.header(name) for name in ("te", "x-drop", "proxy-authorization", "user-agent")] == [[], [], [], []]
