@@ -299,13 +299,8 @@ class Child:
                     self._after(policy.term_grace_s, self.run.kill)
             case State.BACKOFF:
                 self._back_off()
-            case State.RESTING if self.reason is Reason.CRASH_LOOP:
-                delay_s = policy.crash_loop_retry_s * (0.9 + 0.2 * self._context.rand())
-                self._context.hooks.emit(RestartPlanned(self.name, self.generation, delay_s, self._short_lives))
-                self._after(delay_s, self.fire, Event.REST_OVER)
             case State.RESTING:
-                rest_s = policy.rest_default_s if self._rest_s is None else max(0.0, self._rest_s)
-                self._after(min(rest_s, policy.rest_max_s), self.fire, Event.REST_OVER, Reason.WAITING)
+                self._rest()
             case State.STANDBY:
                 # One that is only replaced goes before those that stand by.
                 self.waiting_since = 0.0 if old in LIVE else self._context.clock()
@@ -368,6 +363,16 @@ class Child:
             self._after(delay_s, self._end_backoff)
         else:
             self._end_backoff()
+
+    def _rest(self) -> None:
+        policy = self._context.policy
+        if self.reason is Reason.CRASH_LOOP:
+            delay_s = policy.crash_loop_retry_s * (0.9 + 0.2 * self._context.rand())
+            self._context.hooks.emit(RestartPlanned(self.name, self.generation, delay_s, self._short_lives))
+            self._after(delay_s, self.fire, Event.REST_OVER)
+            return
+        rest_s = policy.rest_default_s if self._rest_s is None else max(0.0, self._rest_s)
+        self._after(min(rest_s, policy.rest_max_s), self.fire, Event.REST_OVER, Reason.WAITING)
 
     def _end_backoff(self) -> None:
         self._backoff_over = True
