@@ -37,7 +37,6 @@ from coordinator.supervision.events import (
 from coordinator.supervision.health import Health
 from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile
 from coordinator.supervision.lifecycle import (
-    FATAL,
     FIRST,
     LIVE,
     Event,
@@ -252,8 +251,12 @@ class Child:
             self.fire(Event.EXITED)
             return
         event = exit_event(reason, self._short_lives, crash_loop_after=self._context.policy.crash_loop_after)
-        if event is Event.EXITED_FOR_GOOD and reason not in FATAL:
-            detail = f"{self._short_lives} short lives in a row, the last ended by: {reason}"
+        if event is Event.CRASH_LOOP:
+            retry_s = self._context.policy.crash_loop_retry_s
+            detail = (
+                f"{self._short_lives} short lives in a row, the last ended by: {reason}; "
+                f"tried again about every {retry_s:g} s"
+            )
             reason = Reason.CRASH_LOOP
         self.fire(event, reason, detail)
 
@@ -297,12 +300,13 @@ class Child:
             case State.BACKOFF:
                 self._back_off()
             case State.RESTING:
-                rest_s = policy.rest_default_s if self._rest_s is None else max(0.0, self._rest_s)
-                self._after(min(rest_s, policy.rest_max_s), self.fire, Event.REST_OVER, Reason.WAITING)
+                self._rest()
             case State.STANDBY:
                 # One that is only replaced goes before those that stand by.
                 self.waiting_since = 0.0 if old in LIVE else self._context.clock()
-                self._short_lives = 0
+                # The reason stays when a crash loop's rest is over: one more short life, and it rests again.
+                if self.reason is not Reason.CRASH_LOOP:
+                    self._short_lives = 0
         self._context.schedule()
 
     def _begin_run(self) -> None:
@@ -359,6 +363,16 @@ class Child:
             self._after(delay_s, self._end_backoff)
         else:
             self._end_backoff()
+
+    def _rest(self) -> None:
+        policy = self._context.policy
+        if self.reason is Reason.CRASH_LOOP:
+            delay_s = policy.crash_loop_retry_s * (0.9 + 0.2 * self._context.rand())
+            self._context.hooks.emit(RestartPlanned(self.name, self.generation, delay_s, self._short_lives))
+            self._after(delay_s, self.fire, Event.REST_OVER)
+            return
+        rest_s = policy.rest_default_s if self._rest_s is None else max(0.0, self._rest_s)
+        self._after(min(rest_s, policy.rest_max_s), self.fire, Event.REST_OVER, Reason.WAITING)
 
     def _end_backoff(self) -> None:
         self._backoff_over = True

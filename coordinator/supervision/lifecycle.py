@@ -52,7 +52,8 @@ class Event(StrEnum):
     IDLE = "idle"
     DRAIN_DEADLINE = "drain_deadline"
     EXITED = "exited"
-    EXITED_FOR_GOOD = "exited_for_good"  # a crash loop, or an exit that no restart can cure
+    EXITED_FOR_GOOD = "exited_for_good"  # an exit that no restart can cure
+    CRASH_LOOP = "crash_loop"  # one short life too many: tried again, but slowly
     REST_OVER = "rest_over"
     RESET = "reset"
 
@@ -159,6 +160,7 @@ _ROWS: Final[tuple[tuple[Iterable[Phase], tuple[Event, ...], Callable[[Phase], P
     (_phases(State.DRAINING), (Event.IDLE, Event.DRAIN_DEADLINE), lambda phase: Phase(State.STOPPING, phase.next)),
     (_RUNNING, (Event.EXITED,), _to(State.BACKOFF)),
     (_RUNNING, (Event.EXITED_FOR_GOOD,), _to(State.FAILED)),
+    (_RUNNING, (Event.CRASH_LOOP,), _to(State.RESTING)),
     (_ENDING, (Event.EXITED,), _next),
     (_phases(State.BACKOFF), (Event.DELAY_OVER,), _to(State.STARTING)),
     (_phases(State.RESTING), (Event.REST_OVER,), _to(State.STANDBY)),
@@ -246,6 +248,8 @@ def exit_reason(exit_code: int) -> Reason:
 
 
 def exit_event(reason: Reason, short_lives: int, *, crash_loop_after: int) -> Event:
-    """Decide whether an exit that nobody asked for leads to another start or to FAILED."""
+    """Decide whether an exit that nobody asked for leads to another start, to a long rest before it, or to FAILED."""
+    if reason in FATAL:
+        return Event.EXITED_FOR_GOOD
     looping = reason not in CONTENDED and short_lives >= crash_loop_after
-    return Event.EXITED_FOR_GOOD if reason in FATAL or looping else Event.EXITED
+    return Event.CRASH_LOOP if looping else Event.EXITED

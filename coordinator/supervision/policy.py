@@ -33,6 +33,7 @@ class Policy:
     backoff_base_s: float = 0.5
     backoff_max_s: float = 60.0
     crash_loop_after: int = 8
+    crash_loop_retry_s: float = 600.0  # give or take a tenth, so that a fleet does not come back as one
     rest_default_s: float = 300.0
     rest_max_s: float = 3600.0
     drain_timeout_s: float = 30.0

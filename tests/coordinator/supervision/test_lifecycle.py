@@ -72,6 +72,7 @@ DESIGN = [
     ),
     *((s, None, E.EXITED, S.BACKOFF, None) for s in (S.STARTING, S.READY, S.UNHEALTHY)),
     *((s, None, E.EXITED_FOR_GOOD, S.FAILED, None) for s in (S.STARTING, S.READY, S.UNHEALTHY)),
+    *((s, None, E.CRASH_LOOP, S.RESTING, None) for s in (S.STARTING, S.READY, S.UNHEALTHY)),
     *((S.DRAINING, after, E.EXITED, after, None) for after in (S.STANDBY, S.RESTING, S.FAILED, S.STOPPED)),
     *((S.STOPPING, after, E.EXITED, after, None) for after in (S.STANDBY, S.RESTING, S.FAILED, S.STOPPED, S.BACKOFF)),
     (S.BACKOFF, None, E.DELAY_OVER, S.STARTING, None),
@@ -123,7 +124,7 @@ def test_only_starts_create_processes_and_only_exits_end_them(history: list[Even
         born = before.state not in LIVE and after.state in LIVE
         died = before.state in LIVE and after.state not in LIVE
         assert born == (event in (E.SLOT_FREE, E.DELAY_OVER))
-        assert died == (event in (E.EXITED, E.EXITED_FOR_GOOD))
+        assert died == (event in (E.EXITED, E.EXITED_FOR_GOOD, E.CRASH_LOOP))
 
 
 @given(histories)
@@ -229,9 +230,9 @@ def test_exit_codes_have_reasons(exit_code: int, reason: Reason) -> None:
     assert exit_reason(exit_code) is reason
 
 
-def test_a_crash_loop_ends_in_failed() -> None:
+def test_a_crash_loop_rests() -> None:
     assert exit_event(Reason.CRASHED, 7, crash_loop_after=8) is E.EXITED
-    assert exit_event(Reason.CRASHED, 8, crash_loop_after=8) is E.EXITED_FOR_GOOD
+    assert exit_event(Reason.CRASHED, 8, crash_loop_after=8) is E.CRASH_LOOP
 
 
 @pytest.mark.parametrize("reason", sorted(FATAL))

@@ -32,10 +32,10 @@ async def order(running: Running, name: str, action: str) -> int:
     return (await running.http.post(f"/admin/children/{name}/{action}", headers=KEY)).status_code
 
 
-async def test_a_crash_loop_ends_in_failed_with_its_reason_and_last_lines(tmp_path: Path) -> None:
+async def test_a_crash_loop_rests_with_its_reason_and_last_lines(tmp_path: Path) -> None:
     prepare(tmp_path, ada={"exit_code": 1, "say": "no such thing; session=0123456789abcdef"}, grace={})
     async with coordinator(tmp_path, BACKOFF_MAX_S="0.1") as running:
-        shown = await running.until("ada", "FAILED")
+        shown = await running.until("ada", "RESTING")
         assert shown["reason"] == "crash_loop"
         starts = Policy().crash_loop_after
         assert len([event for event in running.events("child_started") if event["child"] == "ada"]) == starts
@@ -44,7 +44,8 @@ async def test_a_crash_loop_ends_in_failed_with_its_reason_and_last_lines(tmp_pa
         assert (await running.http.get("/admin/children/ada")).status_code == 401
         known = (await running.http.get("/admin/children/ada", headers=KEY)).json()
         assert (known["reason"], known["pid"], known["generation"]) == ("crash_loop", None, starts)
-        assert known["detail"] == f"{starts} short lives in a row, the last ended by: crashed"
+        cause = f"{starts} short lives in a row, the last ended by: crashed"
+        assert known["detail"] == f"{cause}; tried again about every 600 s"
         assert known["last_lines"] == ["no such thing; session=***"]
         assert running.events("child_exited")[-1]["last_lines"] == ["no such thing; session=***"]
         assert (await running.http.get("/admin/children/nobody", headers=KEY)).status_code == 404

@@ -154,20 +154,30 @@ async def test_fatal_exits_are_not_restarted(tmp_path: Path, exit_code: int, rea
         assert len(fleet.notes("a", "starts")) == 1
 
 
-async def test_a_crash_loop_backs_off_and_ends_in_failed(tmp_path: Path) -> None:
+async def test_a_crash_loop_backs_off_and_then_rests(tmp_path: Path) -> None:
     async with prepared_fleet(tmp_path, crash_loop_after=4) as fleet:
         fleet.plan("a", exit_code=70)
         await fleet.start([fleet.profile("a"), fleet.profile("b")])
-        status = await fleet.until("a", State.FAILED)
+        status = await fleet.until("a", State.RESTING)
         assert status.reason is Reason.CRASH_LOOP
         assert "browser_lost" in str(status.detail)
         assert len(fleet.notes("a", "starts")) == 4
         delays = [e.delay_s for e in fleet.events if isinstance(e, RestartPlanned)]
-        assert len(delays) == 3
+        assert len(delays) == 4
+        assert 540 <= delays.pop() <= 660
         assert all(low <= delay <= 2 * low for low, delay in zip((0.025, 0.05, 0.1), delays, strict=True))
         assert (await fleet.until("b", State.READY)).restarts == 0
         fleet.plan("a")
         fleet.supervisor.reset("a")
+        await fleet.until("a", State.READY)
+
+
+async def test_a_crash_loop_whose_cause_has_gone_ends_by_itself(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path, crash_loop_after=2, crash_loop_retry_s=0.5) as fleet:
+        fleet.plan("a", exit_code=70)
+        await fleet.start([fleet.profile("a")])
+        await fleet.until("a", State.RESTING)
+        fleet.plan("a")
         await fleet.until("a", State.READY)
 
 
