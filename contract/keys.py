@@ -19,6 +19,7 @@ valid and means that no key is asked for; one that loses its keys while a proces
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -79,7 +80,9 @@ class KeyStore:
     def verify(self, presented: str) -> bool:
         """Return whether this key is accepted. Takes the same time whichever key matches, or none."""
         # HTTP's headers are bytes, which servers hand over as Latin-1; a key that is not ASCII is sent as UTF-8.
-        sent = (presented.encode("utf-8", "surrogatepass"), presented.encode("latin-1", "replace"))
+        sent = {presented.encode("utf-8", "surrogatepass")}
+        with contextlib.suppress(UnicodeEncodeError):
+            sent.add(presented.encode("latin-1"))
         digests = [hashlib.sha256(key).digest() for key in sent]
         # Every digest is compared: stopping at a match would tell how far down the file it stands.
         return sum(hmac.compare_digest(digest, known) for known in self._digests for digest in digests) > 0

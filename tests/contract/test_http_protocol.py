@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
@@ -224,3 +224,183 @@ async def test_a_peer_that_reads_slowly_gets_all_of_it() -> None:
                 got += len(piece)
                 await asyncio.sleep(0.01)
             assert got > total
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the body, its length and what of the headers a caller would forge; `/early` does not wait for it."""
+    body = b""
+    while scope["path"] != "/early":
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    forged = dict(scope["headers"]).get(b"x-key", b"none")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-key", forged)]})
+    await send({"type": "http.response.body", "body": b"<" + body, "more_body": True})
+    await send({"type": "http.response.body", "body": b">"})
+
+
+async def exchange(port: int, *parts: bytes, hang_s: float = 20.0) -> bytes:
+    """Send the parts one after another; return all that comes until the server closes, or nothing more comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionError):
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+    got = b""
+    try:
+        async with asyncio.timeout(hang_s):
+            with contextlib.suppress(ConnectionError):
+                while piece := await reader.read(1 << 16):
+                    got += piece
+    finally:
+        writer.transport.abort()
+    return got
+
+
+CLOSE = b"host: x\r\nconnection: close\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\n" + CLOSE + b"transfer-encoding: chunked\r\n\r\n"
+QUICK = ConnectionLimits(write_timeout_s=5, head_timeout_s=0.3, keep_alive_s=0.5)
+
+
+async def test_a_header_after_the_body_counts_for_nothing() -> None:
+    async with serving(echo) as (_, port):
+        got = await exchange(port, CHUNKED, b"2\r\nhi\r\n0\r\nx-key: forged\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 200 ")
+        assert b"x-key: none" in got
+
+
+@pytest.mark.parametrize(
+    ("start", "flood"),
+    [
+        (CHUNKED + b"0\r\n", b"a:\r\n" * 50_000),
+        (CHUNKED + b"0\r\na: ", b"y" * 200_000),
+        (CHUNKED + b"1;", b"x" * 200_000),
+        (b"GET / HTTP/1.1\r\na: ", b"y" * 200_000),
+        (b"GET /", b"y" * 200_000),
+    ],
+)
+async def test_what_is_around_a_body_has_a_limit(start: bytes, flood: bytes) -> None:
+    async with serving(echo) as (server, port):
+        got = await exchange(port, start, *[flood[at : at + 40_000] for at in range(0, len(flood), 40_000)])
+        assert got.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b'"type":"invalid_request_error"' in got
+        assert b"x-request-id: " in got
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_an_answer_before_the_end_of_the_request_can_be_read_and_closes_the_connection() -> None:
+    head = b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n"
+    async with serving(echo) as (server, port):
+        got = await exchange(port, head, *[b"x" * 100_000] * 20)
+        assert b"connection: close" in got
+        assert got.endswith(b"1\r\n<\r\n1\r\n>\r\n0\r\n\r\n")
+        await eventually(lambda: not server.server_state.connections)
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nhost:", b"\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"])
+async def test_a_connection_without_a_request_ends(data: bytes) -> None:
+    async with serving(echo, QUICK) as (server, port):
+        await exchange(port, data)
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_the_longest_idle_connection_makes_room() -> None:
+    async with serving(echo, ConnectionLimits(write_timeout_s=5, connections=3)) as (server, port):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await eventually(lambda: len(server.server_state.connections) == 3)
+        got = await exchange(port, b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")
+        assert got.startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(idle[0][0].readexactly(1), 20)
+        assert len(server.server_state.connections) <= 3
+        for _, writer in idle:
+            writer.transport.abort()
+
+
+UPGRADE = b"connection: close, Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        (b"content-length: 5\r\n\r\n", b"hello"),
+        (b"transfer-encoding: chunked\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+        (b"\r\n", b""),
+    ],
+)
+async def test_an_offer_of_another_protocol_is_ignored(fields: bytes, body: bytes, whole: bool) -> None:
+    head = b"POST / HTTP/1.1\r\n" + UPGRADE + fields
+    async with serving(echo) as (_, port):
+        got = await exchange(port, *([head + body] if whole else [head, body]))
+        assert got.startswith(b"HTTP/1.1 200 ")
+        assert (b"hello" in got) == bool(body)
+
+
+async def test_a_tunnel_is_refused() -> None:
+    async with serving(echo) as (_, port):
+        got = await exchange(port, b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_http_1_0_gets_no_chunks() -> None:
+    async with serving(echo) as (_, port):
+        got = await exchange(port, b"POST / HTTP/1.0\r\ncontent-length: 5\r\n\r\nhello")
+        head, _, body = got.partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head.lower()
+        assert body == b"<hello>"
+
+
+async def test_pipelined_requests_are_answered_in_order_and_have_a_limit() -> None:
+    one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n"
+    async with serving(echo, QUICK) as (server, port):
+        got = await exchange(port, b"".join(one + b"%d" % number for number in range(9)))
+        assert [int(part[:1]) for part in got.split(b"<")[1:]] == list(range(9))
+        assert await exchange(port, (one + b"x") * 1000) == b""
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_a_peer_that_leaves_with_a_request_queued_is_noticed() -> None:
+    left = asyncio.Event()
+
+    async def until_left(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    async with serving(until_left) as (_, port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        await asyncio.wait_for(left.wait(), 20)
+
+
+BYTES = st.lists(
+    st.sampled_from(
+        (
+            *(b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n", b"\r\n", b"host: x\r\n", b"content-length: 3\r\n"),
+            *(b"abc", b"transfer-encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"upgrade: h2c\r\n"),
+            *(b"connection: upgrade\r\n", b"expect: 100-continue\r\n", b"\x00\xff", b"a" * 70_000),
+        )
+    ),
+    max_size=14,
+)
+
+
+@given(st.lists(BYTES, min_size=1, max_size=20))
+@settings(max_examples=25, deadline=None)
+def test_whatever_comes_in_ends_and_leaves_nothing(talks: list[list[bytes]]) -> None:
+    async def talk() -> None:
+        async with serving(echo, QUICK) as (server, port):
+            await asyncio.gather(*(exchange(port, *parts) for parts in talks))
+            await eventually(lambda: not server.server_state.connections)
+            assert not server.server_state.tasks
+            assert b"200 OK" in await exchange(port, b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")
+
+    asyncio.run(talk())
