@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from typing_extensions import TypeAliasType
 
 from contract.api_error import bad_request, unsupported
 
@@ -31,12 +32,17 @@ class Part(BaseModel):
     text: str | None = None
 
 
+# Both lists stop at the first error: an error object for each of a million bad items costs gigabytes.
+# An alias of its own, because FailFast cannot be hashed, which a member of a union must be.
+_Parts = TypeAliasType("_Parts", Annotated[list[Part], FailFast()])
+
+
 class Message(BaseModel):
     """One message of a conversation."""
 
     model_config = ConfigDict(extra="allow")
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | _Parts | None = None
     name: str | None = None
 
 
@@ -45,7 +51,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     model: Annotated[str, Field(min_length=1)]
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1), FailFast()]
     stream: bool | None = False
 
     @property
