@@ -145,6 +145,7 @@ class Exchange:
         self._receive = receive
         self._response = response
         self._stats = stats
+        self._cost_a_child = False
         self._interruption = Interruption()
         self._stall = StallWatch(self._interruption.interrupt, lambda: response.blocked)
 
@@ -287,10 +288,15 @@ class Exchange:
     async def _finish_broken(self, backend: Backend, broken: UpstreamBroken) -> bool:
         """Free the page after a broken connection; return False if another child may take the request."""
         request_id, children = self._request.request_id, self._context.children
-        if not broken.delivered or (not broken.answered and await children.may_retry(backend, request_id)):
+        if not broken.delivered:
+            return False
+        # A request that ends whoever takes it would else end the whole fleet, one child after the other.
+        is_first, self._cost_a_child = not self._cost_a_child, True
+        if is_first and not broken.answered and await children.may_retry(backend, request_id):
             return False
         log.warning("answer_broken", request=request_id, child=backend.name, sent=self._response.sent.value)
-        await self._fail(ErrorCode.CHILD_LOST, "The browser at work on this answer was lost.")
+        what = "The browser at work on this answer was lost" if is_first else "Two browsers were lost at this request"
+        await self._fail(ErrorCode.CHILD_LOST, f"{what}.")
         await children.cancel(backend, request_id)
         return True
 

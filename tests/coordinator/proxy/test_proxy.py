@@ -447,6 +447,21 @@ async def test_an_error_in_the_proxy_itself_is_answered_with_500_and_loses_no_le
         assert api.quiet
 
 
+async def test_a_request_that_costs_children_goes_to_one_further_child_at_most(tmp_path: Path) -> None:
+    async def dies(conversation: Conversation) -> None:
+        conversation.writer.transport.abort()
+
+    pool, children = Pool(max_queue=100), ScriptedChildren(submitted=False, retry=True)
+    async with upstream(dies) as url, served(pool, children, tmp_path) as api:
+        for name in "abcd":
+            pool.put(backend(url, name))
+        answer = await ask(api.port, request(chat()))
+        assert (answer.status, answer.error["code"]) == (502, "child_lost")
+        assert answer.header("x-should-retry") == "false"
+        assert api.done[0].stats.retries == 1
+        assert api.quiet
+
+
 @pytest.fixture
 async def two_urls() -> AsyncIterator[tuple[str, str]]:
     async def bad(conversation: Conversation) -> None:
