@@ -13,30 +13,37 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _KEPT_LINES: Final = 20
 _KEPT_CHARS: Final = 400
 _MAX_LINE_BYTES: Final = 64 << 10
+_PIPE_READS: Final = 17  # a pipe of 1 MiB, the most that an unprivileged process gets (pipe(7)), and its end
 _UNSAFE: Final = re.compile(r"[^\w.@+-]")
 _SECRETS: Final = (
     re.compile(r"(?i)(\b(?:(?:set-)?cookie|(?:proxy-)?authorization)\s*:\s*).+"),  # headers, to the end of the line
     re.compile(r"(?i)(\b(?:bearer|basic)\s+)\S+"),
     re.compile(
-        r"(?i)((?:cookie|authorization|token|password|passwd|secret|api[_-]?key|session)[\w-]*"
+        # A limit, without which a line of such names alone takes time that grows with its square.
+        r"(?i)((?:cookie|authorization|token|password|passwd|secret|api[_-]?key|session)[\w-]{0,64}"
         r"[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&}]+"
     ),
     re.compile(r"(://)[^/\s:@]+:[^/\s@]+(?=@)"),  # a login in a URL
-    # Long words with a digit: tokens of any kind, and now and then a harmless identifier.
-    re.compile(r"()\b(?=[\w.~+/-]*\d)[A-Za-z0-9_.~+-]{28,}={0,2}"),
 )
+_RUN: Final = re.compile(r"[\w.~+/=-]{28,}")
+_DIGIT: Final = re.compile(r"\d")
+_LONG_WORD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~+-]{27,}={0,2}")
 
 
 def redact(line: str) -> str:
-    """Replace what looks like a credential by ***: named values, URL logins, long random words."""
+    """Replace what looks like a credential by ***: named values, URL logins, long random words.
+
+    Takes time in proportion to the line: it is the child that decides what it prints.
+    """
     for pattern in _SECRETS:
         line = pattern.sub(r"\1***", line)
-    return line
+    # Long words with a digit near by: tokens of any kind, and now and then a harmless identifier.
+    return _RUN.sub(lambda run: _LONG_WORD.sub("***", run[0]) if _DIGIT.search(run[0]) else run[0], line)
 
 
 class Output:
@@ -64,9 +71,10 @@ class Output:
         return tuple(redact(text) for text in texts)
 
     def drain(self) -> None:
-        """Take what the child wrote before it ended."""
-        if self._read_end >= 0:
-            self._read()
+        """Take what the child wrote before it ended: what a pipe holds, at most, as others may still write to it."""
+        for _ in range(_PIPE_READS):
+            if self._read_end < 0 or not self._read():
+                return
 
     def close(self) -> None:
         """Stop reading; a last line without an end counts as one. Idempotent."""
@@ -84,21 +92,22 @@ class Output:
             os.close(self.write_end)
             self.write_end = -1
 
-    def _read(self) -> None:
-        while True:
-            try:
-                chunk = os.read(self._read_end, _MAX_LINE_BYTES)
-            except BlockingIOError:
-                return
-            if not chunk:
-                self.close()
-                return
-            *lines, self._rest = (self._rest + chunk).split(b"\n")
-            for line in lines:
-                self._take(line + b"\n")
-            if len(self._rest) > _MAX_LINE_BYTES:
-                self._take(self._rest + b"\n")
-                self._rest = b""
+    def _read(self) -> bool:
+        """Take one chunk, and return if there was any: a child that prints without end leaves the loop to others."""
+        try:
+            chunk = os.read(self._read_end, _MAX_LINE_BYTES)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self.close()
+            return False
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._take(line + b"\n")
+        if len(self._rest) > _MAX_LINE_BYTES:
+            self._take(self._rest + b"\n")
+            self._rest = b""
+        return True
 
     def _take(self, line: bytes) -> None:
         self._last.append(line)
@@ -146,13 +155,20 @@ def as_json(name: str, line: bytes) -> bytes:
     """Return a child's own event with the child's name in it; any other text as an event of ours, redacted."""
     try:
         event = json.loads(line)
+        if isinstance(event, dict):
+            return _event(name, event)
     except (ValueError, RecursionError):
-        event = None
-    if not isinstance(event, dict):
-        text = redact(line.decode("utf-8", "replace").rstrip())
-        event = {"timestamp": datetime.now(UTC).isoformat(), "level": "info", "event": "child_output", "line": text}
+        pass
+    text = redact(line.decode("utf-8", "replace").rstrip())
+    timestamp = datetime.now(UTC).isoformat()
+    return _event(name, {"timestamp": timestamp, "level": "info", "event": "child_output", "line": text})
+
+
+def _event(name: str, event: dict[str, Any]) -> bytes:
     first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}
-    return json.dumps({**first, "child": name, **event}, ensure_ascii=False).encode() + b"\n"
+    event.pop("child", None)  # whose line it is is not for the child to say
+    # Half a surrogate pair is valid in JSON and not in UTF-8.
+    return json.dumps({**first, "child": name, **event}, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def _to_stderr(marked: Callable[[bytes], bytes], line: bytes) -> None:

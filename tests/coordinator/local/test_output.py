@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.local.output import Logs, Output, redact
+from coordinator.local.output import Logs, Output, as_json, redact
 from tests.support.waiting import eventually
 
 
@@ -109,3 +109,51 @@ async def test_a_full_disk_does_not_stop_reading() -> None:
     await run(output, "print('one'); print('two')")
     await eventually(lambda: output.last_lines() == ("one", "two"))
     output.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "unit", ["a.", "a-", "a/", "1.", "token", "token-", "word ", "://a:b", "://a", "cookie ", "=", "é."]
+)
+def test_a_line_made_to_be_slow_is_redacted_all_the_same(unit: str) -> None:
+    """In time that grows with its square, one of these took hours."""
+    redact(unit * (300_000 // len(unit)))
+
+
+@pytest.mark.timeout(60)
+async def test_a_child_that_prints_without_end_leaves_the_loop_to_others() -> None:
+    seen = 0
+
+    def count(line: bytes) -> None:
+        nonlocal seen
+        seen += len(line)
+
+    output = Output(count)
+    process = await asyncio.create_subprocess_exec("yes", stdout=output.write_end)
+    output.begin()
+    try:
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        await eventually(lambda: seen > 5_000_000)
+        output.drain()
+    finally:
+        process.kill()
+        await process.wait()
+        output.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event": "x", "child": "grace"}',
+        b'{"event": "half \\ud83d"}',
+        b'{"event": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"event": ' + b"[" * 700 + b"]" * 700 + b"}",
+        b'{"event": "\xff"}',
+        b"\xed\xa0\xbd",
+        b'{"n": 1' + b"0" * 5000 + b"}",
+    ],
+)
+def test_whatever_a_child_prints_is_one_json_line_with_its_own_name(line: bytes) -> None:
+    (shown,) = as_json("ada", line + b"\n").splitlines()
+    assert json.loads(shown)["child"] == "ada"
