@@ -18,7 +18,8 @@ from typing import Any, Final
 _KEPT_LINES: Final = 20
 _KEPT_CHARS: Final = 400
 _MAX_LINE_BYTES: Final = 64 << 10
-_PIPE_READS: Final = 17  # a pipe of 1 MiB, the most that an unprivileged process gets (pipe(7)), and its end
+_CHUNK_BYTES: Final = 8 << 10  # of the shortest lines, each an event of ours, it takes some 50 ms
+_PIPE_READS: Final = (1 << 20) // _CHUNK_BYTES + 1  # the most that an unprivileged process's pipe holds (pipe(7))
 _UNSAFE: Final = re.compile(r"[^\w.@+-]")
 _SECRETS: Final = (
     re.compile(r"(?i)(\b(?:(?:set-)?cookie|(?:proxy-)?authorization)\s*:\s*).+"),  # headers, to the end of the line
@@ -95,7 +96,7 @@ class Output:
     def _read(self) -> bool:
         """Take one chunk, and return if there was any: a child that prints without end leaves the loop to others."""
         try:
-            chunk = os.read(self._read_end, _MAX_LINE_BYTES)
+            chunk = os.read(self._read_end, _CHUNK_BYTES)
         except BlockingIOError:
             return False
         if not chunk:
