@@ -29,14 +29,13 @@ def mark_submitted(folder: Path, request_id: str) -> None:
 
 
 def read_submitted(folder: Path) -> frozenset[str] | None:
-    """Return the ids that were marked; none if the child never marked one, None if that cannot be told.
+    """Return the ids that were marked; None if that cannot be told.
 
-    A last line without an end is a cut id, which may be that of any request.
+    A last line without an end is a cut id, which may be that of any request. A file that is missing was there when the
+    child was started, and somebody has taken it away.
     """
     try:
         content = (folder / SUBMITTED).read_bytes()
-    except FileNotFoundError:
-        return frozenset()
     except OSError:
         return None
     if content and not content.endswith(b"\n"):

@@ -147,7 +147,8 @@ class LocalChild:
             log.error("leftovers_will_not_die", child=self.name, pids=sorted(killed))
         self._output.close()
         # Deleted in the background: the next start needs the folder, not the space.
-        asyncio.get_running_loop().run_in_executor(None, delete, self._folder.empty())
+        if (rubbish := self._folder.empty()) is not None:
+            asyncio.get_running_loop().run_in_executor(None, delete, rubbish)
         return len(killed)
 
 
@@ -220,12 +221,14 @@ class LocalLauncher:
         output: Output | None = None
         try:
             output = Output(self._logs.writer(spec.name))
+            self.root.restore()
             folder.prepare()
             process = await self._spawn(spec, folder, output)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:
                 output.close()
-            raise LaunchError(f"Child {spec.name!r} cannot be started: {error.strerror}.") from None
+            why = error.strerror if isinstance(error, OSError) else error
+            raise LaunchError(f"Child {spec.name!r} cannot be started: {why}.") from None
         output.begin()
         child = LocalChild(spec, process, folder, output, ended=self._ended)
         self._running[process.pid] = child
@@ -273,10 +276,13 @@ class LocalLauncher:
 
     async def forget(self, name: str) -> None:
         """Remove the log file's handle and the run folder of a child that will not come back."""
-        self._logs.close(name)
-        discarded = self.root.forget(name)
-        if discarded is not None:
-            await asyncio.to_thread(delete, discarded)
+        try:
+            self._logs.close(name)
+            discarded = self.root.forget(name)
+            if discarded is not None:
+                await asyncio.to_thread(delete, discarded)
+        except (OSError, RuntimeError) as error:  # what is left goes with the root
+            log.warning("run_folder_left", child=name, error=str(error))
 
     async def close(self) -> None:
         """Kill what still runs, and remove all run folders. Idempotent, and harmless before `open`."""

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from contract.run_folder import SESSION, read_processes, read_submitted
+from contract.run_folder import SESSION, SUBMITTED, read_processes, read_submitted
 from coordinator.local import processes
 
 
@@ -30,18 +30,30 @@ class RunFolder:
         """Make it ready for a start. Raises OSError."""
         self.path.mkdir(mode=0o700, exist_ok=True)
         self.tmp.mkdir(mode=0o700, exist_ok=True)
+        (self.path / SUBMITTED).touch(mode=0o600)  # what is missing later cannot be taken for nothing submitted
 
-    def empty(self) -> Path:
-        """Move everything but the session away, at once; return what is then to be deleted at leisure."""
-        target = Path(tempfile.mkdtemp(dir=self._trash))
+    def empty(self) -> Path | None:
+        """Move everything but the session away, at once; return what is then to be deleted at leisure.
+
+        Returns None if the folder itself is gone. Raises OSError.
+        """
+        if not self.path.is_dir():
+            return None
+        target = self._new_trash()
         for entry in self.path.iterdir():
             if entry.name != SESSION:
                 entry.rename(target / entry.name)
         return target
 
-    def discard(self) -> Path:
-        """Move the whole folder away; return what is then to be deleted."""
-        target = Path(tempfile.mkdtemp(dir=self._trash))
+    def _new_trash(self) -> Path:
+        self._trash.mkdir(mode=0o700, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self._trash))
+
+    def discard(self) -> Path | None:
+        """Move the whole folder away; return what is then to be deleted, None if it is gone. Raises OSError."""
+        if not self.path.is_dir():
+            return None
+        target = self._new_trash()
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(target / self.path.name)
         return target

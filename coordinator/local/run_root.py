@@ -10,9 +10,11 @@ ROOT/               0700, new for every coordinator
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -43,12 +45,10 @@ class RunRoot:
         try:
             sweep(parent)
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._children, self.trash = self.path / "children", self.path / "trash"
-            for folder in (self._children, self.trash):
-                folder.mkdir(mode=0o700)
-            self.key_file.touch(mode=0o600)
+            self._keys = ""
+            self._lock = -1
+            self.restore()
         except OSError as error:
             raise RunFolderError(
                 f"Cannot make a folder for running children in {parent} ({error.strerror}); "
@@ -62,10 +62,30 @@ class RunRoot:
         """What children check API keys against; there from the start, empty until keys are written."""
         return self.path / "keys"
 
+    def restore(self) -> None:
+        """Make what is missing of it, as after a cleaner of temporary files. Raises OSError."""
+        with contextlib.suppress(FileExistsError):
+            self.path.mkdir(mode=0o700)
+        status = self.path.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise FileExistsError(errno.EEXIST, "the folder for running children has been replaced by another's")
+        for folder in (self._children, self.trash):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if not self.key_file.exists():
+            self.write_keys(self._keys)
+        if self._lock < 0 or not (self.path / "lock").exists():
+            lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._lock >= 0:
+                os.close(self._lock)
+            self._lock = lock
+
     def write_keys(self, text: str) -> None:
         """Replace the key file in one step. Raises OSError."""
+        self._keys = text
         draft = self.path / "keys.new"
-        draft.write_text(text, encoding="utf-8")  # the root is closed to others
+        draft.touch(mode=0o600)
+        draft.write_text(text, encoding="utf-8")
         draft.replace(self.key_file)
 
     def folder(self, name: str) -> RunFolder:

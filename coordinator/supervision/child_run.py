@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+import structlog
 
 from coordinator.errors import LaunchError
 from coordinator.proxy.pool import Backend
 from coordinator.supervision.child_client import ChildClient, ProbeResult
 from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher
 from coordinator.supervision.tasks import Tasks
+
+log = structlog.get_logger(__name__)
+
+_CLEAN_UP_AGAIN_S: Final = 2.0
 
 
 class RunListener(Protocol):
@@ -125,9 +131,21 @@ class ChildRun:
         self._listener.exited(self, exit_code, None)
 
         exited_at = self._clock()
-        killed = await process.clean_up()
+        killed = await self._clean_up(process)
         self.gone.set()
         self._listener.cleaned(self, killed, self._clock() - exited_at)
+
+    async def _clean_up(self, process: ChildProcess) -> int:
+        """Clean up, again and again where that fails: the next start must not meet what this one left."""
+        said = False
+        while True:
+            try:
+                return await process.clean_up()
+            except (OSError, RuntimeError) as error:
+                if not said:
+                    log.warning("clean_up_failed", child=self.spec.name, error=str(error), again_s=_CLEAN_UP_AGAIN_S)
+                said = True
+            await asyncio.sleep(_CLEAN_UP_AGAIN_S)
 
     async def _probe(self, url: str) -> None:
         while True:

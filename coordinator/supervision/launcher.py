@@ -92,7 +92,10 @@ class ChildProcess(Protocol):
         """Return the memory of child, driver and browser, each page shared out among its users; may block."""
 
     async def clean_up(self) -> int:
-        """After its end: kill what outlived it, empty its run folder; return how many were killed."""
+        """After its end: kill what outlived it, empty its run folder; return how many were killed.
+
+        May raise OSError or RuntimeError, and be called again then.
+        """
 
 
 class Launcher(Protocol):

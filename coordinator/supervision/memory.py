@@ -105,7 +105,10 @@ async def watch_memory(children: Callable[[], Iterable[Child]], policy: Policy) 
             run = child.run
             if run is None or run.process is None or child.phase.state not in (State.READY, State.UNHEALTHY):
                 continue
-            used = await asyncio.to_thread(run.process.memory_bytes)
+            try:
+                used = await asyncio.to_thread(run.process.memory_bytes)
+            except (OSError, RuntimeError):  # no descriptor or no thread to look with: the next look may have them
+                continue
             if used is not None and used > limit_bytes:
                 detail = f"{used >> 20} MiB in use, the limit is {limit_bytes >> 20} MiB"
                 child.fire(Event.MEMORY_LIMIT, Reason.MEMORY_LIMIT, detail, generation=run.spec.generation)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import stat
 from pathlib import Path
 
 import pytest
 
 from coordinator.errors import ActionRefused, UnknownChild
+from coordinator.local.run_folder import RunFolder
 from coordinator.supervision.events import ChildCleaned, ChildExited, ChildReady, ChildStarted, RestartPlanned
 from coordinator.supervision.lifecycle import Event, Reason, State
 from tests.coordinator.fleet import Fleet, alive, causes, prepared_fleet, running_fleet
@@ -76,7 +79,57 @@ async def test_a_failed_spawn_is_reported(tmp_path: Path) -> None:
         assert "No such file" in str(status.detail)
 
 
+async def test_a_start_for_which_there_is_no_thread_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_thread(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with prepared_fleet(tmp_path) as fleet:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "create_subprocess_exec", no_thread)
+            await fleet.start([fleet.profile("a")])
+            status = await fleet.until("a", State.BACKOFF)
+            assert (status.reason, "can't start new thread" in str(status.detail)) == (Reason.SPAWN_FAILED, True)
+        await fleet.until("a", State.READY)
+
+
 # Deaths
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("can't start new thread")])
+async def test_a_clean_up_that_fails_is_tried_again_and_concerns_its_child_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async with running_fleet(tmp_path, ["a", "b"]) as fleet:
+        calls = 0
+        empty = RunFolder.empty
+
+        def fails_twice(folder: RunFolder) -> Path | None:
+            nonlocal calls
+            calls += 1
+            if calls <= 2:
+                raise error
+            return empty(folder)
+
+        monkeypatch.setattr(RunFolder, "empty", fails_twice)
+        os.kill(pid_of(fleet, "a"), signal.SIGKILL)
+        await fleet.until_start("a", 2)
+        assert calls == 3
+        assert fleet.is_in("b", State.READY)
+        assert not fleet.supervisor.failed.done()
+
+
+async def test_a_fleet_outlives_the_loss_of_its_run_folders(tmp_path: Path) -> None:
+    """As after a cleaner of temporary files; what was submitted can then not be told any more."""
+    async with running_fleet(tmp_path, ["a", "b"]) as fleet:
+        shutil.rmtree(fleet.run_root.path)
+        assert fleet.supervisor.was_submitted(fleet.pool._backends["a"], "any") is None
+        os.kill(pid_of(fleet, "a"), signal.SIGKILL)
+        await fleet.until_start("a", 2)
+        assert fleet.is_in("b", State.READY)
+        assert not fleet.supervisor.failed.done()
+        assert stat.S_IMODE(fleet.run_root.path.stat().st_mode) == 0o700
 
 
 async def test_a_killed_child_is_reported_at_once_and_restarted(tmp_path: Path) -> None:
