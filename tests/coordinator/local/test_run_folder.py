@@ -41,6 +41,7 @@ def test_only_the_session_is_kept_between_two_starts(tmp_path: Path) -> None:
     for name in ("session.json", "submitted", "processes.json", "tmp/leftover"):
         (folder.path / name).write_text("{}")
     rubbish = folder.empty()
+    assert rubbish is not None
     assert [entry.name for entry in folder.path.iterdir()] == ["session.json"]
     assert (rubbish / "tmp" / "leftover").exists()
     delete(rubbish)
