@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from typing_extensions import TypeAliasType
 
 from contract.api_error import bad_request, unsupported
+from contract.chat_body import check_amount
 
 _ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "n": ((None, 1), "a page gives one answer"),
@@ -64,6 +65,8 @@ def parse_chat_request(body: Any) -> ChatRequest:
     """Return a decoded JSON body as a request. Raises ApiError (400) that names the parameter at fault."""
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object with model and messages")
+    if isinstance(messages := body.get("messages"), list):
+        check_amount(messages)
     try:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:

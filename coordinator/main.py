@@ -75,7 +75,12 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
 def proxy_config(settings: Settings) -> ProxyConfig:
     """Return the operator's numbers that the proxy goes by; the site's name is shown as the owner of models."""
     limits = Limits(settings.queue_timeout_s, settings.first_token_timeout_s, settings.stream_idle_timeout_s)
-    return ProxyConfig(limits, settings.max_body_bytes, owner=Path(settings.chat_site or "tabfleet").stem)
+    return ProxyConfig(
+        limits,
+        settings.max_body_bytes,
+        max(settings.max_buffered_bytes, settings.max_body_bytes),
+        owner=Path(settings.chat_site or "tabfleet").stem,
+    )
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

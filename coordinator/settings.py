@@ -204,6 +204,10 @@ class Settings(BaseSettings):
     ] = 620.0
     max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = MAX_BODY_BYTES
 
+    max_buffered_bytes: Annotated[
+        Number, About(REQUESTS, "Most bytes of request bodies that are held at a time; then more get 503")
+    ] = 256 * 1024 * 1024
+
     start_timeout_s: Annotated[Seconds, About(HEALTH, "Time a child gets to become ready")] = 60.0
     probe_interval_s: Annotated[Seconds, About(HEALTH, "Time between two probes of a child")] = 1.0
     unhealthy_after: Annotated[Number, About(HEALTH, "Failed probes in a row that make it unhealthy")] = 3

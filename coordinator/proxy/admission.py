@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,10 +13,13 @@ import pydantic_core
 from starlette.types import Receive
 
 from contract.api_error import ApiError, ErrorCode, bad_request, unavailable
+from contract.chat_body import check_amount
 from contract.keys import KeyStore, presented_key
 from coordinator.proxy.headers import CLOSE, Headers, find
 
 _START_RETRY_S = 5.0
+_BUFFER_RETRY_S = 5.0
+_LARGE_BYTES = 256 * 1024  # parsed in some 5 ms
 _CHALLENGE = {"www-authenticate": "Bearer"}  # RFC 9110, section 11.6.1: every 401 has one
 
 
@@ -55,6 +60,20 @@ class Access:
 
 
 @dataclass(frozen=True)
+class BodyLimits:
+    """How large one body, and all that are held together, may be; how many seconds may pass between two pieces."""
+
+    max_bytes: int
+    max_buffered_bytes: int
+    idle_s: float
+
+    @property
+    def total_s(self) -> float:
+        """A body that always moves gets so long: at the defaults, 10 MiB at 35 kB a second."""
+        return 5 * self.idle_s
+
+
+@dataclass(frozen=True)
 class ChatBody:
     """A request body that may go to a page, as it came, and what routing needs of it."""
 
@@ -87,38 +106,72 @@ def names_loopback(host: bytes) -> bool:
         return False
 
 
-async def read_chat_body(headers: Headers, receive: Receive, *, max_bytes: int, idle_s: float) -> ChatBody | None:
-    """Return the body of a chat request; None when the client left before its end.
+class BodyReader:
+    """Reads bodies of chat requests within the limits. Make it inside a running loop."""
 
-    Raises ApiError: 415 for another type than JSON, 413 above max_bytes, 408 when nothing comes for
-    idle_s seconds, 400 for what is no chat request at all.
-    """
-    kind = (find(headers, b"content-type") or "").partition(";")[0].strip().lower()
-    # Only this type makes a browser ask before it posts (CORS), and nobody here says yes.
-    if kind != "application/json":
-        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json.")
-    length = find(headers, b"content-length")
-    # int() raises ValueError for thousands of digits.
-    if length is not None and (len(length) > 15 or int(length) > max_bytes):
-        raise _too_large(max_bytes)
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(idle_s) as limit:
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    return None
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > max_bytes:
-                    raise _too_large(max_bytes)
-                if not message.get("more_body"):
-                    break
-                limit.reschedule(asyncio.get_running_loop().time() + idle_s)
-    except TimeoutError:
-        raise ApiError(ErrorCode.REQUEST_TIMEOUT, "The body did not arrive in time.", headers=CLOSE) from None
-    return parse_chat_body(parts[0] if len(parts) == 1 else b"".join(parts))
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._buffered_bytes = 0
+        self._one_large = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def read(self, headers: Headers, receive: Receive) -> AsyncIterator[ChatBody | None]:
+        """Yield the body of a chat request, which counts as held until the end; None when the client left before.
+
+        Raises ApiError: 415 for another type than JSON, 413 for too large a body, 408 for one that does not come in
+        time, 503 where too much is held already, 400 for what is no chat request at all.
+        """
+        kind = (find(headers, b"content-type") or "").partition(";")[0].strip().lower()
+        # Only this type makes a browser ask before it posts (CORS), and nobody here says yes.
+        if kind != "application/json":
+            raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json.")
+        length = find(headers, b"content-length")
+        # int() raises ValueError for thousands of digits.
+        if length is not None and (len(length) > 15 or int(length) > self._limits.max_bytes):
+            raise self._too_large()
+        parts: list[bytes] = []
+        try:
+            yield await self._parse(parts) if await self._receive(receive, parts) else None
+        finally:
+            self._buffered_bytes -= sum(map(len, parts))
+
+    async def _receive(self, receive: Receive, parts: list[bytes]) -> bool:
+        """Collect the parts, and return whether the client stayed."""
+        limits, now, size = self._limits, asyncio.get_running_loop().time, 0
+        end = now() + limits.total_s
+        try:
+            async with asyncio.timeout(limits.idle_s) as limit:
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return False
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > limits.max_bytes:
+                        raise self._too_large()
+                    if self._buffered_bytes + len(part) > limits.max_buffered_bytes:
+                        what = "The server holds as many bytes of requests as it may (MAX_BUFFERED_BYTES)"
+                        raise unavailable(ErrorCode.BUFFER_FULL, f"{what}; try again.", retry_after_s=_BUFFER_RETRY_S)
+                    self._buffered_bytes += len(part)
+                    parts.append(part)
+                    if not message.get("more_body"):
+                        return True
+                    limit.reschedule(min(end, now() + limits.idle_s))
+        except TimeoutError:
+            raise ApiError(ErrorCode.REQUEST_TIMEOUT, "The body did not arrive in time.", headers=CLOSE) from None
+
+    async def _parse(self, parts: list[bytes]) -> ChatBody:
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(raw) < _LARGE_BYTES:
+            return parse_chat_body(raw)
+        # A parser in a thread keeps the interpreter's lock all the same: others get their turn between two large ones.
+        async with self._one_large:
+            await asyncio.sleep(0)
+            return parse_chat_body(raw)
+
+    def _too_large(self) -> ApiError:
+        message = f"The body is larger than {self._limits.max_bytes} bytes (MAX_BODY_BYTES)."
+        return ApiError(ErrorCode.BODY_TOO_LARGE, message)
 
 
 def parse_chat_body(raw: bytes) -> ChatBody:
@@ -133,10 +186,7 @@ def parse_chat_body(raw: bytes) -> ChatBody:
     model, messages = body.get("model"), body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise bad_request("messages must be a list with at least one message.", param="messages")
+    check_amount(messages)
     if not isinstance(model, str) or not model:
         raise bad_request("model must name a model; GET /v1/models lists them.", param="model")
     return ChatBody(raw, model, body.get("stream") is True)
-
-
-def _too_large(max_bytes: int) -> ApiError:
-    return ApiError(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {max_bytes} bytes (MAX_BODY_BYTES).")

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, to_json, unavailable
 from contract.child_api import CHAT_PATH, REQUEST_ID_HEADER
 from contract.models import model_card, model_list, model_not_found
-from coordinator.proxy.admission import Access, read_chat_body
+from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
 from coordinator.proxy.exchange import (
     ChatRequest,
     Children,
@@ -58,6 +58,7 @@ class ProxyConfig:
 
     limits: Limits
     max_body_bytes: int
+    max_buffered_bytes: int
     owner: str
 
 
@@ -102,6 +103,7 @@ class Proxy:
             f"{_MODELS_PATH}/": _Route("GET", self._show_models),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
+        self._bodies = BodyReader(BodyLimits(config.max_body_bytes, config.max_buffered_bytes, config.limits.idle_s))
         self._upstream = Upstream()
         self._context = ProxyContext(pool, children, self._upstream, config.limits)
         self._running: set[Exchange] = set()
@@ -154,17 +156,19 @@ class Proxy:
 
     async def _complete_chat(self, call: _Call) -> None:
         self._refuse_when_draining()
-        headers, config = call.scope["headers"], self._config
-        body = await read_chat_body(headers, call.receive, max_bytes=config.max_body_bytes, idle_s=config.limits.idle_s)
-        if body is None:
-            call.stats.outcome = Outcome.CLIENT_LEFT
-            return
+        async with self._bodies.read(call.scope["headers"], call.receive) as body:
+            if body is None:
+                call.stats.outcome = Outcome.CLIENT_LEFT
+                return
+            await self._answer(call, body)
+
+    async def _answer(self, call: _Call, body: ChatBody) -> None:
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
         response = Response(
             call.send, call.scope["extensions"][CONNECTION], call.request_id, lambda: self._pool.draining
         )
-        request = ChatRequest(call.request_id, headers, body, call.began)
+        request = ChatRequest(call.request_id, call.scope["headers"], body, call.began)
         exchange = Exchange(self._context, request, call.receive, response, call.stats)
         self._running.add(exchange)
         self._idle.clear()

@@ -66,13 +66,14 @@ async def served(
     limits: Limits = SOON,
     loopback_only: bool = True,
     max_body_bytes: int = 100_000,
+    max_buffered_bytes: int = 100_000_000,
 ) -> AsyncIterator[Served]:
     """Serve `/v1` from this pool on a free port."""
     key_file = tmp_path / "keys.txt"
     key_file.write_text("".join(f"{key}\n" for key in keys))
     access = Access(KeyStore.from_file(key_file))
     done: list[RequestDone] = []
-    config = ProxyConfig(limits, max_body_bytes, owner="fake")
+    config = ProxyConfig(limits, max_body_bytes, max_buffered_bytes, owner="fake")
     proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=done.append)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]

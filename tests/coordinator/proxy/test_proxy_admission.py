@@ -187,6 +187,47 @@ async def test_a_body_that_stops_coming_is_given_up(tmp_path: Path) -> None:
         assert answer.header("connection") == "close"
 
 
+async def test_a_body_that_comes_too_slowly_is_given_up(tmp_path: Path) -> None:
+    """Each byte comes in time, and the whole would take a day."""
+    async with served(Pool(max_queue=100), ScriptedChildren(), tmp_path, limits=replace(SOON, idle_s=0.2)) as api:
+        caller = await Caller.connect(api.port)
+        caller.writer.write(request(b"", "content-length: 90000").replace(b"content-length: 0\r\n", b""))
+        answering = asyncio.ensure_future(caller.head())
+        for _ in range(1000):
+            if answering.done():
+                break
+            caller.writer.write(b" ")
+            await asyncio.sleep(0.02)
+        assert (await asyncio.wait_for(answering, 30))[0] == 408
+        caller.close()
+
+
+async def test_all_bodies_together_have_a_limit(tmp_path: Path) -> None:
+    async with scripted(tmp_path, answer_ok, max_buffered_bytes=100_000) as api:
+        half = request(b"x" * 60_000, "content-length: 90000")
+        unfinished = await Caller.connect(api.port)
+        unfinished.writer.write(half)
+        await eventually(lambda: api.proxy._bodies._buffered_bytes == 60_000)
+        answer = await ask(api.port, request(chat("y" * 50_000)))
+        assert (answer.status, answer.error["code"]) == (503, "buffer_full")
+        assert answer.header("retry-after") == "5"
+        assert (await ask(api.port, request(chat("y" * 20_000)))).status == 200
+        unfinished.reset()
+        await eventually(lambda: api.proxy._bodies._buffered_bytes == 0)
+        assert (await ask(api.port, request(chat("y" * 50_000)))).status == 200
+        assert api.proxy._bodies._buffered_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[1] * 5000, [{}] * 5000, [{"role": "user", "content": [{"type": "text", "text": ""}] * 50}] * 100],
+)
+async def test_more_messages_or_parts_than_a_page_could_take_are_refused(tmp_path: Path, messages: object) -> None:
+    async with served(Pool(max_queue=100), ScriptedChildren(), tmp_path, max_body_bytes=10_000_000) as api:
+        answer = await ask(api.port, request(json.dumps({"model": "fake", "messages": messages}).encode()))
+        assert (answer.status, answer.error["param"]) == (400, "messages")
+
+
 async def test_a_client_that_leaves_within_its_body_is_forgotten(api: Served) -> None:
     caller = await Caller.connect(api.port)
     caller.writer.write(request(b"{", "content-length: 100"))
