@@ -18,7 +18,7 @@ from contract.api_error import ApiError, ErrorCode
 from contract.errors import TabfleetError
 from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
 from coordinator.metrics import CONTENT_TYPE
-from coordinator.proxy.admission import Access, check_host
+from coordinator.proxy.admission import Access, Hosts
 from coordinator.proxy.application import Proxy
 from coordinator.proxy.headers import CLOSE, Headers, encode
 from coordinator.proxy.pool import Pool
@@ -39,6 +39,8 @@ _CODES: Final[Mapping[type[TabfleetError], ErrorCode]] = {
 }
 """What an action's error is to its caller; every other one is RELOAD_FAILED."""
 
+_PROBES: Final = frozenset({"/live", "/ready"})
+
 # RFC 9745: since when, in Unix seconds (2026-11-01); RFC 8288 names the successor.
 _DEPRECATED: Final = {"deprecation": "@1793491200", "link": '</ready>; rel="successor-version"'}
 
@@ -57,22 +59,25 @@ class Fleet(Protocol):
 class Application:
     """The ASGI application: `/v1` goes to the proxy as raw ASGI, the rest to `api`."""
 
-    def __init__(self, proxy: Proxy, api: ASGIApp, pool: Pool, *, loopback_only: bool) -> None:
+    def __init__(self, proxy: Proxy, api: ASGIApp, pool: Pool, *, access: Access, hosts: Hosts) -> None:
         self._proxy = proxy
         self._api = api
         self._pool = pool
-        self._loopback_only = loopback_only
+        self._access = access
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if self._loopback_only:
+        path: str = scope["path"]
+        # Whoever needs a key has shown that no page of a stranger asks. Probes may come by any name.
+        is_open = not self._access.enforced and path not in _PROBES
+        if self._hosts.loopback_only or is_open:
             try:
-                check_host(scope["headers"])
+                self._hosts.check(scope["headers"])
             except ApiError as error:
                 await send_error(send, error, secrets.token_hex(16), closing=True)
                 return
-        path: str = scope["path"]
         if path.startswith("/v1/") or path == "/v1":
             await self._proxy(scope, receive, send)
             return

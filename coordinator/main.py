@@ -31,7 +31,7 @@ from coordinator.local.launcher import PROGRAM, LocalLauncher
 from coordinator.local.reaper import install_if_process_1
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydrator
-from coordinator.proxy.admission import Access
+from coordinator.proxy.admission import Access, Hosts
 from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
 from coordinator.proxy.server import Server, bind
@@ -120,7 +120,9 @@ class Coordinator:
             on_done=metrics.request_done,
         )
         api = build_api(self._fleet, access, metrics.text, metrics_public=settings.metrics_public)
-        application = Application(self._proxy, api, self._fleet.pool, loopback_only=settings.bound_to_loopback)
+        names = frozenset(name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip())
+        hosts = Hosts(settings.bound_to_loopback, names)
+        application = Application(self._proxy, api, self._fleet.pool, access=access, hosts=hosts)
         self._server = Server(application, connection_limits(settings))
         self._stop_requested, self._cut_requested = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()

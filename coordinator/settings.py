@@ -152,6 +152,14 @@ class Settings(BaseSettings):
     coordinator_host: Annotated[
         Text, About(ADDRESS, "Address to listen on; on a loopback address the Host header must name loopback")
     ] = "127.0.0.1"
+    allowed_hosts: Annotated[
+        Text,
+        About(
+            ADDRESS,
+            "Host names, with commas, by which the API may be reached while it is open or bound to loopback; * is any",
+            default_text="localhost and IP addresses",
+        ),
+    ] = ""
     coordinator_port: Annotated[AnyPort, About(ADDRESS, "Port of the API and the health routes")] = 2048
 
     base_api_port: Annotated[Port, About(CHILDREN, "Port of the first child's API")] = 3100

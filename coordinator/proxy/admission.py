@@ -82,28 +82,51 @@ class ChatBody:
     stream: bool
 
 
-def check_host(headers: Headers) -> None:
-    """Raise ApiError (421) for a Host that is not loopback.
+@dataclass(frozen=True)
+class Hosts:
+    """Which values of the Host header are taken, by those who can reach this server.
 
-    A name that somebody else resolves to 127.0.0.1 (DNS rebinding) makes their page same-origin with us.
+    A name that somebody else resolves to our address (DNS rebinding) makes their page same-origin with us; an address
+    is nobody's to resolve. `names` are taken as well, and "*" is any.
     """
-    for name, value in headers:
-        if name == b"host" and not names_loopback(value):
-            message = "The Host header must name localhost or a loopback address."
-            raise ApiError(ErrorCode.MISDIRECTED_REQUEST, message)
+
+    loopback_only: bool
+    names: frozenset[str] = frozenset()
+
+    def check(self, headers: Headers) -> None:
+        """Raise ApiError (421) for a Host that is not taken."""
+        for name, value in headers:
+            if name == b"host" and not self._takes(value):
+                what = "localhost or a loopback address" if self.loopback_only else "localhost or an IP address"
+                cure = (
+                    "or a name in ALLOWED_HOSTS"
+                    if self.loopback_only
+                    else "or a name in ALLOWED_HOSTS; or set API keys"
+                )
+                message = f"The Host header must be {what}, {cure}."
+                raise ApiError(ErrorCode.MISDIRECTED_REQUEST, message)
+
+    def _takes(self, host: bytes) -> bool:
+        return "*" in self.names or names_address(host, loopback=self.loopback_only) or _name_of(host) in self.names
+
+
+def _name_of(host: bytes) -> str:
+    """Return the name in a Host header's value, in lower case, without the port."""
+    name = host.decode("latin-1").lower()
+    return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
 
 
 @lru_cache(maxsize=64)
-def names_loopback(host: bytes) -> bool:
-    """Return whether a Host header's value, with or without a port, is localhost or a loopback address."""
-    name = host.decode("latin-1").lower()
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+def names_address(host: bytes, *, loopback: bool) -> bool:
+    """Return whether a Host header's value is localhost or an IP address, with `loopback` one of loopback."""
+    name = _name_of(host)
     if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    return address.is_loopback or not loopback
 
 
 class BodyReader:

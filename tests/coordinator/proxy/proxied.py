@@ -17,7 +17,7 @@ from openai import AsyncOpenAI
 from contract.http_protocol import ConnectionLimits
 from contract.keys import KeyStore
 from coordinator.api import Application, build_api
-from coordinator.proxy.admission import Access
+from coordinator.proxy.admission import Access, Hosts
 from coordinator.proxy.application import Proxy, ProxyConfig, RequestDone
 from coordinator.proxy.exchange import Children, Limits, Outcome
 from coordinator.proxy.pool import Backend, Pool
@@ -78,7 +78,8 @@ async def served(
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     api = build_api(NoFleet(), access, lambda: b"")
-    application = Application(proxy, api, pool, loopback_only=loopback_only)
+    hosts = Hosts(loopback_only, frozenset({"allowed.example"}))
+    application = Application(proxy, api, pool, access=access, hosts=hosts)
     server = Server(application, ConnectionLimits(limits.idle_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = Served(port, pool, proxy, access, done)

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from contract.keys import KeyStore
-from coordinator.proxy.admission import names_loopback
+from coordinator.proxy.admission import names_address
 from coordinator.proxy.exchange import Outcome
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxy.proxied import (
@@ -328,12 +328,34 @@ async def test_the_client_raises_its_own_errors(api: Served) -> None:
     ],
 )
 async def test_which_hosts_are_loopback(host: bytes, fine: bool) -> None:
-    assert names_loopback(host) is fine
+    assert names_address(host, loopback=True) is fine
 
 
-async def test_any_host_is_accepted_when_not_bound_to_loopback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("host", "bound", "keys", "taken"),
+    [
+        ("llm.example", "loopback", True, False),
+        ("llm.example", "loopback", False, False),
+        ("10.0.0.1:2048", "loopback", True, False),
+        ("allowed.example:80", "loopback", True, True),
+        ("llm.example", "any", True, True),
+        ("llm.example", "any", False, False),
+        ("10.0.0.1.llm.example", "any", False, False),
+        ("10.0.0.1:2048", "any", False, True),
+        ("[fd00::1]:2048", "any", False, True),
+        ("localhost:2048", "any", False, True),
+        ("Allowed.example:2048", "any", False, True),
+        ("allowed.example.llm.example", "any", False, False),
+    ],
+)
+async def test_which_hosts_are_taken(tmp_path: Path, host: str, bound: str, keys: bool, taken: bool) -> None:
     pool = Pool(max_queue=100)
     pool.put(backend("http://127.0.0.1:1"))
-    async with served(pool, ScriptedChildren(), tmp_path, loopback_only=False) as api:
-        listing = request(b"", "host: llm.example", method="GET", path="/v1/models")
-        assert (await ask(api.port, listing)).status == 200
+    in_force = (KEY,) if keys else ()
+    async with served(pool, ScriptedChildren(), tmp_path, loopback_only=bound == "loopback", keys=in_force) as api:
+        for path in ("/v1/models", "/health"):
+            answer = await ask(api.port, request(b"", f"host: {host}", method="GET", path=path))
+            assert (answer.status != 421) is taken
+            assert taken or "ALLOWED_HOSTS" in answer.error["message"]
+        probe = await ask(api.port, request(b"", f"host: {host}", method="GET", path="/live"))
+        assert (probe.status == 200) is (taken or bound == "any")
