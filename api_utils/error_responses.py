@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import HTTPExceptionHandler
 
-from browser.errors import BrowserError
+from browser.errors import BrowserError, PromptRejected
 from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode, not_to_be_retried
 from contract.child_api import REQUEST_ID_HEADER
 
@@ -28,6 +28,8 @@ def error_response(error: ApiError, request_id: str | None = None) -> Response:
 
 def from_browser(error: BrowserError, *, submitted: bool) -> ApiError:
     """Return the page's failure as an answer; `submitted` says whether the prompt may have reached the site."""
+    if isinstance(error, PromptRejected) and error.for_good:
+        return ApiError(ErrorCode.PROMPT_REJECTED, str(error), headers=DO_NOT_RETRY, status=400)
     return from_reason(error.reason, str(error), submitted=submitted or error.submitted)
 
 

@@ -125,9 +125,16 @@ class CaptureGap(BrowserError):
 
 
 class PromptRejected(BrowserError):
-    """The page's input did not take exactly the prompt, or not its images; nothing was sent."""
+    """The page's input did not take exactly the prompt, or not its images; nothing was sent.
+
+    `for_good` tells that this page will not take it at any other time either.
+    """
 
     reason = "prompt_rejected"
+
+    def __init__(self, message: str, *, submitted: bool = False, for_good: bool = False) -> None:
+        super().__init__(message, submitted=submitted)
+        self.for_good = for_good
 
 
 class SiteFailed(BrowserError):

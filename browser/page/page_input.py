@@ -61,17 +61,19 @@ async def enter_prompt(page: Page, field: Input, prompt: str) -> str:
     """
     wanted = normalised(prompt)
     if any("\ud800" <= character <= "\udfff" for character in wanted):
-        raise PromptRejected("the prompt holds half of a surrogate pair, which no page can take")
+        raise PromptRejected("the prompt holds half of a surrogate pair, which no page can take", for_good=True)
     for method in field.methods:
         try:
-            if normalised(await _fill(page, field.selector, method, wanted)) == wanted:
+            held = normalised(await _fill(page, field.selector, method, wanted))
+            # An editor shows spaces that HTML would drop as no-break spaces, so that the two cannot be told apart.
+            if held in (wanted, wanted.replace("\u00a0", " ")):
                 return method
         except PlaywrightTimeout:
             raise PageBroken("the page shows no input that takes a prompt (site file: input.selector)") from None
         except Error as error:
             log.debug("prompt_entry_error", method=method, error=type(error).__name__)
         log.info("prompt_entry_differs", method=method)
-    raise PromptRejected("the page's input did not take the prompt as it is; nothing was sent")
+    raise PromptRejected("the page's input did not take the prompt as it is; nothing was sent", for_good=True)
 
 
 def normalised(text: str) -> str:

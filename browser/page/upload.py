@@ -25,7 +25,7 @@ async def upload_images(tab: Tab, images: Sequence[Image]) -> None:
     """
     upload = tab.site.upload
     if upload is None:
-        raise PromptRejected("this page takes no images; nothing was sent")
+        raise PromptRejected("this page takes no images; nothing was sent", for_good=True)
     await tab.run(upload.actions)
     element, timeout_s = tab.page.locator(upload.selector).first, upload.timeout_s
     files: list[FilePayload] = [

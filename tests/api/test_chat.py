@@ -252,6 +252,14 @@ async def test_no_comment_comes_before_submission(serve: Serve, monkeypatch: pyt
         assert (await running)[0] == 502
 
 
+async def test_a_prompt_that_no_repetition_brings_into_the_page_is_not_to_be_repeated(serve: Serve) -> None:
+    for_good = errors.PromptRejected("differs", for_good=True)
+    async with serve(ScriptedPage(submits=False, pieces=(), failure=for_good)) as client:
+        response = await client.post(URL, json=ask())
+        assert (response.status, response.headers["x-should-retry"]) == (400, "false")
+        assert (await response.json())["error"]["code"] == "prompt_rejected"
+
+
 async def test_a_client_that_leaves_ends_the_answer_and_frees_the_page(serve: Serve) -> None:
     page = ScriptedPage(stalls=True)
     async with serve(page) as client:

@@ -89,6 +89,15 @@ async def test_an_input_holds_the_prompt(blank: Page, html: str, methods: list[s
     assert held.replace("\u00a0", " ") == PROMPT
 
 
+@pytest.mark.parametrize("html", [EDITOR, "<textarea id=i></textarea>", "<div id=i contenteditable></div>"])
+@pytest.mark.parametrize("prompt", ["a\u00a0b", "\u00a0", "10\u00a0000\u00a0€\nnext\u00a0", "a \u00a0 b"])
+async def test_spaces_of_every_kind_are_taken(blank: Page, html: str, prompt: str) -> None:
+    await blank.set_content(html)
+    await enter_prompt(blank, field("setter", "fill", "insert_text"), prompt)
+    held: str = await blank.evaluate("'value' in i ? i.value : i.innerText")
+    assert held.replace("\u00a0", " ").rstrip("\n") == prompt.replace("\u00a0", " ")
+
+
 @pytest.mark.parametrize(
     ("html", "methods"), [(SHORT, ["setter", "fill"]), ("<input id=i>", ["setter", "fill"]), (PASTE_ONLY, ["fill"])]
 )
