@@ -21,7 +21,7 @@ from api_utils.error_responses import error_response, from_browser
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
 from browser.errors import BrowserError
-from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode
+from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
 from contract.child_environment import KEEP_ALIVE_S
 
@@ -74,8 +74,11 @@ class ChatResponse(Response):
             log.info("client_left", request=self._prompt.request_id)
             return
         if answering.cancelled():
-            headers = DO_NOT_RETRY if self._submitted else {"retry-after": "1"}
-            last = await self._fail(ApiError(ErrorCode.CANCELLED, "the request was cancelled", headers=headers), send)
+            what = "the request was cancelled"
+            error = unavailable(ErrorCode.CANCELLED, what, retry_after_s=1)
+            if self._submitted:
+                error = not_to_be_retried(ErrorCode.CANCELLED, what)
+            last = await self._fail(error, send)
         else:
             last = answering.result()
         if last is not None:

@@ -35,8 +35,10 @@ def from_browser(error: BrowserError, *, submitted: bool) -> ApiError:
 
 def from_reason(reason: str, message: str, *, submitted: bool) -> ApiError:
     """Return the answer for one of the page's reasons, as `/ready` names them."""
-    headers = DO_NOT_RETRY if submitted else {"retry-after": str(RETRY_AFTER_S)}
-    return ApiError(_CODES.get(reason, ErrorCode.INTERNAL_ERROR), message, headers=headers)
+    code = _CODES.get(reason, ErrorCode.INTERNAL_ERROR)
+    if submitted:
+        return not_to_be_retried(code, message)
+    return ApiError(code, message, headers={"retry-after": str(RETRY_AFTER_S)})
 
 
 async def _from_api_error(_: Request, error: Exception) -> Response:

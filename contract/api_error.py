@@ -108,6 +108,10 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
 """The HTTP status of each code. HTTP_ERROR stands for what the framework refuses, with the status it gives."""
 
 
+NOTHING_SUBMITTED: Final = frozenset({429, 503})
+"""Statuses that promise that the prompt has not reached the site."""
+
+
 @dataclass(eq=False)  # not frozen: raising an exception writes its traceback into it
 class ApiError(TabfleetError):
     """An answer with an error in it. `message` is for people and holds no secret, path or prompt.
@@ -158,8 +162,12 @@ def unavailable(code: ErrorCode, message: str, *, retry_after_s: float) -> ApiEr
 
 
 def not_to_be_retried(code: ErrorCode, message: str) -> ApiError:
-    """Return the error for a request whose prompt may have been submitted: no client may send it again by itself."""
-    return ApiError(code, message, headers=DO_NOT_RETRY)
+    """Return the error for a request whose prompt may have been submitted: no client may send it again by itself.
+
+    Balancers know no such header and send a request again by its status, after 429 and 503 at that: those say that
+    nothing was submitted, and here it is 502.
+    """
+    return ApiError(code, message, headers=DO_NOT_RETRY, status=502 if STATUS[code] in NOTHING_SUBMITTED else 0)
 
 
 def code_of(body: bytes) -> ErrorCode | None:

@@ -16,6 +16,7 @@ from starlette.types import Receive
 
 from contract.api_error import (
     DO_NOT_RETRY,
+    NOTHING_SUBMITTED,
     SHOULD_RETRY_HEADER,
     ApiError,
     ErrorCode,
@@ -272,10 +273,15 @@ class Exchange:
         # The mark decides where the child forgets to say whether the prompt may have been submitted.
         if status >= 400 and says_retry is None and children.was_submitted(backend, request_id) is not False:
             headers.extend(encode(DO_NOT_RETRY))
+            says_retry = "false"
+        if says_retry == "false" and status in NOTHING_SUBMITTED:
+            status = 502
         self._stall.stop()  # nothing more is to come from the child
         await self._response.send_whole(status, headers, body)
         await self._stop_if_disconnected()
-        self._count(Outcome.ANSWERED if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED, body)
+        # What the child calls it: to the client a refusal may have another status.
+        outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.REFUSED
+        self._count(outcome if answer.status < 500 else Outcome.FAILED, body)
         return True
 
     def _count(self, outcome: Outcome, last: bytes) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from contract import api_error
-from contract.api_error import STATUS, ApiError, ErrorCode, code_of
+from contract.api_error import STATUS, ApiError, ErrorCode, code_of, not_to_be_retried
 
 
 def test_every_code_has_a_status() -> None:
@@ -60,3 +60,8 @@ def test_an_error_of_somebody_else_has_no_code(body: bytes) -> None:
 
 def test_json_is_compact_and_in_utf_8() -> None:
     assert api_error.to_json({"a": ["\xe4", 1]}) == '{"a":["\xe4",1]}'.encode()
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_no_status_that_promises_that_nothing_was_submitted_is_given_after_a_submission(code: ErrorCode) -> None:
+    assert not_to_be_retried(code, "m").status not in (429, 503)

@@ -52,7 +52,7 @@ def test_each_failure_of_the_site_has_its_error_and_reaction(one_of_two: tuple[F
     assert running.child_pid("ada") == first
 
     limited = _fails(running, "[[error=quota]] one too many")
-    assert (limited.status_code, limited.code) == (429, "quota")
+    assert (limited.status_code, limited.code) == (502, "quota")
     running.wait_for(ada="RESTING", grace="READY")
     assert running.children()["ada"]["reason"] == "quota"
     assert _ask(running, "from the standby")
@@ -62,7 +62,7 @@ def test_each_failure_of_the_site_has_its_error_and_reaction(one_of_two: tuple[F
     running.wait_for(ada="STANDBY")
 
     expired = _fails(running, "[[error=expired]] logged out")
-    assert (expired.status_code, expired.code) == (503, "login_expired")
+    assert (expired.status_code, expired.code) == (502, "login_expired")
     running.wait_for(ada="READY", grace="FAILED")
     assert running.children()["grace"]["reason"] == "login_expired"
     assert _ask(running, "from the first one again")

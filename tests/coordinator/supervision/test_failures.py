@@ -83,7 +83,7 @@ FAILURES = {
     "login-expired": Failure(
         code="login_expired",
         request={"site_error": "login_expired"},
-        status=503,
+        status=502,
         child={"unready": "login_expired"},
         moves=[(f"{state}(FAILED)", "login_expired") for state in ("DRAINING", "STOPPING")]
         + [("FAILED", "login_expired")],
@@ -91,7 +91,7 @@ FAILURES = {
     "quota": Failure(
         code="quota",
         request={"site_error": "quota"},
-        status=429,
+        status=502,
         child={"unready": "quota", "rest_s": 0.5},
         moves=[
             *((f"{state}(RESTING)", "quota") for state in ("DRAINING", "STOPPING")),
