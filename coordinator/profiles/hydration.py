@@ -110,7 +110,7 @@ def hydrate(settings: Settings) -> Hydration:
 def key_file_that_counts(operators: Path | None, hydrated: Path | None) -> Path | None:
     """Return the key file that applies: AUTH_KEY_FILE_PATH, the hydrated one, auth_profiles/key.txt if it exists.
 
-    Raises `auth_utils.KeyFileError` if that cannot be seen.
+    Raises `contract.keys.KeyFileError` if that cannot be seen.
     """
     return operators or hydrated or default_key_file()
 
