@@ -144,6 +144,8 @@ async def test_nothing_is_known_of_a_child_that_was_forgotten(tmp_path: Path) ->
 async def test_what_cannot_be_read_is_not_retried(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         backend = backend_of(fleet)
-        (fleet.run_root.folder("a").path / "submitted").mkdir()
+        submitted = fleet.run_root.folder("a").path / "submitted"
+        submitted.unlink()
+        submitted.mkdir()
         await fleet.behave("a", signal=signal.SIGKILL)
         assert not await fleet.supervisor.may_retry(backend, "one")
