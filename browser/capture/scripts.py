@@ -64,13 +64,6 @@ POINT = f"""(selector) => {{
   return box.width && box.height && element.contains(document.elementFromPoint(x, y)) ? [x, y] : null;
 }}"""
 
-# A blinking caret is most of what an idle page costs. Whatever enters a prompt focuses the input again.
-BLUR = """() => {
-  let active = document.activeElement;
-  while (active?.shadowRoot?.activeElement) active = active.shadowRoot.activeElement;
-  if (active?.matches("input, textarea") || active?.isContentEditable) active.blur();
-}"""
-
 FOCUS = f"""(selector) => {{
   {_FIND}
   const element = find(selector);

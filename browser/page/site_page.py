@@ -142,7 +142,6 @@ class SitePage:
             await self.tab.open_fresh_chat()
         if self._capture and not await self._capture.wait_connected(self.tab.page):
             log.warning("page_not_connected", hint="site file: capture.network.ready_frames")
-        await self.tab.blur()
         self.is_fresh = True
 
     async def take_fresh_chat(self) -> Tab:

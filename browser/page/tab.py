@@ -149,11 +149,6 @@ class Tab:
         if not await self.wait_until(self.is_fresh, FRESH_TIMEOUT_S):
             raise PageBroken("no empty conversation came up (site file: fresh_chat)")
 
-    async def blur(self) -> None:
-        """Take the focus off the input, as far as the page lets that be done within LOOK_TIMEOUT_S seconds."""
-        with suppress(Error, TimeoutError):
-            await within(LOOK_TIMEOUT_S, self.page.evaluate(scripts.BLUR), "page-blur")
-
     def is_fresh(self, seen: PageSnapshot) -> bool:
         """Return whether this is an empty conversation that can take a prompt. Raises LoginExpired."""
         if seen.shows_logout:

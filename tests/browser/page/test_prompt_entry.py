@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, Page
 
-from browser.capture import scripts
 from browser.errors import PageBroken, PromptRejected
 from browser.page.page_input import enter_prompt
 from browser.process.browser_process import BrowserProcess
@@ -121,19 +120,3 @@ async def test_a_page_without_its_input_is_broken(blank: Page, monkeypatch: pyte
     await blank.set_content("<p>nothing to type in")
     with pytest.raises(PageBroken, match=r"site file: input\.selector"):
         await enter_prompt(blank, field("setter"), PROMPT)
-
-
-@pytest.mark.parametrize("method", ["setter", "fill", "insert_text", "paste"])
-@pytest.mark.parametrize("html", ["<textarea id=i></textarea>", EDITOR, PASTE_ONLY])
-async def test_an_input_without_the_focus_takes_a_prompt_as_one_with_it(blank: Page, html: str, method: str) -> None:
-    held = []
-    for script in ("() => {}", scripts.BLUR):
-        await blank.set_content(html)
-        await blank.locator("#i").focus()
-        await blank.evaluate(script)
-        assert await blank.evaluate("document.activeElement === i") is (script != scripts.BLUR)
-        try:
-            held.append(await enter_prompt(blank, field(method), PROMPT))
-        except PromptRejected:
-            held.append("rejected")
-    assert held[0] == held[1]
