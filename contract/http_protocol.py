@@ -7,7 +7,6 @@ import secrets
 import select
 import socket
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from contract.api_error import ApiError, ErrorCode
 from contract.child_api import REQUEST_ID_HEADER
+from contract.logs import AtMostEvery
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +34,7 @@ _LINGER_S: Final = 2.0
 _LINGER_BYTES: Final = 32 * 1024 * 1024
 _LOOK_S: Final = 0.25
 _OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
+_full: Final = AtMostEvery(1.0)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             message = "The server has as many connections as it takes; try again."
             self.refuse(ApiError(ErrorCode.QUEUE_FULL, message, headers={"retry-after": "1"}, status=503))
-        _say_full(len(self.connections))
+        if _full.due():
+            log.warning("connections_full", connections=len(self.connections), hint="MAX_CONNECTIONS")
 
     def _look_for_peer(self) -> None:
         """End the connection if the peer has left; while nothing is read, nothing else would notice."""
@@ -189,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
         if method == "CONNECT":
             self.refuse(_bad_http("The server is no proxy."))
             return
-        head = [b"%s %s HTTP/1.1\r\n" % (method.encode(), self.url)]
+        head = [b"%s %s HTTP/%s\r\n" % (method.encode(), self.url, self.scope["http_version"].encode())]
         for name, value in headers:
             if name == b"connection":
                 value = b", ".join(part for part in value.split(b",") if part.strip().lower() not in _OFFERS)  # noqa: PLW2901
@@ -211,6 +213,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._offer = self.headers
             self.scope["method"] = self.parser.get_method().decode("ascii")
+            self.scope["http_version"] = self.parser.get_http_version()
             return
         if len(self.pipeline) >= _MOST_PIPELINED:
             self.abort()
@@ -403,15 +406,3 @@ class _WatchedFlow(FlowControl):
 
 def _bad_http(message: str) -> ApiError:
     return ApiError(ErrorCode.INVALID_REQUEST, message)
-
-
-_said_full_at = float("-inf")
-
-
-def _say_full(connections: int) -> None:
-    """Log it, once a second at most."""
-    global _said_full_at  # noqa: PLW0603 - of the process, as the log is
-    now = time.monotonic()
-    if now - _said_full_at >= 1:
-        _said_full_at = now
-        log.warning("connections_full", connections=connections, hint="MAX_CONNECTIONS")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp
 
 from contract.http_protocol import ConnectionLimits, HttpProtocol
 from contract.listener import BACKLOG
+from contract.logs import AtMostEvery
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +26,7 @@ GRACE_S: Final = 2
 """How long uvicorn waits for connections at its end: a backstop, for every request has ended before it is told to."""
 
 _ACCEPT_FAILED: Final = "socket.accept() out of system resource"
+_accept_failed: Final = AtMostEvery(1.0)
 
 
 class HttpServer(uvicorn.Server):
@@ -68,17 +69,12 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-_said_at = float("-inf")
-
-
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log an error that no task will see; one line a second where connections cannot be accepted.
 
     asyncio tries again after a second, but reports each connection that it would have taken.
     """
-    global _said_at  # noqa: PLW0603 - of the process, as the log is
     if context.get("message") != _ACCEPT_FAILED:
         loop.default_exception_handler(context)
-    elif (now := time.monotonic()) - _said_at >= 1:
-        _said_at = now
+    elif _accept_failed.due():
         log.error("accept_failed", error=getattr(context.get("exception"), "strerror", None))

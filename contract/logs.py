@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from typing import Any, Final
 
 _rich = sys.modules.get("rich")
@@ -23,6 +24,22 @@ finally:
 
 # At info level these say what our own events say better.
 _QUIET: Final = ("asyncio", "uvicorn", "uvicorn.error", "uvicorn.access", "boto3", "botocore", "urllib3", "s3transfer")
+
+
+class AtMostEvery:
+    """Keeps a line that would come thousands of times from being logged more often than every `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._said_at = float("-inf")
+
+    def due(self) -> bool:
+        """Return whether the line is to be logged now; then it is not due again for a while."""
+        now = time.monotonic()
+        if now - self._said_at < self._seconds:
+            return False
+        self._said_at = now
+        return True
 
 
 def log_format(wanted: str | None) -> str:

@@ -172,7 +172,7 @@ def until_kernel_is_full(total: int, pause: bool) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         if pause:
-            # The little that is left below the mark at which writing is paused.
+            # What the transport keeps then is below the mark at which writing is paused.
             buffered = scope["extensions"]["test.buffered"]
             while not buffered():
                 await send({"type": "http.response.body", "body": b"x" * 8192, "more_body": True})
@@ -243,7 +243,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def exchange(port: int, *parts: bytes, hang_s: float = 20.0) -> bytes:
-    """Send the parts one after another; return all that comes until the server closes, or nothing more comes."""
+    """Send the parts one after another; return all that comes until the server closes. Raises TimeoutError."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     with contextlib.suppress(ConnectionError):
         for part in parts:
@@ -347,9 +347,10 @@ async def test_a_tunnel_is_refused() -> None:
         assert got.startswith(b"HTTP/1.1 400 ")
 
 
-async def test_http_1_0_gets_no_chunks() -> None:
+@pytest.mark.parametrize("offer", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"])
+async def test_http_1_0_gets_no_chunks(offer: bytes) -> None:
     async with serving(echo) as (_, port):
-        got = await exchange(port, b"POST / HTTP/1.0\r\ncontent-length: 5\r\n\r\nhello")
+        got = await exchange(port, b"POST / HTTP/1.0\r\n" + offer + b"content-length: 5\r\n\r\nhello")
         head, _, body = got.partition(b"\r\n\r\n")
         assert b"transfer-encoding" not in head.lower()
         assert body == b"<hello>"
@@ -372,11 +373,11 @@ async def test_a_peer_that_leaves_with_a_request_queued_is_noticed() -> None:
             pass
         left.set()
 
-    async with serving(until_left) as (_, port):
+    async with serving(until_left) as (server, port):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
         await writer.drain()
-        await asyncio.sleep(0.2)
+        await eventually(lambda: [one for one in server.server_state.connections if one.pipeline])  # type: ignore[union-attr]
         writer.transport.abort()
         await asyncio.wait_for(left.wait(), 20)
 
