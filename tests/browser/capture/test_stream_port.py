@@ -14,6 +14,7 @@ from browser.capture.frames import Feed, Frame, FrameKind
 from browser.capture.stream_port import StreamPort
 from browser.errors import StreamPortTaken
 from tests.support.ports import free_range
+from tests.support.turns import each_turn
 from tests.support.waiting import eventually
 
 ORIGIN = "https://chat.example.com"
@@ -181,21 +182,13 @@ async def test_a_port_in_use_is_named(listener: Listener) -> None:
 async def test_other_tasks_get_turns_during_a_burst(listener: Listener) -> None:
     """All its frames are there at once, so that nothing has to be waited for."""
     feed = listener.port.open_feed(NONCE)
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
+    turns: list[None] = []
     for sequence in range(10_000):
         feed.deliver(listener, sequence, Frame(FrameKind.CHUNK, 1, b"token"))
-    task = asyncio.create_task(other())
-    for _ in range(10_000):
-        await feed.next()
-    task.cancel()
-    assert turns >= 10_000 // frames.TURN_FRAMES - 1
+    async with each_turn(lambda: turns.append(None)):
+        for _ in range(10_000):
+            await feed.next()
+    assert len(turns) >= 10_000 // frames.TURN_FRAMES - 1
 
 
 async def test_other_tasks_get_turns_while_a_burst_comes_in(
@@ -208,17 +201,14 @@ async def test_other_tasks_get_turns_while_a_burst_comes_in(
         taken, total = taken + 1, total + 1
         most = max(most, taken)
 
-    async def other() -> None:
+    def begin_turn() -> None:
         nonlocal taken
-        while True:
-            taken = 0
-            await asyncio.sleep(0)
+        taken = 0
 
     monkeypatch.setattr(listener.port, "take", take)
     socket = await listener.page()
-    task = asyncio.create_task(other())
-    for sequence in range(10_000):
-        await socket.send_bytes(message(sequence, b"token"))
-    await eventually(lambda: total == 10_000, timeout_s=30)
-    task.cancel()
+    async with each_turn(begin_turn):
+        for sequence in range(10_000):
+            await socket.send_bytes(message(sequence, b"token"))
+        await eventually(lambda: total == 10_000, timeout_s=30)
     assert most <= frames.TURN_FRAMES
