@@ -26,8 +26,8 @@ class ErrorCode(StrEnum):
     ACTION_REFUSED = "action_refused"
     ADMIN_OFF = "admin_off"
     BODY_TOO_LARGE = "body_too_large"
-    BUFFER_FULL = "buffer_full"
     BROWSER_LOST = "browser_lost"
+    BUFFER_FULL = "buffer_full"
     CANCELLED = "cancelled"
     CAPTURE_GAP = "capture_gap"
     CHILD_LOST = "child_lost"
@@ -68,8 +68,8 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.ACTION_REFUSED: 409,
     ErrorCode.ADMIN_OFF: 403,
     ErrorCode.BODY_TOO_LARGE: 413,
-    ErrorCode.BUFFER_FULL: 503,
     ErrorCode.BROWSER_LOST: 502,
+    ErrorCode.BUFFER_FULL: 503,
     ErrorCode.CANCELLED: 503,
     ErrorCode.CAPTURE_GAP: 502,
     ErrorCode.CHILD_LOST: 502,

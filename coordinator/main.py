@@ -31,7 +31,7 @@ from coordinator.local.launcher import PROGRAM, LocalLauncher
 from coordinator.local.reaper import install_if_process_1
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydrator
-from coordinator.proxy.admission import Access, Hosts
+from coordinator.proxy.admission import Access, BodyLimits, Hosts
 from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
 from coordinator.proxy.server import Server, bind
@@ -75,12 +75,9 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
 def proxy_config(settings: Settings) -> ProxyConfig:
     """Return the operator's numbers that the proxy goes by; the site's name is shown as the owner of models."""
     limits = Limits(settings.queue_timeout_s, settings.first_token_timeout_s, settings.stream_idle_timeout_s)
-    return ProxyConfig(
-        limits,
-        settings.max_body_bytes,
-        max(settings.max_buffered_bytes, settings.max_body_bytes),
-        owner=Path(settings.chat_site or "tabfleet").stem,
-    )
+    buffered_bytes = max(settings.max_buffered_bytes, settings.max_body_bytes)
+    bodies = BodyLimits(settings.max_body_bytes, buffered_bytes, settings.stream_idle_timeout_s)
+    return ProxyConfig(limits, bodies, owner=Path(settings.chat_site or "tabfleet").stem)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

@@ -150,7 +150,10 @@ class Settings(BaseSettings):
     ] = 0.0
 
     coordinator_host: Annotated[
-        Text, About(ADDRESS, "Address to listen on; on a loopback address the Host header must name loopback")
+        Text,
+        About(
+            ADDRESS, "Address to listen on; on a loopback one the Host header must name loopback or be in ALLOWED_HOSTS"
+        ),
     ] = "127.0.0.1"
     allowed_hosts: Annotated[
         Text,
@@ -211,7 +214,6 @@ class Settings(BaseSettings):
         About(REQUESTS, "Time that an idle connection is kept; longer than the load balancer in front keeps it"),
     ] = 620.0
     max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = MAX_BODY_BYTES
-
     max_buffered_bytes: Annotated[
         Number, About(REQUESTS, "Most bytes of request bodies that are held at a time; then more get 503")
     ] = 256 * 1024 * 1024

@@ -97,13 +97,8 @@ class Hosts:
         """Raise ApiError (421) for a Host that is not taken."""
         for name, value in headers:
             if name == b"host" and not self._takes(value):
-                what = "localhost or a loopback address" if self.loopback_only else "localhost or an IP address"
-                cure = (
-                    "or a name in ALLOWED_HOSTS"
-                    if self.loopback_only
-                    else "or a name in ALLOWED_HOSTS; or set API keys"
-                )
-                message = f"The Host header must be {what}, {cure}."
+                what, cure = ("a loopback", "") if self.loopback_only else ("an IP", "; or set API keys")
+                message = f"The Host header must be localhost or {what} address, or a name in ALLOWED_HOSTS{cure}."
                 raise ApiError(ErrorCode.MISDIRECTED_REQUEST, message)
 
     def _takes(self, host: bytes) -> bool:

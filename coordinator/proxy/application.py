@@ -57,8 +57,7 @@ class ProxyConfig:
     """What the proxy goes by. `owner` stands in `/v1/models` as the owner of every model."""
 
     limits: Limits
-    max_body_bytes: int
-    max_buffered_bytes: int
+    bodies: BodyLimits
     owner: str
 
 
@@ -103,7 +102,7 @@ class Proxy:
             f"{_MODELS_PATH}/": _Route("GET", self._show_models),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
-        self._bodies = BodyReader(BodyLimits(config.max_body_bytes, config.max_buffered_bytes, config.limits.idle_s))
+        self._bodies = BodyReader(config.bodies)
         self._upstream = Upstream()
         self._context = ProxyContext(pool, children, self._upstream, config.limits)
         self._running: set[Exchange] = set()

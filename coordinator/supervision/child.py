@@ -305,7 +305,7 @@ class Child:
                 # One that is only replaced goes before those that stand by.
                 self.waiting_since = 0.0 if old in LIVE else self._context.clock()
                 # The reason stays when a crash loop's rest is over: one more short life, and it rests again.
-                self._short_lives *= self.reason is Reason.CRASH_LOOP
+                self._short_lives = self._short_lives if self.reason is Reason.CRASH_LOOP else 0
         self._context.schedule()
 
     def _begin_run(self) -> None:

@@ -17,7 +17,7 @@ from openai import AsyncOpenAI
 from contract.http_protocol import ConnectionLimits
 from contract.keys import KeyStore
 from coordinator.api import Application, build_api
-from coordinator.proxy.admission import Access, Hosts
+from coordinator.proxy.admission import Access, BodyLimits, Hosts
 from coordinator.proxy.application import Proxy, ProxyConfig, RequestDone
 from coordinator.proxy.exchange import Children, Limits, Outcome
 from coordinator.proxy.pool import Backend, Pool
@@ -73,7 +73,7 @@ async def served(
     key_file.write_text("".join(f"{key}\n" for key in keys))
     access = Access(KeyStore.from_file(key_file))
     done: list[RequestDone] = []
-    config = ProxyConfig(limits, max_body_bytes, max_buffered_bytes, owner="fake")
+    config = ProxyConfig(limits, BodyLimits(max_body_bytes, max_buffered_bytes, limits.idle_s), owner="fake")
     proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=done.append)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
