@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.browser.third_page import answer_to, third_page
 from tests.support.camoufox import drive_firefox
-from tests.support.waiting import eventually
+from tests.support.waiting import HANG_LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from demo.site import DemoSite
@@ -79,7 +78,7 @@ async def test_the_third_page(pages: Pages, way: str) -> None:
         assert await ask(page, "first\nand second line", "third") == answer_to("first\nand second line")
         async with aclosing(page.ask("a", "endless", "third")) as pieces:
             await anext(pieces)
-        await asyncio.wait_for(third.left.wait(), 1)
+        await asyncio.wait_for(third.left.wait(), HANG_LIMIT_S)
 
 
 @pytest.mark.parametrize("role", ["browser", "driver"])
@@ -88,12 +87,10 @@ async def test_a_dead_process_is_noticed_at_once(pages: Pages, demo: DemoSite, r
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
     both = page._process._processes
-    killed_at = time.monotonic()
     os.kill({"browser": both["browser"], "driver": both["driver"]}[role].pid, signal.SIGKILL)
-    assert await asyncio.wait_for(page.wait_lost(), 5) == f"{role}_lost"
-    assert time.monotonic() - killed_at < 1
+    assert await asyncio.wait_for(page.wait_lost(), HANG_LIMIT_S) == f"{role}_lost"
     with pytest.raises(BrowserLost):
-        await asyncio.wait_for(asking, 5)
+        await asyncio.wait_for(asking, HANG_LIMIT_S)
     await page.close()
     assert not both["browser"].is_alive()
     assert not both["driver"].is_alive()

@@ -15,7 +15,7 @@ from browser.site.schema import Action, FreshChat
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages, tab_of
 from tests.browser.third_page import ThirdPage, answer_to, third_page
-from tests.support.waiting import eventually
+from tests.support.waiting import HANG_LIMIT_S, eventually
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ async def test_answers_over_the_pages_traffic(shared_pages: Pages, third: ThirdP
     assert third.prompts == ["first\nand second line", "second"]
     async with aclosing(page.ask("a", "endless", "third")) as pieces:
         await anext(pieces)
-    await asyncio.wait_for(third.left.wait(), 1)
+    await asyncio.wait_for(third.left.wait(), HANG_LIMIT_S)
     assert await ask(page, "third", "third") == answer_to("third")
 
 
@@ -46,7 +46,7 @@ async def test_a_page_that_aborts_its_request_at_the_end(
     for number in range(20):
         prompt = f"burst {number}"
         assert await ask(page, prompt, "third") == answer_to(prompt)
-        await asyncio.wait_for(third.left.wait(), 5)
+        await asyncio.wait_for(third.left.wait(), HANG_LIMIT_S)
         third.left.clear()
 
 

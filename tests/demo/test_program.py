@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from tests.support.waiting import HANG_LIMIT_S
+
 
 @asynccontextmanager
 async def running_site(*arguments: str) -> AsyncIterator[Process]:
@@ -49,7 +51,7 @@ async def test_ends_at_once_on_a_signal_with_answers_under_way(number: signal.Si
         async with http.ws_connect(f"{url}/api/ws") as web_socket:
             assert await answer.content.readline()
             process.send_signal(number)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(HANG_LIMIT_S):
                 assert await process.wait() == 0
                 assert (await web_socket.receive()).type is not aiohttp.WSMsgType.TEXT
         assert (await answer.content.read()).endswith(b'{"type":"stopped"}\n\n')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,13 +147,11 @@ async def test_a_session_that_the_app_ends_is_noticed_in_use(served: Served) -> 
     prompt = "with no session [[words=1]]"
     await served.ready()
     served.app.end_sessions()
-    began = time.monotonic()
     try:
         served.check(await served.ask(prompt, retries=0), prompt)
     except openai.APIError as error:
         assert error.code == "login_expired"  # noqa: PT017 - either is right
     await eventually(lambda: served.fleet.children()["ada"]["reason"] == "login_expired", timeout_s=30)
-    assert time.monotonic() - began < 5
     assert len(served.submissions(prompt)) <= 1
     with pytest.raises(openai.APIError) as caught:
         await served.ask("too late", retries=0)

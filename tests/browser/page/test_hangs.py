@@ -34,29 +34,29 @@ async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:
     group = page._process.identity.pid
-    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    await eventually(lambda: page.status.ready and not page.busy)
     before = demo.ledger.revision
     os.killpg(group, signal.SIGSTOP)
     try:
-        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        await eventually(lambda: page.status.reason == "browser_lost")
         with pytest.raises(BrowserLost) as caught:
             await ask(page, "hello")
         assert not caught.value.submitted
         assert demo.ledger.revision == before
     finally:
         os.killpg(group, signal.SIGCONT)
-    await eventually(lambda: page.status.ready, timeout_s=10)
+    await eventually(lambda: page.status.ready)
     check_answer(await ask(page, "hello"), "hello", last(demo))
 
 
 async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None:
     group = page._process.identity.pid
-    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    await eventually(lambda: page.status.ready and not page.busy)
     async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
         text = await anext(pieces)
         os.killpg(group, signal.SIGSTOP)
         try:
-            await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+            await eventually(lambda: page.status.reason == "browser_lost")
         finally:
             os.killpg(group, signal.SIGCONT)
         text += "".join([piece async for piece in pieces])
@@ -65,16 +65,16 @@ async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None
 
 async def test_an_answer_cancelled_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
     group = page._process.identity.pid
-    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    await eventually(lambda: page.status.ready and not page.busy)
     pieces = page.ask("a", "[[stall=middle]]", "demo-small")
     await anext(pieces)
     os.killpg(group, signal.SIGSTOP)
     try:
-        await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
+        await eventually(lambda: page.status.reason == "browser_lost")
         await pieces.aclose()
         assert not page.status.ready
     finally:
         os.killpg(group, signal.SIGCONT)
     await eventually(lambda: last(demo).outcome == "stopped", timeout_s=30, what=lambda: last(demo).outcome)
-    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    await eventually(lambda: page.status.ready and not page.busy)
     check_answer(await ask(page, "next"), "next", last(demo))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from contract.run_folder import read_processes
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file, tab_of
 from tests.browser.profiles import cookie_state, local_storage_state
-from tests.support.waiting import eventually
+from tests.support.waiting import HANG_LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +36,13 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
     await eventually(demo.ledger.entries)
     waiting = asyncio.create_task(ask(page, "next"), name="waiting")
     lost = asyncio.create_task(page.wait_lost(), name="lost")
-    killed_at = time.monotonic()
     os.kill(both[role].pid, signal.SIGKILL)
-    assert await asyncio.wait_for(lost, 5) == f"{role}_lost"
-    noticed_s = time.monotonic() - killed_at
+    assert await asyncio.wait_for(lost, HANG_LIMIT_S) == f"{role}_lost"
     with pytest.raises(BrowserLost) as caught:
-        await asyncio.wait_for(asking, 5)
-    assert noticed_s < 1
+        await asyncio.wait_for(asking, HANG_LIMIT_S)
     assert caught.value.submitted
     with pytest.raises(BrowserLost) as caught:
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, HANG_LIMIT_S)
     assert not caught.value.submitted
     assert page.status.reason == "browser_lost"
     await page.close()
@@ -57,10 +53,8 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
 async def test_a_driver_that_hangs_is_noticed_and_ended(page: ChatPage, demo: DemoSite) -> None:
     both = processes(page)
     os.kill(both["driver"].pid, signal.SIGSTOP)
-    await eventually(lambda: page.status.reason == "browser_lost", timeout_s=10)
-    began = time.monotonic()
-    await page.close()
-    assert time.monotonic() - began < 6
+    await eventually(lambda: page.status.reason == "browser_lost")
+    await asyncio.wait_for(page.close(), HANG_LIMIT_S)
     assert not both["driver"].is_alive()
     await eventually(lambda: not both["browser"].is_alive())
 
@@ -69,7 +63,7 @@ async def test_a_page_that_crashes_is_opened_anew(page: ChatPage, demo: DemoSite
     with pytest.raises(PageBroken, match="the page crashed") as caught:
         await asyncio.wait_for(ask(page, "[[crash stall=middle]]"), 30)
     assert caught.value.submitted
-    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    await eventually(lambda: page.status.ready and not page.busy)
     check_answer(await ask(page, "next"), "next", last(demo))
 
 
@@ -91,7 +85,7 @@ async def test_a_login_lost_in_local_storage_is_noticed_while_idle(shared_pages:
     page = await shared_pages.open(demo_file(demo, "/token/chat"), local_storage_state(demo), login_check_s=0.2)
     assert page.status.ready
     demo.sessions.expire()
-    await eventually(lambda: page.status.reason == "login_expired", timeout_s=10)
+    await eventually(lambda: page.status.reason == "login_expired")
 
 
 async def test_a_login_that_comes_back_is_noticed(shared_pages: Pages, demo: DemoSite) -> None:
@@ -101,7 +95,7 @@ async def test_a_login_that_comes_back_is_noticed(shared_pages: Pages, demo: Dem
     page = await shared_pages.open(demo_file(demo), state, login_check_s=0.2)
     assert page.status.reason == "login_expired"
     demo.sessions._open.update(sessions)
-    await eventually(lambda: page.status.ready, timeout_s=10)
+    await eventually(lambda: page.status.ready)
     check_answer(await ask(page, "hello"), "hello", last(demo))
 
 
@@ -189,15 +183,13 @@ async def test_closing_leaves_nothing(page: ChatPage, demo: DemoSite) -> None:
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
     waiting = asyncio.create_task(ask(page, "next"), name="waiting")
-    began = time.monotonic()
-    await page.close()
-    await page.close()
-    assert time.monotonic() - began < 6
+    await asyncio.wait_for(page.close(), HANG_LIMIT_S)
+    await asyncio.wait_for(page.close(), HANG_LIMIT_S)
     assert not any(process.is_alive() for process in both.values())
     with pytest.raises(BrowserLost):
-        await asyncio.wait_for(asking, 5)
+        await asyncio.wait_for(asking, HANG_LIMIT_S)
     with pytest.raises(NotStarted):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, HANG_LIMIT_S)
     assert len(demo.ledger.entries()) == 1
 
     def tasks_left() -> set[str]:

@@ -22,6 +22,7 @@ from coordinator.profiles import discover_profiles
 from tests.browser.profiles import write_profile
 from tests.coordinator.profiles.support.corrupted import ALL, SOUND, Corrupted
 from tests.coordinator.profiles.support.outcome import opening_fails
+from tests.support.waiting import HANG_LIMIT_S
 
 COOKIE = {"name": "s", "value": "1", "domain": "chat.example.com", "path": "/", "expires": 4e9}
 STORED = {"origin": "https://chat.example.com", "localStorage": [{"name": "t", "value": "2"}]}
@@ -139,7 +140,7 @@ async def test_a_browser_left_over_is_ended_first(tmp_path: Path) -> None:
     (tmp_path / "locks" / ("a" * 64)).touch(mode=0o600)
     (tmp_path / "locks" / ("a" * 64)).write_text(json.dumps({"pgid": leftover.pid, "start_time": started.start_time}))
     lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
-    assert await asyncio.wait_for(leftover.wait(), 5) == -signal.SIGKILL
+    assert await asyncio.wait_for(leftover.wait(), HANG_LIMIT_S) == -signal.SIGKILL
     lock.release()
 
 

@@ -85,14 +85,14 @@ async def child(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
 async def test_a_killed_child_leaves_nothing(child: Child) -> None:
     assert len(child.members()) > 2
     os.killpg(child.process.pid, signal.SIGKILL)
-    await eventually(lambda: not child.driver.is_alive() and not child.members(), timeout_s=5)
+    await eventually(lambda: not child.driver.is_alive() and not child.members())
 
 
 @pytest.mark.firefox
 @pytest.mark.parametrize("child", ["firefox"], indirect=True)
 async def test_a_killed_child_leaves_no_firefox(child: Child) -> None:
     os.kill(child.process.pid, signal.SIGKILL)
-    await eventually(lambda: not child.driver.is_alive() and not child.members(), timeout_s=5)
+    await eventually(lambda: not child.driver.is_alive() and not child.members())
 
 
 async def test_a_killed_driver_takes_the_browser_with_it(child: Child) -> None:
@@ -100,7 +100,7 @@ async def test_a_killed_driver_takes_the_browser_with_it(child: Child) -> None:
     assert os.getpgid(child.driver.pid) != child.process.pid
     assert os.getpgid(child.browser.pid) != child.process.pid
     os.kill(child.driver.pid, signal.SIGKILL)
-    await eventually(lambda: not child.members(), timeout_s=5)
+    await eventually(lambda: not child.members())
     assert child.process.stdout
     lines = (await asyncio.wait_for(child.process.stdout.read(), 10)).splitlines()
     assert lines[-1] == b"driver_lost"
