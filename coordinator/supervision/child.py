@@ -349,7 +349,10 @@ class Child:
             await self._context.pool.wait_idle(run.backend)
             self.fire(Event.IDLE, generation=run.spec.generation)
 
-        self._after(self._context.policy.drain_timeout_s, self.fire, Event.DRAIN_DEADLINE)
+        # When all of the fleet ends, the streams that are left are ended first, and then `Supervisor.stop` fires this
+        # deadline: a timer here would race with that one, and a client could be told of a lost child instead.
+        if self.reason is not Reason.SHUTDOWN:
+            self._after(self._context.policy.drain_timeout_s, self.fire, Event.DRAIN_DEADLINE)
         self._context.tasks.spawn(fire_when_idle(), f"drain {self.name}")
 
     def _back_off(self) -> None:

@@ -492,6 +492,19 @@ async def test_draining_lets_answers_end_and_refuses_the_next(tmp_path: Path) ->
         await fleet.until(busy, State.STOPPED)
 
 
+async def test_at_a_shutdown_a_busy_child_ends_after_its_streams(tmp_path: Path) -> None:
+    """The coordinator ends the streams at the limit; a child that ended at the same limit could be the first of them."""
+    async with running_fleet(tmp_path, drain_timeout_s=0.05) as fleet:
+        lease = fleet.pool.try_acquire("fake")
+        assert lease is not None
+        fleet.supervisor.begin_drain()
+        assert not await fleet.supervisor.wait_drained(0.5)
+        assert fleet.is_in("a", State.DRAINING)
+        await fleet.supervisor.stop()
+        assert Event.DRAIN_DEADLINE in causes(fleet, "a")
+        lease.release()
+
+
 async def test_a_child_that_ignores_term_is_killed(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, term_grace_s=0.2) as fleet:
         pid = pid_of(fleet, "a")
