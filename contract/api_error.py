@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
     REFUSED = "refused"
     RELOAD_FAILED = "reload_failed"
     REQUEST_TIMEOUT = "request_timeout"
+    ROLE_MISSING = "role_missing"
     SCREENSHOT_TIMEOUT = "screenshot_timeout"
     SHUTDOWN = "shutdown"
     SITE_ERROR = "site_error"
@@ -96,6 +97,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.REFUSED: 400,
     ErrorCode.RELOAD_FAILED: 502,
     ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.ROLE_MISSING: 403,
     ErrorCode.SCREENSHOT_TIMEOUT: 504,
     ErrorCode.SHUTDOWN: 503,
     ErrorCode.SITE_ERROR: 502,

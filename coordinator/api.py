@@ -96,7 +96,7 @@ def build_api(
 ) -> Starlette:
     """Return all routes but those under `/v1`. None of them documents the others: it would need no key."""
     show = _Endpoints(fleet, metrics_text)
-    anyone, key_holders, operators = None, access.check, access.check_operator
+    anyone, key_holders, viewers, operators = None, access.check, access.check_viewer, access.check_operator
     app = Starlette(
         routes=[
             _route("GET HEAD", "/live", anyone, show.live),
@@ -104,8 +104,8 @@ def build_api(
             _route("GET HEAD", "/health", anyone, show.health),
             _route("GET", "/metrics", anyone if metrics_public else key_holders, show.metrics),
             _route("POST", "/admin/reload", operators, show.reload),
-            _route("GET", "/admin/children/{name}", operators, show.child),
-            _route("GET", "/admin/children/{name}/screenshot", operators, show.screenshot),
+            _route("GET", "/admin/children/{name}", viewers, show.child),
+            _route("GET", "/admin/children/{name}/screenshot", viewers, show.screenshot),
             _route("POST", "/admin/children/{name}/restart", operators, _begin(lambda: fleet.supervisor.restart)),
             _route("POST", "/admin/children/{name}/reset", operators, _begin(lambda: fleet.supervisor.reset)),
             _route("POST", "/admin/children/{name}/drain", operators, _begin(lambda: fleet.supervisor.drain)),

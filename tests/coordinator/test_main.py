@@ -264,7 +264,7 @@ async def test_a_reload_touches_only_what_has_changed(tmp_path: Path, how: str) 
         write_profile(tmp_path / "active", "ada", secret="another-secret")
         write_profile(tmp_path / "active", "new")
         (tmp_path / "active/gone.json").unlink()
-        (tmp_path / "key.txt").write_text("test-key\nsecond-key\n")
+        (tmp_path / "key.txt").write_text("test-key role=operate\nsecond-key\n")
         if how == "SIGHUP":
             running.process.send_signal(signal.SIGHUP)
         else:
@@ -280,6 +280,7 @@ async def test_a_reload_touches_only_what_has_changed(tmp_path: Path, how: str) 
         assert ("grace", pids["grace"]) in starts
         second = {"authorization": "Bearer second-key"}
         assert (await running.http.get("/v1/models", headers=second)).status_code == 200
+        assert (await running.http.post("/admin/reload", headers=second)).status_code == 403
         asked = await running.http.post("/v1/chat/completions", json=json.loads(chat()), headers=second)
         assert asked.status_code == 200
 
