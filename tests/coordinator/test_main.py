@@ -302,6 +302,28 @@ async def test_a_reload_that_fails_changes_nothing_and_is_reported(tmp_path: Pat
         assert "tabfleet_hydration_failures_total 1.0" in metrics
 
 
+@pytest.mark.parametrize(
+    ("gone", "shown"),
+    [
+        ("active", "the folder of profiles cannot be read"),
+        ("active/ada.json", "not one profile may be used"),
+        ("key.txt", "the key file cannot be used"),
+    ],
+)
+async def test_ready_shows_no_local_path_after_a_failed_reload(tmp_path: Path, gone: str, shown: str) -> None:
+    write_profile(tmp_path / "active", "ada")
+    async with coordinator(tmp_path) as running:
+        await running.until_ready("ada")
+        (tmp_path / gone).rename(tmp_path / "gone")
+        running.process.send_signal(signal.SIGHUP)
+        (event,) = await eventually(lambda: running.events("reload_failed"))
+        assert str(tmp_path) in event["message"], "the operator learns it from the log"
+        body = (await running.http.get("/ready")).text
+        assert str(tmp_path) not in body
+        reason = f"The last reload failed and changed nothing: {shown}; the log has the reason."
+        assert json.loads(body)["warnings"] == [reason]
+
+
 async def test_profiles_are_refreshed_periodically(tmp_path: Path) -> None:
     write_profile(tmp_path / "active", "ada")
     async with coordinator(tmp_path, AUTH_PROFILE_REFRESH_S="0.2") as running:
