@@ -180,6 +180,15 @@ def code_of(body: bytes) -> ErrorCode | None:
         return None
 
 
+def is_error_event(line: bytes) -> bool:
+    """Return whether the last line of a stream is an event as `ApiError.event` makes it, whatever its code."""
+    try:
+        value = json.loads(line.removeprefix(b"data:"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("error"), dict)
+
+
 def to_json(value: Any) -> bytes:
     """Return compact JSON in UTF-8."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
