@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.api_error import ApiError, ErrorCode
 from contract.errors import TabfleetError
+from contract.request_id import RequestIds
 from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
 from coordinator.metrics import CONTENT_TYPE
 from coordinator.proxy.admission import Access, Hosts
@@ -61,7 +62,7 @@ class Application:
 
     def __init__(self, proxy: Proxy, api: ASGIApp, pool: Pool, *, access: Access, hosts: Hosts) -> None:
         self._proxy = proxy
-        self._api = api
+        self._api = RequestIds(api)
         self._pool = pool
         self._access = access
         self._hosts = hosts
