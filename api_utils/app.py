@@ -5,13 +5,15 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 from api_utils.error_responses import EXCEPTION_HANDLERS
 from api_utils.routers import chat, health, models, screenshot
 from api_utils.state import ChildState
+from contract.request_id import RequestIds
 
 
-def make_app(state: ChildState) -> Starlette:
+def make_app(state: ChildState) -> ASGIApp:
     """Return the application with one child's parts behind its routes."""
     app = Starlette(
         routes=[*health.routes, *models.routes, *chat.routes, *screenshot.routes],
@@ -20,4 +22,5 @@ def make_app(state: ChildState) -> Starlette:
         exception_handlers=EXCEPTION_HANDLERS,
     )
     app.state.child = state
-    return app
+    app.router.redirect_slashes = False  # to a client of an API a redirect is no answer
+    return RequestIds(app)

@@ -16,7 +16,7 @@ from api_utils.settings import ChildSettings
 from browser.page.chat_page import ChatPage
 from contract.api_error import ApiError, ErrorCode, bad_request
 from contract.child_api import TOKEN_HEADER, Readiness, UnreadyReason
-from contract.keys import FollowedKeys, presented_key
+from contract.keys import FollowedKeys, Role, lacks_role, presented_key
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -67,23 +67,32 @@ def keyed(endpoint: Endpoint) -> Endpoint:
 
 async def require_key(request: Request) -> None:
     """Raise ApiError (401) unless the request carries a key, the control token, or no keys are set."""
+    _check(request, None)
+
+
+async def require_viewer(request: Request) -> None:
+    """Raise ApiError unless the request carries the control token or a key of `Role.VIEW`: 401, or 403 for others."""
+    _check(request, Role.VIEW)
+
+
+def _check(request: Request, needed: Role | None) -> None:
+    """`needed` is the role for what is not everybody's where no keys are set."""
     state = ChildState.of(request)
+    if _has_control_token(request, state.settings.tabfleet_control_token):
+        return
     keys = state.keys.current()
-    if not keys or _has_control_token(request, state.settings.tabfleet_control_token):
+    if not keys:
+        if needed is not None:
+            raise lacks_role(keys, needed)
         return
     key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
     if key is None:
         raise ApiError(ErrorCode.MISSING_API_KEY, "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
-    if not keys.verify(key):
+    role = keys.role_of(key)
+    if role is None:
         raise ApiError(ErrorCode.INVALID_API_KEY, "this API key is not accepted here")
-
-
-async def require_secret(request: Request) -> None:
-    """Raise ApiError unless the request carries a key or the control token: 401, or 403 where no keys are set."""
-    state = ChildState.of(request)
-    if not state.keys.current() and not _has_control_token(request, state.settings.tabfleet_control_token):
-        raise ApiError(ErrorCode.ADMIN_OFF, "this route is off: no API keys are set (KEY_FILE_PATH)")
-    await require_key(request)
+    if needed is not None and not role.includes(needed):
+        raise lacks_role(keys, needed)
 
 
 def _has_control_token(request: Request, token: str | None) -> bool:

@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
     REFUSED = "refused"
     RELOAD_FAILED = "reload_failed"
     REQUEST_TIMEOUT = "request_timeout"
+    ROLE_MISSING = "role_missing"
     SCREENSHOT_TIMEOUT = "screenshot_timeout"
     SHUTDOWN = "shutdown"
     SITE_ERROR = "site_error"
@@ -96,6 +97,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.REFUSED: 400,
     ErrorCode.RELOAD_FAILED: 502,
     ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.ROLE_MISSING: 403,
     ErrorCode.SCREENSHOT_TIMEOUT: 504,
     ErrorCode.SHUTDOWN: 503,
     ErrorCode.SITE_ERROR: 502,
@@ -176,6 +178,15 @@ def code_of(body: bytes) -> ErrorCode | None:
         return ErrorCode(json.loads(body.strip().rpartition(b"data:")[2])["error"]["code"])
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
+
+
+def is_error_event(line: bytes) -> bool:
+    """Return whether the last line of a stream is an event as `ApiError.event` makes it, whatever its code."""
+    try:
+        value = json.loads(line.removeprefix(b"data:"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("error"), dict)
 
 
 def to_json(value: Any) -> bytes:

@@ -1,7 +1,8 @@
 """API keys: read from a file, compared in constant time.
 
 A key file has one key a line; blank lines and lines that start with ``#`` are skipped. A line
-``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key.
+``sha256:<64 hex digits>`` accepts the key with that SHA-256, so that the file need not hold the key. After either
+may stand its role, ``role=view`` or ``role=operate``; without one it is ``role=call``.
 
 For the coordinator the first of these that applies counts:
 
@@ -24,18 +25,41 @@ import hashlib
 import hmac
 import os
 import re
+from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from contract.api_error import ApiError, ErrorCode
 from contract.errors import TabfleetError
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
 MAX_KEY_FILE_BYTES: Final = 1024 * 1024
-_DIGEST_LINE: Final = re.compile(r"sha256:(?P<digest>[0-9a-f]{64})\Z", re.ASCII | re.IGNORECASE)
+_DIGEST: Final = re.compile(r"sha256:(?P<digest>[0-9a-f]{64})\Z", re.ASCII | re.IGNORECASE)
+
+
+class Role(Enum):
+    """What a key may be used for; each role includes those before it.
+
+    `CALL` is the API under ``/v1``, `VIEW` also what pages show and what children log, `OPERATE` also actions on them.
+    """
+
+    CALL = "call"
+    VIEW = "view"
+    OPERATE = "operate"
+
+    def includes(self, other: Role) -> bool:
+        """Return whether a key of this role may do what needs the other one."""
+        return _ORDER[self] >= _ORDER[other]
+
+
+_ORDER: Final = {role: place for place, role in enumerate(Role)}
+_ROLES: Final = {f"role={role.value}": role for role in Role}
+_ROLE_WORDS: Final = ", ".join(_ROLES)
 
 
 class KeyFileError(TabfleetError):
@@ -43,49 +67,71 @@ class KeyFileError(TabfleetError):
 
 
 class KeyStore:
-    """An immutable set of accepted keys, kept as SHA-256 digests only."""
+    """An immutable set of accepted keys, each with its role; they are kept as SHA-256 digests only."""
 
-    def __init__(self, digests: frozenset[bytes] = frozenset()) -> None:
-        self._digests = digests
+    def __init__(self, roles: Mapping[bytes, Role] | None = None) -> None:
+        """`roles` gives each key's role by its digest."""
+        self._roles = dict(roles or {})
 
     @classmethod
     def from_file(cls, path: Path) -> KeyStore:
         """Read a key file. Raises KeyFileError when it is missing, unreadable or malformed."""
-        digests = set()
+        roles: dict[bytes, Role] = {}
         for number, line in enumerate(map(str.strip, _read(path).replace("\r\n", "\n").split("\n")), start=1):
             if not line or line.startswith("#"):
                 continue
             where = f"key file {path.name}, line {number}"
-            if not line.isprintable() or any(char.isspace() for char in line):
-                raise KeyFileError(f"{where}: a key has no spaces or control characters")
-            if not line.lower().startswith("sha256:"):
-                digests.add(_sha256(line))
-                continue
-            match = _DIGEST_LINE.match(line)
-            if match is None:
-                raise KeyFileError(f"{where}: sha256: takes exactly 64 hex digits")
-            digests.add(bytes.fromhex(match["digest"]))
-        return cls(frozenset(digests))
+            # No message repeats a word of the line: it may be a part of a key.
+            key, *words = re.split("[ \t]+", line)
+            role_word = words[0] if words else f"role={Role.CALL.value}"
+            if key.startswith("role="):
+                raise KeyFileError(f"{where}: there is no key before the role")
+            if len(words) > 1 or not role_word.startswith("role=") or not key.isprintable():
+                raise KeyFileError(
+                    f"{where}: a key has no spaces or control characters, and only its role may follow it"
+                    f" ({_ROLE_WORDS})"
+                )
+            role = _ROLES.get(role_word)
+            if role is None:
+                raise KeyFileError(f"{where}: there is no such role; a key has one of {_ROLE_WORDS}")
+            digest = _digest_of(key, where)
+            if roles.setdefault(digest, role) is not role:
+                raise KeyFileError(f"{where}: this key stands further up with another role; delete one of the two")
+        return cls(roles)
 
     def __bool__(self) -> bool:
-        return bool(self._digests)
+        return bool(self._roles)
 
     def __len__(self) -> int:
-        return len(self._digests)
+        return len(self._roles)
 
     def to_text(self) -> str:
-        """Return a key file that accepts the same keys and does not hold them: ``sha256:`` lines."""
-        return "".join(sorted(f"sha256:{digest.hex()}\n" for digest in self._digests))
+        """Return a key file that accepts the same keys, all as ``role=call``, and does not hold them.
 
-    def verify(self, presented: str) -> bool:
-        """Return whether this key is accepted. Takes the same time whichever key matches, or none."""
+        A coordinator's children get this: what needs more than `Role.CALL` is asked of the coordinator.
+        """
+        return "".join(sorted(f"sha256:{digest.hex()}\n" for digest in self._roles))
+
+    def has(self, needed: Role) -> bool:
+        """Return whether there is any key whose role includes `needed`."""
+        return any(role.includes(needed) for role in self._roles.values())
+
+    def role_of(self, presented: str) -> Role | None:
+        """Return the role of this key, None if it is not accepted. Takes the same time whichever matches, or none."""
         # HTTP's headers are bytes, which servers hand over as Latin-1; a key that is not ASCII is sent as UTF-8.
         sent = {presented.encode("utf-8", "surrogatepass")}
         with contextlib.suppress(UnicodeEncodeError):
             sent.add(presented.encode("latin-1"))
         digests = [hashlib.sha256(key).digest() for key in sent]
         # Every digest is compared: stopping at a match would tell how far down the file it stands.
-        return sum(hmac.compare_digest(digest, known) for known in self._digests for digest in digests) > 0
+        matches = [
+            role for known, role in self._roles.items() if sum(hmac.compare_digest(digest, known) for digest in digests)
+        ]
+        return matches[0] if matches else None
+
+    def verify(self, presented: str) -> bool:
+        """Return whether this key is accepted, whatever its role."""
+        return self.role_of(presented) is not None
 
 
 class FollowedKeys:
@@ -132,6 +178,16 @@ def presented_key(authorization: str | None, x_api_key: str | None) -> str | Non
     return (x_api_key or "").strip() or None
 
 
+def lacks_role(keys: KeyStore, needed: Role) -> ApiError:
+    """Return the error for a caller without a key of this role; where nobody can have one, it says so."""
+    if keys.has(needed):
+        return ApiError(ErrorCode.ROLE_MISSING, f"This route takes an API key with role={needed.value}.")
+    message = (
+        f"This route is off: no API key has role={needed.value}. Whoever runs the server can put that after a key."
+    )
+    return ApiError(ErrorCode.ADMIN_OFF, message)
+
+
 def default_key_file() -> Path | None:
     """Return the default key file, None if there is none. Raises KeyFileError if we may not know."""
     try:
@@ -143,8 +199,14 @@ def default_key_file() -> Path | None:
         ) from None
 
 
-def _sha256(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+def _digest_of(key: str, where: str) -> bytes:
+    """Return the SHA-256 of a line's key. Raises KeyFileError for a digest that is none."""
+    if not key.lower().startswith("sha256:"):
+        return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+    match = _DIGEST.match(key)
+    if match is None:
+        raise KeyFileError(f"{where}: sha256: takes exactly 64 hex digits")
+    return bytes.fromhex(match["digest"])
 
 
 def _read(path: Path) -> str:

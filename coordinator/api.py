@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.api_error import ApiError, ErrorCode
 from contract.errors import TabfleetError
+from contract.request_id import RequestIds
 from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
 from coordinator.metrics import CONTENT_TYPE
 from coordinator.proxy.admission import Access, Hosts
@@ -61,7 +62,7 @@ class Application:
 
     def __init__(self, proxy: Proxy, api: ASGIApp, pool: Pool, *, access: Access, hosts: Hosts) -> None:
         self._proxy = proxy
-        self._api = api
+        self._api = RequestIds(api)
         self._pool = pool
         self._access = access
         self._hosts = hosts
@@ -96,7 +97,7 @@ def build_api(
 ) -> Starlette:
     """Return all routes but those under `/v1`. None of them documents the others: it would need no key."""
     show = _Endpoints(fleet, metrics_text)
-    anyone, key_holders, operators = None, access.check, access.check_operator
+    anyone, key_holders, viewers, operators = None, access.check, access.check_viewer, access.check_operator
     app = Starlette(
         routes=[
             _route("GET HEAD", "/live", anyone, show.live),
@@ -104,8 +105,8 @@ def build_api(
             _route("GET HEAD", "/health", anyone, show.health),
             _route("GET", "/metrics", anyone if metrics_public else key_holders, show.metrics),
             _route("POST", "/admin/reload", operators, show.reload),
-            _route("GET", "/admin/children/{name}", operators, show.child),
-            _route("GET", "/admin/children/{name}/screenshot", operators, show.screenshot),
+            _route("GET", "/admin/children/{name}", viewers, show.child),
+            _route("GET", "/admin/children/{name}/screenshot", viewers, show.screenshot),
             _route("POST", "/admin/children/{name}/restart", operators, _begin(lambda: fleet.supervisor.restart)),
             _route("POST", "/admin/children/{name}/reset", operators, _begin(lambda: fleet.supervisor.reset)),
             _route("POST", "/admin/children/{name}/drain", operators, _begin(lambda: fleet.supervisor.drain)),

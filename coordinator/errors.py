@@ -112,7 +112,7 @@ class NoBackend(TabfleetError):
 
 
 class UpstreamBroken(TabfleetError):
-    """The connection to a child broke before its answer was complete.
+    """The connection to a child broke, or the child ended its response, before its answer was complete.
 
     `delivered` is False only if no byte of the request was sent; `answered` is True if the head of the response
     had come.

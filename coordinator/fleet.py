@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 import structlog
 
 from contract.errors import TabfleetError
-from coordinator.errors import ActionRefused
+from coordinator.errors import ActionRefused, KeyFileError, NoUsableProfile, ProfileBackendError
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydration, Hydrator
+from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.proxy.admission import Access
 from coordinator.proxy.pool import Pool
 from coordinator.settings import Settings
@@ -30,6 +31,12 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _NOT_UNHEALTHY: Final = frozenset({State.READY, State.STANDBY, State.STOPPED})
+_RELOAD_FAILURES: Final[Mapping[type[TabfleetError], str]] = {
+    KeyFileError: "the key file cannot be used",
+    NoUsableProfile: "not one profile may be used",
+    CacheError: "the cache of profiles cannot be used",
+    ProfileBackendError: "the folder of profiles cannot be read",
+}
 _OPEN: Final = "No API keys are set: everybody who reaches the port may use the API."
 
 
@@ -92,7 +99,7 @@ class Fleet:
                 self.supervisor.use_keys(hydration.keys)
                 changed = await self.supervisor.reconcile(hydration.discovery.accepted)
             except TabfleetError as error:
-                self._reload_error = f"The last reload failed and changed nothing: {error}"
+                self._reload_error = f"The last reload failed and changed nothing: {_without_paths(error)}"
                 log.error("reload_failed", message=str(error))  # noqa: TRY400 - a line for people
                 raise
             except Exception:
@@ -172,6 +179,14 @@ class Fleet:
             self._was_ready = ready
             write = log.info if ready else log.warning
             write("ready" if ready else "unready", unhealthy=self.unhealthy(), draining=self.pool.draining)
+
+
+def _without_paths(error: TabfleetError) -> str:
+    """Return what whoever has no key may know of an error: other messages than those of S3 may name local paths."""
+    if isinstance(error, S3Refused | S3Unreachable):
+        return str(error)
+    what = next((what for kind, what in _RELOAD_FAILURES.items() if isinstance(error, kind)), "it could not be applied")
+    return f"{what}; the log has the reason."
 
 
 async def in_daemon_thread(work: Callable[[], T], name: str) -> T:

@@ -113,7 +113,8 @@ class Settings(BaseSettings):
         AnyPath | None,
         About(
             PROFILES,
-            "File of API keys, one a line; overrides the hydrated one",
+            "File of API keys, one a line, with role=view or role=operate after those that may do more than call; "
+            "overrides the hydrated one",
             flag=None,
             default_text="the hydrated key.txt, else auth_profiles/key.txt if it exists",
         ),

@@ -74,7 +74,7 @@ async def run_coordinator(folder: Path, ports: Ports, environment: Mapping[str, 
 
     Its log, its key file and all temporary files, also those of its children, are written to `folder`.
     """
-    (folder / "key.txt").write_text(f"{KEY}\n", encoding="utf-8")
+    (folder / "key.txt").write_text(f"{KEY} role=operate\n", encoding="utf-8")
     log = folder / "coordinator.log"
     environment = {
         **environment,

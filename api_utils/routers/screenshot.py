@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api_utils.error_responses import from_browser
-from api_utils.state import ChildState, require_secret
+from api_utils.state import ChildState, require_viewer
 from browser.errors import BrowserError
 from contract.child_api import SCREENSHOT_PATH
 
@@ -18,9 +18,9 @@ log = structlog.get_logger(__name__)
 async def screenshot(request: Request) -> Response:
     """Answer with a PNG of the page. Raises ApiError.
 
-    It takes a key even where `/v1` is open, for it shows the conversation of whoever has the page.
+    It takes a key of a viewer even where `/v1` is open, for it shows the conversation of whoever has the page.
     """
-    await require_secret(request)
+    await require_viewer(request)
     try:
         picture = await ChildState.of(request).page.screenshot()
     except BrowserError as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import socket
 from collections.abc import Callable
 
 import structlog
 from aiohttp import WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from browser.capture.frames import TURN_FRAMES
+from contract.logs import AtMostEvery
 
 log = structlog.get_logger("browser")
 
@@ -18,6 +21,15 @@ log = structlog.get_logger("browser")
 HELLO_TIMEOUT_S = 5.0
 MAX_STRANGERS = 8
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+REFUSED_EVERY_S = 60.0
+
+
+def _is_not_about_bad_http(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_server_log = logging.getLogger("browser.stream_server")
+_server_log.addFilter(_is_not_about_bad_http)  # anybody can send that, any number of times
 
 
 class StreamServer:
@@ -31,9 +43,10 @@ class StreamServer:
         self._take = take
         self._closed = closed
         self._strangers = 0
+        self._refusal_logged = AtMostEvery(REFUSED_EVERY_S)
         app = web.Application()
         app.router.add_get("/", self._accept)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(app, access_log=None, logger=_server_log, shutdown_timeout=0.5)
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on a listening socket, which is closed in the end."""
@@ -46,7 +59,7 @@ class StreamServer:
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Origin") != self._origin or self._strangers >= MAX_STRANGERS:
-            log.warning("stream_port_refused", strangers=self._strangers)
+            self._log_refusal(reason="origin" if self._strangers < MAX_STRANGERS else "strangers")
             return web.Response(status=403)
         # Not compressed: over loopback that would cost more than it saves.
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, heartbeat=30)
@@ -65,7 +78,7 @@ class StreamServer:
             and hmac.compare_digest(hello.data.encode(), self._token.encode())
         )
         if not knows_token:
-            log.warning("stream_port_refused", reason="token")
+            self._log_refusal(reason="token")
             await socket.close()
             return socket
         try:
@@ -80,3 +93,7 @@ class StreamServer:
         finally:
             self._closed(socket)
         return socket
+
+    def _log_refusal(self, *, reason: str) -> None:
+        if self._refusal_logged.due():
+            log.warning("stream_port_refused", reason=reason)

@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from contract.api_error import ApiError, ErrorCode, bad_request, unavailable
 from contract.chat_body import check_amount
-from contract.keys import KeyStore, presented_key
+from contract.keys import KeyStore, Role, lacks_role, presented_key
 from coordinator.proxy.headers import CLOSE, Headers, find
 
 _START_RETRY_S = 5.0
@@ -39,24 +39,35 @@ class Access:
 
     def check(self, headers: Headers) -> None:
         """Raise ApiError (401) unless the request carries an accepted key, or no keys are set."""
+        self._check(headers, None)
+
+    def check_viewer(self, headers: Headers) -> None:
+        """Raise ApiError for who must not see what pages show: 401 as `check`, 403 without the role, or any keys."""
+        self._check(headers, Role.VIEW)
+
+    def check_operator(self, headers: Headers) -> None:
+        """Raise ApiError for who must not act on the fleet: 401 as `check`, 403 without the role, or any keys."""
+        self._check(headers, Role.OPERATE)
+
+    def _check(self, headers: Headers, needed: Role | None) -> None:
+        """`needed` is the role for what an open API does not give to everybody."""
         if self.keys is None:
             raise unavailable(
                 ErrorCode.STARTING, "The server is starting; try again later.", retry_after_s=_START_RETRY_S
             )
         if not self.keys:
+            if needed is not None:
+                raise lacks_role(self.keys, needed)
             return
         key = presented_key(find(headers, b"authorization"), find(headers, b"x-api-key"))
         if key is None:
             message = "No API key: send Authorization: Bearer KEY, or X-API-Key."
             raise ApiError(ErrorCode.MISSING_API_KEY, message, headers=_CHALLENGE)
-        if not self.keys.verify(key):
+        role = self.keys.role_of(key)
+        if role is None:
             raise ApiError(ErrorCode.INVALID_API_KEY, "This API key is not accepted here.", headers=_CHALLENGE)
-
-    def check_operator(self, headers: Headers) -> None:
-        """Raise ApiError for who must not act on the fleet: 403 where no keys are set, else as `check` does."""
-        if not self.enforced:
-            raise ApiError(ErrorCode.ADMIN_OFF, "Admin routes are off: no API keys are set.")
-        self.check(headers)
+        if needed is not None and not role.includes(needed):
+            raise lacks_role(self.keys, needed)
 
 
 @dataclass(frozen=True)

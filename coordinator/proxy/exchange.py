@@ -21,6 +21,7 @@ from contract.api_error import (
     ApiError,
     ErrorCode,
     code_of,
+    is_error_event,
     not_to_be_retried,
     unavailable,
 )
@@ -237,7 +238,7 @@ class Exchange:
             return True
 
     async def _relay_stream(self, answer: aiohttp.ClientResponse) -> None:
-        """Pass a stream of events on as it comes."""
+        """Pass a stream of events on as it comes. Raises UpstreamBroken for one that ends in the midst of an answer."""
         self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
         await self._response.begin_stream(answer.status, response_headers(answer.raw_headers, self._request.request_id))
         # Bound once: this loop is most of what the coordinator does.
@@ -251,10 +252,14 @@ class Exchange:
             if stats.first_token_s is None and b"data:" in events:
                 stats.first_token_s = stall.moved_at - self._request.began
             last = events or last
+        last_line = last.rstrip().rpartition(b"\n")[2]
+        complete = last_line == _DONE
+        # HTTP may end in good order where the answer does not. To a client that counts as the whole answer.
+        if not complete and not is_error_event(last_line):
+            raise UpstreamBroken(answered=True)
         await self._response.end_stream()
         await self._stop_if_disconnected()
-        answered = last.rstrip().endswith(_DONE) and answer.status == 200
-        self._count(Outcome.ANSWERED if answered else Outcome.FAILED, last)
+        self._count(Outcome.ANSWERED if complete and answer.status == 200 else Outcome.FAILED, last)
 
     async def _relay_whole(self, answer: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
         """Pass a whole response on; return False, and send nothing, where another child may take the request."""

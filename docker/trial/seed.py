@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     users: dict[str, str] = json.loads(os.environ.get("USERS", USERS))
     profiles = {user: storage_state(site, user, password) for user, password in users.items()}
     files = {f"active/{user}.json": json.dumps(profile) for user, profile in profiles.items()}
-    files["key.txt"] = f"{os.environ['API_KEY']}\n"
+    files["key.txt"] = f"{os.environ['API_KEY']} role=operate\n"
     where = into_folder(Path(argv[0]), files) if argv else into_s3(files)
     print(f"seed: {len(profiles)} profiles and an API key are in {where}")  # noqa: T201 - the program's result
     return 0

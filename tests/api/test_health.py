@@ -72,3 +72,31 @@ async def test_a_host_that_is_not_loopback_is_refused(serve: Serve) -> None:
     async with serve(ScriptedPage()) as client:
         response = await client.get("/ready", headers={"host": "attacker.example"})
         assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1//chat/completions", 404),
+        ("POST", "/v1/chat/completions/", 404),
+        ("GET", "/ready/", 404),
+        ("GET", "/", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("POST", "/ready", 405),
+    ],
+)
+async def test_what_no_route_takes_gets_an_error_with_a_request_id(
+    serve: Serve, method: str, path: str, status: int
+) -> None:
+    async with serve(ScriptedPage()) as client:
+        response = await client.request(method, path, allow_redirects=False)
+        code = {404: "not_found", 405: "method_not_allowed"}[status]
+        assert (response.status, (await response.json())["error"]["code"]) == (status, code)
+        assert len(response.headers.getall("x-request-id")) == 1
+
+
+async def test_a_response_keeps_the_id_that_its_route_gave(serve: Serve) -> None:
+    async with serve(ScriptedPage()) as client:
+        body = {"model": "demo-small", "messages": [{"role": "user", "content": "hi"}]}
+        response = await client.post("/v1/chat/completions", json=body, headers={"x-request-id": "mine"})
+        assert response.headers.getall("x-request-id") == ["mine"]

@@ -134,7 +134,7 @@ async def running(
 ) -> AsyncIterator[Fleet]:
     """Run a coordinator with the API key KEY while the context lasts; kill it at the end if it still runs."""
     tmp = tempfile.mkdtemp(prefix="ch-", dir="/tmp")  # short: with a long TMPDIR, the coordinator uses another folder
-    (folder / "key.txt").write_text(f"{KEY}\n")
+    (folder / "key.txt").write_text(f"{KEY} role=operate\n")
     given = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),

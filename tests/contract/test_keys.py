@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contract.keys import MAX_KEY_FILE_BYTES, FollowedKeys, KeyFileError, KeyStore, presented_key
+from contract.keys import MAX_KEY_FILE_BYTES, FollowedKeys, KeyFileError, KeyStore, Role, presented_key
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -29,6 +29,27 @@ def test_plain_and_hashed_keys_are_accepted_and_comments_are_not(tmp_path: Path)
     assert not keys.verify("")
 
 
+def test_a_key_has_the_role_that_stands_after_it_or_may_only_call(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"hashed-key").hexdigest()
+    lines = ("plain", "caller role=call", "watcher \t role=view", f"sha256:{digest}  role=operate", "plain")
+    keys = KeyStore.from_file(write(tmp_path / "key.txt", "\r\n".join(lines).encode()))
+    assert len(keys) == 4
+    roles = {key: keys.role_of(key) for key in ("plain", "caller", "watcher", "hashed-key", lines[1], "nobody", "")}
+    assert list(roles.values()) == [Role.CALL, Role.CALL, Role.VIEW, Role.OPERATE, None, None, None]
+
+
+def test_each_role_includes_those_before_it(tmp_path: Path) -> None:
+    included = {role: [other for other in Role if role.includes(other)] for role in Role}
+    assert included == {
+        Role.CALL: [Role.CALL],
+        Role.VIEW: [Role.CALL, Role.VIEW],
+        Role.OPERATE: [Role.CALL, Role.VIEW, Role.OPERATE],
+    }
+    keys = KeyStore.from_file(write(tmp_path / "key.txt", b"one\ntwo role=view\n"))
+    assert [keys.has(role) for role in Role] == [True, True, False]
+    assert not KeyStore().has(Role.CALL)
+
+
 def test_a_file_without_keys_is_valid_and_asks_for_none(tmp_path: Path) -> None:
     assert not KeyStore.from_file(write(tmp_path / "key.txt", b"# none yet\n\n"))
 
@@ -38,6 +59,12 @@ def test_a_file_without_keys_is_valid_and_asks_for_none(tmp_path: Path) -> None:
     [
         (b"ok\nsha256:1234\n", "line 2: sha256: takes exactly 64 hex digits"),
         (b"two words\n", "line 1: a key has no spaces"),
+        (b"two words role=view\n", "line 1: a key has no spaces .* only its role may follow it"),
+        (b"two words\trole=view\n", "line 1: a key has no spaces"),
+        (b"two role=words\n", "line 1: there is no such role; a key has one of role=call, role=view, role=operate"),
+        (b"two role=view words\n", "line 1: a key has no spaces"),
+        (b"role=operate\n", "line 1: there is no key before the role"),
+        (b"two\n\ntwo role=view\n", "line 3: this key stands further up with another role"),
         (b"nul\x00key\n", "line 1: a key has no spaces or control characters"),
         (b"\xff\xfek\x00e\x00y\x00", "is not UTF-8"),
         (b"x" * (MAX_KEY_FILE_BYTES + 1), "is larger than"),
@@ -48,7 +75,8 @@ def test_a_malformed_file_is_named_with_its_line_and_without_its_keys(
 ) -> None:
     with pytest.raises(KeyFileError, match=says) as caught:
         KeyStore.from_file(write(tmp_path / "key.txt", content))
-    assert "two words" not in str(caught.value)
+    assert "two" not in str(caught.value).replace("of the two", "")
+    assert "words" not in str(caught.value)
 
 
 def test_a_missing_file_or_a_folder_is_an_error(tmp_path: Path) -> None:
@@ -61,12 +89,13 @@ def replace(path: Path, content: bytes) -> None:
     write(path.with_suffix(".new"), content).replace(path)
 
 
-def test_a_file_of_digests_accepts_the_same_keys_and_does_not_hold_them(tmp_path: Path) -> None:
-    keys = KeyStore.from_file(write(tmp_path / "key.txt", b"one-key\nother-key\n"))
+def test_a_file_of_digests_accepts_the_same_keys_and_does_not_hold_them_or_their_roles(tmp_path: Path) -> None:
+    keys = KeyStore.from_file(write(tmp_path / "key.txt", b"one-key\nother-key role=operate\n"))
     text = keys.to_text()
     assert "key" not in text
     again = KeyStore.from_file(write(tmp_path / "digests", text.encode()))
     assert (len(again), again.verify("one-key"), again.verify("other-key")) == (2, True, True)
+    assert (keys.has(Role.OPERATE), again.has(Role.VIEW)) == (True, False)
     assert again.to_text() == text
     assert KeyStore().to_text() == ""
 

@@ -35,7 +35,7 @@ def write_profile(folder: Path, name: str, secret: str | None = None) -> None:
 def environment(tmp_path: Path, **given: str) -> dict[str, str]:
     """Everything that a coordinator needs here; what is given comes on top, "" takes out."""
     base = free_range(20)
-    (tmp_path / "key.txt").write_text("test-key\n")
+    (tmp_path / "key.txt").write_text("test-key role=operate\n")
     (tmp_path / "tmp").mkdir(exist_ok=True)
     browser = tmp_path / "browser"
     browser.write_text("#!/bin/sh\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,10 +21,12 @@ from coordinator.proxy.admission import Access
 from coordinator.supervision.supervisor import Reconciled
 from tests.support import png
 
+KEYS = "the-key role=operate\nwatcher role=view\ncaller role=call\nplain\n"
 KEY = {"authorization": "Bearer the-key"}
 PICTURE = png.make(4, 3)
 SCREENSHOT = "/admin/children/ada/screenshot"
 OPEN_ROUTES = ("/live", "/ready", "/health")
+VIEWS = ("/admin/children/ada", SCREENSHOT)
 ADMIN_ROUTES = ("/admin/reload", "/admin/children/a/restart", "/admin/children/a/reset", "/admin/children/a/drain")
 
 
@@ -56,6 +59,9 @@ class ShownFleet:
     def drain(self, name: str) -> None:
         self._tell(f"drain {name}")
 
+    def child(self, _: str) -> Any:
+        return SimpleNamespace(status=lambda: SimpleNamespace(private=dict), last_lines=list)
+
     async def screenshot(self, name: str) -> bytes:
         self._tell(f"screenshot {name}")
         return PICTURE
@@ -78,7 +84,7 @@ def fleet() -> ShownFleet:
 
 @pytest.fixture
 async def client(fleet: ShownFleet, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with caller(fleet, Access(keys(tmp_path, "the-key\n"))) as one:
+    async with caller(fleet, Access(keys(tmp_path, KEYS))) as one:
         yield one
 
 
@@ -129,6 +135,51 @@ async def test_admin_routes_need_a_key(client: httpx.AsyncClient, fleet: ShownFl
     assert refused.json()["error"]["code"] == "invalid_api_key"
     assert (await client.post(route)).status_code == 401
     assert (await client.get(route, headers=KEY)).status_code == 405
+    assert fleet.told == []
+
+
+@pytest.mark.parametrize("key", ["watcher", "caller", "plain"])
+@pytest.mark.parametrize("route", ADMIN_ROUTES)
+async def test_only_an_operators_key_acts_on_the_fleet(
+    client: httpx.AsyncClient, fleet: ShownFleet, route: str, key: str
+) -> None:
+    refused = await client.post(route, headers={"x-api-key": key})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "role_missing")
+    assert "role=operate" in refused.json()["error"]["message"]
+    assert fleet.told == []
+    assert (await client.post(route, headers=KEY)).is_success
+    assert len(fleet.told) == 1
+
+
+@pytest.mark.parametrize("key", ["caller", "plain"])
+async def test_only_a_viewers_or_an_operators_key_sees_what_pages_show(
+    client: httpx.AsyncClient, fleet: ShownFleet, key: str
+) -> None:
+    for route in VIEWS:
+        refused = await client.get(route, headers={"x-api-key": key})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "role_missing")
+        assert "role=view" in refused.json()["error"]["message"]
+    assert fleet.told == []
+    for allowed in ("watcher", "the-key"):
+        assert [(await client.get(route, headers={"x-api-key": allowed})).status_code for route in VIEWS] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "code_of_views"), [("the-key\nother\n", "admin_off"), ("the-key\nother role=view\n", "role_missing")]
+)
+async def test_admin_routes_are_off_where_no_key_has_the_role(
+    fleet: ShownFleet, tmp_path: Path, text: str, code_of_views: str
+) -> None:
+    async with caller(fleet, Access(keys(tmp_path, text))) as one:
+        for route in ADMIN_ROUTES:
+            refused = await one.post(route, headers=KEY)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "admin_off")
+            assert "no API key has role=operate" in refused.json()["error"]["message"]
+            assert (await one.post(route)).status_code == 401, "a stranger learns nothing of it"
+        for route in VIEWS:
+            refused = await one.get(route, headers=KEY)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, code_of_views)
+        assert (await one.get("/metrics", headers=KEY)).status_code == 200
     assert fleet.told == []
 
 
@@ -203,7 +254,7 @@ async def test_a_screenshot_that_fails_says_why(
 
 
 async def test_every_route_but_those_of_health_needs_a_key(fleet: ShownFleet, tmp_path: Path) -> None:
-    access = Access(keys(tmp_path, "the-key\n"))
+    access = Access(keys(tmp_path, KEYS))
     routes = [route for route in build_api(fleet, access, bytes).routes if isinstance(route, Route)]
     assert {route.path for route in routes} > {*OPEN_ROUTES, "/metrics"}
     async with caller(fleet, access) as client:

@@ -264,7 +264,7 @@ async def test_a_reload_touches_only_what_has_changed(tmp_path: Path, how: str) 
         write_profile(tmp_path / "active", "ada", secret="another-secret")
         write_profile(tmp_path / "active", "new")
         (tmp_path / "active/gone.json").unlink()
-        (tmp_path / "key.txt").write_text("test-key\nsecond-key\n")
+        (tmp_path / "key.txt").write_text("test-key role=operate\nsecond-key\n")
         if how == "SIGHUP":
             running.process.send_signal(signal.SIGHUP)
         else:
@@ -280,6 +280,7 @@ async def test_a_reload_touches_only_what_has_changed(tmp_path: Path, how: str) 
         assert ("grace", pids["grace"]) in starts
         second = {"authorization": "Bearer second-key"}
         assert (await running.http.get("/v1/models", headers=second)).status_code == 200
+        assert (await running.http.post("/admin/reload", headers=second)).status_code == 403
         asked = await running.http.post("/v1/chat/completions", json=json.loads(chat()), headers=second)
         assert asked.status_code == 200
 
@@ -299,6 +300,28 @@ async def test_a_reload_that_fails_changes_nothing_and_is_reported(tmp_path: Pat
         assert (await running.ready())[1]["warnings"] == []
         metrics = (await running.http.get("/metrics", headers=KEY)).text
         assert "tabfleet_hydration_failures_total 1.0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("gone", "shown"),
+    [
+        ("active", "the folder of profiles cannot be read"),
+        ("active/ada.json", "not one profile may be used"),
+        ("key.txt", "the key file cannot be used"),
+    ],
+)
+async def test_ready_shows_no_local_path_after_a_failed_reload(tmp_path: Path, gone: str, shown: str) -> None:
+    write_profile(tmp_path / "active", "ada")
+    async with coordinator(tmp_path) as running:
+        await running.until_ready("ada")
+        (tmp_path / gone).rename(tmp_path / "gone")
+        running.process.send_signal(signal.SIGHUP)
+        (event,) = await eventually(lambda: running.events("reload_failed"))
+        assert str(tmp_path) in event["message"], "the operator learns it from the log"
+        body = (await running.http.get("/ready")).text
+        assert str(tmp_path) not in body
+        reason = f"The last reload failed and changed nothing: {shown}; the log has the reason."
+        assert json.loads(body)["warnings"] == [reason]
 
 
 async def test_profiles_are_refreshed_periodically(tmp_path: Path) -> None:

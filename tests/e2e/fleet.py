@@ -234,7 +234,7 @@ def fleet(
     """Run a coordinator with these profiles, by `python -m module`; stop it by SIGTERM, after 60 s by SIGKILL."""
     folder.mkdir(exist_ok=True)
     base = free_range(41)
-    (folder / "key.txt").write_text("".join(f"{key}\n" for key in keys))
+    (folder / "key.txt").write_text("".join(f"{key} role=operate\n" for key in keys))
     given = {
         "LOCAL_PROFILE_DIR": str(profiles),
         "AUTH_KEY_FILE_PATH": str(folder / "key.txt"),

@@ -52,7 +52,7 @@ def running(s3: S3Server, site: Site, tmp_path_factory: pytest.TempPathFactory) 
     logins = log_in(site, folder / "logins", USERS)
     for user in USERS:
         upload(s3, logins / f"{user}.json", user)
-    s3.upload({"fleet/key.txt": f"{KEY}\n".encode()})
+    s3.upload({"fleet/key.txt": f"{KEY} role=operate\n".encode()})
     environment = s3_environment(s3, folder / "cache")
     with fleet(site, folder, folder / "run", keys=[KEY], **environment) as coordinator:
         coordinator.wait_for(ada="READY", grace="READY")
@@ -136,7 +136,7 @@ def test_a_reload_affects_only_what_has_changed(running: Fleet, s3: S3Server, si
     upload(s3, log_in_by_request(site, tmp_path / "again", [other]) / f"{other}.json", other)
     upload(s3, log_in_by_request(site, tmp_path / "third", ["ada"]) / "ada.json", "third")
     s3.upload({"fleet/active/broken.json": b"{"})
-    s3.upload({"fleet/key.txt": f"{KEY}\nsecond-key\n".encode()})
+    s3.upload({"fleet/key.txt": f"{KEY} role=operate\nsecond-key\n".encode()})
 
     status, changed = reload(running)
     assert status == 200, changed
@@ -190,7 +190,7 @@ def test_removed_keys_stay_valid_with_a_warning_in_ready(running: Fleet, s3: S3S
     with pytest.raises(openai.AuthenticationError):
         ask(openai.OpenAI(base_url=f"{running.url}/v1", api_key="none"), "hi")
     assert [_status_at_child(running, "ada", key) for key in (KEY, "none")] == [200, 401]
-    s3.upload({"fleet/key.txt": f"{KEY}\n".encode()})
+    s3.upload({"fleet/key.txt": f"{KEY} role=operate\n".encode()})
     assert reload(running)[0] == 200
     assert running.ready()[1]["warnings"] == []
 

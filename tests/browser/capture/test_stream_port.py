@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from browser.capture import frames, stream_server
 from browser.capture.frames import Feed, Frame, FrameKind
@@ -31,6 +32,7 @@ class Listener:
 
     def __init__(self, port: StreamPort, number: int, session: aiohttp.ClientSession) -> None:
         self.port = port
+        self.number = number
         self._url = f"ws://127.0.0.1:{number}/"
         self._session = session
 
@@ -101,6 +103,26 @@ async def test_only_so_many_connections_wait_for_their_token_at_once(listener: L
     await strangers[0].send_bytes(message(0, b"a"))
     assert await received(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
     await listener.connect()
+
+
+async def test_refused_connections_are_logged_once_in_a_while(listener: Listener) -> None:
+    with capture_logs() as logs:
+        for _ in range(3):
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await listener.connect(origin="https://evil.example.com")
+            socket = await listener.connect()
+            await socket.send_str("no token")
+            assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+    assert [(line["event"], line["reason"]) for line in logs] == [("stream_port_refused", "origin")]
+
+
+async def test_what_is_no_http_is_not_logged(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    for sent in (b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nhost: localhost\r\nno colon\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.number)
+        writer.write(sent)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+    assert not caplog.records
 
 
 async def test_another_nonce_is_dropped(listener: Listener) -> None:

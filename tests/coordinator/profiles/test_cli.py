@@ -144,7 +144,8 @@ def test_check_finds_a_bad_key_file_in_the_bucket(bucket: Bucket, tmp_path: Path
     code, line = failure(run(["check"], bucket.environment(tmp_path / "cache")))
     assert code == 7
     assert line.startswith(f"s3://profiles/{bucket.prefix}/key.txt: key file ")
-    assert line.endswith(", line 1: a key has no spaces or control characters")
+    assert ", line 1: a key has no spaces or control characters" in line
+    assert "words" not in line
 
 
 def test_check_without_a_usable_profile_has_a_code_of_its_own(folder: Path) -> None:

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from contract import keys as auth_utils
+from contract.keys import Role
 from coordinator.errors import KeyFileError
 from coordinator.profiles import Hydrator, LocalProfileProvider
 from coordinator.profiles.errors import S3Unreachable
@@ -245,6 +246,25 @@ def test_new_keys_are_taken_at_a_reload(bucket: Bucket, cache: Path) -> None:
     bucket.put_keys(b"second-key\n")
     keys = hydrator.hydrate().keys
     assert (keys.verify("second-key"), keys.verify("first-key")) == (True, False)
+
+
+def test_roles_come_from_the_bucket_and_follow_its_reloads(bucket: Bucket, cache: Path) -> None:
+    bucket.put(ann=login("ann"))
+    bucket.put_keys(b"first role=operate\nsecond\n")
+    hydrator = Hydrator(bucket.provider(cache))
+    keys = hydrator.hydrate().keys
+    assert [keys.role_of(key) for key in ("first", "second")] == [Role.OPERATE, Role.CALL]
+    bucket.put_keys(b"first\nsecond role=view\n")
+    keys = hydrator.hydrate().keys
+    assert [keys.role_of(key) for key in ("first", "second")] == [Role.CALL, Role.VIEW]
+
+
+def test_roles_of_a_local_key_file_follow_its_reloads(local: Path) -> None:
+    (local / "key.txt").write_text("first role=operate\n")
+    hydrator = local_hydrator(local)
+    assert hydrator.hydrate().keys.role_of("first") is Role.OPERATE
+    (local / "key.txt").write_text("first\n")
+    assert hydrator.hydrate().keys.role_of("first") is Role.CALL
 
 
 def test_keys_that_come_back_after_they_were_lost_are_taken(bucket: Bucket, cache: Path) -> None:

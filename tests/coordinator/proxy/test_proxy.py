@@ -146,6 +146,59 @@ async def collect_rest(caller: Caller) -> bytes:
     return await collect(caller)
 
 
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        (b"", b""),
+        (b": keep-alive\n\n", b": keep-alive\n\n"),
+        (EVENT, EVENT),
+        (EVENT + DONE[:-2], EVENT),
+        (EVENT + EVENT[:-20], EVENT),
+        (EVENT + b": " + DONE, EVENT + b": " + DONE),
+        (EVENT + b'data: "error"\n\n', EVENT + b'data: "error"\n\n'),
+    ],
+)
+@pytest.mark.parametrize("framed", ["in chunks", "by the end of the connection"])
+async def test_a_stream_that_ends_in_the_midst_of_an_answer_ends_with_an_error(
+    tmp_path: Path, sent: bytes, passed_on: bytes, framed: str
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        if framed == "in chunks":
+            await conversation.begin_stream()
+            if sent:
+                await conversation.chunk(sent)
+            await conversation.end()
+        else:
+            await conversation.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + sent)
+
+    children = ScriptedChildren()
+    async with scripted(tmp_path, script, children=children) as api:
+        answer = await ask(api.port, request(chat(stream=True)))
+        assert answer.body.startswith(passed_on)
+        assert answer.body.count(b"\n\n") == passed_on.count(b"\n\n") + 1
+        event = json.loads(answer.body.removeprefix(passed_on).removeprefix(b"data: "))
+        assert event["error"]["code"] == "child_lost"
+        await eventually(lambda: api.done)
+        assert api.outcomes() == [(Outcome.FAILED, "child_lost")]
+        assert len(children.cancelled) == 1, "the page may still be at work"
+
+
+async def test_a_stream_that_ends_with_a_childs_error_passes_as_it_is(tmp_path: Path) -> None:
+    stream = EVENT + b'data: {"error":{"message":"data: x","type":"server_error","param":null,"code":"of_its_own"}}\n\n'
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin_stream()
+        await conversation.chunk(stream)
+        await conversation.end()
+
+    children = ScriptedChildren()
+    async with scripted(tmp_path, script, children=children) as api:
+        assert (await ask(api.port, request(chat(stream=True)))).body == stream
+        await eventually(lambda: api.done)
+        assert api.outcomes() == [(Outcome.FAILED, "other")]
+        assert children.cancelled == []
+
+
 async def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
     async def script(conversation: Conversation) -> None:
         await conversation.whole(b"{}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from structlog.testing import capture_logs
 
 from contract.keys import KeyStore
 from coordinator.proxy.admission import names_address
@@ -107,6 +108,61 @@ async def test_checks_come_in_order(api: Served) -> None:
         (request(chat()), 200),
     ]
     assert [(await ask(api.port, data)).status for data, _ in steps] == [status for _, status in steps]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1//chat/completions", 404),
+        ("POST", "//v1/chat/completions", 404),
+        ("POST", "/chat/completions", 404),
+        ("POST", "/v1/chat/completions/", 404),
+        ("GET", "/v1", 404),
+        ("GET", "/v1/", 404),
+        ("GET", "/", 404),
+        ("OPTIONS", "*", 404),
+        ("PUT", "/v1/chat/completions", 405),
+        ("OPTIONS", "/v1/models", 405),
+        ("POST", "/ready", 405),
+        ("GET", "/admin/reload", 405),
+    ],
+)
+async def test_what_no_route_takes_gets_an_error_with_a_request_id(
+    api: Served, method: str, path: str, status: int
+) -> None:
+    first, second = [await ask(api.port, request(method=method, path=path)) for _ in range(2)]
+    code = {404: "not_found", 405: "method_not_allowed"}[status]
+    assert (first.status, first.error["code"], first.header("content-type")) == (status, code, "application/json")
+    ids = [value for answer in (first, second) for name, value in answer.headers if name == "x-request-id"]
+    assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize("path", ["/live", "/ready", "/metrics", "/admin/children/ada"])
+async def test_every_response_has_a_request_id(api: Served, path: str) -> None:
+    assert (await ask(api.port, request(method="GET", path=path))).header("x-request-id")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\r\n\r\n",
+        b"GET http://[x HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nno colon\r\n\r\n",
+        b"CONNECT x:443 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+        request(chat(), "connection: upgrade", "upgrade: websocket", key=None),
+        request(chat(), "host: evil.example", key=None),
+        request(chat(), key=None),
+        request(b"x", key="wrong"),
+        request(method="GET", path="/%ff%00", key=None),
+    ],
+)
+async def test_a_bad_request_without_a_key_leaves_no_warning(
+    api: Served, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as logs:
+        assert 400 <= (await ask(api.port, data)).status < 500
+    assert not [line for line in logs if line["log_level"] != "info"]
+    assert not caplog.records
 
 
 async def test_a_method_that_is_not_allowed_names_the_one_that_is(api: Served) -> None:

@@ -46,7 +46,10 @@ class KeyFile:
 
 
 def _line(number: int) -> str:
-    return f"key file key.txt, line {number}: a key has no spaces or control characters"
+    return (
+        f"key file key.txt, line {number}: a key has no spaces or control characters, and only its role may follow it"
+        " (role=call, role=view, role=operate)"
+    )
 
 
 def _digest_line(number: int) -> str:
@@ -55,6 +58,8 @@ def _digest_line(number: int) -> str:
 
 _NOT_A_FILE = "key file FOLDER/key.txt is missing or not a file; create it or unset the variable that names it"
 _NOT_TEXT = "key file key.txt is not UTF-8 text; save it as UTF-8, one key a line"
+
+_NO_SUCH_ROLE = "key file key.txt, line 1: there is no such role; a key has one of role=call, role=view, role=operate"
 
 ALL = (
     KeyFile("a key with a space", b"first second\n", _line(1)),
@@ -66,6 +71,18 @@ ALL = (
     KeyFile("a digest too long", b"sha256:" + _DIGEST.encode() + b"0", _digest_line(1)),
     KeyFile("a digest of no hex digits", b"sha256:" + b"g" * 64, _digest_line(1)),
     KeyFile("a digest with a space", b"sha256: " + _DIGEST.encode(), _line(1)),
+    KeyFile("a role of no kind", b"first role=admin\n", _NO_SUCH_ROLE),
+    KeyFile("a role in capitals", b"first role=OPERATE\n", _NO_SUCH_ROLE),
+    KeyFile("a role without a name", b"first role=\n", _NO_SUCH_ROLE),
+    KeyFile("two roles", b"first role=view role=operate\n", _line(1)),
+    KeyFile("a word after the role", b"first role=view ann\n", _line(1)),
+    KeyFile("a control character before the role", b"fi\x07rst role=view\n", _line(1)),
+    KeyFile("a role without a key", b" role=operate\n", "key file key.txt, line 1: there is no key before the role"),
+    KeyFile(
+        "a key in two roles",
+        b"hashed-key role=operate\nother\nsha256:" + _DIGEST.encode() + b"\n",
+        "key file key.txt, line 3: this key stands further up with another role; delete one of the two",
+    ),
     KeyFile("Latin-1", b"cl\xe9\n", _NOT_TEXT),
     KeyFile("UTF-16", "first\n".encode("utf-16"), _NOT_TEXT),
     KeyFile(
@@ -91,5 +108,6 @@ SOUND = (
     KeyFile("spaces around a key", b"  first \n", keys=frozenset({"first"})),
     KeyFile("one key twice", b"first\nfirst\n", keys=frozenset({"first"})),
     KeyFile("hashed and plain", f"sha256:{_DIGEST.upper()}\nfirst\n".encode(), keys=frozenset({"hashed-key", "first"})),
+    KeyFile("roles", b"first role=view\nsecond\trole=operate\n", keys=frozenset({"first", "second"})),
     KeyFile("letters of other scripts", "schl\xfcssel\n".encode(), keys=frozenset({"schl\xfcssel"})),
 )
