@@ -11,18 +11,25 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from typing_extensions import TypeAliasType
 
+from api_utils.answer_cut import AnswerLimits
 from contract.api_error import bad_request, unsupported
 from contract.chat_body import check_amount
+
+MOST_STOP_SEQUENCES: Final = 16
+"""OpenAI takes four, but clients that take other servers too send more."""
 
 _ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "n": ((None, 1), "a page gives one answer"),
     "tool_choice": ((None, "none", "auto"), "a web chat page calls no tools"),
     "function_call": ((None, "none", "auto"), "a web chat page calls no functions"),
     "modalities": ((None, [], ["text"]), "a page answers in text"),
-    "stop": ((None, [], ""), "a page cannot be told where to stop"),
     "response_format": ((None, {"type": "text"}), "a page cannot be held to a format; ask for it in the prompt"),
 }
 """Parameters with the values that ask for nothing special, and why another value is refused."""
+
+
+# What pydantic names the member of a union by.
+_UNION_MEMBERS: Final = ("str", "list[Part]", "list[str]")
 
 
 class Part(BaseModel):
@@ -47,6 +54,13 @@ class Message(BaseModel):
     name: str | None = None
 
 
+class StreamOptions(BaseModel):
+    """What a stream is to have beside the answer."""
+
+    model_config = ConfigDict(extra="allow")
+    include_usage: bool | None = False
+
+
 class ChatRequest(BaseModel):
     """What the child reads of a request; sampling parameters may be there and have no effect."""
 
@@ -54,10 +68,25 @@ class ChatRequest(BaseModel):
     model: Annotated[str, Field(min_length=1)]
     messages: Annotated[list[Message], Field(min_length=1), FailFast()]
     stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    stop: str | Annotated[list[str], Field(max_length=MOST_STOP_SEQUENCES)] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    max_completion_tokens: Annotated[int, Field(gt=0)] | None = None
+
+    @property
+    def limits(self) -> AnswerLimits:
+        """Return where the answer ends at the latest. `max_tokens` is the old name of `max_completion_tokens`."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return AnswerLimits(tuple(filter(None, stop)), self.max_completion_tokens or self.max_tokens)
+
+    @property
+    def wants_usage_in_stream(self) -> bool:
+        """Return whether a stream is to end with the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters beside model, messages and stream."""
+        """Return the parameters that have no field."""
         return self.model_extra or {}
 
 
@@ -72,7 +101,7 @@ def parse_chat_request(body: Any) -> ChatRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # pydantic names the member of a union that did not fit, which is no part of the request.
-        steps = [str(step) for step in first["loc"] if step not in ("str", "list[Part]")]
+        steps = [str(step) for step in first["loc"] if step not in _UNION_MEMBERS]
         where = ".".join(steps) or "body"
         raise bad_request(f"{where}: {first['msg']}", param=where) from None
     refuse_unsupported(request)

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api_utils.answer_cut import AnswerCut, FinishReason, cut_short
 from api_utils.error_responses import error_response, from_browser
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
+from api_utils.usage import Usage
 from browser.errors import BrowserError
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
@@ -30,10 +33,22 @@ log = structlog.get_logger(__name__)
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
+@dataclass(frozen=True)
+class AnswerEnd:
+    """How a complete answer ended."""
+
+    finish_reason: FinishReason
+    usage: Usage
+
+
 class AnswerFormat(Protocol):
     """How one API dialect writes an answer."""
 
-    def whole(self, text: str) -> bytes:
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what the response's head says of the answer."""
+
+    def whole(self, text: str, end: AnswerEnd) -> bytes:
         """Return the answer as one JSON body."""
 
     def begin(self) -> bytes:
@@ -42,7 +57,7 @@ class AnswerFormat(Protocol):
     def piece(self, text: str) -> bytes:
         """Return the events for the next piece of text."""
 
-    def end(self) -> bytes:
+    def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
 
 
@@ -94,14 +109,16 @@ class ChatResponse(Response):
         last = None
         try:
             async with self._queue.admit(request_id):
-                pieces = self._queue.page.ask(request_id, self._prompt.text, self._prompt.model, self._prompt.images)
+                asked = self._queue.page.ask(request_id, self._prompt.text, self._prompt.model, self._prompt.images)
+                cut = AnswerCut(self._prompt.limits)
+                pieces = cut_short(asked, cut)
                 if self._stream:
-                    await self._send_pieces(pieces, send)
+                    await self._send_pieces(pieces, cut, send)
                 else:
                     text = "".join([piece async for piece in with_pauses(pieces, KEEP_ALIVE_S) if piece is not None])
                     last = Response(
-                        self._format.whole(text),
-                        headers={REQUEST_ID_HEADER: request_id},
+                        self._format.whole(text, self._end(cut)),
+                        headers={REQUEST_ID_HEADER: request_id, **self._format.headers},
                         media_type="application/json",
                     )
         except ApiError as error:
@@ -112,7 +129,10 @@ class ChatResponse(Response):
         log.info("answered", request=request_id)
         return last
 
-    async def _send_pieces(self, pieces: AsyncGenerator[str], send: Send) -> None:
+    def _end(self, cut: AnswerCut) -> AnswerEnd:
+        return AnswerEnd(cut.finish_reason, Usage.of(len(self._prompt.text.encode()), cut.passed_bytes))
+
+    async def _send_pieces(self, pieces: AsyncGenerator[str], cut: AnswerCut, send: Send) -> None:
         begin = self._format.begin()
         async for piece in with_pauses(pieces, KEEP_ALIVE_S):
             if piece is not None:
@@ -120,7 +140,7 @@ class ChatResponse(Response):
                 begin = b""
             elif self._submitted:  # before that a failure can still have its own status
                 await self._send(send, _KEEP_ALIVE)
-        await self._send(send, begin + self._format.end())
+        await self._send(send, begin + self._format.end(self._end(cut)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, body: bytes) -> None:
@@ -131,6 +151,7 @@ class ChatResponse(Response):
                 "cache-control": "no-cache",
                 "x-accel-buffering": "no",  # nginx would hold the tokens back
                 REQUEST_ID_HEADER: self._prompt.request_id,
+                **self._format.headers,
             }
             raw = [(name.encode(), value.encode()) for name, value in headers.items()]
             await send({"type": "http.response.start", "status": 200, "headers": raw})

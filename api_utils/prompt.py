@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
+from api_utils.answer_cut import AnswerLimits
 from api_utils.chat_request import Message
 from browser.page.images import MAX_IMAGE_BYTES_IN_ALL, Image, ImageLimits, MediaType
 from contract.api_error import ApiError, bad_request, unsupported
@@ -49,6 +50,7 @@ class Prompt:
     model: str
     text: str = field(repr=False)
     images: tuple[Image, ...] = field(repr=False)
+    limits: AnswerLimits = field(default=AnswerLimits())
 
 
 def text_of(messages: Sequence[Message]) -> str:

@@ -35,8 +35,12 @@ async def chat_completions(request: Request) -> Response:
     reason = state.readiness().reason
     if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
-    prompt = Prompt(request_id_of(request), chat.model, text, images)
-    answer_format = ChatCompletion(prompt.request_id, prompt.model)
+    prompt = Prompt(request_id_of(request), chat.model, text, images, chat.limits)
+    answer_format = ChatCompletion(
+        prompt.request_id,
+        prompt.model,
+        with_usage=state.settings.usage and (not chat.stream or chat.wants_usage_in_stream),
+    )
     return ChatResponse(state.queue, prompt, answer_format, stream=bool(chat.stream))
 
 
