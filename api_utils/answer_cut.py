@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from api_utils.usage import BYTES_A_TOKEN
 from browser.page.chat_page import EnoughRead
 
-FinishReason: TypeAlias = Literal["stop", "length"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,24 @@ def _overlap(text: str, sequence: str) -> int:
 
 
 async def cut_short(pieces: AsyncGenerator[str], cut: AnswerCut) -> AsyncGenerator[str]:
-    """Yield what the cut lets pass. Once it is reached, the page is told to stop, and this ends at once."""
+    """Yield what the cut lets pass. Once it is reached, or EnoughRead is thrown in, nothing more is read."""
     async with aclosing(pieces):
         async for piece in pieces:
+            enough = False
             if text := cut.feed(piece):
-                yield text
-            if cut.reached:
-                with suppress(StopAsyncIteration):
-                    await pieces.athrow(EnoughRead())
+                try:
+                    yield text
+                except EnoughRead:
+                    enough = True
+            if enough or cut.reached:
+                await read_no_more(pieces)
                 return
     if text := cut.end():
-        yield text
+        with suppress(EnoughRead):
+            yield text
+
+
+async def read_no_more(pieces: AsyncGenerator[Any]) -> None:
+    """Tell what `ChatPage.ask` gave, or a generator over it, that the rest of the answer is not needed."""
+    with suppress(StopAsyncIteration):
+        await pieces.athrow(EnoughRead())

@@ -6,9 +6,11 @@ Wire formats: https://platform.openai.com/docs/api-reference/chat/object and ...
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from api_utils.answer_cut import FinishReason
+from api_utils.tools import ToolCall
 from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import sse, to_json
 
@@ -31,9 +33,11 @@ class ChatCompletion:
         """Return what the response's head says of the answer."""
         return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
 
-    def whole(self, text: str, end: AnswerEnd) -> bytes:
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
         """Return the answer as one JSON body."""
-        message = {"role": "assistant", "content": text, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text or None, "tool_calls": [_tool_call(call) for call in calls]}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.finish_reason}
         body = {**self._shared, "object": "chat.completion", "choices": [choice]}
         return to_json({**body, "usage": _usage(end.usage)} if self._with_usage else body)
@@ -45,6 +49,10 @@ class ChatCompletion:
     def piece(self, text: str) -> bytes:
         """Return the event for the next piece of text."""
         return self._event({"content": text})
+
+    def tool_call(self, index: int, call: ToolCall) -> bytes:
+        """Return the event for the next call of a tool."""
+        return self._event({"tool_calls": [{"index": index, **_tool_call(call)}]})
 
     def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
@@ -58,6 +66,10 @@ class ChatCompletion:
         chunk = {**self._shared, "object": "chat.completion.chunk", "choices": choices}
         # Where usage is asked for, OpenAI's other chunks have it too, as null.
         return sse(to_json({**chunk, "usage": usage} if self._with_usage else chunk))
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _usage(usage: Usage) -> dict[str, int]:

@@ -24,6 +24,10 @@ def ask(text: Any = "hi", **more: Any) -> dict[str, Any]:
     return {"model": "demo-small", "messages": [{"role": "user", "content": text}], **more}
 
 
+def tool(name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "description": "A tool.", "parameters": parameters or {}}}
+
+
 def events(body: str) -> list[Any]:
     data = [block.removeprefix("data: ") for block in body.split("\n\n") if block.startswith("data: ")]
     return [item if item == "[DONE]" else json.loads(item) for item in data]
@@ -105,7 +109,7 @@ async def test_usage_comes_last_in_a_stream_that_asks_for_it(serve: Serve) -> No
 
 
 async def test_usage_can_be_left_out(serve: Serve) -> None:
-    async with serve(ScriptedPage(), settings=ChildSettings(usage=False)) as client:
+    async with serve(ScriptedPage(), settings=ChildSettings(estimate_usage=False)) as client:
         response = await client.post(URL, json=ask())
         assert "usage" not in await response.json()
         assert "x-usage" not in response.headers
@@ -147,7 +151,13 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        (ask(tools=[{"type": "function"}]), "tools"),
+        (ask(tools=[{"type": "function"}]), "tools[0].type"),
+        (ask(tools=[{"type": "web_search"}]), "tools[0].type"),
+        (ask(tools=[1]), "tools.0"),
+        (ask(tools=[tool("f"), tool("f")]), "tools[1].function.name"),
+        (ask(tools=[tool("f", {"type": "sometimes"})]), "tools[0].function.parameters"),
+        (ask(tools=[tool("no blanks")]), "tools.0.function.name"),
+        (ask(tools=[tool("f")], tool_choice={"type": "function", "function": {"name": "g"}}), "tool_choice"),
         (ask(functions=[{"name": "f"}]), "functions"),
         (ask(tool_choice="required"), "tool_choice"),
         (ask(function_call={"name": "f"}), "function_call"),
@@ -161,10 +171,6 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
         (ask(max_tokens=0), "max_tokens"),
         (ask(max_completion_tokens="many"), "max_completion_tokens"),
         (ask([{"type": "input_audio", "input_audio": {}}]), "messages[0].content"),
-        (
-            {"model": "demo-small", "messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
-            "messages[0]",
-        ),
         ({"model": "demo-small", "messages": []}, "messages"),
         ({"model": "demo-small"}, "messages"),
         ({"messages": [{"role": "user", "content": "x"}]}, "model"),
