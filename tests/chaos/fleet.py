@@ -24,6 +24,7 @@ from tests.support import DIES_WITH_PARENT
 from tests.support.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT_S = 90.0  # some hundred milliseconds on an idle machine; several fleets start at a time
 END_LIMIT_S = 45.0  # the stop grace period of the image and the manifests
 T = TypeVar("T")
 
@@ -163,7 +164,7 @@ async def running(
         )
         async with session as http:
             fleet = Fleet(process, port, child_ports, folder, Path(tmp), http)
-            await wait_until(lambda: _live(fleet), "the coordinator's /live", timeout_s=30)
+            await wait_until(lambda: _live(fleet), "the coordinator's /live", timeout_s=START_LIMIT_S)
             yield fleet
     finally:
         if process.returncode is None:

@@ -493,7 +493,7 @@ async def test_draining_lets_answers_end_and_refuses_the_next(tmp_path: Path) ->
 
 
 async def test_at_a_shutdown_a_busy_child_ends_after_its_streams(tmp_path: Path) -> None:
-    """The coordinator ends the streams at the limit; a child that ended at the same limit could be the first of them."""
+    """The coordinator ends the streams at the limit; a child at the same limit could be ahead of it."""
     async with running_fleet(tmp_path, drain_timeout_s=0.05) as fleet:
         lease = fleet.pool.try_acquire("fake")
         assert lease is not None
