@@ -6,25 +6,41 @@ Wire formats: https://platform.openai.com/docs/api-reference/chat/object and ...
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
+from api_utils.answer_cut import FinishReason
+from api_utils.tools import ToolCall
+from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import sse, to_json
+
+if TYPE_CHECKING:
+    from api_utils.chat_response import AnswerEnd
 
 _DONE: Final = sse(b"[DONE]")
 
 
 class ChatCompletion:
-    """An `AnswerFormat`. There is no `usage`: a page tells none."""
+    """An `AnswerFormat`."""
 
-    def __init__(self, request_id: str, model: str) -> None:
-        """The request's id becomes part of the completion's."""
+    def __init__(self, request_id: str, model: str, *, with_usage: bool) -> None:
+        """The request's id becomes part of the completion's. `with_usage` asks for the estimate of tokens."""
         self._shared = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
+        self._with_usage = with_usage
 
-    def whole(self, text: str) -> bytes:
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what the response's head says of the answer."""
+        return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
+
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
         """Return the answer as one JSON body."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        return to_json({**self._shared, "object": "chat.completion", "choices": [choice]})
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text or None, "tool_calls": [_tool_call(call) for call in calls]}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.finish_reason}
+        body = {**self._shared, "object": "chat.completion", "choices": [choice]}
+        return to_json({**body, "usage": _usage(end.usage)} if self._with_usage else body)
 
     def begin(self) -> bytes:
         """Return the event that comes before the first piece of text."""
@@ -34,10 +50,32 @@ class ChatCompletion:
         """Return the event for the next piece of text."""
         return self._event({"content": text})
 
-    def end(self) -> bytes:
-        """Return the events after the last piece of a complete answer."""
-        return self._event({}, finish_reason="stop") + _DONE
+    def tool_call(self, index: int, call: ToolCall) -> bytes:
+        """Return the event for the next call of a tool."""
+        return self._event({"tool_calls": [{"index": index, **_tool_call(call)}]})
 
-    def _event(self, delta: dict[str, Any], *, finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return sse(to_json({**self._shared, "object": "chat.completion.chunk", "choices": [choice]}))
+    def end(self, end: AnswerEnd) -> bytes:
+        """Return the events after the last piece of a complete answer."""
+        usage = self._chunk([], _usage(end.usage)) if self._with_usage else b""
+        return self._event({}, finish_reason=end.finish_reason) + usage + _DONE
+
+    def _event(self, delta: dict[str, Any], *, finish_reason: FinishReason | None = None) -> bytes:
+        return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}], None)
+
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes:
+        chunk = {**self._shared, "object": "chat.completion.chunk", "choices": choices}
+        # Where usage is asked for, OpenAI's other chunks have it too, as null.
+        return sse(to_json({**chunk, "usage": usage} if self._with_usage else chunk))
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    total = usage.prompt_tokens + usage.completion_tokens
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": total,
+    }

@@ -11,18 +11,29 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from typing_extensions import TypeAliasType
 
+from api_utils.answer_cut import AnswerLimits
+from api_utils.json_schema import schema_problem
+from api_utils.tools import Tool, ToolUse
 from contract.api_error import bad_request, unsupported
 from contract.chat_body import check_amount
 
+MOST_TOOLS: Final = 512
+"""Of one request; their declarations must find room in a prompt anyway."""
+
+MOST_STOP_SEQUENCES: Final = 16
+"""OpenAI takes four, but clients that take other servers too send more."""
+
 _ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "n": ((None, 1), "a page gives one answer"),
-    "tool_choice": ((None, "none", "auto"), "a web chat page calls no tools"),
-    "function_call": ((None, "none", "auto"), "a web chat page calls no functions"),
+    "function_call": ((None, "none", "auto"), "it is the old form of tool_choice"),
     "modalities": ((None, [], ["text"]), "a page answers in text"),
-    "stop": ((None, [], ""), "a page cannot be told where to stop"),
     "response_format": ((None, {"type": "text"}), "a page cannot be held to a format; ask for it in the prompt"),
 }
 """Parameters with the values that ask for nothing special, and why another value is refused."""
+
+
+# What pydantic names the member of a union by.
+_UNION_MEMBERS: Final = ("str", "list[Part]", "list[str]", "NamedTool")
 
 
 class Part(BaseModel):
@@ -31,11 +42,31 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="allow")
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 # Both lists stop at the first error: an error object for each of a million bad items costs gigabytes.
 # An alias of its own, because FailFast cannot be hashed, which a member of a union must be.
 _Parts = TypeAliasType("_Parts", Annotated[list[Part], FailFast()])
+
+
+class PastFunction(BaseModel):
+    """What an earlier answer called. `arguments` is the text of a JSON object."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+    arguments: str = "{}"
+
+
+class PastCall(BaseModel):
+    """A call in an earlier answer."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str | None = None
+    function: PastFunction
+
+
+_PastCalls = TypeAliasType("_PastCalls", Annotated[list[PastCall], FailFast()])
 
 
 class Message(BaseModel):
@@ -45,6 +76,56 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | _Parts | None = None
     name: str | None = None
+    refusal: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: _PastCalls | None = None
+    function_call: PastFunction | None = None
+
+    @property
+    def calls(self) -> list[PastCall]:
+        """Return the calls that an assistant's message holds, those in OpenAI's old form too."""
+        old = [PastCall(function=self.function_call)] if self.function_call else []
+        return [*old, *(self.tool_calls or [])]
+
+
+class Function(BaseModel):
+    """What is called, and what with. `strict` needs no field: arguments are held against the schema always."""
+
+    model_config = ConfigDict(extra="allow")
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ToolDeclaration(BaseModel):
+    """A tool that the caller has."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    function: Function | None = None
+
+
+_Tools = TypeAliasType("_Tools", Annotated[list[ToolDeclaration], Field(max_length=MOST_TOOLS), FailFast()])
+
+
+class NamedFunction(BaseModel):
+    """The one to be called."""
+
+    name: str
+
+
+class NamedTool(BaseModel):
+    """The value of `tool_choice` that asks for one tool."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class StreamOptions(BaseModel):
+    """What a stream is to have beside the answer."""
+
+    model_config = ConfigDict(extra="allow")
+    include_usage: bool | None = False
 
 
 class ChatRequest(BaseModel):
@@ -54,10 +135,52 @@ class ChatRequest(BaseModel):
     model: Annotated[str, Field(min_length=1)]
     messages: Annotated[list[Message], Field(min_length=1), FailFast()]
     stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    tools: _Tools | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = True
+    stop: str | Annotated[list[str], Field(max_length=MOST_STOP_SEQUENCES)] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    max_completion_tokens: Annotated[int, Field(gt=0)] | None = None
+
+    @property
+    def limits(self) -> AnswerLimits:
+        """Return where the answer ends at the latest. `max_tokens` is the old name of `max_completion_tokens`."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return AnswerLimits(tuple(filter(None, stop)), self.max_completion_tokens or self.max_tokens)
+
+    @property
+    def tool_use(self) -> ToolUse | None:
+        """Return the tools that the page is told of, or None. Raises ApiError (400) for those that it cannot be."""
+        tools: dict[str, Tool] = {}
+        for index, given in enumerate(self.tools or ()):
+            where, function = f"tools[{index}]", given.function
+            if given.type != "function" or function is None:
+                raise unsupported(f"{where}.type", f"only functions can be called here, not {given.type[:40]!r}")
+            if function.name in tools:
+                raise bad_request(f"{where}.function.name: another tool has this name", param=f"{where}.function.name")
+            if problem := schema_problem(function.parameters or {}):
+                where = f"{where}.function.parameters"
+                raise bad_request(f"{where}: this is no JSON Schema: {problem}", param=where)
+            tools[function.name] = Tool(function.name, function.description or "", function.parameters or {})
+        only = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
+        if only is not None and only not in tools:
+            raise bad_request("tool_choice names a tool that is not among tools", param="tool_choice")
+        if self.tool_choice == "required" and not tools:
+            raise bad_request("tool_choice asks for a call, but there are no tools", param="tool_choice")
+        if self.tool_choice == "none" or not tools:
+            return None
+        required = only is not None or self.tool_choice == "required"
+        return ToolUse(tools, required=required, only=only, parallel=self.parallel_tool_calls is not False)
+
+    @property
+    def wants_usage_in_stream(self) -> bool:
+        """Return whether a stream is to end with the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters beside model, messages and stream."""
+        """Return the parameters that have no field."""
         return self.model_extra or {}
 
 
@@ -72,7 +195,7 @@ def parse_chat_request(body: Any) -> ChatRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # pydantic names the member of a union that did not fit, which is no part of the request.
-        steps = [str(step) for step in first["loc"] if step not in ("str", "list[Part]")]
+        steps = [str(step) for step in first["loc"] if step not in _UNION_MEMBERS]
         where = ".".join(steps) or "body"
         raise bad_request(f"{where}: {first['msg']}", param=where) from None
     refuse_unsupported(request)
@@ -82,15 +205,15 @@ def parse_chat_request(body: Any) -> ChatRequest:
 def refuse_unsupported(request: ChatRequest) -> None:
     """Raise ApiError (400) for what would change the answer's form and a page cannot give."""
     given = request.parameters
-    for name in ("tools", "functions", "audio", "logprobs", "top_logprobs", "prediction"):
+    if given.get("functions"):
+        raise unsupported("functions", "it is the old form of tools")
+    for name in ("audio", "logprobs", "top_logprobs", "prediction"):
         if given.get(name):
             raise unsupported(name, "a web chat page has no such feature")
     for name, (harmless, why) in _ONLY_HARMLESS.items():
         if given.get(name) not in harmless:
             raise unsupported(name, why)
     for index, message in enumerate(request.messages):
-        if message.role in ("tool", "function") or (message.model_extra or {}).get("tool_calls"):
-            raise unsupported(f"messages[{index}]", "a web chat page takes part in no tool calls")
         taken = ("text", "refusal", "image_url") if message.role == "user" else ("text", "refusal")
         for part in message.content if isinstance(message.content, list) else []:
             if part.type not in taken:

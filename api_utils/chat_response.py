@@ -10,16 +10,20 @@ status; where the page thinks for long, after the first pause, with a comment to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api_utils.answer_cut import AnswerCut, FinishReason, cut_short
 from api_utils.error_responses import error_response, from_browser
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
+from api_utils.tools import ToolCall, ToolCallReader, read_tool_calls
+from api_utils.usage import Usage
 from browser.errors import BrowserError
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
@@ -27,13 +31,26 @@ from contract.child_environment import KEEP_ALIVE_S
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+
+@dataclass(frozen=True)
+class AnswerEnd:
+    """How a complete answer ended."""
+
+    finish_reason: FinishReason
+    usage: Usage
 
 
 class AnswerFormat(Protocol):
     """How one API dialect writes an answer."""
 
-    def whole(self, text: str) -> bytes:
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what the response's head says of the answer."""
+
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
         """Return the answer as one JSON body."""
 
     def begin(self) -> bytes:
@@ -42,7 +59,10 @@ class AnswerFormat(Protocol):
     def piece(self, text: str) -> bytes:
         """Return the events for the next piece of text."""
 
-    def end(self) -> bytes:
+    def tool_call(self, index: int, call: ToolCall) -> bytes:
+        """Return the events for the next call of a tool."""
+
+    def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
 
 
@@ -94,14 +114,19 @@ class ChatResponse(Response):
         last = None
         try:
             async with self._queue.admit(request_id):
-                pieces = self._queue.page.ask(request_id, self._prompt.text, self._prompt.model, self._prompt.images)
+                asked = self._queue.page.ask(request_id, self._prompt.text, self._prompt.model, self._prompt.images)
+                cut = AnswerCut(self._prompt.limits)
+                use, pieces = self._prompt.tool_use, cut_short(asked, cut)
+                items = pieces if use is None else read_tool_calls(pieces, ToolCallReader(use))
                 if self._stream:
-                    await self._send_pieces(pieces, send)
+                    await self._send_items(items, cut, send)
                 else:
-                    text = "".join([piece async for piece in with_pauses(pieces, KEEP_ALIVE_S) if piece is not None])
+                    got = [item async for item in with_pauses(items, KEEP_ALIVE_S) if item is not None]
+                    text = "".join(item for item in got if isinstance(item, str))
+                    calls = [item for item in got if isinstance(item, ToolCall)]
                     last = Response(
-                        self._format.whole(text),
-                        headers={REQUEST_ID_HEADER: request_id},
+                        self._format.whole(text, calls, self._end(cut, len(calls))),
+                        headers={REQUEST_ID_HEADER: request_id, **self._format.headers},
                         media_type="application/json",
                     )
         except ApiError as error:
@@ -112,15 +137,22 @@ class ChatResponse(Response):
         log.info("answered", request=request_id)
         return last
 
-    async def _send_pieces(self, pieces: AsyncGenerator[str], send: Send) -> None:
-        begin = self._format.begin()
-        async for piece in with_pauses(pieces, KEEP_ALIVE_S):
-            if piece is not None:
-                await self._send(send, begin + self._format.piece(piece))
+    def _end(self, cut: AnswerCut, calls: int) -> AnswerEnd:
+        reason: FinishReason = "tool_calls" if calls else cut.finish_reason
+        return AnswerEnd(reason, Usage.of(len(self._prompt.text.encode()), cut.passed_bytes))
+
+    async def _send_items(self, items: AsyncGenerator[str | ToolCall], cut: AnswerCut, send: Send) -> None:
+        begin, calls = self._format.begin(), 0
+        async for item in with_pauses(items, KEEP_ALIVE_S):
+            if isinstance(item, str):
+                await self._send(send, begin + self._format.piece(item))
                 begin = b""
+            elif item is not None:
+                await self._send(send, begin + self._format.tool_call(calls, item))
+                begin, calls = b"", calls + 1
             elif self._submitted:  # before that a failure can still have its own status
                 await self._send(send, _KEEP_ALIVE)
-        await self._send(send, begin + self._format.end())
+        await self._send(send, begin + self._format.end(self._end(cut, calls)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, body: bytes) -> None:
@@ -131,6 +163,7 @@ class ChatResponse(Response):
                 "cache-control": "no-cache",
                 "x-accel-buffering": "no",  # nginx would hold the tokens back
                 REQUEST_ID_HEADER: self._prompt.request_id,
+                **self._format.headers,
             }
             raw = [(name.encode(), value.encode()) for name, value in headers.items()]
             await send({"type": "http.response.start", "status": 200, "headers": raw})
@@ -144,9 +177,9 @@ class ChatResponse(Response):
         return None
 
 
-async def with_pauses(pieces: AsyncGenerator[str], pause_s: float) -> AsyncIterator[str | None]:
+async def with_pauses(pieces: AsyncGenerator[_T], pause_s: float) -> AsyncIterator[_T | None]:
     """Yield each piece, and None for each `pause_s` seconds without one. Closes `pieces` in the end."""
-    upcoming: asyncio.Task[str] | None = None
+    upcoming: asyncio.Task[_T] | None = None
     try:
         while True:
             upcoming = upcoming or asyncio.ensure_future(anext(pieces))

@@ -9,9 +9,10 @@ line that names who speaks, a blank line between them::
     User:
     What is a quay?
 
-`developer` counts as `system`; a message's `name` follows its role in round brackets. The text of
+`developer` counts as `system`; a message's `name` follows its role in round brackets, for `tool` and `function` the
+tool's name. An assistant's earlier calls are written as `api_utils.tools` has the page write them. The text of
 several parts is joined by line breaks; `[image 1]` stands where the first image belongs, and so on. A lone user
-message needs no such marks. The form is part of the API: callers may rely on it.
+message needs no such marks, unless it has no words. The form is part of the API: callers may rely on it.
 
 Images are read from data URLs (https://www.rfc-editor.org/rfc/rfc2397) in `image_url` parts
 (https://platform.openai.com/docs/guides/images-vision); nothing is fetched.
@@ -26,17 +27,19 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
-from api_utils.chat_request import Message
+from api_utils.answer_cut import AnswerLimits
+from api_utils.chat_request import Message, Part
+from api_utils.tools import ToolUse, write_call
 from browser.page.images import MAX_IMAGE_BYTES_IN_ALL, Image, ImageLimits, MediaType
 from contract.api_error import ApiError, bad_request, unsupported
 
-_SPEAKER = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
-_TYPES: Final[dict[str, MediaType]] = {
-    "image/png": "image/png",
-    "image/jpeg": "image/jpeg",
-    "image/jpg": "image/jpeg",  # no registered type, but often written
-    "image/gif": "image/gif",
-    "image/webp": "image/webp",
+_SPEAKER: Final = {
+    "system": "System",
+    "developer": "System",
+    "user": "User",
+    "assistant": "Assistant",
+    "tool": "Tool",
+    "function": "Tool",
 }
 _TAKEN: Final = "PNG, JPEG, GIF and WebP"
 
@@ -49,33 +52,51 @@ class Prompt:
     model: str
     text: str = field(repr=False)
     images: tuple[Image, ...] = field(repr=False)
+    limits: AnswerLimits = field(default_factory=AnswerLimits)
+    tool_use: ToolUse | None = None
 
 
-def text_of(messages: Sequence[Message]) -> str:
+def text_of(messages: Sequence[Message], tool_use: ToolUse | None = None) -> str:
     """Return the text to type for a conversation. Raises ApiError (400) when there is nothing to say."""
-    if not any(text.strip() for message in messages for text in _texts(message, None)):
-        raise bad_request("messages hold no text", param="messages")
-    if len(messages) == 1 and messages[0].role == "user":
-        return "\n".join(_texts(messages[0], None))
+    has_words = any(text.strip() for message in messages for text in _texts(message, None))
+    if not has_words and not any(True for message in messages for _ in _images(message)):
+        raise bad_request("messages hold neither text nor an image", param="messages")
     marks = (f"[image {number}]" for number in count(1))
-    written = []
+    if len(messages) == 1 and messages[0].role == "user" and tool_use is None:
+        # A page takes no empty prompt: where there are images alone, their marks are the text.
+        return "\n".join(_texts(messages[0], None if has_words else marks))
+    written = [f"Tools:\n{tool_use.instructions()}"] if tool_use else []
+    called: dict[str, str] = {}
     for message in messages:
-        name = f" ({message.name})" if message.name else ""
-        written.append(f"{_SPEAKER[message.role]}{name}:\n" + "\n".join(_texts(message, marks)))
+        called |= {call.id: call.function.name for call in message.calls if call.id}
+        # A tool's result is named after the tool, by the call that it answers.
+        name = message.name or called.get(message.tool_call_id or "")
+        speaker = f"{_SPEAKER[message.role]} ({name})" if name else _SPEAKER[message.role]
+        written.append(f"{speaker}:\n" + "\n".join(_texts(message, marks)))
     return "\n\n".join(written)
 
 
 def _texts(message: Message, marks: Iterator[str] | None) -> list[str]:
-    """Return a message's text, part by part; a mark stands for each image, or nothing where there are no marks."""
-    if not isinstance(message.content, list):
-        return [message.content or ""]
+    """Return a message's text, part by part, and its calls; a mark stands for each image, if there are marks."""
     texts = []
-    for part in message.content:
-        if part.type != "image_url":
+    for part in message.content if isinstance(message.content, list) else ():
+        if part.type == "refusal":
+            texts.append(part.refusal or "")
+        elif part.type != "image_url":
             texts.append(part.text or "")
         elif marks is not None:
             texts.append(next(marks))
-    return texts
+    if isinstance(message.content, str):
+        texts.append(message.content)
+    if message.refusal:
+        texts.append(message.refusal)
+    texts += [write_call(call.function.name, call.function.arguments) for call in message.calls]
+    return texts or [""]
+
+
+def _images(message: Message) -> Iterator[tuple[int, Part]]:
+    parts = message.content if isinstance(message.content, list) else ()
+    return ((index, part) for index, part in enumerate(parts) if part.type == "image_url")
 
 
 def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[Image, ...]:
@@ -83,8 +104,7 @@ def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[
     found = [
         (f"messages[{number}].content[{index}]", part)
         for number, message in enumerate(messages)
-        for index, part in enumerate(message.content if isinstance(message.content, list) else ())
-        if part.type == "image_url"
+        for index, part in _images(message)
     ]
     if not found:
         return ()
@@ -97,7 +117,7 @@ def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[
     images = []
     for name, part in found:
         given: Any = (part.model_extra or {}).get("image_url")
-        url = given.get("url") if isinstance(given, dict) else None
+        url = given.get("url") if isinstance(given, dict) else given
         if not isinstance(url, str):
             raise _bad(f"{name}.image_url", 'must be an object such as {"url": "data:image/png;base64,..."}')
         images.append(Image(*_read_data_url(f"{name}.image_url.url", url, limits.max_bytes)))
@@ -114,9 +134,6 @@ def _read_data_url(name: str, url: str, max_bytes: int) -> tuple[MediaType, byte
     kind, *parameters = (word.strip().lower() for word in head.split(";"))
     if scheme.lower() != "data" or not comma or parameters[-1:] != ["base64"]:
         raise _bad(name, "must be a data URL such as data:image/png;base64,...")
-    media_type = _TYPES.get(kind)
-    if media_type is None:
-        raise _bad(name, f"{_TAKEN} images are taken, not {kind[:40]!r}")
     if len(encoded) * 3 // 4 > max_bytes + 2:  # up to two bytes of these are padding
         raise _bad(name, f"this page takes images of at most {max_bytes} bytes")
     try:
@@ -125,8 +142,10 @@ def _read_data_url(name: str, url: str, max_bytes: int) -> tuple[MediaType, byte
         raise _bad(name, "what follows the comma is not valid base64") from None
     if len(data) > max_bytes:
         raise _bad(name, f"this page takes images of at most {max_bytes} bytes, not {len(data)}")
-    if _type_of(data) != media_type:
-        raise _bad(name, f"the data is not what its type says, {media_type}")
+    # Clients often label what they send wrongly, and a browser goes by the bytes too.
+    media_type = _type_of(data)
+    if media_type is None:
+        raise _bad(name, f"{_TAKEN} images are taken, and the data is none of these, whatever its label {kind[:40]!r}")
     return media_type, data
 
 

@@ -20,5 +20,6 @@ class ChildSettings(BrowserSettings):
     tabfleet_instance_id: OptionalText = None
     tabfleet_control_token: Annotated[OptionalText, Field(repr=False)] = None
     max_body_bytes: Annotated[int, Field(gt=0)] = MAX_BODY_BYTES
+    estimate_usage: bool = True
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"

@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     max_buffered_bytes: Annotated[
         Number, About(REQUESTS, "Most bytes of request bodies that are held at a time; then more get 503")
     ] = 256 * 1024 * 1024
+    estimate_usage: Annotated[Switch, About(REQUESTS, "Give answers a usage: an estimate, for a page tells none")] = (
+        True
+    )
 
     start_timeout_s: Annotated[Seconds, About(HEALTH, "Time a child gets to become ready")] = 60.0
     probe_interval_s: Annotated[Seconds, About(HEALTH, "Time between two probes of a child")] = 1.0

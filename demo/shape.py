@@ -31,13 +31,14 @@ DIRECTIVE_HELP = {
     "error=CODE": "quota, refused, server (HTTP 500), middle (an error event), expired (ends the session)",
     "break_off": "drop the connection in the middle",
     "empty": "an answer without any text",
+    "say=HEX": "answer with this text (UTF-8 in hexadecimal) and nothing else, four characters a token",
     "echo": "answer with the prompt, as the model demo-echo does",
     "code": "Markdown: a code block, a list, a table",
     "unicode": "words in several scripts, emoji, combining marks",
     "split": "send the SSE body in pieces of 7 bytes",
     "memory": "list the digests of this conversation's earlier prompts; so does: What did I say before?",
 }
-_DIRECTIVE = re.compile(r"\[\[([a-z0-9_= ]{1,200})\]\]")
+_DIRECTIVE = re.compile(r"\[\[([a-z0-9_= ]{1,20000})\]\]")
 _NUMBERS = {
     "tokens": 100_000,
     "delay_ms": 600_000,
@@ -127,6 +128,7 @@ class Shape:
     split: bool = False
     memory: bool = False
     break_off: bool = False
+    say: str | None = None
 
 
 def read_directives(prompt: str) -> Shape:
@@ -147,6 +149,11 @@ def _read_word(word: str) -> tuple[str, Any] | None:
         return name, min(int(value), _NUMBERS[name])
     if value in _CHOICES.get(name, ()):
         return name, value
+    if name == "say":
+        try:
+            return name, bytes.fromhex(value).decode()
+        except ValueError:
+            return None
     return None
 
 
@@ -231,6 +238,8 @@ def compose(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:
     """
     if shape.empty:
         return []
+    if shape.say is not None:
+        return [shape.say[start : start + 4] for start in range(0, len(shape.say), 4)]
     head = [f"sha256:{entry.prompt_sha256} ", f"token:{entry.token}\n\n"]
     head += [f"image-sha256:{image.sha256}\n\n" for image in entry.images]
     return head + _body(entry, shape, earlier)

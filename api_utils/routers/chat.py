@@ -31,12 +31,17 @@ async def chat_completions(request: Request) -> Response:
     chat = parse_chat_request(await read_json(request, state.settings.max_body_bytes))
     if chat.model not in state.page.models:
         raise model_not_found(chat.model, state.page.models)
-    text, images = text_of(chat.messages), images_of(chat.messages, state.page.image_limits)
+    tool_use = chat.tool_use
+    text, images = text_of(chat.messages, tool_use), images_of(chat.messages, state.page.image_limits)
     reason = state.readiness().reason
     if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
-    prompt = Prompt(request_id_of(request), chat.model, text, images)
-    answer_format = ChatCompletion(prompt.request_id, prompt.model)
+    prompt = Prompt(request_id_of(request), chat.model, text, images, chat.limits, tool_use)
+    answer_format = ChatCompletion(
+        prompt.request_id,
+        prompt.model,
+        with_usage=state.settings.estimate_usage and (not chat.stream or chat.wants_usage_in_stream),
+    )
     return ChatResponse(state.queue, prompt, answer_format, stream=bool(chat.stream))
 
 

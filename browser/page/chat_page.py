@@ -53,6 +53,10 @@ class _Opened:
     monitor: PageMonitor
 
 
+class EnoughRead(Exception):
+    """Thrown into `ChatPage.ask` by a reader who needs no more of the answer."""
+
+
 class ChatPage:
     """One logged-in chat page in a browser of its own.
 
@@ -183,7 +187,8 @@ class ChatPage:
         """Wait for the page, send the prompt with its images, and yield the answer's text as it comes, in order.
 
         The generator's end is the answer's end. Closing it, or cancelling whoever reads it, stops the answer
-        and returns when the page is on an empty conversation again. Raises BrowserError.
+        and returns when the page is on an empty conversation again. EnoughRead, thrown into it, stops the answer
+        too, and ends the generator at once. Raises BrowserError.
         """
         choice = next((choice for choice in self._site.model_choices if choice.name == model), None)
         if choice is None:
@@ -203,6 +208,8 @@ class ChatPage:
             async with aclosing(completion.stream(prompt, choice, images)) as pieces:
                 async for piece in pieces:
                     yield piece
+        except EnoughRead:
+            return
         except (GeneratorExit, asyncio.CancelledError):
             reader_left = True
             raise

@@ -45,6 +45,7 @@ _SETTINGS: Final = (
     "stream_idle_timeout_s",
     "login_check_s",
     "max_body_bytes",
+    "estimate_usage",
     "log_level",
     "extra_ca_file",
     "https_proxy",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from browser.errors import BrowserError
-from browser.page.chat_page import ChatPage
+from browser.page.chat_page import ChatPage, EnoughRead
 from browser.page.images import Image, ImageLimits
 from browser.page.page_status import StatusSnapshot
 from contract.child_api import UnreadyReason
@@ -38,6 +38,7 @@ class ScriptedPage(ChatPage):
     limits: ImageLimits | None = None
     marked: set[str] = field(default_factory=set)
     resets: int = 0
+    stopped: int = 0
     closes: int = 0
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -78,6 +79,8 @@ class ScriptedPage(ChatPage):
                     await asyncio.Event().wait()
                 if self.failure is not None:
                     raise self.failure
+            except EnoughRead:
+                self.stopped += 1
             finally:
                 if self.slow_reset is not None:
                     await asyncio.shield(self.slow_reset.wait())

@@ -15,12 +15,17 @@ from browser import errors
 from contract.api_error import NOTHING_SUBMITTED
 from tests.api.conftest import Serve
 from tests.api.scripted_page import ScriptedPage, unready
+from tests.support.waiting import HANG_LIMIT_S
 
 URL = "/v1/chat/completions"
 
 
 def ask(text: Any = "hi", **more: Any) -> dict[str, Any]:
     return {"model": "demo-small", "messages": [{"role": "user", "content": text}], **more}
+
+
+def tool(name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "description": "A tool.", "parameters": parameters or {}}}
 
 
 def events(body: str) -> list[Any]:
@@ -36,7 +41,8 @@ async def test_a_whole_answer(serve: Serve) -> None:
     assert body["id"] == "chatcmpl-r-1"
     assert body["choices"][0]["message"] == {"role": "assistant", "content": "Hello", "refusal": None}
     assert body["choices"][0]["finish_reason"] == "stop"
-    assert "usage" not in body
+    assert body["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    assert response.headers["x-usage"] == "estimated"
 
 
 async def test_a_streamed_answer(serve: Serve) -> None:
@@ -49,6 +55,66 @@ async def test_a_streamed_answer(serve: Serve) -> None:
     assert deltas[0]["role"] == "assistant"
     assert "".join(delta.get("content", "") for delta in deltas) == "Hello"
     assert received[-2]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("given", "text", "finish_reason"),
+    [
+        ({"stop": "lo w"}, "Hel", "stop"),
+        ({"stop": ["", "d", "wor"]}, "Hello ", "stop"),
+        ({"stop": "nowhere"}, "Hello world", "stop"),
+        ({"max_tokens": 2}, "Hello wo", "length"),
+        ({"max_tokens": 1, "max_completion_tokens": 3}, "Hello world", "stop"),
+        ({"max_tokens": 2, "stop": "o w"}, "Hell", "stop"),
+    ],
+)
+async def test_an_answer_ends_where_the_request_says(
+    serve: Serve, given: dict[str, Any], text: str, finish_reason: str, *, stream: bool
+) -> None:
+    page = ScriptedPage(pieces=("Hel", "lo", " w", "orld"))
+    async with serve(page) as client:
+        response = await client.post(URL, json=ask(stream=stream, **given))
+        if stream:
+            received = events(await response.text())
+            choices = [event["choices"][0] for event in received[:-1]]
+            got = "".join(choice["delta"].get("content", "") for choice in choices), choices[-1]["finish_reason"]
+        else:
+            choice = (await response.json())["choices"][0]
+            got = choice["message"]["content"], choice["finish_reason"]
+    assert got == (text, finish_reason)
+    assert page.stopped == (text != "Hello world")
+    assert page.resets == 1
+
+
+async def test_an_answer_that_was_cut_is_complete_before_the_page_is_free(serve: Serve) -> None:
+    """The page never ends its answer; the caller does not wait for that."""
+    page = ScriptedPage(pieces=("before", "END", "after"), stalls=True)
+    async with serve(page) as client, asyncio.timeout(HANG_LIMIT_S):
+        body = await (await client.post(URL, json=ask(stop="END"))).json()
+    assert body["choices"][0]["message"]["content"] == "before"
+    assert page.stopped == 1
+
+
+async def test_usage_comes_last_in_a_stream_that_asks_for_it(serve: Serve) -> None:
+    async with serve(ScriptedPage()) as client:
+        response = await client.post(URL, json=ask(stream=True, stream_options={"include_usage": True}))
+        received = events(await response.text())
+        without = events(await (await client.post(URL, json=ask(stream=True))).text())
+    assert response.headers["x-usage"] == "estimated"
+    assert received[-2]["choices"] == []
+    assert received[-2]["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    assert all(event["usage"] is None for event in received[:-2])
+    assert not any("usage" in event for event in without[:-1])
+
+
+async def test_usage_can_be_left_out(serve: Serve) -> None:
+    async with serve(ScriptedPage(), settings=ChildSettings(estimate_usage=False)) as client:
+        response = await client.post(URL, json=ask())
+        assert "usage" not in await response.json()
+        assert "x-usage" not in response.headers
+        streamed = await client.post(URL, json=ask(stream=True, stream_options={"include_usage": True}))
+        assert "usage" not in await streamed.text()
 
 
 async def test_an_empty_answer_is_an_answer(serve: Serve) -> None:
@@ -85,7 +151,13 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        (ask(tools=[{"type": "function"}]), "tools"),
+        (ask(tools=[{"type": "function"}]), "tools[0].type"),
+        (ask(tools=[{"type": "web_search"}]), "tools[0].type"),
+        (ask(tools=[1]), "tools.0"),
+        (ask(tools=[tool("f"), tool("f")]), "tools[1].function.name"),
+        (ask(tools=[tool("f", {"type": "sometimes"})]), "tools[0].function.parameters"),
+        (ask(tools=[tool("no blanks")]), "tools.0.function.name"),
+        (ask(tools=[tool("f")], tool_choice={"type": "function", "function": {"name": "g"}}), "tool_choice"),
         (ask(functions=[{"name": "f"}]), "functions"),
         (ask(tool_choice="required"), "tool_choice"),
         (ask(function_call={"name": "f"}), "function_call"),
@@ -94,12 +166,11 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
         (ask(audio={"voice": "x"}), "audio"),
         (ask(modalities=["text", "audio"]), "modalities"),
         (ask(logprobs=True), "logprobs"),
-        (ask(stop=["\n"]), "stop"),
+        (ask(stop=7), "stop"),
+        (ask(stop=["x"] * 17), "stop"),
+        (ask(max_tokens=0), "max_tokens"),
+        (ask(max_completion_tokens="many"), "max_completion_tokens"),
         (ask([{"type": "input_audio", "input_audio": {}}]), "messages[0].content"),
-        (
-            {"model": "demo-small", "messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
-            "messages[0]",
-        ),
         ({"model": "demo-small", "messages": []}, "messages"),
         ({"model": "demo-small"}, "messages"),
         ({"messages": [{"role": "user", "content": "x"}]}, "model"),

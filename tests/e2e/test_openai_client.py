@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from typing import Any, get_args
 
@@ -34,7 +35,8 @@ def test_an_answer_comes_from_the_page(two: Fleet, site: Site) -> None:
     assert entry["token"] in entry["answer"]
     assert sha256(prompt) in entry["answer"]
     assert answer.choices[0].finish_reason == "stop"
-    assert answer.usage is None
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == -(-len(entry["answer"].encode()) // 4)
 
 
 def test_a_streamed_answer_arrives_token_by_token(two: Fleet, site: Site) -> None:
@@ -62,6 +64,84 @@ def test_a_conversation_becomes_one_prompt(two: Fleet, site: Site) -> None:
     )
     (entry,) = site.ledger(since=before)
     assert entry["prompt"] == "System:\nBe brief.\n\nUser:\nZwölf Boxkämpfer 🥊 jagen\nVictor"
+
+
+WEATHER: openai.types.chat.ChatCompletionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_turn_with_a_tool(two: Fleet, site: Site, *, stream: bool) -> None:
+    before = site.last_id()
+    said = 'I look it up.\n\n```tool_call\n{"name": "weather", "arguments": {"city": "Oslo"}}\n```'
+    question: openai.types.chat.ChatCompletionMessageParam = {
+        "role": "user",
+        "content": f"[[say={said.encode().hex()}]] How is the weather in Oslo?",
+    }
+    chat = two.client().chat.completions
+    choice: openai.types.chat.chat_completion.Choice
+    if stream:
+        with chat.stream(model=MODEL, messages=[question], tools=[WEATHER]) as events:
+            choice = events.get_final_completion().choices[0]
+    else:
+        choice = chat.create(model=MODEL, messages=[question], tools=[WEATHER]).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content == "I look it up."
+    (call,) = choice.message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Oslo"})
+
+    answer = chat.create(
+        model=MODEL,
+        messages=[
+            {"role": "user", "content": "How is the weather in Oslo?"},
+            {
+                "role": "assistant",
+                "content": choice.message.content,
+                "tool_calls": [{"id": call.id, "type": "function", "function": call.function.to_dict()}],  # type: ignore[typeddict-item]
+            },
+            {"role": "tool", "tool_call_id": call.id, "content": "Rain."},
+        ],
+        tools=[WEATHER],
+    )
+    first, second = site.ledger(since=before)
+    assert first["prompt"].startswith("Tools:\n")
+    said_again = said.replace("\n\n", "\n")
+    assert second["prompt"].endswith(
+        f"User:\nHow is the weather in Oslo?\n\nAssistant:\n{said_again}\n\nTool (weather):\nRain."
+    )
+    assert answer.choices[0].message.content == second["answer"]
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_long_answer_ends_where_the_request_says(two: Fleet, site: Site, *, stream: bool) -> None:
+    before = site.last_id()
+    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "[[tokens=20000]]"}]
+    chat = two.client().chat.completions
+    if stream:
+        chunks = list(
+            chat.create(
+                model=MODEL, messages=messages, max_tokens=100, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        reason, usage = chunks[-2].choices[0].finish_reason, chunks[-1].usage
+    else:
+        answer = chat.create(model=MODEL, messages=messages, max_tokens=100)
+        text, reason, usage = answer.choices[0].message.content or "", answer.choices[0].finish_reason, answer.usage
+    assert reason == "length"
+    assert usage is not None
+    assert (len(text.encode()), usage.completion_tokens) == (400, 100)
+    (entry,) = site.ledger(since=before)
+    assert entry["answer"].startswith(text)
+    assert site.ledger(since=before, outcome="stopped", wait_s=30)
 
 
 def test_errors_map_to_the_clients_classes(two: Fleet, site: Site) -> None:

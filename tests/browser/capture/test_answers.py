@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from browser.errors import ModelNotFound, PromptRefused, PromptRejected, SiteFailed
-from browser.page.chat_page import ChatPage
+from browser.page.chat_page import ChatPage, EnoughRead
 from demo.site import DemoSite, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
@@ -82,6 +82,18 @@ async def test_closing_the_generator_stops_the_answer(page: ChatPage, demo: Demo
     if count:
         assert last(demo).outcome == "stopped"
     check_answer(await ask(page, "next"), "next", last(demo))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_reader_who_has_enough_does_not_wait_for_the_page(page: ChatPage, demo: DemoSite, count: int) -> None:
+    pieces = page.ask("a", "[[tokens=2000]]", "demo-small")
+    for _ in range(count):
+        await anext(pieces)
+    with pytest.raises(StopAsyncIteration):
+        await pieces.athrow(EnoughRead())
+    # The page is still being brought to an empty conversation, and the next prompt waits for that.
+    check_answer(await ask(page, "next"), "next", last(demo))
+    assert [entry.outcome for entry in demo.ledger.entries()[-2:]] == ["stopped", "done"]
 
 
 async def test_stopping_twenty_answers_in_a_row(page: ChatPage, demo: DemoSite) -> None:

@@ -40,6 +40,10 @@ def f(x: int) -> str:
 >
 > of two paragraphs
 
+```tool_call
+{"name": "weather", "arguments": {"city": "Oslo"}}
+```
+
 The end, 東京 👩‍🚀."""
 
 

@@ -156,6 +156,7 @@ def test_children_are_passed_their_settings(monkeypatch: pytest.MonkeyPatch, tmp
         "CHROMIUM_SANDBOX": "off",
         "EXTRA_CA_FILE": str(tmp_path / "ca.pem"),
         "LOG_FORMAT": "json",
+        "ESTIMATE_USAGE": "True",
     }
     arguments = child_arguments(given)
     assert arguments == ("--no-headless", "--site", "demo", "--engine", "firefox")

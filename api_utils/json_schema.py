@@ -1,0 +1,53 @@
+"""JSON Schemas of callers: checked, and used to check what a page writes.
+
+https://json-schema.org/draft/2020-12; the library is `jsonschema`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+_LONGEST: Final = 200
+"""Characters of a schema's own words that an error repeats."""
+
+
+def schema_problem(schema: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the schema, or None."""
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - as in _validator
+
+    try:
+        _validator(schema).check_schema(dict(schema))
+    except SchemaError as error:
+        return error.message[:_LONGEST]
+    except RecursionError:
+        return "it is nested too deeply"
+    return None
+
+
+def value_problem(schema: Mapping[str, Any], value: Any) -> str | None:
+    """Return where the value does not fit the schema, or None. None of the value's own words are repeated."""
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415 - as in _validator
+
+    try:
+        error = next(iter(_validator(schema).iter_errors(value)), None)
+    except Unresolvable:
+        return "the schema refers to what it does not hold"
+    except RecursionError:
+        return "it is nested too deeply"
+    if error is None:
+        return None
+    return f"it breaks the schema's {'.'.join(str(step) for step in error.absolute_schema_path)[:_LONGEST]}"
+
+
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    # Imported by those who use it: most children never see a schema, and it takes a tenth of a second.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+    from jsonschema.validators import validator_for  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
+
+    # An empty registry: by default what a `$ref` names would be fetched from the network.
+    return validator_for(schema, default=Draft202012Validator)(dict(schema), registry=Registry())

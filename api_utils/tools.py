@@ -1,0 +1,231 @@
+"""Tools on a page that has none: declared in the prompt, and their calls read out of the answer's text.
+
+The prompt begins with a section `Tools:` that lists the tools and asks for each call as a fenced block::
+
+    ```tool_call
+    {"name": "get_weather", "arguments": {"city": "Oslo"}}
+    ```
+
+A fence survives both the page's traffic and its rendering. A conversation's earlier calls are written out the same way.
+
+Declarations: https://platform.openai.com/docs/api-reference/chat/create (tools, tool_choice, parallel_tool_calls)
+Schemas: https://json-schema.org/draft/2020-12
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from api_utils.answer_cut import read_no_more
+from api_utils.json_schema import value_problem
+from contract.api_error import ApiError, ErrorCode, not_to_be_retried
+
+MOST_CALL_CHARS: Final = 1 << 18
+"""Of one block, which is kept until its end."""
+_MOST_HELD_CHARS: Final = 1024
+"""Of text that may still turn out to stand before a call."""
+
+_FENCE: Final = "```tool_call"
+_OPENING: Final = re.compile(r"^[ \t]*```tool_call[ \t]*\n", re.MULTILINE)
+_CLOSING: Final = re.compile(r"^[ \t]*```[ \t]*\n", re.MULTILINE)
+_NO_ANSWER: Final = "the page's answer holds no call of a tool, and tool_choice asks for one"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call that the page's answer holds; `arguments` is the text of a JSON object that fits the tool's schema."""
+
+    id: str
+    name: str
+    arguments: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool that the caller has. `parameters` is a JSON Schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """The tools of one request, and how they are to be used.
+
+    `required` asks for at least one call, `only` for calls of this tool; without `parallel` there is one call at most.
+    """
+
+    tools: Mapping[str, Tool]
+    required: bool = False
+    only: str | None = None
+    parallel: bool = True
+
+    def instructions(self) -> str:
+        """Return the section of the prompt that tells of the tools. Part of the API: callers may rely on its form."""
+        example = f'{_FENCE}\n{{"name": "NAME", "arguments": {{}}}}\n```'
+        rules = [
+            "You can call the tools listed below. To call one, write a block of exactly this form:",
+            f"\n{example}\n",
+            "`arguments` is a JSON object that fits the tool's JSON Schema in `parameters`.",
+            "Do not write anything after a call: its result comes with the next message.",
+            "Write one block for each call." if self.parallel else "Make at most one call.",
+        ]
+        if self.only:
+            rules.append(f"You must call the tool {self.only} now.")
+        elif self.required:
+            rules.append("You must call a tool now.")
+        else:
+            rules.append("If you need no tool, answer as usual.")
+        listed = [
+            json.dumps(
+                {"name": tool.name, "description": tool.description, "parameters": tool.parameters}, ensure_ascii=False
+            )
+            for tool in self.tools.values()
+        ]
+        return "\n".join([*rules, "", *listed])
+
+    def calls_in(self, block: str) -> list[ToolCall]:
+        """Return the calls that a block holds: one, or a list. Raises ApiError."""
+        try:
+            given = json.loads(block)
+        except (ValueError, RecursionError):
+            raise _bad("the page's call of a tool is not valid JSON") from None
+        return [self._call(one) for one in (given if isinstance(given, list) else [given])]
+
+    def _call(self, given: Any) -> ToolCall:
+        name = given.get("name") if isinstance(given, dict) else None
+        tool = self.tools.get(name) if isinstance(name, str) else None
+        if tool is None or (self.only and name != self.only):
+            raise _bad("the page calls a tool that it was not given")
+        arguments = given.get("arguments", {})
+        if isinstance(arguments, str):  # as OpenAI writes them
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
+        if not isinstance(arguments, dict):
+            raise _bad(f"the page calls {tool.name} with arguments that are no JSON object")
+        problem = value_problem(tool.parameters, arguments)
+        if problem:
+            raise _bad(f"the page calls {tool.name} with wrong arguments: {problem}")
+        return ToolCall(f"call_{secrets.token_hex(12)}", tool.name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _bad(problem: str) -> ApiError:
+    return not_to_be_retried(ErrorCode.BAD_TOOL_CALL, problem)
+
+
+def write_call(name: str, arguments: str) -> str:
+    """Return one call as it stands in a prompt: as the page itself is asked to write it."""
+    try:
+        given = json.loads(arguments)
+    except (ValueError, RecursionError):
+        given = arguments
+    return f"{_FENCE}\n{json.dumps({'name': name, 'arguments': given}, ensure_ascii=False)}\n```"
+
+
+class ToolCallReader:
+    """Tells calls from text while the answer comes. White space around a call belongs to neither."""
+
+    def __init__(self, use: ToolUse) -> None:
+        """One answer's."""
+        self._use = use
+        self._buffer = ""
+        self._at_line_start = True
+        self._in_block = False
+        self._after_call = False
+        self.calls = 0
+        """How many calls the answer has held so far."""
+
+    @property
+    def has_all(self) -> bool:
+        """Whether no further call may come."""
+        return self.calls > 0 and not self._use.parallel
+
+    def feed(self, piece: str) -> list[str | ToolCall]:
+        """Return the text and the calls that are certain now. Raises ApiError."""
+        # A closing fence is looked for from the last line that was not complete: the lines before it hold none.
+        seen = self._buffer.rfind("\n") + 1
+        self._buffer += piece
+        found: list[str | ToolCall] = []
+        while not self.has_all:
+            if self._in_block:
+                if len(self._buffer) > MOST_CALL_CHARS:
+                    raise _bad("the page's call of a tool has no end")
+                closing = _CLOSING.search(self._buffer, seen)
+                if closing is None:
+                    return found
+                self._take_block(self._buffer[: closing.start()], found)
+                self._buffer = self._buffer[closing.end() :]
+                seen = 0
+                continue
+            opening = next(self._openings(), None)
+            if opening is None:
+                self._pass(len(self._buffer) - self._held(), found)
+                return found
+            self._pass(len(self._buffer[: opening.start()].rstrip()), found)
+            self._buffer = self._buffer.lstrip()[len(opening[0].lstrip()) :]
+            self._in_block, seen = True, 0
+        return found
+
+    def end(self) -> list[str | ToolCall]:
+        """Return what is left once the page has ended the answer. Raises ApiError."""
+        found = self.feed("\n")  # a fence may be the last line
+        if self._in_block and not self.has_all:
+            self._take_block(self._buffer, found)
+        elif not self.has_all:
+            self._pass(len(self._buffer) - 1, found)
+        if self._use.required and not self.calls:
+            raise _bad(_NO_ANSWER)
+        return found
+
+    def _openings(self) -> Iterator[re.Match[str]]:
+        return (match for match in _OPENING.finditer(self._buffer) if match.start() or self._at_line_start)
+
+    def _take_block(self, block: str, found: list[str | ToolCall]) -> None:
+        calls = self._use.calls_in(block)
+        found += calls if self._use.parallel else calls[:1]
+        self.calls += len(calls)
+        self._in_block, self._after_call, self._at_line_start = False, True, True
+
+    def _pass(self, size: int, found: list[str | ToolCall]) -> None:
+        text, self._buffer = self._buffer[:size], self._buffer[size:]
+        if self._after_call:
+            text = text.lstrip()
+        if text:
+            found.append(text)
+            self._after_call = False
+            self._at_line_start = text.endswith("\n")
+
+    def _held(self) -> int:
+        """Return how many characters at the end may belong to a call: what may begin a fence, and white space."""
+        line = self._buffer[self._buffer.rfind("\n") + 1 :]
+        is_whole_line = len(line) < len(self._buffer) or self._at_line_start
+        start = line.strip(" \t")
+        may_open = is_whole_line and (_FENCE.startswith(start) or start == _FENCE)
+        before = self._buffer[: len(self._buffer) - len(line)] if may_open else self._buffer
+        held = len(self._buffer) - len(before.rstrip())
+        return held if held <= _MOST_HELD_CHARS else 0
+
+
+async def read_tool_calls(pieces: AsyncGenerator[str], reader: ToolCallReader) -> AsyncGenerator[str | ToolCall]:
+    """Yield an answer's text and calls. Where no further call may come, the page is told to stop. Raises ApiError."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            for item in reader.feed(piece):
+                yield item
+            if reader.has_all:
+                await read_no_more(pieces)
+                return
+    for item in reader.end():
+        yield item
+
+
+def names_of(calls: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the tool's name for each id of an assistant's earlier calls."""
+    return {str(call.get("id")): str((call.get("function") or {}).get("name")) for call in calls}
