@@ -108,6 +108,7 @@ WRONG = {
     "CHROMIUM_SANDBOX": "perhaps",
     "EXTRA_CA_FILE": "/nowhere/ca.pem",
     "HTTPS_PROXY": "ftp://proxy",
+    "NO_PROXY": "10.0.0.0/99",
     "LOG_FORMAT": "xml",
     "LOG_LEVEL": "loud",
 }
@@ -142,6 +143,21 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in error_of()
     monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@proxy:3128")
     assert "hunter2" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("proxy", ["http://user:p#ss@proxy:3128", "http://proxy:port", "http://fd00::1:3128"])
+def test_a_proxy_that_is_none_is_refused_with_the_variables_name(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    assert error_of().startswith("HTTPS_PROXY: got a value that is not shown, takes http://HOST:PORT")
+
+
+@pytest.mark.parametrize("proxy", ["http://user:hunter2@proxy:3128", "https://proxy:3128"])
+def test_a_proxy_that_firefox_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    assert load_settings(["--engine", "chromium"]).https_proxy == proxy
+    line = error_of("--engine", "firefox")
+    assert line.startswith("HTTPS_PROXY: Firefox")
+    assert "hunter2" not in line
 
 
 def test_s3_needs_a_bucket() -> None:
