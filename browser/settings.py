@@ -62,7 +62,8 @@ def read_variables(kind: type[S]) -> S:
     Raises VariableError, one line that names the variable. Uses pydantic alone, because importing pydantic-settings
     costs each child's start 100 ms.
     """
-    given = {name.lower(): value for name, value in os.environ.items() if value}
+    # A file of variables that was saved on Windows leaves a carriage return at the end of each value.
+    given = {name.lower(): value.strip() for name, value in os.environ.items() if value.strip()}
     try:
         return kind.model_validate({name: given[name] for name in kind.model_fields if name in given})
     except ValidationError as error:

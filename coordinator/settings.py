@@ -266,6 +266,13 @@ class Settings(BaseSettings):
         None
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_line_ends(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A file of variables that was saved on Windows leaves a carriage return at the end of each value."""
+        stripped = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+        return {name: value for name, value in stripped.items() if value != "" or given[name] == ""}
+
     @model_validator(mode="after")
     def _s3_names_a_bucket(self) -> Self:
         if self.profile_backend == "s3" and self.auth_profile_s3_bucket is None:

@@ -61,7 +61,7 @@ def check_site(site: str | None) -> None:
         raise SiteMissing(f"CHAT_SITE (--site) is not set; it takes one of {known}, or the path of a site file.")
     path = Path(site) if Path(site).is_absolute() else _SITES / f"{site}.toml"
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
+        tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SiteMissing(f"CHAT_SITE={site}: there is no such site file; known are {known}.") from None
     except OSError as error:

@@ -180,7 +180,7 @@ class BotoBucket:
             usual = Path(verify or get_cert_path(True) or "").read_bytes()
             # The SDK takes a path, and reads the file for every connection: it lives in memory as long as this does.
             self._authorities = os.fdopen(os.memfd_create("authorities.pem"), "wb", buffering=0)
-            self._authorities.write(usual + b"\n" + self._options.extra_ca_file.read_bytes())
+            self._authorities.write(usual + b"\n" + self._options.extra_authorities())
             verify = f"/proc/self/fd/{self._authorities.fileno()}"
         return self._session.client("s3", config=config, verify=verify)
 

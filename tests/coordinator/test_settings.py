@@ -54,6 +54,23 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings() == Settings()
 
 
+def test_variables_of_a_file_saved_on_windows_have_no_carriage_return(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        "PORT_STEP": "3",
+        "HEADLESS": "false",
+        "BROWSER_ENGINE": "firefox",
+        "CHAT_SITE": "demo",
+    }.items():
+        monkeypatch.setenv(name, f"{value}\r")
+    monkeypatch.setenv("LOCAL_PROFILE_DIR", f"{tmp_path}\r")
+    monkeypatch.setenv("LOG_FORMAT", "\r")
+    settings = load_settings()
+    assert (settings.port_step, settings.headless, settings.browser_engine) == (3, False, "firefox")
+    assert (settings.chat_site, settings.local_profile_dir, settings.log_format) == ("demo", tmp_path, None)
+
+
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("no", False), ("off", False)])
 def test_booleans_take_the_usual_words(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
     monkeypatch.setenv("METRICS_PUBLIC", text)
