@@ -210,7 +210,8 @@ class Coordinator:
         (self._cut_requested if self._stop_requested.is_set() else self._stop_requested).set()
 
     def handle_reload(self) -> None:
-        """SIGHUP: fetch profiles and keys anew."""
+        """SIGHUP: open log files anew, and fetch profiles and keys."""
+        self._launcher.reopen_logs()
         self._spawn(self._reload(), "reload")
 
     async def _refresh(self, every_s: float) -> None:

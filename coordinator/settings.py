@@ -262,9 +262,9 @@ class Settings(BaseSettings):
         About(OUTPUT, "How log lines look", default_text="console on a terminal, json otherwise"),
     ] = None
     log_level: Annotated[LogLevel, About(OUTPUT, "Least level that is logged")] = "info"
-    log_dir: Annotated[AnyPath | None, About(OUTPUT, "Folder for the children's logs; not set, they go to stderr")] = (
-        None
-    )
+    log_dir: Annotated[
+        AnyPath | None, About(OUTPUT, "Folder for the children's logs, reopened on SIGHUP; not set, they go to stderr")
+    ] = None
 
     @model_validator(mode="before")
     @classmethod

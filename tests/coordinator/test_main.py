@@ -254,6 +254,17 @@ async def test_streams_that_do_not_finish_end_with_an_error_event(tmp_path: Path
         assert running.events("drain_cut_short")[0]["told_again"] is (how == "second TERM")
 
 
+async def test_sighup_opens_renamed_log_files_anew(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    logs = tmp_path / "logs"
+    async with coordinator(tmp_path, LOG_DIR=str(logs)) as running:
+        await running.until_ready("ada")
+        (logs / "ada.log").rename(logs / "ada.log.1")
+        running.process.send_signal(signal.SIGHUP)
+        await eventually((logs / "ada.log").exists)
+        assert await running.end() == 0
+
+
 @pytest.mark.parametrize("how", ["SIGHUP", "route"])
 async def test_a_reload_touches_only_what_has_changed(tmp_path: Path, how: str) -> None:
     for name in ("ada", "grace", "gone"):

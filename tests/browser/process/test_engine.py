@@ -138,6 +138,15 @@ def test_only_root_runs_without_the_sandbox_by_default(
     assert [line["reason"] for line in lines if line["event"] == "browser_sandbox_off"] == ([reason] if reason else [])
 
 
+async def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    process = BrowserProcess(engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings())
+    with pytest.raises(EngineMissing, match=r"^HOME is not set, and uid \d+ .*; set HOME to a folder"):
+        await process.start()
+    await process.close()
+
+
 async def test_a_real_browser_starts_without_the_sandbox(tmp_path: Path) -> None:
     process = BrowserProcess(
         engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings(chromium_sandbox="off")

@@ -129,6 +129,14 @@ def test_the_log_folder_is_created(tmp_path: Path) -> None:
         preflight.check(settings(*browser, "--log-dir", str(tmp_path / "chromium")))
 
 
+def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    for engine in ("chromium", "camoufox"):
+        with pytest.raises(SettingsError, match=r"^HOME is not set, and uid \d+ .*; set HOME to a folder"):
+            preflight.check(settings("--engine", engine))
+
+
 def test_an_extra_ca_needs_certutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("EXTRA_CA_FILE", str(program(tmp_path / "chromium")))
