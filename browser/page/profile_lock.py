@@ -42,18 +42,18 @@ class ProfileLock:
             except BlockingIOError:
                 problem = "its login is in use by another browser on this machine; stop that one first"
                 raise ProfileLocked(f"profile {profile_name}: {problem}") from None
-            leftover = lock._noted_browser()
+            leftover, mark = lock._noted_browser()
             if leftover is not None:
-                leftover.kill_group()
+                leftover.kill_group(mark)
                 if not await wait_gone(leftover, LEFTOVER_TIMEOUT_S):
                     problem = f"process {leftover.pid}, a browser of an earlier start, does not end; kill it"
                     raise ProfileLocked(f"profile {profile_name}: {problem}")
             undo.pop_all()
         return lock
 
-    def note_browser(self, browser: ProcessIdentity) -> None:
-        """Write down whose browser uses the login, for the next owner."""
-        self._write(json.dumps({"pgid": browser.pid, "start_time": browser.start_time}))
+    def note_browser(self, browser: ProcessIdentity, run_dir: Path) -> None:
+        """Write down whose browser uses the login, for the next owner; what belongs to it mentions its run folder."""
+        self._write(json.dumps({"pgid": browser.pid, "start_time": browser.start_time, "run_dir": str(run_dir)}))
 
     def release(self) -> None:
         """Let go of the login. The browser must be gone."""
@@ -61,14 +61,16 @@ class ProfileLock:
             self._write("")
             self._close()
 
-    def _noted_browser(self) -> ProcessIdentity | None:
-        """Return the browser that an owner noted and never saw the end of; None if there is none to be read."""
+    def _noted_browser(self) -> tuple[ProcessIdentity | None, str | None]:
+        """Return the browser that an owner noted and never saw the end of, and its run folder; None if not readable."""
         try:
             noted = json.loads(os.pread(self._held, 4096, 0))
             browser = ProcessIdentity(int(noted["pgid"]), int(noted["start_time"]))
+            run_dir = noted.get("run_dir")
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
-            return None
-        return browser if browser.pid > 1 else None  # kill(2) takes 0 and -1 for more than one process
+            return None, None
+        # kill(2) takes 0 and -1 for more than one process; every process mentions the empty text.
+        return browser if browser.pid > 1 else None, run_dir if isinstance(run_dir, str) and run_dir else None
 
     @property
     def _held(self) -> int:

@@ -156,7 +156,7 @@ class BrowserProcess:
 
     def _kill(self) -> None:
         if "browser" in self._processes:
-            self.identity.kill_group()
+            self.identity.kill_group(mark=str(self._run_dir))
         for process in self._processes.values():
             process.kill()
 

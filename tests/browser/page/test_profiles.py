@@ -147,9 +147,29 @@ async def test_a_process_that_only_has_the_same_id_is_left_alone(tmp_path: Path)
     own = ProcessIdentity.of(os.getpid())
     assert own
     lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
-    lock.note_browser(ProcessIdentity(own.pid, own.start_time - 1))
+    lock.note_browser(ProcessIdentity(own.pid, own.start_time - 1), tmp_path)
     lock._close()  # as if killed: what was noted stays
     (await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")).release()
+
+
+# Not by their own texts: the name of the test is in the environment, and so in that of the process.
+@pytest.mark.parametrize("run_dir", [None, "/run/of-another", ""], ids=["older note", "another", "empty"])
+async def test_a_group_whose_leader_is_gone_is_not_taken_for_the_browsers(tmp_path: Path, run_dir: str | None) -> None:
+    """The number may have become another's, whose leader has ended as well: as after `sh -c 'work &'`."""
+    starting = await asyncio.create_subprocess_exec(
+        *("sh", "-c", "sleep 100 >/dev/null & echo $!"), stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    out, _ = await starting.communicate()
+    stranger = ProcessIdentity.of(int(out))
+    assert stranger
+    noted = {"pgid": starting.pid, "start_time": 1, **({} if run_dir is None else {"run_dir": run_dir})}
+    lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
+    lock._write(json.dumps(noted))
+    lock._close()
+    (await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")).release()
+    await asyncio.sleep(0.1)  # a signal would have arrived
+    assert stranger.is_alive()
+    stranger.kill()
 
 
 @pytest.mark.parametrize("trap", ["link", "open"])
