@@ -78,6 +78,20 @@ def state_to_open(profile: LoadedProfile, run_dir: Path, *, now: float | None = 
     return profile.state
 
 
+def as_chromium_loads_it(state: StorageState) -> StorageState:
+    """Return the state with SameSite=Lax for each cookie that Chromium would drop: one with None that is not secure.
+
+    Firefox says None of every cookie whose site has not said anything, and Chromium takes such a cookie for Lax.
+    """
+    cookies = [
+        {**cookie, "sameSite": "Lax"}
+        if cookie.get("sameSite") == "None" and not cookie.get("secure") and not cookie.get("url")
+        else cookie
+        for cookie in state.get("cookies", ())
+    ]
+    return {**state, "cookies": cookies}
+
+
 def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path) -> None:
     """Keep a browser's storage_state for the next start on this profile. Raises OSError."""
     data = {"source_sha256": profile.sha256, "storage_state": state}

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -25,8 +25,10 @@ def locks_dir() -> Path:
 class ProfileLock:
     """Holds a login from `acquire` until `release`, or until this process ends."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
+    def __init__(self, path: Path) -> None:
+        """Open the lock's file. Raises ProfileLocked if it, or its folder, cannot be trusted."""
+        self._path = path
+        self._descriptor: int | None = _open_lock(path)
 
     @classmethod
     async def acquire(cls, fingerprint: str, profile_name: str, *, folder: Path | None = None) -> Self:
@@ -34,11 +36,16 @@ class ProfileLock:
 
         Raises ProfileLocked if another process holds it, or if the lock cannot be trusted.
         """
-        lock = cls(_open_lock(folder or locks_dir(), fingerprint))
+        lock = cls((folder or locks_dir()) / fingerprint)
         with ExitStack() as undo:
             undo.callback(lock._close)
             try:
                 fcntl.flock(lock._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # An owner that let go in between took the file with it, and the next one would lock another.
+                while not os.fstat(lock._held).st_nlink:
+                    lock._close()
+                    lock._descriptor = _open_lock(lock._path)
+                    fcntl.flock(lock._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 problem = "its login is in use by another browser on this machine; stop that one first"
                 raise ProfileLocked(f"profile {profile_name}: {problem}") from None
@@ -56,9 +63,11 @@ class ProfileLock:
         self._write(json.dumps({"pgid": browser.pid, "start_time": browser.start_time, "run_dir": str(run_dir)}))
 
     def release(self) -> None:
-        """Let go of the login. The browser must be gone."""
+        """Let go of the login, and remove the lock's file. The browser must be gone."""
         if self._descriptor is not None:
             self._write("")
+            with suppress(OSError):  # somebody has tidied up before us
+                self._path.unlink()
             self._close()
 
     def _noted_browser(self) -> tuple[ProcessIdentity | None, str | None]:
@@ -83,15 +92,17 @@ class ProfileLock:
         os.pwrite(self._held, text.encode(), 0)
 
     def _close(self) -> None:
-        os.close(self._held)
-        self._descriptor = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
-def _open_lock(folder: Path, name: str) -> int:
+def _open_lock(path: Path) -> int:
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         _verify(folder.lstat(), stat.S_ISDIR)
-        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         _verify(os.fstat(descriptor), stat.S_ISREG)
     except OSError as error:
         raise ProfileLocked(f"lock folder {folder}: {error.strerror}; remove it or make it yours alone") from None

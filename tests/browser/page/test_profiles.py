@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -19,7 +20,9 @@ from browser.page.profile import load_profile, save_session, state_to_open
 from browser.page.profile_lock import ProfileLock
 from contract.processes import ProcessIdentity
 from coordinator.profiles import discover_profiles
-from tests.browser.profiles import write_profile
+from demo.site import DemoSite
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state, write_profile
 from tests.coordinator.profiles.support.corrupted import ALL, SOUND, Corrupted
 from tests.coordinator.profiles.support.outcome import opening_fails
 
@@ -129,6 +132,29 @@ async def test_a_login_is_used_once_at_a_time(tmp_path: Path) -> None:
     (await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)).release()
     other.release()
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_lock_whose_file_its_owner_removes_meanwhile_is_taken_in_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would hold the login otherwise: one in the file that is gone, one in the file of that name."""
+    folder = tmp_path / "locks"
+    first = await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+    flock, opened = fcntl.flock, []
+
+    def lock_after_the_owner_let_go(descriptor: int, operation: int) -> None:
+        opened.append(descriptor)
+        first.release()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_owner_let_go)
+    second = await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+    assert len(opened) == 2
+    monkeypatch.undo()
+    with pytest.raises(ProfileLocked):
+        await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+    second.release()
 
 
 async def test_a_browser_left_over_is_ended_first(tmp_path: Path) -> None:
@@ -192,3 +218,12 @@ async def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> Non
     with pytest.raises(ProfileLocked):
         await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
     assert (tmp_path / "precious").read_text() == "x"
+
+
+async def test_chromium_keeps_a_login_that_firefox_saved(shared_pages: Pages, demo: DemoSite) -> None:
+    """Firefox says SameSite=None of a cookie whose site says nothing; without `secure` Chromium drops such a cookie."""
+    state = cookie_state(demo)
+    for one in state["cookies"]:
+        one |= {"sameSite": "None", "secure": False}
+    page = await shared_pages.open(demo_file(demo), state)
+    assert page.status.ready
