@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from contract.errors import TabfleetError
+from contract.exit_codes import flush_output, tell
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
 from coordinator.api import Application, build_api
@@ -258,9 +259,11 @@ def _tune_process() -> None:
 
 def _say(error: TabfleetError, exit_code: int) -> int:
     for line in str(error).splitlines():
-        sys.stderr.write(f"tabfleet: {line}\n")
+        tell(f"tabfleet: {line}")
     return exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    flush_output()
+    sys.exit(code)
