@@ -71,6 +71,8 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
     except Exception:
         log.exception("coordinator_failed")
         return 1
+    finally:
+        flush_output()
 
 
 def proxy_config(settings: Settings) -> ProxyConfig:
@@ -264,6 +266,4 @@ def _say(error: TabfleetError, exit_code: int) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    flush_output()
-    sys.exit(code)
+    sys.exit(main(sys.argv[1:]))

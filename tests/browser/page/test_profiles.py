@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from browser.errors import ProfileError, ProfileLocked
-from browser.page.profile import load_profile, save_session, state_to_open
+from browser.page.profile import as_chromium_loads_it, load_profile, save_session, state_to_open
 from browser.page.profile_lock import ProfileLock
 from contract.processes import ProcessIdentity
+from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles import discover_profiles
 from demo.site import DemoSite
 from tests.browser.conftest import Pages, demo_file
@@ -73,6 +74,48 @@ def test_whatever_is_in_the_file_a_child_says_what_is_wrong(
     path.write_bytes(data)
     reason = start(path)
     assert reason == "" or reason.startswith("profile any.json ")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "value", "domain", "path", "url", "expires", "secure", "sameSite", "partitionKey"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
+    ),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_whatever_is_in_a_cookie_a_child_loads_it_or_says_what_is_wrong(
+    tmp_path_factory: pytest.TempPathFactory, strange: dict[str, Any], now: float
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "cookie.json"
+    path.write_text(json.dumps({"cookies": [COOKIE | strange]}))
+    reason = "profile cookie.json "
+    try:
+        opened = as_chromium_loads_it(state_to_open(load_profile(path), path.parent, now=now))
+        assert len(opened["cookies"]) == 1
+    except ProfileError as error:
+        reason = str(error)
+    assert reason.startswith("profile cookie.json ")
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), OverflowError("secret"), RecursionError("secret")])
+def test_what_the_checks_did_not_foresee_is_the_profiles_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    path = write_profile(tmp_path / "ada.json", STATE)
+    profile = load_profile(path)
+    save_session(profile, STATE, tmp_path)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    reason = rf"cannot be checked \({type(error).__name__}\); log in again and save it$"
+    monkeypatch.setattr(ProfileSummary, "check_alive", fail)
+    with capture_logs() as logs, pytest.raises(ProfileError, match=rf"^profile ada\.json {reason}"):
+        state_to_open(profile, tmp_path)
+    assert [line["event"] for line in logs] == ["session_not_used"]
+    monkeypatch.setattr(ProfileSummary, "of", fail)
+    with pytest.raises(ProfileError, match=rf"^profile ada\.json {reason}"):
+        load_profile(path)
 
 
 def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
