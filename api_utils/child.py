@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import ctypes
 import importlib
-import sys
 from pathlib import Path
 
 import structlog
@@ -19,7 +18,7 @@ from browser.errors import SiteError
 from browser.page.chat_page import ChatPage
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
-from contract.exit_codes import ExitCode
+from contract.exit_codes import ExitCode, tell
 from contract.listener import listen
 from contract.logs import configure_logging
 
@@ -68,5 +67,5 @@ def give_back_memory() -> None:
 
 
 def _refuse(problem: str, code: ExitCode) -> ExitCode:
-    sys.stderr.write(f"launch_camoufox.py: {problem}\n")
+    tell(f"launch_camoufox.py: {problem}")
     return code

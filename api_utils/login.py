@@ -14,7 +14,7 @@ from browser.errors import BrowserError
 from browser.page.login import NOTHING_SAVED, LoginPlan, capture_login
 from browser.settings import BrowserSettings, VariableError, read_variables
 from browser.site.load import load_site
-from contract.exit_codes import ExitCode
+from contract.exit_codes import ExitCode, tell
 from contract.logs import configure_logging
 
 
@@ -39,10 +39,10 @@ async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
             asyncio.get_running_loop().add_signal_handler(number, capturing.cancel)
         saved = await capturing
     except (BrowserError, VariableError) as error:
-        sys.stderr.write(f"launch_camoufox.py: {error}\n")
+        tell(f"launch_camoufox.py: {error}")
         return ExitCode(error.exit_code) if isinstance(error, BrowserError) else ExitCode.USAGE
     except asyncio.CancelledError:
-        sys.stderr.write(f"launch_camoufox.py: interrupted; {NOTHING_SAVED}\n")
+        tell(f"launch_camoufox.py: interrupted; {NOTHING_SAVED}")
         return ExitCode.INTERRUPTED
     until = ""
     if saved.expires_at is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import TabfleetError
-from coordinator.local import processes
+from contract.processes import group_members
 
 PROCESS_POLL_S = 0.0005
 LIMIT_S = 60.0
@@ -90,7 +90,7 @@ def browser_group(child: int) -> int:
 
 def members(group: int) -> list[int]:
     """Return the running processes of a group."""
-    return processes.group_members(group)
+    return group_members(group)
 
 
 class ReadinessClient:

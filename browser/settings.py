@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from contract import child_environment
 from contract.errors import TabfleetError
+from contract.proxies import parse_no_proxy, parse_proxy
 
 EngineName = Literal["chromium", "firefox", "camoufox"]
 PositiveS = Annotated[float, Field(gt=0)]
 OnOff = Annotated[Literal["on", "off"], BeforeValidator(str.lower)]
 OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 S = TypeVar("S", bound=BaseModel)
+
+
+def _checked(parse: Callable[[str], object]) -> Callable[[str | None], str | None]:
+    """Return a validator that keeps a text that can be parsed. The text stays, as it is what is passed on."""
+
+    def check(text: str | None) -> str | None:
+        if text is not None:
+            parse(text)
+        return text
+
+    return check
 
 
 class VariableError(TabfleetError):
@@ -37,8 +50,8 @@ class BrowserSettings(BaseModel):
     login_check_s: PositiveS = child_environment.LOGIN_CHECK_S
     browser_executable: Path | None = None
     camoufox_executable_path: Path | None = None
-    https_proxy: Annotated[OptionalText, Field(repr=False)] = None
-    no_proxy: OptionalText = None
+    https_proxy: Annotated[OptionalText, AfterValidator(_checked(parse_proxy)), Field(repr=False)] = None
+    no_proxy: Annotated[OptionalText, AfterValidator(_checked(parse_no_proxy))] = None
     chromium_sandbox: OnOff | None = None
     extra_ca_file: Path | None = None
 
@@ -49,7 +62,8 @@ def read_variables(kind: type[S]) -> S:
     Raises VariableError, one line that names the variable. Uses pydantic alone, because importing pydantic-settings
     costs each child's start 100 ms.
     """
-    given = {name.lower(): value for name, value in os.environ.items() if value}
+    # A file of variables that was saved on Windows leaves a carriage return at the end of each value.
+    given = {name.lower(): value.strip() for name, value in os.environ.items() if value.strip()}
     try:
         return kind.model_validate({name: given[name] for name in kind.model_fields if name in given})
     except ValidationError as error:

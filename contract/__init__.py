@@ -4,5 +4,6 @@ api_error, child_api      HTTP: errors, and what a coordinator and its child say
 child_environment         what a child is told through its environment
 run_folder, exit_codes    what a child leaves behind
 storage_state, keys       what a login profile and a key file are
+proxies                   what HTTPS_PROXY and NO_PROXY mean
 errors, files, listener, logs, models, processes
 """

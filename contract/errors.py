@@ -6,6 +6,9 @@ belong to `contract.api_error`, exit codes to `contract.exit_codes`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TabfleetError(Exception):
     """Base of all our errors. `str(error)` is one line for people: what was wrong, where, and what to do.
@@ -20,3 +23,15 @@ class BadProfile(TabfleetError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@contextmanager
+def reasons_only() -> Iterator[None]:
+    """Make a BadProfile of every exception: what the checks did not foresee in one profile concerns no other one."""
+    try:
+        yield
+    except BadProfile:
+        raise
+    except Exception as error:  # noqa: BLE001 - see above
+        # Without its text, which may hold a cookie.
+        raise BadProfile(f"cannot be checked ({type(error).__name__}); log in again and save it") from None

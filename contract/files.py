@@ -1,4 +1,4 @@
-"""Files that only their owner may read, replaced in one step."""
+"""The home folder; files that only their owner may read, replaced in one step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+
+from contract.errors import TabfleetError
+
+
+class HomeMissing(TabfleetError):
+    """There is no home folder; the message says what to set."""
+
+
+def home() -> Path:
+    """Return this user's home folder, which need not be there. Raises HomeMissing if nothing says where it is."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise HomeMissing(
+            f"HOME is not set, and uid {os.getuid()} is not in the password database;"
+            " set HOME to a folder that this uid may write"
+        ) from None
 
 
 def write_private(path: Path, data: bytes) -> None:

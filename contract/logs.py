@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 _rich = sys.modules.get("rich")
@@ -49,6 +51,8 @@ def log_format(wanted: str | None) -> str:
 
 def configure_logging(wanted_format: str | None, level: str) -> None:
     """Set up structlog, and the standard library's loggers through it."""
+    if sys.stderr is None:  # the program was started with it closed
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

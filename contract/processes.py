@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,43 @@ class ProcessIdentity:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGKILL)
 
-    def kill_group(self) -> None:
-        """Send SIGKILL to the group that this one leads or led, if no later process has its id."""
-        stat = read_stat(self.pid)
-        if stat is not None and stat.start_time != self.start_time:
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+    def has_group(self, mark: str | None = None) -> bool:
+        """Return whether the group of this id still is the one that this process leads or led.
+
+        Where the leader is gone, another one may have had its id since, and be gone as well; then one living member
+        must mention `mark`.
+        """
+        present = read_stat(self.pid)
+        if present is not None:
+            return present.start_time == self.start_time
+        return mark is not None and any(mentions(pid, mark) for pid in group_members(self.pid))
+
+    def kill_group(self, mark: str | None = None) -> None:
+        """Send SIGKILL to the group that this one leads or led, if it is that one still: see `has_group`."""
+        if self.has_group(mark):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+def all_processes() -> Iterator[ProcessStat]:
+    """Yield every process that can be seen, zombies included."""
+    for entry in _PROC.iterdir():
+        if entry.name.isdecimal() and (process := read_stat(int(entry.name))) is not None:
+            yield process
+
+
+def group_members(group: int) -> list[int]:
+    """Return the pids of the group's processes that are not zombies."""
+    return [process.pid for process in all_processes() if process.group == group and not process.dead]
+
+
+def mentions(pid: int, text: str) -> bool:
+    """Return whether the environment that the process was started with, or its command line, contains the text.
+
+    Most of Chromium's processes write a title over their environment; their command lines name the profile folder.
+    """
+    # Read as it is: psutil takes environments apart, of which such a title leaves nothing.
+    try:
+        return any(text.encode() in (_PROC / str(pid) / name).read_bytes() for name in ("environ", "cmdline"))
+    except OSError:
+        return False

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from contract.errors import TabfleetError
+from contract.exit_codes import flush_output, tell
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
 from coordinator.api import Application, build_api
@@ -70,6 +71,8 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
     except Exception:
         log.exception("coordinator_failed")
         return 1
+    finally:
+        flush_output()
 
 
 def proxy_config(settings: Settings) -> ProxyConfig:
@@ -210,7 +213,8 @@ class Coordinator:
         (self._cut_requested if self._stop_requested.is_set() else self._stop_requested).set()
 
     def handle_reload(self) -> None:
-        """SIGHUP: fetch profiles and keys anew."""
+        """SIGHUP: open log files anew, and fetch profiles and keys."""
+        self._launcher.reopen_logs()
         self._spawn(self._reload(), "reload")
 
     async def _refresh(self, every_s: float) -> None:
@@ -257,7 +261,7 @@ def _tune_process() -> None:
 
 def _say(error: TabfleetError, exit_code: int) -> int:
     for line in str(error).splitlines():
-        sys.stderr.write(f"tabfleet: {line}\n")
+        tell(f"tabfleet: {line}")
     return exit_code
 
 

@@ -7,6 +7,7 @@ This class is the table. The error messages, ``--help`` and docs/settings.md are
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -20,6 +21,7 @@ from contract.child_environment import (
     MAX_BODY_BYTES,
     STREAM_IDLE_TIMEOUT_S,
 )
+from contract.proxies import NO_PROXY_WORDS, PROXY_WORDS, parse_no_proxy, parse_proxy
 
 PROFILES: Final = "Profiles and keys"
 S3: Final = "Profiles from S3"
@@ -67,6 +69,16 @@ def _absolute_site(site: str) -> str:
     return str(Path(site).absolute()) if is_path else site
 
 
+def _kept_if(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a validator that keeps a text that can be parsed; the text is what children are given."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return check
+
+
 Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 65535", "PORT")]
 AnyPort = Annotated[int, Field(ge=0, le=65535), Takes("a port number, or 0 for any free one", "PORT")]
 Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
@@ -79,7 +91,8 @@ Text = Annotated[str, Takes("a text", "TEXT")]
 SiteName = Annotated[str, AfterValidator(_absolute_site), Takes("a text", "TEXT")]
 AnyPath = Annotated[Path, AfterValidator(Path.absolute), Takes("a path", "PATH")]
 ExistingFile = Annotated[FilePath, AfterValidator(Path.absolute), Takes("the path of an existing file", "PATH")]
-ProxyUrl = Annotated[str, Field(pattern="^https?://"), Takes("a URL that starts with http:// or https://", "URL")]
+ProxyUrl = Annotated[str, AfterValidator(_kept_if(parse_proxy)), Takes(PROXY_WORDS, "URL")]
+DirectHosts = Annotated[str, AfterValidator(_kept_if(parse_no_proxy)), Takes(NO_PROXY_WORDS, "HOSTS")]
 Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
 BackendName = Annotated[Literal["local", "s3"], Takes("local or s3", "NAME"), BeforeValidator(_lower)]
 EngineName = Annotated[
@@ -243,7 +256,8 @@ class Settings(BaseSettings):
         About(NETWORK, "Proxy for S3 and the browsers; loopback is never proxied", flag=None, secret=True),
     ] = None
     no_proxy: Annotated[
-        Text | None, About(NETWORK, "Hosts that are reached without the proxy, with commas", flag=None)
+        DirectHosts | None,
+        About(NETWORK, "What is reached without the proxy; a name stands for all names below it too", flag=None),
     ] = None
 
     metrics_public: Annotated[Switch, About(OUTPUT, "Serve /metrics without an API key")] = False
@@ -252,9 +266,16 @@ class Settings(BaseSettings):
         About(OUTPUT, "How log lines look", default_text="console on a terminal, json otherwise"),
     ] = None
     log_level: Annotated[LogLevel, About(OUTPUT, "Least level that is logged")] = "info"
-    log_dir: Annotated[AnyPath | None, About(OUTPUT, "Folder for the children's logs; not set, they go to stderr")] = (
-        None
-    )
+    log_dir: Annotated[
+        AnyPath | None, About(OUTPUT, "Folder for the children's logs, reopened on SIGHUP; not set, they go to stderr")
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_line_ends(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """A file of variables that was saved on Windows leaves a carriage return at the end of each value."""
+        stripped = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+        return {name: value for name, value in stripped.items() if value != "" or given[name] == ""}
 
     @model_validator(mode="after")
     def _s3_names_a_bucket(self) -> Self:
@@ -263,6 +284,13 @@ class Settings(BaseSettings):
                 "PROFILE_BACKEND=s3 needs AUTH_PROFILE_S3_BUCKET (--auth-profile-s3-bucket):"
                 " the bucket that holds the profiles"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_engine_can_use_the_proxy(self) -> Self:
+        problem = self.https_proxy and parse_proxy(self.https_proxy).unusable_by(self.browser_engine)
+        if problem:
+            raise ValueError(f"HTTPS_PROXY: {problem}")
         return self
 
     @property

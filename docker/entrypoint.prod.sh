@@ -34,15 +34,21 @@ run() {
     step=
 }
 
-# NAME_FILE is the path of a file that contains the value of NAME.
+# NAME_FILE is the path of a file that contains the value of NAME, in one line of printable ASCII. Editors on Windows put
+# a byte order mark before it and a carriage return behind it.
 read_secret_files() {
+    mark=$(printf '\357\273\277')
     for name in AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN HTTPS_PROXY; do
         eval "value=\${$name:-} file=\${${name}_FILE:-}"
         [ -n "$file" ] || continue
         [ -z "$value" ] || fail "$name and ${name}_FILE are both set; keep one of them"
         [ -f "$file" ] && [ -r "$file" ] || fail "${name}_FILE: $file is not a file that uid $(id -u) can read"
-        value=$(cat "$file")
+        value=$(tr -d '\r' <"$file")
+        value=${value#"$mark"}
         [ -n "$value" ] || fail "${name}_FILE: $file is empty"
+        case $value in
+            *[!\ -~]*) fail "${name}_FILE: $file holds more than one line, or is not plain text; save it as UTF-8" ;;
+        esac
         export "$name=$value"
         unset "${name}_FILE"
     done

@@ -19,6 +19,7 @@ from browser.check.context import CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
+from contract.exit_codes import flush_output
 
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
@@ -134,4 +135,6 @@ def _seconds(text: str) -> float:
 
 if __name__ == "__main__":
     os.umask(0o077)  # the browser's own files too; not in main(), which a caller's process may outlive
-    sys.exit(main())
+    code = main()
+    flush_output()
+    sys.exit(code)

@@ -17,7 +17,7 @@ from browser.check.context import CheckContext, CheckPlan
 from browser.check.outcome import Exit, StepFailed, StepReport, StepResult, exit_code_of
 from browser.check.screen import Screen
 from browser.errors import BrowserError, BrowserLost, SiteError
-from browser.site.load import Site, find_site, load_site
+from browser.site.load import Site, find_site, load_site, read_site_file
 from browser.site.toml_lines import key_lines
 
 
@@ -120,7 +120,7 @@ class Checkup:
         if self._plan.model is not None and self._plan.model not in site.models:
             raise SiteError(f"the site file has no model {self._plan.model!r}; it has {', '.join(site.models)}")
         self._file = os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
-        lines = key_lines(path.read_text(encoding="utf-8"))
+        lines = key_lines(read_site_file(path))
         self._lines = {".".join(map(str, key)): line for key, line in lines.items()}
         return site
 

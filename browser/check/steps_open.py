@@ -45,7 +45,7 @@ async def start_browser(context: CheckContext) -> StepResult:
     )
     browser = await context.host.start()
     if context.lock:
-        context.lock.note_browser(context.host.identity)
+        context.lock.note_browser(context.host.identity, context.run_dir)
     if context.login is None:
         raise RuntimeError("the login was not read")
     context.site_page = await SitePage.in_new_context(

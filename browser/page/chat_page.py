@@ -145,7 +145,7 @@ class ChatPage:
             state = state_to_open(profile, self._run_dir)
             await self._capture.stream_port.start()
             browser = await self._process.start()
-            self._lock.note_browser(self._process.identity)
+            self._lock.note_browser(self._process.identity, self._run_dir)
             await self._capture.stream_port.serving()
             session = SessionKeeper(profile, state, self._run_dir, self._site.url)
             page = await SitePage.in_new_context(

@@ -22,7 +22,7 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish, within
-from contract.errors import BadProfile
+from contract.errors import BadProfile, reasons_only
 from contract.files import create_private, write_private
 from contract.storage_state.schema import NOTHING_STORED
 from contract.storage_state.summary import ProfileSummary
@@ -143,7 +143,8 @@ async def _save_login(page: SitePage, plan: LoginPlan) -> SavedLogin:
     except TimeoutError:
         raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
     try:
-        summary = ProfileSummary.of(state)
+        with reasons_only():
+            summary = ProfileSummary.of(state)
     except BadProfile as error:
         why = f"no start could use what the browser holds of the login: it {error.reason}"
         if error.reason == NOTHING_STORED:

@@ -31,7 +31,7 @@ from browser.page.profile import LoadedProfile, StorageState, save_session
 from browser.page.site_page import SitePage
 from browser.page.tab import LOOK_TIMEOUT_S, Tab
 from browser.timeouts import within
-from contract.errors import BadProfile
+from contract.errors import BadProfile, reasons_only
 from contract.storage_state.summary import ProfileSummary
 
 log = structlog.get_logger("browser")
@@ -81,7 +81,8 @@ class SessionKeeper:
             if canonical == self._saved:
                 return
             # What no browser would load again must not take the place of what it loads.
-            self._summary = ProfileSummary.of(state)
+            with reasons_only():
+                self._summary = ProfileSummary.of(state)
             save_session(self._profile, state, self._run_dir)
             self._saved = canonical
             self._cookies_until = _last_expiry(state)

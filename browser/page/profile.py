@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from browser.errors import ProfileError
-from contract.errors import BadProfile
+from contract.errors import BadProfile, reasons_only
 from contract.files import write_private
 from contract.run_folder import SESSION
 from contract.storage_state.document import parse_document
@@ -42,7 +42,8 @@ class LoadedProfile:
     def check_alive(self, now: float) -> None:
         """Raise ProfileError if the login has expired at `now`, in Unix seconds, by every cookie in it."""
         try:
-            self.summary.check_alive(now)
+            with reasons_only():
+                self.summary.check_alive(now)
         except BadProfile as error:
             raise ProfileError(f"profile {self.name} {error.reason}") from None
 
@@ -50,9 +51,10 @@ class LoadedProfile:
 def load_profile(path: Path) -> LoadedProfile:
     """Read a profile by the coordinator's own rules. Raises ProfileError with its name and the reason against it."""
     try:
-        data = read_profile_file(path)
-        state = parse_document(data)
-        return LoadedProfile(path.name, state, ProfileSummary.of(state), hashlib.sha256(data).hexdigest())
+        with reasons_only():
+            data = read_profile_file(path)
+            state = parse_document(data)
+            return LoadedProfile(path.name, state, ProfileSummary.of(state), hashlib.sha256(data).hexdigest())
     except BadProfile as error:
         raise ProfileError(f"profile {path.name} {error.reason}") from None
 
@@ -67,15 +69,30 @@ def state_to_open(profile: LoadedProfile, run_dir: Path, *, now: float | None = 
     path = run_dir / SESSION
     if path.exists():
         try:
-            saved = parse_document(read_profile_file(path))
-            if isinstance(saved, dict) and saved.get("source_sha256") == profile.sha256:
-                state: StorageState = saved.get("storage_state", {})
-                ProfileSummary.of(state).check_alive(now)
-                return state
+            with reasons_only():
+                saved = parse_document(read_profile_file(path))
+                if isinstance(saved, dict) and saved.get("source_sha256") == profile.sha256:
+                    state: StorageState = saved.get("storage_state", {})
+                    ProfileSummary.of(state).check_alive(now)
+                    return state
         except BadProfile as error:
             log.warning("session_not_used", reason=error.reason)
     profile.check_alive(now)
     return profile.state
+
+
+def as_chromium_loads_it(state: StorageState) -> StorageState:
+    """Return the state with SameSite=Lax for each cookie that Chromium would drop: one with None that is not secure.
+
+    Firefox says None of every cookie whose site has not said anything, and Chromium takes such a cookie for Lax.
+    """
+    cookies = [
+        {**cookie, "sameSite": "Lax"}
+        if cookie.get("sameSite") == "None" and not cookie.get("secure") and not cookie.get("url")
+        else cookie
+        for cookie in state.get("cookies", ())
+    ]
+    return {**state, "cookies": cookies}
 
 
 def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -25,8 +25,10 @@ def locks_dir() -> Path:
 class ProfileLock:
     """Holds a login from `acquire` until `release`, or until this process ends."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
+    def __init__(self, path: Path) -> None:
+        """Open the lock's file. Raises ProfileLocked if it, or its folder, cannot be trusted."""
+        self._path = path
+        self._descriptor: int | None = _open_lock(path)
 
     @classmethod
     async def acquire(cls, fingerprint: str, profile_name: str, *, folder: Path | None = None) -> Self:
@@ -34,41 +36,50 @@ class ProfileLock:
 
         Raises ProfileLocked if another process holds it, or if the lock cannot be trusted.
         """
-        lock = cls(_open_lock(folder or locks_dir(), fingerprint))
+        lock = cls((folder or locks_dir()) / fingerprint)
         with ExitStack() as undo:
             undo.callback(lock._close)
             try:
                 fcntl.flock(lock._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # An owner that let go in between took the file with it, and the next one would lock another.
+                while not os.fstat(lock._held).st_nlink:
+                    lock._close()
+                    lock._descriptor = _open_lock(lock._path)
+                    fcntl.flock(lock._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 problem = "its login is in use by another browser on this machine; stop that one first"
                 raise ProfileLocked(f"profile {profile_name}: {problem}") from None
-            leftover = lock._noted_browser()
+            leftover, mark = lock._noted_browser()
             if leftover is not None:
-                leftover.kill_group()
+                leftover.kill_group(mark)
                 if not await wait_gone(leftover, LEFTOVER_TIMEOUT_S):
                     problem = f"process {leftover.pid}, a browser of an earlier start, does not end; kill it"
                     raise ProfileLocked(f"profile {profile_name}: {problem}")
             undo.pop_all()
         return lock
 
-    def note_browser(self, browser: ProcessIdentity) -> None:
-        """Write down whose browser uses the login, for the next owner."""
-        self._write(json.dumps({"pgid": browser.pid, "start_time": browser.start_time}))
+    def note_browser(self, browser: ProcessIdentity, run_dir: Path) -> None:
+        """Write down whose browser uses the login, for the next owner; what belongs to it mentions its run folder."""
+        self._write(json.dumps({"pgid": browser.pid, "start_time": browser.start_time, "run_dir": str(run_dir)}))
 
     def release(self) -> None:
-        """Let go of the login. The browser must be gone."""
+        """Let go of the login, and remove the lock's file. The browser must be gone."""
         if self._descriptor is not None:
             self._write("")
+            with suppress(OSError):  # somebody has tidied up before us
+                self._path.unlink()
             self._close()
 
-    def _noted_browser(self) -> ProcessIdentity | None:
-        """Return the browser that an owner noted and never saw the end of; None if there is none to be read."""
+    def _noted_browser(self) -> tuple[ProcessIdentity | None, str | None]:
+        """Return the browser that an owner noted and never saw the end of, and its run folder; None if not readable."""
         try:
             noted = json.loads(os.pread(self._held, 4096, 0))
             browser = ProcessIdentity(int(noted["pgid"]), int(noted["start_time"]))
+            run_dir = noted.get("run_dir")
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
-            return None
-        return browser if browser.pid > 1 else None  # kill(2) takes 0 and -1 for more than one process
+            return None, None
+        # kill(2) takes 0 and -1 for more than one process; every process mentions the empty text.
+        return browser if browser.pid > 1 else None, run_dir if isinstance(run_dir, str) and run_dir else None
 
     @property
     def _held(self) -> int:
@@ -81,15 +92,17 @@ class ProfileLock:
         os.pwrite(self._held, text.encode(), 0)
 
     def _close(self) -> None:
-        os.close(self._held)
-        self._descriptor = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
-def _open_lock(folder: Path, name: str) -> int:
+def _open_lock(path: Path) -> int:
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         _verify(folder.lstat(), stat.S_ISDIR)
-        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         _verify(os.fstat(descriptor), stat.S_ISREG)
     except OSError as error:
         raise ProfileLocked(f"lock folder {folder}: {error.strerror}; remove it or make it yours alone") from None

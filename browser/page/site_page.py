@@ -15,7 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Error
 
 from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken
-from browser.page.profile import StorageState
+from browser.page.profile import StorageState, as_chromium_loads_it
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.site.schema import Site
 from browser.timeouts import within
@@ -58,9 +58,10 @@ class SitePage:
         who sees it. Raises Playwright's Error.
         """
         # Firefox does not know bypass_csp (over BiDi), nor the permission.
-        hooks_chromium = capture is not None and browser.browser_type.name == "chromium"
+        is_chromium = browser.browser_type.name == "chromium"
+        hooks_chromium = capture is not None and is_chromium
         context = await browser.new_context(
-            storage_state=state,  # type: ignore[arg-type]
+            storage_state=as_chromium_loads_it(state) if state and is_chromium else state,  # type: ignore[arg-type]
             bypass_csp=hooks_chromium,
             no_viewport=follow_window or None,
         )

@@ -13,11 +13,13 @@ import structlog
 from playwright._impl._driver import compute_driver_executable
 from playwright.async_api import Browser, Playwright, async_playwright
 
+from browser.errors import EngineMissing
 from browser.process.engine import Launch, find_executable, launch
 from browser.process.parent_death import DeathWatch, started_process, wait_gone, wrapper, wrapper_environment
 from browser.process.trust import trust_environment
 from browser.settings import BrowserSettings, EngineName
 from browser.timeouts import within
+from contract.files import HomeMissing, home
 from contract.processes import ProcessIdentity, read_stat
 from contract.run_folder import Role, write_processes
 
@@ -86,6 +88,10 @@ class BrowserProcess:
 
     async def start(self) -> Browser:
         """Start both. Raises EngineMissing, TrustError, or BrowserLost if either does not come up."""
+        try:
+            home()  # the driver ends without one, and its many lines do not say why
+        except HomeMissing as missing:
+            raise EngineMissing(str(missing)) from None
         executable = find_executable(self._engine, self._settings)
         program = wrapper("browser")
         trust = await trust_environment(self._engine, self._settings.extra_ca_file, self._run_dir)
@@ -150,7 +156,7 @@ class BrowserProcess:
 
     def _kill(self) -> None:
         if "browser" in self._processes:
-            self.identity.kill_group()
+            self.identity.kill_group(mark=str(self._run_dir))
         for process in self._processes.values():
             process.kill()
 

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import structlog
-from playwright.async_api import Browser, Error, Playwright, ProxySettings
+from playwright.async_api import Browser, Error, Playwright
 
 from browser.errors import BrowserError, BrowserLost, EngineMissing
+from browser.process.proxy import firefox_preferences, proxy_settings
 from browser.settings import BrowserSettings, EngineName
 from contract import child_environment
+from contract.proxies import VARIABLES
 
 log = structlog.get_logger("browser")
 
@@ -54,8 +55,6 @@ _QUIET_FIREFOX: Mapping[str, bool | int | str] = {
     "network.prefetch-next": False,
 }
 _OTHER_ENGINES = "or choose another engine: BROWSER_ENGINE=chromium or firefox"
-# The page's own socket to the stream port must not go through a proxy.
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # What the browser must not know: a page that breaks out of its sandbox would find it in the environment.
 _SECRET_VARIABLES = (child_environment.CONTROL_TOKEN, child_environment.KEY_FILE_PATH)
 
@@ -167,7 +166,7 @@ def launch_options(plan: Launch) -> dict[str, Any]:
         "handle_sighup": False,
         "timeout": LAUNCH_TIMEOUT_S * 1000,
     }
-    if proxy := proxy_settings(plan.settings):
+    if proxy := proxy_settings(plan.engine, plan.settings):
         options["proxy"] = proxy
     if plan.engine == "chromium":
         reason = None
@@ -179,16 +178,22 @@ def launch_options(plan: Launch) -> dict[str, Any]:
             log.warning("browser_sandbox_off", reason=reason)
         return options | {"args": [*_QUIET_CHROMIUM, *_CHROMIUM_FEATURES], "chromium_sandbox": reason is None}
     if plan.engine == "firefox":
-        return options | {"channel": "moz-firefox", "firefox_user_prefs": dict(_QUIET_FIREFOX)}
+        return options | {
+            "channel": "moz-firefox",
+            "firefox_user_prefs": {**_QUIET_FIREFOX, **firefox_preferences(plan.settings)},
+        }
     return options
 
 
 def browser_environment(plan: Launch) -> dict[str, str]:
-    """Return the browser's environment: this process's without its secrets, and what the launch adds."""
+    """Return the browser's environment: this process's without its secrets, and what the launch adds.
+
+    A proxy's address may hold a password; the browser has its proxy by other means.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name not in _SECRET_VARIABLES and not name.startswith("AWS_")
+        if name not in _SECRET_VARIABLES and not name.startswith("AWS_") and name.lower() not in VARIABLES
     }
     # In containers of podman and CRI-O without CAP_SYS_CHROOT a process may make a user namespace, but not change its
     # root in it. Firefox takes the first for the second, and its processes crash; told to assume no namespaces it keeps
@@ -201,22 +206,6 @@ def browser_environment(plan: Launch) -> dict[str, str]:
             log.info("browser_sandbox_reduced", reason="no root can be changed in a user namespace here")
             environment = {"MOZ_ASSUME_USER_NS": "0", **environment}
     return environment | dict(plan.environment)
-
-
-def proxy_settings(settings: BrowserSettings) -> ProxySettings | None:
-    """Return Playwright's proxy settings; loopback always goes without the proxy."""
-    if not settings.https_proxy:
-        return None
-    parts = urlsplit(settings.https_proxy if "://" in settings.https_proxy else f"http://{settings.https_proxy}")
-    no_proxy = [host.strip() for host in (settings.no_proxy or "").split(",") if host.strip()]
-    port = f":{parts.port}" if parts.port else ""
-    proxy: ProxySettings = {
-        "server": f"{parts.scheme}://{parts.hostname or ''}{port}",
-        "bypass": ",".join([*_LOOPBACK, *no_proxy]),
-    }
-    if parts.username:
-        proxy |= {"username": unquote(parts.username), "password": unquote(parts.password or "")}
-    return proxy
 
 
 def camoufox_options(plan: Launch) -> dict[str, Any]:

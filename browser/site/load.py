@@ -42,12 +42,16 @@ def load_site(name_or_path: str) -> Site:
     message names the file, the line, the key and what is expected.
     """
     path = find_site(name_or_path)
+    return parse_site(read_site_file(path), str(path), url=os.environ.get(URL_VARIABLE) or None)
+
+
+def read_site_file(path: Path) -> str:
+    """Return a site file's text, without the byte order mark that editors on Windows write. Raises SiteError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SiteError(f"site file {path}: cannot read it: {problem}") from None
-    return parse_site(text, str(path), url=os.environ.get(URL_VARIABLE) or None)
 
 
 def find_site(name_or_path: str) -> Path:

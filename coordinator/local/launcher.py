@@ -275,6 +275,10 @@ class LocalLauncher:
         finally:
             self.spawning -= 1
 
+    def reopen_logs(self) -> None:
+        """Open the log files anew by their names: a program that rotates logs has renamed them."""
+        self._logs.reopen()
+
     async def forget(self, name: str) -> None:
         """Remove the log file's handle and the run folder of a child that will not come back."""
         try:

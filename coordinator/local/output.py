@@ -15,6 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 _KEPT_LINES: Final = 20
 _KEPT_CHARS: Final = 400
 _MAX_LINE_BYTES: Final = 64 << 10
@@ -132,9 +136,23 @@ class Logs:
         if self._folder is None:
             return functools.partial(_to_stderr, functools.partial(as_json if self._as_json else as_text, name))
         if name not in self._files:
-            path = self._folder / f"{_UNSAFE.sub('_', name)}.log"
-            self._files[name] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._files[name] = self._open(name)
         return functools.partial(os.write, self._files[name])
+
+    def reopen(self) -> None:
+        """Open all log files anew by their names, after a rename. One that cannot be opened stays as it is."""
+        for name, descriptor in self._files.items():
+            try:
+                opened = self._open(name)
+            except OSError as error:
+                log.warning("log_not_reopened", child=name, error=error.strerror)
+                continue
+            os.dup2(opened, descriptor, inheritable=False)  # the writers that are out keep their number
+            os.close(opened)
+
+    def _open(self, name: str) -> int:
+        path = (self._folder or Path()) / f"{_UNSAFE.sub('_', name)}.log"
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def close(self, name: str) -> None:
         """Close that child's log file."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from contract.files import HomeMissing, home
 from coordinator.errors import BrowserMissing, SettingsError, SiteMissing
 from coordinator.local.launcher import REPOSITORY
 from coordinator.settings import Settings
@@ -26,6 +27,10 @@ _CAMOUFOX_BUILDS: Final = ("camoufox/camoufox-bin", "camoufox/browsers/*/*/camou
 def check(settings: Settings) -> None:
     """Check all that children will need. Raises SiteMissing, BrowserMissing or SettingsError, each in one line."""
     check_site(settings.chat_site)
+    try:
+        home()  # neither driver nor browser starts without one
+    except HomeMissing as missing:
+        raise SettingsError(f"{missing}.") from None
     if settings.log_dir is not None:
         folder = settings.log_dir
         try:
@@ -61,7 +66,7 @@ def check_site(site: str | None) -> None:
         raise SiteMissing(f"CHAT_SITE (--site) is not set; it takes one of {known}, or the path of a site file.")
     path = Path(site) if Path(site).is_absolute() else _SITES / f"{site}.toml"
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
+        tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SiteMissing(f"CHAT_SITE={site}: there is no such site file; known are {known}.") from None
     except OSError as error:
@@ -72,7 +77,7 @@ def check_site(site: str | None) -> None:
 
 def _check_camoufox(executable: Path | None) -> None:
     others = "or choose another engine: BROWSER_ENGINE=chromium or firefox (--engine)"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache")
     if importlib.util.find_spec("camoufox") is None:
         raise BrowserMissing(
             f"No browser for the engine camoufox: its Python package is not installed; install camoufox, {others}."

@@ -1,4 +1,4 @@
-"""Processes on this machine: who belongs to whom, what they take, and waiting for their end.
+"""Processes on this machine: who descends from whom, what they take, and waiting for their end.
 
 psutil is imported where it is used: that takes 50 ms of CPU, which the start of the first child would wait for.
 """
@@ -8,56 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Final
 
-from contract.processes import ProcessIdentity, ProcessStat, read_stat
+from contract.processes import read_stat
 
 _POLL_S: Final = 0.005
-
-
-def all_processes() -> Iterator[ProcessStat]:
-    """Yield every process that can be seen, zombies included."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (process := read_stat(int(entry.name))) is not None:
-            yield process
-
-
-def group_members(group: int) -> list[int]:
-    """Return the pids of the group's processes that are not zombies."""
-    return [process.pid for process in all_processes() if process.group == group and not process.dead]
-
-
-def mentions(pid: int, text: str) -> bool:
-    """Return whether the environment that the process was started with, or its command line, contains the text.
-
-    Most of Chromium's processes write a title over their environment; their command lines name the profile folder.
-    """
-    # Read as it is: psutil takes environments apart, of which such a title leaves nothing.
-    try:
-        return any(text.encode() in Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline"))
-    except OSError:
-        return False
-
-
-def is_same_group(leader: ProcessIdentity, mark: str) -> bool:
-    """Return whether the group of that id still is the one that this process led.
-
-    Where the leader is gone its start time cannot be compared any more; then one living member must mention
-    `mark`.
-    """
-    present = read_stat(leader.pid)
-    if present is not None:
-        return present.start_time == leader.start_time
-    return any(mentions(pid, mark) for pid in group_members(leader.pid))
-
-
-def kill_group(group: int) -> None:
-    """Send SIGKILL to every process of the group, if there is any."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
 
 
 async def wait_dead(pids: Iterable[int], timeout_s: float) -> bool:

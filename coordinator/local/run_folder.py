@@ -10,8 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from contract.processes import group_members
 from contract.run_folder import SESSION, SUBMITTED, read_processes, read_submitted
-from coordinator.local import processes
 
 
 class RunFolder:
@@ -65,7 +65,7 @@ class RunFolder:
     def browser_pids(self) -> set[int]:
         """Return the pids of the browser's processes, as far as the child has written down which they are."""
         browser = read_processes(self.path).get("browser")
-        return set() if browser is None else set(processes.group_members(browser.pid))
+        return set() if browser is None else set(group_members(browser.pid))
 
     def kill_leftovers(self) -> set[int]:
         """Kill the driver and the browser's group, if they still are the ones recorded; return those that were alive.
@@ -78,10 +78,10 @@ class RunFolder:
         if driver is not None and driver.is_alive():
             killed.add(driver.pid)
             driver.kill()
-        if browser is not None and processes.is_same_group(browser, mark=str(self.path)):
-            killed.update(processes.group_members(browser.pid))
-            processes.kill_group(browser.pid)
-            killed.update(processes.group_members(browser.pid))  # born meanwhile, and doomed too
+        if browser is not None and browser.has_group(mark := str(self.path)):
+            killed.update(group_members(browser.pid))
+            browser.kill_group(mark)
+            killed.update(group_members(browser.pid))  # born meanwhile, and doomed too
         return killed
 
 

@@ -7,12 +7,13 @@ import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 import structlog
 
 from contract.errors import TabfleetError
+from contract.exit_codes import flush_output, tell
 from contract.logs import configure_logging
 from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError
 from coordinator.flags import load_settings, table
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(hydration.result.model_dump_json())  # noqa: T201 - the product
             return 0
     except TabfleetError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line that the operator sees
+        tell(f"error: {error}")
         return next(code for code, kind, _ in EXIT_CODES if kind and isinstance(error, kind))
     except KeyboardInterrupt:
         return 130
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
     """Show a bar on stderr, if that is a terminal, from the first object to the last, so that it tears nothing else."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield no_progress
         return
     from rich.console import Console  # noqa: PLC0415 - machines need not wait for it
@@ -126,9 +127,7 @@ def run() -> NoReturn:
     # Collecting garbage would take a third of its time, and taking the interpreter apart another.
     gc.disable()
     code = main()
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     os._exit(code)
 
 

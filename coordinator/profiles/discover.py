@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from contract.errors import BadProfile
+from contract.errors import BadProfile, reasons_only
 from contract.storage_state.document import parse_document
 from contract.storage_state.profile_file import read_profile_file
 from contract.storage_state.summary import ProfileSummary
@@ -47,13 +47,12 @@ def examine_folder(folder: Path) -> list[Examined]:
 def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
     """Check the bytes that `read` gives; whatever is wrong with them becomes the reason, and nothing is raised."""
     try:
-        check_name(file_name)
-        data = read()
-        state = ProfileSummary.of(parse_document(data))
+        with reasons_only():
+            check_name(file_name)
+            data = read()
+            state = ProfileSummary.of(parse_document(data))
     except BadProfile as error:
         return Examined(file_name, path, reason=error.reason)
-    except Exception as error:  # noqa: BLE001 - what the checks did not foresee in one profile must not stop the others
-        return Examined(file_name, path, reason=f"cannot be checked ({type(error).__name__}); log in again and save it")
     return Examined(file_name, path, hashlib.sha256(data).hexdigest(), state)
 
 
@@ -62,30 +61,29 @@ def select_profiles(examined: Iterable[Examined], now: float) -> Discovery:
     accepted: dict[str, Profile] = {}
     rejected: list[Rejected] = []
     for item in examined:
-        reason = _rejection(item, accepted, now)
-        if item.state is None or reason:
-            rejected.append(Rejected(printable(item.file_name), reason))
-            continue
-        name, fingerprint = item.file_name.removesuffix(SUFFIX), item.state.fingerprint
-        accepted[fingerprint] = Profile(name, item.path, item.sha256, fingerprint, item.state.expires_at(now))
+        try:
+            with reasons_only():  # of a summary that a cache has kept, too
+                profile = _accept(item, accepted, now)
+        except BadProfile as error:
+            rejected.append(Rejected(printable(item.file_name), error.reason))
+        else:
+            accepted[profile.fingerprint] = profile
     return Discovery(tuple(accepted.values()), tuple(rejected))
 
 
-def _rejection(item: Examined, accepted: Mapping[str, Profile], now: float) -> str:
-    """Return why a profile is left out beside those accepted before it, "" if it is not."""
+def _accept(item: Examined, accepted: Mapping[str, Profile], now: float) -> Profile:
+    """Return the profile beside those accepted before it. Raises BadProfile if it is left out."""
     if item.state is None:
-        return item.reason
-    try:
-        item.state.check_alive(now)
-    except BadProfile as error:
-        return error.reason
+        raise BadProfile(item.reason)
+    item.state.check_alive(now)
+    name, fingerprint = item.file_name.removesuffix(SUFFIX), item.state.fingerprint
     # Sites end a login that two browsers use.
-    earlier = accepted.get(item.state.fingerprint)
+    earlier = accepted.get(fingerprint)
     if earlier is None:
-        return ""
+        return Profile(name, item.path, item.sha256, fingerprint, item.state.expires_at(now))
     if earlier.sha256 == item.sha256:
-        return f"is the same file as {earlier.name}.json"
-    return f"holds the same login as {earlier.name}.json; one login is used by one browser at a time"
+        raise BadProfile(f"is the same file as {earlier.name}.json")
+    raise BadProfile(f"holds the same login as {earlier.name}.json; one login is used by one browser at a time")
 
 
 def no_profiles_message(sentence: str, discovery: Discovery) -> str:

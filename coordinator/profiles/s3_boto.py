@@ -5,25 +5,24 @@ Imported only where it is needed: loading boto3 takes a third of a second.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+import botocore.utils
 from botocore import exceptions as sdk
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
-from botocore.utils import get_environ_proxies
 from obstore.store import S3Store
 from urllib3 import exceptions as http
 
 from contract.errors import TabfleetError
+from contract.proxies import no_proxy_of
 from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles.errors import ObjectGone
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
@@ -181,12 +180,9 @@ class BotoBucket:
             usual = Path(verify or get_cert_path(True) or "").read_bytes()
             # The SDK takes a path, and reads the file for every connection: it lives in memory as long as this does.
             self._authorities = os.fdopen(os.memfd_create("authorities.pem"), "wb", buffering=0)
-            self._authorities.write(usual + b"\n" + self._options.extra_ca_file.read_bytes())
+            self._authorities.write(usual + b"\n" + self._options.extra_authorities())
             verify = f"/proc/self/fd/{self._authorities.fileno()}"
-        client: BotoS3Client = self._session.client("s3", config=config, verify=verify)
-        if is_proxied(client.meta.endpoint_url) or not get_environ_proxies(client.meta.endpoint_url):
-            return client
-        return self._session.client("s3", config=config.merge(Config(proxies={})), verify=verify)
+        return self._session.client("s3", config=config, verify=verify)
 
     def _credentials(self) -> S3Credential:
         found = self._session.get_credentials()
@@ -214,15 +210,14 @@ class BotoBucket:
         return Attempt(done, self._location.uri(key), permission, endpoint, self._options.read_timeout_s)
 
 
-def is_proxied(address: str) -> bool:
-    """Return whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY send this address through a proxy; loopback never goes."""
-    host = urlsplit(address).hostname or ""
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return False
-    except ValueError:  # a name
-        pass
-    return host != "localhost" and bool(get_environ_proxies(address))
+def is_direct(url: str) -> bool:
+    """Return whether this address is reached without a proxy, by the one meaning of NO_PROXY."""
+    return no_proxy_of(os.environ).covers(url)
+
+
+# botocore asks this one function for S3 and for whatever gives out credentials. Its own goes by Python's rules, which
+# know no networks and no "*." and send loopback through the proxy.
+botocore.utils.should_bypass_proxies = is_direct
 
 
 def _object(found: Any) -> S3Object:

@@ -152,7 +152,7 @@ def open_store(
                 # The whole of a request, 30 s by default: silence is what is limited, not a slow network.
                 "timeout": timedelta(days=1),
                 "user_agent": "tabfleet",
-                **({"root_certificate": options.extra_ca_file.read_bytes()} if options.extra_ca_file else {}),
+                **({"root_certificate": options.extra_authorities()} if options.extra_ca_file else {}),
             },
             # A server that is silent is not asked again: boto3 is going to do that.
             retry_config={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class S3Options:
     read_timeout_s: float = 30.0
     extra_ca_file: Path | None = None
     workers: int = 16
+
+    def extra_authorities(self) -> bytes:
+        """Return the certificates of `extra_ca_file` in PEM form, nothing without one. Raises OSError."""
+        # A byte order mark before the first line would hide the first certificate.
+        return self.extra_ca_file.read_bytes().removeprefix(codecs.BOM_UTF8) if self.extra_ca_file else b""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from browser.settings import VariableError, read_variables
 
 
 def test_the_browser_gets_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHROMIUM_SANDBOX", "Off")
+    monkeypatch.setenv("CHROMIUM_SANDBOX", "Off\r")  # of a file of variables that was saved on Windows
     monkeypatch.setenv("EXTRA_CA_FILE", "/etc/company.pem")
     given = read_variables(ChildSettings)
     assert given.chromium_sandbox == "off"

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from contract.processes import ProcessIdentity, read_stat
+from contract.processes import ProcessIdentity, all_processes, read_stat
 from coordinator.local import processes
 from tests.chaos import proc
 from tests.chaos.clients import ClientRequest
@@ -97,7 +97,7 @@ class BrowserScenario(Scenario):
 
     def _browser(self, name: str) -> int | None:
         driver = self._driver(name)
-        return next((p.pid for p in processes.all_processes() if driver and p.parent == driver), None)
+        return next((p.pid for p in all_processes() if driver and p.parent == driver), None)
 
     async def kill_driver(self, name: str, rng: random.Random) -> None:
         """Kill the child's Playwright driver."""

@@ -10,7 +10,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.processes import read_stat
+from contract.processes import all_processes, mentions, read_stat
 from coordinator.local import processes
 
 PROC = Path("/proc")
@@ -71,13 +71,13 @@ def orphans(mark: str, coordinator: int) -> set[int]:
 
 def marked(mark: str) -> set[int]:
     """Return the running processes whose environment contains the mark, except this one."""
-    alive = (process.pid for process in processes.all_processes() if not process.dead)
-    return {pid for pid in alive if pid != os.getpid() and processes.mentions(pid, mark)}
+    alive = (process.pid for process in all_processes() if not process.dead)
+    return {pid for pid in alive if pid != os.getpid() and mentions(pid, mark)}
 
 
 def children(pid: int) -> dict[str, int]:
     """Return the coordinator's running children by profile name."""
-    direct = (process for process in processes.all_processes() if process.parent == pid and not process.dead)
+    direct = (process for process in all_processes() if process.parent == pid and not process.dead)
     return {_profile(process.pid): process.pid for process in direct}
 
 
@@ -103,7 +103,7 @@ def describe(pid: int) -> str:
 def zombies(coordinator: int) -> list[int]:
     """Return the exited processes that the coordinator or its descendants have not waited for."""
     family = processes.descendants(coordinator)
-    return [process.pid for process in processes.all_processes() if process.dead and process.parent in family]
+    return [process.pid for process in all_processes() if process.dead and process.parent in family]
 
 
 def resident_bytes(pid: int) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from contract.exit_codes import MEANINGS, ExitCode
 from coordinator.supervision.lifecycle import Reason, exit_reason
 
 ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = ["--server-port", "9", "--stream-port", "9", "--active-auth-json", "none.json"]
 
 
 def test_help_lists_every_code_with_its_meaning() -> None:
@@ -33,3 +37,23 @@ def test_the_coordinator_has_a_reason_of_its_own_for_each_end_of_a_child() -> No
     }
     named = [reason for reason in reasons.values() if reason is not Reason.CRASHED]
     assert len(set(named)) == len(named)
+
+
+@pytest.mark.parametrize("stderr", ["nobody reads it", "closed"])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["-m", "coordinator.main", "--max-queue", "ten"], 2),
+        (["-m", "coordinator.main", "--site", "none-of-ours"], 1),
+        (["-m", "coordinator.profiles", "check", "--profiles", "/nowhere"], 8),
+        (["launch_camoufox.py", "--site", "none-of-ours", *LAUNCH], 2),
+    ],
+    ids=["setting", "site", "profiles", "child"],
+)
+def test_the_exit_code_stays_where_nobody_reads_stderr(command: list[str], code: int, stderr: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh"] if stderr == "closed" else []
+    ended = subprocess.run([*shell, sys.executable, *command], cwd=ROOT, stderr=write_end, check=False, timeout=60)
+    os.close(write_end)
+    assert ended.returncode == code

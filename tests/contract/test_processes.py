@@ -6,11 +6,14 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from contract.processes import ProcessIdentity, read_stat
+from contract.processes import ProcessIdentity, group_members, read_stat
+
+MARK = "run-folder-with-a-random-name"
 
 
 @pytest.fixture
@@ -55,22 +58,48 @@ def test_a_process_that_only_has_the_same_id_is_left_alone(sleeper: subprocess.P
     assert found.is_alive()
 
 
-def test_a_group_outlives_its_leader_and_is_killed_all_the_same() -> None:
-    script = "sleep 100 & echo $!; exec sleep 100"
-    leader = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+@pytest.fixture
+def orphans() -> Iterator[tuple[ProcessIdentity, ProcessIdentity]]:
+    """A leader that is gone, and a member of its group that has MARK on its command line."""
+    script = (
+        "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:], env={}).pid, flush=True); time.sleep(600)"
+    )
+    waiting = [sys.executable, "-c", "import time; time.sleep(600)", MARK]
+    leader = subprocess.Popen([sys.executable, "-c", script, *waiting], stdout=subprocess.PIPE, start_new_session=True)
     assert leader.stdout is not None
     member = ProcessIdentity.of(int(leader.stdout.readline()))
     found = identity(leader)
     leader.kill()
     leader.wait()
-    assert member is not None
-    assert member.is_alive()
-    ended = os.pidfd_open(member.pid)
-    found.kill_group()
-    assert select.select([ended], [], [], 10)[0] == [ended]
-    assert not member.is_alive()
-    os.close(ended)
     leader.stdout.close()
+    assert member is not None
+    yield found, member
+    member.kill()
+
+
+def test_a_group_outlives_its_leader_and_is_known_by_a_members_mark(
+    orphans: tuple[ProcessIdentity, ProcessIdentity],
+) -> None:
+    leader, member = orphans
+    assert group_members(leader.pid) == [member.pid]
+    ended = os.pidfd_open(member.pid)
+    leader.kill_group(MARK)
+    assert select.select([ended], [], [], 10)[0] == [ended]
+    os.close(ended)
+    assert group_members(leader.pid) == []
+
+
+@pytest.mark.parametrize("mark", [None, "another-run-folder"])
+def test_a_group_whose_leader_is_gone_is_left_alone_without_the_mark(
+    orphans: tuple[ProcessIdentity, ProcessIdentity], mark: str | None
+) -> None:
+    """Since the leader's end its id may have been another's, who is gone as well."""
+    leader, member = orphans
+    leader.kill_group(mark)
+    ended = os.pidfd_open(member.pid)
+    assert select.select([ended], [], [], 0.2)[0] == []
+    os.close(ended)
+    assert member.is_alive()
 
 
 def test_a_name_with_parentheses_and_spaces_is_no_field() -> None:

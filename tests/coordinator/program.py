@@ -136,7 +136,7 @@ async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
         running = Running(process, log, evidence, http)
         try:
-            await _until_live(running)
+            await until_live(running)
             yield running
         finally:
             if process.returncode is None:
@@ -144,7 +144,8 @@ async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -
                 await process.wait()
 
 
-async def _until_live(running: Running) -> None:
+async def until_live(running: Running) -> None:
+    """Wait until its port answers."""
     async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(httpx.TransportError):

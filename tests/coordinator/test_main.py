@@ -10,11 +10,13 @@ import socket
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from contract.processes import ProcessIdentity
-from tests.coordinator.program import KEY, coordinator, environment, stream_from, write_profile
+from tests.coordinator.program import KEY, Running, coordinator, environment, stream_from, until_live, write_profile
 from tests.coordinator.proxy.proxied import chat
+from tests.support import DIES_WITH_PARENT
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
 
@@ -252,6 +254,36 @@ async def test_streams_that_do_not_finish_end_with_an_error_event(tmp_path: Path
         assert b"[DONE]" not in told
         assert await asyncio.wait_for(running.process.wait(), 60) == 0
         assert running.events("drain_cut_short")[0]["told_again"] is (how == "second TERM")
+
+
+async def test_an_orderly_end_is_one_though_nobody_reads_the_log_any_more(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    port, (read_end, write_end) = free_range(1), os.pipe()
+    os.close(read_end)
+    process = await asyncio.create_subprocess_exec(
+        *DIES_WITH_PARENT,
+        *(sys.executable, "-m", "tests.coordinator.run_with_fakes", str(tmp_path)),
+        env=environment(tmp_path, COORDINATOR_PORT=str(port)),
+        cwd=tmp_path,
+        stderr=write_end,
+    )
+    os.close(write_end)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        running = Running(process, Path(os.devnull), tmp_path, http)
+        await until_live(running)
+        await running.until_ready("ada")
+    assert await running.end() == 0
+
+
+async def test_sighup_opens_renamed_log_files_anew(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    logs = tmp_path / "logs"
+    async with coordinator(tmp_path, LOG_DIR=str(logs)) as running:
+        await running.until_ready("ada")
+        (logs / "ada.log").rename(logs / "ada.log.1")
+        running.process.send_signal(signal.SIGHUP)
+        await eventually((logs / "ada.log").exists)
+        assert await running.end() == 0
 
 
 @pytest.mark.parametrize("how", ["SIGHUP", "route"])

@@ -54,6 +54,23 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings() == Settings()
 
 
+def test_variables_of_a_file_saved_on_windows_have_no_carriage_return(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        "PORT_STEP": "3",
+        "HEADLESS": "false",
+        "BROWSER_ENGINE": "firefox",
+        "CHAT_SITE": "demo",
+    }.items():
+        monkeypatch.setenv(name, f"{value}\r")
+    monkeypatch.setenv("LOCAL_PROFILE_DIR", f"{tmp_path}\r")
+    monkeypatch.setenv("LOG_FORMAT", "\r")
+    settings = load_settings()
+    assert (settings.port_step, settings.headless, settings.browser_engine) == (3, False, "firefox")
+    assert (settings.chat_site, settings.local_profile_dir, settings.log_format) == ("demo", tmp_path, None)
+
+
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("no", False), ("off", False)])
 def test_booleans_take_the_usual_words(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
     monkeypatch.setenv("METRICS_PUBLIC", text)
@@ -108,6 +125,7 @@ WRONG = {
     "CHROMIUM_SANDBOX": "perhaps",
     "EXTRA_CA_FILE": "/nowhere/ca.pem",
     "HTTPS_PROXY": "ftp://proxy",
+    "NO_PROXY": "10.0.0.0/99",
     "LOG_FORMAT": "xml",
     "LOG_LEVEL": "loud",
 }
@@ -142,6 +160,21 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in error_of()
     monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@proxy:3128")
     assert "hunter2" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("proxy", ["http://user:p#ss@proxy:3128", "http://proxy:port", "http://fd00::1:3128"])
+def test_a_proxy_that_is_none_is_refused_with_the_variables_name(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    assert error_of().startswith("HTTPS_PROXY: got a value that is not shown, takes http://HOST:PORT")
+
+
+@pytest.mark.parametrize("proxy", ["http://user:hunter2@proxy:3128", "https://proxy:3128"])
+def test_a_proxy_that_firefox_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    assert load_settings(["--engine", "chromium"]).https_proxy == proxy
+    line = error_of("--engine", "firefox")
+    assert line.startswith("HTTPS_PROXY: Firefox")
+    assert "hunter2" not in line
 
 
 def test_s3_needs_a_bucket() -> None:

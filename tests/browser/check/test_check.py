@@ -56,7 +56,7 @@ def site_file(folder: Path, demo: DemoSite, *changes: str) -> Path:
         assert old in text
         text = text.replace(old, new)
     path = folder / "mine.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8-sig")  # as editors on Windows save it
     return path
 
 

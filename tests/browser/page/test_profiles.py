@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -15,11 +16,14 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from browser.errors import ProfileError, ProfileLocked
-from browser.page.profile import load_profile, save_session, state_to_open
+from browser.page.profile import as_chromium_loads_it, load_profile, save_session, state_to_open
 from browser.page.profile_lock import ProfileLock
 from contract.processes import ProcessIdentity
+from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles import discover_profiles
-from tests.browser.profiles import write_profile
+from demo.site import DemoSite
+from tests.browser.conftest import Pages, demo_file
+from tests.browser.profiles import cookie_state, write_profile
 from tests.coordinator.profiles.support.corrupted import ALL, SOUND, Corrupted
 from tests.coordinator.profiles.support.outcome import opening_fails
 from tests.support.waiting import HANG_LIMIT_S
@@ -71,6 +75,48 @@ def test_whatever_is_in_the_file_a_child_says_what_is_wrong(
     path.write_bytes(data)
     reason = start(path)
     assert reason == "" or reason.startswith("profile any.json ")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "value", "domain", "path", "url", "expires", "secure", "sameSite", "partitionKey"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
+    ),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_whatever_is_in_a_cookie_a_child_loads_it_or_says_what_is_wrong(
+    tmp_path_factory: pytest.TempPathFactory, strange: dict[str, Any], now: float
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "cookie.json"
+    path.write_text(json.dumps({"cookies": [COOKIE | strange]}))
+    reason = "profile cookie.json "
+    try:
+        opened = as_chromium_loads_it(state_to_open(load_profile(path), path.parent, now=now))
+        assert len(opened["cookies"]) == 1
+    except ProfileError as error:
+        reason = str(error)
+    assert reason.startswith("profile cookie.json ")
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), OverflowError("secret"), RecursionError("secret")])
+def test_what_the_checks_did_not_foresee_is_the_profiles_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    path = write_profile(tmp_path / "ada.json", STATE)
+    profile = load_profile(path)
+    save_session(profile, STATE, tmp_path)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    reason = rf"cannot be checked \({type(error).__name__}\); log in again and save it$"
+    monkeypatch.setattr(ProfileSummary, "check_alive", fail)
+    with capture_logs() as logs, pytest.raises(ProfileError, match=rf"^profile ada\.json {reason}"):
+        state_to_open(profile, tmp_path)
+    assert [line["event"] for line in logs] == ["session_not_used"]
+    monkeypatch.setattr(ProfileSummary, "of", fail)
+    with pytest.raises(ProfileError, match=rf"^profile ada\.json {reason}"):
+        load_profile(path)
 
 
 def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
@@ -130,6 +176,29 @@ async def test_a_login_is_used_once_at_a_time(tmp_path: Path) -> None:
     (await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)).release()
     other.release()
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_lock_whose_file_its_owner_removes_meanwhile_is_taken_in_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would hold the login otherwise: one in the file that is gone, one in the file of that name."""
+    folder = tmp_path / "locks"
+    first = await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+    flock, opened = fcntl.flock, []
+
+    def lock_after_the_owner_let_go(descriptor: int, operation: int) -> None:
+        opened.append(descriptor)
+        first.release()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_owner_let_go)
+    second = await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+    assert len(opened) == 2
+    monkeypatch.undo()
+    with pytest.raises(ProfileLocked):
+        await ProfileLock.acquire("a" * 64, "ada.json", folder=folder)
+    second.release()
 
 
 async def test_a_browser_left_over_is_ended_first(tmp_path: Path) -> None:
@@ -148,9 +217,29 @@ async def test_a_process_that_only_has_the_same_id_is_left_alone(tmp_path: Path)
     own = ProcessIdentity.of(os.getpid())
     assert own
     lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
-    lock.note_browser(ProcessIdentity(own.pid, own.start_time - 1))
+    lock.note_browser(ProcessIdentity(own.pid, own.start_time - 1), tmp_path)
     lock._close()  # as if killed: what was noted stays
     (await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")).release()
+
+
+# Not by their own texts: the name of the test is in the environment, and so in that of the process.
+@pytest.mark.parametrize("run_dir", [None, "/run/of-another", ""], ids=["older note", "another", "empty"])
+async def test_a_group_whose_leader_is_gone_is_not_taken_for_the_browsers(tmp_path: Path, run_dir: str | None) -> None:
+    """The number may have become another's, whose leader has ended as well: as after `sh -c 'work &'`."""
+    starting = await asyncio.create_subprocess_exec(
+        *("sh", "-c", "sleep 100 >/dev/null & echo $!"), stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    out, _ = await starting.communicate()
+    stranger = ProcessIdentity.of(int(out))
+    assert stranger
+    noted = {"pgid": starting.pid, "start_time": 1, **({} if run_dir is None else {"run_dir": run_dir})}
+    lock = await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
+    lock._write(json.dumps(noted))
+    lock._close()
+    (await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")).release()
+    await asyncio.sleep(0.1)  # a signal would have arrived
+    assert stranger.is_alive()
+    stranger.kill()
 
 
 @pytest.mark.parametrize("trap", ["link", "open"])
@@ -173,3 +262,12 @@ async def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> Non
     with pytest.raises(ProfileLocked):
         await ProfileLock.acquire("a" * 64, "ada.json", folder=tmp_path / "locks")
     assert (tmp_path / "precious").read_text() == "x"
+
+
+async def test_chromium_keeps_a_login_that_firefox_saved(shared_pages: Pages, demo: DemoSite) -> None:
+    """Firefox says SameSite=None of a cookie whose site says nothing; without `secure` Chromium drops such a cookie."""
+    state = cookie_state(demo)
+    for one in state["cookies"]:
+        one |= {"sameSite": "None", "secure": False}
+    page = await shared_pages.open(demo_file(demo), state)
+    assert page.status.ready

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from browser.errors import EngineMissing
 from browser.process import engine
 from browser.process.browser_process import BrowserProcess
-from browser.process.engine import Launch, browser_environment, find_executable, proxy_settings
+from browser.process.engine import Launch, browser_environment, find_executable
 from browser.settings import BrowserSettings, EngineName
 from demo.site import DemoSite
 
@@ -82,32 +82,6 @@ def test_camoufox_at_a_path_given(tmp_path: Path) -> None:
     assert find_executable("camoufox", BrowserSettings(camoufox_executable_path=given)) == given
 
 
-@pytest.mark.parametrize(
-    ("https_proxy", "no_proxy", "server", "bypass"),
-    [
-        ("http://proxy:3128", None, "http://proxy:3128", "localhost,127.0.0.1,[::1]"),
-        ("proxy:3128", "a.example, .b.example", "http://proxy:3128", "localhost,127.0.0.1,[::1],a.example,.b.example"),
-    ],
-)
-def test_the_proxy_never_gets_loopback(https_proxy: str, no_proxy: str | None, server: str, bypass: str) -> None:
-    settings = BrowserSettings(https_proxy=https_proxy, no_proxy=no_proxy)
-    assert proxy_settings(settings) == {"server": server, "bypass": bypass}
-
-
-def test_the_proxys_password_is_not_in_its_address() -> None:
-    proxy = proxy_settings(BrowserSettings(https_proxy="http://me:p%40ss@proxy:1"))
-    assert proxy == {
-        "server": "http://proxy:1",
-        "bypass": "localhost,127.0.0.1,[::1]",
-        "username": "me",
-        "password": "p@ss",
-    }
-
-
-def test_without_a_proxy_there_are_no_proxy_settings() -> None:
-    assert proxy_settings(BrowserSettings()) is None
-
-
 def plan(**settings: Any) -> Launch:
     given = BrowserSettings(**settings)
     return Launch("chromium", Path("/c"), Path("/w"), headless=True, environment={"A": "b"}, settings=given)
@@ -116,6 +90,8 @@ def plan(**settings: Any) -> Launch:
 def test_secrets_are_not_in_the_browsers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TABFLEET_CONTROL_TOKEN", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "secret")
     environment = browser_environment(plan())
     assert environment["A"] == "b"
     assert environment["PATH"] == os.environ["PATH"]
@@ -160,6 +136,15 @@ def test_only_root_runs_without_the_sandbox_by_default(
         options = engine.launch_options(plan(chromium_sandbox=wanted))
     assert options["chromium_sandbox"] is sandboxed
     assert [line["reason"] for line in lines if line["event"] == "browser_sandbox_off"] == ([reason] if reason else [])
+
+
+async def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    process = BrowserProcess(engine="chromium", headless=True, run_dir=tmp_path, settings=BrowserSettings())
+    with pytest.raises(EngineMissing, match=r"^HOME is not set, and uid \d+ .*; set HOME to a folder"):
+        await process.start()
+    await process.close()
 
 
 async def test_a_real_browser_starts_without_the_sandbox(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from coordinator.local.output import Logs, Output, as_json, redact
 from tests.support.waiting import eventually
@@ -157,3 +158,30 @@ async def test_a_child_that_prints_without_end_leaves_the_loop_to_others() -> No
 def test_whatever_a_child_prints_is_one_json_line_with_its_own_name(line: bytes) -> None:
     (shown,) = as_json("ada", line + b"\n").splitlines()
     assert json.loads(shown)["child"] == "ada"
+
+
+def test_a_log_file_that_was_renamed_is_opened_anew(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    write = logs.writer("ada")
+    write(b"before\n")
+    (tmp_path / "ada.log").rename(tmp_path / "ada.log.1")
+    write(b"in between\n")
+    logs.reopen()
+    write(b"after\n")
+    assert (tmp_path / "ada.log.1").read_bytes() == b"before\nin between\n"
+    assert (tmp_path / "ada.log").read_bytes() == b"after\n"
+    logs.close_all()
+
+
+def test_a_log_file_that_cannot_be_opened_anew_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    logs = Logs(folder)
+    write = logs.writer("ada")
+    folder.rename(tmp_path / "moved")
+    with capture_logs() as lines:
+        logs.reopen()
+    write(b"still\n")
+    assert (tmp_path / "moved" / "ada.log").read_bytes() == b"still\n"
+    assert [line["event"] for line in lines] == ["log_not_reopened"]
+    logs.close_all()

@@ -89,6 +89,8 @@ def test_a_site_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for wrong in ("mine", "./demo", "../sites/none.toml"):
         with pytest.raises(SiteMissing, match=r"there is no such site file; known are .*demo"):
             preflight.check_site(load_settings(["--site", wrong]).chat_site)
+    (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbfurl = 'http://127.0.0.1'\r\n")
+    preflight.check_site(str(tmp_path / "windows.toml"))
     (tmp_path / "latin.toml").write_bytes(b"url = '\xe9'\n")
     with pytest.raises(SiteMissing, match="not valid TOML"):
         preflight.check_site(str(tmp_path / "latin.toml"))
@@ -127,6 +129,14 @@ def test_the_log_folder_is_created(tmp_path: Path) -> None:
         preflight.check(settings(*browser, "--log-dir", str(tmp_path / "chromium")))
 
 
+def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    for engine in ("chromium", "camoufox"):
+        with pytest.raises(SettingsError, match=r"^HOME is not set, and uid \d+ .*; set HOME to a folder"):
+            preflight.check(settings("--engine", engine))
+
+
 def test_an_extra_ca_needs_certutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("EXTRA_CA_FILE", str(program(tmp_path / "chromium")))
@@ -143,7 +153,7 @@ def test_children_are_passed_their_settings(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never handed on")
     monkeypatch.setenv("CHROMIUM_SANDBOX", "OFF")
     monkeypatch.setenv("EXTRA_CA_FILE", str(program(tmp_path / "ca.pem")))
-    given = settings("--no-headless", "--engine", "firefox", "--first-token-timeout-s", "7", "--log-format", "json")
+    given = settings("--no-headless", "--engine", "camoufox", "--first-token-timeout-s", "7", "--log-format", "json")
     environment = settings_environment(given)
     assert environment == {
         "SITE_URL": "http://127.0.0.1:9",
@@ -159,7 +169,7 @@ def test_children_are_passed_their_settings(monkeypatch: pytest.MonkeyPatch, tmp
         "ESTIMATE_USAGE": "True",
     }
     arguments = child_arguments(given)
-    assert arguments == ("--no-headless", "--site", "demo", "--engine", "firefox")
+    assert arguments == ("--no-headless", "--site", "demo", "--engine", "camoufox")
     assert not [word for word in arguments if "secret" in word]
     assert child_arguments(load_settings(["--site", "my/site.toml"]))[2] == str(tmp_path / "my/site.toml")
 

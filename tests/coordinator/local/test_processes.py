@@ -9,25 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from contract.processes import ProcessIdentity, ProcessStat, read_stat
+from contract.processes import ProcessStat, read_stat
 from coordinator.local import processes
 from tests.support.waiting import eventually
-
-MARK = "run-folder-with-a-random-name"
 
 # Its first thread ends at once, another one reads until its input ends.
 HEADLESS = """
 import ctypes, sys, threading
 threading.Thread(target=sys.stdin.read).start()
 ctypes.CDLL(None).pthread_exit(None)
-"""
-
-# It starts a member of its group that has the mark on its command line only, says its pid, and lives on.
-LEADER = f"""
-import subprocess, sys, time
-member = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "{MARK}"], env={{}})
-print(member.pid, flush=True)
-time.sleep(600)
 """
 
 
@@ -66,18 +56,3 @@ async def test_a_process_is_not_dead_while_any_of_its_threads_runs() -> None:
 def _zombie(pid: int) -> ProcessStat | None:
     process = read_stat(pid)
     return process if process is not None and process.state == "Z" else None
-
-
-async def test_a_group_without_its_leader_is_recognised_by_a_members_command_line() -> None:
-    with python(LEADER) as leader:
-        assert leader.stdout is not None
-        member = int(leader.stdout.readline())
-        recorded = ProcessIdentity.of(leader.pid)
-        assert recorded is not None
-        leader.kill()
-        leader.wait()
-        assert processes.is_same_group(recorded, MARK)
-        assert not processes.is_same_group(recorded, "another folder")
-        processes.kill_group(leader.pid)
-        assert await processes.wait_dead([member], timeout_s=30)
-        assert processes.group_members(leader.pid) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from contract.errors import BadProfile
 from contract.storage_state.document import parse_document
 from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles import discover
-from coordinator.profiles.discover import check_name, examine
+from coordinator.profiles.discover import check_name, examine, select_profiles
+from coordinator.profiles.model import Examined
 from tests.coordinator.profiles.support.states import cookie, login, origin, state
 
 PATIENT = settings(deadline=None)  # the machine may be busy
@@ -33,6 +35,9 @@ COOKIE = st.builds(
     expires=st.sampled_from([-1, 4_000_000_000, 4_000_000_000.5]),
     httpOnly=st.booleans(),
     sameSite=st.sampled_from(["Strict", "Lax", "None"]),
+)
+STRANGE = st.dictionaries(
+    st.sampled_from(["name", "value", "domain", "path", "url", "expires", "secure", "sameSite"]), JSON
 )
 ORIGIN = st.builds(
     lambda items: origin(localStorage=[{"name": name, "value": value} for name, value in items]),
@@ -118,9 +123,7 @@ def test_name_that_is_accepted_stays_in_its_folder(stem: str) -> None:
 
 
 @PATIENT
-@given(
-    st.dictionaries(st.sampled_from(["name", "value", "domain", "path", "url", "expires", "secure", "sameSite"]), JSON)
-)
+@given(STRANGE)
 def test_a_cookie_of_any_content_is_examined_without_an_exception(strange: dict[str, Any]) -> None:
     data = json.dumps({"cookies": [cookie(name="sid", value="v") | strange]}).encode()
     item = examine("ann.json", Path("ann.json"), lambda: data)
@@ -137,3 +140,42 @@ def test_what_the_checks_did_not_foresee_is_the_reason_of_one_profile(
     monkeypatch.setattr(discover, "parse_document", fail)
     reason = examine("ann.json", Path("ann.json"), lambda: b"{}").reason
     assert reason == f"cannot be checked ({type(error).__name__}); log in again and save it"
+
+
+@PATIENT
+@given(STRANGE, st.floats(allow_nan=False, allow_infinity=False))
+def test_a_cookie_of_any_content_is_selected_or_rejected_at_any_time(strange: dict[str, Any], now: float) -> None:
+    data = json.dumps({"cookies": [cookie(name="sid", value="v") | strange]}).encode()
+    found = select_profiles([examine("ann.json", Path("ann.json"), lambda: data)], now)
+    assert len(found.accepted) + len(found.rejected) == 1
+    assert all(item.reason for item in found.rejected)
+
+
+@PATIENT
+@given(st.lists(st.tuples(JSON, JSON, JSON), max_size=3), JSON)
+def test_a_summary_of_any_content_that_a_cache_has_kept_concerns_one_profile(
+    cookies: list[tuple[Any, Any, Any]], fingerprint: Any
+) -> None:
+    kept = ProfileSummary.from_json({"cookies": cookies, "holds_stored_token": False, "fingerprint": fingerprint})
+    sound = examine("bob.json", Path("bob.json"), lambda: login("bob"))
+    found = select_profiles([Examined("ann.json", Path("ann.json"), "", kept), sound], 1_800_000_000.0)
+    assert "bob" in {profile.name for profile in found.accepted}
+    assert len(found.accepted) + len(found.rejected) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("[secret"), OverflowError("secret"), OSError(22, "secret")])
+@pytest.mark.parametrize("method", ["check_alive", "expires_at"])
+def test_what_a_look_at_the_time_did_not_foresee_is_the_reason_of_one_profile(
+    monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
+) -> None:
+    examined = [examine(f"{name}.json", Path(f"{name}.json"), partial(login, name)) for name in ("ann", "bob")]
+
+    def fail(summary: ProfileSummary, _now: float) -> None:
+        if summary is examined[0].state:
+            raise error
+
+    monkeypatch.setattr(ProfileSummary, method, fail)
+    found = select_profiles(examined, 0.0)
+    assert [profile.name for profile in found.accepted] == ["bob"]
+    reason = f"cannot be checked ({type(error).__name__}); log in again and save it"
+    assert [(item.name, item.reason) for item in found.rejected] == [("ann.json", reason)]

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from botocore.utils import get_environ_proxies
 
 from coordinator.profiles import S3Location, S3Options
-from coordinator.profiles.s3_boto import BotoBucket, is_proxied
+from coordinator.profiles.s3_boto import BotoBucket
 from coordinator.profiles.s3_store import (
     Endpoint,
     credentials_of_environment,
@@ -370,14 +371,27 @@ def test_other_hosts_are_reached_through_the_proxy(
     [
         ("https://s3.eu-central-1.amazonaws.com/x", True),
         ("https://s3.inside.example/x", False),
+        ("https://s3.star.example/x", False),
+        ("https://10.1.2.3:9000/x", False),
+        ("https://11.1.2.3:9000/x", True),
         ("https://127.0.0.1:9000/x", False),
         ("https://[::1]:9000/x", False),
         ("https://localhost:9000/x", False),
+        ("http://169.254.169.254/latest/meta-data", False),
     ],
 )
-def test_proxy_is_for_other_hosts_but_those_in_no_proxy(
-    monkeypatch: pytest.MonkeyPatch, address: str, proxied: bool
-) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    monkeypatch.setenv("no_proxy", ".inside.example")
-    assert is_proxied(address) is proxied
+def test_botocore_goes_by_the_one_meaning_of_no_proxy(clean: pytest.MonkeyPatch, address: str, proxied: bool) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        clean.setenv(name, "http://proxy.example:3128")
+    clean.setenv("NO_PROXY", ".inside.example, *.star.example, 10.0.0.0/8")
+    assert bool(get_environ_proxies(address)) is proxied
+
+
+def test_an_endpoint_in_a_network_of_no_proxy_is_reached_directly(clean: pytest.MonkeyPatch) -> None:
+    clean.setenv("https_proxy", "http://proxy.example:3128")
+    clean.setenv("NO_PROXY", "10.0.0.0/8")
+    for host, proxied in (("10.1.2.3", False), ("11.1.2.3", True)):
+        clean.setenv("AWS_ENDPOINT_URL_S3", f"https://{host}:9000")
+        bucket = BotoBucket(S3Location("profiles", ""), S3Options(region="eu-west-1"))
+        proxies = bucket._client._endpoint.http_session._proxy_config._proxies  # type: ignore[attr-defined]
+        assert bool(proxies) is proxied

@@ -67,6 +67,18 @@ def test_authority_that_is_named_is_trusted(
     assert {line.rpartition(" ")[2] for line in behind.relay.requests} == {client}
 
 
+@pytest.mark.parametrize(("variables", "client"), [({}, "obstore"), ({"AWS_SKIP_SIGNATURE": "false"}, "boto3")])
+def test_a_file_of_authorities_saved_on_windows_is_read(
+    bucket: Bucket, behind: Behind, tmp_path: Path, variables: dict[str, str], client: str
+) -> None:
+    bucket.put(ann=login("ann"))
+    behind.authority.write_bytes(b"\xef\xbb\xbf" + behind.authority.read_bytes().replace(b"\n", b"\r\n"))
+    more = {"AWS_ENDPOINT_URL_S3": behind.url, "EXTRA_CA_FILE": str(behind.authority), **variables}
+    done = run(["check", "--json"], bucket.environment(tmp_path / "cache", **more))
+    assert done.returncode == 0, done.stderr
+    assert {line.rpartition(" ")[2] for line in behind.relay.requests} == {client}
+
+
 def test_boto3_trusts_the_extra_authority_too(bucket: Bucket, behind: Behind, tmp_path: Path) -> None:
     bucket.put(ann=login("ann"), bob=login("bob"))
     # A variable that obstore would read by itself leaves everything to boto3.
