@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 from contract import child_environment
 from contract.exit_codes import MEANINGS, ExitCode
+from contract.output import end_output
 
 ENVIRONMENT = """\
 the environment may hold:
@@ -96,6 +96,5 @@ def _port(text: str) -> int:
 
 if __name__ == "__main__":
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    end_output()
     os._exit(code)  # all is closed; taking the interpreter down by the book would only delay the news

@@ -13,7 +13,9 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ import structlog
 from contract.errors import TabfleetError
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
+from contract.output import end_output, write_error
 from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import load_settings
@@ -60,6 +63,7 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
         _tune_process()
 
         async def run() -> int:  # the coordinator's parts are made inside the loop
+            asyncio.get_running_loop().set_default_executor(started_threads())
             return await Coordinator(settings, listener, program).run()
 
         return asyncio.run(run())
@@ -237,6 +241,19 @@ class Coordinator:
             log.error("side_task_failed", task=task.get_name(), exc_info=error)
 
 
+def started_threads() -> ThreadPoolExecutor:
+    """Return as many threads as asyncio would start, one by one, when they are needed.
+
+    `Thread.start` waits until the thread has begun. One that finds no memory for that never says so, and would hold
+    up the loop for ever; where no thread can be started, clean-ups would have to wait.
+    """
+    count = min(32, (os.cpu_count() or 1) + 4)
+    threads, all_begun = ThreadPoolExecutor(count, "worker"), threading.Barrier(count)
+    for _ in range(count):
+        threads.submit(all_begun.wait)
+    return threads
+
+
 def _tune_process() -> None:
     # Every request takes two sockets, and the usual soft limit is 1,024 files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -257,9 +274,11 @@ def _tune_process() -> None:
 
 def _say(error: TabfleetError, exit_code: int) -> int:
     for line in str(error).splitlines():
-        sys.stderr.write(f"tabfleet: {line}\n")
+        write_error(f"tabfleet: {line}\n")
     return exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    end_output()
+    sys.exit(code)

@@ -14,6 +14,7 @@ import structlog
 
 from contract.errors import TabfleetError
 from contract.logs import configure_logging
+from contract.output import write_error
 from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError
 from coordinator.flags import load_settings, table
 from coordinator.profiles.check import check
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(hydration.result.model_dump_json())  # noqa: T201 - the product
             return 0
     except TabfleetError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line that the operator sees
+        write_error(f"error: {error}\n")  # the one line that the operator sees
         return next(code for code, kind, _ in EXIT_CODES if kind and isinstance(error, kind))
     except KeyboardInterrupt:
         return 130
@@ -128,7 +129,8 @@ def run() -> NoReturn:
     code = main()
     with suppress(BrokenPipeError):
         sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # a full disk of the log must not change the exit code
+        sys.stderr.flush()
     os._exit(code)
 
 
