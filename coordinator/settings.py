@@ -216,7 +216,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = MAX_BODY_BYTES
     max_buffered_bytes: Annotated[
         Number, About(REQUESTS, "Most bytes of request bodies that are held at a time; then more get 503")
-    ] = 256 * 1024 * 1024
+    ] = 96 * 1024 * 1024
 
     start_timeout_s: Annotated[Seconds, About(HEALTH, "Time a child gets to become ready")] = 60.0
     probe_interval_s: Annotated[Seconds, About(HEALTH, "Time between two probes of a child")] = 1.0
