@@ -33,7 +33,8 @@ test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/firefox-setup
 	@$(PYTHON) -m pytest $(PARALLEL) -m firefox
 
-chaos: setup ## thousands of requests under faults; prints what was lost, doubled or leaked: nothing
+chaos: setup ## a table of faults of the machine; requests under faults, and what was lost or leaked: nothing
+	@$(PYTHON) -m tests.chaos.faults
 	@$(PYTHON) -m tests.chaos
 	@$(PYTHON) -m tests.chaos --real
 

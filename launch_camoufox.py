@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from contract import child_environment
-from contract.exit_codes import MEANINGS, ExitCode, flush_output
+from contract.exit_codes import MEANINGS, ExitCode
+from contract.output import flush_output
 
 ENVIRONMENT = """\
 the environment may hold:

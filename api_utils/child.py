@@ -18,9 +18,10 @@ from browser.errors import SiteError
 from browser.page.chat_page import ChatPage
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
-from contract.exit_codes import ExitCode, tell
+from contract.exit_codes import ExitCode
 from contract.listener import listen
 from contract.logs import configure_logging
+from contract.output import tell
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,9 @@ from browser.errors import BrowserError
 from browser.page.login import NOTHING_SAVED, LoginPlan, capture_login
 from browser.settings import BrowserSettings, VariableError, read_variables
 from browser.site.load import load_site
-from contract.exit_codes import ExitCode, tell
+from contract.exit_codes import ExitCode
 from contract.logs import configure_logging
+from contract.output import tell
 
 
 async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import hydration, proxy, scale, start, supervision
+from benchmarks import hostile, hydration, proxy, scale, start, supervision
 from benchmarks.pages.benchmark import BENCHMARKS as PAGES
 from benchmarks.report import Benchmark, show
 
@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "start": start.run,
     "supervision": supervision.run,
     "scale": scale.run,
+    "hostile": hostile.run,
     **PAGES,
 }
 

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger of socket(7): on, for 0 seconds
 _HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _LARGEST_HEAD_BYTES: Final = 64 * 1024
+_MOST_HEADERS: Final = 256  # of a request, with those after its body: each costs the loop a call
+_READ_BYTES: Final = 32 * 1024  # at a time, so that the loop is soon with the next connection; asyncio takes 256 KiB
 _CHUNK_OVERHEAD_BYTES: Final = 64  # of one chunk beside its data: the size, and extensions that nobody uses
 _TRAILER_BYTES: Final = 16 * 1024
 _MOST_PIPELINED: Final = 32
@@ -75,6 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._may_keep_alive = True
         self._offer: list[tuple[bytes, bytes]] | None = None
         self._head_bytes = 0
+        self._headers = 0
         self._body_bytes = 0  # of what is being parsed
         self._overhead_bytes = 0  # of a body in chunks, beside the body
         self._chunks = 0
@@ -91,6 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.max_size = _READ_BYTES  # type: ignore[attr-defined]
         self.flow = _WatchedFlow(transport, self.loop, self._look_for_peer)
         self.idle_since = self.loop.time()
         self._await_head()
@@ -173,7 +177,8 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.refuse(_bad_http("The request is not valid HTTP."))
+            what = "has more headers than the server takes" if self._headers > _MOST_HEADERS else "is not valid HTTP"
+            self.refuse(_bad_http(f"The request {what}."))
         except httptools.HttpParserUpgrade as offer:
             rest = data[offer.args[0] :]
             self.parser = httptools.HttpRequestParser(self)
@@ -201,9 +206,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._parsed, self._head_bytes, self._overhead_bytes, self._chunks = _Parsed.HEAD, 0, 0, 0
+        self._parsed, self._head_bytes, self._headers = _Parsed.HEAD, 0, 0
+        self._overhead_bytes, self._chunks = 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers += 1
+        if self._headers > _MOST_HEADERS:
+            raise ValueError  # the parser stops at once
         if self._parsed is _Parsed.HEAD:  # what follows the body counts for nothing (RFC 9110, section 6.5.1)
             super().on_header(name, value)
 

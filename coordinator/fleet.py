@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
@@ -115,7 +115,7 @@ class Fleet:
         began = time.monotonic()
         ok = False
         try:
-            hydration = await in_daemon_thread(self._hydrator.hydrate, "hydration")
+            hydration = await in_daemon_thread(self._hydrator.hydrate)
             ok = True
         finally:
             self._metrics.hydrated(time.monotonic() - began, ok=ok)
@@ -189,7 +189,7 @@ def _without_paths(error: TabfleetError) -> str:
     return f"{what}; the log has the reason."
 
 
-async def in_daemon_thread(work: Callable[[], T], name: str) -> T:
+async def in_daemon_thread(work: Callable[[], T]) -> T:
     """Run `work` in a thread of its own and return what it returns, or raise what it raises.
 
     Unlike a thread of the loop's executor, one that hangs does not keep the process from ending. `work`
@@ -215,5 +215,6 @@ async def in_daemon_thread(work: Callable[[], T], name: str) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(finish, result, failure)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    # Not `Thread.start`, which waits until the thread has begun: without memory for that, it waits for ever.
+    _thread.start_new_thread(run, ())
     return await future

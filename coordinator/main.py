@@ -13,16 +13,18 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from contract.errors import TabfleetError
-from contract.exit_codes import flush_output, tell
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
+from contract.output import flush_output, tell
 from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import load_settings
@@ -61,6 +63,7 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
         _tune_process()
 
         async def run() -> int:  # the coordinator's parts are made inside the loop
+            asyncio.get_running_loop().set_default_executor(started_threads())
             return await Coordinator(settings, listener, program).run()
 
         return asyncio.run(run())
@@ -239,6 +242,19 @@ class Coordinator:
         self._side_tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("side_task_failed", task=task.get_name(), exc_info=error)
+
+
+def started_threads() -> ThreadPoolExecutor:
+    """Return as many threads as asyncio would start, one by one, when they are needed.
+
+    `Thread.start` waits until the thread has begun. One that finds no memory for that never says so, and would hold
+    up the loop for ever; where no thread can be started, clean-ups would have to wait.
+    """
+    count = min(32, (os.cpu_count() or 1) + 4)
+    threads, all_begun = ThreadPoolExecutor(count, "worker"), threading.Barrier(count)
+    for _ in range(count):
+        threads.submit(all_begun.wait)
+    return threads
 
 
 def _tune_process() -> None:

@@ -230,7 +230,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[Number, About(REQUESTS, "Largest request body; larger ones get 413")] = MAX_BODY_BYTES
     max_buffered_bytes: Annotated[
         Number, About(REQUESTS, "Most bytes of request bodies that are held at a time; then more get 503")
-    ] = 256 * 1024 * 1024
+    ] = 96 * 1024 * 1024
     estimate_usage: Annotated[Switch, About(REQUESTS, "Give answers a usage: an estimate, for a page tells none")] = (
         True
     )

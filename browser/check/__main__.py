@@ -19,7 +19,7 @@ from browser.check.context import CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
-from contract.exit_codes import flush_output
+from contract.output import flush_output
 
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."

@@ -133,6 +133,10 @@ class LocalChild:
         """Return the ids of requests that may have been submitted; None if they cannot be read."""
         return self._folder.submitted()
 
+    def has_folder(self) -> bool:
+        """Return whether its run folder and its TMPDIR are still there."""
+        return self._folder.exists()
+
     def last_lines(self) -> tuple[str, ...]:
         """Return the last lines of its output, redacted."""
         return self._output.last_lines()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -31,6 +32,10 @@ class RunFolder:
         self.path.mkdir(mode=0o700, exist_ok=True)
         self.tmp.mkdir(mode=0o700, exist_ok=True)
         (self.path / SUBMITTED).touch(mode=0o600)  # what is missing later cannot be taken for nothing submitted
+
+    def exists(self) -> bool:
+        """Return whether it is there, as `prepare` made it."""
+        return os.path.isdir(self.tmp)  # noqa: PTH112 - Path.is_dir raises, where the answer is that it cannot be used
 
     def empty(self) -> Path | None:
         """Move everything but the session away, at once; return what is then to be deleted at leisure.

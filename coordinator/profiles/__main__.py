@@ -13,8 +13,8 @@ from typing import Final, NoReturn
 import structlog
 
 from contract.errors import TabfleetError
-from contract.exit_codes import flush_output, tell
 from contract.logs import configure_logging
+from contract.output import flush_output, tell
 from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError
 from coordinator.flags import load_settings, table
 from coordinator.profiles.check import check
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(hydration.result.model_dump_json())  # noqa: T201 - the product
             return 0
     except TabfleetError as error:
-        tell(f"error: {error}")
+        tell(f"error: {error}")  # the one line that the operator sees
         return next(code for code, kind, _ in EXIT_CODES if kind and isinstance(error, kind))
     except KeyboardInterrupt:
         return 130

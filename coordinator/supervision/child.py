@@ -207,6 +207,10 @@ class Child:
 
     def probed(self, run: ChildRun, result: ProbeResult) -> None:
         """Take one probe into account; fires at most one event."""
+        if run.process is not None and not run.process.has_folder():
+            detail = "its run folder is gone, as after a cleaner of temporary files"
+            self.fire(Event.RESTART, Reason.RESTART, detail, generation=run.spec.generation)
+            return
         if result.readiness is not None:
             self._remember(run, result.readiness)
         state, event = self.phase.state, self._health.judge(result, self.phase.state)

@@ -85,6 +85,9 @@ class ChildProcess(Protocol):
     def submitted(self) -> frozenset[str] | None:
         """Return the ids of the requests whose prompts may have reached the page; None if that cannot be read."""
 
+    def has_folder(self) -> bool:
+        """Return whether its run folder is still there: without it, it can note no request, and so takes none."""
+
     def last_lines(self) -> tuple[str, ...]:
         """Return the last lines of its output, without secrets."""
 

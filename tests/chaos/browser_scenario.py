@@ -95,7 +95,8 @@ class BrowserScenario(Scenario):
         below = processes.descendants(child) if child else ()
         return next((pid for pid in below if "run-driver" in proc.command_line(pid)), None)
 
-    def _browser(self, name: str) -> int | None:
+    def browser(self, name: str) -> int | None:
+        """Return the pid of the child's browser, None if there is none."""
         driver = self._driver(name)
         return next((p.pid for p in all_processes() if driver and p.parent == driver), None)
 
@@ -105,11 +106,11 @@ class BrowserScenario(Scenario):
 
     async def kill_browser(self, name: str, rng: random.Random) -> None:
         """Kill the child's browser process."""
-        kill(self._browser(name))
+        kill(self.browser(name))
 
     async def stop_browser(self, name: str, rng: random.Random) -> None:
         """Send SIGSTOP to the browser's process group for a while."""
-        pid = self._browser(name)
+        pid = self.browser(name)
         group = read_stat(pid) if pid else None
         if group is not None and group.group == group.pid:
             await self.stop_for(rng.choice((1.0, 4.0, 30.0)), group.pid, group=True)

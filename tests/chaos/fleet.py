@@ -130,9 +130,18 @@ async def wait_until(look: Callable[[], Any], what: str, *, timeout_s: float) ->
 
 @contextlib.asynccontextmanager
 async def running(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], port: int, child_ports: range
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    port: int,
+    child_ports: range,
+    *,
+    wrapper: Sequence[str] = (),
 ) -> AsyncIterator[Fleet]:
-    """Run a coordinator with the API key KEY while the context lasts; kill it at the end if it still runs."""
+    """Run a coordinator with the API key KEY while the context lasts; kill it at the end if it still runs.
+
+    `wrapper` is put before its command, and must become it by exec.
+    """
     tmp = tempfile.mkdtemp(prefix="ch-", dir="/tmp")  # short: with a long TMPDIR, the coordinator uses another folder
     (folder / "key.txt").write_text(f"{KEY} role=operate\n")
     given = {
@@ -152,7 +161,7 @@ async def running(
     }
     with (folder / "coordinator.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *DIES_WITH_PARENT, sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
+            *wrapper, *DIES_WITH_PARENT, sys.executable, *command, cwd=ROOT, env=given, stdout=log, stderr=log
         )
     try:
         # No kept-alive connections: the coordinator's descriptors are counted.

@@ -292,6 +292,35 @@ async def test_what_is_around_a_body_has_a_limit(start: bytes, flood: bytes) -> 
         await eventually(lambda: not server.server_state.connections)
 
 
+@pytest.mark.parametrize(
+    ("start", "room"), [(b"GET /early HTTP/1.1\r\n" + CLOSE, 254), (CHUNKED + b"0\r\n", 253)], ids=["head", "trailers"]
+)
+async def test_headers_have_a_limit_in_number_too(start: bytes, room: int) -> None:
+    async with serving(echo) as (_, port):
+        got = await exchange(port, start + b"a:\r\n" * room + b"\r\n")
+        assert got.startswith(b"HTTP/1.1 200 ")
+        got = await exchange(port, start + b"a:\r\n" * (room + 1) + b"\r\n")
+        assert got.startswith(b"HTTP/1.1 400 ")
+        assert b"more headers than the server takes" in got
+
+
+async def test_one_connection_does_not_hold_up_the_others_with_much_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    take = HttpProtocol.data_received
+
+    def count(protocol: HttpProtocol, data: bytes) -> None:
+        sizes.append(len(data))
+        take(protocol, data)
+
+    monkeypatch.setattr(HttpProtocol, "data_received", count)
+    body = b"x" * 3_000_000
+    async with serving(echo) as (_, port):
+        got = await exchange(port, b"POST / HTTP/1.1\r\n" + CLOSE + b"content-length: %d\r\n\r\n" % len(body) + body)
+        assert got.startswith(b"HTTP/1.1 200 ")
+    assert sum(sizes) > len(body)
+    assert max(sizes) <= 32 * 1024
+
+
 async def test_an_answer_before_the_end_of_the_request_can_be_read_and_closes_the_connection() -> None:
     head = b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n"
     async with serving(echo) as (server, port):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contract.run_folder import mark_submitted
 from tests.coordinator.proxy.tiny_http import Cut, Exchange
 
 KEEP_ALIVE_AFTER_S = 10.0
@@ -77,7 +78,11 @@ class Conversation:
 
     async def run(self, body: dict[str, Any]) -> None:
         prompt = str(body["messages"][-1]["content"])
-        token = self.submit(prompt)
+        try:
+            token = self.submit(prompt)
+        except OSError:  # as real children do: what cannot be noted is not sent
+            await self.fail(Failed("page_broken", 502))
+            return
         pieces = [digest(prompt), " ", token, *self.tokens()]
         try:
             await (self.stream(pieces) if body.get("stream") else self.answer_whole(pieces))
@@ -93,8 +98,7 @@ class Conversation:
     def submit(self, prompt: str) -> str:
         if self.behaviour.drop == "before":
             raise Cut
-        with (self.run_dir / "submitted").open("a") as file:
-            file.write(self.request_id + "\n")
+        mark_submitted(self.run_dir, self.request_id)
         token = secrets.token_hex(8)
         entry = {"digest": digest(prompt), "token": token, "tokens": self.behaviour.tokens}
         self.note("ledger", id=self.request_id, **entry)

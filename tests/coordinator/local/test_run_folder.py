@@ -152,3 +152,16 @@ def test_a_tmpdir_too_long_for_unix_sockets_is_not_used(tmp_path: Path, monkeypa
         assert len(str(socket_path)) <= 107
     finally:
         root.remove()
+
+
+def test_a_folder_that_a_cleaner_took_is_told(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    folder = child_folder(root)
+    assert folder.exists()
+    folder.tmp.rmdir()
+    assert not folder.exists()
+    folder.prepare()
+    assert folder.exists()
+    delete(root.path)
+    assert not folder.exists()
+    root.remove()

@@ -108,6 +108,9 @@ class Process:
     def submitted(self) -> frozenset[str]:
         return frozenset()
 
+    def has_folder(self) -> bool:
+        return True
+
     def last_lines(self) -> tuple[str, ...]:
         return ("bye",)
 
