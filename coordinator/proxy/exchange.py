@@ -259,8 +259,7 @@ class Exchange:
     async def _relay_whole(self, answer: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
         """Pass a whole response on; return False, and send nothing, where another child may take the request."""
         request_id, children, status = self._request.request_id, self._context.children, answer.status
-        # Held until it is complete: a child that dies in the middle still becomes a proper error.
-        body = await answer.read()
+        body = await self._read_whole(answer)
         says_retry = answer.headers.get(SHOULD_RETRY_HEADER)
         if (
             status in _ANOTHER_MAY_DO
@@ -281,8 +280,27 @@ class Exchange:
         await self._stop_if_disconnected()
         # What the child calls it: to the client a refusal may have another status.
         outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.REFUSED
-        self._count(outcome if answer.status < 500 else Outcome.FAILED, body)
+        failed = answer.status >= 500 or body.startswith(b"data:")  # an error after white space is an event
+        self._count(Outcome.FAILED if failed else outcome, body)
         return True
+
+    async def _read_whole(self, answer: aiohttp.ClientResponse) -> bytes:
+        """Return a whole response's body; the white space that a child at work sends before it is passed on at once.
+
+        The rest is held until it is complete: a child that dies in the middle still becomes a proper error.
+        """
+        if answer.status != 200 or answer.content_length is not None:
+            return await answer.read()
+        self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
+        now, body = asyncio.get_running_loop().time, bytearray()
+        async for chunk in answer.content.iter_any():
+            if body or chunk.strip():
+                body += chunk
+            else:
+                headers = response_headers(answer.raw_headers, self._request.request_id)
+                await self._response.send_blank(headers, chunk)
+            self._stall.moved_at = now()
+        return bytes(body.lstrip())
 
     def _count(self, outcome: Outcome, last: bytes) -> None:
         """Note what became of the request; `last` is the child's error where it is not an answer."""

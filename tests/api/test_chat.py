@@ -242,11 +242,72 @@ async def test_pauses_are_bridged_with_comments_once_submitted(serve: Serve, mon
         assert events((await response.text()).replace(": keep-alive\n\n", ""))[-1] == "[DONE]"
 
 
-async def test_no_comment_comes_before_submission(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_whole_answer_that_takes_long_begins_with_line_breaks(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.05)
+    page = ScriptedPage(hold_before=asyncio.Event())
+    assert page.hold_before is not None
+    async with serve(page) as client, client.post(URL, json=ask(), headers={"x-request-id": "r-1"}) as response:
+        assert await response.content.readexactly(2) == b"\n\n"
+        page.hold_before.set()
+        whole = await response.json()
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    assert (response.headers["x-request-id"], response.headers["x-accel-buffering"]) == ("r-1", "no")
+    assert whole["choices"][0]["message"]["content"] == "Hello"
+
+
+async def test_a_whole_answer_whose_pieces_come_steadily_begins_with_line_breaks_too(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.2)
+    page = ScriptedPage(pieces=("x",) * 30, pause_s=0.02)
+    async with serve(page) as client, client.post(URL, json=ask()) as response:
+        assert (await response.read()).startswith(b"\n")
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_what_fails_after_line_breaks_is_told_in_a_body_that_is_no_json(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.05)
+    page = ScriptedPage(hold_before=asyncio.Event(), failure=errors.QuotaExceeded("limit reached"))
+    assert page.hold_before is not None
+    async with serve(page) as client, client.post(URL, json=ask(), headers={"x-request-id": "r-1"}) as response:
+        assert await response.content.readexactly(1) == b"\n"
+        if cancelled:
+            await _post(client, {}, "/requests/r-1/cancel")
+        else:
+            page.hold_before.set()
+        body = await response.text()
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+    assert [event["error"]["code"] for event in events(body.lstrip())] == ["cancelled" if cancelled else "quota"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_mistake_of_ours_does_not_cut_a_response_that_has_begun(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.05)
+    page = ScriptedPage(hold_before=asyncio.Event(), failure=RuntimeError("a mistake"))
+    assert page.hold_before is not None
+    async with serve(page) as client, client.post(URL, json=ask(stream=stream)) as response:
+        begun = await response.content.readuntil(b"\n")
+        page.hold_before.set()
+        body = (begun + await response.read()).decode()
+    assert "a mistake" not in body
+    assert events(body.lstrip())[-1]["error"]["code"] == "internal_error"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_no_sign_of_life_comes_before_submission(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
     monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.01)
     page = ScriptedPage(hold_before=asyncio.Event(), submits=False, pieces=(), failure=errors.PromptRejected("differs"))
     async with serve(page) as client:
-        running = asyncio.create_task(_post(client, ask(stream=True)))
+        running = asyncio.create_task(_post(client, ask(stream=stream)))
         await page.begun.wait()
         await asyncio.wait({running}, timeout=0.1)
         assert page.hold_before is not None
