@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -152,6 +153,20 @@ async def test_a_body_that_cannot_be_read(serve: Serve, data: bytes, content_typ
         response = await client.post(URL, data=data, headers={"content-type": content_type})
         assert response.status == status
         assert set((await response.json())["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_a_body_that_comes_too_slowly_is_given_up(serve: Serve) -> None:
+    """Each byte comes in time, and the whole would take a day."""
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    settings = ChildSettings(stream_idle_timeout_s=0.1)
+    async with serve(ScriptedPage(), settings=settings) as client, asyncio.timeout(30):
+        response = await client.post(URL, data=trickle(), headers={"content-type": "application/json"})
+        assert (response.status, (await response.json())["error"]["code"]) == (408, "request_timeout")
 
 
 async def test_models(serve: Serve) -> None:
