@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 _DONE: Final = b"data: [DONE]"
 _ANOTHER_MAY_DO: Final = frozenset({429, 502, 503, 504})
 _DRAIN_RETRY_S: Final = 5.0
+_LARGEST_WHOLE_BYTES: Final = 64 * 1024 * 1024  # held at once; no page writes as much
 _MESSAGES: Final[Mapping[Cause, str]] = {
     Cause.NO_HEAD: "The answer did not begin in time (FIRST_TOKEN_TIMEOUT_S).",
     Cause.SILENT: "The answer fell silent (STREAM_IDLE_TIMEOUT_S).",
@@ -219,7 +220,8 @@ class Exchange:
                     self._stall.expect(context.limits.head_s, Cause.NO_HEAD)
                 headers = request_headers(request.headers, request.request_id, backend.token)
                 async with context.upstream.post(backend, headers, request.body.raw) as answer:
-                    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    events = answer.headers.get("content-type", "").startswith("text/event-stream")
+                    if events and answer.status == 200:
                         await self._relay_stream(answer)
                         return True
                     return await self._relay_whole(answer, backend, tried)
@@ -253,8 +255,7 @@ class Exchange:
             last = events or last
         await self._response.end_stream()
         await self._stop_if_disconnected()
-        answered = last.rstrip().endswith(_DONE) and answer.status == 200
-        self._count(Outcome.ANSWERED if answered else Outcome.FAILED, last)
+        self._count(Outcome.ANSWERED if last.rstrip().endswith(_DONE) else Outcome.FAILED, last)
 
     async def _relay_whole(self, answer: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
         """Pass a whole response on; return False, and send nothing, where another child may take the request."""
@@ -289,18 +290,20 @@ class Exchange:
 
         The rest is held until it is complete: a child that dies in the middle still becomes a proper error.
         """
-        if answer.status != 200 or answer.content_length is not None:
-            return await answer.read()
-        self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
         now, body = asyncio.get_running_loop().time, bytearray()
+        may_be_blank = answer.status == 200 and answer.content_length is None
+        if may_be_blank:
+            self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
         async for chunk in answer.content.iter_any():
-            if body or chunk.strip():
+            if body or chunk.strip() or not may_be_blank:
                 body += chunk
             else:
                 headers = response_headers(answer.raw_headers, self._request.request_id)
                 await self._response.send_blank(headers, chunk)
+            if len(body) > _LARGEST_WHOLE_BYTES:
+                raise UpstreamBroken(answered=True)
             self._stall.moved_at = now()
-        return bytes(body.lstrip())
+        return bytes(body.lstrip() if may_be_blank else body)
 
     def _count(self, outcome: Outcome, last: bytes) -> None:
         """Note what became of the request; `last` is the child's error where it is not an answer."""
