@@ -382,6 +382,19 @@ async def test_a_request_that_comes_after_its_cancel_is_not_asked(serve: Serve) 
     assert [prompt for _, prompt, _ in page.prompts] == ["next"]
 
 
+async def test_an_id_that_is_in_use_is_refused_and_not_to_be_sent_again(serve: Serve) -> None:
+    page = ScriptedPage(hold_before=asyncio.Event())
+    assert page.hold_before is not None
+    async with serve(page) as client:
+        first = asyncio.create_task(client.post(URL, json=ask("one"), headers={"x-request-id": "r-1"}))
+        await page.begun.wait()
+        second = await client.post(URL, json=ask("two"), headers={"x-request-id": "r-1"})
+        assert (second.status, second.headers["x-should-retry"]) == (409, "false")
+        page.hold_before.set()
+        assert (await first).status == 200
+    assert len(page.prompts) == 1
+
+
 async def test_a_second_request_waits_its_turn_and_a_full_queue_says_so(serve: Serve) -> None:
     page = ScriptedPage(hold_before=asyncio.Event())
     async with serve(page, max_waiting=1) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from contract.api_error import code_of
+from contract.api_error import NOTHING_SUBMITTED, STATUS, ApiError, ErrorCode, code_of
 from coordinator.proxy.exchange import Limits, Outcome
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import Sent
@@ -579,6 +580,24 @@ async def test_no_error_after_a_possible_submission_invites_a_retry(
         answer = await ask(api.port, request(chat()))
         shown = 502 if told and status.startswith("503") else int(status[:3])
         assert (answer.status, answer.header("x-should-retry")) == (shown, told)
+
+
+@pytest.mark.parametrize("submitted", [True, None])
+async def test_no_code_after_a_possible_submission_has_a_status_that_is_sent_again(
+    tmp_path: Path, submitted: bool | None
+) -> None:
+    """Each code as a child gives it, also where it forgets the header or the content type is that of a stream."""
+
+    async def script(conversation: Conversation) -> None:
+        body = ApiError(code, "said").body()
+        await conversation.whole(body, f"content-type: {kind}", status=f"{STATUS[code]} X")
+
+    async with scripted(tmp_path, script, children=ScriptedChildren(submitted=submitted)) as api:
+        for code, kind in itertools.product(ErrorCode, ("application/json", "text/event-stream")):
+            answer = await ask(api.port, request(chat(stream=kind == "text/event-stream")))
+            assert answer.status not in NOTHING_SUBMITTED, code
+            assert answer.header("x-should-retry") == "false", code
+            assert answer.error["code"] == code
 
 
 @pytest.mark.parametrize(("retry", "status"), [(True, 200), (False, 502)])
