@@ -3,13 +3,17 @@
 How an answer is written is the `AnswerFormat`'s business, one for each API dialect. Comments and events:
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-The response's head goes out with the first piece of text, so that a failure before it has a real
-status; where the page thinks for long, after the first pause, with a comment to keep proxies awake.
+The response's head goes out with the first piece of text, or with the whole answer, so that a failure before it has a
+real status. Where that takes long, it goes out after the first pause, to keep proxies awake: with a comment before
+events, with a line break before JSON, whose readers skip it. A failure after that is an event in both: it is no JSON,
+so that no client takes it for an answer, and the response is complete, so that none sends the request again as after a
+broken connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -19,7 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api_utils.answer_cut import AnswerCut, FinishReason, cut_short
-from api_utils.error_responses import error_response, from_browser
+from api_utils.error_responses import error_response, from_browser, unexpected
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
 from api_utils.tools import ToolCall, ToolCallReader, read_tool_calls
@@ -32,7 +36,8 @@ from contract.child_environment import KEEP_ALIVE_S
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
-_KEEP_ALIVE: Final = b": keep-alive\n\n"
+_COMMENT: Final = b": keep-alive\n\n"
+_LINE_BREAK: Final = b"\n"
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,11 @@ class ChatResponse(Response):
             last = await self._fail(error, send)
         else:
             last = answering.result()
-        if last is not None:
+        if last is None:
+            return
+        if self._head_sent:
+            await send({"type": "http.response.body", "body": last.body, "more_body": False})
+        else:
             await last(scope, receive, send)
 
     @property
@@ -121,19 +130,17 @@ class ChatResponse(Response):
                 if self._stream:
                     await self._send_items(items, cut, send)
                 else:
-                    got = [item async for item in with_pauses(items, KEEP_ALIVE_S) if item is not None]
-                    text = "".join(item for item in got if isinstance(item, str))
-                    calls = [item for item in got if isinstance(item, ToolCall)]
-                    last = Response(
-                        self._format.whole(text, calls, self._end(cut, len(calls))),
-                        headers={REQUEST_ID_HEADER: request_id, **self._format.headers},
-                        media_type="application/json",
-                    )
+                    last = await self._whole(items, cut, send)
         except ApiError as error:
             return await self._fail(error, send)
         except BrowserError as error:
             log.warning("answer_failed", request=request_id, reason=error.reason)
             return await self._fail(from_browser(error, submitted=self._submitted), send)
+        except Exception as error:
+            if not self._head_sent:
+                raise
+            log.error("unexpected_error", kind=type(error).__name__)  # noqa: TRY400 - a traceback may hold the prompt
+            return await self._fail(unexpected(), send)
         log.info("answered", request=request_id)
         return last
 
@@ -151,15 +158,31 @@ class ChatResponse(Response):
                 await self._send(send, begin + self._format.tool_call(calls, item))
                 begin, calls = b"", calls + 1
             elif self._submitted:  # before that a failure can still have its own status
-                await self._send(send, _KEEP_ALIVE)
+                await self._send(send, _COMMENT)
         await self._send(send, begin + self._format.end(self._end(cut, calls)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _whole(self, items: AsyncGenerator[str | ToolCall], cut: AnswerCut, send: Send) -> Response | None:
+        """Return the whole answer, or what of it is to be sent after line breaks."""
+        whole = None
+        async for got in with_pauses(_collected(items), KEEP_ALIVE_S):
+            if got is not None:
+                text = "".join(item for item in got if isinstance(item, str))
+                calls = [item for item in got if isinstance(item, ToolCall)]
+                whole = Response(
+                    self._format.whole(text, calls, self._end(cut, len(calls))),
+                    headers={REQUEST_ID_HEADER: self._prompt.request_id, **self._format.headers},
+                    media_type="application/json",
+                )
+            elif self._submitted:  # as above
+                await self._send(send, _LINE_BREAK)
+        return whole
 
     async def _send(self, send: Send, body: bytes) -> None:
         if not self._head_sent:
             self._head_sent = True
             headers = {
-                "content-type": "text/event-stream; charset=utf-8",
+                "content-type": "text/event-stream; charset=utf-8" if self._stream else "application/json",
                 "cache-control": "no-cache",
                 "x-accel-buffering": "no",  # nginx would hold the tokens back
                 REQUEST_ID_HEADER: self._prompt.request_id,
@@ -170,11 +193,17 @@ class ChatResponse(Response):
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _fail(self, error: ApiError, send: Send) -> Response | None:
-        """End a stream that has begun with the error, else return the error as the response that it still can be."""
+        """End a response that has begun with the error, else return the error as the response that it still can be."""
         if not self._head_sent:
             return error_response(error, self._prompt.request_id)
         await send({"type": "http.response.body", "body": error.event(), "more_body": False})
         return None
+
+
+async def _collected(items: AsyncGenerator[_T]) -> AsyncGenerator[list[_T]]:
+    """Yield all items in one list. Closes `items` in the end."""
+    async with contextlib.aclosing(items):
+        yield [item async for item in items]
 
 
 async def with_pauses(pieces: AsyncGenerator[_T], pause_s: float) -> AsyncIterator[_T | None]:

@@ -41,6 +41,11 @@ def from_reason(reason: str, message: str, *, submitted: bool) -> ApiError:
     return ApiError(code, message, headers={"retry-after": str(RETRY_AFTER_S)})
 
 
+def unexpected() -> ApiError:
+    """Return the answer for a mistake of ours: nobody can tell whether a prompt was submitted."""
+    return not_to_be_retried(ErrorCode.INTERNAL_ERROR, "something unexpected went wrong")
+
+
 async def _from_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
     return error_response(error)
@@ -56,8 +61,7 @@ async def _from_framework(_: Request, error: Exception) -> Response:
 
 async def _from_mistake(_: Request, error: Exception) -> Response:
     log.error("unexpected_error", kind=type(error).__name__)
-    # Nobody can tell here whether a prompt was submitted, so no client may try again by itself.
-    return error_response(not_to_be_retried(ErrorCode.INTERNAL_ERROR, "something unexpected went wrong"))
+    return error_response(unexpected())
 
 
 EXCEPTION_HANDLERS: Final[dict[type[Exception], HTTPExceptionHandler]] = {

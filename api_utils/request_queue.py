@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from browser.page.chat_page import ChatPage
-from contract.api_error import ApiError, ErrorCode, unavailable
+from contract.api_error import ErrorCode, not_to_be_retried, unavailable
 
 MAX_WAITING = 100
 REMEMBERED_CANCELS = 1000
@@ -48,7 +48,9 @@ class RequestQueue:
         if request_id in self._cancelled_early:
             raise unavailable(ErrorCode.CANCELLED, "the request was cancelled before it arrived", retry_after_s=1)
         if request_id in self._requests:
-            raise ApiError(ErrorCode.DUPLICATE_REQUEST_ID, "a request with this x-request-id is running")
+            # Clients send a request again after 409, and the running one may have been submitted.
+            what = "a request with this x-request-id is running"
+            raise not_to_be_retried(ErrorCode.DUPLICATE_REQUEST_ID, what)
         if len(self._requests) > self._max_waiting:
             raise unavailable(ErrorCode.QUEUE_FULL, "too many requests wait for this page", retry_after_s=5)
         request = self._requests[request_id] = QueuedRequest(asyncio.current_task())

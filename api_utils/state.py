@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable
@@ -100,8 +101,8 @@ def _has_control_token(request: Request, token: str | None) -> bool:
     return token is not None and hmac.compare_digest(given.encode(), token.encode())
 
 
-async def read_json(request: Request, max_bytes: int) -> Any:
-    """Return the decoded JSON body. Raises ApiError: 415 for another content type, 413, 400.
+async def read_json(request: Request, max_bytes: int, timeout_s: float) -> Any:
+    """Return the decoded JSON body. Raises ApiError: 415 for another content type, 413, 408 after timeout_s, 400.
 
     The content type is what keeps a form in somebody's browser from posting here unseen: with
     application/json the browser asks first (CORS preflight), and nothing here grants it.
@@ -110,10 +111,15 @@ async def read_json(request: Request, max_bytes: int) -> Any:
     if kind != "application/json":
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as Content-Type: application/json")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise ApiError(ErrorCode.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    what = f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)"
+                    raise ApiError(ErrorCode.BODY_TOO_LARGE, what)
+    except TimeoutError:
+        raise ApiError(ErrorCode.REQUEST_TIMEOUT, "the body did not arrive in time") from None
     try:
         return json.loads(body)
     except ValueError:

@@ -12,6 +12,11 @@ MOST_PARTS: Final = 4096
 """Of all messages of one request together."""
 
 
+def longest_s(idle_s: float) -> float:
+    """Return how many seconds a body that always moves gets, where a pause gets idle_s: 10 MiB at 35 kB a second."""
+    return 5 * idle_s
+
+
 def check_amount(messages: list[Any]) -> None:
     """Raise ApiError (400) for more messages, or more parts in them, than any page could be given."""
     if len(messages) > MOST_MESSAGES:

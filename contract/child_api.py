@@ -20,6 +20,9 @@ CANCEL_TIMEOUT_S: Final = 5.0
 """How long a child takes at most to confirm that a cancelled request's page is fresh."""
 
 
+_MOST_MODELS: Final = 1000  # every lease looks at each
+
+
 class UnreadyReason(StrEnum):
     """Why a child's page cannot take a prompt."""
 
@@ -77,7 +80,7 @@ class Readiness:
             instance_id=_text(body.get("instance_id")),
             generation=generation if type(generation) is int else None,
             busy=body.get("busy") is True,
-            models=tuple(model for model in models if isinstance(model, str)) if isinstance(models, list) else (),
+            models=tuple(filter(None, map(_text, models[:_MOST_MODELS]))) if isinstance(models, list) else (),
             site=_text(body.get("site")) or "",
             engine=_text(body.get("engine")) or "",
             capture=_text(body.get("capture")),
@@ -87,7 +90,8 @@ class Readiness:
 
 
 def _text(value: object) -> str | None:
-    return value[:500] if isinstance(value, str) else None
+    """Return a text, its beginning if it is long; what UTF-8 cannot express is replaced, for it is shown and logged."""
+    return value[:500].encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 def _number(value: object) -> float | None:

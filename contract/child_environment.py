@@ -16,4 +16,4 @@ STREAM_IDLE_TIMEOUT_S: Final = 60.0
 LOGIN_CHECK_S: Final = 60.0
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 KEEP_ALIVE_S: Final = 10.0
-"""A child sends a comment after so many seconds without a token, so that the coordinator knows it is alive."""
+"""A child whose prompt is submitted sends something this often at least: a comment, or a line break before JSON."""

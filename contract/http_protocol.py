@@ -69,9 +69,13 @@ class HttpProtocol(HttpToolsProtocol):
     connection is reset, and `stalled` is True. `lost` is True once the connection is no more, whoever ended it.
     """
 
-    def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, limits: ConnectionLimits, idle: dict[HttpProtocol, None] | None = None, **options: Any
+    ) -> None:
+        """`idle` is shared by all connections of a server: those without a request, the longest idle one first."""
         super().__init__(*args, **options)
         self._limits = limits
+        self._idle = {} if idle is None else idle
         self._parsed = _Parsed.NOTHING
         self._running: RequestResponseCycle | None = None  # `cycle` is the newest, which may still wait for it
         self._may_keep_alive = True
@@ -86,7 +90,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
-        self.idle_since = 0.0
         self.lost = False
         self.stalled = False
 
@@ -96,13 +99,14 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         transport.max_size = _READ_BYTES  # type: ignore[attr-defined]
         self.flow = _WatchedFlow(transport, self.loop, self._look_for_peer)
-        self.idle_since = self.loop.time()
+        self._idle[self] = None
         self._await_head()
         if len(self.connections) > self._limits.connections:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._idle.pop(self, None)
         for timer in (self._head_timer, self._write_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
@@ -131,9 +135,10 @@ class HttpProtocol(HttpToolsProtocol):
         return self._running is None or self._running.response_complete
 
     def _make_room(self) -> None:
-        others = [one for one in self.connections if isinstance(one, HttpProtocol) and one.is_idle and one is not self]
-        if others:
-            min(others, key=lambda one: one.idle_since).abort()
+        longest = next(iter(self._idle))  # this one itself if there is no other
+        if longest is not self:
+            del self._idle[longest]  # until its end is noticed, the next new one takes another
+            longest.abort()
         else:
             message = "The server has as many connections as it takes; try again."
             self.refuse(ApiError(ErrorCode.QUEUE_FULL, message, headers={"retry-after": "1"}, status=503))
@@ -238,6 +243,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self._idle.pop(self, None)
         super()._start_asgi_task(cycle, app)
 
     def on_chunk_header(self) -> None:
@@ -304,7 +310,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._linger()
 
     def on_response_complete(self) -> None:
-        self.idle_since = self.loop.time()
+        if not self.lost:
+            self._idle[self] = None
         if self._lingering_bytes is not None:
             return
         super().on_response_complete()

@@ -39,7 +39,8 @@ class HttpServer(uvicorn.Server):
     def __init__(
         self, app: ASGIApp, *, limits: ConnectionLimits, protocol: type[HttpProtocol] = HttpProtocol, **options: Any
     ) -> None:
-        http: Any = partial(protocol, limits=limits)  # uvicorn only calls it
+        idle: dict[HttpProtocol, None] = {}
+        http: Any = partial(protocol, limits=limits, idle=idle)  # uvicorn only calls it
         keep_alive_s: Any = limits.keep_alive_s  # uvicorn's type says int, and its loop takes any number
         super().__init__(
             uvicorn.Config(

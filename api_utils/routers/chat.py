@@ -19,6 +19,7 @@ from api_utils.error_responses import from_reason
 from api_utils.prompt import Prompt, images_of, text_of
 from api_utils.state import ChildState, keyed, read_json
 from contract.api_error import bad_request
+from contract.chat_body import longest_s
 from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, CHAT_PATH, REQUEST_ID_HEADER
 from contract.models import model_not_found
 
@@ -28,7 +29,9 @@ _MAX_ID_LENGTH = 100
 async def chat_completions(request: Request) -> Response:
     """Ask the page; answers come streamed or whole, as the request says. Raises ApiError."""
     state = ChildState.of(request)
-    chat = parse_chat_request(await read_json(request, state.settings.max_body_bytes))
+    settings = state.settings
+    body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
+    chat = parse_chat_request(body)
     if chat.model not in state.page.models:
         raise model_not_found(chat.model, state.page.models)
     tool_use = chat.tool_use

@@ -13,7 +13,7 @@ import pydantic_core
 from starlette.types import Receive
 
 from contract.api_error import ApiError, ErrorCode, bad_request, unavailable
-from contract.chat_body import check_amount
+from contract.chat_body import check_amount, longest_s
 from contract.keys import KeyStore, Role, lacks_role, presented_key
 from coordinator.proxy.headers import CLOSE, Headers, find
 
@@ -77,11 +77,6 @@ class BodyLimits:
     max_bytes: int
     max_buffered_bytes: int
     idle_s: float
-
-    @property
-    def total_s(self) -> float:
-        """A body that always moves gets so long: at the defaults, 10 MiB at 35 kB a second."""
-        return 5 * self.idle_s
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,7 @@ class BodyReader:
     async def _receive(self, receive: Receive, parts: list[bytes]) -> bool:
         """Collect the parts, and return whether the client stayed."""
         limits, now, size = self._limits, asyncio.get_running_loop().time, 0
-        end = now() + limits.total_s
+        end = now() + longest_s(limits.idle_s)
         try:
             async with asyncio.timeout(limits.idle_s) as limit:
                 while True:

@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 _DONE: Final = b"data: [DONE]"
 _ANOTHER_MAY_DO: Final = frozenset({429, 502, 503, 504})
 _DRAIN_RETRY_S: Final = 5.0
+_LARGEST_WHOLE_BYTES: Final = 64 * 1024 * 1024  # held at once; no page writes as much
 _MESSAGES: Final[Mapping[Cause, str]] = {
     Cause.NO_HEAD: "The answer did not begin in time (FIRST_TOKEN_TIMEOUT_S).",
     Cause.SILENT: "The answer fell silent (STREAM_IDLE_TIMEOUT_S).",
@@ -220,7 +221,8 @@ class Exchange:
                     self._stall.expect(context.limits.head_s, Cause.NO_HEAD)
                 headers = request_headers(request.headers, request.request_id, backend.token)
                 async with context.upstream.post(backend, headers, request.body.raw) as answer:
-                    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    events = answer.headers.get("content-type", "").startswith("text/event-stream")
+                    if events and answer.status == 200:
                         await self._relay_stream(answer)
                         return True
                     return await self._relay_whole(answer, backend, tried)
@@ -259,13 +261,12 @@ class Exchange:
             raise UpstreamBroken(answered=True)
         await self._response.end_stream()
         await self._stop_if_disconnected()
-        self._count(Outcome.ANSWERED if complete and answer.status == 200 else Outcome.FAILED, last)
+        self._count(Outcome.ANSWERED if complete else Outcome.FAILED, last)
 
     async def _relay_whole(self, answer: aiohttp.ClientResponse, backend: Backend, tried: frozenset[str]) -> bool:
         """Pass a whole response on; return False, and send nothing, where another child may take the request."""
         request_id, children, status = self._request.request_id, self._context.children, answer.status
-        # Held until it is complete: a child that dies in the middle still becomes a proper error.
-        body = await answer.read()
+        body = await self._read_whole(answer)
         says_retry = answer.headers.get(SHOULD_RETRY_HEADER)
         if (
             status in _ANOTHER_MAY_DO
@@ -286,8 +287,29 @@ class Exchange:
         await self._stop_if_disconnected()
         # What the child calls it: to the client a refusal may have another status.
         outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.REFUSED
-        self._count(outcome if answer.status < 500 else Outcome.FAILED, body)
+        failed = answer.status >= 500 or body.startswith(b"data:")  # an error after white space is an event
+        self._count(Outcome.FAILED if failed else outcome, body)
         return True
+
+    async def _read_whole(self, answer: aiohttp.ClientResponse) -> bytes:
+        """Return a whole response's body; the white space that a child at work sends before it is passed on at once.
+
+        The rest is held until it is complete: a child that dies in the middle still becomes a proper error.
+        """
+        now, body = asyncio.get_running_loop().time, bytearray()
+        may_be_blank = answer.status == 200 and answer.content_length is None
+        if may_be_blank:
+            self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
+        async for chunk in answer.content.iter_any():
+            if body or chunk.strip() or not may_be_blank:
+                body += chunk
+            else:
+                headers = response_headers(answer.raw_headers, self._request.request_id)
+                await self._response.send_blank(headers, chunk)
+            if len(body) > _LARGEST_WHOLE_BYTES:
+                raise UpstreamBroken(answered=True)
+            self._stall.moved_at = now()
+        return bytes(body.lstrip() if may_be_blank else body)
 
     def _count(self, outcome: Outcome, last: bytes) -> None:
         """Note what became of the request; `last` is the child's error where it is not an answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
@@ -32,6 +33,7 @@ _KEYS: Final = {b"authorization", b"x-api-key"}
 _NOT_SENT_ON: Final = _HOP_BY_HOP | _OURS | _KEYS | {b"host", b"content-length", b"expect"}
 # The length too: a stream may end with one more event than the child sent.
 _NOT_SENT_BACK: Final = _HOP_BY_HOP | _OURS | {b"content-length", b"date", b"server"}
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # our server refuses a response with one in a header
 
 
 def encode(headers: Mapping[str, str]) -> Headers:
@@ -59,7 +61,11 @@ def response_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) ->
     """Return what the client gets of a child's headers, with this request's id."""
     lowered = [(name.lower(), value) for name, value in headers]
     named = _named_by_connection(lowered)
-    passed = [(name, value) for name, value in lowered if name not in _NOT_SENT_BACK and name not in named]
+    passed = [
+        (name, value)
+        for name, value in lowered
+        if name not in _NOT_SENT_BACK and name not in named and not _CONTROL.search(value)
+    ]
     passed.append((REQUEST_ID_HEADER.encode(), request_id.encode()))
     return passed
 

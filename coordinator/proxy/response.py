@@ -2,6 +2,10 @@
 
 A stream of server-sent events is only ever cut between two of them
 (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream).
+
+A whole answer that takes long begins with white space. What fails after that ends in an error event, as a stream does:
+an error in JSON would be an answer without choices to the OpenAI client, and a cut connection a reason to send the
+request again, whatever a header says.
 """
 
 from __future__ import annotations
@@ -77,6 +81,7 @@ class Sent(Enum):
 
     NOTHING = "nothing"
     STREAM = "stream"
+    BLANK = "blank"  # the head of a whole answer, and white space
     WHOLE = "whole"
 
 
@@ -124,11 +129,21 @@ class Response:
         """Send what is left, and the end."""
         await self._send({"type": "http.response.body", "body": self._framing.rest()})
 
-    async def send_whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a response in one piece; its length is added to `headers`."""
+    async def send_blank(self, headers: Headers, blank: bytes) -> None:
+        """Send white space before a whole answer that is still to come, and before that its head."""
         self.blocked = True
-        headers.append((b"content-length", b"%d" % len(body)))
-        await self._send_head(status, headers)
+        if self.sent is Sent.NOTHING:
+            await self._send_head(200, headers)
+            self.sent = Sent.BLANK
+        await self._send({"type": "http.response.body", "body": blank, "more_body": True})
+        self.blocked = False
+
+    async def send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a response in one piece, its length added to `headers`; after white space only its body."""
+        self.blocked = True
+        if self.sent is Sent.NOTHING:
+            headers.append((b"content-length", b"%d" % len(body)))
+            await self._send_head(status, headers)
         self.sent = Sent.WHOLE
         for at in range(0, len(body) - _SLICE_BYTES, _SLICE_BYTES):
             await self._send({"type": "http.response.body", "body": body[at : at + _SLICE_BYTES], "more_body": True})
@@ -137,7 +152,7 @@ class Response:
         self.blocked = False
 
     async def fail(self, error: ApiError) -> None:
-        """Send the error as the end of a stream that has begun, else as the response it still can be.
+        """Send the error as the end of a response that has begun, else as the response it still can be.
 
         Takes 1 s at most; then, or after half of a whole response, the connection is aborted.
         """
@@ -147,7 +162,7 @@ class Response:
                 match sent:
                     case Sent.NOTHING:
                         await send_error(self._send, error, self._request_id, closing=self._draining())
-                    case Sent.STREAM:
+                    case Sent.STREAM | Sent.BLANK:
                         event = self._framing.before_event() + error.event()
                         await self._send({"type": "http.response.body", "body": event})
                     case Sent.WHOLE:

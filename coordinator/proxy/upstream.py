@@ -56,6 +56,9 @@ class Upstream:
         except (aiohttp.ClientError, OSError):
             raise UpstreamBroken from None
         try:
+            # No child redirects. Our server knows no status above 599, and would cut the connection to the client.
+            if response.status // 100 not in (2, 4, 5):
+                raise UpstreamBroken(answered=True)
             yield response
         except (aiohttp.ClientError, OSError):
             raise UpstreamBroken(answered=True) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,8 @@ from coordinator.supervision.lifecycle import Reason
 
 _KEEP_ALIVE_S = 15.0
 """Shorter than a child's own, so that no idle connection ends just as it is used."""
+_LARGEST_JSON_BYTES = 1024 * 1024  # parsed in some 20 ms
+_LARGEST_PICTURE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,16 @@ class ChildClient:
         # aiohttp wants its sessions made inside a running loop.
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+            )
         return self._session
 
     async def probe(self, url: str, instance_id: str) -> ProbeResult:
         """Ask for readiness; whatever goes wrong is a result with a reason, never an error."""
         try:
             async with self._open().get(f"{url}{READY_PATH}", timeout=self._probe_timeout) as response:
-                body = await response.json(content_type=None)
+                body = json.loads(await _read(response, _LARGEST_JSON_BYTES))
         except TimeoutError:
             return ProbeResult(Reason.PROBE_FAILED, "no answer from /ready in time")
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:  # RecursionError: deeply nested JSON
@@ -92,7 +97,7 @@ class ChildClient:
             async with self._open().post(
                 address, headers={TOKEN_HEADER: token}, timeout=self._cancel_timeout
             ) as response:
-                body = await response.json(content_type=None)
+                body = json.loads(await _read(response, _LARGEST_JSON_BYTES))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError):
             return False
         return response.status == 200 and isinstance(body, dict) and body.get("fresh") is True
@@ -104,12 +109,12 @@ class ChildClient:
                 f"{url}{SCREENSHOT_PATH}", headers={TOKEN_HEADER: token}, timeout=self._screenshot_timeout
             ) as response:
                 if response.status == 200 and response.content_type == "image/png":
-                    return await response.read()
+                    return await _read(response, _LARGEST_PICTURE_BYTES)
         except aiohttp.ClientConnectorError:
             raise NoPage("The child does not listen yet, or no more.") from None
         except TimeoutError:
             raise PageSilent("The child gave no picture of its page in time; it may hang.") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise PageFailed(f"The child gave no picture of its page ({type(error).__name__}).") from None
         if response.status == 503:
             raise NoPage("The child has no page yet.")
@@ -121,3 +126,13 @@ class ChildClient:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Return the body. Raises ValueError for one that is larger."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > max_bytes:
+            raise ValueError("the child's answer is too large")
+    return bytes(body)

@@ -26,9 +26,10 @@ class ScriptedPage(ChatPage):
     """Yields `pieces`; then raises `failure`, waits for ever, or ends."""
 
     pieces: Sequence[str] = ("Hel", "lo")
-    failure: BrowserError | None = None
+    failure: Exception | None = None
     hold_before: asyncio.Event | None = None
     submits: bool = True
+    pause_s: float = 0.0  # before each piece
     stalls: bool = False
     slow_reset: asyncio.Event | None = None
     state: StatusSnapshot = READY
@@ -74,6 +75,7 @@ class ScriptedPage(ChatPage):
                 if self.hold_before is not None:
                     await self.hold_before.wait()
                 for piece in self.pieces:
+                    await asyncio.sleep(self.pause_s)
                     yield piece
                 if self.stalls:
                     await asyncio.Event().wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -225,6 +226,20 @@ async def test_a_body_that_cannot_be_read(serve: Serve, data: bytes, content_typ
         assert set((await response.json())["error"]) == {"message", "type", "param", "code"}
 
 
+async def test_a_body_that_comes_too_slowly_is_given_up(serve: Serve) -> None:
+    """Each byte comes in time, and the whole would take a day."""
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    settings = ChildSettings(stream_idle_timeout_s=0.1)
+    async with serve(ScriptedPage(), settings=settings) as client, asyncio.timeout(30):
+        response = await client.post(URL, data=trickle(), headers={"content-type": "application/json"})
+        assert (response.status, (await response.json())["error"]["code"]) == (408, "request_timeout")
+
+
 async def test_models(serve: Serve) -> None:
     async with serve(ScriptedPage()) as client:
         listed = await (await client.get("/v1/models")).json()
@@ -313,11 +328,72 @@ async def test_pauses_are_bridged_with_comments_once_submitted(serve: Serve, mon
         assert events((await response.text()).replace(": keep-alive\n\n", ""))[-1] == "[DONE]"
 
 
-async def test_no_comment_comes_before_submission(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_whole_answer_that_takes_long_begins_with_line_breaks(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.05)
+    page = ScriptedPage(hold_before=asyncio.Event())
+    assert page.hold_before is not None
+    async with serve(page) as client, client.post(URL, json=ask(), headers={"x-request-id": "r-1"}) as response:
+        assert await response.content.readexactly(2) == b"\n\n"
+        page.hold_before.set()
+        whole = await response.json()
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    assert (response.headers["x-request-id"], response.headers["x-accel-buffering"]) == ("r-1", "no")
+    assert whole["choices"][0]["message"]["content"] == "Hello"
+
+
+async def test_a_whole_answer_whose_pieces_come_steadily_begins_with_line_breaks_too(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.2)
+    page = ScriptedPage(pieces=("x",) * 30, pause_s=0.02)
+    async with serve(page) as client, client.post(URL, json=ask()) as response:
+        assert (await response.read()).startswith(b"\n")
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_what_fails_after_line_breaks_is_told_in_a_body_that_is_no_json(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.05)
+    page = ScriptedPage(hold_before=asyncio.Event(), failure=errors.QuotaExceeded("limit reached"))
+    assert page.hold_before is not None
+    async with serve(page) as client, client.post(URL, json=ask(), headers={"x-request-id": "r-1"}) as response:
+        assert await response.content.readexactly(1) == b"\n"
+        if cancelled:
+            await _post(client, {}, "/requests/r-1/cancel")
+        else:
+            page.hold_before.set()
+        body = await response.text()
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+    assert [event["error"]["code"] for event in events(body.lstrip())] == ["cancelled" if cancelled else "quota"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_mistake_of_ours_does_not_cut_a_response_that_has_begun(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.05)
+    page = ScriptedPage(hold_before=asyncio.Event(), failure=RuntimeError("a mistake"))
+    assert page.hold_before is not None
+    async with serve(page) as client, client.post(URL, json=ask(stream=stream)) as response:
+        begun = await response.content.readuntil(b"\n")
+        page.hold_before.set()
+        body = (begun + await response.read()).decode()
+    assert "a mistake" not in body
+    assert events(body.lstrip())[-1]["error"]["code"] == "internal_error"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_no_sign_of_life_comes_before_submission(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
     monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.01)
     page = ScriptedPage(hold_before=asyncio.Event(), submits=False, pieces=(), failure=errors.PromptRejected("differs"))
     async with serve(page) as client:
-        running = asyncio.create_task(_post(client, ask(stream=True)))
+        running = asyncio.create_task(_post(client, ask(stream=stream)))
         await page.begun.wait()
         await asyncio.wait({running}, timeout=0.1)
         assert page.hold_before is not None
@@ -375,6 +451,19 @@ async def test_a_request_that_comes_after_its_cancel_is_not_asked(serve: Serve) 
         assert (late.status, (await late.json())["error"]["code"]) == (503, "cancelled")
         assert (await client.post(URL, json=ask("next"), headers={"x-request-id": "r-2"})).status == 200
     assert [prompt for _, prompt, _ in page.prompts] == ["next"]
+
+
+async def test_an_id_that_is_in_use_is_refused_and_not_to_be_sent_again(serve: Serve) -> None:
+    page = ScriptedPage(hold_before=asyncio.Event())
+    assert page.hold_before is not None
+    async with serve(page) as client:
+        first = asyncio.create_task(client.post(URL, json=ask("one"), headers={"x-request-id": "r-1"}))
+        await page.begun.wait()
+        second = await client.post(URL, json=ask("two"), headers={"x-request-id": "r-1"})
+        assert (second.status, second.headers["x-should-retry"]) == (409, "false")
+        page.hold_before.set()
+        assert (await first).status == 200
+    assert len(page.prompts) == 1
 
 
 async def test_a_second_request_waits_its_turn_and_a_full_queue_says_so(serve: Serve) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from api_utils.error_responses import from_browser, from_reason
 from browser import errors
-from contract.api_error import ErrorCode
+from contract.api_error import NOTHING_SUBMITTED, ErrorCode
 from contract.child_api import UnreadyReason
 
 END_THE_START = {
@@ -53,3 +53,11 @@ def test_a_reason_without_a_code_is_an_error_of_ours() -> None:
 @pytest.mark.parametrize("reason", UnreadyReason)
 def test_a_page_that_is_not_ready_is_refused_with_its_reason(reason: UnreadyReason) -> None:
     assert from_reason(reason, "said", submitted=False).code.value == reason.value
+
+
+@pytest.mark.parametrize("kind", END_AN_ANSWER)
+def test_no_error_after_a_submission_has_a_status_that_is_sent_again(kind: type[errors.BrowserError]) -> None:
+    """Whether the error itself says so, or the mark of the submission."""
+    for error in (from_browser(kind("m", submitted=True), submitted=False), from_browser(kind("m"), submitted=True)):
+        assert error.status not in NOTHING_SUBMITTED
+        assert error.headers == {"x-should-retry": "false"}

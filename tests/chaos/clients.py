@@ -14,6 +14,7 @@ from typing import Any
 import openai
 from openai import AsyncOpenAI
 
+from contract.api_error import code_of
 from tests.chaos.verification import Ending, Result
 
 KEY = "chaos-key"
@@ -91,6 +92,9 @@ class Clients:
             if code in PROPER:
                 return Ending.REFUSED, code
             return Ending.IMPROPER, f"{error!r} {code}"
+        except json.JSONDecodeError as error:  # what the client makes of an error after white space
+            code = str(code_of(error.doc.encode()) or "")
+            return (Ending.REFUSED, code) if code in PROPER else (Ending.IMPROPER, f"{error!r} {error.doc[:200]!r}")
         except Exception as error:  # noqa: BLE001 - such as a connection that was closed in mid-stream
             return Ending.IMPROPER, repr(error)
 

@@ -23,6 +23,8 @@ from tests.support.json_lines import json_lines
 PER_REQUEST: tuple[dict[str, Any], ...] = (
     {"stall_after": 0, "keeps_limits": True},
     {"stall_after": 3, "keeps_limits": True},
+    {"stall_after": 3, "keeps_limits": True, "keep_alive_s": 0.2},
+    {"die_after": 3, "token_s": 0.05, "keep_alive_s": 0.02},
     {"break_after": 0},
     {"break_after": 2},
     {"fail_after": 0},

@@ -64,4 +64,6 @@ def test_json_is_compact_and_in_utf_8() -> None:
 
 @pytest.mark.parametrize("code", ErrorCode)
 def test_no_status_that_promises_that_nothing_was_submitted_is_given_after_a_submission(code: ErrorCode) -> None:
-    assert not_to_be_retried(code, "m").status not in (429, 503)
+    error = not_to_be_retried(code, "m")
+    assert error.status not in (429, 503)
+    assert error.headers == {"x-should-retry": "false"}

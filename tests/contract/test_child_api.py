@@ -66,6 +66,18 @@ def test_a_number_that_is_none_counts_as_absent(number: Any) -> None:
     assert found == Readiness(None)
 
 
+def test_what_utf_8_cannot_express_is_replaced() -> None:
+    """It comes in JSON escapes, and goes into logs, `/ready` and `/v1/models`."""
+    found = Readiness.from_json(200, {"status": "ready", "detail": "a\ud800", "models": ["b\udfff", ""]})
+    assert found == Readiness(None, detail="a?", models=("b?",))
+
+
+def test_more_models_than_a_site_has_are_left_out() -> None:
+    found = Readiness.from_json(200, {"status": "ready", "models": [str(number) for number in range(100_000)]})
+    assert found is not None
+    assert len(found.models) == 1000
+
+
 def test_a_ready_body_with_another_status_is_not_ready() -> None:
     assert Readiness.from_json(503, {"status": "ready", "reason": "quota"}) == Readiness(UnreadyReason.QUOTA)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -348,6 +350,64 @@ async def test_the_longest_idle_connection_makes_room() -> None:
         assert len(server.server_state.connections) <= 3
         for _, writer in idle:
             writer.transport.abort()
+
+
+async def test_a_connection_that_had_a_request_since_does_not_make_room_and_one_with_a_request_never() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/slow":
+            begun.set()
+            await go_on.wait()
+        await echo(scope, receive, send)
+
+    async with serving(slow, ConnectionLimits(write_timeout_s=5, connections=3)) as (server, port):
+        busy, used, idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await eventually(lambda: len(server.server_state.connections) == 3)
+        busy[1].write(b"GET /slow HTTP/1.1\r\n\r\n")
+        await begun.wait()
+        used[1].write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await asyncio.wait_for(used[0].readuntil(b"\r\n\r\n"), 20)
+        fourth = await asyncio.open_connection("127.0.0.1", port)
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(idle[0].readexactly(1), 20)
+        go_on.set()
+        assert await asyncio.wait_for(busy[0].readuntil(b"\r\n\r\n"), 20)
+        for connection in (busy, used, fourth):
+            connection[1].write(b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")
+            assert b"200 OK" in await asyncio.wait_for(connection[0].read(), 20)
+
+
+def test_making_room_costs_the_same_among_many_connections_as_among_few() -> None:
+    """Thousands that came at once had the server look through all of them for each, and `/live` wait for seconds."""
+
+    def calls(connections: int) -> int:
+        loop, made = ManualLoop(), []
+        config = uvicorn.Config(lambda: None, log_config=None)
+        limits = ConnectionLimits(LIMIT_S, connections=connections)
+        shared = {"config": config, "server_state": ServerState(), "app_state": {}, "_loop": loop}
+        idle: dict[HttpProtocol, None] = {}
+        count = 0
+
+        def note(_: FrameType, event: str, __: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        for number in range(connections + 5):
+            transport = ManualTransport()
+            protocol = loop.call(HttpProtocol, limits=limits, idle=idle, **shared)
+            if number >= connections:
+                sys.setprofile(note)
+            protocol.connection_made(transport)  # type: ignore[arg-type]
+            sys.setprofile(None)
+            made.append(transport)
+        assert [transport.aborted for transport in made] == [True] * 5 + [False] * connections
+        for transport in made:
+            transport.connection.close()
+        loop.close()
+        return count
+
+    assert calls(200) == calls(20)
 
 
 UPGRADE = b"connection: close, Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\nhost: x\r\n"

@@ -16,7 +16,6 @@ from typing import Any
 from contract.run_folder import mark_submitted
 from tests.coordinator.proxy.tiny_http import Cut, Exchange
 
-KEEP_ALIVE_AFTER_S = 10.0
 STATUS = {"login_expired": 503, "quota": 429, "refused": 400}  # of an error of the page; any other: 502
 
 
@@ -53,6 +52,7 @@ class Behaviour:
     stall_after: int | None = None  # say no more after this many tokens
     keeps_limits: bool = False  # end a stall by FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, as real children do
     fail_after: int | None = None  # an error, in mid-stream as an event, after this many tokens
+    keep_alive_s: float = 1.5  # something is sent this often at least; a real child: KEEP_ALIVE_S
     piece_bytes: int = 0  # pad each token to this length
     break_after: int | None = None  # cut the connection after this many tokens
     cancel_status: int = 200
@@ -107,15 +107,24 @@ class Conversation:
         return token
 
     async def answer_whole(self, pieces: list[str]) -> None:
-        for index in range(len(pieces)):
-            await self.piece_is_due(index)
+        headers = {"content_type": "application/json", "x_request_id": self.request_id}
+        await self.keep_alive_until(self.last_is_due(len(pieces)), b"\n", headers)
         answer = completion(self.request_id, "".join(pieces))
-        await self.exchange.answer(200, answer, x_request_id=self.request_id)
+        if self.exchange.begun:
+            await self.exchange.send(json.dumps(answer).encode())
+            await self.exchange.end()
+        else:
+            await self.exchange.answer(200, answer, x_request_id=self.request_id)
+
+    async def last_is_due(self, pieces: int) -> None:
+        for index in range(pieces):
+            await self.piece_is_due(index)
 
     async def stream(self, pieces: list[str]) -> None:
+        headers = {"x_request_id": self.request_id}
         for index, piece in enumerate(pieces):
-            await self.keep_alive_until(self.piece_is_due(index))
-            await self.exchange.send(event(completion_chunk(self.request_id, piece)), x_request_id=self.request_id)
+            await self.keep_alive_until(self.piece_is_due(index), b": keep-alive\n\n", headers)
+            await self.exchange.send(event(completion_chunk(self.request_id, piece)), **headers)
         await self.exchange.send(event(completion_chunk(self.request_id, None)) + b"data: [DONE]\n\n")
         await self.exchange.end()
 
@@ -126,11 +135,11 @@ class Conversation:
         else:
             await error(self.exchange, failure.status, failure.code, x_should_retry="false")
 
-    async def keep_alive_until(self, due: Coroutine[Any, Any, None]) -> None:
+    async def keep_alive_until(self, due: Coroutine[Any, Any, None], sign: bytes, headers: dict[str, str]) -> None:
         task = asyncio.ensure_future(due)
         try:
-            while not (await asyncio.wait({task}, timeout=KEEP_ALIVE_AFTER_S))[0]:
-                await self.exchange.send(b": keep-alive\n\n")
+            while not (await asyncio.wait({task}, timeout=self.behaviour.keep_alive_s))[0]:
+                await self.exchange.send(sign, **headers)
             task.result()
         finally:
             task.cancel()

@@ -153,8 +153,8 @@ class Conversation:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def begin_stream(self, *headers: str) -> None:
-        lines = ("HTTP/1.1 200 OK", "content-type: text/event-stream", "transfer-encoding: chunked", *headers)
+    async def begin_stream(self, *headers: str, content_type: str = "text/event-stream") -> None:
+        lines = ("HTTP/1.1 200 OK", f"content-type: {content_type}", "transfer-encoding: chunked", *headers)
         await self.send("\r\n".join((*lines, "", "")).encode())
 
     async def chunk(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
+from contract.api_error import NOTHING_SUBMITTED, STATUS, ApiError, ErrorCode, code_of
 from coordinator.proxy.exchange import Limits, Outcome
 from coordinator.proxy.pool import Pool
+from coordinator.proxy.response import Sent
 from tests.coordinator.proxy.proxied import (
     KEY,
     SOON,
@@ -31,6 +35,7 @@ from tests.support.waiting import eventually
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "x"}]
 QUICK = Limits(queue_s=0.2, first_token_s=0.2, idle_s=0.2, keep_alive_s=0, margin_s=0)
 SILENT_S = Limits(queue_s=30, first_token_s=30, idle_s=0.5, keep_alive_s=0, margin_s=0)
 
@@ -290,6 +295,71 @@ async def test_a_whole_answer_that_breaks_is_a_proper_error_and_not_repeated(
             await api.client().chat.completions.create(model="fake", messages=[{"role": "user", "content": "x"}])
         assert calls == 2
         assert api.quiet
+
+
+async def test_white_space_before_a_whole_answer_passes_at_once(tmp_path: Path) -> None:
+    more = asyncio.Event()
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin_stream(content_type="application/json")
+        await conversation.chunk(b"\n")
+        await more.wait()
+        await conversation.chunk(b"\n")
+        await conversation.chunk(b'{"id": "one", ')
+        await conversation.chunk(b'"choices": []}')
+        await conversation.end()
+
+    async with scripted(tmp_path, script) as api:
+        caller = await Caller.connect(api.port)
+        caller.writer.write(request(chat()))
+        status, headers = await caller.head()
+        assert (status, dict(headers)["content-type"]) == (200, "application/json")
+        assert "content-length" not in dict(headers)
+        assert await anext(caller.chunks()) == b"\n"
+        more.set()
+        assert json.loads(await collect(caller)) == {"id": "one", "choices": []}
+        more.clear()
+        asking = asyncio.ensure_future(api.client().chat.completions.create(model="fake", messages=MESSAGES))
+        await eventually(lambda: api.proxy.in_flight)
+        more.set()
+        assert (await asking).id == "one"
+        caller.close()
+        assert api.outcomes() == [(Outcome.ANSWERED, None)] * 2
+
+
+@pytest.mark.parametrize("code", ["quota", "child_lost", "shutdown", "stream_idle_timeout"])
+async def test_what_fails_after_white_space_is_no_answer_and_is_not_repeated(tmp_path: Path, code: str) -> None:
+    """An error in JSON would be an answer without choices to the client, a cut connection a reason to ask again."""
+    calls = 0
+
+    async def script(conversation: Conversation) -> None:
+        nonlocal calls
+        calls += 1
+        await conversation.begin_stream(content_type="application/json")
+        await conversation.chunk(b"\n")
+        await eventually(lambda: all(one._response.sent is Sent.BLANK for one in api.proxy._running))
+        match code:
+            case "quota":
+                await conversation.chunk(b'data: {"error":{"message":"limit","code":"quota"}}\n\n')
+                await conversation.end()
+            case "child_lost":
+                await conversation.chunk(b'{"choices": [')
+                conversation.writer.transport.abort()
+            case "shutdown":
+                api.proxy.cancel_all()
+                await conversation.until_closed()
+            case _:
+                await conversation.until_closed()
+
+    limits = SILENT_S if code == "stream_idle_timeout" else SOON
+    async with scripted(tmp_path, script, limits=limits) as api:
+        with pytest.raises(json.JSONDecodeError) as raised:
+            await api.client().chat.completions.create(model="fake", messages=MESSAGES)
+        assert code_of(raised.value.doc.encode()) == code
+        assert "choices" not in raised.value.doc
+        assert calls == 1
+        await eventually(lambda: api.quiet)
+        assert api.outcomes() == [(Outcome.FAILED, code)]
 
 
 async def test_a_stream_without_an_end_marker_counts_as_failed(tmp_path: Path) -> None:
@@ -563,6 +633,24 @@ async def test_no_error_after_a_possible_submission_invites_a_retry(
         answer = await ask(api.port, request(chat()))
         shown = 502 if told and status.startswith("503") else int(status[:3])
         assert (answer.status, answer.header("x-should-retry")) == (shown, told)
+
+
+@pytest.mark.parametrize("submitted", [True, None])
+async def test_no_code_after_a_possible_submission_has_a_status_that_is_sent_again(
+    tmp_path: Path, submitted: bool | None
+) -> None:
+    """Each code as a child gives it, also where it forgets the header or the content type is that of a stream."""
+
+    async def script(conversation: Conversation) -> None:
+        body = ApiError(code, "said").body()
+        await conversation.whole(body, f"content-type: {kind}", status=f"{STATUS[code]} X")
+
+    async with scripted(tmp_path, script, children=ScriptedChildren(submitted=submitted)) as api:
+        for code, kind in itertools.product(ErrorCode, ("application/json", "text/event-stream")):
+            answer = await ask(api.port, request(chat(stream=kind == "text/event-stream")))
+            assert answer.status not in NOTHING_SUBMITTED, code
+            assert answer.header("x-should-retry") == "false", code
+            assert answer.error["code"] == code
 
 
 @pytest.mark.parametrize(("retry", "status"), [(True, 200), (False, 502)])

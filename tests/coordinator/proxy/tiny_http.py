@@ -39,7 +39,7 @@ class Exchange:
     async def send(self, chunk: bytes, **headers: str) -> None:
         """Send a chunk of a stream; the first one takes the head with it, as the child's does."""
         if not self.begun:
-            self._write_head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked", **headers})
+            self._write_head(200, {"content_type": "text/event-stream", "transfer_encoding": "chunked", **headers})
         self.writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
         await self.writer.drain()
 
