@@ -59,7 +59,8 @@
       backlog.forEach(sending);
       made.send = sending;
     }]);
-    apply(listen, socket, ["close", () => { made.dead = true; }]);
+    // Chromium tells of a socket that a policy forbids by "error" alone.
+    for (const name of ["close", "error"]) apply(listen, socket, [name, () => { made.dead = true; }]);
     return made;
   }
 
@@ -353,6 +354,8 @@
       return true;
     },
     disarm,
+    // Whether nothing can come by this sink, if it was used.
+    failed(by) { return Boolean(sinks[by] && sinks[by].dead); },
     // Open the sink before it is needed. Returns whether the page's own WebSocket carries its traffic.
     prepare(by) {
       if (by) sinkBy(by);

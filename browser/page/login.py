@@ -72,7 +72,7 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[], No
         raise EngineMissing(NO_DISPLAY)
     process = BrowserProcess(engine=plan.engine, headless=False, run_dir=run_dir, settings=plan.settings)
     try:
-        page = await SitePage.in_new_context(await process.start(), plan.site, follow_window=True)
+        page = await SitePage.in_new_context(await process.start(), plan.site, for_person=True)
         await page.open_tab()
         await page.load(ALREADY_IN_S)
         if await page.wait_for_login(ALREADY_IN_S) == "in":
