@@ -25,7 +25,8 @@ from browser.timeouts import within
 
 log = structlog.get_logger("browser")
 
-ARM_TIMEOUT_S = 2.0
+ARM_TIMEOUT_S = 10.0  # a page may be slow, and what was not tried long enough would count as forbidden
+DISARM_TIMEOUT_S = 2.0
 SINK_LOOK_INTERVAL_S = 0.1
 CONNECT_TIMEOUT_S = 5.0
 CONNECT_INTERVAL_S = 0.02
@@ -146,7 +147,7 @@ class Capture:
     async def disarm(self, page: Page) -> None:
         """Have the hook stop sending, for 2 s at most."""
         try:
-            await within(ARM_TIMEOUT_S, page.evaluate(self._call("disarm")), "answer-disarm")
+            await within(DISARM_TIMEOUT_S, page.evaluate(self._call("disarm")), "answer-disarm")
         except (Error, TimeoutError):
             log.debug("disarm_failed")  # the document is gone, and what it would have sent is refused
 

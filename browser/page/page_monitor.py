@@ -20,6 +20,8 @@ log = structlog.get_logger("browser")
 
 TICK_S = 1.0
 BETWEEN_DOCUMENTS_TICKS = 5
+HANGS_AFTER_LOOKS = 3
+"""Failed looks in a row after which the page counts as hanging. One alone tells of a machine that is short of CPU."""
 FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 60.0
 
@@ -48,7 +50,7 @@ class PageMonitor:
         self._current = current
         self._login_check_s = login_check_s
         self._must_recover = False
-        self._blind_ticks = 0
+        self._blind_ticks = self._failed_looks = 0
         self._retry_s = FIRST_RETRY_S
         self._retry_at = 0.0
 
@@ -65,8 +67,11 @@ class PageMonitor:
         try:
             seen = await self._page.tab.look()
         except PageHung:
-            self._status.set_hangs(hangs=True)
+            self._failed_looks += 1
+            if self._failed_looks >= HANGS_AFTER_LOOKS:
+                self._status.set_hangs(hangs=True)
             return
+        self._failed_looks = 0
         self._status.set_hangs(hangs=False)
         if seen is None:  # it is between two documents: that takes a moment, but not several seconds
             self._blind_ticks += 1
