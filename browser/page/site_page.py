@@ -63,6 +63,16 @@ class SitePage:
         pages that it opens, such as a login in a popup; otherwise they are closed. Downloads are refused. Raises
         Playwright's Error.
         """
+        context = await cls._new_context(browser, site, state, capture, for_person=for_person)
+        opened = cls(context, site, capture, on_crash)
+        if not for_person:
+            context.on("page", opened._close_other)
+        return opened
+
+    @staticmethod
+    async def _new_context(
+        browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
+    ) -> BrowserContext:
         context = await browser.new_context(
             storage_state=state,  # type: ignore[arg-type]
             accept_downloads=False,
@@ -75,10 +85,7 @@ class SitePage:
                 await context.grant_permissions(["local-network-access"], origin=site.origin)
         if capture is not None:
             await context.add_init_script(capture.init_script())
-        opened = cls(context, site, capture, on_crash)
-        if not for_person:
-            context.on("page", opened._close_other)
-        return opened
+        return context
 
     @property
     def tab(self) -> Tab:
@@ -113,6 +120,24 @@ class SitePage:
         if self._capture and self._capture.mode is None:
             await self.test_capture()
         await self.open_fresh_chat(just_loaded=True)
+
+    async def renew(self, state: StorageState) -> None:
+        """Open the page, by all steps of `open`, in a new context with this login: what hangs is left behind.
+
+        Raises as `open` does.
+        """
+        old, browser = self.context, self.context.browser
+        if browser is None:
+            raise PageBroken("there is no browser")
+        renewing = self._new_context(browser, self._site, state, self._capture)
+        self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
+        self.context.on("page", self._close_other)
+        if self._tab:
+            self._tab.retire()
+        self._tab = None
+        with suppress(Error, TimeoutError):
+            await within(CLOSE_TIMEOUT_S, old.close(), "page-old-context")
+        await self.open()
 
     async def open_tab(self) -> Tab:
         """Open a tab in place of the one before, if any. Raises Playwright's Error."""

@@ -13,10 +13,12 @@ import pytest
 from browser.errors import BrowserLost, PageHung
 from browser.page.chat_page import ChatPage
 from browser.page.tab import PageSnapshot, Tab
+from contract.processes import ProcessIdentity
 from demo.site import DemoSite, serve
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file
+from tests.browser.conftest import Pages, demo_file, tab_of
 from tests.browser.profiles import cookie_state
+from tests.support.processes import command_line, group_members
 from tests.support.waiting import eventually
 
 
@@ -109,3 +111,24 @@ async def test_an_answer_cancelled_while_the_browser_hangs_is_stopped_later(page
     await eventually(lambda: last(demo).outcome == "stopped", timeout_s=30, what=lambda: last(demo).outcome)
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     check_answer(await ask(page, "next"), "next", last(demo))
+
+
+async def test_a_page_that_hangs_for_good_is_opened_in_a_new_context(page: ChatPage, demo: DemoSite) -> None:
+    """Its process may be dead without a word, as in Firefox; here it is stopped. The browser stays."""
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
+    browser, context = page._process.identity, tab_of(page).page.context
+    members = [process for process in map(ProcessIdentity.of, group_members(browser.pid)) if process]
+    renderers = [process for process in members if "--type=renderer" in command_line(process.pid)]
+    assert renderers
+    for process in renderers:
+        os.kill(process.pid, signal.SIGSTOP)
+    try:
+        await eventually(lambda: not page.status.ready, timeout_s=60)
+        await eventually(lambda: page.status.ready and not page.busy, timeout_s=60)
+        assert tab_of(page).page.context is not context
+        check_answer(await ask(page, "hello"), "hello", last(demo))
+        assert browser.is_alive()
+    finally:
+        for process in renderers:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGCONT)

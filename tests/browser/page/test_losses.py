@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from browser.errors import BrowserLost, LoginExpired, NotStarted, PageBroken
+from browser.page import page_monitor, site_page
 from browser.page.chat_page import ChatPage
 from contract.processes import ProcessIdentity
 from contract.run_folder import read_processes
@@ -63,6 +65,20 @@ async def test_a_driver_that_hangs_is_noticed_and_ended(page: ChatPage, demo: De
     assert time.monotonic() - began < 6
     assert not both["driver"].is_alive()
     await eventually(lambda: not both["browser"].is_alive())
+
+
+async def test_a_browser_whose_page_hangs_in_every_new_context_is_given_up(
+    page: ChatPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_monitor, "RENEW_AFTER_S", 0.1)
+    monkeypatch.setattr(site_page, "NEW_TAB_TIMEOUT_S", 0.1)
+    browser = processes(page)["browser"]
+    with capture_logs() as lines:
+        os.killpg(browser.pid, signal.SIGSTOP)
+        assert await asyncio.wait_for(page.wait_lost(), 120) == "browser_lost"
+    assert [line["renewals"] for line in lines if line["event"] == "page_renewed"] == [1, 2, 3]
+    await page.close()
+    assert not browser.is_alive()
 
 
 async def test_a_page_that_crashes_is_opened_anew(page: ChatPage, demo: DemoSite) -> None:
