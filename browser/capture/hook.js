@@ -8,6 +8,13 @@
   if (window !== window.top || location.origin !== config.origin || config.name in window) return;
   const dom = DOM;
 
+  // A blinking caret is most of what an idle page costs. Focus and elements stay as the page has them.
+  if (CSS.supports("caret-animation", "manual")) {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(":root { caret-animation: manual }");
+    document.adoptedStyleSheets = [sheet];
+  }
+
   // The page's scripts may replace any of these later, to look into what is sent or to forge it: all are kept now.
   const { apply, construct } = Reflect;
   const NativeSocket = window.WebSocket;

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,14 @@ async def test_answers(pages: Pages, demo: DemoSite, engine: EngineName) -> None
         assert last(demo).outcome == "stopped"
     with pytest.raises(QuotaExceeded):
         await ask(page, "[[error=quota]]")
+
+
+async def test_no_caret_blinks(pages: Pages, demo: DemoSite) -> None:
+    """It is most of what an idle page costs. The focus is where the page has it."""
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
+    arguments = command_line(page._process.identity.pid)
+    (profile,) = (arguments[at + 1] for at, argument in enumerate(arguments) if argument in ("-profile", "--profile"))
+    assert '"ui.caretBlinkTime", 0)' in (Path(profile) / "user.js").read_text()
 
 
 async def test_local_storage_and_websocket(pages: Pages, demo: DemoSite) -> None:

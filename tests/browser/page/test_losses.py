@@ -171,6 +171,17 @@ async def test_cookies_lost_in_mid_answer_are_no_logout(shared_page: ChatPage, d
     assert caught.value.submitted
 
 
+async def test_no_caret_blinks_though_the_input_keeps_the_focus(shared_page: ChatPage, demo: DemoSite) -> None:
+    """It is most of what an idle page costs."""
+    page = tab_of(shared_page).page
+    for prompt in ("first", "second"):
+        assert await page.evaluate(
+            "[document.activeElement.tagName, getComputedStyle(document.activeElement).caretAnimation]"
+        ) == ["TEXTAREA", "manual"]
+        check_answer(await ask(shared_page, prompt), prompt, last(demo))
+        await eventually(lambda: not shared_page.busy)
+
+
 async def test_first_token_and_idle_timeouts(shared_pages: Pages, demo: DemoSite) -> None:
     page = await shared_pages.open(
         demo_file(demo), cookie_state(demo), first_token_timeout_s=0.5, stream_idle_timeout_s=0.3
