@@ -19,6 +19,7 @@ from browser.check.context import CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
+from contract.logs import escape_unencodable
 
 PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
@@ -37,6 +38,7 @@ Exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the check and return its exit code."""
     options = parser().parse_args(argv)
+    escape_unencodable()
     screen = Screen(Console())
     began = time.monotonic()
     try:

@@ -27,7 +27,7 @@ from browser.errors import (
     StreamIdleTimeout,
 )
 from browser.page.page_status import PageStatus
-from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open
+from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
 from browser.page.site_page import SitePage
 from browser.page.tab import LOOK_TIMEOUT_S, Tab
 from browser.timeouts import within
@@ -72,7 +72,7 @@ class SessionKeeper:
         """Save what the context knows of the login, if it changed; what fails is logged, and the last one is kept."""
         try:
             asking = context.storage_state(indexed_db=self._has_databases)
-            state: StorageState = {**await within(SAVE_TIMEOUT_S, asking, "session-save")}
+            state = storable({**await within(SAVE_TIMEOUT_S, asking, "session-save")})
             self._saved_at = time.monotonic()
             if self._misses_cookies(bool(state.get("cookies"))):
                 log.warning("session_not_saved", reason="the browser has lost all cookies")
@@ -88,7 +88,7 @@ class SessionKeeper:
             log.debug("session_saved")
         except BadProfile as error:
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
-        except (Error, TimeoutError, OSError) as error:
+        except (Error, TimeoutError, OSError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
 
     def latest(self) -> StorageState:
