@@ -15,12 +15,13 @@ from browser.page.login import NOTHING_SAVED, LoginPlan, capture_login
 from browser.settings import BrowserSettings, VariableError, read_variables
 from browser.site.load import load_site
 from contract.exit_codes import ExitCode
-from contract.logs import configure_logging
+from contract.logs import configure_logging, escape_unencodable
 from contract.output import tell
 
 
 async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     """Let a person log in and save the login. Return the exit code; never raise for what a person does."""
+    escape_unencodable()
     configure_logging("console", "critical")  # what a person is to know is told in words
 
     def tell_open() -> None:

@@ -6,6 +6,7 @@ tracebacks of its own, which are never printed here: a third of what structlog t
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -42,6 +43,15 @@ class AtMostEvery:
             return False
         self._said_at = now
         return True
+
+
+def escape_unencodable() -> None:
+    """Have stdout write what its encoding lacks, such as half a surrogate pair, as an escape, as stderr does.
+
+    Otherwise a name of a file or a text of a page would end the program that prints it.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def log_format(wanted: str | None) -> str:

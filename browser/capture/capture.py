@@ -25,7 +25,9 @@ from browser.timeouts import within
 
 log = structlog.get_logger("browser")
 
-ARM_TIMEOUT_S = 2.0
+ARM_TIMEOUT_S = 10.0  # a page may be slow, and what was not tried long enough would count as forbidden
+DISARM_TIMEOUT_S = 2.0
+SINK_LOOK_INTERVAL_S = 0.1
 CONNECT_TIMEOUT_S = 5.0
 CONNECT_INTERVAL_S = 0.02
 
@@ -36,7 +38,7 @@ CaptureMode = Literal["network", "dom"]
 Sink = Literal["socket", "console"]
 SINKS: tuple[Sink, ...] = ("socket", "console")
 """How frames can come, the best first: by the hook's WebSocket to the stream port, or by the browser's console where
-the page's policy forbids that."""
+the page's policy, or the browser's protection of loopback from public pages, forbids that."""
 
 
 class Capture:
@@ -145,7 +147,7 @@ class Capture:
     async def disarm(self, page: Page) -> None:
         """Have the hook stop sending, for 2 s at most."""
         try:
-            await within(ARM_TIMEOUT_S, page.evaluate(self._call("disarm")), "answer-disarm")
+            await within(DISARM_TIMEOUT_S, page.evaluate(self._call("disarm")), "answer-disarm")
         except (Error, TimeoutError):
             log.debug("disarm_failed")  # the document is gone, and what it would have sent is refused
 
@@ -159,9 +161,14 @@ class Capture:
         nonce = secrets.token_hex(8)
         feed = self.stream_port.open_feed(nonce)
         try:
-            if await within(ARM_TIMEOUT_S, page.evaluate(self._call("arm", nonce, query, sink)), "answer-arm"):
-                async with asyncio.timeout(ARM_TIMEOUT_S):
-                    return feed if (await feed.next()).kind is FrameKind.ARMED else None
+            if not await within(ARM_TIMEOUT_S, page.evaluate(self._call("arm", nonce, query, sink)), "answer-arm"):
+                return None
+            async with asyncio.timeout(ARM_TIMEOUT_S):
+                while not await feed.wait(SINK_LOOK_INTERVAL_S):
+                    # What the page's policy forbids has failed already, long before the timeout.
+                    if await within(ARM_TIMEOUT_S, page.evaluate(self._call("failed", sink)), "answer-sink"):
+                        return None
+                return feed if (await feed.next()).kind is FrameKind.ARMED else None
         except (Error, TimeoutError):
             log.debug("arm_failed")
         return None

@@ -1,4 +1,4 @@
-"""Frames over the browser's console, where a page's policy forbids the hook a socket to the stream port.
+"""Frames over the browser's console, where policy or browser forbid the hook a socket to the stream port.
 
 The hook calls the console's `debug` as it was before any of the page's scripts, with the hook's name and a frame in
 base64. A line counts only with that name, and like any frame only with the nonce of the present answer, which the page

@@ -74,7 +74,7 @@ class AnswerChanges:
         """Return the frames of a look at `now`, in seconds of a monotonic clock."""
         frames = []
         if shown["error"] is not None:
-            frames.append(Frame(FrameKind.DOM_ERROR, 0, shown["error"].encode()))
+            frames.append(Frame(FrameKind.DOM_ERROR, 0, shown["error"].encode("utf-8", "replace")))
         self._was_busy = self._was_busy or shown["busy"]
         is_new = shown["text"] != self._text
         if is_new and shown["text"] is not None:

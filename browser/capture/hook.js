@@ -8,6 +8,13 @@
   if (window !== window.top || location.origin !== config.origin || config.name in window) return;
   const dom = DOM;
 
+  // A blinking caret is most of what an idle page costs. Focus and elements stay as the page has them.
+  if (CSS.supports("caret-animation", "manual")) {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(":root { caret-animation: manual }");
+    document.adoptedStyleSheets = [sheet];
+  }
+
   // The page's scripts may replace any of these later, to look into what is sent or to forge it: all are kept now.
   const { apply, construct } = Reflect;
   const NativeSocket = window.WebSocket;
@@ -59,7 +66,8 @@
       backlog.forEach(sending);
       made.send = sending;
     }]);
-    apply(listen, socket, ["close", () => { made.dead = true; }]);
+    // Chromium tells of a socket that a policy forbids by "error" alone.
+    for (const name of ["close", "error"]) apply(listen, socket, [name, () => { made.dead = true; }]);
     return made;
   }
 
@@ -353,6 +361,8 @@
       return true;
     },
     disarm,
+    // Whether nothing can come by this sink, if it was used.
+    failed(by) { return Boolean(sinks[by] && sinks[by].dead); },
     // Open the sink before it is needed. Returns whether the page's own WebSocket carries its traffic.
     prepare(by) {
       if (by) sinkBy(by);

@@ -123,7 +123,7 @@ class NetworkReader:
             trace.found["end_data"] = event.raw
             return [Done()]
         if message := self._look("error", seen, trace):
-            return [Refused(None, message if isinstance(message, str) else json.dumps(message))]
+            return [Refused(None, _as_text(message))]
         findings = self._read_text(seen, trace)
         if self._look("end", seen, trace):
             findings.append(Done())
@@ -167,3 +167,11 @@ class NetworkReader:
         if value or (value == 0 and value is not False):
             trace.found[name] = value
         return value
+
+
+def _as_text(message: Any) -> str:
+    """Return an error message that may be any JSON; what could be read may still be too deep to be written."""
+    try:
+        return message if isinstance(message, str) else json.dumps(message)
+    except RecursionError:
+        return "an error that is nested too deep"

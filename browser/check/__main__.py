@@ -19,6 +19,7 @@ from browser.check.context import CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
+from contract.logs import escape_unencodable
 from contract.output import flush_output
 
 PROMPT = "Reply with one short sentence: what is a quay?"
@@ -38,6 +39,7 @@ Exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the check and return its exit code."""
     options = parser().parse_args(argv)
+    escape_unencodable()
     screen = Screen(Console())
     began = time.monotonic()
     try:

@@ -54,7 +54,11 @@ class EventLog:
         row = {"at_s": round(time.monotonic() - self._began, 3), **row}
         self.rows.append(row)
         # Written down at once: the reader's later changes to a document must not show in the events before them.
-        self._lines.append(json.dumps(row, ensure_ascii=False))
+        try:
+            line = json.dumps(row, ensure_ascii=False)
+        except RecursionError:  # what could be read may still be too deep to be written
+            line = json.dumps({key: row[key] for key in ("at_s", "kind", "stream")} | {"problem": "nested too deep"})
+        self._lines.append(line)
 
     def as_jsonl(self) -> bytes:
         """Return all answers' rows, a JSON object a line."""

@@ -70,6 +70,9 @@ class Screen:
 
 def plain(value: Any, limit: int = 160) -> str:
     """Return a value as text for one line: at most `limit` characters, none of them a control character."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "JSON that is nested too deep"
     text = "".join(character if character.isprintable() else "␤" if character == "\n" else " " for character in text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

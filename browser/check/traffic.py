@@ -91,7 +91,7 @@ class Traffic:
 
     def as_jsonl(self) -> bytes:
         """Return all requests, a JSON object a line."""
-        return b"".join(json.dumps(vars(noted), ensure_ascii=False).encode() + b"\n" for noted in self._requests)
+        return b"".join(json.dumps(vars(noted)).encode() + b"\n" for noted in self._requests)
 
 
 def mismatch(request: PageRequest, network: Network) -> Diagnosis:

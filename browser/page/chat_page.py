@@ -159,6 +159,7 @@ class ChatPage:
                 exclusive=self.exclusive,
                 current=lambda: self._completion,
                 login_check_s=self._settings.login_check_s,
+                give_up=self._process.give_up,
             )
             self._opened = _Opened(page, login, monitor)
             async with self.exclusive:

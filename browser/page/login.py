@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import Error, Page
 
 from browser.errors import BrowserLost, EngineMissing, LoginNotSaved, PageHung, SavePlaceError
-from browser.page.profile import StorageState
+from browser.page.profile import storable
 from browser.page.site_page import SitePage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
@@ -72,7 +72,7 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[], No
         raise EngineMissing(NO_DISPLAY)
     process = BrowserProcess(engine=plan.engine, headless=False, run_dir=run_dir, settings=plan.settings)
     try:
-        page = await SitePage.in_new_context(await process.start(), plan.site, follow_window=True)
+        page = await SitePage.in_new_context(await process.start(), plan.site, for_person=True)
         await page.open_tab()
         await page.load(ALREADY_IN_S)
         if await page.wait_for_login(ALREADY_IN_S) == "in":
@@ -139,7 +139,7 @@ async def _wait_logged_in(opened: SitePage, site: Site) -> None:
 async def _save_login(page: SitePage, plan: LoginPlan) -> SavedLogin:
     """Save the browser's cookies and localStorage. Raises SavePlaceError, LoginNotSaved if no start could use them."""
     try:
-        state: StorageState = {**await within(SAVE_TIMEOUT_S, page.context.storage_state(), "login-state")}
+        state = storable({**await within(SAVE_TIMEOUT_S, page.context.storage_state(), "login-state")})
     except TimeoutError:
         raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
     try:

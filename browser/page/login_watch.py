@@ -27,7 +27,7 @@ from browser.errors import (
     StreamIdleTimeout,
 )
 from browser.page.page_status import PageStatus
-from browser.page.profile import LoadedProfile, StorageState, save_session
+from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
 from browser.page.site_page import SitePage
 from browser.page.tab import LOOK_TIMEOUT_S, Tab
 from browser.timeouts import within
@@ -72,7 +72,7 @@ class SessionKeeper:
         """Save what the context knows of the login, if it changed; what fails is logged, and the last one is kept."""
         try:
             asking = context.storage_state(indexed_db=self._has_databases)
-            state: StorageState = {**await within(SAVE_TIMEOUT_S, asking, "session-save")}
+            state = storable({**await within(SAVE_TIMEOUT_S, asking, "session-save")})
             self._saved_at = time.monotonic()
             if self._misses_cookies(bool(state.get("cookies"))):
                 log.warning("session_not_saved", reason="the browser has lost all cookies")
@@ -89,8 +89,12 @@ class SessionKeeper:
             log.debug("session_saved")
         except BadProfile as error:
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
-        except (Error, TimeoutError, OSError) as error:
+        except (Error, TimeoutError, OSError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
+
+    def latest(self) -> StorageState:
+        """Return the session as it was saved last, or the profile's own. Raises ProfileError if it has expired."""
+        return state_to_open(self._profile, self._run_dir)
 
     async def has_lost_cookies(self, context: BrowserContext) -> bool:
         """Return whether the context has no cookie left, though the session that was saved has some still valid.
@@ -160,6 +164,10 @@ class LoginWatch:
     def expires_at(self) -> float | None:
         """When the login expires by its cookies, in Unix seconds; None if nothing says so."""
         return self._session.login_expires_at
+
+    def latest_session(self) -> StorageState:
+        """Return the session as it was saved last, or the profile's own. Raises ProfileError if it has expired."""
+        return self._session.latest()
 
     async def holds(self) -> bool | None:
         """Ask the site whether the login holds; None if its file does not say how, or it does not answer."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 from playwright.async_api import Error
@@ -20,6 +22,11 @@ log = structlog.get_logger("browser")
 
 TICK_S = 1.0
 BETWEEN_DOCUMENTS_TICKS = 5
+HANGS_AFTER_LOOKS = 3
+"""Failed looks in a row after which the page counts as hanging. One alone tells of a machine that is short of CPU."""
+RENEW_AFTER_S = 10.0
+RENEWALS = 3
+RENEWALS_COUNT_FOR_S = 300.0
 FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 60.0
 
@@ -40,15 +47,21 @@ class PageMonitor:
         exclusive: asyncio.Lock,
         current: Callable[[], Completion | None],
         login_check_s: float,
+        give_up: Callable[[], object],
     ) -> None:
+        """`give_up` is called where the page goes on hanging whatever is done."""
         self._page = page
         self._status = status
         self._login = login
         self._exclusive = exclusive
         self._current = current
         self._login_check_s = login_check_s
+        self._give_up = give_up
         self._must_recover = False
-        self._blind_ticks = 0
+        self._blind_ticks = self._failed_looks = 0
+        self._hung_since = 0.0
+        self._renewals = 0
+        self._renewed_at = -math.inf
         self._retry_s = FIRST_RETRY_S
         self._retry_at = 0.0
 
@@ -62,11 +75,18 @@ class PageMonitor:
         if self._page.is_gone:
             await self._recover_if_due("the page crashed, or could not be opened")
             return
+        looked_at = time.monotonic()
         try:
             seen = await self._page.tab.look()
         except PageHung:
-            self._status.set_hangs(hangs=True)
+            if not self._failed_looks:
+                self._hung_since = looked_at
+            self._failed_looks += 1
+            if self._failed_looks >= HANGS_AFTER_LOOKS:
+                self._status.set_hangs(hangs=True)
+            await self._renew_if_due()
             return
+        self._failed_looks = 0
         self._status.set_hangs(hangs=False)
         if seen is None:  # it is between two documents: that takes a moment, but not several seconds
             self._blind_ticks += 1
@@ -89,6 +109,32 @@ class PageMonitor:
             elif not await self._login.check_if_due():
                 await self._recover_if_due("the site's login check failed")
 
+    async def _renew_if_due(self) -> None:
+        """Open a page that hangs in a new context, unless it has a prompt, which may still end well.
+
+        A page's process may die without a word, as Firefox's do, or the page may never come to itself again. The
+        fourth time within five minutes it is the browser that is given up.
+        """
+        now = time.monotonic()
+        if now - self._hung_since < RENEW_AFTER_S or self._exclusive.locked():
+            return
+        if now - self._renewed_at > RENEWALS_COUNT_FOR_S:
+            self._renewals = 0
+        if self._renewals >= RENEWALS:
+            log.error("page_hangs", renewals=self._renewals)
+            self._give_up()
+            return
+        self._renewals += 1
+        log.warning("page_renewed", why="it hangs", renewals=self._renewals)
+        async with self._exclusive:
+            await self._open(self._renew())
+        self._renewed_at = time.monotonic()
+        self._failed_looks = 0
+
+    async def _renew(self) -> None:
+        await self._page.renew(self._login.latest_session())
+        self._status.set_hangs(hangs=False)
+
     async def _recover_if_due(self, why: str) -> None:
         if self._exclusive.locked() or time.monotonic() < self._retry_at:
             return
@@ -101,9 +147,12 @@ class PageMonitor:
 
         One load tells a lost login from a page that went astray, so it is tried whatever is wrong.
         """
+        await self._open(self._page.open())
+
+    async def _open(self, opening: Coroutine[Any, Any, None]) -> None:
         self._must_recover = False
         try:
-            await self._page.open()
+            await opening
         except BrowserError as error:
             await self.set_failed(error)
         except (Error, TimeoutError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from contract.storage_state.profile_file import read_profile_file
 from contract.storage_state.summary import ProfileSummary
 
 log = structlog.get_logger("browser")
+
+_HALF = re.compile("[\ud800-\udfff]")  # json.loads has made one character of each whole pair
 
 StorageState = dict[str, Any]
 """A storage_state as Playwright takes and gives it."""
@@ -93,6 +96,16 @@ def as_chromium_loads_it(state: StorageState) -> StorageState:
         for cookie in state.get("cookies", ())
     ]
     return {**state, "cookies": cookies}
+
+
+def storable(state: StorageState) -> StorageState:
+    """Return a browser's storage_state as a file can hold it: U+FFFD for each half of a surrogate pair.
+
+    Pages may store such halves, and no start takes a file with one. Raises RecursionError if it is nested too deep.
+    """
+    text = json.dumps(state, ensure_ascii=False)
+    whole: StorageState = json.loads(_HALF.sub("\ufffd", text)) if _HALF.search(text) else state
+    return whole
 
 
 def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path) -> None:

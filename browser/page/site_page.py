@@ -6,12 +6,13 @@ checker because it names the step that fails.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
 import structlog
-from playwright.async_api import Browser, BrowserContext, Error
+from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken
@@ -23,6 +24,9 @@ from browser.timeouts import within
 log = structlog.get_logger("browser")
 
 NEW_TAB_TIMEOUT_S = 15.0
+OPENING_INTERVAL_S = 0.01
+POPUP_OPENS_WITHIN_S = 2.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 class SitePage:
@@ -36,6 +40,7 @@ class SitePage:
         self._capture = capture
         self._on_crash = on_crash
         self._tab: Tab | None = None
+        self._is_opening = False
         self.is_fresh = False
         """Whether an empty conversation was opened that no prompt has gone to yet."""
         self.answer_left_running = False
@@ -50,27 +55,38 @@ class SitePage:
         state: StorageState | None = None,
         capture: Capture | None = None,
         on_crash: Callable[[], None] = lambda: None,
-        follow_window: bool = False,
+        for_person: bool = False,
     ) -> Self:
         """Open a context with this login's cookies and localStorage, and the capture's hook in every document.
 
-        Without `capture` the page is as in any browser. `follow_window` makes it as large as its window, for a person
-        who sees it. Raises Playwright's Error.
+        Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
+        pages that it opens, such as a login in a popup; otherwise they are closed. Downloads are refused. Raises
+        Playwright's Error.
         """
-        # Firefox does not know bypass_csp (over BiDi), nor the permission.
+        context = await cls._new_context(browser, site, state, capture, for_person=for_person)
+        opened = cls(context, site, capture, on_crash)
+        if not for_person:
+            context.on("page", opened._close_other)
+        return opened
+
+    @staticmethod
+    async def _new_context(
+        browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
+    ) -> BrowserContext:
         is_chromium = browser.browser_type.name == "chromium"
-        hooks_chromium = capture is not None and is_chromium
         context = await browser.new_context(
             storage_state=as_chromium_loads_it(state) if state and is_chromium else state,  # type: ignore[arg-type]
-            bypass_csp=hooks_chromium,
-            no_viewport=follow_window or None,
+            accept_downloads=False,
+            no_viewport=for_person or None,
         )
+        # The page's own policy and the browser's protection of loopback stay in force: where they keep the hook from
+        # the stream port, its frames come over the console.
+        if site.local_network and is_chromium:  # Firefox does not know the permission
+            with suppress(Error):  # a plain http origin can be granted nothing
+                await context.grant_permissions(["local-network-access"], origin=site.origin)
         if capture is not None:
-            if hooks_chromium:  # otherwise a public page may not speak to the stream port on loopback
-                with suppress(Error):  # a plain http origin can be granted nothing; the self-test finds what works
-                    await context.grant_permissions(["local-network-access"], origin=site.origin)
             await context.add_init_script(capture.init_script())
-        return cls(context, site, capture, on_crash)
+        return context
 
     @property
     def tab(self) -> Tab:
@@ -106,12 +122,47 @@ class SitePage:
             await self.test_capture()
         await self.open_fresh_chat(just_loaded=True)
 
+    async def renew(self, state: StorageState) -> None:
+        """Open the page, by all steps of `open`, in a new context with this login: what hangs is left behind.
+
+        Raises as `open` does.
+        """
+        old, browser = self.context, self.context.browser
+        if browser is None:
+            raise PageBroken("there is no browser")
+        renewing = self._new_context(browser, self._site, state, self._capture)
+        self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
+        self.context.on("page", self._close_other)
+        if self._tab:
+            self._tab.retire()
+        self._tab = None
+        with suppress(Error, TimeoutError):
+            await within(CLOSE_TIMEOUT_S, old.close(), "page-old-context")
+        await self.open()
+
     async def open_tab(self) -> Tab:
         """Open a tab in place of the one before, if any. Raises Playwright's Error."""
         if self._tab and not self._tab.page.is_closed():
             await self._tab.page.close()
-        self._tab = Tab(await self.context.new_page(), self._site, self._on_crash)
+        self._is_opening = True
+        try:
+            self._tab = Tab(await self.context.new_page(), self._site, self._on_crash)
+        finally:
+            self._is_opening = False
         return self._tab
+
+    async def _close_other(self, page: Page) -> None:
+        """Close a page that the site opened: nobody looks at it, and each takes a process of its own."""
+        # A page that is opened by us is told from one that the site opens at the same moment once ours is there.
+        while self._is_opening:  # noqa: ASYNC110 - it takes a moment, and the browser has no event for it
+            await asyncio.sleep(OPENING_INTERVAL_S)
+        if self._tab is None or page is not self._tab.page:
+            log.debug("popup_closed")
+            # Firefox does not close a window that it has not finished opening, and then never does.
+            with suppress(Error, TimeoutError):
+                await within(POPUP_OPENS_WITHIN_S, page.wait_for_load_state("domcontentloaded"), "popup-open")
+            with suppress(Error, TimeoutError):
+                await within(CLOSE_TIMEOUT_S, page.close(), "popup-close")
 
     async def load(self, login_shows_within_s: float = LOOK_TIMEOUT_S) -> None:
         """Load the site's page. Raises PageBroken if it cannot be reached.

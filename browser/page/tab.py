@@ -77,6 +77,10 @@ class Tab:
         page.on("crash", self._note_crash)
         page.on("close", self._note_crash)
 
+    def retire(self) -> None:
+        """Tell nobody of this tab's end: another has taken its place."""
+        self._on_crash = lambda: None
+
     def _note_crash(self, _: Page) -> None:
         self.crashed = True
         self._on_crash()

@@ -356,6 +356,11 @@ class Site(Section):
     )
     refusals: tuple[Refusal, ...] = Field(default=(), description="a list of tables: how the site refuses prompts")
     readiness: Readiness = Field(default_factory=Readiness, description="a table: when the page can take a prompt")
+    local_network: bool = Field(
+        default=False,
+        description="true: the page itself needs services of this machine or its network; Chromium then lets it "
+        "reach all of them",
+    )
 
     @field_validator("model_choices")
     @classmethod

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.browser.third_page import answer_to, third_page
 from tests.support.camoufox import drive_firefox
+from tests.support.processes import command_line, group_members
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
 if TYPE_CHECKING:
@@ -50,6 +52,14 @@ async def test_answers(pages: Pages, demo: DemoSite, engine: EngineName) -> None
         await ask(page, "[[error=quota]]")
 
 
+async def test_no_caret_blinks(pages: Pages, demo: DemoSite) -> None:
+    """It is most of what an idle page costs. The focus is where the page has it."""
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
+    arguments = command_line(page._process.identity.pid)
+    (profile,) = (arguments[at + 1] for at, argument in enumerate(arguments) if argument in ("-profile", "--profile"))
+    assert '"ui.caretBlinkTime", 0)' in (Path(profile) / "user.js").read_text()
+
+
 async def test_local_storage_and_websocket(pages: Pages, demo: DemoSite) -> None:
     change = 'kind = "sse"\nurl = "*/api/chat"\nmethod = "POST"|kind = "websocket"\nurl = "*/api/ws"'
     site = demo_file(demo, "/token/chat?transport=ws", kind=change)
@@ -79,6 +89,24 @@ async def test_the_third_page(pages: Pages, way: str) -> None:
         async with aclosing(page.ask("a", "endless", "third")) as pieces:
             await anext(pieces)
         await asyncio.wait_for(third.left.wait(), HANG_LIMIT_S)
+
+
+async def test_the_death_of_a_pages_process_costs_neither_the_browser_nor_the_login(
+    pages: Pages, demo: DemoSite, engine: EngineName
+) -> None:
+    """Nothing tells of it: the page hangs, and is opened in a new context."""
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine)
+    check_answer(await ask(page, "before"), "before", last(demo))
+    await eventually(lambda: not page.busy)
+    browser = page._process.identity
+    tabs = [pid for pid in group_members(browser.pid) if command_line(pid)[-1:] == ["tab"]]
+    assert tabs
+    for pid in tabs:
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not page.status.ready, timeout_s=60)
+    await eventually(lambda: page.status.ready and not page.busy, timeout_s=60)
+    check_answer(await ask(page, "after"), "after", last(demo))
+    assert browser.is_alive()
 
 
 @pytest.mark.parametrize("role", ["browser", "driver"])

@@ -69,3 +69,21 @@ def test_at_debug_level_the_traceback_is_there(form: str) -> None:
     assert "Traceback" in shown
     assert "quiet" in shown
     assert "hunter4" not in shown
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_half_a_surrogate_pair_is_logged_and_printed_as_an_escape(form: str) -> None:
+    program = f"""
+import structlog
+from contract.logs import configure_logging, escape_unencodable
+escape_unencodable()
+configure_logging({form!r}, "info")
+structlog.get_logger("x").info("page", text="half " + chr(0xd83d))
+print("half", chr(0xd83d))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, timeout=30)
+    assert done.stdout == rb"half \ud83d" + b"\n"
+    assert b"ud83d" in done.stderr
+    assert b"Traceback" not in done.stderr
+    if form == "json":
+        assert json.loads(done.stderr)["text"] == "half \ud83d"

@@ -61,12 +61,15 @@ async def test_nothing_of_an_attack_reaches_the_answer(
         async with aclosing(page.ask("a", PROMPT, "markdown")) as pieces:
             text = await anext(pieces)
             port = page._capture.stream_port._port
-            stranger = await _tab(page).context.new_page()
+            browser = _tab(page).context.browser
+            assert browser
+            stranger = await browser.new_page()
             await stranger.goto(site.url.replace("127.0.0.1", "localhost"))
             for attacker in (stranger, _tab(page)):
                 assert await attacker.evaluate(ATTACK, port) == ["closed"]
             site.held_back.set()
             assert text + "".join([piece async for piece in pieces]) == PROMPT
+            await stranger.close()
 
 
 async def test_a_flood_of_the_console_is_cut_off(shared_pages: Pages) -> None:

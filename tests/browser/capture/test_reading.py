@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from browser.capture.dom_poll import AnswerChanges
 from browser.capture.dom_reader import DomReader
 from browser.capture.findings import BrokenOff, Done, Finding, Lost, Progress, Refused, Text, Transcript
 from browser.capture.frames import Frame, FrameKind
@@ -272,3 +273,13 @@ def test_an_event_that_is_nested_too_deeply_is_passed_over(depth: int) -> None:
     deep = f'data: {{"text": {"[" * depth}{"]" * depth}}}\n\n'.encode()
     frames = [opened(), sse({"text": "a"}), Frame(FrameKind.CHUNK, 1, deep), sse({"text": "b"}, {"end": True})]
     assert read_all(reader(), *frames) == [Text("a"), Text("b"), Done()]
+
+
+def test_half_a_surrogate_pair_in_what_a_page_shows_is_replaced() -> None:
+    looks = AnswerChanges({})
+    half = "half \ud83d"
+    frames = looks.frames({"text": half, "error": half, "busy": False, "done": True}, 0.0)
+    assert {(frame.kind, frame.text) for frame in frames} >= {
+        (FrameKind.DOM_ERROR, "half ?"),
+        (FrameKind.DOM_SET, "half ?"),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from contextlib import aclosing
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from browser.capture import capture
 from browser.capture.answer import Answer
 from browser.capture.dom_poll import dom_query
 from browser.capture.findings import Text
@@ -66,6 +68,7 @@ NO_NETWORK = {
     "text = \"data.type == 'token' && data.text\"\nend = \"data.type == 'done'\"\n"
     "error = \"data.type == 'error' && data.message\"\n|"
 }
+REACHES = "(url) => fetch(url, { mode: 'no-cors' }).then(() => true, () => false)"
 WEBSOCKET = {"kind": 'kind = "sse"\nurl = "*/api/chat"\nmethod = "POST"|kind = "websocket"\nurl = "*/api/ws"'}
 
 
@@ -97,15 +100,40 @@ async def test_traffic_that_is_not_seen_is_read_from_the_page(shared_pages: Page
     check_answer(await ask(page, "hello [[tokens=400]]"), "hello [[tokens=400]]", last(demo))
 
 
-async def test_a_public_page_with_a_strict_policy_reaches_the_stream_port(pages: Pages, tmp_path: Path) -> None:
-    async with serve(SiteOptions(strict_csp=True)) as demo:
+@pytest.mark.parametrize(
+    ("strict_csp", "local_network", "sink", "reaches"),
+    [
+        (False, False, "console", False),
+        (True, False, "console", False),
+        (False, True, "socket", True),
+        (True, True, "console", False),
+    ],
+)
+async def test_a_public_page_reaches_no_other_service_of_this_machine_unless_its_site_file_says_so(
+    pages: Pages, tmp_path: Path, *, strict_csp: bool, local_network: bool, sink: str, reaches: bool
+) -> None:
+    """Nor does one whose policy forbids it; its answers come all the same."""
+    async with serve(SiteOptions(strict_csp=strict_csp)) as demo, serve() as other:
         public = tmp_path / "chromium"
         flag = f"--ip-address-space-overrides={urlsplit(demo.url).netloc}=public"
         public.write_text(f'#!/bin/sh\nexec {find_executable("chromium", BrowserSettings())} {flag} "$@"\n')
         public.chmod(0o755)
-        page = await pages.open(demo_file(demo), cookie_state(demo), browser_executable=public)
-        assert page.status.capture == "network"
-        check_answer(await ask(page, "hello"), "hello", last(demo))
+        site = demo_file(demo).model_copy(update={"local_network": local_network})
+        page = await pages.open(site, cookie_state(demo), browser_executable=public)
+        assert (page.status.capture, page._capture._sink) == ("network", sink)
+        for prompt in ("hello [[unicode split tokens=200]]", "[[code]]"):
+            check_answer(await ask(page, prompt), prompt, last(demo))
+        asked = await asyncio.wait_for(tab_of(page).page.evaluate(REACHES, other.url), 20)
+        assert asked is reaches
+
+
+async def test_a_sink_that_a_policy_forbids_is_given_up_before_its_timeout(
+    shared_pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "ARM_TIMEOUT_S", 3600.0)
+    async with serve(SiteOptions(strict_csp=True)) as demo:
+        page = await asyncio.wait_for(shared_pages.open(demo_file(demo), cookie_state(demo)), 60)
+        assert page._capture._sink == "console"
 
 
 async def test_a_page_without_the_hook_is_read_by_looking_at_it(shared_pages: Pages, demo: DemoSite) -> None:

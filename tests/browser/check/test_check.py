@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,3 +274,19 @@ def test_a_terminal_gets_signs_and_the_text_is_never_markup() -> None:
     assert lines[1] == "   [b]hint"
     assert [line[0] for line in lines[::2]] == ["✓", "!", "-", "✗"]
     assert "1.50" not in lines[4]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_no_encoding_has_is_shown_with_escapes(tmp_path: Path, encoding: str) -> None:
+    """Of a site file's path here; a page's text may hold half a surrogate pair as well."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "browser.check", b"sites/n\xffo.toml", "--active-auth-json", str(tmp_path / "me.json")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"Traceback" not in ended.stderr
+    assert rb"n\udcffo.toml" in ended.stdout
+    assert ended.returncode == Exit.USAGE

@@ -6,6 +6,7 @@ The answers were recorded from the apps of tests/sites (Gradio 6.31, Chainlit 2.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 from browser.capture.findings import Done, Finding, Lost, Refused, Text, Transcript
 from browser.capture.frames import Frame, FrameKind
 from browser.capture.network_reader import NetworkReader
+from browser.capture.trace import EventTrace
 from browser.check import diagnosis
 from browser.check.diagnosis import Diagnosis
 from browser.check.event_log import EventLog
+from browser.check.screen import plain
 from browser.site.load import SITES_DIR, parse_site
 from browser.site.schema import Network
 
@@ -163,3 +166,22 @@ def test_a_later_change_to_the_document_is_not_in_the_events_before_it() -> None
     log, findings = read(network(**rules), given)
     assert [event.found["document"] for event in log.events if "document" in event.found] == [[""], [""]]
     assert findings == [Text("a")]
+
+
+def test_json_of_any_depth_is_noted_and_shown() -> None:
+    """What json reads at one depth of calls it may not write at another."""
+    network = Network.model_validate(
+        {"kind": "sse", "url": "*", "text": "data.text", "error": "data", "end": "data.end"}
+    )
+    for depth in range(1, sys.getrecursionlimit(), 3):
+        body = f"data: {'[' * depth}1{']' * depth}\n\n".encode()
+        given = [Frame(FrameKind.OPEN, 1, b'{"status":200}'), Frame(FrameKind.CHUNK, 1, body)]
+        log, findings = read(network, given)
+        assert isinstance(findings[-1], Refused)
+        assert log.as_jsonl().count(b"\n") == 2
+    deep: list[Any] = []
+    for _ in range(sys.getrecursionlimit()):
+        deep = [deep]
+    assert plain(deep) == "JSON that is nested too deep"
+    log.event(EventTrace(1, None, deep))
+    assert b"nested too deep" in log.as_jsonl()

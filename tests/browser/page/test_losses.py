@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from browser.errors import BrowserLost, LoginExpired, NotStarted, PageBroken
+from browser.page import page_monitor, site_page
 from browser.page.chat_page import ChatPage
 from contract.processes import ProcessIdentity
 from contract.run_folder import read_processes
@@ -53,10 +55,24 @@ async def test_a_dead_process_is_noticed_at_once(page: ChatPage, demo: DemoSite,
 async def test_a_driver_that_hangs_is_noticed_and_ended(page: ChatPage, demo: DemoSite) -> None:
     both = processes(page)
     os.kill(both["driver"].pid, signal.SIGSTOP)
-    await eventually(lambda: page.status.reason == "browser_lost")
+    await eventually(lambda: page.status.reason == "browser_lost", timeout_s=60)
     await asyncio.wait_for(page.close(), HANG_LIMIT_S)
     assert not both["driver"].is_alive()
     await eventually(lambda: not both["browser"].is_alive())
+
+
+async def test_a_browser_whose_page_hangs_in_every_new_context_is_given_up(
+    page: ChatPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_monitor, "RENEW_AFTER_S", 0.1)
+    monkeypatch.setattr(site_page, "NEW_TAB_TIMEOUT_S", 0.1)
+    browser = processes(page)["browser"]
+    with capture_logs() as lines:
+        os.killpg(browser.pid, signal.SIGSTOP)
+        assert await asyncio.wait_for(page.wait_lost(), 120) == "browser_lost"
+    assert [line["renewals"] for line in lines if line["event"] == "page_renewed"] == [1, 2, 3]
+    await page.close()
+    assert not browser.is_alive()
 
 
 async def test_a_page_that_crashes_is_opened_anew(page: ChatPage, demo: DemoSite) -> None:
@@ -147,6 +163,17 @@ async def test_cookies_lost_in_mid_answer_are_no_logout(shared_page: ChatPage, d
     with pytest.raises(BrowserLost) as caught:
         await asyncio.wait_for(asking, 20)
     assert caught.value.submitted
+
+
+async def test_no_caret_blinks_though_the_input_keeps_the_focus(shared_page: ChatPage, demo: DemoSite) -> None:
+    """It is most of what an idle page costs."""
+    page = tab_of(shared_page).page
+    for prompt in ("first", "second"):
+        assert await page.evaluate(
+            "[document.activeElement.tagName, getComputedStyle(document.activeElement).caretAnimation]"
+        ) == ["TEXTAREA", "manual"]
+        check_answer(await ask(shared_page, prompt), prompt, last(demo))
+        await eventually(lambda: not shared_page.busy)
 
 
 async def test_first_token_and_idle_timeouts(shared_pages: Pages, demo: DemoSite) -> None:

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,13 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from browser.errors import ProfileError, ProfileLocked
+from browser.page import login
+from browser.page.login import LoginPlan
+from browser.page.login_watch import SessionKeeper
 from browser.page.profile import as_chromium_loads_it, load_profile, save_session, state_to_open
 from browser.page.profile_lock import ProfileLock
+from browser.settings import BrowserSettings
+from browser.site.load import load_site
 from contract.processes import ProcessIdentity
 from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles import discover_profiles
@@ -271,3 +277,51 @@ async def test_chromium_keeps_a_login_that_firefox_saved(shared_pages: Pages, de
         one |= {"sameSite": "None", "secure": False}
     page = await shared_pages.open(demo_file(demo), state)
     assert page.status.ready
+
+
+class FakeContext:
+    """A browser's context that gives this as its storage_state."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+    async def storage_state(self, **_: Any) -> dict[str, Any]:
+        return self._state
+
+    async def cookies(self) -> list[dict[str, Any]]:
+        return [COOKIE]
+
+
+def stored(value: str) -> dict[str, Any]:
+    return STATE | {"origins": [STORED | {"localStorage": [{"name": "t", "value": value}]}]}
+
+
+async def test_half_a_surrogate_pair_that_a_page_stored_does_not_keep_the_session_from_being_used(
+    tmp_path: Path,
+) -> None:
+    profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
+    keeper = SessionKeeper(profile, STATE, tmp_path, "https://chat.example.com")
+    await keeper.save(cast("Any", FakeContext(stored("whole 😀, half \ud83d"))))
+    with capture_logs() as lines:
+        assert state_to_open(profile, tmp_path) == stored("whole 😀, half \ufffd")
+    assert lines == []
+
+
+async def test_a_session_nested_too_deep_is_not_saved_and_ends_nothing(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
+    keeper = SessionKeeper(profile, STATE, tmp_path, "https://chat.example.com")
+    database = {"name": "d", "version": 1, "stores": deep}
+    with capture_logs() as lines:
+        await keeper.save(cast("Any", FakeContext(STATE | {"origins": [STORED | {"indexedDB": [database]}]})))
+    assert [line["error"] for line in lines] == ["RecursionError"]
+
+
+async def test_half_a_surrogate_pair_that_a_page_stored_does_not_keep_a_login_from_being_saved(tmp_path: Path) -> None:
+    plan = LoginPlan(load_site("demo"), tmp_path / "me.json", False, "chromium", BrowserSettings())
+    page = SimpleNamespace(context=FakeContext(stored("whole 😀, half \ud83d")))
+    saved = await login._save_login(cast("Any", page), plan)
+    assert (saved.cookies, saved.origins) == (1, 1)
+    assert load_profile(plan.path).state == stored("whole 😀, half \ufffd")

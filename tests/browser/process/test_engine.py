@@ -186,6 +186,7 @@ def test_camoufox_fetches_nothing_at_its_start(monkeypatch: pytest.MonkeyPatch) 
     engine.camoufox_options(plan())
     assert asked["exclude_addons"] == list(DefaultAddons)
     assert asked["executable_path"] == "/c"
+    assert asked["firefox_user_prefs"]["ui.caretBlinkTime"] == 0
 
 
 async def test_chromium_obeys_playwrights_features_and_ours(tmp_path: Path, demo: DemoSite) -> None:
