@@ -56,7 +56,7 @@ async def slow_bodies(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def big_bodies(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send all but the last byte of the largest body that is taken, as fast as it is read."""
     writer.write(_CHAT + b"content-length: %d\r\n\r\n" % (BIG_BYTES + 1))
-    for _ in range(BIG_BYTES // 65536):
+    for _piece in range(BIG_BYTES // 65536):
         writer.write(b" " * 65536)
         await writer.drain()
     await asyncio.sleep(HOSTILE_S)

@@ -13,7 +13,14 @@ import pytest
 
 from coordinator.errors import ActionRefused, UnknownChild
 from coordinator.local.run_folder import RunFolder
-from coordinator.supervision.events import ChildCleaned, ChildExited, ChildReady, ChildStarted, RestartPlanned
+from coordinator.supervision.events import (
+    ChildCleaned,
+    ChildExited,
+    ChildMoved,
+    ChildReady,
+    ChildStarted,
+    RestartPlanned,
+)
 from coordinator.supervision.lifecycle import Event, Reason, State
 from tests.coordinator.fleet import Fleet, alive, causes, prepared_fleet, running_fleet
 from tests.support.waiting import eventually
@@ -127,7 +134,11 @@ async def test_a_fleet_outlives_the_loss_of_its_run_folders(tmp_path: Path) -> N
         assert fleet.supervisor.was_submitted(fleet.pool._backends["a"], "any") is None
         os.kill(pid_of(fleet, "a"), signal.SIGKILL)
         await fleet.until_start("a", 2)
-        assert fleet.is_in("b", State.READY)
+        await fleet.until_start("b", 2)  # without its folder it could note no request
+        (moved,) = [
+            e for e in fleet.events if isinstance(e, ChildMoved) and e.child == "b" and e.cause is Event.RESTART
+        ]
+        assert "run folder is gone" in str(moved.detail)
         assert not fleet.supervisor.failed.done()
         assert stat.S_IMODE(fleet.run_root.path.stat().st_mode) == 0o700
 
