@@ -17,7 +17,8 @@ class BrowserError(TabfleetError):
     """Base of what a caller of the page may get.
 
     `reason` is the error code that a caller of the child sees; `submitted` tells whether the prompt may
-    have reached the site; `exit_code` is the child's where it cannot start because of this error.
+    have reached the site; `not_taken` that the site itself says it did not take the prompt, so
+    that another login may be asked; `exit_code` is the child's where it cannot start because of this error.
     """
 
     reason = "page_broken"
@@ -26,6 +27,7 @@ class BrowserError(TabfleetError):
     def __init__(self, message: str, *, submitted: bool = False) -> None:
         super().__init__(message)
         self.submitted = submitted
+        self.not_taken = False
 
 
 class SiteError(BrowserError):

@@ -2,7 +2,7 @@
 
 session.json    the rotated login, kept over the child's restarts; the child's alone
 processes.json  driver and browser group: {"driver": {"pid", "start_time"}, "browser": {"pgid", "start_time"}}
-submitted       one request id a line: prompts that may have reached the page
+submitted       one request id a line: prompts that may have reached the page; a line "!ID" takes an id back
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ SESSION: Final = "session.json"
 PROCESSES: Final = "processes.json"
 SUBMITTED: Final = "submitted"
 
+_TAKEN_BACK: Final = "!"  # no request id begins so
+
 Role = Literal["driver", "browser"]
 _ID_KEY: Final[Mapping[Role, str]] = {"driver": "pid", "browser": "pgid"}
 
@@ -26,6 +28,11 @@ _ID_KEY: Final[Mapping[Role, str]] = {"driver": "pid", "browser": "pgid"}
 def mark_submitted(folder: Path, request_id: str) -> None:
     """Note, on the disk, that this request's prompt may reach the page from now on. Raises OSError."""
     append_line(folder / SUBMITTED, request_id)
+
+
+def unmark_submitted(folder: Path, request_id: str) -> None:
+    """Take a mark back: the site has said that it did not take this request's prompt. Raises OSError."""
+    append_line(folder / SUBMITTED, _TAKEN_BACK + request_id)
 
 
 def read_submitted(folder: Path) -> frozenset[str] | None:
@@ -40,7 +47,13 @@ def read_submitted(folder: Path) -> frozenset[str] | None:
         return None
     if content and not content.endswith(b"\n"):
         return None
-    return frozenset(content.decode("utf-8", "replace").split())
+    marked: set[str] = set()
+    for line in content.decode("utf-8", "replace").split():
+        if line.startswith(_TAKEN_BACK):
+            marked.discard(line.removeprefix(_TAKEN_BACK))
+        else:
+            marked.add(line)
+    return frozenset(marked)
 
 
 def write_processes(folder: Path, processes: Mapping[Role, ProcessIdentity]) -> None:

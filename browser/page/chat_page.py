@@ -35,7 +35,7 @@ from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish
 from contract.child_api import UnreadyReason
-from contract.run_folder import mark_submitted
+from contract.run_folder import mark_submitted, unmark_submitted
 
 log = structlog.get_logger("browser")
 
@@ -215,7 +215,10 @@ class ChatPage:
             reader_left = True
             raise
         except Exception as error:  # noqa: BLE001 - a dead driver comes as a plain Exception
-            raise await self._explain(error, opened, completion) from None
+            explained = await self._explain(error, opened, completion)
+            if isinstance(explained, BrowserError) and completion is not None:
+                self._take_mark_back(request_id, explained, completion)
+            raise explained from None
         finally:
             release = self._release(opened, completion)
             if reader_left:
@@ -241,6 +244,17 @@ class ChatPage:
         self._submitted[request_id] = None
         if len(self._submitted) > REMEMBERED_REQUESTS:
             self._submitted.popitem(last=False)
+
+    def _take_mark_back(self, request_id: str, error: BrowserError, completion: Completion) -> None:
+        """Let the request go on to another login if the site says that it did not take the prompt, and nothing came."""
+        if not error.not_taken or completion.has_text or request_id not in self._submitted:
+            return
+        try:
+            unmark_submitted(self._run_dir, request_id)
+        except OSError:
+            return  # the mark stands, and nobody submits the prompt again
+        del self._submitted[request_id]
+        error.submitted = False
 
     async def _explain(self, error: Exception, opened: _Opened, completion: Completion | None) -> Exception:
         """Return the error to raise: a dead browser, driver or login comes before all that followed from it."""

@@ -39,6 +39,8 @@ class Completion:
         self._interruption: BrowserError | None = None
         self.submitted = False
         """Whether the prompt may have reached the site."""
+        self.has_text = False
+        """Whether any text of the answer has come."""
         self.complete = False
         """Whether the answer was read to its end."""
         self.answer_ended = False
@@ -98,6 +100,7 @@ class Completion:
                 if number % TURN_FRAMES == 0:
                     await asyncio.sleep(0)  # one frame may hold thousands
                 if isinstance(finding, Text):
+                    self.has_text = True
                     yield finding.text
                 elif not isinstance(finding, Progress):
                     self._conclude(finding)

@@ -18,11 +18,15 @@ def error_of(site: Site, refused: Refused, *, submitted: bool = True) -> Browser
         return refusal.text is None or refusal.text.casefold() in refused.message.casefold()
 
     refusal = next(filter(matches, site.refusals), None)
-    if refusal and refusal.means == "quota":
-        rest_s = refusal.rest_s or DEFAULT_REST_S
-        return QuotaExceeded("the site refuses further prompts for now", submitted=submitted, rest_s=rest_s)
-    if refusal and refusal.means == "login_expired":
-        return LoginExpired("the site says that the login has expired", submitted=submitted)
+    if refusal and refusal.means in ("quota", "login_expired"):
+        error: BrowserError
+        if refusal.means == "quota":
+            rest_s = refusal.rest_s or DEFAULT_REST_S
+            error = QuotaExceeded("the site refuses further prompts for now", submitted=submitted, rest_s=rest_s)
+        else:
+            error = LoginExpired("the site says that the login has expired", submitted=submitted)
+        error.not_taken = True
+        return error
     if refusal and refusal.means == "refused":
         named = f"the site file's text {refusal.text!r}" if refusal.text else f"status {refusal.status}"
         return PromptRefused(f"the site refuses this prompt ({named})", submitted=submitted)

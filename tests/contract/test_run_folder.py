@@ -10,13 +10,30 @@ from hypothesis import strategies as st
 
 from contract import run_folder
 from contract.processes import ProcessIdentity
-from contract.run_folder import PROCESSES, SUBMITTED, mark_submitted, read_processes, read_submitted, write_processes
+from contract.run_folder import (
+    PROCESSES,
+    SUBMITTED,
+    mark_submitted,
+    read_processes,
+    read_submitted,
+    unmark_submitted,
+    write_processes,
+)
 
 
 def test_submitted_ids_are_read_back(tmp_path: Path) -> None:
     assert read_submitted(tmp_path) is None, "the file is there from the start, and may have been taken away"
     mark_submitted(tmp_path, "r-1")
     mark_submitted(tmp_path, "r-2")
+    assert read_submitted(tmp_path) == frozenset({"r-1", "r-2"})
+
+
+def test_a_mark_can_be_taken_back_and_made_again(tmp_path: Path) -> None:
+    for request_id in ("r-1", "r-2"):
+        mark_submitted(tmp_path, request_id)
+    unmark_submitted(tmp_path, "r-1")
+    assert read_submitted(tmp_path) == frozenset({"r-2"})
+    mark_submitted(tmp_path, "r-1")
     assert read_submitted(tmp_path) == frozenset({"r-1", "r-2"})
 
 

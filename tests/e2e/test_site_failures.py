@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -51,8 +52,8 @@ def test_each_failure_of_the_site_has_its_error_and_reaction(one_of_two: tuple[F
     eventually(lambda: _answers(running, "after the crash"), timeout_s=HANG_LIMIT_S, what="an answer")
     assert running.child_pid("ada") == first
 
-    limited = _fails(running, "[[error=quota]] one too many")
-    assert (limited.status_code, limited.code) == (502, "quota")
+    limited = _is_not_taken(running, "[[error=quota]] one too many")
+    assert (limited.status_code, limited.code) == (429, "quota")
     running.wait_for(ada="RESTING", grace="READY")
     assert running.children()["ada"]["reason"] == "quota"
     assert _ask(running, "from the standby")
@@ -61,13 +62,51 @@ def test_each_failure_of_the_site_has_its_error_and_reaction(one_of_two: tuple[F
     assert fetch(f"{running.url}/admin/children/ada/reset", headers=key, method="POST")[0] == 202
     running.wait_for(ada="STANDBY")
 
-    expired = _fails(running, "[[error=expired]] logged out")
-    assert (expired.status_code, expired.code) == (502, "login_expired")
+    expired = _is_not_taken(running, "[[error=expired]] logged out")
+    assert (expired.status_code, expired.code) == (503, "login_expired")
     running.wait_for(ada="READY", grace="FAILED")
     assert running.children()["grace"]["reason"] == "login_expired"
     assert _ask(running, "from the first one again")
     prompts = [entry["prompt"] for entry in site.ledger()]
     assert len(prompts) == len(set(prompts)), "something was submitted twice"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("fault", ["quota", "expire_session"])
+def test_what_one_login_does_not_take_the_other_answers(tmp_path: Path, fault: str, *, stream: bool) -> None:
+    """The caller sees an ordinary answer: the site itself said that the first login got none."""
+    with demo_site() as site:
+        profiles = log_in_by_request(site, tmp_path / "active")
+        with fleet(site, profiles, tmp_path / "fleet", LOGIN_CHECK_S="600") as running:
+            running.wait_for(ada="READY", grace="READY")
+            if fault == "quota":
+                site.fault("quota", account="ada")
+            else:
+                site.fault("expire_session", account="ada")
+            for number in range(2):  # one of them meets ada first
+                prompt = f"prompt {number}"
+                chat = running.client(max_retries=0).chat.completions
+                messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
+                if stream:
+                    chunks = chat.create(model=MODEL, messages=messages, stream=True)
+                    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+                else:
+                    text = chat.create(model=MODEL, messages=messages).choices[0].message.content or ""
+                entries = [entry for entry in site.ledger() if entry["prompt"] == prompt]
+                answered = [entry for entry in entries if entry["outcome"] == "done"]
+                assert [entry["answer"] for entry in answered] == [text]
+                assert answered[0]["account"] == "grace"
+            reason = "quota" if fault == "quota" else "login_expired"
+            eventually(lambda: running.children()["ada"]["reason"] == reason, timeout_s=HANG_LIMIT_S, what=reason)
+
+
+def _is_not_taken(running: Fleet, prompt: str) -> openai.APIStatusError:
+    """The site says that it takes no prompt of this login now, and there is no other."""
+    with pytest.raises(openai.APIStatusError) as failed:
+        _ask(running, prompt)
+    assert "x-should-retry" not in failed.value.response.headers
+    assert int(failed.value.response.headers["retry-after"]) > 0
+    return failed.value
 
 
 def _answers(running: Fleet, prompt: str) -> bool:

@@ -21,6 +21,7 @@ from browser.page.chat_page import ChatPage
 from browser.process.engine import find_executable
 from browser.settings import BrowserSettings
 from browser.site.load import SITES_DIR, parse_site
+from contract.run_folder import read_submitted
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file, tab_of
@@ -32,7 +33,9 @@ from tests.support.waiting import eventually
 async def test_the_site_wants_rest(shared_page: ChatPage, demo: DemoSite) -> None:
     with pytest.raises(QuotaExceeded) as caught:
         await ask(shared_page, "[[error=quota]]")
-    assert caught.value.submitted
+    assert not caught.value.submitted, "the site says itself that it did not answer: another login may be asked"
+    assert not shared_page.was_submitted("a")
+    assert read_submitted(shared_page._run_dir) == frozenset()
     assert shared_page.status.reason == "quota"
     assert 1790 < (shared_page.status.rest_s or 0) <= 1800
     with pytest.raises(QuotaExceeded) as again:
@@ -44,7 +47,7 @@ async def test_the_site_wants_rest(shared_page: ChatPage, demo: DemoSite) -> Non
 async def test_a_login_that_ends_in_an_answer(shared_page: ChatPage, demo: DemoSite) -> None:
     with pytest.raises(LoginExpired) as caught:
         await ask(shared_page, "[[error=expired]]")
-    assert caught.value.submitted
+    assert not caught.value.submitted
     assert shared_page.status.reason == "login_expired"
 
 
