@@ -22,7 +22,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 PROXY_WORDS: Final = (
-    "an http or https URL of a host and a port, before the host USER:PASSWORD@ if needed,"
+    "http://HOST:PORT or https://HOST:PORT, before the host USER:PASSWORD@ if needed,"
     " in which %, #, /, ? and @ are written %25, %23, %2F, %3F and %40"
 )
 NO_PROXY_WORDS: Final = "host names, addresses, networks such as 10.0.0.0/8, or *, with commas"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +21,7 @@ _PRECEDENCE: Final = (
     "A flag wins over the environment variable, which wins over the default; an empty variable is not set."
 )
 _AWS_CHAIN: Final = "AWS credentials and the endpoint come from the usual AWS chain (AWS_ENDPOINT_URL_S3 included)."
+_BARE_URL: Final = re.compile(r"(?<!`)\bhttps?://[\w.:]*\w")  # Markdown would make a link of it
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def settings_markdown() -> str:
             if option.is_switch and option.flag:
                 flag = f"`{option.flag}`, `--no-{option.flag.removeprefix('--')}`"
             cells = (f"`{option.variable}`", flag, option.default, option.takes.words, option.meaning)
-            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            row = "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            parts.append(_BARE_URL.sub(r"`\g<0>`", row))
     return "\n".join(parts) + "\n"
 
 
