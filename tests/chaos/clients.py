@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import select
 import socket
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import openai
 from openai import AsyncOpenAI
@@ -114,15 +116,27 @@ class Clients:
             writer.transport.abort()
 
     async def _never_read(self, request: ClientRequest) -> None:
-        """Send the request and read nothing until the server closes the connection."""
+        """Send the request and read nothing until the server closes the connection. Raises TimeoutError.
+
+        Where the server closed it with the last bytes in the kernel, their end waits behind them for a reader. So after
+        half of the time those are read, and the end must come with them; a server that goes on sending has not closed.
+        """
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, request.receive_bytes)
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(connection, ("127.0.0.1", self._port))
             await loop.sock_sendall(connection, self._encode(request))
-            while not _closed_by_peer(connection):  # noqa: ASYNC110 - asyncio has no event for it while nothing is read
+            patient_until = loop.time() + self._hang_after_s / 2
+            # asyncio has no event for it while nothing is read.
+            while not _closed_by_peer(connection) and loop.time() < patient_until:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+            left, most = 0, _KERNEL_BYTES + 2 * request.receive_bytes
+            with contextlib.suppress(ConnectionError):
+                while not _closed_by_peer(connection) and (chunk := await loop.sock_recv(connection, 1 << 16)):
+                    left += len(chunk)
+                    if left > most:
+                        raise TimeoutError
 
     def _encode(self, request: ClientRequest) -> bytes:
         body = json.dumps(request.body()).encode()
@@ -170,6 +184,10 @@ def _code(error: openai.APIError) -> str:
 
 def _reset_on_close(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+# https://docs.kernel.org/networking/ip-sysctl.html: the third is the most that a socket holds to be sent.
+_KERNEL_BYTES: Final = int(Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2])
 
 
 def _closed_by_peer(connection: socket.socket) -> bool:
