@@ -246,8 +246,8 @@ class ChatPage:
             self._submitted.popitem(last=False)
 
     def _take_mark_back(self, request_id: str, error: BrowserError, completion: Completion) -> None:
-        """Let the request go on to another login if the site says that it did not take the prompt, and nothing came."""
-        if not error.not_taken or completion.has_text or request_id not in self._submitted:
+        """Let the request go on to another login if the site itself says that it did not take the prompt."""
+        if request_id not in self._submitted or not completion.is_not_taken(error):
             return
         try:
             unmark_submitted(self._run_dir, request_id)

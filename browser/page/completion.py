@@ -12,7 +12,7 @@ from browser.capture.frames import TURN_FRAMES
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
 from browser.page.images import Image
 from browser.page.page_input import enter_prompt
-from browser.page.refusals import error_of
+from browser.page.refusals import LoginRefusals, error_of
 from browser.page.tab import Tab
 from browser.page.upload import upload_images
 from browser.settings import BrowserSettings
@@ -37,6 +37,7 @@ class Completion:
         self._mark_submitted = mark_submitted
         self._answer: Answer | None = None
         self._interruption: BrowserError | None = None
+        self._login_refusals = LoginRefusals(tab.page, tab.site)
         self.submitted = False
         """Whether the prompt may have reached the site."""
         self.has_text = False
@@ -76,6 +77,7 @@ class Completion:
         self._answer = await self._capture.begin(self._tab.page)
         if self._interruption:
             raise self._interruption
+        self._login_refusals.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
         self._mark_submitted()
         self.submitted = True
@@ -120,6 +122,11 @@ class Completion:
             raise error_of(self._tab.site, finding)
         raise SiteFailed("the site broke off the answer before its end", submitted=True)
 
+    def is_not_taken(self, error: BrowserError) -> bool:
+        """Whether the site itself says, by this error, that it did not take the prompt, and no text has come."""
+        says_so = error.not_taken or (isinstance(error, LoginExpired) and self._login_refusals.seen)
+        return says_so and not self.has_text
+
     def interrupt(self, error: BrowserError) -> None:
         """Make the completion fail with this error, wherever it waits for the page."""
         error.submitted = error.submitted or self.submitted
@@ -133,10 +140,12 @@ class Completion:
 
     async def end(self) -> None:
         """Stop capturing. The answer itself goes on on the page."""
+        self._login_refusals.stop()
         if self._answer:
             await self._capture.end(self._answer)
 
     def abandon(self) -> None:
         """Stop listening to a page that is gone."""
+        self._login_refusals.stop()
         if self._answer:
             self._capture.release(self._answer)

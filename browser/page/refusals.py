@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import re
+
+from playwright.async_api import Page, Response
+
 from browser.capture.findings import Refused
 from browser.errors import BrowserError, LoginExpired, PromptRefused, QuotaExceeded, SiteFailed
-from browser.site.schema import Refusal, Site
+from browser.site.schema import Refusal, Site, glob_to_regex
 
 DEFAULT_REST_S = 900.0
+
+
+class LoginRefusals:
+    """Notes whether the site refuses the prompt's own request with a status that means an expired login.
+
+    The browser tells of it also where the page leaves for the login page at once, and loses what its script has seen.
+    """
+
+    def __init__(self, page: Page, site: Site) -> None:
+        self._page = page
+        self._network = site.capture.network
+        self._url = re.compile(glob_to_regex(self._network.url)) if self._network else None
+        self._statuses = {refusal.status for refusal in site.refusals if refusal.means == "login_expired"}
+        self._looks = False
+        self.seen = False
+        """Whether there was one."""
+
+    def start(self) -> None:
+        """Look at the responses to the page from now on."""
+        if self._url and self._statuses:
+            self._page.on("response", self._note)
+            self._looks = True
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._looks:
+            self._page.remove_listener("response", self._note)
+            self._looks = False
+
+    def _note(self, response: Response) -> None:
+        if response.status not in self._statuses or self._network is None or self._url is None:
+            return
+        if self._network.method in (None, response.request.method) and self._url.match(response.request.url):
+            self.seen = True
 
 
 def error_of(site: Site, refused: Refused, *, submitted: bool = True) -> BrowserError:
