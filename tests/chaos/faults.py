@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import resource
@@ -48,6 +49,7 @@ from tests.support.ports import free_range
 
 CHILDREN = 3
 CALLERS = 3
+FREE_DESCRIPTORS = 2
 LIVE_LIMIT_S = 20.0  # a hang limit: a busy machine takes long
 CALLER_LIMIT_S = 60.0
 START_S = 120.0
@@ -149,10 +151,27 @@ def limited(pid: int, what: int, soft: int) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def no_descriptor(ground: Ground) -> AsyncIterator[None]:
-    used = max(int(entry.name) for entry in Path(f"/proc/{ground.fleet.pid}/fd").iterdir()) + 1
+    """Leave the coordinator descriptors for two more connections at any time, which is too few to start a child."""
+
+    def limit() -> int:
+        used = {int(entry.name) for entry in Path(f"/proc/{ground.fleet.pid}/fd").iterdir()}
+        free = (number for number in itertools.count() if number not in used)
+        return next(itertools.islice(free, FREE_DESCRIPTORS, None))
+
+    async def follow() -> None:
+        while True:
+            hard = resource.prlimit(ground.fleet.pid, resource.RLIMIT_NOFILE)[1]
+            resource.prlimit(ground.fleet.pid, resource.RLIMIT_NOFILE, (limit(), hard))
+            await asyncio.sleep(0.02)
+
     ground.kill()
-    with limited(ground.fleet.pid, resource.RLIMIT_NOFILE, used // 2):
-        yield
+    with limited(ground.fleet.pid, resource.RLIMIT_NOFILE, limit()):
+        following = asyncio.ensure_future(follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
 
 
 @contextlib.asynccontextmanager
