@@ -82,6 +82,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._offer: list[tuple[bytes, bytes]] | None = None
         self._head_bytes = 0
         self._headers = 0
+        self._headers_bytes = 0  # of names and values; the whole of a head has passed before its bytes are counted
         self._body_bytes = 0  # of what is being parsed
         self._overhead_bytes = 0  # of a body in chunks, beside the body
         self._chunks = 0
@@ -182,8 +183,13 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            what = "has more headers than the server takes" if self._headers > _MOST_HEADERS else "is not valid HTTP"
-            self.refuse(_bad_http(f"The request {what}."))
+            if self._headers_bytes > _LARGEST_HEAD_BYTES:
+                what = "The request's head is too large."
+            elif self._headers > _MOST_HEADERS:
+                what = "The request has more headers than the server takes."
+            else:
+                what = "The request is not valid HTTP."
+            self.refuse(_bad_http(what))
         except httptools.HttpParserUpgrade as offer:
             rest = data[offer.args[0] :]
             self.parser = httptools.HttpRequestParser(self)
@@ -211,12 +217,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._parsed, self._head_bytes, self._headers = _Parsed.HEAD, 0, 0
+        self._parsed, self._head_bytes, self._headers, self._headers_bytes = _Parsed.HEAD, 0, 0, 0
         self._overhead_bytes, self._chunks = 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers += 1
-        if self._headers > _MOST_HEADERS:
+        self._headers_bytes += len(name) + len(value)
+        if self._headers > _MOST_HEADERS or self._headers_bytes > _LARGEST_HEAD_BYTES:
             raise ValueError  # the parser stops at once
         if self._parsed is _Parsed.HEAD:  # what follows the body counts for nothing (RFC 9110, section 6.5.1)
             super().on_header(name, value)

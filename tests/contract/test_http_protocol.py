@@ -306,6 +306,14 @@ async def test_headers_have_a_limit_in_number_too(start: bytes, room: int) -> No
         assert b"more headers than the server takes" in got
 
 
+@pytest.mark.parametrize("size", [65_537, 70_000, 1_000_000])
+async def test_a_head_has_a_limit_however_it_comes(size: int) -> None:
+    async with serving(echo) as (_, port):
+        got = await exchange(port, b"GET /early HTTP/1.1\r\n" + CLOSE + b"cookie: " + b"x" * size + b"\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 400 ")
+        assert b"head is too large" in got
+
+
 async def test_one_connection_does_not_hold_up_the_others_with_much_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     take = HttpProtocol.data_received
