@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from typing_extensions import TypeAliasType
 
 from api_utils.answer_cut import AnswerLimits
+from api_utils.json_answer import JsonFormat
 from api_utils.json_schema import schema_problem
 from api_utils.tools import Tool, ToolUse
 from contract.api_error import bad_request, unsupported
@@ -27,7 +28,6 @@ _ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "n": ((None, 1), "a page gives one answer"),
     "function_call": ((None, "none", "auto"), "it is the old form of tool_choice"),
     "modalities": ((None, [], ["text"]), "a page answers in text"),
-    "response_format": ((None, {"type": "text"}), "a page cannot be held to a format; ask for it in the prompt"),
 }
 """Parameters with the values that ask for nothing special, and why another value is refused."""
 
@@ -121,6 +121,21 @@ class NamedTool(BaseModel):
     function: NamedFunction
 
 
+class JsonSchema(BaseModel):
+    """What `response_format` names. `strict` needs no field: an answer is held against the schema always."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+    given: Annotated[dict[str, Any], Field(alias="schema")] = {}
+
+
+class ResponseFormat(BaseModel):
+    """What the answer's text is to be."""
+
+    model_config = ConfigDict(extra="allow")
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
 class StreamOptions(BaseModel):
     """What a stream is to have beside the answer."""
 
@@ -136,6 +151,7 @@ class ChatRequest(BaseModel):
     messages: Annotated[list[Message], Field(min_length=1), FailFast()]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
     tools: _Tools | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = True
@@ -148,6 +164,21 @@ class ChatRequest(BaseModel):
         """Return where the answer ends at the latest. `max_tokens` is the old name of `max_completion_tokens`."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return AnswerLimits(tuple(filter(None, stop)), self.max_completion_tokens or self.max_tokens)
+
+    @property
+    def json_format(self) -> JsonFormat | None:
+        """Return what JSON the answer is to be, or None. Raises ApiError (400) for a schema that is none."""
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        if wanted.type == "json_object":
+            return JsonFormat()
+        where = "response_format.json_schema"
+        if wanted.json_schema is None:
+            raise bad_request(f"{where}: is missing", param=where)
+        if problem := schema_problem(wanted.json_schema.given):
+            raise bad_request(f"{where}.schema: this is no JSON Schema: {problem}", param=f"{where}.schema")
+        return JsonFormat(wanted.json_schema.given)
 
     @property
     def tool_use(self) -> ToolUse | None:

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from api_utils.answer_cut import AnswerCut, FinishReason, cut_short
 from api_utils.error_responses import error_response, from_browser, unexpected
+from api_utils.json_answer import read_json
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
 from api_utils.tools import ToolCall, ToolCallReader, read_tool_calls
@@ -126,7 +127,11 @@ class ChatResponse(Response):
                 asked = self._queue.page.ask(request_id, self._prompt.text, self._prompt.model, self._prompt.images)
                 cut = AnswerCut(self._prompt.limits)
                 use, pieces = self._prompt.tool_use, cut_short(asked, cut)
-                items = pieces if use is None else read_tool_calls(pieces, ToolCallReader(use))
+                items: AsyncGenerator[str | ToolCall] = pieces
+                if use:
+                    items = read_tool_calls(pieces, ToolCallReader(use))
+                if self._prompt.json_format:
+                    items = read_json(items, self._prompt.json_format, lambda: cut.finish_reason == "length")
                 if self._stream:
                     await self._send_items(items, cut, send)
                 else:

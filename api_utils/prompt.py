@@ -29,6 +29,7 @@ from typing import Any, Final
 
 from api_utils.answer_cut import AnswerLimits
 from api_utils.chat_request import Message, Part
+from api_utils.json_answer import JsonFormat
 from api_utils.tools import ToolUse, write_call
 from browser.page.images import MAX_IMAGE_BYTES_IN_ALL, Image, ImageLimits, MediaType
 from contract.api_error import ApiError, bad_request, unsupported
@@ -54,18 +55,21 @@ class Prompt:
     images: tuple[Image, ...] = field(repr=False)
     limits: AnswerLimits = field(default_factory=AnswerLimits)
     tool_use: ToolUse | None = None
+    json_format: JsonFormat | None = None
 
 
-def text_of(messages: Sequence[Message], tool_use: ToolUse | None = None) -> str:
+def text_of(messages: Sequence[Message], tool_use: ToolUse | None = None, json_format: JsonFormat | None = None) -> str:
     """Return the text to type for a conversation. Raises ApiError (400) when there is nothing to say."""
     has_words = any(text.strip() for message in messages for text in _texts(message, None))
     if not has_words and not any(True for message in messages for _ in _images(message)):
         raise bad_request("messages hold neither text nor an image", param="messages")
     marks = (f"[image {number}]" for number in count(1))
-    if len(messages) == 1 and messages[0].role == "user" and tool_use is None:
+    if len(messages) == 1 and messages[0].role == "user" and not (tool_use or json_format):
         # A page takes no empty prompt: where there are images alone, their marks are the text.
         return "\n".join(_texts(messages[0], None if has_words else marks))
     written = [f"Tools:\n{tool_use.instructions()}"] if tool_use else []
+    if json_format:
+        written.append(f"Format:\n{json_format.instructions()}")
     called: dict[str, str] = {}
     for message in messages:
         called |= {call.id: call.function.name for call in message.calls if call.id}

@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
 
     ACTION_REFUSED = "action_refused"
     ADMIN_OFF = "admin_off"
+    BAD_FORMAT = "bad_format"
     BAD_TOOL_CALL = "bad_tool_call"
     BODY_TOO_LARGE = "body_too_large"
     BROWSER_LOST = "browser_lost"
@@ -69,6 +70,7 @@ class ErrorCode(StrEnum):
 STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.ACTION_REFUSED: 409,
     ErrorCode.ADMIN_OFF: 403,
+    ErrorCode.BAD_FORMAT: 502,
     ErrorCode.BAD_TOOL_CALL: 502,
     ErrorCode.BODY_TOO_LARGE: 413,
     ErrorCode.BROWSER_LOST: 502,

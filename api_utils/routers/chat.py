@@ -34,12 +34,12 @@ async def chat_completions(request: Request) -> Response:
     chat = parse_chat_request(body)
     if chat.model not in state.page.models:
         raise model_not_found(chat.model, state.page.models)
-    tool_use = chat.tool_use
-    text, images = text_of(chat.messages, tool_use), images_of(chat.messages, state.page.image_limits)
+    tool_use, json_format = chat.tool_use, chat.json_format
+    text, images = text_of(chat.messages, tool_use, json_format), images_of(chat.messages, state.page.image_limits)
     reason = state.readiness().reason
     if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
-    prompt = Prompt(request_id_of(request), chat.model, text, images, chat.limits, tool_use)
+    prompt = Prompt(request_id_of(request), chat.model, text, images, chat.limits, tool_use, json_format)
     answer_format = ChatCompletion(
         prompt.request_id,
         prompt.model,

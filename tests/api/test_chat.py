@@ -162,7 +162,12 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
         (ask(functions=[{"name": "f"}]), "functions"),
         (ask(tool_choice="required"), "tool_choice"),
         (ask(function_call={"name": "f"}), "function_call"),
-        (ask(response_format={"type": "json_object"}), "response_format"),
+        (ask(response_format={"type": "yaml"}), "response_format.type"),
+        (ask(response_format={"type": "json_schema"}), "response_format.json_schema"),
+        (
+            ask(response_format={"type": "json_schema", "json_schema": {"schema": {"type": 7}}}),
+            "response_format.json_schema.schema",
+        ),
         (ask(n=2), "n"),
         (ask(audio={"voice": "x"}), "audio"),
         (ask(modalities=["text", "audio"]), "modalities"),

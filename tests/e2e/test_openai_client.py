@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from browser.page.images import MediaType
 from tests.e2e.fleet import MODEL, Fleet, Site
@@ -120,6 +121,28 @@ def test_a_turn_with_a_tool(two: Fleet, site: Site, *, stream: bool) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
+class Place(BaseModel):
+    city: str
+    visits: int
+
+
+def test_an_answer_is_parsed_into_the_callers_model(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    said = '```json\n{"city": "Oslo", "visits": 3}\n```'
+    answer = two.client().chat.completions.parse(
+        model=MODEL,
+        messages=[{"role": "user", "content": f"[[say={said.encode().hex()}]] Where have I been?"}],
+        response_format=Place,
+    )
+    assert answer.choices[0].message.parsed == Place(city="Oslo", visits=3)
+    with pytest.raises(openai.APIStatusError) as failed:
+        two.client().chat.completions.parse(
+            model=MODEL, messages=[{"role": "user", "content": "Where have I been, again?"}], response_format=Place
+        )
+    assert failed.value.code == "bad_format"
+    assert len(site.ledger(since=before)) == 2
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_long_answer_ends_where_the_request_says(two: Fleet, site: Site, *, stream: bool) -> None:
     before = site.last_id()
@@ -154,8 +177,8 @@ def test_errors_map_to_the_clients_classes(two: Fleet, site: Site) -> None:
         wrong_key.models.list()
     with pytest.raises(openai.NotFoundError):
         two.client().chat.completions.create(model="gpt-unknown", messages=messages)
-    with pytest.raises(openai.BadRequestError, match="response_format"):
-        two.client().chat.completions.create(model=MODEL, messages=messages, response_format={"type": "json_object"})
+    with pytest.raises(openai.BadRequestError, match="logprobs"):
+        two.client().chat.completions.create(model=MODEL, messages=messages, logprobs=True)
     assert site.ledger(since=before) == []
 
 

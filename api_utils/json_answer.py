@@ -1,0 +1,76 @@
+"""Answers that are to be JSON: asked for in the prompt, and checked before the caller gets them.
+
+`response_format`: https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from api_utils.json_schema import value_problem
+from api_utils.tools import ToolCall
+from contract.api_error import ApiError, ErrorCode, not_to_be_retried
+
+_FENCED: Final = re.compile(r"```[\w-]*[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class JsonFormat:
+    """What an answer is to be: a JSON object, or with `schema` what fits this JSON Schema."""
+
+    schema: Mapping[str, Any] | None = None
+
+    def instructions(self) -> str:
+        """Return the section of the prompt that tells of it. Part of the API: callers may rely on its form."""
+        if self.schema is None:
+            return "Answer with one JSON object and nothing else: no other words, no code fence."
+        return (
+            "Answer with JSON that fits the following JSON Schema and nothing else: no other words, no code fence.\n"
+            + json.dumps(self.schema, ensure_ascii=False)
+        )
+
+    def json_in(self, answer: str) -> str:
+        """Return the JSON of an answer, out of the one code fence around it. Raises ApiError if it is not as asked."""
+        text = answer.strip()
+        if fenced := _FENCED.fullmatch(text):
+            text = fenced[1].strip()
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            raise _bad("the page's answer is not JSON, as response_format asks") from None
+        if self.schema is None and not isinstance(value, dict):
+            raise _bad("the page's answer is no JSON object, as response_format asks")
+        if self.schema is not None and (problem := value_problem(self.schema, value)):
+            raise _bad(f"the page's answer does not fit the schema of response_format: {problem}")
+        return text
+
+
+def _bad(problem: str) -> ApiError:
+    return not_to_be_retried(ErrorCode.BAD_FORMAT, problem)
+
+
+async def read_json(
+    items: AsyncGenerator[str | ToolCall], wanted: JsonFormat, was_cut: Callable[[], bool]
+) -> AsyncGenerator[str | ToolCall]:
+    """Yield an answer's JSON in one piece, once it is complete. Raises ApiError if it is not as asked.
+
+    An answer with calls of tools, and one that `was_cut` at the most tokens, comes as it is.
+    """
+    texts, has_calls = [], False
+    async with aclosing(items):
+        async for item in items:
+            if isinstance(item, str):
+                texts.append(item)
+            else:
+                has_calls = True
+                yield item
+    text = "".join(texts)
+    if not has_calls:
+        yield text if was_cut() else wanted.json_in(text)
+    elif text:
+        yield text
