@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contract.api_error import ApiError, ErrorCode
+from contract.api_error import SHOULD_RETRY_HEADER, ApiError, ErrorCode
+from contract.child_api import REQUEST_ID_HEADER
 from contract.errors import TabfleetError
 from contract.request_id import RequestIds
 from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
@@ -60,8 +62,19 @@ class Fleet(Protocol):
 class Application:
     """The ASGI application: `/v1` goes to the proxy as raw ASGI, the rest to `api`."""
 
-    def __init__(self, proxy: Proxy, api: ASGIApp, pool: Pool, *, access: Access, hosts: Hosts) -> None:
-        self._proxy = proxy
+    def __init__(  # noqa: PLR0913 - most by keyword
+        self, proxy: Proxy, api: ASGIApp, pool: Pool, *, access: Access, hosts: Hosts, origins: Sequence[str] = ()
+    ) -> None:
+        """`origins` are those of pages whose scripts may call `/v1`; https://fetch.spec.whatwg.org/#http-cors-protocol."""
+        self._proxy: ASGIApp = proxy
+        if origins:
+            self._proxy = CORSMiddleware(
+                proxy,
+                allow_origins=origins,
+                allow_methods=("GET", "POST"),
+                allow_headers=("*",),
+                expose_headers=(REQUEST_ID_HEADER, SHOULD_RETRY_HEADER, "retry-after"),
+            )
         self._api = RequestIds(api)
         self._pool = pool
         self._access = access

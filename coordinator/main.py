@@ -38,7 +38,7 @@ from coordinator.proxy.admission import Access, BodyLimits, Hosts
 from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
 from coordinator.proxy.server import Server, bind
-from coordinator.settings import Settings
+from coordinator.settings import Settings, parse_origins
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +125,8 @@ class Coordinator:
         api = build_api(self._fleet, access, metrics.text, metrics_public=settings.metrics_public)
         names = frozenset(name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip())
         hosts = Hosts(settings.bound_to_loopback, names)
-        application = Application(self._proxy, api, self._fleet.pool, access=access, hosts=hosts)
+        origins = parse_origins(settings.cors_allowed_origins)
+        application = Application(self._proxy, api, self._fleet.pool, access=access, hosts=hosts, origins=origins)
         self._server = Server(application, connection_limits(settings))
         self._stop_requested, self._cut_requested = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()

@@ -7,6 +7,7 @@ This class is the table. The error messages, ``--help`` and docs/settings.md are
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,17 @@ def _kept_if(parse: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
+def parse_origins(text: str) -> tuple[str, ...]:
+    """Return origins (https://www.rfc-editor.org/rfc/rfc6454) that stand with commas between. Raises ValueError."""
+    origins = tuple(origin for item in text.split(",") if (origin := item.strip().lower()))
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError("is no list of origins")
+    return origins
+
+
+_ORIGIN: Final = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
 Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 65535", "PORT")]
 AnyPort = Annotated[int, Field(ge=0, le=65535), Takes("a port number, or 0 for any free one", "PORT")]
 Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
@@ -93,6 +105,9 @@ AnyPath = Annotated[Path, AfterValidator(Path.absolute), Takes("a path", "PATH")
 ExistingFile = Annotated[FilePath, AfterValidator(Path.absolute), Takes("the path of an existing file", "PATH")]
 ProxyUrl = Annotated[str, AfterValidator(_kept_if(parse_proxy)), Takes(PROXY_WORDS, "URL")]
 DirectHosts = Annotated[str, AfterValidator(_kept_if(parse_no_proxy)), Takes(NO_PROXY_WORDS, "HOSTS")]
+Origins = Annotated[
+    str, AfterValidator(_kept_if(parse_origins)), Takes("origins such as https://app.example.com, or *", "ORIGINS")
+]
 Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
 BackendName = Annotated[Literal["local", "s3"], Takes("local or s3", "NAME"), BeforeValidator(_lower)]
 EngineName = Annotated[
@@ -176,6 +191,10 @@ class Settings(BaseSettings):
             "Host names, with commas, by which the API may be reached while it is open or bound to loopback; * is any",
             default_text="localhost and IP addresses",
         ),
+    ] = ""
+    cors_allowed_origins: Annotated[
+        Origins,
+        About(ADDRESS, "Origins of web pages whose scripts may call /v1 from a browser, with commas; * is any"),
     ] = ""
     coordinator_port: Annotated[AnyPort, About(ADDRESS, "Port of the API and the health routes")] = 2048
 

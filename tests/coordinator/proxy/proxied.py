@@ -67,6 +67,7 @@ async def served(
     loopback_only: bool = True,
     max_body_bytes: int = 100_000,
     max_buffered_bytes: int = 100_000_000,
+    origins: tuple[str, ...] = (),
 ) -> AsyncIterator[Served]:
     """Serve `/v1` from this pool on a free port."""
     key_file = tmp_path / "keys.txt"
@@ -79,7 +80,7 @@ async def served(
     port = listener.getsockname()[1]
     api = build_api(NoFleet(), access, lambda: b"")
     hosts = Hosts(loopback_only, frozenset({"allowed.example"}))
-    application = Application(proxy, api, pool, access=access, hosts=hosts)
+    application = Application(proxy, api, pool, access=access, hosts=hosts, origins=origins)
     server = Server(application, ConnectionLimits(limits.idle_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = Served(port, pool, proxy, access, done)
