@@ -163,7 +163,7 @@ def settings_markdown() -> str:
             if option.is_switch and option.flag:
                 flag = f"`{option.flag}`, `--no-{option.flag.removeprefix('--')}`"
             cells = (f"`{option.variable}`", flag, option.default, option.takes.words, option.meaning)
-            row = "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            row = "| " + " | ".join(re.sub(r"[|*]", r"\\\g<0>", cell) for cell in cells) + " |"
             parts.append(_BARE_URL.sub(r"`\g<0>`", row))
     return "\n".join(parts) + "\n"
 
