@@ -37,7 +37,7 @@ class Completion:
         self._mark_submitted = mark_submitted
         self._answer: Answer | None = None
         self._interruption: BrowserError | None = None
-        self._login_refusals = LoginRefusals(tab.page, tab.site)
+        self._login_refusals: LoginRefusals | None = None
         self.submitted = False
         """Whether the prompt may have reached the site."""
         self.has_text = False
@@ -77,6 +77,7 @@ class Completion:
         self._answer = await self._capture.begin(self._tab.page)
         if self._interruption:
             raise self._interruption
+        self._login_refusals = LoginRefusals(self._tab.page, self._tab.site)
         self._login_refusals.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
         self._mark_submitted()
@@ -124,8 +125,8 @@ class Completion:
 
     def is_not_taken(self, error: BrowserError) -> bool:
         """Whether the site itself says, by this error, that it did not take the prompt, and no text has come."""
-        says_so = error.not_taken or (isinstance(error, LoginExpired) and self._login_refusals.seen)
-        return says_so and not self.has_text
+        refused = self._login_refusals is not None and self._login_refusals.seen
+        return (error.not_taken or (isinstance(error, LoginExpired) and refused)) and not self.has_text
 
     def interrupt(self, error: BrowserError) -> None:
         """Make the completion fail with this error, wherever it waits for the page."""
@@ -140,12 +141,14 @@ class Completion:
 
     async def end(self) -> None:
         """Stop capturing. The answer itself goes on on the page."""
-        self._login_refusals.stop()
+        if self._login_refusals:
+            self._login_refusals.stop()
         if self._answer:
             await self._capture.end(self._answer)
 
     def abandon(self) -> None:
         """Stop listening to a page that is gone."""
-        self._login_refusals.stop()
+        if self._login_refusals:
+            self._login_refusals.stop()
         if self._answer:
             self._capture.release(self._answer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,6 @@ import pytest
 from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in_by_request
 
 # Limits for what pidfds report; a probe would take longer. `make bench` shows the usual times.
-NOTICED_S = 4.0
-GONE_S = 4.0
-ORPHANS_GONE_S = 10.0
 HANG_LIMIT_S = 30.0
 
 
@@ -43,16 +39,13 @@ def test_a_killed_process_is_reported_cleaned_up_and_replaced(one: Fleet, victim
     family = [child, *descendants(child)]
     restarts = one.children()["ada"]["restarts"]
     os.kill(parts_of(child)[victim], signal.SIGKILL)
-    killed_at = time.monotonic()
 
     def named() -> bool:
         status, body = one.ready()
         return status == 503 and body["unhealthy"] == ["ada"]
 
     eventually(named, timeout_s=HANG_LIMIT_S, what=f"/ready to report the killed {victim}")
-    assert time.monotonic() - killed_at < NOTICED_S
     eventually(lambda: not alive(family), timeout_s=HANG_LIMIT_S, what="the end of all its processes")
-    assert time.monotonic() - killed_at < GONE_S + NOTICED_S
     one.wait_for(ada="READY")
     assert one.ready()[0] == 200
     assert one.children()["ada"]["restarts"] == restarts + 1
@@ -80,9 +73,7 @@ def test_nothing_outlives_a_killed_coordinator(site: Site, profiles: Path, tmp_p
         family = descendants(running.process.pid)
         assert len(family) > 10
         running.process.kill()
-        killed_at = time.monotonic()
         eventually(lambda: not alive(family), timeout_s=HANG_LIMIT_S, what="the end of all processes")
-        assert time.monotonic() - killed_at < ORPHANS_GONE_S
 
 
 def test_sigterm_stops_everything_and_leaves_nothing(
