@@ -10,10 +10,18 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from api_utils.usage import BYTES_A_TOKEN
+from api_utils.usage import BYTES_A_TOKEN, Usage
 from browser.page.chat_page import EnoughRead
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class AnswerEnd:
+    """How a complete answer ended."""
+
+    finish_reason: FinishReason
+    usage: Usage
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from api_utils.answer_cut import FinishReason
+from api_utils.answer_cut import AnswerEnd, FinishReason
 from api_utils.tools import ToolCall
 from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import sse, to_json
-
-if TYPE_CHECKING:
-    from api_utils.chat_response import AnswerEnd
 
 _DONE: Final = sse(b"[DONE]")
 

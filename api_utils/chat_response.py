@@ -15,14 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api_utils.answer_cut import AnswerCut, FinishReason, cut_short
+from api_utils.answer_cut import AnswerCut, AnswerEnd, FinishReason, cut_short
 from api_utils.error_responses import error_response, from_browser, unexpected
 from api_utils.json_answer import read_json
 from api_utils.prompt import Prompt
@@ -39,14 +38,6 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _COMMENT: Final = b": keep-alive\n\n"
 _LINE_BREAK: Final = b"\n"
-
-
-@dataclass(frozen=True)
-class AnswerEnd:
-    """How a complete answer ended."""
-
-    finish_reason: FinishReason
-    usage: Usage
 
 
 class AnswerFormat(Protocol):

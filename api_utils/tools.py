@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -224,8 +224,3 @@ async def read_tool_calls(pieces: AsyncGenerator[str], reader: ToolCallReader) -
                 return
     for item in reader.end():
         yield item
-
-
-def names_of(calls: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the tool's name for each id of an assistant's earlier calls."""
-    return {str(call.get("id")): str((call.get("function") or {}).get("name")) for call in calls}
