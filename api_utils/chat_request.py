@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from typing_extensions import TypeAliasType
 
 from api_utils.answer_cut import AnswerLimits
+from api_utils.chat_completion import ChatCompletion
 from api_utils.json_answer import JsonFormat
 from api_utils.json_schema import schema_problem
 from api_utils.tools import Tool, ToolUse
@@ -204,10 +205,10 @@ class ChatRequest(BaseModel):
         required = only is not None or self.tool_choice == "required"
         return ToolUse(tools, required=required, only=only, parallel=self.parallel_tool_calls is not False)
 
-    @property
-    def wants_usage_in_stream(self) -> bool:
-        """Return whether a stream is to end with the usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+    def answer_format(self, request_id: str, *, estimate_usage: bool) -> ChatCompletion:
+        """Return how the answer is written. A stream ends with the usage only where that is asked for."""
+        is_wanted = not self.stream or bool(self.stream_options and self.stream_options.include_usage)
+        return ChatCompletion(request_id, self.model, with_usage=estimate_usage and is_wanted)
 
     @property
     def parameters(self) -> dict[str, Any]:

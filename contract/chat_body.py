@@ -17,13 +17,13 @@ def longest_s(idle_s: float) -> float:
     return 5 * idle_s
 
 
-def check_amount(messages: list[Any]) -> None:
+def check_amount(messages: list[Any], name: str = "messages") -> None:
     """Raise ApiError (400) for more messages, or more parts in them, than any page could be given."""
     if len(messages) > MOST_MESSAGES:
-        raise bad_request(f"messages has more than {MOST_MESSAGES} entries.", param="messages")
+        raise bad_request(f"{name} has more than {MOST_MESSAGES} entries.", param=name)
     parts = 0
     for message in messages:
         content = message.get("content") if isinstance(message, dict) else None
         parts += len(content) if isinstance(content, list) else 0
     if parts > MOST_PARTS:
-        raise bad_request(f"The messages have more than {MOST_PARTS} parts together.", param="messages")
+        raise bad_request(f"{name} has more than {MOST_PARTS} parts together.", param=name)

@@ -1,51 +1,49 @@
-"""`/v1/chat/completions`, and how a running request is cancelled.
+"""The routes that ask the page, one for each API dialect, and how a running request is cancelled.
 
-A request of any dialect becomes a `Prompt` for the page, and the page's answer a `ChatResponse` in the dialect's
-`AnswerFormat`. Another dialect is one more module like this one, with its own parsing and format.
+A request of any dialect becomes a `PageRequest`, then a `Prompt` for the page; the page's answer becomes a
+`ChatResponse` in the dialect's `AnswerFormat`.
 """
 
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api_utils.chat_completion import ChatCompletion
-from api_utils.chat_request import parse_chat_request
 from api_utils.chat_response import ChatResponse
+from api_utils.dialects import PARSERS
 from api_utils.error_responses import from_reason
 from api_utils.prompt import Prompt, images_of, text_of
 from api_utils.state import ChildState, keyed, read_json
 from contract.api_error import bad_request
 from contract.chat_body import longest_s
-from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, CHAT_PATH, REQUEST_ID_HEADER
+from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, REQUEST_ID_HEADER
+from contract.dialects import DIALECTS
+from contract.dialects.dialect import Dialect
 from contract.models import model_not_found
 
 _MAX_ID_LENGTH = 100
 
 
-async def chat_completions(request: Request) -> Response:
+async def ask_page(dialect: Dialect, request: Request) -> Response:
     """Ask the page; answers come streamed or whole, as the request says. Raises ApiError."""
     state = ChildState.of(request)
     settings = state.settings
     body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
-    chat = parse_chat_request(body)
-    if chat.model not in state.page.models:
-        raise model_not_found(chat.model, state.page.models)
-    tool_use, json_format = chat.tool_use, chat.json_format
-    text, images = text_of(chat.messages, tool_use, json_format), images_of(chat.messages, state.page.image_limits)
+    asked = PARSERS[dialect.path](body)
+    if asked.model not in state.page.models:
+        raise model_not_found(asked.model, state.page.models)
+    messages, tool_use, json_format = asked.messages, asked.tool_use, asked.json_format
+    text, images = text_of(messages, tool_use, json_format), images_of(messages, state.page.image_limits)
     reason = state.readiness().reason
     if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
-    prompt = Prompt(request_id_of(request), chat.model, text, images, chat.limits, tool_use, json_format)
-    answer_format = ChatCompletion(
-        prompt.request_id,
-        prompt.model,
-        with_usage=state.settings.estimate_usage and (not chat.stream or chat.wants_usage_in_stream),
-    )
-    return ChatResponse(state.queue, prompt, answer_format, stream=bool(chat.stream))
+    prompt = Prompt(request_id_of(request), asked.model, text, images, asked.limits, tool_use, json_format)
+    answer_format = asked.answer_format(prompt.request_id, estimate_usage=settings.estimate_usage)
+    return ChatResponse(state.queue, prompt, dialect, answer_format, stream=bool(asked.stream))
 
 
 async def cancel(request: Request) -> Response:
@@ -67,6 +65,6 @@ def request_id_of(request: Request) -> str:
 
 
 routes = [
-    Route(CHAT_PATH, keyed(chat_completions), methods=["POST"]),
+    *(Route(path, keyed(partial(ask_page, dialect)), methods=["POST"]) for path, dialect in DIALECTS.items()),
     Route(CANCEL_PATH, keyed(cancel), methods=["POST"]),
 ]

@@ -14,6 +14,8 @@ from starlette.types import Receive
 
 from contract.api_error import ApiError, ErrorCode, bad_request, unavailable
 from contract.chat_body import check_amount, longest_s
+from contract.dialects.chat import CHAT
+from contract.dialects.dialect import Dialect
 from contract.keys import KeyStore, Role, lacks_role, presented_key
 from coordinator.proxy.headers import CLOSE, Headers, find
 
@@ -139,11 +141,11 @@ class BodyReader:
         self._one_large = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def read(self, headers: Headers, receive: Receive) -> AsyncIterator[ChatBody | None]:
-        """Yield the body of a chat request, which counts as held until the end; None when the client left before.
+    async def read(self, headers: Headers, receive: Receive, dialect: Dialect) -> AsyncIterator[ChatBody | None]:
+        """Yield the body of a request for a page, which counts as held until the end; None when the client left before.
 
         Raises ApiError: 415 for another type than JSON, 413 for too large a body, 408 for one that does not come in
-        time, 503 where too much is held already, 400 for what is no chat request at all.
+        time, 503 where too much is held already, 400 for what is no request of this dialect at all.
         """
         kind = (find(headers, b"content-type") or "").partition(";")[0].strip().lower()
         # Only this type makes a browser ask before it posts (CORS), and nobody here says yes.
@@ -155,7 +157,7 @@ class BodyReader:
             raise self._too_large()
         parts: list[bytes] = []
         try:
-            yield await self._parse(parts) if await self._receive(receive, parts) else None
+            yield await self._parse(parts, dialect) if await self._receive(receive, parts) else None
         finally:
             self._buffered_bytes -= sum(map(len, parts))
 
@@ -184,33 +186,38 @@ class BodyReader:
         except TimeoutError:
             raise ApiError(ErrorCode.REQUEST_TIMEOUT, "The body did not arrive in time.", headers=CLOSE) from None
 
-    async def _parse(self, parts: list[bytes]) -> ChatBody:
+    async def _parse(self, parts: list[bytes], dialect: Dialect) -> ChatBody:
         raw = parts[0] if len(parts) == 1 else b"".join(parts)
         if len(raw) < _LARGE_BYTES:
-            return parse_chat_body(raw)
+            return parse_chat_body(raw, dialect)
         # A parser in a thread keeps the interpreter's lock all the same: others get their turn between two large ones.
         async with self._one_large:
             await asyncio.sleep(0)
-            return parse_chat_body(raw)
+            return parse_chat_body(raw, dialect)
 
     def _too_large(self) -> ApiError:
         message = f"The body is larger than {self._limits.max_bytes} bytes (MAX_BODY_BYTES)."
         return ApiError(ErrorCode.BODY_TOO_LARGE, message)
 
 
-def parse_chat_body(raw: bytes) -> ChatBody:
-    """Check the least that a chat request must hold. Raises ApiError (400)."""
+def parse_chat_body(raw: bytes, dialect: Dialect = CHAT) -> ChatBody:
+    """Check the least that a request of this dialect must hold. Raises ApiError (400)."""
     try:
         # Stricter than json: UTF-8 only, no lone surrogates, bounded depth; so the child can only agree.
         body = pydantic_core.from_json(raw, allow_inf_nan=False)
     except ValueError:
         raise bad_request("The body is not valid JSON in UTF-8.") from None
     if not isinstance(body, dict):
-        raise bad_request("The body must be a JSON object with model and messages.")
-    model, messages = body.get("model"), body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise bad_request("messages must be a list with at least one message.", param="messages")
-    check_amount(messages)
+        raise bad_request(f"The body must be a JSON object with model and {dialect.conversation}.")
+    name, model = dialect.conversation, body.get("model")
+    conversation = body.get(name)
+    if not conversation or not isinstance(conversation, (list, str) if dialect.may_be_text else list):
+        what = (
+            "a text, or a list with at least one entry" if dialect.may_be_text else "a list with at least one message"
+        )
+        raise bad_request(f"{name} must be {what}.", param=name)
+    if isinstance(conversation, list):
+        check_amount(conversation, name)
     if not isinstance(model, str) or not model:
         raise bad_request("model must name a model; GET /v1/models lists them.", param="model")
     return ChatBody(raw, model, body.get("stream") is True)
