@@ -160,7 +160,7 @@ class Reader:
 
     def __init__(self, record: Record) -> None:
         self.at = 0
-        self._record = record
+        self.record = record
         record.readers.add(self)
 
     async def play(self, receive: Receive, send: Send, connection: Connection, more: Callable[[], Headers]) -> bool:
@@ -177,11 +177,11 @@ class Reader:
         finally:
             if watcher is not None:
                 watcher.cancel()
-            self._record.leave(self)
+            self.record.leave(self)
         return stayed and not connection.lost
 
     async def _send_all(self, send: Send, connection: Connection, more: Callable[[], Headers]) -> bool:
-        record, begun = self._record, False
+        record, begun = self.record, False
         while True:
             if record.refusal is not None:
                 raise replace(record.refusal)

@@ -37,6 +37,7 @@ class Served:
     proxy: Proxy
     access: Access
     done: list[RequestDone]
+    server: Server
     clients: list[AsyncOpenAI] = field(default_factory=list)
 
     @property
@@ -86,7 +87,7 @@ async def served(
     application = Application(proxy, api, pool, access=access, hosts=hosts, origins=origins)
     server = Server(application, ConnectionLimits(limits.idle_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    running = Served(port, pool, proxy, access, done)
+    running = Served(port, pool, proxy, access, done, server)
     try:
         yield running
     finally:
