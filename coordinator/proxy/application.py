@@ -180,7 +180,7 @@ class Proxy:
                 return
             with self._admitted():
                 if key is None:
-                    self._failures.check(headers, dialect.path, body.raw)
+                    self._failures.check(headers, dialect.path, body.came)
                     await self._answer(call, dialect, body)
                 else:
                     await self._answer_once(call, dialect, body, key)
@@ -199,7 +199,7 @@ class Proxy:
     async def _answer_once(self, call: _Call, dialect: Dialect, body: ChatBody, key: bytes) -> None:
         """Answer the first request with this key, whether its client stays or not, and all others with that answer."""
         name = record_name(call.scope["headers"], dialect.path, key)
-        record, is_first = self._records.open(name, body.raw, call.request_id, call.stats)
+        record, is_first = self._records.open(name, body.came, call.request_id, call.stats)
         if not is_first:
             call.stats.repeat = Repeat.REPLAYED if record.ended else Repeat.JOINED
             log.info("answer_repeated", request=call.request_id, first=record.request_id, how=call.stats.repeat)

@@ -342,7 +342,7 @@ class Exchange:
     def _note_failure(self, code: str | None) -> None:
         """Remember, for repeats, that this request failed and its prompt may have been submitted."""
         request, self._stats.submitted = self._request, True
-        self._context.failures.add(request.headers, request.path, request.body.raw, code)
+        self._context.failures.add(request.headers, request.path, request.body.came, code)
 
     async def _finish_broken(self, backend: Backend, broken: UpstreamBroken) -> bool:
         """Free the page after a broken connection; return False if another child may take the request."""
@@ -375,7 +375,7 @@ class Exchange:
         if cause is not Cause.SHUTDOWN:  # then the child is told to end anyway
             is_free = await children.cancel(backend, request.request_id)
             if is_free and children.was_submitted(backend, request.request_id) is False:
-                self._context.failures.discard_left(request.headers, request.path, request.body.raw)
+                self._context.failures.discard_left(request.headers, request.path, request.body.came)
 
     async def _fail(self, code: ErrorCode, message: str) -> None:
         self._stats.outcome, self._stats.code = Outcome.FAILED, code

@@ -1,7 +1,7 @@
 """Answers to requests with an `Idempotency-Key`: recorded while they come, joined or replayed by their repeats.
 
-The header: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/, as Stripe and the OpenAI client
-write it: any text, without quotes. All is held in memory, as digests but for the answers.
+The header: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/, as Stripe takes it:
+any text, without quotes. All is held in memory, as digests but for the answers.
 """
 
 from __future__ import annotations
