@@ -212,10 +212,8 @@ def parse_chat_body(raw: bytes, dialect: Dialect = CHAT) -> ChatBody:
     name, model = dialect.conversation, body.get("model")
     conversation = body.get(name)
     if not conversation or not isinstance(conversation, (list, str) if dialect.may_be_text else list):
-        what = (
-            "a text, or a list with at least one entry" if dialect.may_be_text else "a list with at least one message"
-        )
-        raise bad_request(f"{name} must be {what}.", param=name)
+        text = "a text, or " if dialect.may_be_text else ""
+        raise bad_request(f"{name} must be {text}a list with at least one message.", param=name)
     if isinstance(conversation, list):
         check_amount(conversation, name)
     if not isinstance(model, str) or not model:
