@@ -17,6 +17,7 @@ from api_utils.chat_request import parse_chat_request
 from api_utils.chat_response import ChatResponse
 from api_utils.error_responses import from_reason
 from api_utils.prompt import Prompt, images_of, text_of
+from api_utils.prompt_form import PromptForm
 from api_utils.state import ChildState, keyed, read_json
 from contract.api_error import bad_request
 from contract.chat_body import longest_s
@@ -35,7 +36,8 @@ async def chat_completions(request: Request) -> Response:
     if chat.model not in state.page.models:
         raise model_not_found(chat.model, state.page.models)
     tool_use, json_format = chat.tool_use, chat.json_format
-    text, images = text_of(chat.messages, tool_use, json_format), images_of(chat.messages, state.page.image_limits)
+    text = text_of(chat.messages, tool_use, json_format, PromptForm.of(state.page.prompt_texts))
+    images = images_of(chat.messages, state.page.image_limits)
     reason = state.readiness().reason
     if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
