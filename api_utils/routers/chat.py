@@ -17,6 +17,7 @@ from api_utils.chat_response import ChatResponse
 from api_utils.dialects import PARSERS
 from api_utils.error_responses import from_reason
 from api_utils.prompt import Prompt, images_of, text_of
+from api_utils.prompt_form import PromptForm
 from api_utils.state import ChildState, keyed, read_json
 from contract.api_error import bad_request
 from contract.chat_body import longest_s
@@ -37,7 +38,8 @@ async def ask_page(dialect: Dialect, request: Request) -> Response:
     if asked.model not in state.page.models:
         raise model_not_found(asked.model, state.page.models)
     messages, tool_use, json_format = asked.messages, asked.tool_use, asked.json_format
-    text, images = text_of(messages, tool_use, json_format), images_of(messages, state.page.image_limits)
+    text = text_of(messages, tool_use, json_format, PromptForm.of(state.page.prompt_texts))
+    images = images_of(messages, state.page.image_limits)
     reason = state.readiness().reason
     if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
