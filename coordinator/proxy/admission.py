@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from starlette.types import Receive
 
 from contract.api_error import ApiError, ErrorCode, unavailable
 from contract.chat_body import longest_s, read_head
+from contract.content_coding import Decoder, decoder_of
 from contract.dialects.chat import CHAT
 from contract.dialects.dialect import Dialect
 from contract.keys import KeyStore, Role, lacks_role, presented_key
@@ -131,6 +132,14 @@ def names_address(host: bytes, *, loopback: bool) -> bool:
     return address.is_loopback or not loopback
 
 
+@dataclass
+class _Held:
+    """What has come of one body, decoded."""
+
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+
 class BodyReader:
     """Reads bodies of chat requests within the limits. Make it inside a running loop."""
 
@@ -154,13 +163,14 @@ class BodyReader:
         # int() raises ValueError for thousands of digits.
         if length is not None and (len(length) > 15 or int(length) > self._limits.max_bytes):
             raise self._too_large()
-        parts: list[bytes] = []
+        decoder = decoder_of(find(headers, b"content-encoding"))
+        held = _Held()
         try:
-            yield await self._parse(parts, dialect) if await self._receive(receive, parts) else None
+            yield await self._parse(held, dialect) if await self._receive(receive, held, decoder) else None
         finally:
-            self._buffered_bytes -= sum(map(len, parts))
+            self._buffered_bytes -= held.size
 
-    async def _receive(self, receive: Receive, parts: list[bytes]) -> bool:
+    async def _receive(self, receive: Receive, held: _Held, decoder: Decoder | None) -> bool:
         """Collect the parts, and return whether the client stayed."""
         limits, now, size = self._limits, asyncio.get_running_loop().time, 0
         end = now() + longest_s(limits.idle_s)
@@ -171,23 +181,38 @@ class BodyReader:
                     if message["type"] != "http.request":
                         return False
                     part = message.get("body", b"")
-                    size += len(part)
+                    size += len(part)  # as it came: a coding can take any number of bytes to say nothing
                     if size > limits.max_bytes:
                         raise self._too_large()
-                    if self._buffered_bytes + len(part) > limits.max_buffered_bytes:
-                        what = "The server holds as many bytes of requests as it may (MAX_BUFFERED_BYTES)"
-                        raise unavailable(ErrorCode.BUFFER_FULL, f"{what}; try again.", retry_after_s=_BUFFER_RETRY_S)
-                    self._buffered_bytes += len(part)
-                    parts.append(part)
+                    if decoder is None:
+                        self._hold(part, held)
+                    else:
+                        for piece in decoder.pieces(part):
+                            self._hold(piece, held)
+                            await asyncio.sleep(0)
                     if not message.get("more_body"):
-                        return True
+                        break
                     limit.reschedule(min(end, now() + limits.idle_s))
         except TimeoutError:
             raise ApiError(ErrorCode.REQUEST_TIMEOUT, "The body did not arrive in time.", headers=CLOSE) from None
+        if decoder is not None:
+            decoder.finish()
+        return True
 
-    async def _parse(self, parts: list[bytes], dialect: Dialect) -> ChatBody:
-        raw = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts[:] = [raw]  # or both were held until the answer's end
+    def _hold(self, part: bytes, held: _Held) -> None:
+        """Add a part. Raises ApiError: 413 where the body gets too large, 503 where all bodies together do."""
+        if held.size + len(part) > self._limits.max_bytes:
+            raise self._too_large()
+        if self._buffered_bytes + len(part) > self._limits.max_buffered_bytes:
+            what = "The server holds as many bytes of requests as it may (MAX_BUFFERED_BYTES)"
+            raise unavailable(ErrorCode.BUFFER_FULL, f"{what}; try again.", retry_after_s=_BUFFER_RETRY_S)
+        self._buffered_bytes += len(part)
+        held.size += len(part)
+        held.parts.append(part)
+
+    async def _parse(self, held: _Held, dialect: Dialect) -> ChatBody:
+        raw = held.parts[0] if len(held.parts) == 1 else b"".join(held.parts)
+        held.parts.clear()  # or both were held until the answer's end
         if len(raw) < _LARGE_BYTES:
             return parse_chat_body(raw, dialect)
         # A parser in a thread keeps the interpreter's lock all the same: others get their turn between two large ones.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +36,8 @@ from tests.coordinator.proxy.proxied import (
     served,
 )
 from tests.support.waiting import eventually
+
+Encode = Callable[[bytes], bytes]
 
 
 async def answer_ok(conversation: Conversation) -> None:
@@ -282,6 +286,68 @@ async def test_more_messages_or_parts_than_a_page_could_take_are_refused(tmp_pat
     async with served(Pool(max_queue=100), ScriptedChildren(), tmp_path, max_body_bytes=10_000_000) as api:
         answer = await ask(api.port, request(json.dumps({"model": "fake", "messages": messages}).encode()))
         assert (answer.status, answer.error["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize(("coding", "encode"), [("gzip", gzip.compress), ("Deflate", zlib.compress)])
+async def test_a_compressed_body_reaches_the_child_as_plain_json(tmp_path: Path, coding: str, encode: Encode) -> None:
+    reached: list[Conversation] = []
+
+    async def note(conversation: Conversation) -> None:
+        reached.append(conversation)
+        await answer_ok(conversation)
+
+    async with scripted(tmp_path, note) as api:
+        answer = await ask(api.port, request(encode(chat("x" * 90_000)), f"content-encoding: {coding}"))
+        assert answer.status == 200
+        assert reached[0].body == chat("x" * 90_000)
+        assert not reached[0].header("content-encoding")
+        assert api.proxy._bodies._buffered_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status", "words"),
+    [
+        ("br", chat(), 415, "gzip or deflate"),
+        ("gzip, gzip", gzip.compress(gzip.compress(chat())), 415, "gzip or deflate"),
+        ("gzip", chat(), 400, "gzip"),
+        ("gzip", gzip.compress(chat())[:-1], 400, "ends too early"),
+        ("gzip", gzip.compress(chat()) * 2, 400, "after its end"),
+        ("gzip", gzip.compress(b"{"), 400, "JSON"),
+        ("gzip", gzip.compress(b" " * 100_001), 413, "MAX_BODY_BYTES"),
+        ("deflate", zlib.compress(b" " * 50_000_000), 413, "MAX_BODY_BYTES"),
+    ],
+)
+async def test_a_compressed_body_that_is_refused(
+    api: Served, coding: str, body: bytes, status: int, words: str
+) -> None:
+    answer = await ask(api.port, request(body, f"content-encoding: {coding}"))
+    assert (answer.status, words in answer.error["message"]) == (status, True), answer.error
+    assert (answer.header("accept-encoding") == "gzip, deflate") is (status == 415)
+    assert api.proxy._bodies._buffered_bytes == 0
+    assert api.quiet
+
+
+async def test_a_coding_that_says_nothing_with_many_bytes_has_the_same_limit(api: Served) -> None:
+    nothing = b"\x00\x00\x00\xff\xff"  # a stored block of no bytes: RFC 1951, section 3.2.4
+    caller = await Caller.connect(api.port)
+    head = chunked_head().replace(b"\r\n\r\n", b"\r\ncontent-encoding: deflate\r\n\r\n")
+    caller.writer.write(head + b"2\r\n\x78\x9c\r\n")
+    answering = asyncio.ensure_future(caller.head())
+    for _ in range(1000):
+        if answering.done():
+            break
+        caller.writer.write(b"1388\r\n%b\r\n" % (nothing * 1000))
+        await caller.writer.drain()
+        await asyncio.sleep(0)
+    assert (await asyncio.wait_for(answering, 30))[0] == 413
+    caller.close()
+
+
+async def test_decoded_bytes_count_in_the_limit_of_all_bodies(tmp_path: Path) -> None:
+    async with scripted(tmp_path, answer_ok, max_buffered_bytes=50_000) as api:
+        answer = await ask(api.port, request(gzip.compress(chat("y" * 60_000)), "content-encoding: gzip"))
+        assert (answer.status, answer.error["code"]) == (503, "buffer_full")
+        assert (await ask(api.port, request(gzip.compress(chat("y" * 40_000)), "content-encoding: gzip"))).status == 200
 
 
 async def test_a_client_that_leaves_within_its_body_is_forgotten(api: Served) -> None:
