@@ -18,7 +18,7 @@ from browser.page.chat_page import ChatPage
 from contract.api_error import ApiError, ErrorCode, bad_request
 from contract.child_api import TOKEN_HEADER, Readiness, UnreadyReason
 from contract.content_coding import decoder_of
-from contract.keys import FollowedKeys, Role, lacks_role, presented_key
+from contract.keys import FollowedKeys, Role, check_key, presented_key
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -78,23 +78,11 @@ async def require_viewer(request: Request) -> None:
 
 
 def _check(request: Request, needed: Role | None) -> None:
-    """`needed` is the role for what is not everybody's where no keys are set."""
     state = ChildState.of(request)
     if _has_control_token(request, state.settings.tabfleet_control_token):
         return
-    keys = state.keys.current()
-    if not keys:
-        if needed is not None:
-            raise lacks_role(keys, needed)
-        return
     key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
-    if key is None:
-        raise ApiError(ErrorCode.MISSING_API_KEY, "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
-    role = keys.role_of(key)
-    if role is None:
-        raise ApiError(ErrorCode.INVALID_API_KEY, "this API key is not accepted here")
-    if needed is not None and not role.includes(needed):
-        raise lacks_role(keys, needed)
+    check_key(state.keys.current(), key, needed)
 
 
 def _has_control_token(request: Request, token: str | None) -> bool:

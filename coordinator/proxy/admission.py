@@ -1,13 +1,11 @@
-"""Which requests are admitted: Host, key, content type, size, and the least a body must hold."""
+"""Which requests are admitted: key, content type, size, and the least a body must hold."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from starlette.types import Receive
 
@@ -16,13 +14,12 @@ from contract.chat_body import longest_s, read_head
 from contract.content_coding import Decoder, decoder_of
 from contract.dialects.chat import CHAT
 from contract.dialects.dialect import Dialect
-from contract.keys import KeyStore, Role, lacks_role, presented_key
+from contract.keys import KeyStore, Role, check_key, presented_key
 from coordinator.proxy.headers import CLOSE, Headers, find
 
 _START_RETRY_S = 5.0
 _BUFFER_RETRY_S = 5.0
 _LARGE_BYTES = 256 * 1024  # parsed in 3 ms at most
-_CHALLENGE = {"www-authenticate": "Bearer"}  # RFC 9110, section 11.6.1: every 401 has one
 
 
 @dataclass
@@ -57,19 +54,8 @@ class Access:
             raise unavailable(
                 ErrorCode.STARTING, "The server is starting; try again later.", retry_after_s=_START_RETRY_S
             )
-        if not self.keys:
-            if needed is not None:
-                raise lacks_role(self.keys, needed)
-            return
         key = presented_key(find(headers, b"authorization"), find(headers, b"x-api-key"))
-        if key is None:
-            message = "No API key: send Authorization: Bearer KEY, or X-API-Key."
-            raise ApiError(ErrorCode.MISSING_API_KEY, message, headers=_CHALLENGE)
-        role = self.keys.role_of(key)
-        if role is None:
-            raise ApiError(ErrorCode.INVALID_API_KEY, "This API key is not accepted here.", headers=_CHALLENGE)
-        if needed is not None and not role.includes(needed):
-            raise lacks_role(self.keys, needed)
+        check_key(self.keys, key, needed)
 
 
 @dataclass(frozen=True)
@@ -88,48 +74,6 @@ class ChatBody:
     raw: bytes
     model: str
     stream: bool
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Which values of the Host header are taken, by those who can reach this server.
-
-    A name that somebody else resolves to our address (DNS rebinding) makes their page same-origin with us; an address
-    is nobody's to resolve. `names` are taken as well, and "*" is any.
-    """
-
-    loopback_only: bool
-    names: frozenset[str] = frozenset()
-
-    def check(self, headers: Headers) -> None:
-        """Raise ApiError (421) for a Host that is not taken."""
-        for name, value in headers:
-            if name == b"host" and not self._takes(value):
-                what, cure = ("a loopback", "") if self.loopback_only else ("an IP", "; or set API keys")
-                message = f"The Host header must be localhost or {what} address, or a name in ALLOWED_HOSTS{cure}."
-                raise ApiError(ErrorCode.MISDIRECTED_REQUEST, message)
-
-    def _takes(self, host: bytes) -> bool:
-        return "*" in self.names or names_address(host, loopback=self.loopback_only) or _name_of(host) in self.names
-
-
-def _name_of(host: bytes) -> str:
-    """Return the name in a Host header's value, in lower case, without the port."""
-    name = host.decode("latin-1").lower()
-    return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-
-
-@lru_cache(maxsize=64)
-def names_address(host: bytes, *, loopback: bool) -> bool:
-    """Return whether a Host header's value is localhost or an IP address, with `loopback` one of loopback."""
-    name = _name_of(host)
-    if name == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return address.is_loopback or not loopback
 
 
 @dataclass

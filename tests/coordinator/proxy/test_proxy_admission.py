@@ -16,8 +16,8 @@ import openai
 import pytest
 from structlog.testing import capture_logs
 
+from contract.hosts import names_address
 from contract.keys import KeyStore
-from coordinator.proxy.admission import names_address
 from coordinator.proxy.exchange import Outcome
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxy.proxied import (
@@ -117,10 +117,10 @@ async def test_checks_come_in_order(api: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/v1//chat/completions", 404),
-        ("POST", "//v1/chat/completions", 404),
-        ("POST", "/chat/completions", 404),
-        ("POST", "/v1/chat/completions/", 404),
+        ("POST", "/v1/chat", 404),
+        ("POST", "/v1/chat/completions/chat/completions", 404),
+        ("POST", "/api/v1/chat/completions", 404),
+        ("POST", "/completions/chat", 404),
         ("GET", "/v1", 404),
         ("GET", "/v1/", 404),
         ("GET", "/", 404),
@@ -139,6 +139,41 @@ async def test_what_no_route_takes_gets_an_error_with_a_request_id(
     assert (first.status, first.error["code"], first.header("content-type")) == (status, code, "application/json")
     ids = [value for answer in (first, second) for name, value in answer.headers if name == "x-request-id"]
     assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1//chat/completions",
+        "//v1/chat//completions",
+        "/v1/chat/completions/",
+        "/chat/completions",
+        "/v1/v1/chat/completions",
+    ],
+)
+async def test_a_path_that_a_client_has_put_together_wrongly_is_its_route(api: Served, path: str) -> None:
+    done = len(api.done)
+    assert (await ask(api.port, request(chat(), path=path))).status == 200
+    assert (await ask(api.port, request(chat(), path=path, key=None))).status == 401
+    wrong = await ask(api.port, request(method="GET", path=path))
+    assert (wrong.status, wrong.header("allow"), wrong.error["message"]) == (405, "POST", "This route takes POST only.")
+    assert len(api.done) == done + 3  # counted as what they are
+
+
+@pytest.mark.parametrize(
+    "path", ["/models", "/models/", "//v1//models", "/v1/models/", "/models/fake", "/v1/v1/models/fake"]
+)
+async def test_models_are_shown_by_such_paths_too(api: Served, path: str) -> None:
+    answer = await ask(api.port, request(method="GET", path=path))
+    assert (answer.status, json.loads(answer.body)["object"]) == (200, "model" if "fake" in path else "list")
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/", "/v1", "/api/chat"])
+async def test_a_path_that_is_no_route_gets_their_names_and_the_usual_mistake(api: Served, path: str) -> None:
+    answer = await ask(api.port, request(chat(), path=path))
+    assert answer.status == 404
+    for words in ("POST /v1/chat/completions", "GET /v1/models", "base_url"):
+        assert words in answer.error["message"]
 
 
 @pytest.mark.parametrize("path", ["/live", "/ready", "/metrics", "/admin/children/ada"])
