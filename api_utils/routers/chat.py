@@ -20,7 +20,7 @@ from api_utils.prompt import Prompt, images_of, text_of
 from api_utils.prompt_form import PromptForm
 from api_utils.state import ChildState, keyed, read_json
 from contract.api_error import bad_request
-from contract.chat_body import longest_s
+from contract.chat_body import longest_s, stream_of
 from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, REQUEST_ID_HEADER
 from contract.dialects import DIALECTS
 from contract.dialects.dialect import Dialect
@@ -34,6 +34,8 @@ async def ask_page(dialect: Dialect, request: Request) -> Response:
     state = ChildState.of(request)
     settings = state.settings
     body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
+    if isinstance(body, dict):
+        body["stream"] = stream_of(body.get("stream"))  # as the coordinator has read it
     asked = PARSERS[dialect.path](body)
     if asked.model not in state.page.models:
         raise model_not_found(asked.model, state.page.models)
