@@ -124,7 +124,7 @@ class ChatResponse(Response):
 
     def _end(self, cut: AnswerCut, calls: int) -> AnswerEnd:
         reason: FinishReason = "tool_calls" if calls else cut.finish_reason
-        return AnswerEnd(reason, Usage.of(len(self._prompt.text.encode()), cut.passed_bytes))
+        return AnswerEnd(reason, Usage.of(len(self._prompt.text.encode()), cut.passed_bytes), cut.stop_sequence)
 
     async def _send_items(self, items: AsyncGenerator[str | ToolCall], cut: AnswerCut, send: Send) -> None:
         begin, calls = self._format.begin(), 0
