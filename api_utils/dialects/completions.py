@@ -88,6 +88,8 @@ def _only_text(prompt: str | list[Any]) -> str:
         raise bad_request("prompt: must be text; token ids mean nothing to a page", param="prompt")
     if len(texts) != 1:
         raise bad_request("prompt: must be one text; ask for each in a request of its own", param="prompt")
+    if not texts[0].strip():
+        raise bad_request("prompt: has no words", param="prompt")
     return str(texts[0])
 
 

@@ -226,10 +226,9 @@ def parse_messages_request(body: Any) -> MessagesRequest:
 
 
 def _system(given: _Body) -> Iterator[Message]:
-    if isinstance(given.system, str):
-        yield Message(role="system", content=given.system)
-    elif given.system:
-        yield Message(role="system", content=[Part(type="text", text=block.text) for block in given.system])
+    texts = [given.system] if isinstance(given.system, str) else [block.text for block in given.system or ()]
+    if any(texts):
+        yield Message(role="system", content=[Part(type="text", text=text) for text in texts])
 
 
 def _told(turn: Turn, number: int) -> Iterator[Message]:
