@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from api_utils.usage import BYTES_A_TOKEN, Usage
-from browser.page.chat_page import EnoughRead
+from browser.page.conversation import EnoughRead
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
@@ -71,6 +71,10 @@ class AnswerCut:
         text, self._held = self._held, ""
         return self._pass(text)
 
+    def begin_again(self) -> None:
+        """Drop what was held back: another answer follows, under what is left of the limits."""
+        self._held = ""
+
     def _pass(self, text: str) -> str:
         data = text.encode(errors="replace")
         if self._most_bytes is not None and self.passed_bytes + len(data) > self._most_bytes:
@@ -108,6 +112,6 @@ async def cut_short(pieces: AsyncGenerator[str], cut: AnswerCut) -> AsyncGenerat
 
 
 async def read_no_more(pieces: AsyncGenerator[Any]) -> None:
-    """Tell what `ChatPage.ask` gave, or a generator over it, that the rest of the answer is not needed."""
+    """Tell what `Conversation.ask` gave, or a generator over it, that the rest of the answer is not needed."""
     with suppress(StopAsyncIteration):
         await pieces.athrow(EnoughRead())

@@ -25,7 +25,7 @@ MOST_TOOLS: Final = 512
 MOST_STOP_SEQUENCES: Final = 16
 """OpenAI takes four, but clients that take other servers too send more."""
 
-_ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
+ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "n": ((None, 1), "a page gives one answer"),
     "function_call": ((None, "none", "auto"), "it is the old form of tool_choice"),
     "modalities": ((None, [], ["text"]), "a page answers in text"),
@@ -255,7 +255,7 @@ def refuse_unsupported(request: ChatRequest) -> None:
     for name in ("audio", "logprobs", "top_logprobs", "prediction"):
         if given.get(name):
             raise unsupported(name, "a web chat page has no such feature")
-    for name, (harmless, why) in _ONLY_HARMLESS.items():
+    for name, (harmless, why) in ONLY_HARMLESS.items():
         if given.get(name) not in harmless:
             raise unsupported(name, why)
     for index, message in enumerate(request.messages):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import pydantic_core
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -121,8 +121,7 @@ async def read_json(request: Request, max_bytes: int, timeout_s: float) -> Any:
     except TimeoutError:
         raise ApiError(ErrorCode.REQUEST_TIMEOUT, "the body did not arrive in time") from None
     try:
-        return json.loads(body)
+        # Stricter than json: UTF-8 only, no lone surrogates, no NaN, and no nesting that some later recursion meets.
+        return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError:
-        raise bad_request("the body is not valid JSON") from None
-    except RecursionError:
-        raise bad_request("the body's JSON is nested too deeply") from None
+        raise bad_request("the body is not valid JSON in UTF-8, or nested too deeply") from None

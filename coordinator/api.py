@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
@@ -108,7 +109,7 @@ class Application:
 def build_api(
     fleet: Fleet, access: Access, metrics_text: Callable[[], bytes], *, metrics_public: bool = False
 ) -> Starlette:
-    """Return all routes but those under `/v1`. None of them documents the others: it would need no key."""
+    """Return all routes but those under `/v1`."""
     show = _Endpoints(fleet, metrics_text)
     anyone, key_holders, viewers, operators = None, access.check, access.check_viewer, access.check_operator
     app = Starlette(
@@ -117,6 +118,7 @@ def build_api(
             _route("GET HEAD", "/ready", anyone, show.ready),
             _route("GET HEAD", "/health", anyone, show.health),
             _route("GET", "/metrics", anyone if metrics_public else key_holders, show.metrics),
+            _route("GET", "/openapi.json", key_holders, show.document),
             _route("POST", "/admin/reload", operators, show.reload),
             _route("GET", "/admin/children/{name}", viewers, show.child),
             _route("GET", "/admin/children/{name}/screenshot", viewers, show.screenshot),
@@ -136,6 +138,7 @@ class _Endpoints:
     def __init__(self, fleet: Fleet, metrics_text: Callable[[], bytes]) -> None:
         self._fleet = fleet
         self._metrics_text = metrics_text
+        self._document = Path(__file__).with_name("openapi.json").read_bytes()
         self._deprecation_logged = False
 
     async def live(self, _: Request) -> Response:
@@ -158,6 +161,10 @@ class _Endpoints:
     async def metrics(self, _: Request) -> Response:
         """Return all metrics in Prometheus' text format."""
         return Response(self._metrics_text(), media_type=CONTENT_TYPE)
+
+    async def document(self, _: Request) -> Response:
+        """Return the OpenAPI document of all routes, those under `/v1` too; `python -m openapi` wrote it."""
+        return Response(self._document, media_type="application/json")
 
     async def reload(self, _: Request) -> Response:
         """Fetch profiles and keys anew; answer when the changes have begun."""

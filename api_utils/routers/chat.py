@@ -18,6 +18,7 @@ from api_utils.dialects import PARSERS
 from api_utils.dialects.page_request import PageRequest
 from api_utils.error_responses import from_reason
 from api_utils.prompt import Prompt, images_of, text_of
+from api_utils.prompt_form import PromptForm
 from api_utils.state import ChildState, keyed, read_json
 from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import bad_request
@@ -58,7 +59,8 @@ async def _read(dialect: Dialect, request: Request) -> tuple[PageRequest, Prompt
     if asked.model not in page.models:
         raise model_not_found(asked.model, page.models)
     messages, tool_use, json_format = asked.messages, asked.tool_use, asked.json_format
-    text, images = text_of(messages, tool_use, json_format), images_of(messages, page.image_limits)
+    text = text_of(messages, tool_use, json_format, PromptForm.of(page.prompt_texts))
+    images = images_of(messages, page.image_limits)
     return asked, Prompt(request_id_of(request), asked.model, text, images, asked.limits, tool_use, json_format)
 
 

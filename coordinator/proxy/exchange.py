@@ -288,9 +288,8 @@ class Exchange:
         await self._stop_if_disconnected()
         # What the child calls it: to the client a refusal may have another status.
         outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.REFUSED
-        failed = answer.status >= 500 or body.startswith(
-            (b"data:", b"event:")
-        )  # an error after white space is an event
+        is_event = body.startswith((b"data:", b"event:"))  # as an error after white space is
+        failed = answer.status >= 500 or is_event
         self._count(Outcome.FAILED if failed else outcome, body)
         return True
 

@@ -57,7 +57,7 @@ def test_what_a_page_cannot_do_is_refused_by_name(two: Fleet, site: Site) -> Non
     before = site.last_id()
     for param, prompt, more in (
         ("prompt", ["one", "two"], {}),
-        ("prompt", [1, 2, 3], {}),
+        ("prompt[0]", [1, 2, 3], {}),
         ("suffix", "hi", {"suffix": "."}),
         ("echo", "hi", {"echo": True}),
         ("logprobs", "hi", {"logprobs": 0}),

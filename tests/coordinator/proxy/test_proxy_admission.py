@@ -276,7 +276,7 @@ async def test_all_bodies_together_have_a_limit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "messages",
-    [[1] * 5000, [{}] * 5000, [{"role": "user", "content": [{"type": "text", "text": ""}] * 50}] * 100],
+    [[{"content": "x"}] * 4097, [{}] * 5000, [{"role": "user", "content": [{"type": "text", "text": ""}] * 50}] * 100],
 )
 async def test_more_messages_or_parts_than_a_page_could_take_are_refused(tmp_path: Path, messages: object) -> None:
     async with served(Pool(max_queue=100), ScriptedChildren(), tmp_path, max_body_bytes=10_000_000) as api:
