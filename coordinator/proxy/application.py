@@ -18,6 +18,7 @@ from contract.api_error import ApiError, ErrorCode, not_to_be_retried, to_json, 
 from contract.child_api import REQUEST_ID_HEADER
 from contract.dialects import DIALECTS, dialect_of
 from contract.dialects.dialect import Dialect
+from contract.dialects.messages import COUNT_TOKENS_PATH
 from contract.models import model_card, model_list, model_not_found
 from contract.routes import MODELS_PATH, no_route, wrong_method
 from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
@@ -36,6 +37,7 @@ from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import Response, send_error, send_json
 from coordinator.proxy.upstream import Upstream
+from coordinator.proxy.without_page import ask_any_child
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +101,7 @@ class Proxy:
         # A path that ends with a slash stands for all that begin with it.
         self._routes: Mapping[str, _Route] = {
             **{path: _Route("POST", self._ask_page, dialect) for path, dialect in DIALECTS.items()},
+            COUNT_TOKENS_PATH: _Route("POST", self._count_tokens),
             MODELS_PATH: _Route("GET", self._show_models),
             f"{MODELS_PATH}/": _Route("GET", self._show_models),
         }
@@ -183,6 +186,18 @@ class Proxy:
             self._running.discard(exchange)
             if not self._running:
                 self._idle.set()
+
+    async def _count_tokens(self, call: _Call) -> None:
+        self._refuse_when_draining()
+        path, headers, dialect = call.scope["path"], call.scope["headers"], dialect_of(call.scope["path"])
+        async with self._bodies.read(headers, call.receive, dialect) as body:
+            if body is None:
+                return
+            self._check_model(body.model)
+            connection = call.scope["extensions"][CONNECTION]
+            response = Response(call.send, connection, call.request_id, dialect, lambda: self._pool.draining)
+            request = ChatRequest(call.request_id, path, headers, body, call.began)
+            await ask_any_child(self._pool, self._upstream, request, response)
 
     async def _show_models(self, call: _Call) -> None:
         name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
