@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PrivateAttr, ValidationError
 from typing_extensions import TypeAliasType
 
 from api_utils.answer_cut import AnswerLimits
@@ -44,6 +44,19 @@ class Part(BaseModel):
     type: str
     text: str | None = None
     refusal: str | None = None
+    _place: str | None = PrivateAttr(default=None)
+
+    @classmethod
+    def image(cls, url: str, *, place: str) -> Part:
+        """Return an image that came in another dialect, where it stood in the `place` that errors are to name."""
+        part = cls.model_validate({"type": "image_url", "image_url": url})
+        part._place = place  # noqa: SLF001 - of this very class
+        return part
+
+    @property
+    def place(self) -> str | None:
+        """Return what errors name a converted part by; None for one that stands where the caller put it."""
+        return self._place
 
 
 # Both lists stop at the first error: an error object for each of a million bad items costs gigabytes.

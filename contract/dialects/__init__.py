@@ -7,8 +7,12 @@ from typing import Final
 
 from contract.dialects.chat import CHAT
 from contract.dialects.dialect import Dialect
+from contract.dialects.responses import RESPONSES
 
-DIALECTS: Final[Mapping[str, Dialect]] = {dialect.path: dialect for dialect in (CHAT,)}
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    CHAT.path: CHAT,
+    RESPONSES.path: RESPONSES,
+}
 
 
 def dialect_of(path: str) -> Dialect:
