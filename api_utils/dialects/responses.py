@@ -83,7 +83,7 @@ class ResponsesRequest(BaseModel):
     def messages(self) -> list[Message]:
         """Return the conversation. Raises ApiError (400) that names the item at fault."""
         messages = [Message(role="system", content=self.instructions)] if self.instructions else []
-        for item in self.earlier or ():
+        for item in (self.earlier or ()) if self.previous_response_id is not None else ():
             _add(messages, item, "previous_response_id")
         if isinstance(self.input, str):
             messages.append(Message(role="user", content=self.input))

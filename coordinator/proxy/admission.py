@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -175,16 +175,28 @@ class BodyReader:
                     size += len(part)
                     if size > limits.max_bytes:
                         raise self._too_large()
-                    if self._buffered_bytes + len(part) > limits.max_buffered_bytes:
-                        what = "The server holds as many bytes of requests as it may (MAX_BUFFERED_BYTES)"
-                        raise unavailable(ErrorCode.BUFFER_FULL, f"{what}; try again.", retry_after_s=_BUFFER_RETRY_S)
-                    self._buffered_bytes += len(part)
+                    self._count(len(part))
                     parts.append(part)
                     if not message.get("more_body"):
                         return True
                     limit.reschedule(min(end, now() + limits.idle_s))
         except TimeoutError:
             raise ApiError(ErrorCode.REQUEST_TIMEOUT, "The body did not arrive in time.", headers=CLOSE) from None
+
+    @contextlib.contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count as held what a request takes beside its body. Raises ApiError (503) where too much is held already."""
+        self._count(size)
+        try:
+            yield
+        finally:
+            self._buffered_bytes -= size
+
+    def _count(self, size: int) -> None:
+        if self._buffered_bytes + size > self._limits.max_buffered_bytes:
+            what = "The server holds as many bytes of requests as it may (MAX_BUFFERED_BYTES)"
+            raise unavailable(ErrorCode.BUFFER_FULL, f"{what}; try again.", retry_after_s=_BUFFER_RETRY_S)
+        self._buffered_bytes += size
 
     async def _parse(self, parts: list[bytes], dialect: Dialect) -> ChatBody:
         raw = parts[0] if len(parts) == 1 else b"".join(parts)
