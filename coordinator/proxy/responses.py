@@ -175,7 +175,8 @@ class Recorder:
             if found is None:
                 return
             events = events[found.end() :]
-        self._record(events, is_last=events.endswith(END_COMMENT))
+        tail = self._recorded[-len(END_COMMENT) :] + events
+        self._record(events, is_last=tail.endswith(END_COMMENT))
 
     def _record(self, body: bytes, *, is_last: bool) -> None:
         self._recorded += body
@@ -207,8 +208,7 @@ def _joined(items: list[Any]) -> bytes:
 def _shown(item: dict[str, Any], response_id: str, index: int) -> dict[str, Any]:
     """Return an item as the API lists it: with an id, a status, and a list of parts."""
     kind = item.get("type", "message")
-    own_id = f"{kind.split('_')[0][:3]}_{response_id.removeprefix('resp_')}_in_{index}"
-    shown = {"id": own_id, "status": "completed", **item, "type": kind}
+    shown = {"id": f"item_{response_id.removeprefix('resp_')}_{index}", "status": "completed", **item, "type": kind}
     if isinstance(item.get("content"), str):
         is_answer = item.get("role") == "assistant"
         part = {"type": "output_text", "annotations": []} if is_answer else {"type": "input_text"}
@@ -221,7 +221,7 @@ def _page(items: list[dict[str, Any]], options: Mapping[str, str]) -> dict[str, 
     order, after, limit = options.get("order", "desc"), options.get("after"), options.get("limit", "20")
     if order not in ("asc", "desc"):
         raise bad_request("order: must be asc or desc", param="order")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= _MOST_LISTED):
+    if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= _MOST_LISTED:
         raise bad_request(f"limit: must be a number from 1 to {_MOST_LISTED}", param="limit")
     ordered = items if order == "asc" else items[::-1]
     if after is not None:
