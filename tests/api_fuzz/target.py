@@ -53,7 +53,7 @@ def target(document: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
 
 
 def _type_events(content: dict[str, Any]) -> None:
-    """Say in OpenAPI 3.2's words what an event is: before, `schema` is the stream's to some and an event's to others."""
+    """Say in OpenAPI 3.2's words what an event is: before, `schema` is the stream's to some, an event's to others."""
     for media_type in content.keys() & {"text/event-stream"}:
         data = {"anyOf": [content[media_type]["schema"], {"$ref": "#/components/schemas/Error"}]}
         parsed = {"contentMediaType": "application/json", "contentSchema": data}
