@@ -1,13 +1,17 @@
-"""One run of schemathesis against a coordinator of its own, and what is looked at after it."""
+"""A coordinator for schemathesis, a run of it, and what is looked at after it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.api_fuzz.target import MOVED, READY, target
 from tests.coordinator.program import KEY, ROOT, Running, coordinator, write_profile
@@ -22,13 +26,20 @@ CHECKS = (
     *("no_server_error", "whole_events"),
 )
 
+FAULT = re.compile(r"Traceback|unexpected_error|proxy_failed")
+"""In the log, where the children's lines are too: what nobody foresaw."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How many random requests each operation gets at most, beside those made of the document; from which seed."""
+    """How many random requests each operation gets at most, beside those made of the document; from which seed.
+
+    `only` names one operation by its id.
+    """
 
     examples: int
     seed: int
+    only: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,28 +56,43 @@ class Outcome:
     problems: list[str]
 
 
-async def run(folder: Path, plan: Plan) -> Outcome:
-    """Run it in this folder, which is empty."""
+@contextlib.asynccontextmanager
+async def fleet(folder: Path) -> AsyncIterator[Running]:
+    """Run a coordinator in this empty folder until the context ends, with all children READY."""
     for name in (READY, MOVED):
         write_profile(folder / "active", name)
     program = "tests.api_fuzz.run_with_scripted_pages"
     async with coordinator(folder, program=program, LOG_FORMAT="json") as running:
         await running.until_ready(READY, MOVED)
-        models = [model["id"] for model in (await running.http.get("/v1/models", headers=KEY)).json()["data"]]
-        document = (await running.http.get("/openapi.json", headers=KEY)).json()
-        (folder / "target.json").write_text(json.dumps(target(document, models)))
-        code, report = await _schemathesis(folder, plan, running)
-        cases = json.loads((folder / "cases.json").read_text())["test_cases"]["generated"]
-        problems = [] if code == 0 else [f"schemathesis: exit code {code}"]
-        problems += [] if (await running.ready())[0] == 200 else ["/ready is not 200 afterwards"]
-        problems += [f"log: {line}" for line in running.log.read_text().splitlines() if _is_fault(line)]
-        requests = [
-            (dict(labels), int(value))
-            for (name, labels), value in (await running.metrics()).values.items()
-            if name == "tabfleet_requests_total"
-        ]
-        answered = sum(count for labels, count in requests if labels["outcome"] == "answered")
-        return Outcome(report, cases, answered, {labels["code"] for labels, _ in requests} - {""}, problems)
+        yield running
+
+
+async def served_document(running: Running) -> dict[str, Any]:
+    """Return the target that the coordinator itself describes."""
+    models = [model["id"] for model in (await running.http.get("/v1/models", headers=KEY)).json()["data"]]
+    return target((await running.http.get("/openapi.json", headers=KEY)).json(), models)
+
+
+async def fuzz(running: Running, document: dict[str, Any], plan: Plan) -> Outcome:
+    """Send the requests that are made of the document, and hold the answers against it."""
+    folder = running.log.parent
+    (folder / "target.json").write_text(json.dumps(document))
+    code, report = await _schemathesis(folder, plan, running)
+    problems = [] if code == 0 else [f"schemathesis: exit code {code}"]
+    problems += [] if (await running.ready())[0] == 200 else ["/ready is not 200 afterwards"]
+    problems += [f"log: {line}" for line in running.log.read_text().splitlines() if FAULT.search(line)]
+    requests = [
+        (dict(labels), int(value))
+        for (name, labels), value in (await running.metrics()).values.items()
+        if name == "tabfleet_requests_total"
+    ]
+    return Outcome(
+        report,
+        cases=json.loads((folder / "cases.json").read_text())["test_cases"]["generated"],
+        answered=sum(count for labels, count in requests if labels["outcome"] == "answered"),
+        refused={labels["code"] for labels, _ in requests} - {""},
+        problems=problems,
+    )
 
 
 async def _schemathesis(folder: Path, plan: Plan, running: Running) -> tuple[int, str]:
@@ -79,7 +105,7 @@ async def _schemathesis(folder: Path, plan: Plan, running: Running) -> tuple[int
         *("--phases", "examples,coverage,fuzzing", "--request-timeout", str(HANG_LIMIT_S)),
         *("--continue-on-failure", "--warnings", "off", "--generation-database", "none", "--output-truncate", "false"),
         *("--report", "json", "--report-json-path", str(folder / "cases.json")),
-        *("--suppress-health-check", "all"),
+        *("--suppress-health-check", "all", *(("--include-operation-id", plan.only) if plan.only else ())),
         env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.api_fuzz.checks"},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
@@ -87,7 +113,3 @@ async def _schemathesis(folder: Path, plan: Plan, running: Running) -> tuple[int
     )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
-
-
-def _is_fault(line: str) -> bool:
-    return "Traceback" in line or "unexpected_error" in line or "proxy_failed" in line
