@@ -23,3 +23,11 @@ class Usage:
     def of(cls, prompt_bytes: int, completion_bytes: int) -> Usage:
         """Estimate for what was typed into the page and what came back, as UTF-8: a token for each 4 bytes begun."""
         return cls(-(-prompt_bytes // BYTES_A_TOKEN), -(-completion_bytes // BYTES_A_TOKEN))
+
+    def to_openai(self) -> dict[str, int]:
+        """Return it in OpenAI's form: https://platform.openai.com/docs/api-reference/chat/object."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }

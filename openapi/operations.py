@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from api_utils.chat_request import ONLY_HARMLESS, ChatRequest
 from contract.api_error import STATUS, ErrorCode
-from contract.child_api import CHAT_PATH
+from contract.dialects.chat import CHAT
 from openapi import answers
 
 _JSON: Final = "application/json"
@@ -147,7 +147,7 @@ _ACTION: Final[dict[str, Any]] = {
 OPERATIONS: Final = (
     Operation(
         "post",
-        CHAT_PATH,
+        CHAT.path,
         "createChatCompletion",
         "chat",
         "Ask a page",

@@ -48,12 +48,21 @@
     return element ? element.textContent.trim().slice(0, 1000) : null;
   };
 
+  // Whether an element ends before another one begins.
+  const isBefore = (element, other) => element !== other && !element.contains(other)
+    && Boolean(element.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
+
+  // Whether an element says that the newest answer is complete. In a conversation that had answers before it there
+  // may be one of each of them: what stands among those says nothing of this one.
+  const isDone = (dom, all) => dom.done && Array.prototype.some.call(document.querySelectorAll(dom.done), (mark) =>
+    !dom.baseline || all.length <= dom.baseline || isBefore(mark, all[0]) || !isBefore(mark, all[dom.baseline]));
+
   // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline.
   const answer = (dom) => {
     const all = document.querySelectorAll(dom.answer);
     return {
       text: all.length > dom.baseline ? textOf(all[all.length - 1], dom) : null,
-      done: Boolean(dom.done && document.querySelector(dom.done)),
+      done: Boolean(isDone(dom, all)),
       busy: Boolean(dom.busy && seen(dom.busy)),
       error: errorOf(dom.error),
     };

@@ -10,6 +10,7 @@ from playwright.async_api import Error, Page
 
 from browser.capture import scripts
 from browser.capture.frames import Frame, FrameKind
+from browser.errors import PageBroken
 from browser.site.schema import Dom, Site
 from browser.timeouts import within
 
@@ -33,6 +34,16 @@ def dom_query(dom: Dom, site: Site) -> dict[str, Any]:
     """Return what dom.js and the hook are to look for."""
     query = dom.model_dump(exclude={"settle_s"})
     return query | {"baseline": site.fresh_chat.answers, "settle_ms": dom.settle_s * 1000}
+
+
+async def count_answers(page: Page, dom: Dom) -> int:
+    """Return how many answers the page has. Raises PageBroken after 5 s, and Playwright's Error."""
+    counting = page.evaluate("(selector) => document.querySelectorAll(selector).length", dom.answer)
+    try:
+        count: int = await within(LOOK_TIMEOUT_S, counting, "answer-count")
+    except TimeoutError:
+        raise PageBroken("the page does not say how many answers it shows") from None
+    return count
 
 
 async def look(page: Page, query: dict[str, Any]) -> ShownAnswer:

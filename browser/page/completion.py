@@ -23,20 +23,28 @@ ENTRY_TIMEOUT_S = 90.0
 
 
 class Completion:
-    """Takes a tab on an empty conversation through one prompt and its answer.
+    """Takes a tab through one prompt and its answer: on an empty conversation, or with `follows` after other answers.
 
     `mark_submitted` is called at the instant before the prompt is sent; if it raises, nothing is sent.
     """
 
     def __init__(
-        self, *, tab: Tab, capture: Capture, settings: BrowserSettings, mark_submitted: Callable[[], None]
+        self,
+        *,
+        tab: Tab,
+        capture: Capture,
+        settings: BrowserSettings,
+        mark_submitted: Callable[[], None],
+        follows: bool = False,
     ) -> None:
         self._tab = tab
         self._capture = capture
         self._settings = settings
         self._mark_submitted = mark_submitted
+        self._follows = follows
         self._answer: Answer | None = None
-        self._interruption: BrowserError | None = None
+        self.interruption: BrowserError | None = None
+        """What it was made to fail with from outside, at whatever time."""
         self._login_refusals: LoginRefusals | None = None
         self.submitted = False
         """Whether the prompt may have reached the site."""
@@ -51,7 +59,8 @@ class Completion:
 
     async def stream(self, prompt: str, model: Model, images: Sequence[Image] = ()) -> AsyncGenerator[str, None]:
         """Yield the answer's text in order; the generator's end is the answer's. Raises BrowserError."""
-        await self.choose(model)
+        if not self._follows:  # a page offers its models on an empty conversation
+            await self.choose(model)
         await self.enter(prompt)  # before the images: filling an editor replaces what is in it
         if images:
             self.had_images = True
@@ -74,9 +83,9 @@ class Completion:
 
     async def send(self) -> None:
         """Send what the input holds, once its answer can be captured. Raises CaptureGap, PageBroken."""
-        self._answer = await self._capture.begin(self._tab.page)
-        if self._interruption:
-            raise self._interruption
+        self._answer = await self._capture.begin(self._tab.page, follows=self._follows)
+        if self.interruption:
+            raise self.interruption
         self._login_refusals = LoginRefusals(self._tab.page, self._tab.site)
         self._login_refusals.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
@@ -131,13 +140,29 @@ class Completion:
     def interrupt(self, error: BrowserError) -> None:
         """Make the completion fail with this error, wherever it waits for the page."""
         error.submitted = error.submitted or self.submitted
-        self._interruption = self._interruption or error
+        self.interruption = self.interruption or error
         if self._answer:
             self._answer.interrupt(error)
 
     def refuse(self, message: str) -> None:
         """Make the completion fail with what the site's own message amounts to."""
         self.interrupt(error_of(self._tab.site, Refused(None, message), submitted=self.submitted))
+
+    async def end_answer(self) -> None:
+        """Bring the page to rest, so that it can take another prompt in this conversation. Raises BrowserError.
+
+        The rest of the answer is not needed: it is stopped, and where a page has no stop, read to its end.
+        """
+        if not self.answer_ended and not self._tab.can_stop:
+            async for _ in self.read():
+                pass
+        await self.end()
+        if not self.answer_ended:
+            await self._tab.stop_answer()
+            self.answer_ended = True
+        await self._tab.wait_at_rest()
+        if self.interruption:
+            raise self.interruption
 
     async def end(self) -> None:
         """Stop capturing. The answer itself goes on on the page."""

@@ -302,6 +302,65 @@ class Capture(Section):
         return self
 
 
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+"""A name in braces that a request fills in. JSON holds none of these: its names stand in quotes."""
+
+
+def _template(*must: str, may: tuple[str, ...] = ()) -> AfterValidator:
+    """Return the check of a text that must hold some placeholders, and may hold others."""
+
+    def check(text: str) -> str:
+        found = set(PLACEHOLDER.findall(text))
+        if unknown := sorted(found - {*must, *may}):
+            known = ", ".join(f"{{{name}}}" for name in (*must, *may)) or "none"
+            raise ValueError(f"there is no placeholder {{{unknown[0]}}}; known here: {known}")
+        if missing := [name for name in must if name not in found]:
+            raise ValueError(f"needs the placeholder {{{missing[0]}}}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _whole_line(text: str) -> str:
+    if text != text.strip() or "\n" in text:
+        raise ValueError("must be one line without white space around it")
+    return text
+
+
+Line = Annotated[str, Field(min_length=1), AfterValidator(_whole_line)]
+
+
+class PromptTexts(Section):
+    """How the page is told of tools and formats. What is left out stays as docs/sites.md shows."""
+
+    call_begin: Line | None = Field(default=None, description="the line that begins a call of a tool")
+    call_end: Line | None = Field(default=None, description="the line that ends it; between the two stands its JSON")
+    tools: Annotated[Text, _template("call", "tools", may=("count", "choice"))] | None = Field(
+        default=None,
+        description="how tools are told of: {call} is the form of a call, {tools} the list, {count} says how many "
+        "calls may be made, {choice} whether one must be",
+    )
+    json_object: Annotated[Text, _template()] | None = Field(default=None, description="how a JSON object is asked for")
+    json_schema: Annotated[Text, _template("schema")] | None = Field(
+        default=None, description="how JSON is asked for that fits the JSON Schema {schema}"
+    )
+    repair_call: Annotated[Text, _template("problem", "call", may=("names", "count", "choice"))] | None = Field(
+        default=None,
+        description="how a call is asked for once more: {problem} says what was wrong with the answer, {names} which "
+        "tools there are; {call}, {count} and {choice} as in tools",
+    )
+    repair_json: Annotated[Text, _template("problem", may=("format",))] | None = Field(
+        default=None,
+        description="how JSON is asked for once more: {problem} as above, {format} is json_object or json_schema",
+    )
+
+    @model_validator(mode="after")
+    def _ends_differ(self) -> Self:
+        if self.call_begin is not None and self.call_begin == self.call_end:
+            raise ValueError("call_begin and call_end must differ, to tell where a call ends")
+        return self
+
+
 class Model(Section):
     """A model that a request may ask for."""
 
@@ -353,6 +412,9 @@ class Site(Section):
     capture: Capture = Field(description="a table: where answers are read")
     model_choices: tuple[Model, ...] = Field(
         min_length=1, alias="models", description="a list of tables, each with the name of a model"
+    )
+    prompt: PromptTexts = Field(
+        default_factory=PromptTexts, description="a table: how the page is told of tools and formats"
     )
     refusals: tuple[Refusal, ...] = Field(default=(), description="a list of tables: how the site refuses prompts")
     readiness: Readiness = Field(default_factory=Readiness, description="a table: when the page can take a prompt")

@@ -1,4 +1,4 @@
-"""The API as raw ASGI: `/v1/chat/completions` goes to a page, `/v1/models` is answered here.
+"""The API as raw ASGI: a request of any dialect goes to a page, `/v1/models` is answered here.
 
 No framework stands between the socket and the child: a chunk costs one call, and the bytes stay as they are.
 """
@@ -15,8 +15,12 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, to_json, unavailable
-from contract.child_api import CHAT_PATH, REQUEST_ID_HEADER
+from contract.child_api import REQUEST_ID_HEADER
+from contract.dialects import DIALECTS, dialect_of
+from contract.dialects.dialect import Dialect
+from contract.dialects.messages import COUNT_TOKENS_PATH
 from contract.models import model_card, model_list, model_not_found
+from contract.routes import MODELS_PATH, no_route, wrong_method
 from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
 from coordinator.proxy.exchange import (
     ChatRequest,
@@ -33,13 +37,13 @@ from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import Response, send_error, send_json
 from coordinator.proxy.upstream import Upstream
+from coordinator.proxy.without_page import ask_any_child
 
 log = structlog.get_logger(__name__)
 
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
-_MODELS_PATH: Final = "/v1/models"
 _START_RETRY_S: Final = 5.0
 
 
@@ -75,11 +79,11 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Route:
-    """One path of the API and its only method; `counted` are those that ask a page."""
+    """One path of the API and its only method; those that ask a page have a dialect."""
 
     method: str
     handle: Callable[[_Call], Awaitable[None]]
-    counted: bool = False
+    dialect: Dialect | None = None
 
 
 class Proxy:
@@ -94,12 +98,12 @@ class Proxy:
         config: ProxyConfig,
         on_done: Callable[[RequestDone], None] = lambda _: None,
     ) -> None:
-        # One row for each route: another dialect of the API is one more row and its handler.
         # A path that ends with a slash stands for all that begin with it.
         self._routes: Mapping[str, _Route] = {
-            CHAT_PATH: _Route("POST", self._complete_chat, counted=True),
-            _MODELS_PATH: _Route("GET", self._show_models),
-            f"{_MODELS_PATH}/": _Route("GET", self._show_models),
+            **{path: _Route("POST", self._ask_page, dialect) for path, dialect in DIALECTS.items()},
+            COUNT_TOKENS_PATH: _Route("POST", self._count_tokens),
+            MODELS_PATH: _Route("GET", self._show_models),
+            f"{MODELS_PATH}/": _Route("GET", self._show_models),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
@@ -138,36 +142,35 @@ class Proxy:
             await self._dispatch(call, route)
         except ApiError as error:
             call.stats.outcome, call.stats.code = Outcome.REFUSED, error.code
-            await send_error(send, error, call.request_id, closing=self._pool.draining)
+            await send_error(send, error, call.request_id, dialect_of(path), closing=self._pool.draining)
         finally:
-            if route is not None and route.counted:
+            if route is not None and route.dialect is not None:
                 self._on_done(RequestDone(call.request_id, call.stats, self._now() - call.began))
 
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
         self._access.check(call.scope["headers"])
         if route is None:
-            message = "There is no such route; see /v1/models and /v1/chat/completions."
-            raise ApiError(ErrorCode.NOT_FOUND, message)
+            raise no_route()
         if call.scope["method"] != route.method:
-            message = f"This route takes {route.method} only."
-            raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, message, headers={"allow": route.method})
+            raise wrong_method(route.method)
         await route.handle(call)
 
-    async def _complete_chat(self, call: _Call) -> None:
+    async def _ask_page(self, call: _Call) -> None:
         self._refuse_when_draining()
-        async with self._bodies.read(call.scope["headers"], call.receive) as body:
+        dialect = dialect_of(call.scope["path"])
+        async with self._bodies.read(call.scope["headers"], call.receive, dialect) as body:
             if body is None:
                 call.stats.outcome = Outcome.CLIENT_LEFT
                 return
-            await self._answer(call, body)
+            await self._answer(call, dialect, body)
 
-    async def _answer(self, call: _Call, body: ChatBody) -> None:
+    async def _answer(self, call: _Call, dialect: Dialect, body: ChatBody) -> None:
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
         response = Response(
-            call.send, call.scope["extensions"][CONNECTION], call.request_id, lambda: self._pool.draining
+            call.send, call.scope["extensions"][CONNECTION], call.request_id, dialect, lambda: self._pool.draining
         )
-        request = ChatRequest(call.request_id, call.scope["headers"], body, call.began)
+        request = ChatRequest(call.request_id, dialect.path, call.scope["headers"], body, call.began)
         exchange = Exchange(self._context, request, call.receive, response, call.stats)
         self._running.add(exchange)
         self._idle.clear()
@@ -184,8 +187,20 @@ class Proxy:
             if not self._running:
                 self._idle.set()
 
+    async def _count_tokens(self, call: _Call) -> None:
+        self._refuse_when_draining()
+        path, headers, dialect = call.scope["path"], call.scope["headers"], dialect_of(call.scope["path"])
+        async with self._bodies.read(headers, call.receive, dialect) as body:
+            if body is None:
+                return
+            self._check_model(body.model)
+            connection = call.scope["extensions"][CONNECTION]
+            response = Response(call.send, connection, call.request_id, dialect, lambda: self._pool.draining)
+            request = ChatRequest(call.request_id, path, headers, body, call.began)
+            await ask_any_child(self._pool, self._upstream, request, response)
+
     async def _show_models(self, call: _Call) -> None:
-        name = call.scope["path"].removeprefix(_MODELS_PATH).removeprefix("/")
+        name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
         known, owner = self._known_models(), self._config.owner
         if name:
             self._check_model(name)

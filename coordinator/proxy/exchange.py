@@ -26,6 +26,7 @@ from contract.api_error import (
     unavailable,
 )
 from contract.child_environment import KEEP_ALIVE_S
+from contract.dialects.dialect import COMPLETE
 from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
 from coordinator.proxy.headers import Headers, encode, request_headers, response_headers
@@ -36,7 +37,6 @@ from coordinator.proxy.upstream import Upstream
 
 log = structlog.get_logger(__name__)
 
-_DONE: Final = b"data: [DONE]"
 _ANOTHER_MAY_DO: Final = frozenset({429, 502, 503, 504})
 _DRAIN_RETRY_S: Final = 5.0
 _LARGEST_WHOLE_BYTES: Final = 64 * 1024 * 1024  # held at once; no page writes as much
@@ -119,9 +119,10 @@ class RequestStats:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A chat request that has been admitted. `began` is in the loop's time."""
+    """A request for a page that has been admitted. `path` is its dialect's; `began` is in the loop's time."""
 
     request_id: str
+    path: str
     headers: Headers
     body: ChatBody
     began: float
@@ -220,7 +221,7 @@ class Exchange:
                 if request.body.stream:
                     self._stall.expect(context.limits.head_s, Cause.NO_HEAD)
                 headers = request_headers(request.headers, request.request_id, backend.token)
-                async with context.upstream.post(backend, headers, request.body.raw) as answer:
+                async with context.upstream.post(backend, request.path, headers, request.body.raw) as answer:
                     events = answer.headers.get("content-type", "").startswith("text/event-stream")
                     if events and answer.status == 200:
                         await self._relay_stream(answer)
@@ -255,7 +256,7 @@ class Exchange:
                 stats.first_token_s = stall.moved_at - self._request.began
             last = events or last
         last_line = last.rstrip().rpartition(b"\n")[2]
-        complete = last_line == _DONE
+        complete = last_line in COMPLETE
         # HTTP may end in good order where the answer does not. To a client that counts as the whole answer.
         if not complete and not is_error_event(last_line):
             raise UpstreamBroken(answered=True)
@@ -287,7 +288,8 @@ class Exchange:
         await self._stop_if_disconnected()
         # What the child calls it: to the client a refusal may have another status.
         outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.REFUSED
-        failed = answer.status >= 500 or body.startswith(b"data:")  # an error after white space is an event
+        is_event = body.startswith((b"data:", b"event:"))  # as an error after white space is
+        failed = answer.status >= 500 or is_event
         self._count(Outcome.FAILED if failed else outcome, body)
         return True
 

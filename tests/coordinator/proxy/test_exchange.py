@@ -14,6 +14,7 @@ import pytest
 from starlette.types import Message
 
 from contract.api_error import ApiError, ErrorCode, code_of
+from contract.dialects.chat import CHAT
 from coordinator.proxy.admission import parse_chat_body
 from coordinator.proxy.exchange import ChatRequest, Exchange, Outcome, ProxyContext, RequestStats
 from coordinator.proxy.interrupt import Cause
@@ -106,8 +107,10 @@ async def exchange(script: Any, children: ScriptedChildren | None = None) -> Asy
 
     pool, connections, client, stats = Pool(max_queue=1), Upstream(), Client(), RequestStats()
     context = ProxyContext(pool, children or ScriptedChildren(), connections, SOON)
-    request = ChatRequest("the-id", [], parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time())
-    response = Response(client.send, client, request.request_id, lambda: False)
+    request = ChatRequest(
+        "the-id", CHAT.path, [], parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time()
+    )
+    response = Response(client.send, client, request.request_id, CHAT, lambda: False)
     async with upstream(noted) as url:
         pool.put(backend(url))
         yield Running(Exchange(context, request, client.receive, response, stats), client, pool, stats, reached)
