@@ -26,7 +26,7 @@ def unready(reason: str) -> StatusSnapshot:
 
 @dataclass
 class ScriptedPage(ChatPage):
-    """Yields `pieces`; then raises `failure`, waits for ever, or ends. Later prompts get `later`, then `pieces` again."""
+    """Yields `pieces`; then raises `failure`, waits for ever, or ends. Repairs get `later`, then `pieces` again."""
 
     pieces: Sequence[str] = ("Hel", "lo")
     later: Sequence[Sequence[str]] = ()
