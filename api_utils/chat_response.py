@@ -27,6 +27,7 @@ from api_utils.page_answer import PageAnswer
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
 from api_utils.tools import ToolCall
+from browser.capture.findings import Reasoning
 from browser.errors import BrowserError
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
@@ -46,14 +47,17 @@ class AnswerFormat(Protocol):
     def headers(self) -> dict[str, str]:
         """Return what the response's head says of the answer."""
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
-        """Return the answer as one JSON body."""
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
+        """Return the answer as one JSON body. `reasoning` is what the page showed of it, apart from the text."""
 
     def begin(self) -> bytes:
         """Return the events that come before the first piece of text."""
 
     def piece(self, text: str) -> bytes:
         """Return the events for the next piece of text."""
+
+    def reasoning(self, text: str) -> bytes:
+        """Return the events for the next piece of the reasoning, which comes before the text or between it."""
 
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the events for the next call of a tool."""
@@ -138,6 +142,9 @@ class ChatResponse(Response):
             if isinstance(item, str):
                 await self._send(send, begin + self._format.piece(item))
                 begin = b""
+            elif isinstance(item, Reasoning):
+                await self._send(send, begin + self._format.reasoning(item.text))
+                begin = b""
             elif item is not None:
                 await self._send(send, begin + self._format.tool_call(calls, item))
                 begin, calls = b"", calls + 1
@@ -153,8 +160,9 @@ class ChatResponse(Response):
             if got is not None:
                 text = "".join(item for item in got if isinstance(item, str))
                 calls = [item for item in got if isinstance(item, ToolCall)]
+                reasoning = "".join(item.text for item in got if isinstance(item, Reasoning))
                 whole = Response(
-                    self._format.whole(text, calls, answer.end),
+                    self._format.whole(text, calls, answer.end, reasoning),
                     headers={REQUEST_ID_HEADER: self._prompt.request_id, **self._format.headers},
                     media_type="application/json",
                 )

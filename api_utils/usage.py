@@ -18,8 +18,13 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
+    """Of the completion's."""
 
     @classmethod
-    def of(cls, prompt_bytes: int, completion_bytes: int) -> Usage:
+    def of(cls, prompt_bytes: int, answer_bytes: int, reasoning_bytes: int = 0) -> Usage:
         """Estimate for what was typed into the page and what came back, as UTF-8: a token for each 4 bytes begun."""
-        return cls(-(-prompt_bytes // BYTES_A_TOKEN), -(-completion_bytes // BYTES_A_TOKEN))
+        prompt, answer, reasoning = (
+            -(-size // BYTES_A_TOKEN) for size in (prompt_bytes, answer_bytes, reasoning_bytes)
+        )
+        return cls(prompt, answer + reasoning, reasoning)
