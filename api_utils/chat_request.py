@@ -240,8 +240,9 @@ def parse_chat_request(body: Any) -> ChatRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # pydantic names the member of a union that did not fit, which is no part of the request.
-        steps = [str(step) for step in first["loc"] if step not in _UNION_MEMBERS]
-        where = ".".join(steps) or "body"
+        steps = [step for step in first["loc"] if step not in _UNION_MEMBERS]
+        names = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+        where = "".join(names).removeprefix(".") or "body"
         raise bad_request(f"{where}: {first['msg']}", param=where) from None
     refuse_unsupported(request)
     return request

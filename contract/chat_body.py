@@ -24,6 +24,13 @@ def longest_s(idle_s: float) -> float:
     return 5 * idle_s
 
 
+def stream_of(value: Any) -> bool:
+    """Return what the value of `stream` asks for; 1 and 0 stand for true and false. Raises ApiError (400)."""
+    if value is None or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise bad_request("stream must be true or false.", param="stream")
+
+
 def check_amount(messages: Sequence[Any], name: str = "messages") -> None:
     """Raise ApiError (400) for more messages, or more parts in them, than any page could be given."""
     _check_counts(name, messages=len(messages))
@@ -61,6 +68,7 @@ class _Part(msgspec.Struct, gc=False):
         _check_counts(_Tally.name, parts=_Tally.parts)
 
 
+_VALUE: Final = msgspec.json.Decoder()
 _PARTS: Final = msgspec.json.Decoder(list[_Part])
 
 
@@ -87,10 +95,13 @@ def read_head(raw: bytes, name: str = "messages", *, may_be_text: bool = False) 
         items = messages if isinstance(messages, list) else []
         _check_counts(name, messages=len(items))  # texts among them have not been counted
         for index, message in enumerate(items):
-            if isinstance(message, _Message) and bytes(memoryview(message.content)[:1]) == b"[":
+            if isinstance(message, _Message) and _begins(message.content, b"["):
                 within = f"{name}[{index}].content"
                 _PARTS.decode(message.content)
-        model = msgspec.json.decode(body.model)
+        # Only texts, and only short words: anything else, built, is what takes long.
+        model = _VALUE.decode(body.model) if _begins(body.model, b'"') else None
+        within = "stream"  # of which some numbers are out of range
+        stream = _VALUE.decode(body.stream) if len(memoryview(body.stream)) <= len("false") else ""
     except msgspec.ValidationError as error:
         raise _misfit(error, within, name, may_be_text=may_be_text) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -99,9 +110,13 @@ def read_head(raw: bytes, name: str = "messages", *, may_be_text: bool = False) 
         raise bad_request("The body's JSON is nested too deeply.") from None
     if not messages:
         raise _no_messages(name, may_be_text=may_be_text)
-    if not isinstance(model, str) or not model:
+    if not model:
         raise bad_request("model must name a model; GET /v1/models lists them.", param="model")
-    return BodyHead(model, bytes(body.stream) == b"true")
+    return BodyHead(model, stream_of(stream))
+
+
+def _begins(value: msgspec.Raw, start: bytes) -> bool:
+    return bytes(memoryview(value)[:1]) == start
 
 
 def _no_messages(name: str, *, may_be_text: bool) -> ApiError:

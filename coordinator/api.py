@@ -19,10 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contract.api_error import SHOULD_RETRY_HEADER, ApiError, ErrorCode
 from contract.child_api import REQUEST_ID_HEADER
 from contract.errors import TabfleetError
+from contract.hosts import Hosts
 from contract.request_id import RequestIds
+from contract.routes import no_route, route_of, wrong_method
 from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
 from coordinator.metrics import CONTENT_TYPE
-from coordinator.proxy.admission import Access, Hosts
+from coordinator.proxy.admission import Access
 from coordinator.proxy.application import Proxy
 from coordinator.proxy.headers import CLOSE, Headers, encode
 from coordinator.proxy.pool import Pool
@@ -84,7 +86,8 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        path: str = scope["path"]
+        path = route_of(scope["path"])
+        scope = {**scope, "path": path}
         # Whoever needs a key has shown that no page of a stranger asks. Probes may come by any name.
         is_open = not self._access.enforced and path not in _PROBES
         if self._hosts.loopback_only or is_open:
@@ -214,10 +217,13 @@ async def _show_error(_: Request, error: Exception) -> Response:
     match error:
         case ApiError():
             shown = error
+        case HTTPException(status_code=404):
+            shown = no_route()
+        case HTTPException(status_code=405, headers={"Allow": str(allowed)}):
+            shown = wrong_method(allowed)
         case HTTPException():
-            known = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
-            code, headers = known.get(error.status_code, ErrorCode.HTTP_ERROR), dict(error.headers or {})
-            shown = ApiError(code, f"{error.detail}.", headers=headers, status=error.status_code)
+            headers = dict(error.headers or {})
+            shown = ApiError(ErrorCode.HTTP_ERROR, f"{error.detail}.", headers=headers, status=error.status_code)
         case _:
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), ErrorCode.RELOAD_FAILED)
             shown = ApiError(code, str(error))

@@ -22,7 +22,7 @@ from api_utils.prompt_form import PromptForm
 from api_utils.state import ChildState, keyed, read_json
 from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import bad_request
-from contract.chat_body import longest_s
+from contract.chat_body import longest_s, stream_of
 from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, REQUEST_ID_HEADER
 from contract.dialects import DIALECTS
 from contract.dialects.dialect import Dialect
@@ -55,6 +55,8 @@ async def _read(dialect: Dialect, request: Request) -> tuple[PageRequest, Prompt
     state = ChildState.of(request)
     settings, page = state.settings, state.page
     body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
+    if isinstance(body, dict):
+        body["stream"] = stream_of(body.get("stream"))  # as the coordinator has read it
     asked = PARSERS[dialect.path](body)
     if asked.model not in page.models:
         raise model_not_found(asked.model, page.models)

@@ -20,6 +20,7 @@ from contract.dialects import DIALECTS, dialect_of
 from contract.dialects.dialect import Dialect
 from contract.dialects.messages import COUNT_TOKENS_PATH
 from contract.models import model_card, model_list, model_not_found
+from contract.routes import MODELS_PATH, no_route, wrong_method
 from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
 from coordinator.proxy.exchange import (
     ChatRequest,
@@ -43,7 +44,6 @@ log = structlog.get_logger(__name__)
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
-_MODELS_PATH: Final = "/v1/models"
 _START_RETRY_S: Final = 5.0
 
 
@@ -102,8 +102,8 @@ class Proxy:
         self._routes: Mapping[str, _Route] = {
             **{path: _Route("POST", self._ask_page, dialect) for path, dialect in DIALECTS.items()},
             COUNT_TOKENS_PATH: _Route("POST", self._count_tokens),
-            _MODELS_PATH: _Route("GET", self._show_models),
-            f"{_MODELS_PATH}/": _Route("GET", self._show_models),
+            MODELS_PATH: _Route("GET", self._show_models),
+            f"{MODELS_PATH}/": _Route("GET", self._show_models),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
@@ -150,11 +150,9 @@ class Proxy:
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
         self._access.check(call.scope["headers"])
         if route is None:
-            message = "There is no such route; see /v1/models and /v1/chat/completions."
-            raise ApiError(ErrorCode.NOT_FOUND, message)
+            raise no_route()
         if call.scope["method"] != route.method:
-            message = f"This route takes {route.method} only."
-            raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, message, headers={"allow": route.method})
+            raise wrong_method(route.method)
         await route.handle(call)
 
     async def _ask_page(self, call: _Call) -> None:
@@ -202,7 +200,7 @@ class Proxy:
             await ask_any_child(self._pool, self._upstream, request, response)
 
     async def _show_models(self, call: _Call) -> None:
-        name = call.scope["path"].removeprefix(_MODELS_PATH).removeprefix("/")
+        name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
         known, owner = self._known_models(), self._config.owner
         if name:
             self._check_model(name)
