@@ -74,7 +74,7 @@ class Application:
             self._proxy = CORSMiddleware(
                 proxy,
                 allow_origins=origins,
-                allow_methods=("GET", "POST"),
+                allow_methods=("GET", "POST", "DELETE"),
                 allow_headers=("*",),
                 expose_headers=(REQUEST_ID_HEADER, SHOULD_RETRY_HEADER, "retry-after"),
             )

@@ -38,6 +38,7 @@ from coordinator.profiles import Hydrator
 from coordinator.proxy.admission import Access, BodyLimits
 from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
+from coordinator.proxy.response_store import StoreLimits
 from coordinator.proxy.server import Server, bind
 from coordinator.settings import Settings, parse_origins
 
@@ -84,7 +85,8 @@ def proxy_config(settings: Settings) -> ProxyConfig:
     limits = Limits(settings.queue_timeout_s, settings.first_token_timeout_s, settings.stream_idle_timeout_s)
     buffered_bytes = max(settings.max_buffered_bytes, settings.max_body_bytes)
     bodies = BodyLimits(settings.max_body_bytes, buffered_bytes, settings.stream_idle_timeout_s)
-    return ProxyConfig(limits, bodies, owner=Path(settings.chat_site or "tabfleet").stem)
+    kept = StoreLimits(settings.responses_ttl_s, settings.max_responses_bytes)
+    return ProxyConfig(limits, bodies, owner=Path(settings.chat_site or "tabfleet").stem, responses=kept)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

@@ -9,11 +9,13 @@ from contract.dialects.chat import CHAT
 from contract.dialects.completions import COMPLETIONS
 from contract.dialects.dialect import Dialect
 from contract.dialects.messages import MESSAGES
+from contract.dialects.responses import RESPONSES
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     CHAT.path: CHAT,
     COMPLETIONS.path: COMPLETIONS,
     MESSAGES.path: MESSAGES,
+    RESPONSES.path: RESPONSES,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from starlette.types import Receive
@@ -147,12 +147,24 @@ class BodyReader:
         """Add a part. Raises ApiError: 413 where the body gets too large, 503 where all bodies together do."""
         if held.size + len(part) > self._limits.max_bytes:
             raise self._too_large()
-        if self._buffered_bytes + len(part) > self._limits.max_buffered_bytes:
-            what = "The server holds as many bytes of requests as it may (MAX_BUFFERED_BYTES)"
-            raise unavailable(ErrorCode.BUFFER_FULL, f"{what}; try again.", retry_after_s=_BUFFER_RETRY_S)
-        self._buffered_bytes += len(part)
+        self._count(len(part))
         held.size += len(part)
         held.parts.append(part)
+
+    @contextlib.contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count as held what a request takes beside its body. Raises ApiError (503) where too much is held already."""
+        self._count(size)
+        try:
+            yield
+        finally:
+            self._buffered_bytes -= size
+
+    def _count(self, size: int) -> None:
+        if self._buffered_bytes + size > self._limits.max_buffered_bytes:
+            what = "The server holds as many bytes of requests as it may (MAX_BUFFERED_BYTES)"
+            raise unavailable(ErrorCode.BUFFER_FULL, f"{what}; try again.", retry_after_s=_BUFFER_RETRY_S)
+        self._buffered_bytes += size
 
     async def _parse(self, held: _Held, dialect: Dialect) -> ChatBody:
         raw = held.parts[0] if len(held.parts) == 1 else b"".join(held.parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -19,6 +19,7 @@ from contract.child_api import REQUEST_ID_HEADER
 from contract.dialects import DIALECTS, dialect_of
 from contract.dialects.dialect import Dialect
 from contract.dialects.messages import COUNT_TOKENS_PATH
+from contract.dialects.responses import RESPONSES
 from contract.models import model_card, model_list, model_not_found
 from contract.routes import MODELS_PATH, no_route, wrong_method
 from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
@@ -36,6 +37,8 @@ from coordinator.proxy.headers import CLOSE, encode
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import Response, send_error, send_json
+from coordinator.proxy.response_store import ResponseStore, StoreLimits
+from coordinator.proxy.responses import Responses
 from coordinator.proxy.upstream import Upstream
 from coordinator.proxy.without_page import ask_any_child
 
@@ -63,6 +66,7 @@ class ProxyConfig:
     limits: Limits
     bodies: BodyLimits
     owner: str
+    responses: StoreLimits = field(default_factory=StoreLimits)
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,9 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Route:
-    """One path of the API and its only method; those that ask a page have a dialect."""
+    """One path of the API and the methods that it takes; those that ask a page have a dialect."""
 
-    method: str
+    methods: tuple[str, ...]
     handle: Callable[[_Call], Awaitable[None]]
     dialect: Dialect | None = None
 
@@ -100,13 +104,15 @@ class Proxy:
     ) -> None:
         # A path that ends with a slash stands for all that begin with it.
         self._routes: Mapping[str, _Route] = {
-            **{path: _Route("POST", self._ask_page, dialect) for path, dialect in DIALECTS.items()},
-            COUNT_TOKENS_PATH: _Route("POST", self._count_tokens),
-            MODELS_PATH: _Route("GET", self._show_models),
-            f"{MODELS_PATH}/": _Route("GET", self._show_models),
+            **{path: _Route(("POST",), self._ask_page, dialect) for path, dialect in DIALECTS.items()},
+            COUNT_TOKENS_PATH: _Route(("POST",), self._count_tokens),
+            MODELS_PATH: _Route(("GET",), self._show_models),
+            f"{MODELS_PATH}/": _Route(("GET",), self._show_models),
+            f"{RESPONSES.path}/": _Route(("GET", "DELETE"), self._kept_response),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
+        self._responses = Responses(ResponseStore(config.responses), config.bodies.max_bytes)
         self._upstream = Upstream()
         self._context = ProxyContext(pool, children, self._upstream, config.limits)
         self._running: set[Exchange] = set()
@@ -151,8 +157,8 @@ class Proxy:
         self._access.check(call.scope["headers"])
         if route is None:
             raise no_route()
-        if call.scope["method"] != route.method:
-            raise wrong_method(route.method)
+        if call.scope["method"] not in route.methods:
+            raise wrong_method(", ".join(route.methods))
         await route.handle(call)
 
     async def _ask_page(self, call: _Call) -> None:
@@ -162,7 +168,20 @@ class Proxy:
             if body is None:
                 call.stats.outcome = Outcome.CLIENT_LEFT
                 return
-            await self._answer(call, dialect, body)
+            if dialect is RESPONSES:
+                await self._answer_and_keep(call, body)
+            else:
+                await self._answer(call, dialect, body)
+
+    async def _answer_and_keep(self, call: _Call, body: ChatBody) -> None:
+        turn = self._responses.begin(call.scope["headers"], body, call.send)
+        try:
+            with self._bodies.holding(turn.held_bytes):
+                await self._answer(replace(call, send=turn.send), RESPONSES, turn.body)
+        finally:
+            # The last bytes of an answer may not have come through.
+            if call.stats.outcome is not Outcome.ANSWERED:
+                turn.forget()
 
     async def _answer(self, call: _Call, dialect: Dialect, body: ChatBody) -> None:
         self._check_model(body.model)
@@ -207,6 +226,15 @@ class Proxy:
         shown = model_card(name, owner) if name else model_list(known, owner)
         headers = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
         await send_json(call.send, 200, to_json(shown), encode(headers))
+
+    async def _kept_response(self, call: _Call) -> None:
+        name, headers = call.scope["path"].removeprefix(f"{RESPONSES.path}/"), call.scope["headers"]
+        if call.scope["method"] == "DELETE":
+            shown = self._responses.delete(headers, name)
+        else:
+            shown = self._responses.show(headers, name, call.scope["query_string"])
+        sent = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
+        await send_json(call.send, 200, shown, encode(sent))
 
     def _refuse_when_draining(self) -> None:
         if self._pool.draining:
