@@ -123,8 +123,6 @@ def _schemas(operations: tuple[Operation, ...]) -> tuple[dict[Any, Any], dict[st
 def _answered(operation: Operation) -> Iterator[Any]:
     yield from operation.content.values()
     yield operation.error
-    if operation.event:
-        yield operation.event
 
 
 def _operation(operation: Operation, refs: dict[Any, Any], meanings: dict[str, str]) -> dict[str, Any]:
@@ -154,10 +152,7 @@ def _operation(operation: Operation, refs: dict[Any, Any], meanings: dict[str, s
 
 
 def _answer(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
-    content: dict[str, Any] = {media_type: {"schema": refs[kind]} for media_type, kind in operation.content.items()}
-    if operation.event:
-        # What OpenAPI 3.2 calls itemSchema.
-        content["text/event-stream"]["x-item-schema"] = refs[operation.event]
+    content = {media_type: {"schema": refs[kind]} for media_type, kind in operation.content.items()}
     names = (REQUEST_ID_HEADER, USAGE_HEADER) if operation.asks_a_page else (REQUEST_ID_HEADER,)
     return {"description": operation.summary, "headers": _headers(names), "content": content}
 

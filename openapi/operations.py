@@ -57,8 +57,9 @@ class Operation:
     """One method of one path; with `head`, HEAD too.
 
     `status` is that of an answer, and `also` others with the same body. `content` names an answer's type by its media
-    type, `event` the type of a streamed answer's events. `more` are properties that the body's type has no field for.
-    `key` says who may call: everybody, whoever has a key, or has one with the role.
+    type; of `text/event-stream` it is the type of an event's data, as in OpenAI's own document. `more` are properties
+    that the body's type has no field for. `key` says who may call: everybody, whoever has a key, or has one with the
+    role.
     """
 
     method: Literal["get", "post"]
@@ -73,7 +74,6 @@ class Operation:
     body: type[BaseModel] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
-    event: Any = None
     key: Literal["none", "any", "view", "operate"] = "any"
     head: bool = False
     deprecated: bool = False
@@ -151,7 +151,7 @@ OPERATIONS: Final = (
         "createChatCompletion",
         "chat",
         "Ask a page",
-        {_JSON: answers.ChatCompletion, _EVENTS: answers.Text},
+        {_JSON: answers.ChatCompletion, _EVENTS: answers.ChatCompletionChunk},
         description=_CHAT,
         body=ChatRequest,
         more=_WITHOUT_FIELD,
@@ -160,7 +160,6 @@ OPERATIONS: Final = (
             "streamed": {"model": "demo-small", "messages": _HELLO, "stream": True},
             "tools": {"model": "demo-small", "messages": _HELLO, "tools": [_WEATHER]},
         },
-        event=answers.ChatCompletionChunk,
         codes=ASKS_A_PAGE,
     ),
     Operation("get", "/v1/models", "listModels", "models", "The models there are", {_JSON: answers.ModelList}),

@@ -292,7 +292,13 @@ async def test_what_no_route_takes(
     assert (set(answer.headers["allow"].split(", ")) if "allow" in answer.headers else None) == allow
 
 
-@pytest.mark.parametrize("route", ["/docs", "/redoc", "/openapi.json", "/", "/admin", "/ready/"])
+async def test_key_holders_get_the_openapi_document(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/openapi.json", headers=KEY)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert {"/v1/chat/completions", "/admin/reload", "/openapi.json"} <= set(answer.json()["paths"])
+
+
+@pytest.mark.parametrize("route", ["/docs", "/redoc", "/", "/admin", "/ready/"])
 async def test_there_is_nothing_else(client: httpx.AsyncClient, route: str) -> None:
     answer = await client.get(route)
     assert answer.status_code == 404
