@@ -17,7 +17,6 @@ from api_utils.request_queue import RequestQueue
 from api_utils.server import serve
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
-from browser.page.conversation import EnoughRead
 from browser.page.images import Image, ImageLimits
 from browser.settings import read_variables
 from contract.listener import listen
@@ -29,15 +28,10 @@ CALL = '```tool_call\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n``
 
 
 class ObedientConversation(ScriptedConversation):
-    async def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
+    def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
         pieces: tuple[str, ...] = ("{", "}") if prompt.startswith("Format:") else ("Hel", "lo")
         self._answers = iter([("I look it up.\n", CALL) if '"name": "get_weather"' in prompt else pieces])
-        answer = super().ask(prompt, images)
-        async for piece in answer:
-            try:
-                yield piece
-            except EnoughRead as enough:
-                await answer.athrow(enough)
+        return super().ask(prompt, images)
 
 
 @dataclass
