@@ -27,6 +27,7 @@ from api_utils.answer_cut import read_no_more
 from api_utils.bad_answer import BadAnswer
 from api_utils.json_schema import value_problem
 from api_utils.prompt_form import DEFAULT_FORM, PromptForm, fill
+from browser.capture.findings import Reasoning
 from contract.api_error import ErrorCode
 
 MOST_CALL_CHARS: Final = 1 << 18
@@ -218,10 +219,18 @@ class ToolCallReader:
         return held if held <= _MOST_HELD_CHARS else 0
 
 
-async def read_tool_calls(pieces: AsyncGenerator[str], reader: ToolCallReader) -> AsyncGenerator[str | ToolCall]:
-    """Yield an answer's text and calls. Where no further call may come, the page is told to stop. Raises BadAnswer."""
+async def read_tool_calls(
+    pieces: AsyncGenerator[str | Reasoning], reader: ToolCallReader
+) -> AsyncGenerator[str | ToolCall | Reasoning]:
+    """Yield an answer's text, calls and reasoning. Raises BadAnswer.
+
+    Where no further call may come, the page is told to stop.
+    """
     async with aclosing(pieces):
         async for piece in pieces:
+            if isinstance(piece, Reasoning):
+                yield piece
+                continue
             for item in reader.feed(piece):
                 yield item
             if reader.has_all:

@@ -27,6 +27,7 @@ from coordinator.metrics import CONTENT_TYPE
 from coordinator.proxy.admission import Access
 from coordinator.proxy.application import Proxy
 from coordinator.proxy.headers import CLOSE, Headers, encode
+from coordinator.proxy.idempotency import REPLAYED_HEADER
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import send_error
 from coordinator.supervision.supervisor import Reconciled, Supervisor
@@ -76,7 +77,7 @@ class Application:
                 allow_origins=origins,
                 allow_methods=("GET", "POST", "DELETE"),
                 allow_headers=("*",),
-                expose_headers=(REQUEST_ID_HEADER, SHOULD_RETRY_HEADER, "retry-after"),
+                expose_headers=(REQUEST_ID_HEADER, SHOULD_RETRY_HEADER, REPLAYED_HEADER, "retry-after"),
             )
         self._api = RequestIds(api)
         self._pool = pool

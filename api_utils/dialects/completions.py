@@ -111,8 +111,8 @@ class TextCompletion:
         """Return what the response's head says of the answer."""
         return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
-        """Return the answer as one JSON body."""
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
+        """Return the answer as one JSON body, which has no place for `reasoning`."""
         return to_json(self._completion([_choice(text, end.finish_reason)], end.usage))
 
     def begin(self) -> bytes:
@@ -122,6 +122,10 @@ class TextCompletion:
     def piece(self, text: str) -> bytes:
         """Return the event for the next piece of text."""
         return sse(to_json(self._completion([_choice(text, None)], None)))
+
+    def reasoning(self, text: str) -> bytes:
+        """Return nothing: there is no such event."""
+        return b""
 
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return nothing: there is no such event."""

@@ -341,16 +341,17 @@ class MessagesAnswer:
         self._shared = {"id": f"msg_{request_id}", "type": "message", "role": "assistant", "model": model}
         self._prompt_tokens = prompt_tokens
         self._blocks = 0  # that have begun
-        self._in_text = False
+        self._open: str | None = None  # the type of a block that goes on
 
     @property
     def headers(self) -> dict[str, str]:
         """Return what the response's head says of the answer."""
         return {} if self._prompt_tokens is None else {USAGE_HEADER: ESTIMATED}
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
         """Return the answer as one JSON body."""
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+        content: list[dict[str, Any]] = [{**_THINKING, "thinking": reasoning}] if reasoning else []
+        content += [{"type": "text", "text": text}] if text else []
         content += [{**_tool_use_block(call), "input": json.loads(call.arguments)} for call in calls]
         return to_json({**self._shared, "content": content, **_reason(end), "usage": self._usage(end)})
 
@@ -361,19 +362,22 @@ class MessagesAnswer:
 
     def piece(self, text: str) -> bytes:
         """Return the events for the next piece of text."""
-        begin = b"" if self._in_text else self._begin_block({"type": "text", "text": ""})
-        self._in_text = True
+        begin = self._go_on_in({"type": "text", "text": ""})
         return begin + self._delta({"type": "text_delta", "text": text})
+
+    def reasoning(self, text: str) -> bytes:
+        """Return the events for the next piece of the reasoning."""
+        return self._go_on_in(_THINKING) + self._delta({"type": "thinking_delta", "thinking": text})
 
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the events for the next call of a tool."""
-        begin = self._end_text() + self._begin_block({**_tool_use_block(call), "input": {}})
+        begin = self._end_open() + self._begin_block({**_tool_use_block(call), "input": {}})
         return begin + self._delta({"type": "input_json_delta", "partial_json": call.arguments}) + self._end_block()
 
     def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
         last = _event("message_delta", delta=_reason(end), usage=self._usage(end))
-        return self._end_text() + last + _event("message_stop") + END_COMMENT
+        return self._end_open() + last + _event("message_stop") + END_COMMENT
 
     def _begin_block(self, block: dict[str, Any]) -> bytes:
         self._blocks += 1
@@ -385,9 +389,16 @@ class MessagesAnswer:
     def _end_block(self) -> bytes:
         return _event("content_block_stop", index=self._blocks - 1)
 
-    def _end_text(self) -> bytes:
-        was_in_text, self._in_text = self._in_text, False
-        return self._end_block() if was_in_text else b""
+    def _go_on_in(self, block: dict[str, Any]) -> bytes:
+        """Return the events before more of such a block: none if it is the one that goes on."""
+        if self._open == block["type"]:
+            return b""
+        end, self._open = self._end_open(), block["type"]
+        return end + self._begin_block(block)
+
+    def _end_open(self) -> bytes:
+        was_open, self._open = self._open is not None, None
+        return self._end_block() if was_open else b""
 
     def _usage(self, end: AnswerEnd | None) -> dict[str, int]:
         """Return the tokens of a complete answer, or of one that begins."""
@@ -396,6 +407,10 @@ class MessagesAnswer:
         if end is None:
             return {"input_tokens": self._prompt_tokens, "output_tokens": 0}
         return {"input_tokens": end.usage.prompt_tokens, "output_tokens": end.usage.completion_tokens}
+
+
+# Anthropic signs what a model thinks; a page's reasoning has no signature.
+_THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}
 
 
 def _reason(end: AnswerEnd) -> dict[str, str | None]:

@@ -69,11 +69,18 @@ class BodyLimits:
 
 @dataclass(frozen=True)
 class ChatBody:
-    """A request body that may go to a page, as it came, and what routing needs of it."""
+    """A request body that may go to a page, and what routing needs of it.
+
+    `came` is the body as it came: it stays what it was where `raw` is replaced by what the child is to get.
+    """
 
     raw: bytes
     model: str
     stream: bool
+    came: bytes = b""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "came", self.came or self.raw)
 
 
 @dataclass

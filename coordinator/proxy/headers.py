@@ -29,7 +29,8 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _OURS: Final = {REQUEST_ID_HEADER.encode(), TOKEN_HEADER.encode()}
 # The coordinator has checked the caller's key; the child goes by its own token, and has no need of the key.
-_KEYS: Final = {b"authorization", b"x-api-key"}
+# Nor does it know of repeats.
+_KEYS: Final = {b"authorization", b"x-api-key", b"idempotency-key"}
 # A compressed body has been decoded.
 _NOT_SENT_ON: Final = _HOP_BY_HOP | _OURS | _KEYS | {b"host", b"content-length", b"content-encoding", b"expect"}
 # The length too: a stream may end with one more event than the child sent.
