@@ -33,7 +33,7 @@ _STOP_REASONS: Final[Mapping[FinishReason, str]] = {
     "tool_calls": "tool_use",
 }
 
-_UNSUPPORTED: Final[Mapping[str, str]] = {
+UNSUPPORTED: Final[Mapping[str, str]] = {
     "mcp_servers": "a page calls no servers",
     "container": "a page runs no code",
 }
@@ -169,7 +169,7 @@ class OutputConfig(_Given):
     format: OutputFormat | None = None
 
 
-class _Body(_Given):
+class MessagesBody(_Given):
     """The parameters that matter; what shapes sampling or accounting may be there and has no effect."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -209,10 +209,10 @@ def parse_messages_request(body: Any) -> MessagesRequest:
         # The result of a tool is a part that has parts.
         check_amount([block for content in contents if isinstance(content, list) for block in content])
     try:
-        given = _Body.model_validate(body)
+        given = MessagesBody.model_validate(body)
     except ValidationError as error:
         raise refusal_of(error) from None
-    for name, why in _UNSUPPORTED.items():
+    for name, why in UNSUPPORTED.items():
         if body.get(name):
             raise unsupported(name, why)
     return MessagesRequest(
@@ -225,7 +225,7 @@ def parse_messages_request(body: Any) -> MessagesRequest:
     )
 
 
-def _system(given: _Body) -> Iterator[Message]:
+def _system(given: MessagesBody) -> Iterator[Message]:
     texts = [given.system] if isinstance(given.system, str) else [block.text for block in given.system or ()]
     if any(texts):
         yield Message(role="system", content=[Part(type="text", text=text) for text in texts])
