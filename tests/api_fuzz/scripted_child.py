@@ -17,6 +17,7 @@ from api_utils.request_queue import RequestQueue
 from api_utils.server import serve
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
+from browser.capture.findings import Reasoning
 from browser.page.images import Image, ImageLimits
 from browser.settings import read_variables
 from contract.listener import listen
@@ -28,7 +29,7 @@ CALL = '```tool_call\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n``
 
 
 class ObedientConversation(ScriptedConversation):
-    def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
+    def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str | Reasoning]:
         pieces: tuple[str, ...] = ("{", "}") if prompt.startswith("Format:") else ("Hel", "lo")
         self._answers = iter([("I look it up.\n", CALL) if '"name": "get_weather"' in prompt else pieces])
         return super().ask(prompt, images)
