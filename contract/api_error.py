@@ -50,6 +50,7 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     NO_PAGE = "no_page"
     PAGE_BROKEN = "page_broken"
+    PREVIOUS_RESPONSE_NOT_FOUND = "previous_response_not_found"
     PROMPT_REJECTED = "prompt_rejected"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
@@ -58,6 +59,7 @@ class ErrorCode(StrEnum):
     RELOAD_FAILED = "reload_failed"
     REPEATED_AFTER_SUBMISSION = "repeated_after_submission"
     REQUEST_TIMEOUT = "request_timeout"
+    RESPONSE_NOT_FOUND = "response_not_found"
     ROLE_MISSING = "role_missing"
     SCREENSHOT_TIMEOUT = "screenshot_timeout"
     SHUTDOWN = "shutdown"
@@ -97,6 +99,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.NO_PAGE: 503,
     ErrorCode.PAGE_BROKEN: 502,
+    ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND: 404,
     ErrorCode.PROMPT_REJECTED: 502,
     ErrorCode.QUEUE_FULL: 429,
     ErrorCode.QUEUE_TIMEOUT: 503,
@@ -105,6 +108,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.RELOAD_FAILED: 502,
     ErrorCode.REPEATED_AFTER_SUBMISSION: 400,
     ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.RESPONSE_NOT_FOUND: 404,
     ErrorCode.ROLE_MISSING: 403,
     ErrorCode.SCREENSHOT_TIMEOUT: 504,
     ErrorCode.SHUTDOWN: 503,

@@ -18,7 +18,10 @@ from contract.api_error import ApiError, ErrorCode, to_json, unavailable
 from contract.child_api import REQUEST_ID_HEADER
 from contract.dialects import DIALECTS, dialect_of
 from contract.dialects.dialect import Dialect
+from contract.dialects.messages import COUNT_TOKENS_PATH
+from contract.dialects.responses import RESPONSES
 from contract.models import model_card, model_list, model_not_found
+from contract.routes import MODELS_PATH, no_route, wrong_method
 from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
 from coordinator.proxy.exchange import (
     ChatRequest,
@@ -45,14 +48,16 @@ from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response, send_error, send_json
+from coordinator.proxy.response_store import ResponseStore, StoreLimits
+from coordinator.proxy.responses import Responses
 from coordinator.proxy.upstream import Upstream
+from coordinator.proxy.without_page import ask_any_child
 
 log = structlog.get_logger(__name__)
 
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
-_MODELS_PATH: Final = "/v1/models"
 _START_RETRY_S: Final = 5.0
 
 
@@ -72,6 +77,7 @@ class ProxyConfig:
     limits: Limits
     bodies: BodyLimits
     owner: str
+    responses: StoreLimits = field(default_factory=StoreLimits)
     records: RecordLimits = field(default_factory=RecordLimits)
 
 
@@ -89,9 +95,9 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Route:
-    """One path of the API and its only method; those that ask a page have a dialect."""
+    """One path of the API and the methods that it takes; those that ask a page have a dialect."""
 
-    method: str
+    methods: tuple[str, ...]
     handle: Callable[[_Call], Awaitable[None]]
     dialect: Dialect | None = None
 
@@ -110,12 +116,15 @@ class Proxy:
     ) -> None:
         # A path that ends with a slash stands for all that begin with it.
         self._routes: Mapping[str, _Route] = {
-            **{path: _Route("POST", self._ask_page, dialect) for path, dialect in DIALECTS.items()},
-            _MODELS_PATH: _Route("GET", self._show_models),
-            f"{_MODELS_PATH}/": _Route("GET", self._show_models),
+            **{path: _Route(("POST",), self._ask_page, dialect) for path, dialect in DIALECTS.items()},
+            COUNT_TOKENS_PATH: _Route(("POST",), self._count_tokens),
+            MODELS_PATH: _Route(("GET",), self._show_models),
+            f"{MODELS_PATH}/": _Route(("GET",), self._show_models),
+            f"{RESPONSES.path}/": _Route(("GET", "DELETE"), self._kept_response),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
+        self._responses = Responses(ResponseStore(config.responses), config.bodies.max_bytes)
         self._upstream = Upstream()
         self._failures, self._records = Failures(), Records(config.records)
         self._context = ProxyContext(pool, children, self._upstream, config.limits, self._failures)
@@ -161,11 +170,9 @@ class Proxy:
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
         self._access.check(call.scope["headers"])
         if route is None:
-            message = "There is no such route; see /v1/models and /v1/chat/completions."
-            raise ApiError(ErrorCode.NOT_FOUND, message)
-        if call.scope["method"] != route.method:
-            message = f"This route takes {route.method} only."
-            raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, message, headers={"allow": route.method})
+            raise no_route()
+        if call.scope["method"] not in route.methods:
+            raise wrong_method(", ".join(route.methods))
         await route.handle(call)
 
     async def _ask_page(self, call: _Call) -> None:
@@ -226,7 +233,20 @@ class Proxy:
             self._records.tidy()
 
     async def _answer(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None = None) -> None:
-        """Answer a request, to its client or to a record."""
+        """Answer a request, to its client or to a record; keep a response that may be continued."""
+        if dialect is not RESPONSES:
+            await self._exchange(call, dialect, body, record)
+            return
+        turn = self._responses.begin(call.scope["headers"], body, call.send)
+        try:
+            with self._bodies.holding(turn.held_bytes):
+                await self._exchange(replace(call, send=turn.send), dialect, turn.body, record)
+        finally:
+            # The last bytes of an answer may not have come through.
+            if call.stats.outcome is not Outcome.ANSWERED:
+                turn.forget()
+
+    async def _exchange(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None) -> None:
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
         connection = record or call.scope["extensions"][CONNECTION]
@@ -246,14 +266,35 @@ class Proxy:
         finally:
             self._running.discard(exchange)
 
+    async def _count_tokens(self, call: _Call) -> None:
+        self._refuse_when_draining()
+        path, headers, dialect = call.scope["path"], call.scope["headers"], dialect_of(call.scope["path"])
+        async with self._bodies.read(headers, call.receive, dialect) as body:
+            if body is None:
+                return
+            self._check_model(body.model)
+            connection = call.scope["extensions"][CONNECTION]
+            response = Response(call.send, connection, call.request_id, dialect, lambda: self._pool.draining)
+            request = ChatRequest(call.request_id, path, headers, body, call.began)
+            await ask_any_child(self._pool, self._upstream, request, response)
+
     async def _show_models(self, call: _Call) -> None:
-        name = call.scope["path"].removeprefix(_MODELS_PATH).removeprefix("/")
+        name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
         known, owner = self._known_models(), self._config.owner
         if name:
             self._check_model(name)
         shown = model_card(name, owner) if name else model_list(known, owner)
         headers = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
         await send_json(call.send, 200, to_json(shown), encode(headers))
+
+    async def _kept_response(self, call: _Call) -> None:
+        name, headers = call.scope["path"].removeprefix(f"{RESPONSES.path}/"), call.scope["headers"]
+        if call.scope["method"] == "DELETE":
+            shown = self._responses.delete(headers, name)
+        else:
+            shown = self._responses.show(headers, name, call.scope["query_string"])
+        sent = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
+        await send_json(call.send, 200, shown, encode(sent))
 
     def _refuse_when_draining(self) -> None:
         if self._pool.draining:

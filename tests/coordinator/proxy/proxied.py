@@ -14,10 +14,11 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
+from contract.hosts import Hosts
 from contract.http_protocol import ConnectionLimits
 from contract.keys import KeyStore
 from coordinator.api import Application, build_api
-from coordinator.proxy.admission import Access, BodyLimits, Hosts
+from coordinator.proxy.admission import Access, BodyLimits
 from coordinator.proxy.application import Proxy, ProxyConfig, RequestDone
 from coordinator.proxy.exchange import Children, Limits, Outcome
 from coordinator.proxy.idempotency import RecordLimits
