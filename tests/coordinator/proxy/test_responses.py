@@ -150,7 +150,9 @@ async def test_a_response_is_for_its_own_key_only(tmp_path: Path) -> None:
             assert (answer.status, answer.error["code"]) == (404, "response_not_found")
         assert (await look(api, first, key="wrong")).status == 401
         assert json.loads((await look(api, first)).body)["id"] == first
-        assert (await look(api, first, method="PATCH")).header("allow") == "GET, DELETE"
+        assert (await look(api, first, method="PATCH")).header("allow") == "DELETE, GET"
+        items = await look(api, f"{first}/input_items", method="DELETE")
+        assert (items.status, items.header("allow")) == (405, "GET")
     assert len(child.got) == 1
 
 
