@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api_utils.bad_answer import BadAnswer
-from api_utils.json_schema import value_problem
+from api_utils.json_schema import parse_json, value_problem
 from api_utils.prompt_form import DEFAULT_FORM, PromptForm, fill
 from api_utils.tools import ToolCall
 from browser.capture.findings import Reasoning
@@ -44,8 +44,8 @@ class JsonFormat:
         if fenced := _FENCED.fullmatch(text):
             text = fenced[1].strip()
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            value = parse_json(text)
+        except ValueError:
             raise _bad("it is not JSON, as response_format asks") from None
         if self.schema is None and not isinstance(value, dict):
             raise _bad("it is no JSON object, as response_format asks")

@@ -6,6 +6,7 @@ likes: by a `pattern`, on which Python's `re` backtracks, by a tree of `$ref`, b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 _CHECK_LIMIT_S: Final = 0.3
 _LONGEST: Final = 200
 """Characters of a schema's own words that an error repeats."""
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a page's JSON. Raises ValueError, also for NaN and Infinity, which only Python takes."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def schema_problem(schema: Mapping[str, Any]) -> str | None:

@@ -244,7 +244,7 @@ def _told(turn: Turn, number: int) -> Iterator[Message]:
         calls.clear()
 
     for index, block in enumerate(blocks):
-        at = f"messages.{number}.content.{index}"
+        at = f"messages[{number}].content[{index}]"
         if block.type in _THOUGHTS:
             continue
         # A message's calls stand after its words.
@@ -271,7 +271,7 @@ def _result(result: ToolResultBlock, where: str) -> list[Part]:
     if isinstance(result.content, str):
         return [*parts, Part(type="text", text=result.content)]
     for index, block in enumerate(result.content or ()):
-        at = f"{where}.content.{index}"
+        at = f"{where}.content[{index}]"
         match block:
             case TextBlock():
                 parts.append(Part(type="text", text=block.text))
@@ -299,7 +299,7 @@ def _tool_use(declared: Sequence[ToolDeclaration], choice: ToolChoice | None) ->
     """Return the tools that the page is told of. Raises ApiError (400) for those that it cannot be."""
     tools: dict[str, Tool] = {}
     for index, given in enumerate(declared):
-        where = f"tools.{index}"
+        where = f"tools[{index}]"
         if given.type not in (None, "custom"):
             raise unsupported(f"{where}.type", f"only tools of the caller's own can be called, not {given.type[:40]!r}")
         if given.name is None:

@@ -29,7 +29,7 @@ CALL = '```tool_call\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n``
 
 
 class ObedientConversation(ScriptedConversation):
-    def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
+    def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str | Reasoning]:
         pieces: tuple[str | Reasoning, ...] = ("{", "}") if prompt.startswith("Format:") else ("Hel", "lo")
         if '"name": "get_weather"' in prompt:
             pieces = ("I look it up.\n", CALL)

@@ -170,7 +170,7 @@ def test_refusals_map_to_the_clients_classes(two: Fleet, site: Site) -> None:
     with pytest.raises(anthropic.BadRequestError) as bad:
         client(two).messages.create(**{**hello, "messages": user(content)})
     assert _error(bad.value)["type"] == "invalid_request_error"
-    assert _error(bad.value)["param"] == "messages.0.content.1.source"
+    assert _error(bad.value)["param"] == "messages[0].content[1].source"
     assert site.ledger(since=before) == []
 
 
@@ -227,7 +227,7 @@ def test_tokens_are_counted_while_all_pages_are_busy(two: Fleet, site: Site) -> 
         assert site.last_id() == before
     assert plain.input_tokens == 5
     assert counted.input_tokens > 100
-    assert _error(refused.value)["param"] == "messages.0.content.0"
+    assert _error(refused.value)["param"] == "messages[0].content[0]"
 
 
 def _error(raised: anthropic.APIStatusError) -> dict[str, Any]:

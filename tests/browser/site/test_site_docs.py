@@ -81,7 +81,7 @@ def test_the_guide_shows_the_words_that_hold_by_default() -> None:
 
 def test_the_expressions_of_the_guide_are_right() -> None:
     guide = (ROOT / "docs/sites.md").read_text()
-    snippets = re.findall(r"`((?:text|whole|same|start|message|document) = \"[^`]*\")`", guide)
+    snippets = re.findall(r"`((?:text|whole|reasoning|same|start|message|document) = \"[^`]*\")`", guide)
     assert len(snippets) >= 8
     for snippet in snippets:
         settings = {"kind": "sse", "url": "*", "text": "data"} | tomllib.loads(snippet.replace('", ', '"\n'))
