@@ -170,6 +170,8 @@ async def test_a_response_is_for_its_own_key_only(tmp_path: Path) -> None:
         assert (await look(api, first, key="wrong")).status == 401
         assert json.loads((await look(api, first)).body)["id"] == first
         assert (await look(api, first, method="PATCH")).header("allow") == "DELETE, GET"
+        items = await look(api, f"{first}/input_items", method="DELETE")
+        assert (items.status, items.header("allow")) == (405, "GET")
     assert len(child.got) == 1
 
 
