@@ -20,14 +20,18 @@ def call_block(tool: str, arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Client:
-    """One client. `environment` is a lock file's name in requirements/clients, `script` a module in python/.
+    """One client.
 
-    `script` ending in `.mjs` is a file in node/. `lacks` names the scenarios that the client has no feature for, each
-    with the reason. `calls` is how many of its calls a scenario needs, where that is not CALLS. `structured_tool` is the
-    tool by which the client has structured data given, where it uses no `response_format`.
-    `tool_call` is what a page has to answer for the client to call `weather`, `final_form` what it answers with around a
-    text and `data_form` around structured data, where the client has a form of its own. `recodes_images`: it sends other bytes than it was given.
-    `least_pieces` is in how many pieces it gives a streamed answer at least.
+    `environment` is a lock file's name in requirements/clients; `script` is a module in python/, or a file in node/
+    where it ends in `.mjs`. `lacks` names the scenarios that the client has no feature for, each with the reason;
+    `calls` is how many of its calls a scenario needs, where that is not CALLS.
+
+    What a page has to answer, where a client has a form of its own: `structured_tool` is the tool by which it has data
+    given in place of `response_format`, `tool_call` calls `weather`, `final_form` stands around a TEXT and `data_form`
+    around DATA.
+
+    `recodes_images`: it sends other bytes than it was given. `least_pieces`: in how many pieces at least it gives a
+    streamed answer.
     """
 
     title: str
