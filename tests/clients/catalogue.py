@@ -71,6 +71,9 @@ CLIENTS: Final = {
     "openai-python": Client("openai (Python)", "openai", "openai_client"),
     "openai-node": Client("openai (Node)", "node", "openai.mjs"),
     "ai-sdk": Client("Vercel AI SDK (compatible)", "node", "ai-sdk.mjs", lacks=NO_LIST),
+    "ai-sdk-openai": Client(
+        "Vercel AI SDK (OpenAI)", "node", "ai-sdk-openai.mjs", lacks={**NO_LIST, "stop": "Responses has no `stop`"}
+    ),
     "langchain-python": Client("LangChain (Python)", "langchain", "langchain_client", lacks=NO_LIST),
     "langchain-js": Client("LangChain.js", "node", "langchain.mjs", lacks=NO_LIST),
     "llama-index": Client("LlamaIndex", "llama-index", "llama_index_client", lacks=NO_LIST, structured_tool="Place"),
@@ -102,6 +105,7 @@ CLIENTS: Final = {
         final_form=call_block("Answer", '{"text": "TEXT"}'),
         least_pieces=1,  # the arguments of a call come in one piece, for they are checked first
     ),
+    "anthropic": Client("anthropic", "anthropic", "anthropic_client", structured_tool="Place"),
     "aider": Client(
         "aider",
         "aider",
