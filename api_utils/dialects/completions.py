@@ -94,7 +94,7 @@ def _only_text(prompt: str | list[Any]) -> str:
 
 
 class TextCompletion:
-    """An `AnswerFormat`. Such a request declares no tools, so that an answer never calls one."""
+    """An `AnswerFormat`. It has no place for calls of tools, which are never declared, nor for a page's reasoning."""
 
     def __init__(self, request_id: str, model: str, *, with_usage: bool) -> None:
         """The request's id becomes part of the completion's. `with_usage` asks for the estimate of tokens."""
@@ -111,7 +111,7 @@ class TextCompletion:
         """Return what the response's head says of the answer."""
         return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
         """Return the answer as one JSON body."""
         return to_json(self._completion([_choice(text, end.finish_reason)], end.usage))
 
@@ -122,6 +122,10 @@ class TextCompletion:
     def piece(self, text: str) -> bytes:
         """Return the event for the next piece of text."""
         return sse(to_json(self._completion([_choice(text, None)], None)))
+
+    def reasoning(self, text: str) -> bytes:
+        """Return nothing: there is no such event."""
+        return b""
 
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return nothing: there is no such event."""

@@ -33,6 +33,9 @@ _STOP_REASONS: Final[Mapping[FinishReason, str]] = {
     "tool_calls": "tool_use",
 }
 
+_NO_THOUGHT: Final = {"type": "thinking", "thinking": "", "signature": ""}
+"""A signature is Anthropic's own proof of a thought; clients ask for the field."""
+
 _UNSUPPORTED: Final[Mapping[str, str]] = {
     "mcp_servers": "a page calls no servers",
     "container": "a page runs no code",
@@ -341,16 +344,17 @@ class MessagesAnswer:
         self._shared = {"id": f"msg_{request_id}", "type": "message", "role": "assistant", "model": model}
         self._prompt_tokens = prompt_tokens
         self._blocks = 0  # that have begun
-        self._in_text = False
+        self._open: Literal["text", "thinking"] | None = None  # the kind of the last one, until it has ended
 
     @property
     def headers(self) -> dict[str, str]:
         """Return what the response's head says of the answer."""
         return {} if self._prompt_tokens is None else {USAGE_HEADER: ESTIMATED}
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
         """Return the answer as one JSON body."""
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+        content: list[dict[str, Any]] = [{**_NO_THOUGHT, "thinking": reasoning}] if reasoning else []
+        content += [{"type": "text", "text": text}] if text else []
         content += [{**_tool_use_block(call), "input": json.loads(call.arguments)} for call in calls]
         return to_json({**self._shared, "content": content, **_reason(end), "usage": self._usage(end)})
 
@@ -361,19 +365,29 @@ class MessagesAnswer:
 
     def piece(self, text: str) -> bytes:
         """Return the events for the next piece of text."""
-        begin = b"" if self._in_text else self._begin_block({"type": "text", "text": ""})
-        self._in_text = True
-        return begin + self._delta({"type": "text_delta", "text": text})
+        return self._continue("text", {"type": "text", "text": ""}) + self._delta({"type": "text_delta", "text": text})
+
+    def reasoning(self, text: str) -> bytes:
+        """Return the events for the next piece of the reasoning."""
+        return self._continue("thinking", _NO_THOUGHT) + self._delta({"type": "thinking_delta", "thinking": text})
 
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the events for the next call of a tool."""
-        begin = self._end_text() + self._begin_block({**_tool_use_block(call), "input": {}})
+        begin = self._end_open() + self._begin_block({**_tool_use_block(call), "input": {}})
         return begin + self._delta({"type": "input_json_delta", "partial_json": call.arguments}) + self._end_block()
 
     def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
         last = _event("message_delta", delta=_reason(end), usage=self._usage(end))
-        return self._end_text() + last + _event("message_stop") + END_COMMENT
+        return self._end_open() + last + _event("message_stop") + END_COMMENT
+
+    def _continue(self, kind: Literal["text", "thinking"], empty: dict[str, Any]) -> bytes:
+        """Return what makes the last block one of this kind."""
+        if self._open == kind:
+            return b""
+        begin = self._end_open() + self._begin_block(empty)
+        self._open = kind
+        return begin
 
     def _begin_block(self, block: dict[str, Any]) -> bytes:
         self._blocks += 1
@@ -385,9 +399,9 @@ class MessagesAnswer:
     def _end_block(self) -> bytes:
         return _event("content_block_stop", index=self._blocks - 1)
 
-    def _end_text(self) -> bytes:
-        was_in_text, self._in_text = self._in_text, False
-        return self._end_block() if was_in_text else b""
+    def _end_open(self) -> bytes:
+        was_open, self._open = self._open, None
+        return self._end_block() if was_open else b""
 
     def _usage(self, end: AnswerEnd | None) -> dict[str, int]:
         """Return the tokens of a complete answer, or of one that begins."""

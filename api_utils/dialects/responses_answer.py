@@ -61,7 +61,7 @@ class ResponsesAnswer:
         self._open_text.append(text)
         return events + self._text_event("response.output_text.delta", delta=text, logprobs=[])
 
-    def tool_call(self, index: int, call: ToolCall) -> bytes:  # noqa: ARG002 - text items count here too
+    def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the events for the next call of a tool."""
         events = self._end_text("completed")
         begun = self._call(call, "", "in_progress")
