@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from api_utils.usage import BYTES_A_TOKEN, Usage
+from browser.capture.findings import Reasoning
 from browser.page.conversation import EnoughRead
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
@@ -93,14 +94,17 @@ def _overlap(text: str, sequence: str) -> int:
     return next((size for size in range(most, 0, -1) if text.endswith(sequence[:size])), 0)
 
 
-async def cut_short(pieces: AsyncGenerator[str], cut: AnswerCut) -> AsyncGenerator[str]:
-    """Yield what the cut lets pass. Once it is reached, or EnoughRead is thrown in, nothing more is read."""
+async def cut_short(pieces: AsyncGenerator[str | Reasoning], cut: AnswerCut) -> AsyncGenerator[str | Reasoning]:
+    """Yield what the cut lets pass, and all reasoning.
+
+    Once it is reached, or EnoughRead is thrown in, nothing more is read.
+    """
     async with aclosing(pieces):
         async for piece in pieces:
             enough = False
-            if text := cut.feed(piece):
+            if passed := cut.feed(piece) if isinstance(piece, str) else piece:
                 try:
-                    yield text
+                    yield passed
                 except EnoughRead:
                     enough = True
             if enough or cut.reached:

@@ -30,11 +30,13 @@ class ChatCompletion:
         """Return what the response's head says of the answer."""
         return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
         """Return the answer as one JSON body."""
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
         if calls:
             message |= {"content": text or None, "tool_calls": [_tool_call(call) for call in calls]}
+        if reasoning:
+            message["reasoning_content"] = reasoning
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.finish_reason}
         body = {**self._shared, "object": "chat.completion", "choices": [choice]}
         return to_json({**body, "usage": end.usage.to_openai()} if self._with_usage else body)
@@ -46,6 +48,14 @@ class ChatCompletion:
     def piece(self, text: str) -> bytes:
         """Return the event for the next piece of text."""
         return self._event({"content": text})
+
+    def reasoning(self, text: str) -> bytes:
+        """Return the event for the next piece of the reasoning.
+
+        OpenAI's own API shows none; the field is DeepSeek's, which vLLM and others have too:
+        https://api-docs.deepseek.com/guides/reasoning_model
+        """
+        return self._event({"reasoning_content": text})
 
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the event for the next call of a tool."""
@@ -59,7 +69,7 @@ class ChatCompletion:
     def _event(self, delta: dict[str, Any], *, finish_reason: FinishReason | None = None) -> bytes:
         return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}], None)
 
-    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes:
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes:
         chunk = {**self._shared, "object": "chat.completion.chunk", "choices": choices}
         # Where usage is asked for, OpenAI's other chunks have it too, as null.
         return sse(to_json({**chunk, "usage": usage} if self._with_usage else chunk))

@@ -27,6 +27,7 @@ from api_utils.page_answer import PageAnswer
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
 from api_utils.tools import ToolCall
+from browser.capture.findings import Reasoning
 from browser.errors import BrowserError
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
@@ -119,6 +120,9 @@ class ChatResponse(Response):
             if isinstance(item, str):
                 await self._send(send, begin + self._format.piece(item))
                 begin = b""
+            elif isinstance(item, Reasoning):
+                await self._send(send, begin + self._format.reasoning(item.text))
+                begin = b""
             elif item is not None:
                 await self._send(send, begin + self._format.tool_call(calls, item))
                 begin, calls = b"", calls + 1
@@ -134,8 +138,9 @@ class ChatResponse(Response):
             if got is not None:
                 text = "".join(item for item in got if isinstance(item, str))
                 calls = [item for item in got if isinstance(item, ToolCall)]
+                reasoning = "".join(item.text for item in got if isinstance(item, Reasoning))
                 whole = Response(
-                    self._format.whole(text, calls, answer.end),
+                    self._format.whole(text, calls, answer.end, reasoning),
                     headers={REQUEST_ID_HEADER: self._prompt.request_id, **self._format.headers},
                     media_type="application/json",
                 )

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api_utils.bad_answer import BadAnswer
-from api_utils.json_schema import value_problem
+from api_utils.json_schema import parse_json, value_problem
 from api_utils.prompt_form import DEFAULT_FORM, PromptForm, fill
 from api_utils.tools import ToolCall
+from browser.capture.findings import Reasoning
 from contract.api_error import ErrorCode
 
 _FENCED: Final = re.compile(r"```[\w-]*[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
@@ -43,8 +44,8 @@ class JsonFormat:
         if fenced := _FENCED.fullmatch(text):
             text = fenced[1].strip()
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            value = parse_json(text)
+        except ValueError:
             raise _bad("it is not JSON, as response_format asks") from None
         if self.schema is None and not isinstance(value, dict):
             raise _bad("it is no JSON object, as response_format asks")
@@ -58,11 +59,12 @@ def _bad(problem: str) -> BadAnswer:
 
 
 async def read_json(
-    items: AsyncGenerator[str | ToolCall], wanted: JsonFormat, was_cut: Callable[[], bool]
-) -> AsyncGenerator[str | ToolCall]:
-    """Yield an answer's JSON in one piece, once it is complete. Raises BadAnswer if it is not as asked.
+    items: AsyncGenerator[str | ToolCall | Reasoning], wanted: JsonFormat, was_cut: Callable[[], bool]
+) -> AsyncGenerator[str | ToolCall | Reasoning]:
+    """Yield an answer's reasoning, and its JSON in one piece, once it is complete.
 
-    An answer with calls of tools, and one that `was_cut` at the most tokens, comes as it is.
+    Raises BadAnswer if it is not as asked. An answer with calls of tools, and one that `was_cut` at the most tokens,
+    comes as it is.
     """
     texts, has_calls = [], False
     async with aclosing(items):
@@ -70,7 +72,7 @@ async def read_json(
             if isinstance(item, str):
                 texts.append(item)
             else:
-                has_calls = True
+                has_calls = has_calls or isinstance(item, ToolCall)
                 yield item
     text = "".join(texts)
     if not has_calls:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TypeAlias
 
 import structlog
 
@@ -19,10 +20,14 @@ from api_utils.prompt import Prompt
 from api_utils.prompt_form import PromptForm
 from api_utils.tools import ToolCall, ToolCallReader, ToolUse, read_tool_calls
 from api_utils.usage import Usage
+from browser.capture.findings import Reasoning
 from browser.page.chat_page import ChatPage
 from contract.api_error import ErrorCode
 
 log = structlog.get_logger(__name__)
+
+AnswerItem: TypeAlias = str | ToolCall | Reasoning
+"""A part of an answer: text, a call, or what the page shows of its reasoning."""
 
 
 class PageAnswer:
@@ -37,16 +42,17 @@ class PageAnswer:
         self._typed_bytes = 0
         self._calls: list[ToolCall] = []
         self._has_text = False
+        self._reasoning_bytes = 0
 
     @property
     def end(self) -> AnswerEnd:
         """How it ended, once it has."""
         reason: FinishReason = "tool_calls" if self._calls else self._cut.finish_reason
-        usage = Usage.of(self._typed_bytes, self._cut.passed_bytes)
+        usage = Usage.of(self._typed_bytes, self._cut.passed_bytes, self._reasoning_bytes)
         return AnswerEnd(reason, usage, self._cut.stop_sequence)
 
-    async def items(self) -> AsyncGenerator[str | ToolCall]:
-        """Yield its text and its calls as they come. Raises ApiError, BrowserError."""
+    async def items(self) -> AsyncGenerator[AnswerItem]:
+        """Yield its text, its calls and its reasoning as they come. Raises ApiError, BrowserError."""
         prompt = self._prompt
         async with self._page.converse(prompt.request_id, prompt.model) as conversation:
             try:
@@ -73,15 +79,17 @@ class PageAnswer:
         self._typed_bytes += len(text.encode())
         return text
 
-    def _note(self, item: str | ToolCall) -> None:
+    def _note(self, item: AnswerItem) -> None:
         if isinstance(item, ToolCall):
             self._calls.append(item)
+        elif isinstance(item, Reasoning):
+            self._reasoning_bytes += len(item.text.encode(errors="replace"))
         else:
             self._has_text = True
 
-    def _read(self, asked: AsyncGenerator[str], use: ToolUse | None) -> AsyncGenerator[str | ToolCall]:
+    def _read(self, asked: AsyncGenerator[str | Reasoning], use: ToolUse | None) -> AsyncGenerator[AnswerItem]:
         pieces = cut_short(asked, self._cut)
-        items: AsyncGenerator[str | ToolCall] = pieces
+        items: AsyncGenerator[AnswerItem] = pieces
         if use:
             items = read_tool_calls(pieces, ToolCallReader(use, self._form))
         if self._prompt.json_format:
@@ -97,7 +105,7 @@ class PageAnswer:
             return wanted.repair(bad.problem, self._form)
         raise bad
 
-    async def _second(self, items: AsyncGenerator[str | ToolCall]) -> AsyncGenerator[str | ToolCall]:
+    async def _second(self, items: AsyncGenerator[AnswerItem]) -> AsyncGenerator[AnswerItem]:
         """Yield the calls of the second answer, or its text if it has none.
 
         Words beside the calls are about the repair, and a call that was passed on already must not be made twice.
@@ -107,9 +115,10 @@ class PageAnswer:
         async for item in items:
             if isinstance(item, str):
                 texts.append(item)
-                continue
-            has_calls = True
-            if (item.name, item.arguments) not in made:
+            elif isinstance(item, Reasoning):
+                yield item
+            elif (item.name, item.arguments) not in made:
+                has_calls = True
                 yield item
         text = "".join(texts)
         if text and not has_calls:

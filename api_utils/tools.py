@@ -25,8 +25,9 @@ from typing import Any, Final
 
 from api_utils.answer_cut import read_no_more
 from api_utils.bad_answer import BadAnswer
-from api_utils.json_schema import value_problem
+from api_utils.json_schema import parse_json, value_problem
 from api_utils.prompt_form import DEFAULT_FORM, PromptForm, fill
+from browser.capture.findings import Reasoning
 from contract.api_error import ErrorCode
 
 MOST_CALL_CHARS: Final = 1 << 18
@@ -96,8 +97,8 @@ class ToolUse:
     def calls_in(self, block: str) -> list[ToolCall]:
         """Return the calls that a block holds: one, or a list. Raises BadAnswer."""
         try:
-            given = json.loads(block)
-        except (ValueError, RecursionError):
+            given = parse_json(block)
+        except ValueError:
             raise _bad("its call of a tool is not valid JSON") from None
         return [self._call(one) for one in (given if isinstance(given, list) else [given])]
 
@@ -108,14 +109,20 @@ class ToolUse:
             raise _bad("it calls a tool that was not given")
         arguments = given.get("arguments", {})
         if isinstance(arguments, str):  # as OpenAI writes them
-            with suppress(ValueError, RecursionError):
-                arguments = json.loads(arguments)
+            with suppress(ValueError):
+                arguments = parse_json(arguments)
         if not isinstance(arguments, dict):
             raise _bad(f"it calls {tool.name} with arguments that are no JSON object")
         problem = value_problem(tool.parameters, arguments)
         if problem:
             raise _bad(f"it calls {tool.name} with wrong arguments: {problem}")
-        return ToolCall(f"call_{secrets.token_hex(12)}", tool.name, json.dumps(arguments, ensure_ascii=False))
+        try:
+            text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        except (ValueError, RecursionError):  # 1e999 is read as infinity
+            raise _bad(f"it calls {tool.name} with a value that cannot be written as JSON") from None
+        if any("\ud800" <= character <= "\udfff" for character in text):  # half of a pair, which UTF-8 does not have
+            text = json.dumps(arguments)
+        return ToolCall(f"call_{secrets.token_hex(12)}", tool.name, text)
 
 
 def _bad(problem: str) -> BadAnswer:
@@ -218,10 +225,18 @@ class ToolCallReader:
         return held if held <= _MOST_HELD_CHARS else 0
 
 
-async def read_tool_calls(pieces: AsyncGenerator[str], reader: ToolCallReader) -> AsyncGenerator[str | ToolCall]:
-    """Yield an answer's text and calls. Where no further call may come, the page is told to stop. Raises BadAnswer."""
+async def read_tool_calls(
+    pieces: AsyncGenerator[str | Reasoning], reader: ToolCallReader
+) -> AsyncGenerator[str | ToolCall | Reasoning]:
+    """Yield an answer's text, calls and reasoning. Raises BadAnswer.
+
+    Where no further call may come, the page is told to stop.
+    """
     async with aclosing(pieces):
         async for piece in pieces:
+            if isinstance(piece, Reasoning):
+                yield piece
+                continue
             for item in reader.feed(piece):
                 yield item
             if reader.has_all:

@@ -14,7 +14,9 @@ from contract.api_error import ApiError, bad_request
 MOST_MESSAGES: Final = 4096
 """Of one request. A conversation of that length fits no page; to look into each of millions takes gigabytes."""
 MOST_PARTS: Final = 4096
-"""Of all messages of one request together."""
+"""Of all messages of one request together, calls of tools included."""
+_LISTS: Final = ("content", "tool_calls")
+"""What a message has its parts in."""
 
 _NULL: Final = msgspec.Raw(b"null")
 
@@ -34,8 +36,8 @@ def stream_of(value: Any) -> bool:
 def check_amount(messages: Sequence[Any], name: str = "messages") -> None:
     """Raise ApiError (400) for more messages, or more parts in them, than any page could be given."""
     _check_counts(name, messages=len(messages))
-    contents = [message.get("content") for message in messages if isinstance(message, dict)]
-    _check_counts(name, parts=sum(len(content) for content in contents if isinstance(content, list)))
+    given = [message.get(key) for message in messages if isinstance(message, dict) for key in _LISTS]
+    _check_counts(name, parts=sum(len(parts) for parts in given if isinstance(parts, list)))
 
 
 def _check_counts(name: str, *, messages: int = 0, parts: int = 0) -> None:
@@ -56,6 +58,7 @@ class _Tally:
 # msgspec tells of the limit of a list only when it has made all of it; this is called for each item.
 class _Message(msgspec.Struct, gc=False):
     content: msgspec.Raw = _NULL
+    tool_calls: msgspec.Raw = _NULL
 
     def __post_init__(self) -> None:
         _Tally.messages += 1
@@ -95,9 +98,11 @@ def read_head(raw: bytes, name: str = "messages", *, may_be_text: bool = False) 
         items = messages if isinstance(messages, list) else []
         _check_counts(name, messages=len(items))  # texts among them have not been counted
         for index, message in enumerate(items):
-            if isinstance(message, _Message) and _begins(message.content, b"["):
-                within = f"{name}[{index}].content"
-                _PARTS.decode(message.content)
+            for key in _LISTS if isinstance(message, _Message) else ():
+                parts = getattr(message, key)
+                if _begins(parts, b"["):
+                    within = f"{name}[{index}].{key}"
+                    _PARTS.decode(parts)
         # Only texts, and only short words: anything else, built, is what takes long.
         model = _VALUE.decode(body.model) if _begins(body.model, b'"') else None
         within = "stream"  # of which some numbers are out of range

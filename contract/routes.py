@@ -8,6 +8,7 @@ from contract.api_error import ApiError, ErrorCode
 from contract.dialects import DIALECTS
 
 MODELS_PATH: Final = "/v1/models"
+_PATHS: Final = (*DIALECTS, MODELS_PATH)
 
 
 def route_of(path: str) -> str:
@@ -15,18 +16,15 @@ def route_of(path: str) -> str:
 
     Clients put a base URL and a path together, and either may have `/v1`, or a slash more than needed.
     """
-    if _is_route(path):
+    base, slash, model = path.partition(f"{MODELS_PATH}/")
+    if path in _PATHS or (not base and slash and model.strip("/")):
         return path  # as it is: the name of a model may have any slashes
     steps = [step for step in path.split("/") if step]
     while steps[:1] == ["v1"]:
         del steps[0]
     meant = "/".join(["/v1", *steps])
-    return meant if _is_route(meant) else path
-
-
-def _is_route(path: str) -> bool:
-    base, slash, model = path.partition(f"{MODELS_PATH}/")
-    return path in DIALECTS or path == MODELS_PATH or (not base and bool(slash) and bool(model.strip("/")))
+    # Below a route there may be others, as that of one model.
+    return meant if any(meant == route or meant.startswith(f"{route}/") for route in _PATHS) else path
 
 
 def no_route() -> ApiError:

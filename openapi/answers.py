@@ -8,7 +8,7 @@ Wire formats: https://platform.openai.com/docs/api-reference
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
+from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
@@ -29,96 +29,6 @@ class Error(TypedDict):
     """An error in OpenAI's form."""
 
     error: ErrorDetail
-
-
-class CalledFunction(TypedDict):
-    """What is called. `arguments` is the text of a JSON object that fits the tool's schema."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(TypedDict):
-    """A call of a tool that the request declared."""
-
-    id: str
-    type: Literal["function"]
-    function: CalledFunction
-
-
-class ToolCallDelta(ToolCall):
-    """A call of a tool, in one piece; `index` counts the calls of an answer."""
-
-    index: int
-
-
-class Usage(TypedDict):
-    """An estimate: a token for each 4 bytes of UTF-8 begun. The header `x-usage` says so."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-FinishReason = Literal["stop", "length", "tool_calls"]
-
-
-class AssistantMessage(TypedDict):
-    """The answer."""
-
-    role: Literal["assistant"]
-    content: str | None
-    refusal: None
-    tool_calls: NotRequired[list[ToolCall]]
-
-
-class Choice(TypedDict):
-    """The only one."""
-
-    index: Literal[0]
-    message: AssistantMessage
-    logprobs: None
-    finish_reason: FinishReason
-
-
-class ChatCompletion(TypedDict):
-    """A whole answer."""
-
-    id: str
-    object: Literal["chat.completion"]
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: NotRequired[Usage]
-
-
-class Delta(TypedDict):
-    """What this event adds to the answer."""
-
-    role: NotRequired[Literal["assistant"]]
-    content: NotRequired[str]
-    refusal: NotRequired[None]
-    tool_calls: NotRequired[list[ToolCallDelta]]
-
-
-class ChunkChoice(TypedDict):
-    """The only one."""
-
-    index: Literal[0]
-    delta: Delta
-    logprobs: None
-    finish_reason: FinishReason | None
-
-
-class ChatCompletionChunk(TypedDict):
-    """The data of one event of a streamed answer."""
-
-    id: str
-    object: Literal["chat.completion.chunk"]
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: NotRequired[Usage | None]
 
 
 class Model(TypedDict):

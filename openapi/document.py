@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import core_schema
 
 from api_utils.usage import ESTIMATED, USAGE_HEADER
 from contract.api_error import SHOULD_RETRY_HEADER, ErrorCode
 from contract.child_api import REQUEST_ID_HEADER
-from openapi.operations import OPERATIONS, Operation
+from openapi.operation import Operation
+from openapi.operations import OPERATIONS
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 FILE: Final = _ROOT / "coordinator" / "openapi.json"
@@ -35,6 +37,7 @@ _INFO: Final = {
 }
 _TAGS: Final = {
     "chat": "Asking a page",
+    "responses": "Responses that are kept",
     "models": "The models that the site file names",
     "health": "For orchestrators; without a key",
     "metrics": "For operators, with any key",
@@ -58,8 +61,15 @@ class _Schemas(GenerateJsonSchema):
     """Pydantic's schemas, with the names of aliases that are private to their module as others read them."""
 
     def normalize_name(self, name: str) -> str:
-        """Return the name of a component (GenerateJsonSchema)."""
-        return super().normalize_name(name).lstrip("_")
+        """Return a component's name (GenerateJsonSchema), with the module's before it where two modules have one."""
+        *modules, last = name.split(".")
+        module = modules[-1].title() if modules else ""
+        return super().normalize_name(f"{module}{last.lstrip('_')}").replace("_", "")
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        """Return a schema with `anyOf` (GenerateJsonSchema): what fits its tag's type may fit one for all others."""
+        shown = super().tagged_union_schema(schema)
+        return {"anyOf" if key == "oneOf" else key: value for key, value in shown.items()}
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         """Return False: a field's title says its name again (GenerateJsonSchema)."""
@@ -113,11 +123,18 @@ def _schemas(operations: tuple[Operation, ...]) -> tuple[dict[Any, Any], dict[st
         ref_template=f"{_SCHEMAS}{{model}}",
         schema_generator=_Schemas,
     )
+    refs = {kind: named[str(number), mode] for number, (kind, mode, _) in enumerate(inputs)}
+    schemas = whole["$defs"]
     for operation in operations:
         if operation.body:
-            whole["$defs"][operation.body.__name__]["properties"] |= operation.more
-    refs = {kind: named[str(number), mode] for number, (kind, mode, _) in enumerate(inputs)}
-    return refs, whole.get("$defs", {})
+            body = schemas[refs[operation.body]["$ref"].removeprefix(_SCHEMAS)]
+            body["description"] = f"What `{operation.path}` takes. Other parameters are accepted, and have no effect."
+            body["properties"] = {
+                name: schema
+                for name, schema in {**body["properties"], **operation.more}.items()
+                if name not in operation.hidden
+            }
+    return refs, schemas
 
 
 def _answered(operation: Operation) -> Iterator[Any]:
@@ -133,8 +150,14 @@ def _operation(operation: Operation, refs: dict[Any, Any], meanings: dict[str, s
         shown["deprecated"] = True
     if operation.parameters:
         shown["parameters"] = [
-            {"name": name, "in": "path", "required": True, "description": what, "schema": {"type": "string"}}
-            for name, what in operation.parameters.items()
+            {
+                "name": one.name,
+                "in": one.where,
+                "required": one.where == "path",
+                "description": one.description,
+                "schema": one.schema,
+            }
+            for one in operation.parameters
         ]
     if operation.body:
         examples = {name: {"value": value} for name, value in operation.examples.items()}
@@ -153,7 +176,7 @@ def _operation(operation: Operation, refs: dict[Any, Any], meanings: dict[str, s
 
 def _answer(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     content = {media_type: {"schema": refs[kind]} for media_type, kind in operation.content.items()}
-    names = (REQUEST_ID_HEADER, USAGE_HEADER) if operation.asks_a_page else (REQUEST_ID_HEADER,)
+    names = (REQUEST_ID_HEADER, USAGE_HEADER) if operation.takes_a_prompt else (REQUEST_ID_HEADER,)
     return {"description": operation.summary, "headers": _headers(names), "content": content}
 
 

@@ -11,7 +11,8 @@ from openapi_spec_validator import validate
 
 from contract.api_error import ErrorCode
 from openapi.document import FILE, document, text
-from openapi.operations import ASKS_A_PAGE, OPERATIONS, Operation
+from openapi.operation import ASKS_A_PAGE, Operation
+from openapi.operations import OPERATIONS
 
 API_PAGE = (Path(__file__).resolve().parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 DOCUMENT = document()
@@ -36,7 +37,7 @@ def test_the_document_is_valid() -> None:
 
 def test_it_has_the_routes_of_the_documentation() -> None:
     table = API_PAGE.partition("\n## Routes\n")[2].partition("\n## ")[0]
-    listed = set(re.findall(r"`(GET|POST) (/[^`]*)`", table))
+    listed = set(re.findall(r"`(GET|POST|DELETE) (/[^`]*)`", table))
     assert listed == {(operation.method.upper(), operation.path) for operation in OPERATIONS}
 
 
@@ -79,7 +80,8 @@ def test_it_says_whose_key_a_route_takes(path: str, method: str, security: list[
 
 def test_it_says_what_a_stream_is() -> None:
     answer = CHAT["responses"]["200"]["content"]
-    assert answer["text/event-stream"]["schema"] == {"$ref": "#/components/schemas/ChatCompletionChunk"}
+    shapes = [f"#/components/schemas/{name}" for name in ("ChatCompletionChunk", "Error")]
+    assert answer["text/event-stream"]["schema"] == {"anyOf": [{"$ref": shape} for shape in shapes]}
     assert "data: [DONE]" in CHAT["description"]
 
 

@@ -21,7 +21,7 @@ from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import bad_request, sse, to_json, unsupported
 from contract.dialects.dialect import DONE
 
-_ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
+ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "suffix": ((None, ""), "a page answers, it does not fill gaps"),
     "echo": ((None, False), "a page answers without the prompt"),
     "n": ((None, 1), "a page gives one answer"),
@@ -31,7 +31,7 @@ _ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
 """Parameters with the values that ask for nothing special, and why another value is refused."""
 
 
-class _Body(BaseModel):
+class CompletionBody(BaseModel):
     """The parameters that matter; what shapes sampling may be there and has no effect."""
 
     model_config = ConfigDict(extra="allow")
@@ -65,10 +65,10 @@ def parse_completion_request(body: Any) -> CompletionRequest:
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object with model and prompt")
     try:
-        given = _Body.model_validate(body)
+        given = CompletionBody.model_validate(body)
     except ValidationError as error:
         raise refusal_of(error) from None
-    for name, (harmless, why) in _ONLY_HARMLESS.items():
+    for name, (harmless, why) in ONLY_HARMLESS.items():
         # Compared with their types: to Python 0 and False are equal, and `logprobs: 0` asks for something.
         if not any(type(value) is type(body.get(name)) and value == body.get(name) for value in harmless):
             raise unsupported(name, why)
@@ -112,7 +112,7 @@ class TextCompletion:
         return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
 
     def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
-        """Return the answer as one JSON body."""
+        """Return the answer as one JSON body, which has no place for `reasoning`."""
         return to_json(self._completion([_choice(text, end.finish_reason)], end.usage))
 
     def begin(self) -> bytes:

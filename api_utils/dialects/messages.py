@@ -33,10 +33,7 @@ _STOP_REASONS: Final[Mapping[FinishReason, str]] = {
     "tool_calls": "tool_use",
 }
 
-_NO_THOUGHT: Final = {"type": "thinking", "thinking": "", "signature": ""}
-"""A signature is Anthropic's own proof of a thought; clients ask for the field."""
-
-_UNSUPPORTED: Final[Mapping[str, str]] = {
+UNSUPPORTED: Final[Mapping[str, str]] = {
     "mcp_servers": "a page calls no servers",
     "container": "a page runs no code",
 }
@@ -172,7 +169,7 @@ class OutputConfig(_Given):
     format: OutputFormat | None = None
 
 
-class _Body(_Given):
+class MessagesBody(_Given):
     """The parameters that matter; what shapes sampling or accounting may be there and has no effect."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -212,10 +209,10 @@ def parse_messages_request(body: Any) -> MessagesRequest:
         # The result of a tool is a part that has parts.
         check_amount([block for content in contents if isinstance(content, list) for block in content])
     try:
-        given = _Body.model_validate(body)
+        given = MessagesBody.model_validate(body)
     except ValidationError as error:
         raise refusal_of(error) from None
-    for name, why in _UNSUPPORTED.items():
+    for name, why in UNSUPPORTED.items():
         if body.get(name):
             raise unsupported(name, why)
     return MessagesRequest(
@@ -228,7 +225,7 @@ def parse_messages_request(body: Any) -> MessagesRequest:
     )
 
 
-def _system(given: _Body) -> Iterator[Message]:
+def _system(given: MessagesBody) -> Iterator[Message]:
     texts = [given.system] if isinstance(given.system, str) else [block.text for block in given.system or ()]
     if any(texts):
         yield Message(role="system", content=[Part(type="text", text=text) for text in texts])
@@ -344,7 +341,7 @@ class MessagesAnswer:
         self._shared = {"id": f"msg_{request_id}", "type": "message", "role": "assistant", "model": model}
         self._prompt_tokens = prompt_tokens
         self._blocks = 0  # that have begun
-        self._open: Literal["text", "thinking"] | None = None  # the kind of the last one, until it has ended
+        self._open: str | None = None  # the type of a block that goes on
 
     @property
     def headers(self) -> dict[str, str]:
@@ -353,7 +350,7 @@ class MessagesAnswer:
 
     def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
         """Return the answer as one JSON body."""
-        content: list[dict[str, Any]] = [{**_NO_THOUGHT, "thinking": reasoning}] if reasoning else []
+        content: list[dict[str, Any]] = [{**_THINKING, "thinking": reasoning}] if reasoning else []
         content += [{"type": "text", "text": text}] if text else []
         content += [{**_tool_use_block(call), "input": json.loads(call.arguments)} for call in calls]
         return to_json({**self._shared, "content": content, **_reason(end), "usage": self._usage(end)})
@@ -365,11 +362,12 @@ class MessagesAnswer:
 
     def piece(self, text: str) -> bytes:
         """Return the events for the next piece of text."""
-        return self._continue("text", {"type": "text", "text": ""}) + self._delta({"type": "text_delta", "text": text})
+        begin = self._go_on_in({"type": "text", "text": ""})
+        return begin + self._delta({"type": "text_delta", "text": text})
 
     def reasoning(self, text: str) -> bytes:
         """Return the events for the next piece of the reasoning."""
-        return self._continue("thinking", _NO_THOUGHT) + self._delta({"type": "thinking_delta", "thinking": text})
+        return self._go_on_in(_THINKING) + self._delta({"type": "thinking_delta", "thinking": text})
 
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the events for the next call of a tool."""
@@ -381,14 +379,6 @@ class MessagesAnswer:
         last = _event("message_delta", delta=_reason(end), usage=self._usage(end))
         return self._end_open() + last + _event("message_stop") + END_COMMENT
 
-    def _continue(self, kind: Literal["text", "thinking"], empty: dict[str, Any]) -> bytes:
-        """Return what makes the last block one of this kind."""
-        if self._open == kind:
-            return b""
-        begin = self._end_open() + self._begin_block(empty)
-        self._open = kind
-        return begin
-
     def _begin_block(self, block: dict[str, Any]) -> bytes:
         self._blocks += 1
         return _event("content_block_start", index=self._blocks - 1, content_block=block)
@@ -399,8 +389,15 @@ class MessagesAnswer:
     def _end_block(self) -> bytes:
         return _event("content_block_stop", index=self._blocks - 1)
 
+    def _go_on_in(self, block: dict[str, Any]) -> bytes:
+        """Return the events before more of such a block: none if it is the one that goes on."""
+        if self._open == block["type"]:
+            return b""
+        end, self._open = self._end_open(), block["type"]
+        return end + self._begin_block(block)
+
     def _end_open(self) -> bytes:
-        was_open, self._open = self._open, None
+        was_open, self._open = self._open is not None, None
         return self._end_block() if was_open else b""
 
     def _usage(self, end: AnswerEnd | None) -> dict[str, int]:
@@ -410,6 +407,10 @@ class MessagesAnswer:
         if end is None:
             return {"input_tokens": self._prompt_tokens, "output_tokens": 0}
         return {"input_tokens": end.usage.prompt_tokens, "output_tokens": end.usage.completion_tokens}
+
+
+# Anthropic signs what a model thinks; a page's reasoning has no signature.
+_THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}
 
 
 def _reason(end: AnswerEnd) -> dict[str, str | None]:

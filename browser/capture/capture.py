@@ -13,7 +13,7 @@ from playwright.async_api import Error, Page
 from browser.capture import scripts
 from browser.capture.answer import Answer
 from browser.capture.console_sink import ConsoleSink
-from browser.capture.dom_poll import count_answers, dom_query
+from browser.capture.dom_poll import baseline_now, dom_query
 from browser.capture.frames import Feed, FrameKind
 from browser.capture.framing import WIRE_FORMATS
 from browser.capture.stream_port import StreamPort
@@ -122,7 +122,7 @@ class Capture:
         network = self._site.capture.network if self.mode == "network" else None
         query = dom_query(dom, self._site) if dom else None
         if dom and query and follows:
-            query["baseline"] = await count_answers(page, dom)
+            query |= await baseline_now(page, dom)
         feed = await self._arm(page, None if network else query, self._sink) if self._sink else None
         if feed is None and query is None:
             raise CaptureGap("the page keeps its traffic from us, and the site file has no capture.dom")

@@ -57,6 +57,14 @@
   const isDone = (dom, all) => dom.done && Array.prototype.some.call(document.querySelectorAll(dom.done), (mark) =>
     !dom.baseline || all.length <= dom.baseline || isBefore(mark, all[0]) || !isBefore(mark, all[dom.baseline]));
 
+  // The newest reasoning, or null while there is no more of it than before this answer.
+  const reasoningOf = (dom) => {
+    const all = dom.reasoning ? document.querySelectorAll(dom.reasoning) : [];
+    if (all.length <= dom.reasoning_baseline) return null;
+    const newest = all[all.length - 1];
+    return dom.read === "text" ? newest.textContent : newest.innerText;
+  };
+
   // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline.
   const answer = (dom) => {
     const all = document.querySelectorAll(dom.answer);
@@ -65,6 +73,7 @@
       done: Boolean(isDone(dom, all)),
       busy: Boolean(dom.busy && seen(dom.busy)),
       error: errorOf(dom.error),
+      reasoning: reasoningOf(dom),
     };
   };
 

@@ -208,7 +208,7 @@ class ChatPage:
     async def ask(
         self, request_id: str, prompt: str, model: str, images: Sequence[Image] = ()
     ) -> AsyncGenerator[str, None]:
-        """Wait for the page, ask it once in a conversation of its own, and yield the answer as `Conversation.ask` does.
+        """Wait for the page, ask it in a conversation of its own, and yield the answer's text as it comes, in order.
 
         The end of the generator ends the conversation too. Raises BrowserError.
         """
@@ -218,7 +218,8 @@ class ChatPage:
         ):
             async for piece in pieces:
                 try:
-                    yield piece
+                    if isinstance(piece, str):
+                        yield piece
                 except EnoughRead:
                     return
 

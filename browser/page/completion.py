@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from browser.capture.answer import Answer
 from browser.capture.capture import Capture
-from browser.capture.findings import Done, Finding, LoggedOut, Progress, Refused, Text
+from browser.capture.findings import Done, Finding, LoggedOut, Progress, Reasoning, Refused, Text
 from browser.capture.frames import TURN_FRAMES
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
 from browser.page.images import Image
@@ -49,7 +49,7 @@ class Completion:
         self.submitted = False
         """Whether the prompt may have reached the site."""
         self.has_text = False
-        """Whether any text of the answer has come."""
+        """Whether any text of the answer, or of its reasoning, has come."""
         self.complete = False
         """Whether the answer was read to its end."""
         self.answer_ended = False
@@ -57,8 +57,10 @@ class Completion:
         self.had_images = False
         """Whether images were given to the page, or began to be."""
 
-    async def stream(self, prompt: str, model: Model, images: Sequence[Image] = ()) -> AsyncGenerator[str, None]:
-        """Yield the answer's text in order; the generator's end is the answer's. Raises BrowserError."""
+    async def stream(
+        self, prompt: str, model: Model, images: Sequence[Image] = ()
+    ) -> AsyncGenerator[str | Reasoning, None]:
+        """Yield the answer's text and reasoning in order; the generator's end is the answer's. Raises BrowserError."""
         if not self._follows:  # a page offers its models on an empty conversation
             await self.choose(model)
         await self.enter(prompt)  # before the images: filling an editor replaces what is in it
@@ -93,8 +95,8 @@ class Completion:
         self.submitted = True
         await self._tab.run(self._tab.site.send.actions)
 
-    async def read(self) -> AsyncGenerator[str, None]:
-        """Yield the text of the answer to what was sent. Raises BrowserError."""
+    async def read(self) -> AsyncGenerator[str | Reasoning, None]:
+        """Yield the text of the answer to what was sent, and its reasoning. Raises BrowserError."""
         if self._answer is None:
             raise RuntimeError("nothing was sent")
         first_s, idle_s = self._settings.first_token_timeout_s, self._settings.stream_idle_timeout_s
@@ -111,9 +113,9 @@ class Completion:
             for number, finding in enumerate(findings, 1):
                 if number % TURN_FRAMES == 0:
                     await asyncio.sleep(0)  # one frame may hold thousands
-                if isinstance(finding, Text):
+                if isinstance(finding, Text | Reasoning):
                     self.has_text = True
-                    yield finding.text
+                    yield finding.text if isinstance(finding, Text) else finding
                 elif not isinstance(finding, Progress):
                     self._conclude(finding)
                     break

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from browser.capture.findings import Reasoning
 from browser.page.completion import Completion
 from browser.page.images import Image
 from browser.site.schema import Model
@@ -69,8 +70,8 @@ class Conversation:
             self._releases.add(task)
             task.add_done_callback(self._releases.discard)
 
-    async def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str, None]:
-        """Send a prompt with its images, and yield the answer's text as it comes, in order.
+    async def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str | Reasoning, None]:
+        """Send a prompt with its images, and yield the answer's text and its reasoning as they come, in order.
 
         The generator's end is the answer's end. EnoughRead, thrown into it, ends it at once. A prompt after the first
         is a submission of its own; the answer before it is stopped if it still runs. Raises BrowserError.

@@ -182,7 +182,20 @@ class Stop(Section):
 NetworkKind = Literal["sse", "jsonl", "websocket"]
 """How events come; `browser.capture.framing.WIRE_FORMATS` says how each is read."""
 
-EXPRESSION_KEYS = ("start", "same", "error", "document", "changes", "message", "begins", "text", "whole", "end")
+EXPRESSION_KEYS = (
+    "start",
+    "same",
+    "error",
+    "document",
+    "changes",
+    "message",
+    "begins",
+    "text",
+    "whole",
+    "reasoning",
+    "reasoning_whole",
+    "end",
+)
 """The keys of `capture.network` that hold a JMESPath, in the order in which they are looked at."""
 
 
@@ -208,6 +221,12 @@ class Network(Section):
     )
     whole: Expression | None = Field(
         default=None, description="a JMESPath for the whole answer so far in an event; null or false: none"
+    )
+    reasoning: Expression | None = Field(
+        default=None, description="a JMESPath for the reasoning's next part in an event; null or false: none"
+    )
+    reasoning_whole: Expression | None = Field(
+        default=None, description="a JMESPath for the whole reasoning so far in an event; null or false: none"
     )
     message: Expression | None = Field(
         default=None, description="a JMESPath for the id of the message that an event's text belongs to"
@@ -261,6 +280,10 @@ class Dom(Section):
     done: Text | None = Field(default=None, description="a CSS selector that matches once the answer is complete")
     busy: Text | None = Field(default=None, description="a CSS selector that matches as long as it is not")
     error: Text | None = Field(default=None, description="a CSS selector of the site's error message")
+    reasoning: Text | None = Field(
+        default=None,
+        description="a CSS selector of the reasoning of answers; the last one is the newest, and is no answer's text",
+    )
     ignore: Text | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
     read: Literal["text", "rendered", "markdown"] = Field(
         default="text",
@@ -321,13 +344,8 @@ def _template(*must: str, may: tuple[str, ...] = ()) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _whole_line(text: str) -> str:
-    if text != text.strip() or "\n" in text:
-        raise ValueError("must be one line without white space around it")
-    return text
-
-
-Line = Annotated[str, Field(min_length=1), AfterValidator(_whole_line)]
+# One line, without white space around it.
+Line = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 
 
 class PromptTexts(Section):
@@ -356,7 +374,8 @@ class PromptTexts(Section):
 
     @model_validator(mode="after")
     def _ends_differ(self) -> Self:
-        if self.call_begin is not None and self.call_begin == self.call_end:
+        # One that is left out is a code fence's: see api_utils.prompt_form.
+        if (self.call_begin or "```tool_call") == (self.call_end or "```"):
             raise ValueError("call_begin and call_end must differ, to tell where a call ends")
         return self
 

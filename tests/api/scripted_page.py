@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
 
+from browser.capture.findings import Reasoning
 from browser.errors import BrowserError
 from browser.page.chat_page import ChatPage
 from browser.page.conversation import Conversation, EnoughRead
@@ -26,10 +27,10 @@ def unready(reason: str) -> StatusSnapshot:
 
 @dataclass
 class ScriptedPage(ChatPage):
-    """Yields `pieces`; then raises `failure`, waits for ever, or ends. Later prompts get `later`, then `pieces`."""
+    """Yields `pieces`; then raises `failure`, waits for ever, or ends. Repairs get `later`, then `pieces` again."""
 
-    pieces: Sequence[str] = ("Hel", "lo")
-    later: Sequence[Sequence[str]] = ()
+    pieces: Sequence[str | Reasoning] = ("Hel", "lo")
+    later: Sequence[Sequence[str | Reasoning]] = ()
     failure: Exception | None = None
     hold_before: asyncio.Event | None = None
     submits: bool = True
@@ -112,7 +113,7 @@ class ScriptedConversation(Conversation):
             self._page.resets += 1
             self._page.exclusive.release()
 
-    async def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
+    async def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str | Reasoning]:
         page = self._page
         page.prompts.append((self._request_id, prompt, self._name))
         page.images.append(tuple(images))

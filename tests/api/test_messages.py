@@ -15,6 +15,7 @@ from api_utils.settings import ChildSettings
 from api_utils.tools import ToolCall
 from api_utils.usage import Usage
 from browser import errors
+from browser.capture.findings import Reasoning
 from browser.page.images import ImageLimits
 from contract.chat_body import MOST_PARTS
 from tests.api.conftest import Serve
@@ -96,6 +97,25 @@ async def test_a_streamed_answer(serve: Serve) -> None:
             "usage": {"input_tokens": 1, "output_tokens": 2},
         },
         {"type": "message_stop"},
+    ]
+
+
+async def test_reasoning_is_a_block_of_thinking(serve: Serve) -> None:
+    page = ScriptedPage(pieces=(Reasoning("So, "), Reasoning("rain."), "It ", "rains"))
+    async with serve(page) as client:
+        whole = await (await client.post(URL, json=ask())).json()
+        received = events(await (await client.post(URL, json=ask(stream=True))).text())
+    thinking = {"type": "thinking", "thinking": "", "signature": ""}
+    assert whole["content"] == [{**thinking, "thinking": "So, rain."}, {"type": "text", "text": "It rains"}]
+    assert received[1:-2] == [
+        {"type": "content_block_start", "index": 0, "content_block": thinking},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "So, "}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "rain."}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "It "}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "rains"}},
+        {"type": "content_block_stop", "index": 1},
     ]
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from api_utils.tools import write_call
 from tests.api.conftest import Serve
@@ -53,6 +54,15 @@ async def test_the_page_is_told_what_was_wrong_and_its_second_calls_are_passed_o
     assert '```tool_call\n{"name": "NAME", "arguments": {}}\n```' in second
     assert "are weather, now, with" in second
     assert second.endswith("If you need no tool, answer as usual.")
+
+
+async def test_the_log_notes_each_repair_with_its_request_and_without_a_word_of_it(serve: Serve) -> None:
+    with capture_logs() as lines:
+        await asked(serve, ScriptedPage(pieces=(BAD,), later=[(OSLO,)]), tools=TOOLS)
+        await asked(serve, ScriptedPage(pieces=(OSLO,)), tools=TOOLS)
+    noted = [line for line in lines if line["event"] == "repair_asked"]
+    assert [set(line) for line in noted] == [{"event", "log_level", "request", "reason"}]
+    assert noted[0]["reason"] == "bad_tool_call"
 
 
 async def test_in_a_stream_text_that_was_passed_on_stays_and_the_repair_follows(serve: Serve) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import schemathesis
 
+from contract.api_error import is_error_event
+from contract.dialects.dialect import COMPLETE
+
 PAGES_FAULT = ("bad_format", "bad_tool_call")
 """The scripted page does not write what a random schema or a required tool asks for, and the caller is told so."""
 
@@ -21,7 +24,7 @@ def no_server_error(
     assert response.status_code == 502, error
     assert error["code"] in PAGES_FAULT, error
     assert isinstance(case.body, dict)
-    assert {"response_format", "tools"} & case.body.keys(), error
+    assert {"response_format", "tools", "text", "output_config"} & case.body.keys(), error
 
 
 @schemathesis.check
@@ -31,4 +34,4 @@ def whole_events(_: schemathesis.CheckContext, response: schemathesis.Response, 
         return
     last = response.content.rstrip().rpartition(b"\n")[2]
     assert response.content.endswith(b"\n\n")
-    assert last == b"data: [DONE]" or last.startswith(b'data: {"error":'), last
+    assert last in COMPLETE or is_error_event(last), last

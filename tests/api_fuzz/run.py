@@ -69,8 +69,17 @@ async def fleet(folder: Path) -> AsyncIterator[Running]:
 
 async def served_document(running: Running) -> dict[str, Any]:
     """Return the target that the coordinator itself describes."""
-    models = [model["id"] for model in (await running.http.get("/v1/models", headers=KEY)).json()["data"]]
-    return target((await running.http.get("/openapi.json", headers=KEY)).json(), models)
+
+    async def get(path: str) -> dict[str, Any]:
+        body: dict[str, Any] = (await running.http.get(path, headers=KEY)).json()
+        return body
+
+    models = [model["id"] for model in (await get("/v1/models"))["data"]]
+    responses = []
+    for _ in range(2):
+        asked = {"model": models[0], "input": "hello"}
+        responses.append((await running.http.post("/v1/responses", headers=KEY, json=asked)).json()["id"])
+    return target(await get("/openapi.json"), models=models, responses=responses)
 
 
 async def fuzz(running: Running, document: dict[str, Any], plan: Plan) -> Outcome:

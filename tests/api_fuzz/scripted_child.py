@@ -9,23 +9,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from api_utils.auth_utils import initialize_keys
 from api_utils.request_queue import RequestQueue
 from api_utils.server import serve
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
-from browser.page.images import ImageLimits
+from browser.capture.findings import Reasoning
+from browser.page.images import Image, ImageLimits
 from browser.settings import read_variables
 from contract.listener import listen
 from contract.logs import configure_logging
-from tests.api.scripted_page import ScriptedPage
+from tests.api.scripted_page import ScriptedConversation, ScriptedPage
 from tests.support import png
 
 CALL = '```tool_call\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n```'
+
+
+class ObedientConversation(ScriptedConversation):
+    def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str | Reasoning]:
+        pieces: tuple[str, ...] = ("{", "}") if prompt.startswith("Format:") else ("Hel", "lo")
+        self._answers = iter([("I look it up.\n", CALL) if '"name": "get_weather"' in prompt else pieces])
+        return super().ask(prompt, images)
 
 
 @dataclass
@@ -35,13 +42,9 @@ class ObedientPage(ScriptedPage):
     picture: bytes = field(default_factory=lambda: png.make(4, 3))
     limits: ImageLimits | None = field(default_factory=lambda: ImageLimits(10, 5 * 1024 * 1024))
 
-    def ask(self, request_id: str, prompt: str, *rest: Any, **more: Any) -> AsyncGenerator[str]:
-        """Answer; one request at a time comes here."""
-        if '"name": "get_weather"' in prompt:
-            self.pieces = ("I look it up.\n", CALL)
-        else:
-            self.pieces = ("{", "}") if prompt.startswith("Format:") else ("Hel", "lo")
-        return super().ask(request_id, prompt, *rest, **more)
+    def converse(self, request_id: str, model: str) -> ObedientConversation:
+        """Begin a conversation."""
+        return ObedientConversation(self, request_id, model)
 
 
 async def run(port: int) -> int:

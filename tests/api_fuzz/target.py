@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tests.support import png
@@ -32,42 +32,46 @@ _PARTS = {
 }
 
 
-def target(document: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
-    """Return the document with names that there are, and with answers that hold nothing but what it names."""
+def target(document: dict[str, Any], *, models: Sequence[str], responses: Sequence[str]) -> dict[str, Any]:
+    """Return the document with names that there are, and with answers that hold nothing but what it names.
+
+    `models` and `responses` are ids; the last response is the one to delete.
+    """
     document = copy.deepcopy(document)
-    for schema in _objects(document["components"]["schemas"]):
-        if not schema.get("additionalProperties"):
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        if "properties" in schema and not schema.get("additionalProperties"):
             schema["additionalProperties"] = False
-    document["components"]["schemas"]["Part"] = _PARTS
+    schemas["Part"] = _PARTS
     for path, methods in document["paths"].items():
-        for operation in methods.values():
+        for method, operation in methods.items():
             for media_type in operation.get("requestBody", {"content": {}})["content"].values():
-                taken = media_type["schema"]["$ref"].rpartition("/")[2]
-                document["components"]["schemas"][taken]["properties"]["model"] = {"enum": list(models)}
+                properties = schemas[media_type["schema"]["$ref"].rpartition("/")[2]]["properties"]
+                properties["model"] = {"enum": list(models)}
+                if "previous_response_id" in properties:
+                    properties["previous_response_id"] = {"enum": [None, responses[0]]}
             for response in operation["responses"].values():
                 _type_events(response.get("content", {}))
             for parameter in operation.get("parameters", ()):
-                known = [*models, "none"] if parameter["name"] == "id" else [_child(path), "none"]
-                parameter["schema"]["enum"] = known
+                if parameter["in"] == "path":
+                    names = models if path.startswith("/v1/models") else _names(path, method, responses)
+                    parameter["schema"]["enum"] = [*names, "none"]
     return document
+
+
+def _names(path: str, method: str, responses: Sequence[str]) -> Sequence[str]:
+    if path.startswith("/v1/responses"):
+        return responses[-1:] if method == "delete" else responses[:-1]
+    return [MOVED if path.endswith(("/restart", "/reset", "/drain")) else READY]
 
 
 def _type_events(content: dict[str, Any]) -> None:
     """Say in OpenAPI 3.2's words what an event is: before, `schema` is the stream's to some, an event's to others."""
     for media_type in content.keys() & {"text/event-stream"}:
-        data = {"anyOf": [content[media_type]["schema"], {"$ref": "#/components/schemas/Error"}]}
-        parsed = {"contentMediaType": "application/json", "contentSchema": data}
+        parsed = {"contentMediaType": "application/json", "contentSchema": content[media_type]["schema"]}
         event = {
             "type": "object",
             "properties": {"data": {"anyOf": [{"const": "[DONE]"}, parsed]}},
             "required": ["data"],
         }
         content[media_type] = {"itemSchema": event}
-
-
-def _child(path: str) -> str:
-    return MOVED if path.endswith(("/restart", "/reset", "/drain")) else READY
-
-
-def _objects(schemas: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (schema for schema in schemas.values() if "properties" in schema)

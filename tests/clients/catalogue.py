@@ -27,6 +27,7 @@ class Client:
     tool by which the client has structured data given, where it uses no `response_format`.
     `tool_call` is what a page has to answer for the client to call `weather`, `final_form` what it answers with around a
     text and `data_form` around structured data, where the client has a form of its own. `recodes_images`: it sends other bytes than it was given.
+    `least_pieces` is in how many pieces it gives a streamed answer at least.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Client:
     final_form: str = "TEXT"
     data_form: str = "```json\nDATA\n```"
     recodes_images: bool = False
+    least_pieces: int = 10
 
     def final(self, text: str) -> str:
         """Return what a page has to answer for the client to take `text` as the answer."""
@@ -80,7 +82,7 @@ CLIENTS: Final = {
         calls={"history": 2},
         tool_call="<code>\nprint(weather(city='Oslo'))\n</code>",
         final_form="<code>\nfinal_answer('TEXT')\n</code>",
-        data_form='{"thought": "I know.", "code": "final_answer(DATA)"}',
+        data_form="""{"thought": "I know.", "code": "final_answer({'city': 'Oslo', 'visits': 3})"}""",
         recodes_images=True,
     ),
     "pydantic-ai": Client(
@@ -94,6 +96,7 @@ CLIENTS: Final = {
         lacks={**NO_LIST, "tools": DATA_ONLY, "stop": DATA_ONLY},
         structured_tool="Place",
         final_form=call_block("Answer", '{"text": "TEXT"}'),
+        least_pieces=1,  # the arguments of a call come in one piece, for they are checked first
     ),
     "aider": Client(
         "aider",

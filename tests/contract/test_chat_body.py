@@ -83,6 +83,7 @@ def test_no_value_is_taken_that_a_strict_parser_refuses(value: bytes) -> None:
         (b'{"model":"m","messages":[{},1]}', "messages[1]"),
         (b'{"model":"m","messages":[{},"hi"]}', "messages[1]"),
         (b'{"model":"m","messages":[{},{"content":[{},"hi"]}]}', "messages[1].content[1]"),
+        (b'{"model":"m","messages":[{},{"tool_calls":[7]}]}', "messages[1].tool_calls[0]"),
         (b"[]", None),
         (b"null", None),
         (b"", None),
@@ -112,6 +113,9 @@ def test_messages_and_parts_are_counted_alike_in_bytes_and_in_values() -> None:
     assert is_refused([{}] * (MOST_MESSAGES + 1))
     assert not is_refused([{"content": parts}, {"content": "x"}, {"content": parts}])
     assert is_refused([{"content": parts}, {"content": parts}, {"content": parts[:1]}])
+    assert not is_refused([{"content": parts, "tool_calls": parts}])
+    assert is_refused([{"content": parts, "tool_calls": [*parts, {}]}])
+    assert is_refused([{"tool_calls": [{}] * (MOST_PARTS + 1)}])
     assert not is_refused([{}])  # what was counted of one body is forgotten for the next
 
 

@@ -69,7 +69,7 @@ async def test_the_second_answer_of_a_conversation_is_read_in_every_way(read_so:
     assert first.conversation == second.conversation
     assert second.prompt.startswith("Your last answer cannot be used: it calls weather with wrong arguments")
     assert (first.model, second.model, second.outcome) == ("demo-small", "demo-small", "done")
-    assert read_submitted(read_so._run_dir) == {"one", "one#2"}
+    assert read_submitted(read_so._run_dir) == frozenset(("one", "one#2"))
     check_answer(await ask(read_so, "next"), "next", last(demo))
     assert last(demo).conversation != first.conversation
 
@@ -77,7 +77,8 @@ async def test_the_second_answer_of_a_conversation_is_read_in_every_way(read_so:
 async def test_answers_that_say_the_same_are_told_apart(read_so: ChatPage, demo: DemoSite) -> None:
     async with read_so.converse("one", "demo-small") as conversation:
         for prompt in ("a [[say=61]] [[next say=61]] [[next empty]] [[next say=6162]]", "b", "c", "d"):
-            assert "".join([piece async for piece in conversation.ask(prompt)]) == {"c": "", "d": "ab"}.get(prompt, "a")
+            pieces = [str(piece) async for piece in conversation.ask(prompt)]
+            assert "".join(pieces) == {"c": "", "d": "ab"}.get(prompt, "a")
     assert len({entry.conversation for entry in demo.ledger.entries()}) == 1
 
 
@@ -111,7 +112,7 @@ async def test_a_repair_that_fails_is_never_submitted_elsewhere(
     assert answer["error"]["code"] == code
     assert response.headers["x-should-retry"] == "false"
     assert response.status in (400, 502)
-    assert read_submitted(shared_page._run_dir) == ({"one", "one#2"} if is_taken else {"one"})
+    assert read_submitted(shared_page._run_dir) == frozenset(("one", "one#2") if is_taken else ("one",))
     assert len(demo.ledger.entries()) == 2
     if reason:
         assert shared_page.status.reason == reason
@@ -149,3 +150,19 @@ async def test_leaving_between_the_two_prompts_stops_the_first_answer(shared_pag
             await anext(pieces)
         assert last(demo).outcome is None
     await eventually(lambda: last(demo).outcome == "stopped")
+
+
+async def test_reasoning_is_read_apart_from_the_answer_in_every_way(read_so: ChatPage, demo: DemoSite) -> None:
+    """Also that of a second answer, in a conversation that shows the first one's."""
+    hm, ah = "Hm, which one?\nThe first.", "Ah, the other one."
+    script = (
+        f"[[think={hm.encode().hex()} {says('I look it up.', BAD)}]] [[next think={ah.encode().hex()} {says(NOW)}]]"
+    )
+    response, answer = await asked(read_so, script)
+    assert response.status == 200, answer
+    message = answer["choices"][0]["message"]
+    assert message["content"] == "I look it up."
+    assert names(answer) == ["now"]
+    assert message["reasoning_content"] == hm + ah
+    streamed = [piece async for piece in read_so.ask("two", f"[[think={hm.encode().hex()} say=6f6b]]", "demo-small")]
+    assert "".join(streamed) == "ok"
