@@ -58,7 +58,7 @@ class Responses:
         """Return the request as a child can answer it. Raises ApiError: 404 for what is not kept, 413."""
         fields = pydantic_core.from_json(body.raw)
         owner, previous, given = owner_of(headers), fields.get("previous_response_id"), _listed(fields["input"])
-        items = [self._resolved(owner, item, index) for index, item in enumerate(given)]
+        items = self._resolved(owner, given)
         # Any other type is the child's to refuse.
         earlier = self._store.conversation(owner, previous) if isinstance(previous, str) else []
         held_bytes = 0
@@ -85,22 +85,27 @@ class Responses:
             return raw
         return b'%b,"%b":[%b]}' % (raw[:-1], EARLIER_FIELD.encode(), b",".join(turns))
 
-    def _resolved(self, owner: bytes, item: Any, index: int) -> Any:
-        """Return the item, for a reference the item that it names. Raises ApiError (404)."""
-        if not isinstance(item, dict) or item.get("type") != "item_reference":
-            return item
-        # Our ids say which response an item belongs to.
-        item_id = item.get("id")
-        match = _ITEM_ID.fullmatch(item_id) if isinstance(item_id, str) else None
-        outputs = []
-        if match:
-            with suppress(ApiError):
-                outputs = json.loads(self._store.find(owner, f"resp_{match[1]}").response)["output"]
-        for output in outputs:
-            if output["id"] == item_id:
-                return output
-        where = f"input[{index}].id"
-        raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, f"{where}: no item with this id is kept.", param=where)
+    def _resolved(self, owner: bytes, given: list[Any]) -> list[Any]:
+        """Return the items, for each reference the item of a kept response that it names. Raises ApiError (404)."""
+        outputs: dict[str, list[Any]] = {}
+        items = []
+        for index, item in enumerate(given):
+            if not isinstance(item, dict) or item.get("type") != "item_reference":
+                items.append(item)
+                continue
+            # Our ids say which response an item belongs to.
+            item_id = item.get("id")
+            match = _ITEM_ID.fullmatch(item_id) if isinstance(item_id, str) else None
+            response_id = f"resp_{match[1]}" if match else ""
+            if response_id not in outputs:
+                with suppress(ApiError):
+                    outputs[response_id] = json.loads(b"[%b]" % self._store.find(owner, response_id).outputs)
+            found = [output for output in outputs.get(response_id, ()) if output["id"] == item_id]
+            if not found:
+                where = f"input[{index}].id"
+                raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, f"{where}: no item with this id is kept.", param=where)
+            items += found
+        return items
 
     def show(self, headers: Headers, name: str, query: bytes) -> bytes:
         """Return a response as JSON, or with `ITEMS_PATH` after its id what it answered. Raises ApiError: 400, 404."""
