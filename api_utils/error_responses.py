@@ -16,6 +16,7 @@ from contract.child_api import REQUEST_ID_HEADER
 from contract.dialects import dialect_of
 from contract.dialects.chat import CHAT
 from contract.dialects.dialect import Dialect
+from contract.routes import no_route, wrong_method
 
 log = structlog.get_logger(__name__)
 
@@ -56,8 +57,14 @@ async def _from_api_error(request: Request, error: Exception) -> Response:
 
 async def _from_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    code = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}.get(error.status_code, ErrorCode.HTTP_ERROR)
-    shown = ApiError(code, str(error.detail), headers=dict(error.headers or {}), status=error.status_code)
+    match error:
+        case HTTPException(status_code=404):
+            shown = no_route()
+        case HTTPException(status_code=405, headers={"Allow": str(allowed)}):
+            shown = wrong_method(allowed)
+        case _:
+            headers = dict(error.headers or {})
+            shown = ApiError(ErrorCode.HTTP_ERROR, str(error.detail), headers=headers, status=error.status_code)
     return error_response(shown, dialect=dialect_of(request.url.path))
 
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 
 from contract.errors import TabfleetError
+from contract.hosts import Hosts
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
 from contract.output import flush_output, tell
@@ -34,7 +35,7 @@ from coordinator.local.launcher import PROGRAM, LocalLauncher
 from coordinator.local.reaper import install_if_process_1
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydrator
-from coordinator.proxy.admission import Access, BodyLimits, Hosts
+from coordinator.proxy.admission import Access, BodyLimits
 from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
 from coordinator.proxy.response_store import StoreLimits

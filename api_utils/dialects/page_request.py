@@ -39,5 +39,5 @@ class PageRequest(Protocol):
     def json_format(self) -> JsonFormat | None:
         """Return what JSON the answer is to be."""
 
-    def answer_format(self, request_id: str, *, estimate_usage: bool) -> AnswerFormat:
-        """Return how the answer is written; `estimate_usage` allows an estimate of tokens in it."""
+    def answer_format(self, request_id: str, *, prompt_tokens: int | None) -> AnswerFormat:
+        """Return how the answer is written; `prompt_tokens` is an estimate, None where no tokens are to be told."""

@@ -32,7 +32,8 @@ class ResponsesAnswer:
         self._shared = to_json({**head, "error": None, **shown})[:-1]
         self._with_usage = with_usage
         self._output: list[dict[str, Any]] = []
-        self._open_text: list[str] | None = None
+        self._open: list[str] = []  # what the item at work holds
+        self._open_kind: Literal["msg", "rs"] | None = None
         self._events = 0
 
     @property
@@ -40,8 +41,10 @@ class ResponsesAnswer:
         """Return what the response's head says of the answer."""
         return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
         """Return the answer as one JSON body."""
+        if reasoning:
+            self._output.append(self._reasoning([_summary(reasoning)]))
         if text or not calls:
             self._output.append(self._message([_part(text)], _status_of(end)))
         for call in calls:
@@ -57,16 +60,26 @@ class ResponsesAnswer:
     def piece(self, text: str) -> bytes:
         """Return the events for the next piece of text."""
         events = b""
-        if self._open_text is None:
-            self._open_text = []
-            events = self._item_event("added", self._message([], "in_progress"))
+        if self._open_kind != "msg":
+            events = self._end_open("completed") + self._item_event("added", self._message([], "in_progress"))
             events += self._text_event("response.content_part.added", part=_part(""))
-        self._open_text.append(text)
+            self._open_kind = "msg"
+        self._open.append(text)
         return events + self._text_event("response.output_text.delta", delta=text, logprobs=[])
 
-    def tool_call(self, index: int, call: ToolCall) -> bytes:  # noqa: ARG002 - text items count here too
+    def reasoning(self, text: str) -> bytes:
+        """Return the events for the next piece of the reasoning."""
+        events = b""
+        if self._open_kind != "rs":
+            events = self._end_open("completed") + self._item_event("added", self._reasoning([]))
+            events += self._summary_event("response.reasoning_summary_part.added", part=_summary(""))
+            self._open_kind = "rs"
+        self._open.append(text)
+        return events + self._summary_event("response.reasoning_summary_text.delta", delta=text)
+
+    def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the events for the next call of a tool."""
-        events = self._end_text("completed")
+        events = self._end_open("completed")
         begun = self._call(call, "", "in_progress")
         place = {"item_id": begun["id"], "output_index": len(self._output)}
         events += self._item_event("added", begun)
@@ -79,14 +92,21 @@ class ResponsesAnswer:
     def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
         status = _status_of(end)
-        events = b"" if self._output or self._open_text is not None else self.piece("")
-        events += self._end_text(status)
+        has_more = self._open_kind == "msg" or any(item["type"] != "reasoning" for item in self._output)
+        events = b"" if has_more else self.piece("")
+        events += self._end_open(status)
         return events + self._response_event(status, status, end.usage) + END_COMMENT
 
-    def _end_text(self, status: _Status) -> bytes:
-        if self._open_text is None:
+    def _end_open(self, status: _Status) -> bytes:
+        """Return the events that end the item at work, if there is one."""
+        kind, text = self._open_kind, "".join(self._open)
+        self._open, self._open_kind = [], None
+        if kind is None:
             return b""
-        text, self._open_text = "".join(self._open_text), None
+        if kind == "rs":
+            events = self._summary_event("response.reasoning_summary_text.done", text=text)
+            events += self._summary_event("response.reasoning_summary_part.done", part=_summary(text))
+            return events + self._end_item(self._reasoning([_summary(text)]))
         events = self._text_event("response.output_text.done", text=text, logprobs=[])
         events += self._text_event("response.content_part.done", part=_part(text))
         return events + self._end_item(self._message([_part(text)], status))
@@ -103,6 +123,10 @@ class ResponsesAnswer:
         """Return an event of the message that is being written, which has one part."""
         index = len(self._output)
         return self._event(kind, item_id=self._id("msg"), output_index=index, content_index=0, **data)
+
+    def _summary_event(self, kind: str, **data: Any) -> bytes:
+        """Return an event of the reasoning that is being written, whose summary has one part."""
+        return self._event(kind, item_id=self._id("rs"), output_index=len(self._output), summary_index=0, **data)
 
     def _response_event(self, what: str, status: _Status, usage: Usage | None) -> bytes:
         return self._event(f"response.{what}", b',"response":' + self._response(status, usage))
@@ -125,6 +149,9 @@ class ResponsesAnswer:
             "role": "assistant",
             "content": content,
         }
+
+    def _reasoning(self, summary: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"id": self._id("rs"), "type": "reasoning", "summary": summary}
 
     def _call(self, call: ToolCall, arguments: str, status: _Status) -> dict[str, Any]:
         return {
@@ -156,11 +183,15 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def _summary(text: str) -> dict[str, Any]:
+    return {"type": "summary_text", "text": text}
+
+
 def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }

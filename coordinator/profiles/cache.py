@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import structlog
+from pydantic_core import from_json
 
 from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.discover import CHECKS_VERSION
@@ -159,7 +160,7 @@ class Cache:
         link = self._root / "current"
         try:
             folder = self._root / link.readlink()
-            index = json.loads((folder / INDEX).read_bytes())
+            index = from_json((folder / INDEX).read_bytes())
             if (index["format"], index["source"]) != (_FORMAT, self._source):
                 return None
             # Reading a thousand profiles again takes four times as long as listing their bucket.

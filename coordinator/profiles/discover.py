@@ -19,7 +19,7 @@ from contract.storage_state.summary import ProfileSummary
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.model import Discovery, Examined, Profile, Rejected
 
-CHECKS_VERSION: Final = 2
+CHECKS_VERSION: Final = 3
 """Raise it by hand with every change of what the checks find in the same bytes: caches keep what was found."""
 MOST_REASONS: Final = 5
 """So many bad profiles are named in an error line; the log has all."""

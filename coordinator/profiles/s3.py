@@ -180,7 +180,9 @@ class S3ProfileProvider:
             if known:
                 entry, data = known
                 examined = self._examine_kept(item.key, entry, data)
-                pairs.append((Obtained(item.key, replace(entry, state=examined.state)), examined))
+                if examined.state is not entry.state:
+                    entry = replace(entry, state=examined.state)
+                pairs.append((Obtained(item.key, entry), examined))
             else:
                 missing.append(item)
         # Closed, so that a full disk ends the reading too.

@@ -6,20 +6,23 @@ No framework stands between the socket and the child: a chunk costs one call, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from contract.api_error import ApiError, ErrorCode, not_to_be_retried, to_json, unavailable
+from contract.api_error import ApiError, ErrorCode, to_json, unavailable
 from contract.child_api import REQUEST_ID_HEADER
 from contract.dialects import DIALECTS, dialect_of
 from contract.dialects.dialect import Dialect
+from contract.dialects.messages import COUNT_TOKENS_PATH
 from contract.dialects.responses import RESPONSES
 from contract.models import model_card, model_list, model_not_found
+from contract.routes import MODELS_PATH, no_route, wrong_method
 from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
 from coordinator.proxy.exchange import (
     ChatRequest,
@@ -28,23 +31,34 @@ from coordinator.proxy.exchange import (
     Limits,
     Outcome,
     ProxyContext,
+    Repeat,
     RequestStats,
     server_draining,
 )
-from coordinator.proxy.headers import CLOSE, encode
+from coordinator.proxy.headers import CLOSE, Headers, encode
+from coordinator.proxy.idempotency import (
+    REPLAYED_HEADER,
+    Reader,
+    Record,
+    RecordLimits,
+    Records,
+    read_key,
+    record_name,
+)
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
+from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response, send_error, send_json
 from coordinator.proxy.response_store import ResponseStore, StoreLimits
 from coordinator.proxy.responses import Responses
 from coordinator.proxy.upstream import Upstream
+from coordinator.proxy.without_page import ask_any_child
 
 log = structlog.get_logger(__name__)
 
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
-_MODELS_PATH: Final = "/v1/models"
 _START_RETRY_S: Final = 5.0
 
 
@@ -65,6 +79,7 @@ class ProxyConfig:
     bodies: BodyLimits
     owner: str
     responses: StoreLimits = field(default_factory=StoreLimits)
+    records: RecordLimits = field(default_factory=RecordLimits)
 
 
 @dataclass(frozen=True)
@@ -103,16 +118,19 @@ class Proxy:
         # A path that ends with a slash stands for all that begin with it.
         self._routes: Mapping[str, _Route] = {
             **{path: _Route(("POST",), self._ask_page, dialect) for path, dialect in DIALECTS.items()},
-            _MODELS_PATH: _Route(("GET",), self._show_models),
-            f"{_MODELS_PATH}/": _Route(("GET",), self._show_models),
+            COUNT_TOKENS_PATH: _Route(("POST",), self._count_tokens),
+            MODELS_PATH: _Route(("GET",), self._show_models),
+            f"{MODELS_PATH}/": _Route(("GET",), self._show_models),
             f"{RESPONSES.path}/": _Route(("GET", "DELETE"), self._kept_response),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
         self._responses = Responses(ResponseStore(config.responses), config.bodies.max_bytes)
         self._upstream = Upstream()
-        self._context = ProxyContext(pool, children, self._upstream, config.limits)
+        self._failures, self._records = Failures(), Records(config.records)
+        self._context = ProxyContext(pool, children, self._upstream, config.limits, self._failures)
         self._running: set[Exchange] = set()
+        self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._models: tuple[str, ...] = ()
@@ -121,7 +139,7 @@ class Proxy:
     @property
     def in_flight(self) -> int:
         """Chat requests that have been admitted and have not ended."""
-        return len(self._running)
+        return self._in_flight
 
     async def wait_idle(self) -> None:
         """Return as soon as no chat request is in flight."""
@@ -153,61 +171,121 @@ class Proxy:
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
         self._access.check(call.scope["headers"])
         if route is None:
-            message = "There is no such route; see /v1/models and /v1/chat/completions."
-            raise ApiError(ErrorCode.NOT_FOUND, message)
+            raise no_route()
         if call.scope["method"] not in route.methods:
-            allowed = ", ".join(route.methods)
-            message = f"This route takes {allowed} only."
-            raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, message, headers={"allow": allowed})
+            raise wrong_method(", ".join(route.methods))
         await route.handle(call)
 
     async def _ask_page(self, call: _Call) -> None:
-        self._refuse_when_draining()
-        dialect = dialect_of(call.scope["path"])
-        async with self._bodies.read(call.scope["headers"], call.receive, dialect) as body:
+        headers, dialect = call.scope["headers"], dialect_of(call.scope["path"])
+        key = read_key(headers)
+        if key is None:  # else it may be the repeat of one that has been admitted
+            self._refuse_when_draining()
+        async with self._bodies.read(headers, call.receive, dialect) as body:
             if body is None:
                 call.stats.outcome = Outcome.CLIENT_LEFT
                 return
-            if dialect is RESPONSES:
-                await self._answer_and_keep(call, body)
-            else:
-                await self._answer(call, dialect, body)
+            with self._admitted():
+                if key is None:
+                    self._failures.check(headers, dialect.path, body.came)
+                    await self._answer(call, dialect, body)
+                else:
+                    await self._answer_once(call, dialect, body, key)
 
-    async def _answer_and_keep(self, call: _Call, body: ChatBody) -> None:
+    @contextlib.contextmanager
+    def _admitted(self) -> Iterator[None]:
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _answer_once(self, call: _Call, dialect: Dialect, body: ChatBody, key: bytes) -> None:
+        """Answer the first request with this key, whether its client stays or not, and all others with that answer."""
+        name = record_name(call.scope["headers"], dialect.path, key)
+        record, is_first = self._records.open(name, body.came, call.request_id, call.stats)
+        if not is_first:
+            call.stats.repeat = Repeat.REPLAYED if record.ended else Repeat.JOINED
+            log.info("answer_repeated", request=call.request_id, first=record.request_id, how=call.stats.repeat)
+            stayed = await self._play(Reader(record), call)
+            call.stats.outcome, call.stats.code = (
+                (record.stats.outcome, record.stats.code) if stayed else (Outcome.CLIENT_LEFT, Cause.CLIENT_LEFT)
+            )
+            return
+        playing = asyncio.create_task(self._play(Reader(record), call), name="first-reader")
+        try:
+            await self._answer(replace(call, receive=_stay, send=record.send), dialect, body, record)
+        except ApiError as error:
+            record.refuse(error)
+            playing.cancel()
+            raise
+        finally:
+            self._records.end(record, keep=call.stats.outcome is Outcome.ANSWERED or call.stats.submitted)
+        await playing
+
+    async def _play(self, reader: Reader, call: _Call) -> bool:
+        """Send an answer to its client; return whether that stayed. Raises ApiError in place of an answer."""
+
+        def more() -> Headers:
+            replayed = {REPLAYED_HEADER: "true"} if call.stats.repeat else {}
+            return encode({**replayed, **(CLOSE if self._pool.draining else {})})
+
+        try:
+            return await reader.play(call.receive, call.send, call.scope["extensions"][CONNECTION], more)
+        finally:
+            self._records.tidy()
+
+    async def _answer(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None = None) -> None:
+        """Answer a request, to its client or to a record; keep a response that may be continued."""
+        if dialect is not RESPONSES:
+            await self._exchange(call, dialect, body, record)
+            return
         turn = self._responses.begin(call.scope["headers"], body, call.send)
         try:
             with self._bodies.holding(turn.held_bytes):
-                await self._answer(replace(call, send=turn.send), RESPONSES, turn.body)
+                await self._exchange(replace(call, send=turn.send), dialect, turn.body, record)
         finally:
             # The last bytes of an answer may not have come through.
             if call.stats.outcome is not Outcome.ANSWERED:
                 turn.forget()
 
-    async def _answer(self, call: _Call, dialect: Dialect, body: ChatBody) -> None:
+    async def _exchange(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None) -> None:
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
+        connection = record or call.scope["extensions"][CONNECTION]
         response = Response(
-            call.send, call.scope["extensions"][CONNECTION], call.request_id, dialect, lambda: self._pool.draining
+            call.send, connection, call.request_id, dialect, lambda: record is None and self._pool.draining
         )
         request = ChatRequest(call.request_id, dialect.path, call.scope["headers"], body, call.began)
         exchange = Exchange(self._context, request, call.receive, response, call.stats)
         self._running.add(exchange)
-        self._idle.clear()
         try:
             await exchange.run()
         except ApiError:
             raise
         except Exception:
             log.exception("proxy_failed")
-            message = "The proxy failed; the log says where."
-            await response.fail(not_to_be_retried(ErrorCode.INTERNAL_ERROR, message))
+            await exchange.fail_internally()
         finally:
             self._running.discard(exchange)
-            if not self._running:
-                self._idle.set()
+
+    async def _count_tokens(self, call: _Call) -> None:
+        self._refuse_when_draining()
+        path, headers, dialect = call.scope["path"], call.scope["headers"], dialect_of(call.scope["path"])
+        async with self._bodies.read(headers, call.receive, dialect) as body:
+            if body is None:
+                return
+            self._check_model(body.model)
+            connection = call.scope["extensions"][CONNECTION]
+            response = Response(call.send, connection, call.request_id, dialect, lambda: self._pool.draining)
+            request = ChatRequest(call.request_id, path, headers, body, call.began)
+            await ask_any_child(self._pool, self._upstream, request, response)
 
     async def _show_models(self, call: _Call) -> None:
-        name = call.scope["path"].removeprefix(_MODELS_PATH).removeprefix("/")
+        name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
         known, owner = self._known_models(), self._config.owner
         if name:
             self._check_model(name)
@@ -241,3 +319,9 @@ class Proxy:
                 ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_START_RETRY_S
             )
         return self._models
+
+
+async def _stay() -> Message:
+    """The `receive` of a client that never leaves."""
+    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await never

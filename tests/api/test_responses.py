@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from api_utils.dialects.responses import parse_responses_request
 from api_utils.settings import ChildSettings
 from browser import errors
+from browser.capture.findings import Reasoning
 from browser.page.images import ImageLimits
 from contract.api_error import ApiError, code_of, is_error_event
 from contract.dialects.responses import EARLIER_FIELD, RESPONSES
@@ -92,6 +93,27 @@ async def test_a_streamed_answer_has_the_documented_events_in_their_order(serve:
     assert last["output"] == [found[-2]["item"]]
     assert last["output"][0]["content"][0]["text"] == "Hello"
     assert last["usage"]["total_tokens"] == 3
+
+
+async def test_reasoning_is_an_item_of_its_own(serve: Serve) -> None:
+    page = ScriptedPage(pieces=(Reasoning("So, "), Reasoning("rain."), "It ", "rains"))
+    async with serve(page) as client:
+        whole = await (await client.post(URL, json=ask())).json()
+        found = events(await (await client.post(URL, json=ask(stream=True))).text())
+    assert [event["type"].removeprefix("response.") for event in found] == [
+        *("created", "in_progress", "output_item.added", "reasoning_summary_part.added"),
+        *("reasoning_summary_text.delta", "reasoning_summary_text.delta", "reasoning_summary_text.done"),
+        *("reasoning_summary_part.done", "output_item.done", "output_item.added", "content_part.added"),
+        *("output_text.delta", "output_text.delta", "output_text.done", "content_part.done"),
+        *("output_item.done", "completed"),
+    ]
+    for output in (whole["output"], found[-1]["response"]["output"]):
+        assert [item["type"] for item in output] == ["reasoning", "message"]
+        assert output[0]["summary"] == [{"type": "summary_text", "text": "So, rain."}]
+        assert output[1]["content"][0]["text"] == "It rains"
+    parsed = Response.model_validate(whole, strict=True)
+    assert parsed.usage is not None
+    assert parsed.usage.output_tokens_details.reasoning_tokens == 3
 
 
 async def test_a_streamed_answer_with_calls(serve: Serve) -> None:
@@ -265,7 +287,7 @@ async def test_images_reach_the_page(serve: Serve) -> None:
         ([], None, "object"),
         ({"model": "demo-small"}, "input", "required"),
         (ask(7), "input", "string"),
-        (ask("hi", stream="perhaps"), "stream", "boolean"),
+        (ask("hi", stream="perhaps"), "stream", "true or false"),
         (ask("hi", max_output_tokens=0), "max_output_tokens", "greater"),
         (ask("hi", metadata="a"), "metadata", "dictionary"),
         (ask("hi", text={"format": {"type": "yaml"}}), "text.format.type", "json_schema"),
@@ -403,7 +425,7 @@ def test_whatever_is_sent_is_a_request_or_a_refusal(body: dict[str, Any]) -> Non
         assert request.messages
         assert request.tool_use is None or request.tool_use.tools
         assert request.json_format is None or request.json_format.instructions()
-        written = request.answer_format("r-1", estimate_usage=True).begin()
+        written = request.answer_format("r-1", prompt_tokens=1).begin()
     except ApiError as error:
         assert error.status == 400  # noqa: PT017 - only some raise
     else:

@@ -19,6 +19,7 @@ from coordinator.proxy.admission import parse_chat_body
 from coordinator.proxy.exchange import ChatRequest, Exchange, Outcome, ProxyContext, RequestStats
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Backend, Pool
+from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response
 from coordinator.proxy.upstream import Upstream
 from tests.coordinator.proxy.proxied import SOON, Conversation, ScriptedChildren, backend, chat, upstream
@@ -106,7 +107,7 @@ async def exchange(script: Any, children: ScriptedChildren | None = None) -> Asy
         await script(conversation)
 
     pool, connections, client, stats = Pool(max_queue=1), Upstream(), Client(), RequestStats()
-    context = ProxyContext(pool, children or ScriptedChildren(), connections, SOON)
+    context = ProxyContext(pool, children or ScriptedChildren(), connections, SOON, Failures())
     request = ChatRequest(
         "the-id", CHAT.path, [], parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time()
     )
