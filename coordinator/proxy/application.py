@@ -49,7 +49,7 @@ from coordinator.proxy.pool import Pool
 from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response, send_error, send_json
 from coordinator.proxy.response_store import ResponseStore, StoreLimits
-from coordinator.proxy.responses import Responses
+from coordinator.proxy.responses import ITEMS_PATH, Responses
 from coordinator.proxy.upstream import Upstream
 from coordinator.proxy.without_page import ask_any_child
 
@@ -58,6 +58,7 @@ log = structlog.get_logger(__name__)
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
+_ITEMS: Final = f"{RESPONSES.path}/*{ITEMS_PATH}"
 _START_RETRY_S: Final = 5.0
 
 
@@ -121,6 +122,7 @@ class Proxy:
             MODELS_PATH: _Route(("GET",), self._show_models),
             f"{MODELS_PATH}/": _Route(("GET",), self._show_models),
             f"{RESPONSES.path}/": _Route(("GET", "DELETE"), self._kept_response),
+            _ITEMS: _Route(("GET",), self._kept_response),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
@@ -156,7 +158,9 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         # A model's name may have slashes in it.
-        route = self._routes.get(path) or self._routes.get(path[: path.find("/", len("/v1/")) + 1])
+        parent = path[: path.find("/", len("/v1/")) + 1]
+        has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
+        route = self._routes.get(path) or self._routes.get(_ITEMS if has_items else parent)
         call = _Call(scope, receive, send, secrets.token_hex(16), self._now())
         try:
             await self._dispatch(call, route)
