@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-sites test-firefox test-clients chaos check format bench lock
+.PHONY: help setup demo test test-sites test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
 # Most tests wait for other processes half of the time.
@@ -10,7 +10,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the other targets need: Python packages in .venv, a browser
 	@scripts/setup
@@ -32,6 +32,9 @@ test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/display-setup
 	@scripts/firefox-setup
 	@$(PYTHON) -m pytest $(PARALLEL) -m firefox
+
+test-api-fuzz: setup ## thousands of random requests over the OpenAPI document (schemathesis), at a coordinator without browsers
+	@$(PYTHON) -m tests.api_fuzz
 
 test-clients: setup ## real clients against a real fleet: what each gets, and that each submits once
 	@scripts/clients-setup

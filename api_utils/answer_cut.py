@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from api_utils.usage import BYTES_A_TOKEN, Usage
-from browser.page.chat_page import EnoughRead
+from browser.capture.findings import Reasoning
+from browser.page.conversation import EnoughRead
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
 class AnswerEnd:
-    """How a complete answer ended."""
+    """How a complete answer ended; `stop_sequence` is the one that it was cut at, if one was."""
 
     finish_reason: FinishReason
     usage: Usage
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class AnswerCut:
         self.passed_bytes = 0
         """How much was passed on, as UTF-8."""
         self.finish_reason: FinishReason = "stop"
+        self.stop_sequence: str | None = None
+        """At which one the answer was cut."""
         self.reached = False
         """Whether no more of the answer is needed."""
 
@@ -54,10 +58,11 @@ class AnswerCut:
         text = self._held + piece
         # The sequence that is complete first, so that the cut does not depend on where the pieces end; of those that
         # end in one place the longest.
-        found = [(at + len(one), at) for one in self._stop if (at := text.find(one)) >= 0]
+        found = [(at + len(one), at, one) for one in self._stop if (at := text.find(one)) >= 0]
         if found:
+            _, at, self.stop_sequence = min(found)
             self.reached, self._held = True, ""
-            return self._pass(text[: min(found)[1]])
+            return self._pass(text[:at])
         held = max((_overlap(text, sequence) for sequence in self._stop), default=0)
         self._held = text[len(text) - held :]
         return self._pass(text[: len(text) - held])
@@ -67,10 +72,15 @@ class AnswerCut:
         text, self._held = self._held, ""
         return self._pass(text)
 
+    def begin_again(self) -> None:
+        """Drop what was held back: another answer follows, under what is left of the limits."""
+        self._held = ""
+
     def _pass(self, text: str) -> str:
         data = text.encode(errors="replace")
         if self._most_bytes is not None and self.passed_bytes + len(data) > self._most_bytes:
             self.reached, self.finish_reason, self._held = True, "length", ""
+            self.stop_sequence = None
             # A character that does not fit whole is left out.
             text = data[: self._most_bytes - self.passed_bytes].decode(errors="ignore")
             data = text.encode()
@@ -84,14 +94,17 @@ def _overlap(text: str, sequence: str) -> int:
     return next((size for size in range(most, 0, -1) if text.endswith(sequence[:size])), 0)
 
 
-async def cut_short(pieces: AsyncGenerator[str], cut: AnswerCut) -> AsyncGenerator[str]:
-    """Yield what the cut lets pass. Once it is reached, or EnoughRead is thrown in, nothing more is read."""
+async def cut_short(pieces: AsyncGenerator[str | Reasoning], cut: AnswerCut) -> AsyncGenerator[str | Reasoning]:
+    """Yield what the cut lets pass, and all reasoning.
+
+    Once it is reached, or EnoughRead is thrown in, nothing more is read.
+    """
     async with aclosing(pieces):
         async for piece in pieces:
             enough = False
-            if text := cut.feed(piece):
+            if passed := cut.feed(piece) if isinstance(piece, str) else piece:
                 try:
-                    yield text
+                    yield passed
                 except EnoughRead:
                     enough = True
             if enough or cut.reached:
@@ -103,6 +116,6 @@ async def cut_short(pieces: AsyncGenerator[str], cut: AnswerCut) -> AsyncGenerat
 
 
 async def read_no_more(pieces: AsyncGenerator[Any]) -> None:
-    """Tell what `ChatPage.ask` gave, or a generator over it, that the rest of the answer is not needed."""
+    """Tell what `Conversation.ask` gave, or a generator over it, that the rest of the answer is not needed."""
     with suppress(StopAsyncIteration):
         await pieces.athrow(EnoughRead())

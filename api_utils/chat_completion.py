@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from api_utils.answer_cut import AnswerEnd, FinishReason
 from api_utils.tools import ToolCall
-from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
+from api_utils.usage import ESTIMATED, USAGE_HEADER
 from contract.api_error import sse, to_json
 
 _DONE: Final = sse(b"[DONE]")
@@ -30,14 +30,16 @@ class ChatCompletion:
         """Return what the response's head says of the answer."""
         return {USAGE_HEADER: ESTIMATED} if self._with_usage else {}
 
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
+    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
         """Return the answer as one JSON body."""
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
         if calls:
             message |= {"content": text or None, "tool_calls": [_tool_call(call) for call in calls]}
+        if reasoning:
+            message["reasoning_content"] = reasoning
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.finish_reason}
         body = {**self._shared, "object": "chat.completion", "choices": [choice]}
-        return to_json({**body, "usage": _usage(end.usage)} if self._with_usage else body)
+        return to_json({**body, "usage": end.usage.to_openai()} if self._with_usage else body)
 
     def begin(self) -> bytes:
         """Return the event that comes before the first piece of text."""
@@ -47,19 +49,27 @@ class ChatCompletion:
         """Return the event for the next piece of text."""
         return self._event({"content": text})
 
+    def reasoning(self, text: str) -> bytes:
+        """Return the event for the next piece of the reasoning.
+
+        OpenAI's own API shows none; the field is DeepSeek's, which vLLM and others have too:
+        https://api-docs.deepseek.com/guides/reasoning_model
+        """
+        return self._event({"reasoning_content": text})
+
     def tool_call(self, index: int, call: ToolCall) -> bytes:
         """Return the event for the next call of a tool."""
         return self._event({"tool_calls": [{"index": index, **_tool_call(call)}]})
 
     def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
-        usage = self._chunk([], _usage(end.usage)) if self._with_usage else b""
+        usage = self._chunk([], end.usage.to_openai()) if self._with_usage else b""
         return self._event({}, finish_reason=end.finish_reason) + usage + _DONE
 
     def _event(self, delta: dict[str, Any], *, finish_reason: FinishReason | None = None) -> bytes:
         return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}], None)
 
-    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes:
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes:
         chunk = {**self._shared, "object": "chat.completion.chunk", "choices": choices}
         # Where usage is asked for, OpenAI's other chunks have it too, as null.
         return sse(to_json({**chunk, "usage": usage} if self._with_usage else chunk))
@@ -67,12 +77,3 @@ class ChatCompletion:
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _usage(usage: Usage) -> dict[str, int]:
-    total = usage.prompt_tokens + usage.completion_tokens
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": total,
-    }

@@ -14,24 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Final, Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final, TypeVar
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api_utils.answer_cut import AnswerCut, AnswerEnd, FinishReason, cut_short
+from api_utils.answer_format import AnswerFormat
 from api_utils.error_responses import error_response, from_browser, unexpected
-from api_utils.json_answer import read_json
+from api_utils.page_answer import PageAnswer
 from api_utils.prompt import Prompt
 from api_utils.request_queue import RequestQueue
-from api_utils.tools import ToolCall, ToolCallReader, read_tool_calls
-from api_utils.usage import Usage
+from api_utils.tools import ToolCall
+from browser.capture.findings import Reasoning
 from browser.errors import BrowserError
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
 from contract.child_environment import KEEP_ALIVE_S
+from contract.dialects.dialect import Dialect
 
 log = structlog.get_logger(__name__)
 
@@ -40,37 +41,17 @@ _COMMENT: Final = b": keep-alive\n\n"
 _LINE_BREAK: Final = b"\n"
 
 
-class AnswerFormat(Protocol):
-    """How one API dialect writes an answer."""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Return what the response's head says of the answer."""
-
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd) -> bytes:
-        """Return the answer as one JSON body."""
-
-    def begin(self) -> bytes:
-        """Return the events that come before the first piece of text."""
-
-    def piece(self, text: str) -> bytes:
-        """Return the events for the next piece of text."""
-
-    def tool_call(self, index: int, call: ToolCall) -> bytes:
-        """Return the events for the next call of a tool."""
-
-    def end(self, end: AnswerEnd) -> bytes:
-        """Return the events after the last piece of a complete answer."""
-
-
 class ChatResponse(Response):
     """Asks the page when it is served; ends the page's answer when the client leaves."""
 
-    def __init__(self, queue: RequestQueue, prompt: Prompt, answer_format: AnswerFormat, *, stream: bool) -> None:
+    def __init__(
+        self, queue: RequestQueue, prompt: Prompt, dialect: Dialect, answer_format: AnswerFormat, *, stream: bool
+    ) -> None:
         """`stream` says whether pieces are sent as they come, or the answer as a whole."""
         super().__init__()
         self._queue = queue
         self._prompt = prompt
+        self._dialect = dialect
         self._format = answer_format
         self._stream = stream
         self._head_sent = False
@@ -115,18 +96,11 @@ class ChatResponse(Response):
         last = None
         try:
             async with self._queue.admit(request_id):
-                asked = self._queue.page.ask(request_id, self._prompt.text, self._prompt.model, self._prompt.images)
-                cut = AnswerCut(self._prompt.limits)
-                use, pieces = self._prompt.tool_use, cut_short(asked, cut)
-                items: AsyncGenerator[str | ToolCall] = pieces
-                if use:
-                    items = read_tool_calls(pieces, ToolCallReader(use))
-                if self._prompt.json_format:
-                    items = read_json(items, self._prompt.json_format, lambda: cut.finish_reason == "length")
+                answer = PageAnswer(self._queue.page, self._prompt)
                 if self._stream:
-                    await self._send_items(items, cut, send)
+                    await self._send_items(answer, send)
                 else:
-                    last = await self._whole(items, cut, send)
+                    last = await self._whole(answer, send)
         except ApiError as error:
             return await self._fail(error, send)
         except BrowserError as error:
@@ -140,33 +114,33 @@ class ChatResponse(Response):
         log.info("answered", request=request_id)
         return last
 
-    def _end(self, cut: AnswerCut, calls: int) -> AnswerEnd:
-        reason: FinishReason = "tool_calls" if calls else cut.finish_reason
-        return AnswerEnd(reason, Usage.of(len(self._prompt.text.encode()), cut.passed_bytes))
-
-    async def _send_items(self, items: AsyncGenerator[str | ToolCall], cut: AnswerCut, send: Send) -> None:
+    async def _send_items(self, answer: PageAnswer, send: Send) -> None:
         begin, calls = self._format.begin(), 0
-        async for item in with_pauses(items, KEEP_ALIVE_S):
+        async for item in with_pauses(answer.items(), KEEP_ALIVE_S):
             if isinstance(item, str):
                 await self._send(send, begin + self._format.piece(item))
+                begin = b""
+            elif isinstance(item, Reasoning):
+                await self._send(send, begin + self._format.reasoning(item.text))
                 begin = b""
             elif item is not None:
                 await self._send(send, begin + self._format.tool_call(calls, item))
                 begin, calls = b"", calls + 1
             elif self._submitted:  # before that a failure can still have its own status
                 await self._send(send, _COMMENT)
-        await self._send(send, begin + self._format.end(self._end(cut, calls)))
+        await self._send(send, begin + self._format.end(answer.end))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _whole(self, items: AsyncGenerator[str | ToolCall], cut: AnswerCut, send: Send) -> Response | None:
+    async def _whole(self, answer: PageAnswer, send: Send) -> Response | None:
         """Return the whole answer, or what of it is to be sent after line breaks."""
         whole = None
-        async for got in with_pauses(_collected(items), KEEP_ALIVE_S):
+        async for got in with_pauses(_collected(answer.items()), KEEP_ALIVE_S):
             if got is not None:
                 text = "".join(item for item in got if isinstance(item, str))
                 calls = [item for item in got if isinstance(item, ToolCall)]
+                reasoning = "".join(item.text for item in got if isinstance(item, Reasoning))
                 whole = Response(
-                    self._format.whole(text, calls, self._end(cut, len(calls))),
+                    self._format.whole(text, calls, answer.end, reasoning),
                     headers={REQUEST_ID_HEADER: self._prompt.request_id, **self._format.headers},
                     media_type="application/json",
                 )
@@ -191,8 +165,8 @@ class ChatResponse(Response):
     async def _fail(self, error: ApiError, send: Send) -> Response | None:
         """End a response that has begun with the error, else return the error as the response that it still can be."""
         if not self._head_sent:
-            return error_response(error, self._prompt.request_id)
-        await send({"type": "http.response.body", "body": error.event(), "more_body": False})
+            return error_response(error, self._prompt.request_id, self._dialect)
+        await send({"type": "http.response.body", "body": self._dialect.error_event(error), "more_body": False})
         return None
 
 

@@ -12,9 +12,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api_utils.json_schema import value_problem
+from api_utils.bad_answer import BadAnswer
+from api_utils.json_schema import parse_json, value_problem
+from api_utils.prompt_form import DEFAULT_FORM, PromptForm, fill
 from api_utils.tools import ToolCall
-from contract.api_error import ApiError, ErrorCode, not_to_be_retried
+from browser.capture.findings import Reasoning
+from contract.api_error import ErrorCode
 
 _FENCED: Final = re.compile(r"```[\w-]*[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
 
@@ -25,41 +28,43 @@ class JsonFormat:
 
     schema: Mapping[str, Any] | None = None
 
-    def instructions(self) -> str:
-        """Return the section of the prompt that tells of it. Part of the API: callers may rely on its form."""
+    def instructions(self, form: PromptForm = DEFAULT_FORM) -> str:
+        """Return the section of the prompt that tells of it."""
         if self.schema is None:
-            return "Answer with one JSON object and nothing else: no other words, no code fence."
-        return (
-            "Answer with JSON that fits the following JSON Schema and nothing else: no other words, no code fence.\n"
-            + json.dumps(self.schema, ensure_ascii=False)
-        )
+            return form.json_object
+        return fill(form.json_schema, schema=json.dumps(self.schema, ensure_ascii=False))
+
+    def repair(self, problem: str, form: PromptForm = DEFAULT_FORM) -> str:
+        """Return the prompt that asks for it once more."""
+        return fill(form.repair_json, problem=problem, format=self.instructions(form))
 
     def json_in(self, answer: str) -> str:
-        """Return the JSON of an answer, out of the one code fence around it. Raises ApiError if it is not as asked."""
+        """Return the JSON of an answer, out of the one code fence around it. Raises BadAnswer if it is not as asked."""
         text = answer.strip()
         if fenced := _FENCED.fullmatch(text):
             text = fenced[1].strip()
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            raise _bad("the page's answer is not JSON, as response_format asks") from None
+            value = parse_json(text)
+        except ValueError:
+            raise _bad("it is not JSON, as response_format asks") from None
         if self.schema is None and not isinstance(value, dict):
-            raise _bad("the page's answer is no JSON object, as response_format asks")
+            raise _bad("it is no JSON object, as response_format asks")
         if self.schema is not None and (problem := value_problem(self.schema, value)):
-            raise _bad(f"the page's answer does not fit the schema of response_format: {problem}")
+            raise _bad(f"it does not fit the JSON Schema of response_format: {problem}")
         return text
 
 
-def _bad(problem: str) -> ApiError:
-    return not_to_be_retried(ErrorCode.BAD_FORMAT, problem)
+def _bad(problem: str) -> BadAnswer:
+    return BadAnswer(ErrorCode.BAD_FORMAT, problem)
 
 
 async def read_json(
-    items: AsyncGenerator[str | ToolCall], wanted: JsonFormat, was_cut: Callable[[], bool]
-) -> AsyncGenerator[str | ToolCall]:
-    """Yield an answer's JSON in one piece, once it is complete. Raises ApiError if it is not as asked.
+    items: AsyncGenerator[str | ToolCall | Reasoning], wanted: JsonFormat, was_cut: Callable[[], bool]
+) -> AsyncGenerator[str | ToolCall | Reasoning]:
+    """Yield an answer's reasoning, and its JSON in one piece, once it is complete.
 
-    An answer with calls of tools, and one that `was_cut` at the most tokens, comes as it is.
+    Raises BadAnswer if it is not as asked. An answer with calls of tools, and one that `was_cut` at the most tokens,
+    comes as it is.
     """
     texts, has_calls = [], False
     async with aclosing(items):
@@ -67,7 +72,7 @@ async def read_json(
             if isinstance(item, str):
                 texts.append(item)
             else:
-                has_calls = True
+                has_calls = has_calls or isinstance(item, ToolCall)
                 yield item
     text = "".join(texts)
     if not has_calls:

@@ -30,6 +30,7 @@ from typing import Any, Final
 from api_utils.answer_cut import AnswerLimits
 from api_utils.chat_request import Message, Part
 from api_utils.json_answer import JsonFormat
+from api_utils.prompt_form import DEFAULT_FORM, PromptForm
 from api_utils.tools import ToolUse, write_call
 from browser.page.images import MAX_IMAGE_BYTES_IN_ALL, Image, ImageLimits, MediaType
 from contract.api_error import ApiError, bad_request, unsupported
@@ -58,29 +59,34 @@ class Prompt:
     json_format: JsonFormat | None = None
 
 
-def text_of(messages: Sequence[Message], tool_use: ToolUse | None = None, json_format: JsonFormat | None = None) -> str:
+def text_of(
+    messages: Sequence[Message],
+    tool_use: ToolUse | None = None,
+    json_format: JsonFormat | None = None,
+    form: PromptForm = DEFAULT_FORM,
+) -> str:
     """Return the text to type for a conversation. Raises ApiError (400) when there is nothing to say."""
-    has_words = any(text.strip() for message in messages for text in _texts(message, None))
+    has_words = any(text.strip() for message in messages for text in _texts(message, None, form))
     if not has_words and not any(True for message in messages for _ in _images(message)):
         raise bad_request("messages hold neither text nor an image", param="messages")
     marks = (f"[image {number}]" for number in count(1))
     if len(messages) == 1 and messages[0].role == "user" and not (tool_use or json_format):
         # A page takes no empty prompt: where there are images alone, their marks are the text.
-        return "\n".join(_texts(messages[0], None if has_words else marks))
-    written = [f"Tools:\n{tool_use.instructions()}"] if tool_use else []
+        return "\n".join(_texts(messages[0], None if has_words else marks, form))
+    written = [f"Tools:\n{tool_use.instructions(form)}"] if tool_use else []
     if json_format:
-        written.append(f"Format:\n{json_format.instructions()}")
+        written.append(f"Format:\n{json_format.instructions(form)}")
     called: dict[str, str] = {}
     for message in messages:
         called |= {call.id: call.function.name for call in message.calls if call.id}
         # A tool's result is named after the tool, by the call that it answers.
         name = message.name or called.get(message.tool_call_id or "")
         speaker = f"{_SPEAKER[message.role]} ({name})" if name else _SPEAKER[message.role]
-        written.append(f"{speaker}:\n" + "\n".join(_texts(message, marks)))
+        written.append(f"{speaker}:\n" + "\n".join(_texts(message, marks, form)))
     return "\n\n".join(written)
 
 
-def _texts(message: Message, marks: Iterator[str] | None) -> list[str]:
+def _texts(message: Message, marks: Iterator[str] | None, form: PromptForm) -> list[str]:
     """Return a message's text, part by part, and its calls; a mark stands for each image, if there are marks."""
     texts = []
     for part in message.content if isinstance(message.content, list) else ():
@@ -94,7 +100,7 @@ def _texts(message: Message, marks: Iterator[str] | None) -> list[str]:
         texts.append(message.content)
     if message.refusal:
         texts.append(message.refusal)
-    texts += [write_call(call.function.name, call.function.arguments) for call in message.calls]
+    texts += [write_call(call.function.name, call.function.arguments, form) for call in message.calls]
     return texts or [""]
 
 
@@ -106,7 +112,7 @@ def _images(message: Message) -> Iterator[tuple[int, Part]]:
 def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[Image, ...]:
     """Return the images of a conversation, in order. Raises ApiError (400) that names the part at fault."""
     found = [
-        (f"messages[{number}].content[{index}]", part)
+        (part.place or f"messages[{number}].content[{index}]", part)
         for number, message in enumerate(messages)
         for index, part in _images(message)
     ]
@@ -124,7 +130,7 @@ def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[
         url = given.get("url") if isinstance(given, dict) else given
         if not isinstance(url, str):
             raise _bad(f"{name}.image_url", 'must be an object such as {"url": "data:image/png;base64,..."}')
-        images.append(Image(*_read_data_url(f"{name}.image_url.url", url, limits.max_bytes)))
+        images.append(Image(*_read_data_url(part.place or f"{name}.image_url.url", url, limits.max_bytes)))
     if sum(len(image.data) for image in images) > MAX_IMAGE_BYTES_IN_ALL:
         raise bad_request(f"the images are larger than {MAX_IMAGE_BYTES_IN_ALL} bytes together", param=first)
     return tuple(images)

@@ -2,7 +2,8 @@
 
 session.json    the rotated login, kept over the child's restarts; the child's alone
 processes.json  driver and browser group: {"driver": {"pid", "start_time"}, "browser": {"pgid", "start_time"}}
-submitted       one request id a line: prompts that may have reached the page; a line "!ID" takes an id back
+submitted       one request id a line: prompts that may have reached the page; a line "!ID" takes an id back; "ID#2" is
+                the second prompt of a request's conversation, which is asked for a repair of the first answer
 """
 
 from __future__ import annotations
@@ -19,10 +20,19 @@ SESSION: Final = "session.json"
 PROCESSES: Final = "processes.json"
 SUBMITTED: Final = "submitted"
 
-_TAKEN_BACK: Final = "!"  # no request id begins so
+_TAKEN_BACK: Final = "!"  # no request id holds this, nor a #
 
 Role = Literal["driver", "browser"]
 _ID_KEY: Final[Mapping[Role, str]] = {"driver": "pid", "browser": "pgid"}
+
+
+def submission_id(request_id: str, number: int) -> str:
+    """Return what the file calls the request's prompt of this number, 1 for the first of its conversation.
+
+    A prompt that follows has an id of its own, so that taking it back leaves the first one marked: whoever asks
+    whether the request may be given to another child is told that it was submitted.
+    """
+    return request_id if number == 1 else f"{request_id}#{number}"
 
 
 def mark_submitted(folder: Path, request_id: str) -> None:

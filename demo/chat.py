@@ -15,7 +15,20 @@ from demo.errors import DemoError
 from demo.faults import Faults
 from demo.images import Images
 from demo.ledger import Entry, Ledger, Outcome, Transport
-from demo.shape import FAILURES, Busy, Crash, Drop, Fail, SendText, Shape, Wait, compose, read_directives, steps
+from demo.shape import (
+    FAILURES,
+    Busy,
+    Crash,
+    Drop,
+    Fail,
+    SendText,
+    Shape,
+    Wait,
+    compose,
+    read_directives,
+    read_next,
+    steps,
+)
 from demo.web import error_event
 
 MODELS = ("demo-small", "demo-large", "demo-echo")
@@ -68,10 +81,14 @@ def parse_submission(data: dict[str, Any]) -> Submission:
 
 @dataclass
 class Conversation:
-    """The owner of a conversation, the digests of its prompts so far, and its answer in progress."""
+    """The owner of a conversation, the digests of its prompts so far, and its answer in progress.
+
+    `next_shapes` are those that an earlier prompt asked for the prompts to come.
+    """
 
     account: str
     digests: list[str] = field(default_factory=list)
+    next_shapes: list[Shape] = field(default_factory=list)
     running: Run | None = None
 
 
@@ -145,7 +162,9 @@ class Chat:
             prompt=submission.prompt,
             images=images,
         )
-        shape = self._faults.apply(session.account, read_directives(submission.prompt))
+        planned = conversation.next_shapes.pop(0) if conversation.next_shapes else read_directives(submission.prompt)
+        conversation.next_shapes += read_next(submission.prompt)
+        shape = self._faults.apply(session.account, planned)
         conversation.running = Run(entry, shape, compose(entry, shape, conversation.digests))
         conversation.digests.append(entry.prompt_sha256)
         return conversation.running
@@ -201,9 +220,9 @@ class Chat:
             match step:
                 case Wait(seconds):
                     await run.pause(seconds)
-                case SendText(text):
-                    run.entry.pieces.append(text)
-                    await send({"type": "token", "text": text})
+                case SendText(text, kind):
+                    run.entry.pieces += [text] if kind == "token" else []
+                    await send({"type": kind, "text": text})
                 case Busy(milliseconds):
                     await send({"type": "busy", "ms": milliseconds})
                 case Crash():

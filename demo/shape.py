@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 from demo.ledger import Entry
 
@@ -32,13 +32,16 @@ DIRECTIVE_HELP = {
     "break_off": "drop the connection in the middle",
     "empty": "an answer without any text",
     "say=HEX": "answer with this text (UTF-8 in hexadecimal) and nothing else, four characters a token",
+    "think=HEX": "show this text as the reasoning before the answer, four characters a token",
+    "next ...": "these directives are for the conversation's next prompt; each [[next ...]] for one more",
     "echo": "answer with the prompt, as the model demo-echo does",
     "code": "Markdown: a code block, a list, a table",
     "unicode": "words in several scripts, emoji, combining marks",
     "split": "send the SSE body in pieces of 7 bytes",
     "memory": "list the digests of this conversation's earlier prompts; so does: What did I say before?",
 }
-_DIRECTIVE = re.compile(r"\[\[([a-z0-9_= ]{1,20000})\]\]")
+_DIRECTIVE = re.compile(r"\[\[([a-z0-9_= ]{1,200000})\]\]")
+_NEXT = "next"
 _NUMBERS = {
     "tokens": 100_000,
     "delay_ms": 600_000,
@@ -129,16 +132,30 @@ class Shape:
     memory: bool = False
     break_off: bool = False
     say: str | None = None
+    think: str | None = None
 
 
 def read_directives(prompt: str) -> Shape:
     """Return the shape that a prompt asks for. Double brackets with anything else inside are plain text."""
     shape = Shape(memory=MEMORY_QUESTION in prompt.lower())
-    for match in _DIRECTIVE.finditer(prompt):
-        settings = [_read_word(word) for word in match[1].split()]
-        if None not in settings:
-            shape = replace(shape, **dict(setting for setting in settings if setting))
+    for words in _directives(prompt):
+        if words[:1] != [_NEXT]:
+            shape = _shaped(shape, words)
     return shape
+
+
+def read_next(prompt: str) -> list[Shape]:
+    """Return the shapes that a prompt asks for its conversation's later prompts, in their order."""
+    return [_shaped(Shape(), words[1:]) for words in _directives(prompt) if words[:1] == [_NEXT]]
+
+
+def _directives(prompt: str) -> Iterator[list[str]]:
+    return (match[1].split() for match in _DIRECTIVE.finditer(prompt))
+
+
+def _shaped(shape: Shape, words: Sequence[str]) -> Shape:
+    settings = [_read_word(word) for word in words]
+    return shape if None in settings else replace(shape, **dict(setting for setting in settings if setting))
 
 
 def _read_word(word: str) -> tuple[str, Any] | None:
@@ -149,7 +166,7 @@ def _read_word(word: str) -> tuple[str, Any] | None:
         return name, min(int(value), _NUMBERS[name])
     if value in _CHOICES.get(name, ()):
         return name, value
-    if name == "say":
+    if name in ("say", "think"):
         try:
             return name, bytes.fromhex(value).decode()
         except ValueError:
@@ -166,9 +183,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class SendText:
-    """Send one token."""
+    """Send one token of the answer, or a `thought` of the reasoning before it."""
 
     text: str
+    kind: Literal["token", "thought"] = "token"
 
 
 @dataclass(frozen=True)
@@ -206,6 +224,9 @@ def steps(shape: Shape, tokens: Sequence[str]) -> Iterator[Step]:
     yield Wait(shape.first_ms / 1000)
     if shape.stall == "first":
         yield _stall(shape)
+    for thought in _in_tokens(shape.think or ""):
+        yield SendText(thought, "thought")
+        yield Wait(shape.delay_ms / 1000)
     for index, token in enumerate(tokens):
         if index == len(tokens) // 2:
             yield from _faults(shape)
@@ -239,10 +260,14 @@ def compose(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:
     if shape.empty:
         return []
     if shape.say is not None:
-        return [shape.say[start : start + 4] for start in range(0, len(shape.say), 4)]
+        return _in_tokens(shape.say)
     head = [f"sha256:{entry.prompt_sha256} ", f"token:{entry.token}\n\n"]
     head += [f"image-sha256:{image.sha256}\n\n" for image in entry.images]
     return head + _body(entry, shape, earlier)
+
+
+def _in_tokens(text: str) -> list[str]:
+    return [text[start : start + 4] for start in range(0, len(text), 4)]
 
 
 def _body(entry: Entry, shape: Shape, earlier: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ class Answer:
         self._query = query
         self._trace = trace
         self._transcript = Transcript()
+        self._reasoning = Transcript()
         self._network: NetworkReader | None = None
         self._dom: DomReader | None = None
         self._poll: asyncio.Task[None] | None = None
@@ -45,14 +46,15 @@ class Answer:
 
     def read_network(self, network: Network, *, verify: bool = False) -> None:
         """Read the page's traffic; with `verify` the page must in the end show the same text."""
-        self._network = NetworkReader(network, self._transcript, self._trace)
+        self._network = NetworkReader(network, self._transcript, self._trace, reasoning=self._reasoning)
         self._verify = verify
 
     def read_dom(self) -> None:
         """Read what the hook tells of what the page shows."""
         query = self._query or {}
         self._network = None
-        self._dom = DomReader(self._transcript, stream=query["stream"], html=query["read"] == "markdown")
+        html = query["read"] == "markdown"
+        self._dom = DomReader(self._transcript, stream=query["stream"], html=html, reasoning=self._reasoning)
 
     def poll_dom(self) -> None:
         """Read what the page shows by looking at it again and again; whatever the hook sends does not count."""

@@ -13,7 +13,7 @@ from playwright.async_api import Error, Page
 from browser.capture import scripts
 from browser.capture.answer import Answer
 from browser.capture.console_sink import ConsoleSink
-from browser.capture.dom_poll import dom_query
+from browser.capture.dom_poll import baseline_now, dom_query
 from browser.capture.frames import Feed, FrameKind
 from browser.capture.framing import WIRE_FORMATS
 from browser.capture.stream_port import StreamPort
@@ -112,14 +112,17 @@ class Capture:
             log.warning("capture_without_socket", way=self.mode, by=self._sink or "looks at the page")
         return self.mode
 
-    async def begin(self, page: Page) -> Answer:
+    async def begin(self, page: Page, *, follows: bool = False) -> Answer:
         """Arm the hook: what the page receives from here on belongs to the next prompt.
 
-        Raises CaptureGap if there is no way to see an answer.
+        With `follows` the conversation has answers already, and those that show now are not the next one. Raises
+        CaptureGap if there is no way to see an answer, PageBroken, and Playwright's Error.
         """
         dom = self._site.capture.dom
         network = self._site.capture.network if self.mode == "network" else None
         query = dom_query(dom, self._site) if dom else None
+        if dom and query and follows:
+            query |= await baseline_now(page, dom)
         feed = await self._arm(page, None if network else query, self._sink) if self._sink else None
         if feed is None and query is None:
             raise CaptureGap("the page keeps its traffic from us, and the site file has no capture.dom")

@@ -48,14 +48,32 @@
     return element ? element.textContent.trim().slice(0, 1000) : null;
   };
 
+  // Whether an element ends before another one begins.
+  const isBefore = (element, other) => element !== other && !element.contains(other)
+    && Boolean(element.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
+
+  // Whether an element says that the newest answer is complete. In a conversation that had answers before it there
+  // may be one of each of them: what stands among those says nothing of this one.
+  const isDone = (dom, all) => dom.done && Array.prototype.some.call(document.querySelectorAll(dom.done), (mark) =>
+    !dom.baseline || all.length <= dom.baseline || isBefore(mark, all[0]) || !isBefore(mark, all[dom.baseline]));
+
+  // The newest reasoning, or null while there is no more of it than before this answer.
+  const reasoningOf = (dom) => {
+    const all = dom.reasoning ? document.querySelectorAll(dom.reasoning) : [];
+    if (all.length <= dom.reasoning_baseline) return null;
+    const newest = all[all.length - 1];
+    return dom.read === "text" ? newest.textContent : newest.innerText;
+  };
+
   // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline.
   const answer = (dom) => {
     const all = document.querySelectorAll(dom.answer);
     return {
       text: all.length > dom.baseline ? textOf(all[all.length - 1], dom) : null,
-      done: Boolean(dom.done && document.querySelector(dom.done)),
+      done: Boolean(isDone(dom, all)),
       busy: Boolean(dom.busy && seen(dom.busy)),
       error: errorOf(dom.error),
+      reasoning: reasoningOf(dom),
     };
   };
 

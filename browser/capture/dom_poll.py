@@ -10,6 +10,7 @@ from playwright.async_api import Error, Page
 
 from browser.capture import scripts
 from browser.capture.frames import Frame, FrameKind
+from browser.errors import PageBroken
 from browser.site.schema import Dom, Site
 from browser.timeouts import within
 
@@ -27,12 +28,29 @@ class ShownAnswer(TypedDict):
     done: bool
     busy: bool
     error: str | None
+    reasoning: str | None
 
 
 def dom_query(dom: Dom, site: Site) -> dict[str, Any]:
     """Return what dom.js and the hook are to look for."""
     query = dom.model_dump(exclude={"settle_s"})
-    return query | {"baseline": site.fresh_chat.answers, "settle_ms": dom.settle_s * 1000}
+    # Reasoning that stands in an answer is none of its text.
+    query["ignore"] = ", ".join(filter(None, (dom.ignore, dom.reasoning))) or None
+    baseline = {"baseline": site.fresh_chat.answers, "reasoning_baseline": 0}
+    return query | baseline | {"settle_ms": dom.settle_s * 1000}
+
+
+async def baseline_now(page: Page, dom: Dom) -> dict[str, int]:
+    """Return the part of a query that tells the next answer from those that the page has by now.
+
+    Raises PageBroken after 5 s, and Playwright's Error.
+    """
+    counting = page.evaluate(scripts.BASELINE, {"answer": dom.answer, "reasoning": dom.reasoning})
+    try:
+        baseline: dict[str, int] = await within(LOOK_TIMEOUT_S, counting, "answer-count")
+    except TimeoutError:
+        raise PageBroken("the page does not say how many answers it shows") from None
+    return baseline
 
 
 async def look(page: Page, query: dict[str, Any]) -> ShownAnswer:
@@ -40,7 +58,7 @@ async def look(page: Page, query: dict[str, Any]) -> ShownAnswer:
     try:
         shown: ShownAnswer = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.ANSWER, query), "answer-look")
     except (Error, TimeoutError):  # between two documents, or the page is stuck
-        return {"text": None, "done": False, "busy": False, "error": None}
+        return {"text": None, "done": False, "busy": False, "error": None, "reasoning": None}
     return shown
 
 
@@ -67,6 +85,7 @@ class AnswerChanges:
         self._needs_done = bool(query.get("done"))
         self._settle_s: float = query.get("settle_ms", 0) / 1000
         self._text: str | None = None
+        self._reasoning: str | None = None
         self._at_rest_since: float | None = None
         self._was_busy = False
 
@@ -75,6 +94,9 @@ class AnswerChanges:
         frames = []
         if shown["error"] is not None:
             frames.append(Frame(FrameKind.DOM_ERROR, 0, shown["error"].encode("utf-8", "replace")))
+        if shown["reasoning"] and shown["reasoning"] != self._reasoning:
+            self._reasoning = shown["reasoning"]
+            frames.append(Frame(FrameKind.DOM_REASONING, 0, self._reasoning.encode("utf-8", "replace")))
         self._was_busy = self._was_busy or shown["busy"]
         is_new = shown["text"] != self._text
         if is_new and shown["text"] is not None:

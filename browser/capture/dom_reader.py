@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from browser.capture.compare import as_text
-from browser.capture.findings import Done, Finding, Lost, Progress, Refused, Transcript
+from browser.capture.findings import Done, Finding, Lost, Progress, Refused, Transcript, as_reasoning
 from browser.capture.frames import Frame, FrameKind
 
 HTML_REST = 4
@@ -22,8 +22,16 @@ class DomReader:
     held back until the answer is complete.
     """
 
-    def __init__(self, transcript: Transcript, *, stream: bool = True, html: bool = False) -> None:
+    def __init__(
+        self,
+        transcript: Transcript,
+        *,
+        stream: bool = True,
+        html: bool = False,
+        reasoning: Transcript | None = None,
+    ) -> None:
         self._transcript = transcript
+        self._reasoning = reasoning or Transcript()
         self._stream = stream
         self._html = html
         self._shown = ""
@@ -36,6 +44,8 @@ class DomReader:
                 return self._show(self._shown + frame.text)
             case FrameKind.DOM_SET:
                 return self._show(frame.text)
+            case FrameKind.DOM_REASONING:
+                return as_reasoning(self._reasoning.whole(frame.text)) or [Progress()]
             case FrameKind.DOM_ERROR:
                 return [Refused(None, frame.text)]
             case FrameKind.DOM_DONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _HIGH_HALVES = ("\ud800", "\udbff")
@@ -10,6 +11,13 @@ _HIGH_HALVES = ("\ud800", "\udbff")
 @dataclass(frozen=True)
 class Text:
     """The next part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """The next part of what the page shows of its reasoning, which is apart from the answer."""
 
     text: str
 
@@ -50,7 +58,12 @@ class LoggedOut:
     """The site told the page that its session is over."""
 
 
-Finding = Text | Progress | Done | Refused | BrokenOff | LoggedOut | Lost
+Finding = Text | Reasoning | Progress | Done | Refused | BrokenOff | LoggedOut | Lost
+
+
+def as_reasoning(found: Sequence[Finding]) -> list[Finding]:
+    """Return what a transcript of the reasoning found. Where it cannot go on, nothing: no answer fails for that."""
+    return [Reasoning(finding.text) for finding in found if isinstance(finding, Text)]
 
 
 class Transcript:

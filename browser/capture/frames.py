@@ -39,6 +39,7 @@ class FrameKind(IntEnum):
     DOM_DONE = 8
     DOM_ERROR = 9
     LOGIN_LOST = 10
+    DOM_REASONING = 11
     GAP = 255  # made in this process: some frame of the answer was lost
 
 

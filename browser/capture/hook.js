@@ -40,7 +40,7 @@
   const { stringify } = JSON;
 
   // As FrameKind in browser/capture/frames.py.
-  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10 };
+  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10, DOM_REASONING: 11 };
   const HEADER = 25;
   const rule = config.rule && {
     ...config.rule,
@@ -313,9 +313,11 @@
 
   // HTML is sent whole each time, so it is looked at less often than text.
   const HTML_EVERY_MS = 100;
+  const REASONING_EVERY_MS = 100;
 
   function watchDom(from, wish) {
     let [told, sawBusy, finished, timer, later] = ["", false, false, null, null];
+    let [toldReasoning, toldAt] = ["", 0];
     const finish = () => {
       finished = true;
       emit(from, KIND.DOM_DONE, 0, nothing);
@@ -326,10 +328,17 @@
       else emit(from, KIND.DOM_SET, 0, encode(text));
       told = text;
     };
+    // Sent whole each time, so less often than it changes, but before the answer's text.
+    const tellReasoning = (text, isOver) => {
+      if (text === toldReasoning || (!isOver && performance.now() - toldAt < REASONING_EVERY_MS)) return;
+      emit(from, KIND.DOM_REASONING, 0, encode(text));
+      [toldReasoning, toldAt] = [text, performance.now()];
+    };
     const look = () => {
       if (finished || from !== turn) return from.observer && from.observer.disconnect();
       const now = dom.answer(wish);
       if (now.error !== null) emit(from, KIND.DOM_ERROR, 0, encode(now.error));
+      if (now.reasoning) tellReasoning(whole(now.reasoning), Boolean(now.text) || now.done);
       if (now.text !== null) tellText(whole(now.text));
       sawBusy ||= now.busy;
       clearTimeout(timer);

@@ -9,7 +9,7 @@ from typing import Any
 import jmespath
 import jmespath.exceptions
 
-from browser.capture.findings import BrokenOff, Done, Finding, Lost, Refused, Text, Transcript
+from browser.capture.findings import BrokenOff, Done, Finding, Lost, Reasoning, Refused, Text, Transcript, as_reasoning
 from browser.capture.frames import Frame, FrameKind
 from browser.capture.framing import WIRE_FORMATS, Event
 from browser.capture.json_patch import Document, PatchMismatch
@@ -26,9 +26,17 @@ class NetworkReader:
     error is read as the site's refusal. `trace` is told of each event and of what is not read.
     """
 
-    def __init__(self, network: Network, transcript: Transcript, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        transcript: Transcript,
+        trace: Trace | None = None,
+        *,
+        reasoning: Transcript | None = None,
+    ) -> None:
         self._network = network
         self._transcript = transcript
+        self._reasoning = reasoning or Transcript()
         self._trace = trace
         self._expressions = {name: jmespath.compile(text) for name, text in network.expressions.items()}
         self._framer = WIRE_FORMATS[network.kind].framer()
@@ -77,7 +85,7 @@ class NetworkReader:
         if frame.kind is not FrameKind.END:
             return []
         last = self._read_events(self._framer.finish(), frame.stream)
-        if any(not isinstance(finding, Text) for finding in last):
+        if any(not isinstance(finding, Text | Reasoning) for finding in last):
             return last
         # Without the mark that the site file names, a connection that was cut looks just like one that ended.
         needs_mark = bool(self._network.end or self._network.end_data)
@@ -93,7 +101,7 @@ class NetworkReader:
                 trace.data = event.raw
             if self._trace:
                 self._trace.event(trace)
-            if findings and not isinstance(findings[-1], Text):
+            if findings and not isinstance(findings[-1], Text | Reasoning):
                 break  # the answer is over, and what follows in the body is not read
         return findings
 
@@ -125,6 +133,8 @@ class NetworkReader:
         if message := self._look("error", seen, trace):
             return [Refused(None, _as_text(message))]
         findings = self._read_text(seen, trace)
+        if Lost() not in findings:
+            findings = [*self._read_reasoning(seen, trace), *findings]
         if self._look("end", seen, trace):
             findings.append(Done())
         return findings
@@ -155,6 +165,13 @@ class NetworkReader:
         if Lost() in findings:
             trace.problem = "contradiction"
         return findings
+
+    def _read_reasoning(self, seen: dict[str, Any], trace: EventTrace) -> list[Finding]:
+        part, whole = self._look("reasoning", seen, trace), self._look("reasoning_whole", seen, trace)
+        found = self._reasoning.add(part) if isinstance(part, str) else []
+        if whole and isinstance(whole, str):
+            found += self._reasoning.whole(whole)
+        return as_reasoning(found)
 
     def _look(self, name: str, seen: dict[str, Any], trace: EventTrace) -> Any:
         """Return what an expression of the site file finds in an event; None if the file has no such expression."""

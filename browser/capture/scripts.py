@@ -30,6 +30,11 @@ PROBE = f"""(wish) => {{
 
 ANSWER = f"(wish) => ({DOM}).answer(wish)"
 
+BASELINE = """(wish) => {
+  const count = (selector) => selector ? document.querySelectorAll(selector).length : 0;
+  return { baseline: count(wish.answer), reasoning_baseline: count(wish.reasoning) };
+}"""
+
 # How many elements a CSS selector finds, and how many of them are visible; null if it is not one.
 COUNTS = f"""(selector) => {{
   const dom = {DOM};

@@ -18,6 +18,7 @@ class AnswerTask:
     def __init__(self, tab: Tab, completion: Completion) -> None:
         self.completion = completion
         self.text = ""
+        self.reasoning = ""
         self.first = asyncio.Event()
         self.shown_error: str | None = None
         self.error_shown = asyncio.Event()
@@ -27,8 +28,11 @@ class AnswerTask:
 
     async def _read(self) -> None:
         async for piece in self.completion.read():
-            self.text += piece
-            self.first.set()
+            if isinstance(piece, str):
+                self.text += piece
+                self.first.set()
+            else:
+                self.reasoning += piece.text
 
     async def _look(self) -> None:
         while True:

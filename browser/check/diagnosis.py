@@ -57,7 +57,9 @@ def of_fallback(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
 def of_success(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
     """Name the expressions that found nothing in a whole answer, though the answer was read without them."""
     read = _read(events)
-    idle = [key for key in network.expressions if key not in ("error", "end") and not _found(read, key)]
+    # A page need not reason, nor fail.
+    may_be_idle = ("error", "end", "reasoning", "reasoning_whole")
+    idle = [key for key in network.expressions if key not in may_be_idle and not _found(read, key)]
     return Diagnosis(tuple(_finds_nothing(key, read) for key in idle), _keys(*idle))
 
 

@@ -11,7 +11,7 @@ from browser.capture.frames import Frame, FrameKind
 from browser.capture.trace import EventTrace, Unread
 
 _TRAFFIC = (FrameKind.CHUNK, FrameKind.EVENT)
-_DOM = (FrameKind.DOM_ADD, FrameKind.DOM_SET, FrameKind.DOM_DONE, FrameKind.DOM_ERROR)
+_DOM = (FrameKind.DOM_ADD, FrameKind.DOM_SET, FrameKind.DOM_DONE, FrameKind.DOM_ERROR, FrameKind.DOM_REASONING)
 
 
 class EventLog:

@@ -68,7 +68,8 @@ async def end(context: CheckContext) -> StepResult:
         await _raise_its_error(context)
     by_network = context.capture.mode == "network" and network is not None
     how = f"{len(log.events)} events" if by_network else "from the page"
-    text = f"complete: {len(answer.text)} characters, {how}: {plain(answer.text, 80)!r}"
+    beside = f", {len(answer.reasoning)} of reasoning" if answer.reasoning else ""
+    text = f"complete: {len(answer.text)} characters{beside}, {how}: {plain(answer.text, 80)!r}"
     if not by_network or network is None:
         return StepResult(text)
     if log.from_dom:

@@ -23,6 +23,7 @@ from browser.errors import (
     ScreenshotTimeout,
 )
 from browser.page.completion import Completion
+from browser.page.conversation import Conversation, EnoughRead, PageTurns
 from browser.page.images import Image, ImageLimits
 from browser.page.login_watch import SYMPTOMS, LoginWatch, SessionKeeper
 from browser.page.page_monitor import PageMonitor
@@ -32,10 +33,10 @@ from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess, Loss
 from browser.settings import BrowserSettings, EngineName
-from browser.site.schema import Site
+from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish
 from contract.child_api import UnreadyReason
-from contract.run_folder import mark_submitted, unmark_submitted
+from contract.run_folder import mark_submitted, submission_id, unmark_submitted
 
 log = structlog.get_logger("browser")
 
@@ -53,15 +54,11 @@ class _Opened:
     monitor: PageMonitor
 
 
-class EnoughRead(Exception):
-    """Thrown into `ChatPage.ask` by a reader who needs no more of the answer."""
-
-
 class ChatPage:
     """One logged-in chat page in a browser of its own.
 
-    It takes one prompt at a time, first come first served. `exclusive` is the only lock that sees to it: a prompt holds
-    it from its entry until the page is on an empty conversation again, and the monitor while it recovers the page.
+    It has one conversation at a time, first come first served. `exclusive` is the only lock that sees to it: a
+    conversation holds it until the page is on an empty one again, and the monitor while it recovers the page.
     """
 
     def __init__(  # noqa: PLR0913 - all by keyword
@@ -117,6 +114,11 @@ class ChatPage:
     def models(self) -> tuple[str, ...]:
         """The names of the models that the site file lists."""
         return self._site.models
+
+    @property
+    def prompt_texts(self) -> PromptTexts:
+        """How this page is told of tools and formats."""
+        return self._site.prompt
 
     @property
     def image_limits(self) -> ImageLimits | None:
@@ -182,53 +184,44 @@ class ChatPage:
             log.error("page_watch_failed", error=type(error).__name__)
             self._status.set_error(PageBroken("the page is no longer watched"))
 
-    async def ask(
-        self, request_id: str, prompt: str, model: str, images: Sequence[Image] = ()
-    ) -> AsyncGenerator[str, None]:
-        """Wait for the page, send the prompt with its images, and yield the answer's text as it comes, in order.
-
-        The generator's end is the answer's end. Closing it, or cancelling whoever reads it, stops the answer
-        and returns when the page is on an empty conversation again. EnoughRead, thrown into it, stops the answer
-        too, and ends the generator at once. Raises BrowserError.
-        """
+    def converse(self, request_id: str, model: str) -> Conversation:
+        """Return a conversation for this request, which `async with` begins. Raises ModelNotFound, BrowserError."""
         choice = next((choice for choice in self._site.model_choices if choice.name == model), None)
         if choice is None:
             raise ModelNotFound(f"there is no such model; this site has {', '.join(self.models)}")
         opened = self._require_open()
-        completion, reader_left = None, False
-        await self.exclusive.acquire()
-        try:
-            self._require_open()  # it may have been closed in the meantime
-            self._status.require_ready()
-            completion = self._completion = Completion(
-                tab=await opened.page.take_fresh_chat(),
-                capture=self._capture,
-                settings=self._settings,
-                mark_submitted=lambda: self._mark_submitted(request_id),
-            )
-            async with aclosing(completion.stream(prompt, choice, images)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except EnoughRead:
-            return
-        except (GeneratorExit, asyncio.CancelledError):
-            reader_left = True
-            raise
-        except Exception as error:  # noqa: BLE001 - a dead driver comes as a plain Exception
+
+        async def begin(number: int, earlier: Completion | None) -> Completion:
+            return await self._begin(submission_id(request_id, number), earlier)
+
+        async def explain(number: int, error: Exception, completion: Completion | None) -> Exception:
             explained = await self._explain(error, opened, completion)
             if isinstance(explained, BrowserError) and completion is not None:
-                self._take_mark_back(request_id, explained, completion)
-            raise explained from None
-        finally:
-            release = self._release(opened, completion)
-            if reader_left:
-                # To whoever cancels a request, its end says that the page may be given to the next one.
-                await finish(release, "page-release")
-            else:
-                # The end of an answer does not wait for the next empty conversation.
-                task = asyncio.create_task(release, name="page-release")
-                self._releases.add(task)
-                task.add_done_callback(self._releases.discard)
+                self._take_mark_back(submission_id(request_id, number), explained, completion)
+                # Whatever became of a prompt that follows, the page has answered the first.
+                explained.submitted = explained.submitted or number > 1
+            return explained
+
+        turns = PageTurns(begin, explain, lambda completion: self._release(opened, completion))
+        return Conversation(turns=turns, model=choice, exclusive=self.exclusive, releases=self._releases)
+
+    async def ask(
+        self, request_id: str, prompt: str, model: str, images: Sequence[Image] = ()
+    ) -> AsyncGenerator[str, None]:
+        """Wait for the page, ask it in a conversation of its own, and yield the answer's text as it comes, in order.
+
+        The end of the generator ends the conversation too. Raises BrowserError.
+        """
+        async with (
+            self.converse(request_id, model) as conversation,
+            aclosing(conversation.ask(prompt, images)) as pieces,
+        ):
+            async for piece in pieces:
+                try:
+                    if isinstance(piece, str):
+                        yield piece
+                except EnoughRead:
+                    return
 
     def _require_open(self) -> _Opened:
         """Return what works with the page. Raises BrowserLost or NotStarted if it is not open, or is being closed."""
@@ -236,24 +229,42 @@ class ChatPage:
             raise BrowserLost("the browser died") if self._process.lost else NotStarted("the page is not up")
         return self._opened
 
-    def _mark_submitted(self, request_id: str) -> None:
+    async def _begin(self, submission: str, earlier: Completion | None) -> Completion:
+        opened = self._require_open()  # it may have been closed in the meantime
+        if earlier is None:
+            self._status.require_ready()
+            tab = await opened.page.take_fresh_chat()
+        else:
+            await earlier.end_answer()
+            tab = opened.page.tab
+        self._completion = Completion(
+            tab=tab,
+            capture=self._capture,
+            settings=self._settings,
+            mark_submitted=lambda: self._mark_submitted(submission),
+            follows=earlier is not None,
+        )
+        self._completion.had_images = earlier is not None and earlier.had_images
+        return self._completion
+
+    def _mark_submitted(self, submission: str) -> None:
         try:
-            mark_submitted(self._run_dir, request_id)
+            mark_submitted(self._run_dir, submission)
         except OSError as error:
             raise PageBroken(f"the run folder cannot be written to: {error.strerror}; nothing was sent") from None
-        self._submitted[request_id] = None
+        self._submitted[submission] = None
         if len(self._submitted) > REMEMBERED_REQUESTS:
             self._submitted.popitem(last=False)
 
-    def _take_mark_back(self, request_id: str, error: BrowserError, completion: Completion) -> None:
+    def _take_mark_back(self, submission: str, error: BrowserError, completion: Completion) -> None:
         """Let the request go on to another login if the site itself says that it did not take the prompt."""
-        if request_id not in self._submitted or not completion.is_not_taken(error):
+        if submission not in self._submitted or not completion.is_not_taken(error):
             return
         try:
-            unmark_submitted(self._run_dir, request_id)
+            unmark_submitted(self._run_dir, submission)
         except OSError:
             return  # the mark stands, and nobody submits the prompt again
-        del self._submitted[request_id]
+        del self._submitted[submission]
         error.submitted = False
 
     async def _explain(self, error: Exception, opened: _Opened, completion: Completion | None) -> Exception:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from browser.capture.answer import Answer
 from browser.capture.capture import Capture
-from browser.capture.findings import Done, Finding, LoggedOut, Progress, Refused, Text
+from browser.capture.findings import Done, Finding, LoggedOut, Progress, Reasoning, Refused, Text
 from browser.capture.frames import TURN_FRAMES
 from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBroken, SiteFailed, StreamIdleTimeout
 from browser.page.images import Image
@@ -23,25 +23,33 @@ ENTRY_TIMEOUT_S = 90.0
 
 
 class Completion:
-    """Takes a tab on an empty conversation through one prompt and its answer.
+    """Takes a tab through one prompt and its answer: on an empty conversation, or with `follows` after other answers.
 
     `mark_submitted` is called at the instant before the prompt is sent; if it raises, nothing is sent.
     """
 
     def __init__(
-        self, *, tab: Tab, capture: Capture, settings: BrowserSettings, mark_submitted: Callable[[], None]
+        self,
+        *,
+        tab: Tab,
+        capture: Capture,
+        settings: BrowserSettings,
+        mark_submitted: Callable[[], None],
+        follows: bool = False,
     ) -> None:
         self._tab = tab
         self._capture = capture
         self._settings = settings
         self._mark_submitted = mark_submitted
+        self._follows = follows
         self._answer: Answer | None = None
-        self._interruption: BrowserError | None = None
+        self.interruption: BrowserError | None = None
+        """What it was made to fail with from outside, at whatever time."""
         self._login_refusals: LoginRefusals | None = None
         self.submitted = False
         """Whether the prompt may have reached the site."""
         self.has_text = False
-        """Whether any text of the answer has come."""
+        """Whether any text of the answer, or of its reasoning, has come."""
         self.complete = False
         """Whether the answer was read to its end."""
         self.answer_ended = False
@@ -49,9 +57,12 @@ class Completion:
         self.had_images = False
         """Whether images were given to the page, or began to be."""
 
-    async def stream(self, prompt: str, model: Model, images: Sequence[Image] = ()) -> AsyncGenerator[str, None]:
-        """Yield the answer's text in order; the generator's end is the answer's. Raises BrowserError."""
-        await self.choose(model)
+    async def stream(
+        self, prompt: str, model: Model, images: Sequence[Image] = ()
+    ) -> AsyncGenerator[str | Reasoning, None]:
+        """Yield the answer's text and reasoning in order; the generator's end is the answer's. Raises BrowserError."""
+        if not self._follows:  # a page offers its models on an empty conversation
+            await self.choose(model)
         await self.enter(prompt)  # before the images: filling an editor replaces what is in it
         if images:
             self.had_images = True
@@ -74,9 +85,9 @@ class Completion:
 
     async def send(self) -> None:
         """Send what the input holds, once its answer can be captured. Raises CaptureGap, PageBroken."""
-        self._answer = await self._capture.begin(self._tab.page)
-        if self._interruption:
-            raise self._interruption
+        self._answer = await self._capture.begin(self._tab.page, follows=self._follows)
+        if self.interruption:
+            raise self.interruption
         self._login_refusals = LoginRefusals(self._tab.page, self._tab.site)
         self._login_refusals.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
@@ -84,8 +95,8 @@ class Completion:
         self.submitted = True
         await self._tab.run(self._tab.site.send.actions)
 
-    async def read(self) -> AsyncGenerator[str, None]:
-        """Yield the text of the answer to what was sent. Raises BrowserError."""
+    async def read(self) -> AsyncGenerator[str | Reasoning, None]:
+        """Yield the text of the answer to what was sent, and its reasoning. Raises BrowserError."""
         if self._answer is None:
             raise RuntimeError("nothing was sent")
         first_s, idle_s = self._settings.first_token_timeout_s, self._settings.stream_idle_timeout_s
@@ -102,9 +113,9 @@ class Completion:
             for number, finding in enumerate(findings, 1):
                 if number % TURN_FRAMES == 0:
                     await asyncio.sleep(0)  # one frame may hold thousands
-                if isinstance(finding, Text):
+                if isinstance(finding, Text | Reasoning):
                     self.has_text = True
-                    yield finding.text
+                    yield finding.text if isinstance(finding, Text) else finding
                 elif not isinstance(finding, Progress):
                     self._conclude(finding)
                     break
@@ -131,13 +142,29 @@ class Completion:
     def interrupt(self, error: BrowserError) -> None:
         """Make the completion fail with this error, wherever it waits for the page."""
         error.submitted = error.submitted or self.submitted
-        self._interruption = self._interruption or error
+        self.interruption = self.interruption or error
         if self._answer:
             self._answer.interrupt(error)
 
     def refuse(self, message: str) -> None:
         """Make the completion fail with what the site's own message amounts to."""
         self.interrupt(error_of(self._tab.site, Refused(None, message), submitted=self.submitted))
+
+    async def end_answer(self) -> None:
+        """Bring the page to rest, so that it can take another prompt in this conversation. Raises BrowserError.
+
+        The rest of the answer is not needed: it is stopped, and where a page has no stop, read to its end.
+        """
+        if not self.answer_ended and not self._tab.can_stop:
+            async for _ in self.read():
+                pass
+        await self.end()
+        if not self.answer_ended:
+            await self._tab.stop_answer()
+            self.answer_ended = True
+        await self._tab.wait_at_rest()
+        if self.interruption:
+            raise self.interruption
 
     async def end(self) -> None:
         """Stop capturing. The answer itself goes on on the page."""

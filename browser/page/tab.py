@@ -160,10 +160,26 @@ class Tab:
         is_empty = seen.answers == self.site.fresh_chat.answers and not seen.answering and not seen.attached
         return seen.usable and is_empty and seen.error is None
 
+    @property
+    def can_stop(self) -> bool:
+        """Whether the site file says how an answer is stopped."""
+        return bool(self.site.stop.answering and self.site.stop.actions)
+
+    async def wait_at_rest(self) -> None:
+        """Wait until no answer is being written and the page can take a prompt. Raises LoginExpired, PageBroken."""
+
+        def is_at_rest(seen: PageSnapshot) -> bool:
+            if seen.shows_logout:
+                raise LoginExpired("the site shows its login page")
+            return seen.usable and not seen.answering
+
+        if not await self.wait_until(is_at_rest, FRESH_TIMEOUT_S):
+            raise PageBroken("the page takes no other prompt after its answer (site file: stop, readiness)")
+
     async def stop_answer(self) -> None:
         """Stop the answer that is being written, if any. Raises PageBroken if it goes on."""
         stop = self.site.stop
-        if not stop.answering or not stop.actions:
+        if not self.can_stop:
             return
         # A prompt that was just sent takes a moment to show that it is being answered.
         if await self.wait_until(lambda seen: seen.answering, STOP_SHOWS_AFTER_S):

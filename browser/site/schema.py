@@ -182,7 +182,20 @@ class Stop(Section):
 NetworkKind = Literal["sse", "jsonl", "websocket"]
 """How events come; `browser.capture.framing.WIRE_FORMATS` says how each is read."""
 
-EXPRESSION_KEYS = ("start", "same", "error", "document", "changes", "message", "begins", "text", "whole", "end")
+EXPRESSION_KEYS = (
+    "start",
+    "same",
+    "error",
+    "document",
+    "changes",
+    "message",
+    "begins",
+    "text",
+    "whole",
+    "reasoning",
+    "reasoning_whole",
+    "end",
+)
 """The keys of `capture.network` that hold a JMESPath, in the order in which they are looked at."""
 
 
@@ -208,6 +221,12 @@ class Network(Section):
     )
     whole: Expression | None = Field(
         default=None, description="a JMESPath for the whole answer so far in an event; null or false: none"
+    )
+    reasoning: Expression | None = Field(
+        default=None, description="a JMESPath for the reasoning's next part in an event; null or false: none"
+    )
+    reasoning_whole: Expression | None = Field(
+        default=None, description="a JMESPath for the whole reasoning so far in an event; null or false: none"
     )
     message: Expression | None = Field(
         default=None, description="a JMESPath for the id of the message that an event's text belongs to"
@@ -261,6 +280,10 @@ class Dom(Section):
     done: Text | None = Field(default=None, description="a CSS selector that matches once the answer is complete")
     busy: Text | None = Field(default=None, description="a CSS selector that matches as long as it is not")
     error: Text | None = Field(default=None, description="a CSS selector of the site's error message")
+    reasoning: Text | None = Field(
+        default=None,
+        description="a CSS selector of the reasoning of answers; the last one is the newest, and is no answer's text",
+    )
     ignore: Text | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
     read: Literal["text", "rendered", "markdown"] = Field(
         default="text",
@@ -299,6 +322,61 @@ class Capture(Section):
             raise ValueError("needs a table network or dom, or both")
         if self.verify and (self.network is None or self.dom is None):
             raise ValueError("verify needs both tables, network and dom, to compare what they read")
+        return self
+
+
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+"""A name in braces that a request fills in. JSON holds none of these: its names stand in quotes."""
+
+
+def _template(*must: str, may: tuple[str, ...] = ()) -> AfterValidator:
+    """Return the check of a text that must hold some placeholders, and may hold others."""
+
+    def check(text: str) -> str:
+        found = set(PLACEHOLDER.findall(text))
+        if unknown := sorted(found - {*must, *may}):
+            known = ", ".join(f"{{{name}}}" for name in (*must, *may)) or "none"
+            raise ValueError(f"there is no placeholder {{{unknown[0]}}}; known here: {known}")
+        if missing := [name for name in must if name not in found]:
+            raise ValueError(f"needs the placeholder {{{missing[0]}}}")
+        return text
+
+    return AfterValidator(check)
+
+
+# One line, without white space around it.
+Line = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
+
+
+class PromptTexts(Section):
+    """How the page is told of tools and formats. What is left out stays as docs/sites.md shows."""
+
+    call_begin: Line | None = Field(default=None, description="the line that begins a call of a tool")
+    call_end: Line | None = Field(default=None, description="the line that ends it; between the two stands its JSON")
+    tools: Annotated[Text, _template("call", "tools", may=("count", "choice"))] | None = Field(
+        default=None,
+        description="how tools are told of: {call} is the form of a call, {tools} the list, {count} says how many "
+        "calls may be made, {choice} whether one must be",
+    )
+    json_object: Annotated[Text, _template()] | None = Field(default=None, description="how a JSON object is asked for")
+    json_schema: Annotated[Text, _template("schema")] | None = Field(
+        default=None, description="how JSON is asked for that fits the JSON Schema {schema}"
+    )
+    repair_call: Annotated[Text, _template("problem", "call", may=("names", "count", "choice"))] | None = Field(
+        default=None,
+        description="how a call is asked for once more: {problem} says what was wrong with the answer, {names} which "
+        "tools there are; {call}, {count} and {choice} as in tools",
+    )
+    repair_json: Annotated[Text, _template("problem", may=("format",))] | None = Field(
+        default=None,
+        description="how JSON is asked for once more: {problem} as above, {format} is json_object or json_schema",
+    )
+
+    @model_validator(mode="after")
+    def _ends_differ(self) -> Self:
+        # One that is left out is a code fence's: see api_utils.prompt_form.
+        if (self.call_begin or "```tool_call") == (self.call_end or "```"):
+            raise ValueError("call_begin and call_end must differ, to tell where a call ends")
         return self
 
 
@@ -353,6 +431,9 @@ class Site(Section):
     capture: Capture = Field(description="a table: where answers are read")
     model_choices: tuple[Model, ...] = Field(
         min_length=1, alias="models", description="a list of tables, each with the name of a model"
+    )
+    prompt: PromptTexts = Field(
+        default_factory=PromptTexts, description="a table: how the page is told of tools and formats"
     )
     refusals: tuple[Refusal, ...] = Field(default=(), description="a list of tables: how the site refuses prompts")
     readiness: Readiness = Field(default_factory=Readiness, description="a table: when the page can take a prompt")

@@ -87,8 +87,21 @@ function crash() {
   " ".repeat(0x8000100).split("");
 }
 
+// The reasoning stands above its answer, apart from its text.
+function think(answer, text) {
+  let thoughts = answer.querySelector("[data-testid=thoughts]");
+  if (!thoughts) {
+    thoughts = document.createElement("div");
+    thoughts.className = "thoughts";
+    thoughts.dataset.testid = "thoughts";
+    answer.prepend(thoughts);
+  }
+  thoughts.append(text);
+}
+
 function take(event, answer, writer) {
   if (event.type === "token") writer.write(event.text);
+  if (event.type === "thought") think(answer, event.text);
   if (event.type === "busy") spin(event.ms);
   if (event.type === "crash") crash();
   if (event.type === "error") say(event.message);

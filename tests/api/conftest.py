@@ -15,11 +15,11 @@ from api_utils.app import make_app
 from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
 from api_utils.state import ChildState
+from browser.page.chat_page import ChatPage
 from contract.http_protocol import ConnectionLimits
 from contract.http_server import HttpServer
 from contract.keys import FollowedKeys
 from contract.listener import listen
-from tests.api.scripted_page import ScriptedPage
 
 Serve = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
 
@@ -27,12 +27,12 @@ Serve = Callable[..., AbstractAsyncContextManager[aiohttp.ClientSession]]
 @pytest.fixture
 def serve(tmp_path: object) -> Serve:
     """`async with serve(page, ...) as client`: the child on a free port, and a client for it."""
-    return _serve
+    return serve_page
 
 
 @contextlib.asynccontextmanager
-async def _serve(
-    page: ScriptedPage,
+async def serve_page(
+    page: ChatPage,
     *,
     key_file: Path | None = None,
     settings: ChildSettings | None = None,

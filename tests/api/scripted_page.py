@@ -6,12 +6,16 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 
+from browser.capture.findings import Reasoning
 from browser.errors import BrowserError
-from browser.page.chat_page import ChatPage, EnoughRead
+from browser.page.chat_page import ChatPage
+from browser.page.conversation import Conversation, EnoughRead
 from browser.page.images import Image, ImageLimits
 from browser.page.page_status import StatusSnapshot
+from browser.site.schema import PromptTexts
 from contract.child_api import UnreadyReason
 
 READY = StatusSnapshot(ready=True, reason=None, detail=None, capture="network", login_expires_at=None, rest_s=None)
@@ -23,9 +27,10 @@ def unready(reason: str) -> StatusSnapshot:
 
 @dataclass
 class ScriptedPage(ChatPage):
-    """Yields `pieces`; then raises `failure`, waits for ever, or ends."""
+    """Yields `pieces`; then raises `failure`, waits for ever, or ends. Repairs get `later`, then `pieces` again."""
 
-    pieces: Sequence[str] = ("Hel", "lo")
+    pieces: Sequence[str | Reasoning] = ("Hel", "lo")
+    later: Sequence[Sequence[str | Reasoning]] = ()
     failure: Exception | None = None
     hold_before: asyncio.Event | None = None
     submits: bool = True
@@ -61,32 +66,15 @@ class ScriptedPage(ChatPage):
         return request_id in self.marked
 
     @property
+    def prompt_texts(self) -> PromptTexts:
+        return PromptTexts()
+
+    @property
     def image_limits(self) -> ImageLimits | None:
         return self.limits
 
-    async def ask(self, request_id: str, prompt: str, model: str, images: Sequence[Image] = ()) -> AsyncGenerator[str]:
-        async with self.exclusive:
-            self.prompts.append((request_id, prompt, model))
-            self.images.append(tuple(images))
-            try:
-                if self.submits:
-                    self.marked.add(request_id)
-                self.begun.set()
-                if self.hold_before is not None:
-                    await self.hold_before.wait()
-                for piece in self.pieces:
-                    await asyncio.sleep(self.pause_s)
-                    yield piece
-                if self.stalls:
-                    await asyncio.Event().wait()
-                if self.failure is not None:
-                    raise self.failure
-            except EnoughRead:
-                self.stopped += 1
-            finally:
-                if self.slow_reset is not None:
-                    await asyncio.shield(self.slow_reset.wait())
-                self.resets += 1
+    def converse(self, request_id: str, model: str) -> Conversation:
+        return ScriptedConversation(self, request_id, model)
 
     async def screenshot(self, timeout_s: float = 10.0) -> bytes:
         if isinstance(self.picture, BrowserError):
@@ -102,3 +90,45 @@ class ScriptedPage(ChatPage):
 
     async def close(self) -> None:
         self.closes += 1
+
+
+class ScriptedConversation(Conversation):
+    def __init__(self, page: ScriptedPage, request_id: str, model: str) -> None:
+        self._page = page
+        self._request_id = request_id
+        self._name = model
+        self._answers = iter([page.pieces, *page.later])
+
+    async def __aenter__(self) -> Self:
+        await self._page.exclusive.acquire()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._page.slow_reset is not None:
+                await asyncio.shield(self._page.slow_reset.wait())
+        finally:
+            self._page.resets += 1
+            self._page.exclusive.release()
+
+    async def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str | Reasoning]:
+        page = self._page
+        page.prompts.append((self._request_id, prompt, self._name))
+        page.images.append(tuple(images))
+        try:
+            if page.submits:
+                page.marked.add(self._request_id)
+            page.begun.set()
+            if page.hold_before is not None:
+                await page.hold_before.wait()
+            for piece in next(self._answers, page.pieces):
+                await asyncio.sleep(page.pause_s)
+                yield piece
+            if page.stalls:
+                await asyncio.Event().wait()
+            if page.failure is not None:
+                raise page.failure
+        except EnoughRead:
+            page.stopped += 1

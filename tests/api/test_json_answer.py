@@ -38,6 +38,7 @@ def test_json_is_taken_out_of_one_code_fence(answer: str, schema: Any) -> None:
         (None, "[1]"),
         (None, f"Here it is: {OSLO}"),
         (None, "[" * 100_000),
+        (None, '{"Oslo": NaN}'),
         (SCHEMA, '{"town": "Oslo"}'),
         (SCHEMA, '{"city": 7}'),
         (SCHEMA, '["Oslo"]'),

@@ -86,6 +86,9 @@ DAMAGED = [
     '{"name": "weather", "arguments": "Oslo"}',
     '{"name": "delete_all", "arguments": {}}',
     '{"name": ["weather"]}',
+    '{"name": "now", "arguments": {"at": NaN}}',
+    '{"name": "now", "arguments": {"at": 1e999}}',
+    '{"name": "now", "arguments": {"at": ' + "9" * 5000 + "}}",
     "weather(Oslo)",
     "[" * 100_000,
     "7",
@@ -118,6 +121,14 @@ def test_pieces_make_no_difference(answer: str, cuts: list[int]) -> None:
             return error.message
 
     assert outcome(cut_up(answer, cuts)) == outcome([answer])
+
+
+async def test_half_a_surrogate_pair_in_an_argument_is_passed_on_as_it_came(serve: Serve) -> None:
+    page = ScriptedPage(pieces=('```tool_call\n{"name": "weather", "arguments": {"city": "\\ud83d"}}\n```',))
+    body = {"model": "demo-small", "messages": [{"role": "user", "content": "Weather?"}], "tools": TOOLS}
+    async with serve(page) as client:
+        choice = (await (await client.post(URL, json=body)).json())["choices"][0]
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == '{"city": "\\ud83d"}'
 
 
 def test_a_required_call_that_does_not_come_is_an_error() -> None:

@@ -16,6 +16,7 @@ from contract.run_folder import (
     mark_submitted,
     read_processes,
     read_submitted,
+    submission_id,
     unmark_submitted,
     write_processes,
 )
@@ -98,3 +99,12 @@ def test_any_bytes_are_read_without_an_error(tmp_path_factory: pytest.TempPathFa
         (folder / name).write_bytes(content)
     assert all(found.pid > 1 for found in read_processes(folder).values())
     assert (read_submitted(folder) is None) == (content != b"" and not content.endswith(b"\n"))
+
+
+def test_a_prompt_that_follows_is_taken_back_alone(tmp_path: Path) -> None:
+    assert submission_id("r-1", 1) == "r-1"
+    for number in (1, 2):
+        mark_submitted(tmp_path, submission_id("r-1", number))
+    assert read_submitted(tmp_path) == frozenset({"r-1", "r-1#2"})
+    unmark_submitted(tmp_path, submission_id("r-1", 2))
+    assert read_submitted(tmp_path) == frozenset({"r-1"})

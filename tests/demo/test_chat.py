@@ -53,6 +53,14 @@ async def test_echo_model_says_the_prompt(ada: Visitor) -> None:
     assert answer.text.split("\n\n", 1)[1] == prompt
 
 
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+async def test_a_prompt_scripts_the_answers_to_those_that_follow(ada: Visitor, transport: str) -> None:
+    script = f"[[say={b'one'.hex()}]] [[next say={b'two'.hex()}]] [[next say={b'three'.hex()}]]"
+    texts = [(await ask(ada, transport, prompt)).text for prompt in (script, "and", "[[say=00]]")]
+    assert texts == ["one", "two", "three"]
+    assert (await ask(ada, transport, "[[echo]] as usual")).text.endswith("[[echo]] as usual")
+
+
 async def test_conversation_remembers_and_a_fresh_one_does_not(ada: Visitor) -> None:
     first = await ada.ask("my secret")
     assert f"1. {first.digest}\n" in (await ada.ask("So, what did I say before?")).text

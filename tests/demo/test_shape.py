@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo import faults, shape
-from demo.shape import Drop, Fail, SendText, Shape, Wait, read_directives, steps
+from demo.shape import Drop, Fail, SendText, Shape, Wait, read_directives, read_next, steps
 
 README = Path(shape.__file__).parent / "README.md"
 
@@ -32,6 +32,24 @@ README = Path(shape.__file__).parent / "README.md"
 )
 def test_directives(prompt: str, expected: Shape) -> None:
     assert read_directives(prompt) == expected
+
+
+def test_directives_for_later_prompts_are_not_for_this_one() -> None:
+    prompt = "[[tokens=3]] [[next say=6f6b]] [[next error=quota tokens=1]] [[next nonsense]]"
+    assert read_directives(prompt) == Shape(tokens=3)
+    assert read_next(prompt) == [Shape(say="ok"), Shape(error="quota", tokens=1), Shape()]
+
+
+def test_reasoning_comes_before_the_answer() -> None:
+    played = list(steps(Shape(think="So, it", delay_ms=0), ["a"]))
+    assert played == [
+        Wait(0),
+        SendText("So, ", "thought"),
+        Wait(0),
+        SendText("it", "thought"),
+        Wait(0),
+        SendText("a"),
+    ]
 
 
 @given(st.lists(st.sampled_from(["[[", "]]", "tokens", "=", "7", " ", "echo", "error", "quota", "\n", "٣"])))

@@ -67,6 +67,10 @@ def test_a_conversation_becomes_one_prompt(two: Fleet, site: Site) -> None:
     assert entry["prompt"] == "System:\nBe brief.\n\nUser:\nZwölf Boxkämpfer 🥊 jagen\nVictor"
 
 
+def says(text: str) -> str:
+    return f"say={text.encode().hex()}"
+
+
 WEATHER: openai.types.chat.ChatCompletionToolParam = {
     "type": "function",
     "function": {
@@ -75,6 +79,36 @@ WEATHER: openai.types.chat.ChatCompletionToolParam = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
+
+
+BAD_CALL = '```tool_call\n{"name": "weather", "arguments": {"town": "Oslo"}}\n```'
+GOOD_CALL = BAD_CALL.replace("town", "city")
+
+
+def test_a_bad_call_is_repaired_on_the_page_that_made_it(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    content = f"[[{says(BAD_CALL)}]] [[next {says(GOOD_CALL)}]]"
+    answer = two.client().chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": content}], tools=[WEATHER], tool_choice="required"
+    )
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert json.loads(call.function.arguments) == {"city": "Oslo"}
+    first, second = site.ledger(since=before)
+    assert (first["conversation"], first["account"]) == (second["conversation"], second["account"])
+    assert second["prompt"].startswith("Your last answer cannot be used: it calls weather with wrong arguments")
+
+
+def test_a_repair_that_fails_sends_the_request_to_no_other_page(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    content = f"[[{says(BAD_CALL)}]] [[next break_off]]"
+    with pytest.raises(openai.InternalServerError) as caught:
+        two.client().chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": content}], tools=[WEATHER]
+        )
+    assert caught.value.code == "site_error"
+    first, second = site.ledger(since=before)
+    assert first["conversation"] == second["conversation"]
 
 
 @pytest.mark.parametrize("stream", [True, False])

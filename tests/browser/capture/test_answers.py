@@ -9,7 +9,8 @@ from contextlib import aclosing
 import pytest
 
 from browser.errors import ModelNotFound, PromptRefused, PromptRejected, SiteFailed
-from browser.page.chat_page import ChatPage, EnoughRead
+from browser.page.chat_page import ChatPage
+from browser.page.conversation import EnoughRead
 from demo.site import DemoSite, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file

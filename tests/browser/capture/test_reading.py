@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from browser.capture.dom_poll import AnswerChanges
 from browser.capture.dom_reader import DomReader
-from browser.capture.findings import BrokenOff, Done, Finding, Lost, Progress, Refused, Text, Transcript
+from browser.capture.findings import BrokenOff, Done, Finding, Lost, Progress, Reasoning, Refused, Text, Transcript
 from browser.capture.frames import Frame, FrameKind
 from browser.capture.network_reader import NetworkReader
 from browser.site.schema import Network
@@ -278,8 +278,26 @@ def test_an_event_that_is_nested_too_deeply_is_passed_over(depth: int) -> None:
 def test_half_a_surrogate_pair_in_what_a_page_shows_is_replaced() -> None:
     looks = AnswerChanges({})
     half = "half \ud83d"
-    frames = looks.frames({"text": half, "error": half, "busy": False, "done": True}, 0.0)
+    frames = looks.frames({"text": half, "error": half, "busy": False, "done": True, "reasoning": half}, 0.0)
     assert {(frame.kind, frame.text) for frame in frames} >= {
         (FrameKind.DOM_ERROR, "half ?"),
         (FrameKind.DOM_SET, "half ?"),
+        (FrameKind.DOM_REASONING, "half ?"),
     }
+
+
+def test_reasoning_is_apart_from_the_answer_in_parts_and_whole() -> None:
+    frames = (opened(), sse({"think": "a"}, {"text": "b", "think": "c"}, {"text": "d"}, {"end": True}))
+    found = [Reasoning("a"), Reasoning("c"), Text("b"), Text("d"), Done()]
+    assert read_all(reader(reasoning="data.think"), *frames) == found
+    frames = (opened(), sse({"all": "a"}, {"all": "abc"}, {"text": "d"}, {"all": "x"}, {"text": "e", "end": True}))
+    found = [Reasoning("a"), Reasoning("bc"), Text("d"), Text("e"), Done()]
+    assert read_all(reader(reasoning_whole="data.all"), *frames) == found, "what contradicts itself ends no answer"
+
+
+def test_reasoning_that_the_page_shows_is_apart_too() -> None:
+    dom = DomReader(Transcript())
+    shown = [(FrameKind.DOM_REASONING, "So"), (FrameKind.DOM_REASONING, "So it"), (FrameKind.DOM_REASONING, "No")]
+    found = [dom.read(Frame(kind, 0, text.encode())) for kind, text in shown]
+    assert found == [[Reasoning("So")], [Reasoning(" it")], [Progress()]]
+    assert dom.read(Frame(FrameKind.DOM_SET, 0, b"It rains")) == [Text("It rains")]

@@ -69,7 +69,7 @@ async def test_a_site_without_tls_that_is_elsewhere_does_not_keep_the_child_from
 NO_NETWORK = {
     "network": '[capture.network]\nkind = "sse"\nurl = "*/api/chat"\nmethod = "POST"\n'
     "text = \"data.type == 'token' && data.text\"\nend = \"data.type == 'done'\"\n"
-    "error = \"data.type == 'error' && data.message\"\n|"
+    "error = \"data.type == 'error' && data.message\"\nreasoning = \"data.type == 'thought' && data.text\"\n|"
 }
 REACHES = "(url) => fetch(url, { mode: 'no-cors' }).then(() => true, () => false)"
 WEBSOCKET = {"kind": 'kind = "sse"\nurl = "*/api/chat"\nmethod = "POST"|kind = "websocket"\nurl = "*/api/ws"'}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -11,9 +12,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from api_utils.prompt_form import DEFAULT_FORM, PromptForm
 from browser.site.docs import REFERENCE_FILE, SCHEMA_FILE, json_schema, reference_markdown
 from browser.site.load import SITES_DIR, parse_site
-from browser.site.schema import Site
+from browser.site.schema import PromptTexts, Site
 from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages
@@ -21,7 +23,8 @@ from tests.browser.profiles import cookie_state
 from tests.browser.site.test_site_files import GOOD, MISTAKES
 
 ROOT = Path(__file__).resolve().parents[3]
-GUIDE, *FRAGMENTS = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/sites.md").read_text(), re.DOTALL)
+_FENCED = re.compile(r"^(`{3,})toml\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
+GUIDE, *FRAGMENTS = [text for _, text in _FENCED.findall((ROOT / "docs/sites.md").read_text())]
 AGAIN = "run: python -m browser.site.docs"
 
 
@@ -68,9 +71,17 @@ def test_the_fragments_of_the_guide_are_right(fragment: str) -> None:
     Site.model_validate_json(json.dumps(file))
 
 
+def test_the_guide_shows_the_words_that_hold_by_default() -> None:
+    [shown] = [texts for fragment in FRAGMENTS if (texts := tomllib.loads(fragment).get("prompt"))]
+    default = dataclasses.asdict(DEFAULT_FORM)
+    assert {key: text.removeprefix("\n") for key, text in shown.items()} == default
+    assert set(default) == set(PromptTexts.model_fields)
+    assert PromptForm.of(PromptTexts.model_validate(default)) == DEFAULT_FORM, "what the guide shows is valid"
+
+
 def test_the_expressions_of_the_guide_are_right() -> None:
     guide = (ROOT / "docs/sites.md").read_text()
-    snippets = re.findall(r"`((?:text|whole|same|start|message|document) = \"[^`]*\")`", guide)
+    snippets = re.findall(r"`((?:text|whole|reasoning|same|start|message|document) = \"[^`]*\")`", guide)
     assert len(snippets) >= 8
     for snippet in snippets:
         settings = {"kind": "sse", "url": "*", "text": "data"} | tomllib.loads(snippet.replace('", ', '"\n'))

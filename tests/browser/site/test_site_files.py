@@ -49,6 +49,26 @@ def test_a_good_file() -> None:
     assert site.input.methods == ("setter", "fill")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "problem"),
+    [
+        ("call_begin = '```'", "line 30: prompt: call_begin and call_end must differ"),
+        ("call_begin = '%'\ncall_end = '%'", "line 30: prompt: call_begin and call_end must differ"),
+        ('call_begin = "<call>\\n"', "line 31: prompt.call_begin: should match pattern"),
+        (
+            "json_object = 'Give {json}.'",
+            "line 31: prompt.json_object: there is no placeholder {json}; known here: none",
+        ),
+        ("json_schema = 'Give JSON.'", "line 31: prompt.json_schema: needs the placeholder {schema}"),
+        ("repair_call = '{problem}'", "line 31: prompt.repair_call: needs the placeholder {call}"),
+        ("repair_json = 'Again.'", "line 31: prompt.repair_json: needs the placeholder {problem}"),
+    ],
+)
+def test_the_words_of_a_prompt_are_checked_when_the_file_is_read(prompt: str, problem: str) -> None:
+    with pytest.raises(SiteError, match=re.escape(problem)):
+        parse_site(f"{GOOD}\n[prompt]\n{prompt}\n", "mine.toml")
+
+
 def test_a_byte_order_mark_and_crlf_are_taken(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_bytes(("\ufeff" + GOOD.replace("\n", "\r\n")).encode())
@@ -88,6 +108,27 @@ MISTAKES = [
         7,
         "login.lost[0].url",
         "is missing; expected: a pattern",
+    ),
+    (
+        "[capture.network]",
+        "[prompt]\ntools = 'Use {tools}.'\n[capture.network]",
+        19,
+        "prompt.tools",
+        "needs the placeholder {call}; expected: how tools are told of",
+    ),
+    (
+        "[capture.network]",
+        "[prompt]\ntools = '{call} {tools} {when}'\n[capture.network]",
+        19,
+        "prompt.tools",
+        "there is no placeholder {when}; known here: {call}, {tools}, {count}, {choice}",
+    ),
+    (
+        "[capture.network]",
+        "[prompt]\ncall_begin = '<call> '\n[capture.network]",
+        19,
+        "prompt.call_begin",
+        "should match pattern",
     ),
     ("[fresh_chat]", "[fresh_chats]", 1, "fresh_chat", "is missing; expected: a table: how to open"),
     (
