@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 
 from browser.capture.answer import Answer
 from browser.capture.capture import Capture
@@ -20,6 +21,7 @@ from browser.site.schema import Model
 from browser.timeouts import within
 
 ENTRY_TIMEOUT_S = 90.0
+ENDS_SOON_S = 0.5
 
 
 class Completion:
@@ -155,9 +157,12 @@ class Completion:
 
         The rest of the answer is not needed: it is stopped, and where a page has no stop, read to its end.
         """
-        if not self.answer_ended and not self._tab.can_stop:
-            async for _ in self.read():
-                pass
+        if not self.answer_ended:
+            # Mostly the answer is about to end by itself, and then the page shows nothing that could be stopped.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ENDS_SOON_S if self._tab.can_stop else None):
+                    async for _ in self.read():
+                        pass
         await self.end()
         if not self.answer_ended:
             await self._tab.stop_answer()

@@ -75,6 +75,14 @@ async def test_in_a_stream_text_that_was_passed_on_stays_and_the_repair_follows(
     assert streamed.endswith("data: [DONE]\n\n")
 
 
+async def test_the_prompt_for_a_repair_is_short_whatever_the_tools(serve: Serve) -> None:
+    many = [{"type": "function", "function": {"name": f"{'n' * 100}{number}"}} for number in range(500)]
+    page = ScriptedPage(pieces=(BAD,), later=[("No.",)])
+    assert (await asked(serve, page, tools=many))["choices"][0]["message"]["content"] == "No."
+    assert len(page.prompts[1][1]) < 5000
+    assert "n39 and the others listed above, with" in page.prompts[1][1]
+
+
 async def test_calls_that_were_passed_on_are_not_made_twice(serve: Serve) -> None:
     page = ScriptedPage(pieces=(NOW, "\n", BAD), later=[(NOW, "\n", OSLO)])
     choice = (await asked(serve, page, tools=TOOLS, tool_choice="required"))["choices"][0]
