@@ -90,6 +90,13 @@ async def test_calls_that_were_passed_on_are_not_made_twice(serve: Serve) -> Non
     assert page.prompts[1][1].endswith("Do not write the calls before it again: they were taken.")
 
 
+async def test_a_repair_that_only_repeats_calls_adds_nothing(serve: Serve) -> None:
+    page = ScriptedPage(pieces=(NOW, "\n", BAD), later=[("As I said:\n", NOW)])
+    choice = (await asked(serve, page, tools=TOOLS))["choices"][0]
+    assert names(choice) == ["now"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
+
+
 async def test_a_call_that_must_be_made_is_asked_for_again(serve: Serve) -> None:
     page = ScriptedPage(pieces=("I would rather not.",), later=[(OSLO,)])
     only = {"type": "function", "function": {"name": "weather"}}
