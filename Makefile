@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-sites test-firefox chaos check format bench lock
+.PHONY: help setup demo test test-sites test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
 # Most tests wait for other processes half of the time.
@@ -10,7 +10,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the other targets need: Python packages in .venv, a browser
 	@scripts/setup
@@ -20,7 +20,7 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## all tests: real browsers, real processes, the real client
 	@scripts/display-setup
-	@$(PYTHON) -m pytest $(PARALLEL) -m 'not firefox and not sites'
+	@$(PYTHON) -m pytest $(PARALLEL) -m 'not firefox and not sites and not clients'
 
 test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
 	@scripts/display-setup
@@ -32,6 +32,13 @@ test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/display-setup
 	@scripts/firefox-setup
 	@$(PYTHON) -m pytest $(PARALLEL) -m firefox
+
+test-api-fuzz: setup ## thousands of random requests over the OpenAPI document (schemathesis), at a coordinator without browsers
+	@$(PYTHON) -m tests.api_fuzz
+
+test-clients: setup ## real clients against a real fleet: what each gets, and that each submits once
+	@scripts/clients-setup
+	@$(PYTHON) -m pytest tests/clients -m clients
 
 chaos: setup ## a table of faults of the machine; requests under faults, and what was lost or leaked: nothing
 	@$(PYTHON) -m tests.chaos.faults

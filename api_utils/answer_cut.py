@@ -19,10 +19,11 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True)
 class AnswerEnd:
-    """How a complete answer ended."""
+    """How a complete answer ended; `stop_sequence` is the one that it was cut at, if one was."""
 
     finish_reason: FinishReason
     usage: Usage
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class AnswerCut:
         self.passed_bytes = 0
         """How much was passed on, as UTF-8."""
         self.finish_reason: FinishReason = "stop"
+        self.stop_sequence: str | None = None
+        """At which one the answer was cut."""
         self.reached = False
         """Whether no more of the answer is needed."""
 
@@ -55,10 +58,11 @@ class AnswerCut:
         text = self._held + piece
         # The sequence that is complete first, so that the cut does not depend on where the pieces end; of those that
         # end in one place the longest.
-        found = [(at + len(one), at) for one in self._stop if (at := text.find(one)) >= 0]
+        found = [(at + len(one), at, one) for one in self._stop if (at := text.find(one)) >= 0]
         if found:
+            _, at, self.stop_sequence = min(found)
             self.reached, self._held = True, ""
-            return self._pass(text[: min(found)[1]])
+            return self._pass(text[:at])
         held = max((_overlap(text, sequence) for sequence in self._stop), default=0)
         self._held = text[len(text) - held :]
         return self._pass(text[: len(text) - held])
@@ -76,6 +80,7 @@ class AnswerCut:
         data = text.encode(errors="replace")
         if self._most_bytes is not None and self.passed_bytes + len(data) > self._most_bytes:
             self.reached, self.finish_reason, self._held = True, "length", ""
+            self.stop_sequence = None
             # A character that does not fit whole is left out.
             text = data[: self._most_bytes - self.passed_bytes].decode(errors="ignore")
             data = text.encode()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from api_utils.answer_cut import AnswerEnd, FinishReason
 from api_utils.tools import ToolCall
-from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
+from api_utils.usage import ESTIMATED, USAGE_HEADER
 from contract.api_error import sse, to_json
 
 _DONE: Final = sse(b"[DONE]")
@@ -39,7 +39,7 @@ class ChatCompletion:
             message["reasoning_content"] = reasoning
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.finish_reason}
         body = {**self._shared, "object": "chat.completion", "choices": [choice]}
-        return to_json({**body, "usage": _usage(end.usage)} if self._with_usage else body)
+        return to_json({**body, "usage": end.usage.to_openai()} if self._with_usage else body)
 
     def begin(self) -> bytes:
         """Return the event that comes before the first piece of text."""
@@ -63,7 +63,7 @@ class ChatCompletion:
 
     def end(self, end: AnswerEnd) -> bytes:
         """Return the events after the last piece of a complete answer."""
-        usage = self._chunk([], _usage(end.usage)) if self._with_usage else b""
+        usage = self._chunk([], end.usage.to_openai()) if self._with_usage else b""
         return self._event({}, finish_reason=end.finish_reason) + usage + _DONE
 
     def _event(self, delta: dict[str, Any], *, finish_reason: FinishReason | None = None) -> bytes:
@@ -77,15 +77,3 @@ class ChatCompletion:
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    total = usage.prompt_tokens + usage.completion_tokens
-    written: dict[str, Any] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": total,
-    }
-    if usage.reasoning_tokens:
-        written["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    return written

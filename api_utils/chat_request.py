@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PrivateAttr, ValidationError
 from typing_extensions import TypeAliasType
 
 from api_utils.answer_cut import AnswerLimits
+from api_utils.chat_completion import ChatCompletion
 from api_utils.json_answer import JsonFormat
 from api_utils.json_schema import schema_problem
 from api_utils.tools import Tool, ToolUse
@@ -24,7 +25,7 @@ MOST_TOOLS: Final = 512
 MOST_STOP_SEQUENCES: Final = 16
 """OpenAI takes four, but clients that take other servers too send more."""
 
-_ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
+ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "n": ((None, 1), "a page gives one answer"),
     "function_call": ((None, "none", "auto"), "it is the old form of tool_choice"),
     "modalities": ((None, [], ["text"]), "a page answers in text"),
@@ -43,6 +44,19 @@ class Part(BaseModel):
     type: str
     text: str | None = None
     refusal: str | None = None
+    _place: str | None = PrivateAttr(default=None)
+
+    @classmethod
+    def image(cls, url: str, *, place: str) -> Part:
+        """Return an image that came in another dialect, where it stood in the `place` that errors are to name."""
+        part = cls.model_validate({"type": "image_url", "image_url": url})
+        part._place = place  # noqa: SLF001 - it is this class's own
+        return part
+
+    @property
+    def place(self) -> str | None:
+        """Return what errors name a converted part by; None for one that stands where the caller put it."""
+        return self._place
 
 
 # Both lists stop at the first error: an error object for each of a million bad items costs gigabytes.
@@ -204,10 +218,10 @@ class ChatRequest(BaseModel):
         required = only is not None or self.tool_choice == "required"
         return ToolUse(tools, required=required, only=only, parallel=self.parallel_tool_calls is not False)
 
-    @property
-    def wants_usage_in_stream(self) -> bool:
-        """Return whether a stream is to end with the usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+    def answer_format(self, request_id: str, *, prompt_tokens: int | None) -> ChatCompletion:
+        """Return how the answer is written. A stream ends with the usage only where that is asked for."""
+        is_wanted = not self.stream or bool(self.stream_options and self.stream_options.include_usage)
+        return ChatCompletion(request_id, self.model, with_usage=prompt_tokens is not None and is_wanted)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -226,8 +240,9 @@ def parse_chat_request(body: Any) -> ChatRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # pydantic names the member of a union that did not fit, which is no part of the request.
-        steps = [str(step) for step in first["loc"] if step not in _UNION_MEMBERS]
-        where = ".".join(steps) or "body"
+        steps = [step for step in first["loc"] if step not in _UNION_MEMBERS]
+        names = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+        where = "".join(names).removeprefix(".") or "body"
         raise bad_request(f"{where}: {first['msg']}", param=where) from None
     refuse_unsupported(request)
     return request
@@ -241,7 +256,7 @@ def refuse_unsupported(request: ChatRequest) -> None:
     for name in ("audio", "logprobs", "top_logprobs", "prediction"):
         if given.get(name):
             raise unsupported(name, "a web chat page has no such feature")
-    for name, (harmless, why) in _ONLY_HARMLESS.items():
+    for name, (harmless, why) in ONLY_HARMLESS.items():
         if given.get(name) not in harmless:
             raise unsupported(name, why)
     for index, message in enumerate(request.messages):

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Final, Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final, TypeVar
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api_utils.answer_cut import AnswerEnd
+from api_utils.answer_format import AnswerFormat
 from api_utils.error_responses import error_response, from_browser, unexpected
 from api_utils.page_answer import PageAnswer
 from api_utils.prompt import Prompt
@@ -32,6 +32,7 @@ from browser.errors import BrowserError
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
 from contract.child_environment import KEEP_ALIVE_S
+from contract.dialects.dialect import Dialect
 
 log = structlog.get_logger(__name__)
 
@@ -40,40 +41,17 @@ _COMMENT: Final = b": keep-alive\n\n"
 _LINE_BREAK: Final = b"\n"
 
 
-class AnswerFormat(Protocol):
-    """How one API dialect writes an answer."""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Return what the response's head says of the answer."""
-
-    def whole(self, text: str, calls: Sequence[ToolCall], end: AnswerEnd, reasoning: str = "") -> bytes:
-        """Return the answer as one JSON body. `reasoning` is what the page showed of it, apart from the text."""
-
-    def begin(self) -> bytes:
-        """Return the events that come before the first piece of text."""
-
-    def piece(self, text: str) -> bytes:
-        """Return the events for the next piece of text."""
-
-    def reasoning(self, text: str) -> bytes:
-        """Return the events for the next piece of the reasoning, which comes before the text or between it."""
-
-    def tool_call(self, index: int, call: ToolCall) -> bytes:
-        """Return the events for the next call of a tool."""
-
-    def end(self, end: AnswerEnd) -> bytes:
-        """Return the events after the last piece of a complete answer."""
-
-
 class ChatResponse(Response):
     """Asks the page when it is served; ends the page's answer when the client leaves."""
 
-    def __init__(self, queue: RequestQueue, prompt: Prompt, answer_format: AnswerFormat, *, stream: bool) -> None:
+    def __init__(
+        self, queue: RequestQueue, prompt: Prompt, dialect: Dialect, answer_format: AnswerFormat, *, stream: bool
+    ) -> None:
         """`stream` says whether pieces are sent as they come, or the answer as a whole."""
         super().__init__()
         self._queue = queue
         self._prompt = prompt
+        self._dialect = dialect
         self._format = answer_format
         self._stream = stream
         self._head_sent = False
@@ -187,8 +165,8 @@ class ChatResponse(Response):
     async def _fail(self, error: ApiError, send: Send) -> Response | None:
         """End a response that has begun with the error, else return the error as the response that it still can be."""
         if not self._head_sent:
-            return error_response(error, self._prompt.request_id)
-        await send({"type": "http.response.body", "body": error.event(), "more_body": False})
+            return error_response(error, self._prompt.request_id, self._dialect)
+        await send({"type": "http.response.body", "body": self._dialect.error_event(error), "more_body": False})
         return None
 
 

@@ -13,6 +13,10 @@ from starlette.types import HTTPExceptionHandler
 from browser.errors import BrowserError, PromptRejected
 from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode, not_to_be_retried
 from contract.child_api import REQUEST_ID_HEADER
+from contract.dialects import dialect_of
+from contract.dialects.chat import CHAT
+from contract.dialects.dialect import Dialect
+from contract.routes import no_route, wrong_method
 
 log = structlog.get_logger(__name__)
 
@@ -20,10 +24,10 @@ RETRY_AFTER_S: Final = 5
 _CODES: Final = {code.value: code for code in ErrorCode}
 
 
-def error_response(error: ApiError, request_id: str | None = None) -> Response:
-    """Return the error as a whole response; with the request's id when there is one."""
+def error_response(error: ApiError, request_id: str | None = None, dialect: Dialect = CHAT) -> Response:
+    """Return the error as a whole response in the dialect's form; with the request's id when there is one."""
     named = {} if request_id is None else {REQUEST_ID_HEADER: request_id}
-    return Response(error.body(), error.status, {**error.headers, **named}, media_type="application/json")
+    return Response(dialect.error_body(error), error.status, {**error.headers, **named}, media_type="application/json")
 
 
 def from_browser(error: BrowserError, *, submitted: bool) -> ApiError:
@@ -46,22 +50,27 @@ def unexpected() -> ApiError:
     return not_to_be_retried(ErrorCode.INTERNAL_ERROR, "something unexpected went wrong")
 
 
-async def _from_api_error(_: Request, error: Exception) -> Response:
+async def _from_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
-    return error_response(error)
+    return error_response(error, dialect=dialect_of(request.url.path))
 
 
-async def _from_framework(_: Request, error: Exception) -> Response:
+async def _from_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    code = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}.get(error.status_code, ErrorCode.HTTP_ERROR)
-    return error_response(
-        ApiError(code, str(error.detail), headers=dict(error.headers or {}), status=error.status_code)
-    )
+    match error:
+        case HTTPException(status_code=404):
+            shown = no_route()
+        case HTTPException(status_code=405, headers={"Allow": str(allowed)}):
+            shown = wrong_method(allowed)
+        case _:
+            headers = dict(error.headers or {})
+            shown = ApiError(ErrorCode.HTTP_ERROR, str(error.detail), headers=headers, status=error.status_code)
+    return error_response(shown, dialect=dialect_of(request.url.path))
 
 
-async def _from_mistake(_: Request, error: Exception) -> Response:
+async def _from_mistake(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", kind=type(error).__name__)
-    return error_response(unexpected())
+    return error_response(unexpected(), dialect=dialect_of(request.url.path))
 
 
 EXCEPTION_HANDLERS: Final[dict[type[Exception], HTTPExceptionHandler]] = {

@@ -48,7 +48,8 @@ class PageAnswer:
     def end(self) -> AnswerEnd:
         """How it ended, once it has."""
         reason: FinishReason = "tool_calls" if self._calls else self._cut.finish_reason
-        return AnswerEnd(reason, Usage.of(self._typed_bytes, self._cut.passed_bytes, self._reasoning_bytes))
+        usage = Usage.of(self._typed_bytes, self._cut.passed_bytes, self._reasoning_bytes)
+        return AnswerEnd(reason, usage, self._cut.stop_sequence)
 
     async def items(self) -> AsyncGenerator[AnswerItem]:
         """Yield its text, its calls and its reasoning as they come. Raises ApiError, BrowserError."""

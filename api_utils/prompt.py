@@ -112,7 +112,7 @@ def _images(message: Message) -> Iterator[tuple[int, Part]]:
 def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[Image, ...]:
     """Return the images of a conversation, in order. Raises ApiError (400) that names the part at fault."""
     found = [
-        (f"messages[{number}].content[{index}]", part)
+        (part.place or f"messages[{number}].content[{index}]", part)
         for number, message in enumerate(messages)
         for index, part in _images(message)
     ]
@@ -130,7 +130,7 @@ def images_of(messages: Sequence[Message], limits: ImageLimits | None) -> tuple[
         url = given.get("url") if isinstance(given, dict) else given
         if not isinstance(url, str):
             raise _bad(f"{name}.image_url", 'must be an object such as {"url": "data:image/png;base64,..."}')
-        images.append(Image(*_read_data_url(f"{name}.image_url.url", url, limits.max_bytes)))
+        images.append(Image(*_read_data_url(part.place or f"{name}.image_url.url", url, limits.max_bytes)))
     if sum(len(image.data) for image in images) > MAX_IMAGE_BYTES_IN_ALL:
         raise bad_request(f"the images are larger than {MAX_IMAGE_BYTES_IN_ALL} bytes together", param=first)
     return tuple(images)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import pydantic_core
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,7 +17,8 @@ from api_utils.settings import ChildSettings
 from browser.page.chat_page import ChatPage
 from contract.api_error import ApiError, ErrorCode, bad_request
 from contract.child_api import TOKEN_HEADER, Readiness, UnreadyReason
-from contract.keys import FollowedKeys, Role, lacks_role, presented_key
+from contract.content_coding import decoder_of
+from contract.keys import FollowedKeys, Role, check_key, presented_key
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -77,23 +78,11 @@ async def require_viewer(request: Request) -> None:
 
 
 def _check(request: Request, needed: Role | None) -> None:
-    """`needed` is the role for what is not everybody's where no keys are set."""
     state = ChildState.of(request)
     if _has_control_token(request, state.settings.tabfleet_control_token):
         return
-    keys = state.keys.current()
-    if not keys:
-        if needed is not None:
-            raise lacks_role(keys, needed)
-        return
     key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
-    if key is None:
-        raise ApiError(ErrorCode.MISSING_API_KEY, "no API key; send Authorization: Bearer KEY or X-API-Key: KEY")
-    role = keys.role_of(key)
-    if role is None:
-        raise ApiError(ErrorCode.INVALID_API_KEY, "this API key is not accepted here")
-    if needed is not None and not role.includes(needed):
-        raise lacks_role(keys, needed)
+    check_key(state.keys.current(), key, needed)
 
 
 def _has_control_token(request: Request, token: str | None) -> bool:
@@ -102,7 +91,7 @@ def _has_control_token(request: Request, token: str | None) -> bool:
 
 
 async def read_json(request: Request, max_bytes: int, timeout_s: float) -> Any:
-    """Return the decoded JSON body. Raises ApiError: 415 for another content type, 413, 408 after timeout_s, 400.
+    """Return the decoded JSON body. Raises ApiError: 415 for another type or coding, 413, 408 after timeout_s, 400.
 
     The content type is what keeps a form in somebody's browser from posting here unseen: with
     application/json the browser asks first (CORS preflight), and nothing here grants it.
@@ -110,19 +99,26 @@ async def read_json(request: Request, max_bytes: int, timeout_s: float) -> Any:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body as Content-Type: application/json")
-    body = bytearray()
+    decoder = decoder_of(request.headers.get("content-encoding"))
+    too_large = ApiError(ErrorCode.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)")
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    what = f"the body is larger than {max_bytes} bytes (MAX_BODY_BYTES)"
-                    raise ApiError(ErrorCode.BODY_TOO_LARGE, what)
+                size += len(chunk)  # as it came: a coding can take any number of bytes to say nothing
+                if size > max_bytes:
+                    raise too_large
+                for piece in (chunk,) if decoder is None else decoder.pieces(chunk):
+                    body += piece
+                    if len(body) > max_bytes:
+                        raise too_large
+                    await asyncio.sleep(0)
     except TimeoutError:
         raise ApiError(ErrorCode.REQUEST_TIMEOUT, "the body did not arrive in time") from None
+    if decoder is not None:
+        decoder.finish()
     try:
-        return json.loads(body)
+        # Stricter than json: UTF-8 only, no lone surrogates, no NaN, and no nesting that some later recursion meets.
+        return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError:
-        raise bad_request("the body is not valid JSON") from None
-    except RecursionError:
-        raise bad_request("the body's JSON is nested too deeply") from None
+        raise bad_request("the body is not valid JSON in UTF-8, or nested too deeply") from None

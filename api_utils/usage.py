@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 BYTES_A_TOKEN: Final = 4
 """Of UTF-8. A rule of thumb, good to about a third for English prose: every tokenizer counts differently."""
@@ -28,3 +28,14 @@ class Usage:
             -(-size // BYTES_A_TOKEN) for size in (prompt_bytes, answer_bytes, reasoning_bytes)
         )
         return cls(prompt, answer + reasoning, reasoning)
+
+    def to_openai(self) -> dict[str, Any]:
+        """Return it in OpenAI's form: https://platform.openai.com/docs/api-reference/chat/object."""
+        written: dict[str, Any] = {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+        if self.reasoning_tokens:
+            written["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        return written

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 KEY = "bench-key"
 
 
-def _request(*, stream: bool, model: str = "bench") -> bytes:
-    body = {"model": model, "messages": [{"role": "user", "content": "x" * 300}], "stream": stream}
+def chat_request(prompt: str = "x" * 300, *, stream: bool = False, model: str = "bench", **more: Any) -> bytes:
+    """Return a chat request as the OpenAI client sends it; `more` are further parameters."""
+    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream, **more}
     data = json.dumps(body).encode()
     # As many headers as the OpenAI client sends.
     stainless = [f"x-stainless-{name}: 1.0" for name in ("arch", "lang", "os", "runtime", "async", "retry-count")]
@@ -27,12 +29,27 @@ def _request(*, stream: bool, model: str = "bench") -> bytes:
     return "\r\n".join((*head, "", "")).encode() + data
 
 
-_STREAM = _request(stream=True)
+def tool_declarations(count: int) -> list[dict[str, Any]]:
+    """Return functions as agents declare them, of some 700 bytes each."""
+    described = "What this argument is for, in a sentence or two, as the authors of agents write them for a model."
+    texts = {name: {"type": "string", "description": described} for name in ("path", "pattern", "reason")}
+    lines = {name: {"type": "integer", "minimum": 1} for name in ("first_line", "last_line")}
+    parameters = {"type": "object", "properties": {**texts, **lines}, "required": ["path"]}
+    return [
+        {
+            "type": "function",
+            "function": {"name": f"tool_{number}", "description": described, "parameters": parameters},
+        }
+        for number in range(count)
+    ]
 
 
-async def json_completions(port: int, *, requests: int, connections: int, model: str = "bench") -> None:
-    """Send JSON requests over a number of kept-alive connections. Raise ValueError for any status but 200."""
-    request = _request(stream=False, model=model)
+_PLAIN = chat_request()
+_STREAM = chat_request(stream=True)
+
+
+async def json_completions(port: int, *, requests: int, connections: int, request: bytes = _PLAIN) -> None:
+    """Send a JSON request over a number of kept-alive connections. Raise ValueError for any status but 200."""
 
     async def connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -22,7 +22,7 @@ from statistics import median
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.load import json_completions
+from benchmarks.load import chat_request, json_completions
 from benchmarks.process_usage import cpu_s, pss_mb
 from benchmarks.report import Compared, Result
 from benchmarks.stub_fleet import stub_fleet
@@ -83,8 +83,9 @@ class Contender:
         self.memory_mb.append(pss_mb([self.pid]))
 
     def _request_us(self, model: str) -> float:
+        request = chat_request(model=model)
         before_s, before = self.used()
-        asyncio.run(json_completions(self.port, requests=REQUESTS, connections=CONNECTIONS, model=model))
+        asyncio.run(json_completions(self.port, requests=REQUESTS, connections=CONNECTIONS, request=request))
         after_s, after = self.used()
         probing_s = (after - before) * self.per_probe[-1] / 1e6
         return (after_s - before_s - probing_s) / REQUESTS * 1e6

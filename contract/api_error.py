@@ -37,6 +37,7 @@ class ErrorCode(StrEnum):
     DUPLICATE_REQUEST_ID = "duplicate_request_id"
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - no password
     HTTP_ERROR = "http_error"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     INTERNAL_ERROR = "internal_error"
     INVALID_API_KEY = "invalid_api_key"
     INVALID_REQUEST = "invalid_request"
@@ -49,13 +50,16 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     NO_PAGE = "no_page"
     PAGE_BROKEN = "page_broken"
+    PREVIOUS_RESPONSE_NOT_FOUND = "previous_response_not_found"
     PROMPT_REJECTED = "prompt_rejected"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
     QUOTA = "quota"
     REFUSED = "refused"
     RELOAD_FAILED = "reload_failed"
+    REPEATED_AFTER_SUBMISSION = "repeated_after_submission"
     REQUEST_TIMEOUT = "request_timeout"
+    RESPONSE_NOT_FOUND = "response_not_found"
     ROLE_MISSING = "role_missing"
     SCREENSHOT_TIMEOUT = "screenshot_timeout"
     SHUTDOWN = "shutdown"
@@ -82,6 +86,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.DUPLICATE_REQUEST_ID: 409,
     ErrorCode.FIRST_TOKEN_TIMEOUT: 504,
     ErrorCode.HTTP_ERROR: 400,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: 409,
     ErrorCode.INTERNAL_ERROR: 500,
     ErrorCode.INVALID_API_KEY: 401,
     ErrorCode.INVALID_REQUEST: 400,
@@ -94,13 +99,16 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.NO_PAGE: 503,
     ErrorCode.PAGE_BROKEN: 502,
+    ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND: 404,
     ErrorCode.PROMPT_REJECTED: 502,
     ErrorCode.QUEUE_FULL: 429,
     ErrorCode.QUEUE_TIMEOUT: 503,
     ErrorCode.QUOTA: 429,
     ErrorCode.REFUSED: 400,
     ErrorCode.RELOAD_FAILED: 502,
+    ErrorCode.REPEATED_AFTER_SUBMISSION: 400,
     ErrorCode.REQUEST_TIMEOUT: 408,
+    ErrorCode.RESPONSE_NOT_FOUND: 404,
     ErrorCode.ROLE_MISSING: 403,
     ErrorCode.SCREENSHOT_TIMEOUT: 504,
     ErrorCode.SHUTDOWN: 503,

@@ -12,7 +12,6 @@ TOKEN_HEADER: Final = "x-tabfleet-token"  # noqa: S105 - the header's name
 """Authorises the coordinator at one start of a child, beside any API key."""
 
 REQUEST_ID_HEADER: Final = "x-request-id"
-CHAT_PATH: Final = "/v1/chat/completions"
 READY_PATH: Final = "/ready"
 SCREENSHOT_PATH: Final = "/screenshot"
 CANCEL_PATH: Final = "/requests/{request_id}/cancel"

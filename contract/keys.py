@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_KEY_FILE: Final = Path("auth_profiles/key.txt")
 MAX_KEY_FILE_BYTES: Final = 1024 * 1024
+_CHALLENGE: Final = {"www-authenticate": "Bearer"}  # RFC 9110, section 11.6.1: every 401 has one
 _DIGEST: Final = re.compile(r"sha256:(?P<digest>[0-9a-f]{64})\Z", re.ASCII | re.IGNORECASE)
 
 
@@ -176,6 +177,25 @@ def presented_key(authorization: str | None, x_api_key: str | None) -> str | Non
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()
     return (x_api_key or "").strip() or None
+
+
+def check_key(keys: KeyStore, key: str | None, needed: Role | None) -> None:
+    """Raise ApiError unless this key may do what is asked: 401 without an accepted one, 403 without the role.
+
+    `needed` is the role for what is not everybody's where no keys are set; None is for what is.
+    """
+    if not keys:
+        if needed is not None:
+            raise lacks_role(keys, needed)
+        return
+    if key is None:
+        message = "No API key: send Authorization: Bearer KEY, or X-API-Key."
+        raise ApiError(ErrorCode.MISSING_API_KEY, message, headers=_CHALLENGE)
+    role = keys.role_of(key)
+    if role is None:
+        raise ApiError(ErrorCode.INVALID_API_KEY, "This API key is not accepted here.", headers=_CHALLENGE)
+    if needed is not None and not role.includes(needed):
+        raise lacks_role(keys, needed)
 
 
 def lacks_role(keys: KeyStore, needed: Role) -> ApiError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
@@ -18,12 +19,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contract.api_error import SHOULD_RETRY_HEADER, ApiError, ErrorCode
 from contract.child_api import REQUEST_ID_HEADER
 from contract.errors import TabfleetError
+from contract.hosts import Hosts
 from contract.request_id import RequestIds
+from contract.routes import no_route, route_of, wrong_method
 from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
 from coordinator.metrics import CONTENT_TYPE
-from coordinator.proxy.admission import Access, Hosts
+from coordinator.proxy.admission import Access
 from coordinator.proxy.application import Proxy
 from coordinator.proxy.headers import CLOSE, Headers, encode
+from coordinator.proxy.idempotency import REPLAYED_HEADER
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import send_error
 from coordinator.supervision.supervisor import Reconciled, Supervisor
@@ -71,9 +75,9 @@ class Application:
             self._proxy = CORSMiddleware(
                 proxy,
                 allow_origins=origins,
-                allow_methods=("GET", "POST"),
+                allow_methods=("GET", "POST", "DELETE"),
                 allow_headers=("*",),
-                expose_headers=(REQUEST_ID_HEADER, SHOULD_RETRY_HEADER, "retry-after"),
+                expose_headers=(REQUEST_ID_HEADER, SHOULD_RETRY_HEADER, REPLAYED_HEADER, "retry-after"),
             )
         self._api = RequestIds(api)
         self._pool = pool
@@ -83,7 +87,8 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        path: str = scope["path"]
+        path = route_of(scope["path"])
+        scope = {**scope, "path": path}
         # Whoever needs a key has shown that no page of a stranger asks. Probes may come by any name.
         is_open = not self._access.enforced and path not in _PROBES
         if self._hosts.loopback_only or is_open:
@@ -108,7 +113,7 @@ class Application:
 def build_api(
     fleet: Fleet, access: Access, metrics_text: Callable[[], bytes], *, metrics_public: bool = False
 ) -> Starlette:
-    """Return all routes but those under `/v1`. None of them documents the others: it would need no key."""
+    """Return all routes but those under `/v1`."""
     show = _Endpoints(fleet, metrics_text)
     anyone, key_holders, viewers, operators = None, access.check, access.check_viewer, access.check_operator
     app = Starlette(
@@ -117,6 +122,7 @@ def build_api(
             _route("GET HEAD", "/ready", anyone, show.ready),
             _route("GET HEAD", "/health", anyone, show.health),
             _route("GET", "/metrics", anyone if metrics_public else key_holders, show.metrics),
+            _route("GET", "/openapi.json", key_holders, show.document),
             _route("POST", "/admin/reload", operators, show.reload),
             _route("GET", "/admin/children/{name}", viewers, show.child),
             _route("GET", "/admin/children/{name}/screenshot", viewers, show.screenshot),
@@ -136,6 +142,7 @@ class _Endpoints:
     def __init__(self, fleet: Fleet, metrics_text: Callable[[], bytes]) -> None:
         self._fleet = fleet
         self._metrics_text = metrics_text
+        self._document = Path(__file__).with_name("openapi.json").read_bytes()
         self._deprecation_logged = False
 
     async def live(self, _: Request) -> Response:
@@ -158,6 +165,10 @@ class _Endpoints:
     async def metrics(self, _: Request) -> Response:
         """Return all metrics in Prometheus' text format."""
         return Response(self._metrics_text(), media_type=CONTENT_TYPE)
+
+    async def document(self, _: Request) -> Response:
+        """Return the OpenAPI document of all routes, those under `/v1` too; `python -m openapi` wrote it."""
+        return Response(self._document, media_type="application/json")
 
     async def reload(self, _: Request) -> Response:
         """Fetch profiles and keys anew; answer when the changes have begun."""
@@ -207,10 +218,13 @@ async def _show_error(_: Request, error: Exception) -> Response:
     match error:
         case ApiError():
             shown = error
+        case HTTPException(status_code=404):
+            shown = no_route()
+        case HTTPException(status_code=405, headers={"Allow": str(allowed)}):
+            shown = wrong_method(allowed)
         case HTTPException():
-            known = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
-            code, headers = known.get(error.status_code, ErrorCode.HTTP_ERROR), dict(error.headers or {})
-            shown = ApiError(code, f"{error.detail}.", headers=headers, status=error.status_code)
+            headers = dict(error.headers or {})
+            shown = ApiError(ErrorCode.HTTP_ERROR, f"{error.detail}.", headers=headers, status=error.status_code)
         case _:
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), ErrorCode.RELOAD_FAILED)
             shown = ApiError(code, str(error))

@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 
 from contract.errors import TabfleetError
+from contract.hosts import Hosts
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
 from contract.output import flush_output, tell
@@ -34,9 +35,10 @@ from coordinator.local.launcher import PROGRAM, LocalLauncher
 from coordinator.local.reaper import install_if_process_1
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydrator
-from coordinator.proxy.admission import Access, BodyLimits, Hosts
+from coordinator.proxy.admission import Access, BodyLimits
 from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
+from coordinator.proxy.response_store import StoreLimits
 from coordinator.proxy.server import Server, bind
 from coordinator.settings import Settings, parse_origins
 
@@ -83,7 +85,8 @@ def proxy_config(settings: Settings) -> ProxyConfig:
     limits = Limits(settings.queue_timeout_s, settings.first_token_timeout_s, settings.stream_idle_timeout_s)
     buffered_bytes = max(settings.max_buffered_bytes, settings.max_body_bytes)
     bodies = BodyLimits(settings.max_body_bytes, buffered_bytes, settings.stream_idle_timeout_s)
-    return ProxyConfig(limits, bodies, owner=Path(settings.chat_site or "tabfleet").stem)
+    kept = StoreLimits(settings.responses_ttl_s, settings.max_responses_bytes)
+    return ProxyConfig(limits, bodies, owner=Path(settings.chat_site or "tabfleet").stem, responses=kept)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

@@ -70,6 +70,12 @@ class Metrics:
         self._retries = Counter(
             "tabfleet_request_retries", "Unsubmitted requests given to another child", registry=registry
         )
+        self._repeats = Counter(
+            "tabfleet_request_repeats",
+            "Requests with an Idempotency-Key that got the answer of an earlier one, by how",
+            ["how"],
+            registry=registry,
+        )
         self._starts = Counter("tabfleet_child_starts", "Children's processes started", registry=registry)
         self._restarts = Counter(
             "tabfleet_child_restarts", "Children started again, by why the last one ended", ["cause"], registry=registry
@@ -108,6 +114,8 @@ class Metrics:
             self._chunks.inc(stats.chunks)
         if stats.retries:
             self._retries.inc(stats.retries)
+        if stats.repeat is not None:
+            self._repeats.labels(stats.repeat).inc()
 
     def fleet_event(self, event: FleetEvent) -> None:
         """Count what happens to a child; a hook of the supervisor."""

@@ -250,6 +250,13 @@ class Settings(BaseSettings):
     max_buffered_bytes: Annotated[
         Number, About(REQUESTS, "Most bytes of request bodies that are held at a time; then more get 503")
     ] = 96 * 1024 * 1024
+    responses_ttl_s: Annotated[
+        Interval,
+        About(REQUESTS, "Time that a response of /v1/responses is kept in memory after its last use; 0 keeps none"),
+    ] = 3600.0
+    max_responses_bytes: Annotated[
+        Number, About(REQUESTS, "Most bytes of such responses; then what was used longest ago is dropped")
+    ] = 32 * 1024 * 1024
     estimate_usage: Annotated[Switch, About(REQUESTS, "Give answers a usage: an estimate, for a page tells none")] = (
         True
     )

@@ -23,7 +23,7 @@ from tests.e2e.fleet import MODEL, demo_site, fleet, log_in  # noqa: E402
 from tests.support.s3 import BUCKET, s3_server  # noqa: E402
 
 BEGINNINGS = {
-    "request": ("Proxy.__call__", "ChatProxy.__call__", "chat_completions"),
+    "request": ("Proxy.__call__", "ChatProxy.__call__", "ask_page"),
     "profile": ("Hydrator.hydrate", "Fleet.start", "Supervisor.start", "run_child"),
 }
 """Functions, by qualified name, whose call begins a request or the start of a profile."""

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("api_utils", "browser", "contract", "coordinator", "demo")
-OURS = (*PACKAGES, "benchmarks", "launch_camoufox", "tests")
+OURS = (*PACKAGES, "benchmarks", "launch_camoufox", "openapi", "tests")
 
 MAY_IMPORT = {
     "contract": {"contract"},
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "coordinator": {"contract", "coordinator"},
     "demo": {"demo"},
     "launch_camoufox.py": {"api_utils", "contract"},
+    "openapi": {"api_utils", "contract", "coordinator", "openapi"},
 }
 """Each package and what it may import. The two programs, `coordinator` and `api_utils`, share `contract` only."""
 

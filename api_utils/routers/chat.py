@@ -1,53 +1,73 @@
-"""`/v1/chat/completions`, and how a running request is cancelled.
+"""The routes that ask the page, one for each API dialect, and how a running request is cancelled.
 
-A request of any dialect becomes a `Prompt` for the page, and the page's answer a `ChatResponse` in the dialect's
-`AnswerFormat`. Another dialect is one more module like this one, with its own parsing and format.
+A request of any dialect becomes a `PageRequest`, then a `Prompt` for the page; the page's answer becomes a
+`ChatResponse` in the dialect's `AnswerFormat`.
 """
 
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api_utils.chat_completion import ChatCompletion
-from api_utils.chat_request import parse_chat_request
 from api_utils.chat_response import ChatResponse
+from api_utils.dialects import PARSERS
+from api_utils.dialects.page_request import PageRequest
 from api_utils.error_responses import from_reason
 from api_utils.prompt import Prompt, images_of, text_of
 from api_utils.prompt_form import PromptForm
 from api_utils.state import ChildState, keyed, read_json
+from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import bad_request
-from contract.chat_body import longest_s
-from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, CHAT_PATH, REQUEST_ID_HEADER
+from contract.chat_body import longest_s, stream_of
+from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, REQUEST_ID_HEADER
+from contract.dialects import DIALECTS
+from contract.dialects.dialect import Dialect
+from contract.dialects.messages import COUNT_TOKENS_PATH, MESSAGES
 from contract.models import model_not_found
 
 _MAX_ID_LENGTH = 100
 
 
-async def chat_completions(request: Request) -> Response:
+async def ask_page(dialect: Dialect, request: Request) -> Response:
     """Ask the page; answers come streamed or whole, as the request says. Raises ApiError."""
     state = ChildState.of(request)
-    settings = state.settings
-    body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
-    chat = parse_chat_request(body)
-    if chat.model not in state.page.models:
-        raise model_not_found(chat.model, state.page.models)
-    tool_use, json_format = chat.tool_use, chat.json_format
-    text = text_of(chat.messages, tool_use, json_format, PromptForm.of(state.page.prompt_texts))
-    images = images_of(chat.messages, state.page.image_limits)
+    asked, prompt = await _read(dialect, request)
     reason = state.readiness().reason
     if reason is not None:
         raise from_reason(reason, f"the page cannot take a prompt now: {reason}", submitted=False)
-    prompt = Prompt(request_id_of(request), chat.model, text, images, chat.limits, tool_use, json_format)
-    answer_format = ChatCompletion(
-        prompt.request_id,
-        prompt.model,
-        with_usage=state.settings.estimate_usage and (not chat.stream or chat.wants_usage_in_stream),
-    )
-    return ChatResponse(state.queue, prompt, answer_format, stream=bool(chat.stream))
+    tokens = _tokens_of(prompt) if state.settings.estimate_usage else None
+    answer_format = asked.answer_format(prompt.request_id, prompt_tokens=tokens)
+    return ChatResponse(state.queue, prompt, dialect, answer_format, stream=bool(asked.stream))
+
+
+async def count_tokens(request: Request) -> Response:
+    """Estimate the tokens of a request in Anthropic's form; the page is not asked, and may be busy. Raises ApiError."""
+    _, prompt = await _read(MESSAGES, request)
+    return JSONResponse({"input_tokens": _tokens_of(prompt)}, headers={USAGE_HEADER: ESTIMATED})
+
+
+async def _read(dialect: Dialect, request: Request) -> tuple[PageRequest, Prompt]:
+    """Return what is asked, and what would be typed into the page for it. Raises ApiError."""
+    state = ChildState.of(request)
+    settings, page = state.settings, state.page
+    body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
+    if isinstance(body, dict):
+        body["stream"] = stream_of(body.get("stream"))  # as the coordinator has read it
+    asked = PARSERS[dialect.path](body)
+    if asked.model not in page.models:
+        raise model_not_found(asked.model, page.models)
+    messages, tool_use, json_format = asked.messages, asked.tool_use, asked.json_format
+    text = text_of(messages, tool_use, json_format, PromptForm.of(page.prompt_texts))
+    images = images_of(messages, page.image_limits)
+    return asked, Prompt(request_id_of(request), asked.model, text, images, asked.limits, tool_use, json_format)
+
+
+def _tokens_of(prompt: Prompt) -> int:
+    return Usage.of(len(prompt.text.encode(errors="replace")), 0).prompt_tokens
 
 
 async def cancel(request: Request) -> Response:
@@ -69,6 +89,7 @@ def request_id_of(request: Request) -> str:
 
 
 routes = [
-    Route(CHAT_PATH, keyed(chat_completions), methods=["POST"]),
+    *(Route(path, keyed(partial(ask_page, dialect)), methods=["POST"]) for path, dialect in DIALECTS.items()),
+    Route(COUNT_TOKENS_PATH, keyed(count_tokens), methods=["POST"]),
     Route(CANCEL_PATH, keyed(cancel), methods=["POST"]),
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, FailFast, GetCoreSchemaHandler, ValidationError, model_validator
@@ -89,15 +89,16 @@ class _Object(BaseModel):
 
 
 class _Ruled(_Object):
-    rules: ClassVar[tuple[Rule, ...]]
-    """What must hold between the fields; a reason that begins with a dot names the field at fault."""
-
     @model_validator(mode="after")
-    def _check_rules(self) -> Self:
-        for rule in self.rules:
-            if not rule.holds(self):
-                raise PydanticCustomError(_REASON, rule.reason)
+    def _check_fields_together(self) -> Self:
+        fault = self.fault()
+        if fault:
+            raise PydanticCustomError(_REASON, fault)
         return self
+
+    def fault(self) -> str:
+        """Return the reason against the fields together, "" for none; one that begins with a dot names the field."""
+        raise NotImplementedError
 
 
 _NO_SPACE: Final = Matches("[^ ]?|[^ ].*[^ ]", "has a space at the start or end")
@@ -113,49 +114,41 @@ class Cookie(_Ruled):
         str,
         Matches("/.*", "does not begin with '/'"),
         Matches(r"[^\x00-\x1f\x7f;]*", "holds a control character or ';'"),
-        Rule(
-            lambda path: len(path.encode()) <= MAX_PATH_BYTES,
-            f"is longer than the {MAX_PATH_BYTES} bytes that browsers keep",
-        ),
     ] = ""
     url: Annotated[str, Rule(is_web_address, "is not an http or https address")] = ""
-    expires: Annotated[
-        float,
-        Rule(lambda seconds: seconds >= 0 or seconds == -1, "is negative; -1 means until the browser closes"),
-        Rule(
-            lambda seconds: seconds <= LATEST_EXPIRY,
-            "is after the year 9999; Unix seconds are needed, not milliseconds",
-        ),
-    ] = -1
+    expires: float = -1
     httpOnly: bool = False  # noqa: N815 - Playwright's name
     secure: bool = False
     sameSite: Annotated[str, Matches("Strict|Lax|None", "is not one of Strict, Lax, None")] = "Lax"  # noqa: N815
     partitionKey: Annotated[str, Matches("(https?://.*)?", "is not an http or https site")] = ""  # noqa: N815
 
-    rules = (
-        Rule(lambda cookie: cookie.name or (cookie.value and "=" not in cookie.value), ".name is empty"),
-        Rule(
-            lambda cookie: len(cookie.name.encode()) + len(cookie.value.encode()) <= MAX_COOKIE_BYTES,
-            f"is larger than the {MAX_COOKIE_BYTES} bytes that browsers keep",
-        ),
-        Rule(
-            lambda cookie: not cookie.url or not (cookie.domain or cookie.path),
-            "has a url beside domain or path; Playwright takes one or the other",
-        ),
-        Rule(lambda cookie: cookie.url or cookie.domain, "has no domain"),
-        Rule(lambda cookie: cookie.url or cookie.path, "has no path"),
-        Rule(
-            lambda cookie: cookie.is_secure or not cookie.name.lower().startswith("__secure-"),
-            "is named __Secure- but is not secure",
-        ),
-        Rule(
-            lambda cookie: (
-                not cookie.name.lower().startswith("__host-")
-                or (cookie.is_secure and cookie.path in ("", "/") and not cookie.domain.startswith("."))
-            ),
-            "is named __Host-, which needs secure, the path / and a domain without a dot in front",
-        ),
-    )
+    def fault(self) -> str:  # noqa: PLR0911 - a table of rules; as one of functions it would take twice the time
+        """Return the first rule that is broken. One call for each cookie: calls of Python are what validation costs."""
+        if not (self.expires >= 0 or self.expires == -1):
+            return ".expires is negative; -1 means until the browser closes"
+        if self.expires > LATEST_EXPIRY:
+            return ".expires is after the year 9999; Unix seconds are needed, not milliseconds"
+        if len(self.path.encode()) > MAX_PATH_BYTES:
+            return f".path is longer than the {MAX_PATH_BYTES} bytes that browsers keep"
+        if not self.name and (not self.value or "=" in self.value):
+            return ".name is empty"
+        if len(self.name.encode()) + len(self.value.encode()) > MAX_COOKIE_BYTES:
+            return f"is larger than the {MAX_COOKIE_BYTES} bytes that browsers keep"
+        if self.url and (self.domain or self.path):
+            return "has a url beside domain or path; Playwright takes one or the other"
+        if not (self.url or self.domain):
+            return "has no domain"
+        if not (self.url or self.path):
+            return "has no path"
+        if self.name.startswith("__"):
+            prefix = self.name.lower()
+            if prefix.startswith("__secure-") and not self.is_secure:
+                return "is named __Secure- but is not secure"
+            if prefix.startswith("__host-") and not (
+                self.is_secure and self.path in ("", "/") and not self.domain.startswith(".")
+            ):
+                return "is named __Host-, which needs secure, the path / and a domain without a dot in front"
+        return ""
 
     @property
     def host(self) -> str:
@@ -204,12 +197,11 @@ class StorageState(_Ruled):
     cookies: Annotated[list[Cookie], FailFast()] = []
     origins: Annotated[list[Origin], FailFast()] = []
 
-    rules = (
-        Rule(
-            lambda state: state.cookies or any(origin.localStorage or origin.indexedDB for origin in state.origins),
-            NOTHING_STORED,
-        ),
-    )
+    def fault(self) -> str:
+        """Return that nothing is stored, if so."""
+        if self.cookies or any(origin.localStorage or origin.indexedDB for origin in self.origins):
+            return ""
+        return NOTHING_STORED
 
 
 def validate(document: Any) -> StorageState:

@@ -6,12 +6,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Self
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from pydantic_core import to_json
 
 from contract.errors import BadProfile
-from contract.storage_state.schema import Cookie, Origin, validate
+
+if TYPE_CHECKING:  # see `ProfileSummary.of`
+    from contract.storage_state.schema import Cookie, Origin
 
 TOKEN_LENGTH: Final = 16
 """A stored value with fewer characters is a setting and not a token."""
@@ -48,14 +53,18 @@ class ProfileSummary:
     @classmethod
     def of(cls, document: Any) -> Self:
         """Check a JSON document and summarise it. Raises BadProfile with the first thing that is wrong."""
+        # A tenth of a program's start, which it can do without where a cache has the summaries.
+        from contract.storage_state.schema import validate  # noqa: PLC0415
+
         state = validate(document)
+        tokens = _stored_values(state.origins, TOKEN_LENGTH)
         return cls(
             tuple(
                 CookieSummary(cookie.host, None if cookie.expires == -1 else cookie.expires, cookie.httpOnly)
                 for cookie in state.cookies
             ),
-            bool(_stored_values(state.origins, TOKEN_LENGTH)),
-            _fingerprint(state.cookies, state.origins),
+            bool(tokens),
+            _fingerprint(state.cookies, tokens if state.cookies else _stored_values(state.origins)),
         )
 
     def expires_at(self, now: float, host: str | None = None) -> float | None:
@@ -88,16 +97,16 @@ class ProfileSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values, for a cache."""
-        return asdict(self)
+        return dict(vars(self))  # a cookie is a tuple, which JSON writes as a list
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return what `to_json` gave. Raises TypeError or LookupError for anything else."""
-        return cls(**{**values, "cookies": tuple(CookieSummary(*cookie) for cookie in values["cookies"])})
+        return cls(**{**values, "cookies": tuple(starmap(CookieSummary, values["cookies"]))})
 
 
-def _fingerprint(cookies: list[Cookie], origins: list[Origin]) -> str:
-    """Return the SHA-256 over what makes the login.
+def _fingerprint(cookies: list[Cookie], stored: list[tuple[str, str, str]]) -> str:
+    """Return the SHA-256 over what makes the login, of which `stored` is a part.
 
     Pages cannot set httpOnly cookies, so those are the server's own; where there are none, every cookie
     counts. Short stored values are settings, and count only where there is nothing else. What a site stores
@@ -105,11 +114,10 @@ def _fingerprint(cookies: list[Cookie], origins: list[Origin]) -> str:
     """
     of_server = [cookie for cookie in cookies if cookie.httpOnly]
     logins = sorted((c.host.lstrip("."), c.path, c.name, c.value) for c in of_server or cookies)
-    stored = _stored_values(origins, TOKEN_LENGTH if logins else 0)
-    return hashlib.sha256(json.dumps([logins, stored]).encode()).hexdigest()
+    return hashlib.sha256(to_json([logins, stored])).hexdigest()
 
 
-def _stored_values(origins: Iterable[Origin], least_length: int) -> list[tuple[str, str, str]]:
+def _stored_values(origins: Iterable[Origin], least_length: int = 0) -> list[tuple[str, str, str]]:
     values = [(origin.origin, item.name, item.value) for origin in origins for item in origin.localStorage]
     values += [
         (origin.origin, "", json.dumps([database.model_dump() for database in origin.indexedDB], sort_keys=True))

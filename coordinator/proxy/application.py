@@ -1,4 +1,4 @@
-"""The API as raw ASGI: `/v1/chat/completions` goes to a page, `/v1/models` is answered here.
+"""The API as raw ASGI: a request of any dialect goes to a page, `/v1/models` is answered here.
 
 No framework stands between the socket and the child: a chunk costs one call, and the bytes stay as they are.
 """
@@ -8,15 +8,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from contract.api_error import ApiError, ErrorCode, not_to_be_retried, to_json, unavailable
-from contract.child_api import CHAT_PATH, REQUEST_ID_HEADER
+from contract.api_error import ApiError, ErrorCode, to_json, unavailable
+from contract.child_api import REQUEST_ID_HEADER
+from contract.dialects import DIALECTS, dialect_of
+from contract.dialects.dialect import Dialect
+from contract.dialects.messages import COUNT_TOKENS_PATH
+from contract.dialects.responses import RESPONSES
 from contract.models import model_card, model_list, model_not_found
+from contract.routes import MODELS_PATH, no_route, wrong_method
 from coordinator.proxy.admission import Access, BodyLimits, BodyReader, ChatBody
 from coordinator.proxy.exchange import (
     ChatRequest,
@@ -25,21 +30,35 @@ from coordinator.proxy.exchange import (
     Limits,
     Outcome,
     ProxyContext,
+    Repeat,
     RequestStats,
     server_draining,
 )
-from coordinator.proxy.headers import CLOSE, encode
+from coordinator.proxy.headers import CLOSE, Headers, encode
+from coordinator.proxy.idempotency import (
+    REPLAYED_HEADER,
+    Reader,
+    Record,
+    RecordLimits,
+    Records,
+    read_key,
+    record_name,
+)
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
+from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response, send_error, send_json
+from coordinator.proxy.response_store import ResponseStore, StoreLimits
+from coordinator.proxy.responses import ITEMS_PATH, Responses
 from coordinator.proxy.upstream import Upstream
+from coordinator.proxy.without_page import ask_any_child
 
 log = structlog.get_logger(__name__)
 
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
-_MODELS_PATH: Final = "/v1/models"
+_ITEMS: Final = f"{RESPONSES.path}/*{ITEMS_PATH}"
 _START_RETRY_S: Final = 5.0
 
 
@@ -59,6 +78,8 @@ class ProxyConfig:
     limits: Limits
     bodies: BodyLimits
     owner: str
+    responses: StoreLimits = field(default_factory=StoreLimits)
+    records: RecordLimits = field(default_factory=RecordLimits)
 
 
 @dataclass(frozen=True)
@@ -75,11 +96,11 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Route:
-    """One path of the API and its only method; `counted` are those that ask a page."""
+    """One path of the API and the methods that it takes; those that ask a page have a dialect."""
 
-    method: str
+    methods: tuple[str, ...]
     handle: Callable[[_Call], Awaitable[None]]
-    counted: bool = False
+    dialect: Dialect | None = None
 
 
 class Proxy:
@@ -94,18 +115,23 @@ class Proxy:
         config: ProxyConfig,
         on_done: Callable[[RequestDone], None] = lambda _: None,
     ) -> None:
-        # One row for each route: another dialect of the API is one more row and its handler.
         # A path that ends with a slash stands for all that begin with it.
         self._routes: Mapping[str, _Route] = {
-            CHAT_PATH: _Route("POST", self._complete_chat, counted=True),
-            _MODELS_PATH: _Route("GET", self._show_models),
-            f"{_MODELS_PATH}/": _Route("GET", self._show_models),
+            **{path: _Route(("POST",), self._ask_page, dialect) for path, dialect in DIALECTS.items()},
+            COUNT_TOKENS_PATH: _Route(("POST",), self._count_tokens),
+            MODELS_PATH: _Route(("GET",), self._show_models),
+            f"{MODELS_PATH}/": _Route(("GET",), self._show_models),
+            f"{RESPONSES.path}/": _Route(("GET", "DELETE"), self._kept_response),
+            _ITEMS: _Route(("GET",), self._kept_response),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
+        self._responses = Responses(ResponseStore(config.responses), config.bodies.max_bytes)
         self._upstream = Upstream()
-        self._context = ProxyContext(pool, children, self._upstream, config.limits)
+        self._failures, self._records = Failures(), Records(config.records)
+        self._context = ProxyContext(pool, children, self._upstream, config.limits, self._failures)
         self._running: set[Exchange] = set()
+        self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._models: tuple[str, ...] = ()
@@ -114,7 +140,7 @@ class Proxy:
     @property
     def in_flight(self) -> int:
         """Chat requests that have been admitted and have not ended."""
-        return len(self._running)
+        return self._in_flight
 
     async def wait_idle(self) -> None:
         """Return as soon as no chat request is in flight."""
@@ -132,66 +158,147 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         # A model's name may have slashes in it.
-        route = self._routes.get(path) or self._routes.get(path[: path.find("/", len("/v1/")) + 1])
+        parent = path[: path.find("/", len("/v1/")) + 1]
+        has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
+        route = self._routes.get(path) or self._routes.get(_ITEMS if has_items else parent)
         call = _Call(scope, receive, send, secrets.token_hex(16), self._now())
         try:
             await self._dispatch(call, route)
         except ApiError as error:
             call.stats.outcome, call.stats.code = Outcome.REFUSED, error.code
-            await send_error(send, error, call.request_id, closing=self._pool.draining)
+            await send_error(send, error, call.request_id, dialect_of(path), closing=self._pool.draining)
         finally:
-            if route is not None and route.counted:
+            if route is not None and route.dialect is not None:
                 self._on_done(RequestDone(call.request_id, call.stats, self._now() - call.began))
 
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
         self._access.check(call.scope["headers"])
         if route is None:
-            message = "There is no such route; see /v1/models and /v1/chat/completions."
-            raise ApiError(ErrorCode.NOT_FOUND, message)
-        if call.scope["method"] != route.method:
-            message = f"This route takes {route.method} only."
-            raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, message, headers={"allow": route.method})
+            raise no_route()
+        if call.scope["method"] not in route.methods:
+            raise wrong_method(", ".join(route.methods))
         await route.handle(call)
 
-    async def _complete_chat(self, call: _Call) -> None:
-        self._refuse_when_draining()
-        async with self._bodies.read(call.scope["headers"], call.receive) as body:
+    async def _ask_page(self, call: _Call) -> None:
+        headers, dialect = call.scope["headers"], dialect_of(call.scope["path"])
+        key = read_key(headers)
+        if key is None:  # else it may be the repeat of one that has been admitted
+            self._refuse_when_draining()
+        async with self._bodies.read(headers, call.receive, dialect) as body:
             if body is None:
                 call.stats.outcome = Outcome.CLIENT_LEFT
                 return
-            await self._answer(call, body)
+            self._in_flight += 1
+            self._idle.clear()
+            try:
+                if key is None:
+                    self._failures.check(headers, dialect.path, body.came)
+                    await self._answer(call, dialect, body)
+                else:
+                    await self._answer_once(call, dialect, body, key)
+            finally:
+                self._in_flight -= 1
+                if not self._in_flight:
+                    self._idle.set()
 
-    async def _answer(self, call: _Call, body: ChatBody) -> None:
+    async def _answer_once(self, call: _Call, dialect: Dialect, body: ChatBody, key: bytes) -> None:
+        """Answer the first request with this key, whether its client stays or not, and all others with that answer."""
+        name = record_name(call.scope["headers"], dialect.path, key)
+        record, is_first = self._records.open(name, body.came, call.request_id, call.stats)
+        if not is_first:
+            call.stats.repeat = Repeat.REPLAYED if record.ended else Repeat.JOINED
+            log.info("answer_repeated", request=call.request_id, first=record.request_id, how=call.stats.repeat)
+            stayed = await self._play(Reader(record), call)
+            call.stats.outcome, call.stats.code = (
+                (record.stats.outcome, record.stats.code) if stayed else (Outcome.CLIENT_LEFT, Cause.CLIENT_LEFT)
+            )
+            return
+        playing = asyncio.create_task(self._play(Reader(record), call), name="first-reader")
+        try:
+            await self._answer(replace(call, receive=_stay, send=record.send), dialect, body, record)
+        except ApiError as error:
+            record.refuse(error)
+            playing.cancel()
+            raise
+        finally:
+            self._records.end(record, keep=call.stats.outcome is Outcome.ANSWERED or call.stats.submitted)
+        await playing
+
+    async def _play(self, reader: Reader, call: _Call) -> bool:
+        """Send an answer to its client; return whether that stayed. Raises ApiError in place of an answer."""
+
+        def more() -> Headers:
+            replayed = {REPLAYED_HEADER: "true"} if call.stats.repeat else {}
+            return encode({**replayed, **(CLOSE if self._pool.draining else {})})
+
+        try:
+            return await reader.play(call.receive, call.send, call.scope["extensions"][CONNECTION], more)
+        finally:
+            self._records.tidy()
+
+    async def _answer(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None = None) -> None:
+        """Answer a request, to its client or to a record; keep a response that may be continued."""
+        if dialect is not RESPONSES:
+            await self._exchange(call, dialect, body, record)
+            return
+        turn = self._responses.begin(call.scope["headers"], body, call.send)
+        try:
+            with self._bodies.holding(turn.held_bytes):
+                await self._exchange(replace(call, send=turn.send), dialect, turn.body, record)
+        finally:
+            # The last bytes of an answer may not have come through.
+            if call.stats.outcome is not Outcome.ANSWERED:
+                turn.forget()
+
+    async def _exchange(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None) -> None:
         self._check_model(body.model)
         self._refuse_when_draining()  # again: the body may have taken its time
+        connection = record or call.scope["extensions"][CONNECTION]
         response = Response(
-            call.send, call.scope["extensions"][CONNECTION], call.request_id, lambda: self._pool.draining
+            call.send, connection, call.request_id, dialect, lambda: record is None and self._pool.draining
         )
-        request = ChatRequest(call.request_id, call.scope["headers"], body, call.began)
+        request = ChatRequest(call.request_id, dialect.path, call.scope["headers"], body, call.began)
         exchange = Exchange(self._context, request, call.receive, response, call.stats)
         self._running.add(exchange)
-        self._idle.clear()
         try:
             await exchange.run()
         except ApiError:
             raise
         except Exception:
             log.exception("proxy_failed")
-            message = "The proxy failed; the log says where."
-            await response.fail(not_to_be_retried(ErrorCode.INTERNAL_ERROR, message))
+            await exchange.fail_internally()
         finally:
             self._running.discard(exchange)
-            if not self._running:
-                self._idle.set()
+
+    async def _count_tokens(self, call: _Call) -> None:
+        self._refuse_when_draining()
+        path, headers, dialect = call.scope["path"], call.scope["headers"], dialect_of(call.scope["path"])
+        async with self._bodies.read(headers, call.receive, dialect) as body:
+            if body is None:
+                return
+            self._check_model(body.model)
+            connection = call.scope["extensions"][CONNECTION]
+            response = Response(call.send, connection, call.request_id, dialect, lambda: self._pool.draining)
+            request = ChatRequest(call.request_id, path, headers, body, call.began)
+            await ask_any_child(self._pool, self._upstream, request, response)
 
     async def _show_models(self, call: _Call) -> None:
-        name = call.scope["path"].removeprefix(_MODELS_PATH).removeprefix("/")
+        name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
         known, owner = self._known_models(), self._config.owner
         if name:
             self._check_model(name)
         shown = model_card(name, owner) if name else model_list(known, owner)
         headers = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
         await send_json(call.send, 200, to_json(shown), encode(headers))
+
+    async def _kept_response(self, call: _Call) -> None:
+        name, headers = call.scope["path"].removeprefix(f"{RESPONSES.path}/"), call.scope["headers"]
+        if call.scope["method"] == "DELETE":
+            shown = self._responses.delete(headers, name)
+        else:
+            shown = self._responses.show(headers, name, call.scope["query_string"])
+        sent = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
+        await send_json(call.send, 200, shown, encode(sent))
 
     def _refuse_when_draining(self) -> None:
         if self._pool.draining:
@@ -210,3 +317,9 @@ class Proxy:
                 ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_START_RETRY_S
             )
         return self._models
+
+
+async def _stay() -> Message:
+    """The `receive` of a client that never leaves."""
+    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await never

@@ -26,19 +26,21 @@ from contract.api_error import (
     unavailable,
 )
 from contract.child_environment import KEEP_ALIVE_S
+from contract.dialects.dialect import COMPLETE
 from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
 from coordinator.proxy.headers import Headers, encode, request_headers, response_headers
 from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
 from coordinator.proxy.pool import Backend, Lease, Pool
+from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response
 from coordinator.proxy.upstream import Upstream
 
 log = structlog.get_logger(__name__)
 
-_DONE: Final = b"data: [DONE]"
 _ANOTHER_MAY_DO: Final = frozenset({429, 502, 503, 504})
 _DRAIN_RETRY_S: Final = 5.0
+_EVENT: Final = (b"data:", b"event:")
 _LARGEST_WHOLE_BYTES: Final = 64 * 1024 * 1024  # held at once; no page writes as much
 _MESSAGES: Final[Mapping[Cause, str]] = {
     Cause.NO_HEAD: "The answer did not begin in time (FIRST_TOKEN_TIMEOUT_S).",
@@ -101,12 +103,20 @@ class Outcome(StrEnum):
     CLIENT_LEFT = "client_left"
 
 
+class Repeat(StrEnum):
+    """How a request got the answer of an earlier one with the same `Idempotency-Key`."""
+
+    JOINED = "joined"  # while it came
+    REPLAYED = "replayed"
+
+
 @dataclass
 class RequestStats:
     """What is counted of one request. Times in seconds.
 
     `code` is an error's code, `other` for a child's error whose code is none of ours, or the cause of an interruption.
-    `queued_s` is the time waited for leases; None for a request that was refused before.
+    `queued_s` is the time waited for leases; None for a request that was refused before. `submitted` tells of a failed
+    request that its prompt may have reached the page. `repeat` is how an earlier answer was had, by its key.
     """
 
     outcome: Outcome = Outcome.FAILED
@@ -115,13 +125,16 @@ class RequestStats:
     first_token_s: float | None = None
     chunks: int = 0
     retries: int = 0
+    submitted: bool = False
+    repeat: Repeat | None = None
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A chat request that has been admitted. `began` is in the loop's time."""
+    """A request for a page that has been admitted. `path` is its dialect's; `began` is in the loop's time."""
 
     request_id: str
+    path: str
     headers: Headers
     body: ChatBody
     began: float
@@ -135,6 +148,7 @@ class ProxyContext:
     children: Children
     upstream: Upstream
     limits: Limits
+    failures: Failures
 
 
 class Exchange:
@@ -149,6 +163,7 @@ class Exchange:
         self._response = response
         self._stats = stats
         self._cost_a_child = False
+        self._last_line = b""  # of a stream
         self._interruption = Interruption()
         self._stall = StallWatch(self._interruption.interrupt, lambda: response.blocked)
 
@@ -220,10 +235,10 @@ class Exchange:
                 if request.body.stream:
                     self._stall.expect(context.limits.head_s, Cause.NO_HEAD)
                 headers = request_headers(request.headers, request.request_id, backend.token)
-                async with context.upstream.post(backend, headers, request.body.raw) as answer:
+                async with context.upstream.post(backend, request.path, headers, request.body.raw) as answer:
                     events = answer.headers.get("content-type", "").startswith("text/event-stream")
                     if events and answer.status == 200:
-                        await self._relay_stream(answer)
+                        await self._relay_stream(answer, backend)
                         return True
                     return await self._relay_whole(answer, backend, tried)
         except asyncio.CancelledError:
@@ -239,7 +254,7 @@ class Exchange:
                 await self._finish_interrupted(backend, self._interruption.cause)
             return True
 
-    async def _relay_stream(self, answer: aiohttp.ClientResponse) -> None:
+    async def _relay_stream(self, answer: aiohttp.ClientResponse, backend: Backend) -> None:
         """Pass a stream of events on as it comes. Raises UpstreamBroken for one that ends in the midst of an answer."""
         self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
         await self._response.begin_stream(answer.status, response_headers(answer.raw_headers, self._request.request_id))
@@ -247,18 +262,22 @@ class Exchange:
         read, send_chunk, stall = answer.content.readany, self._response.send_chunk, self._stall
         now, stats = asyncio.get_running_loop().time, self._stats
         last = events = b""
-        while chunk := await read():
-            events = await send_chunk(chunk)
-            stall.moved_at = now()  # only now is the child waited for again
-            stats.chunks += 1
-            if stats.first_token_s is None and b"data:" in events:
-                stats.first_token_s = stall.moved_at - self._request.began
-            last = events or last
-        last_line = last.rstrip().rpartition(b"\n")[2]
-        complete = last_line == _DONE
+        try:
+            while chunk := await read():
+                events = await send_chunk(chunk)
+                stall.moved_at = now()  # only now is the child waited for again
+                stats.chunks += 1
+                if stats.first_token_s is None and b"data:" in events:
+                    stats.first_token_s = stall.moved_at - self._request.began
+                last = events or last
+        finally:
+            self._last_line = last.rstrip().rpartition(b"\n")[2]
+        complete = self._last_line in COMPLETE
         # HTTP may end in good order where the answer does not. To a client that counts as the whole answer.
-        if not complete and not is_error_event(last_line):
+        if not complete and not is_error_event(self._last_line):
             raise UpstreamBroken(answered=True)
+        if not complete and self._context.children.was_submitted(backend, self._request.request_id) is not False:
+            self._note_failure(code_of(last) or "other")
         await self._response.end_stream()
         await self._stop_if_disconnected()
         self._count(Outcome.ANSWERED if complete else Outcome.FAILED, last)
@@ -282,13 +301,15 @@ class Exchange:
             says_retry = "false"
         if says_retry == "false" and status in NOTHING_SUBMITTED:
             status = 502
+        failed_late = status < 400 and body.startswith(_EVENT)  # after white space, and so after the submission
+        if says_retry == "false" or failed_late:
+            self._note_failure(code_of(body) or "other")  # before it is sent: the client may come back at once
         self._stall.stop()  # nothing more is to come from the child
         await self._response.send_whole(status, headers, body)
         await self._stop_if_disconnected()
         # What the child calls it: to the client a refusal may have another status.
         outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.REFUSED
-        failed = answer.status >= 500 or body.startswith(b"data:")  # an error after white space is an event
-        self._count(Outcome.FAILED if failed else outcome, body)
+        self._count(Outcome.FAILED if answer.status >= 500 or failed_late else outcome, body)
         return True
 
     async def _read_whole(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -318,6 +339,11 @@ class Exchange:
             self._stats.code = code_of(last) or "other"
             log.info("not_answered", request=self._request.request_id, outcome=outcome, code=self._stats.code)
 
+    def _note_failure(self, code: str | None) -> None:
+        """Remember, for repeats, that this request failed and its prompt may have been submitted."""
+        request, self._stats.submitted = self._request, True
+        self._context.failures.add(request.headers, request.path, request.body.came, code)
+
     async def _finish_broken(self, backend: Backend, broken: UpstreamBroken) -> bool:
         """Free the page after a broken connection; return False if another child may take the request."""
         request_id, children = self._request.request_id, self._context.children
@@ -335,15 +361,27 @@ class Exchange:
 
     async def _finish_interrupted(self, backend: Backend, cause: Cause) -> None:
         """Tell the client, if it is there, then wait until the page is free again."""
-        log.info("answer_interrupted", request=self._request.request_id, child=backend.name, cause=cause)
+        request, children = self._request, self._context.children
+        log.info("answer_interrupted", request=request.request_id, child=backend.name, cause=cause)
         if cause in _MESSAGES:
             await self._fail(ErrorCode(cause), _MESSAGES[cause])
         else:
+            # A client that leaves at an error event, before the stream's end has come from the child, saw a failure.
+            if self._last_line not in COMPLETE:
+                has_failed = is_error_event(self._last_line)
+                self._note_failure((code_of(self._last_line) or "other") if has_failed else None)
             await self._response.abort()
             self._stats.outcome, self._stats.code = Outcome.CLIENT_LEFT, cause
         if cause is not Cause.SHUTDOWN:  # then the child is told to end anyway
-            await self._context.children.cancel(backend, self._request.request_id)
+            is_free = await children.cancel(backend, request.request_id)
+            if is_free and children.was_submitted(backend, request.request_id) is False:
+                self._context.failures.discard_left(request.headers, request.path, request.body.came)
 
     async def _fail(self, code: ErrorCode, message: str) -> None:
         self._stats.outcome, self._stats.code = Outcome.FAILED, code
+        self._note_failure(code)
         await self._response.fail(not_to_be_retried(code, message))
+
+    async def fail_internally(self) -> None:
+        """End the request after a fault of the proxy itself, which leaves open how far it had come."""
+        await self._fail(ErrorCode.INTERNAL_ERROR, "The proxy failed; the log says where.")

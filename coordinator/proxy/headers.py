@@ -29,8 +29,10 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _OURS: Final = {REQUEST_ID_HEADER.encode(), TOKEN_HEADER.encode()}
 # The coordinator has checked the caller's key; the child goes by its own token, and has no need of the key.
-_KEYS: Final = {b"authorization", b"x-api-key"}
-_NOT_SENT_ON: Final = _HOP_BY_HOP | _OURS | _KEYS | {b"host", b"content-length", b"expect"}
+# Nor does it know of repeats.
+_KEYS: Final = {b"authorization", b"x-api-key", b"idempotency-key"}
+# A compressed body has been decoded.
+_NOT_SENT_ON: Final = _HOP_BY_HOP | _OURS | _KEYS | {b"host", b"content-length", b"content-encoding", b"expect"}
 # The length too: a stream may end with one more event than the child sent.
 _NOT_SENT_BACK: Final = _HOP_BY_HOP | _OURS | {b"content-length", b"date", b"server"}
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # our server refuses a response with one in a header

@@ -146,6 +146,14 @@ class Pool:
         """Return whether any known backend, ready or not, serves this model."""
         return any(model in backend.models for backend in self._backends.values())
 
+    def ready_backend(self, model: str, *, exclude: frozenset[str] = frozenset()) -> Backend | None:
+        """Return the ready backend of this model with the fewest requests in flight, for what takes no page of it.
+
+        Without a lease, and at capacity or not: `exclude` holds names of children not to take.
+        """
+        fitting = (b for b in self._backends.values() if b.ready and model in b.models and b.name not in exclude)
+        return min(fitting, key=lambda backend: backend.in_flight, default=None)
+
     # What the supervisor tells
 
     def put(self, backend: Backend) -> None:

@@ -19,6 +19,8 @@ from starlette.types import Send
 
 from contract.api_error import ApiError
 from contract.child_api import REQUEST_ID_HEADER
+from contract.dialects.chat import CHAT
+from contract.dialects.dialect import Dialect
 from coordinator.proxy.headers import CLOSE, Headers, encode
 
 _ENDS: Final = (b"\n\n", b"\r\n\r\n")
@@ -70,10 +72,12 @@ async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tupl
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: ApiError, request_id: str, *, closing: bool = False) -> None:
+async def send_error(
+    send: Send, error: ApiError, request_id: str, dialect: Dialect = CHAT, *, closing: bool = False
+) -> None:
     """Send the error as a whole response; `closing` asks the client to come with a new connection."""
     headers = {REQUEST_ID_HEADER: request_id, **error.headers, **(CLOSE if closing else {})}
-    await send_json(send, error.status, error.body(), encode(headers))
+    await send_json(send, error.status, dialect.error_body(error), encode(headers))
 
 
 class Sent(Enum):
@@ -102,12 +106,20 @@ class Response:
     new connection next time.
     """
 
-    def __init__(self, send: Send, connection: Connection, request_id: str, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        connection: Connection,
+        request_id: str,
+        dialect: Dialect,
+        draining: Callable[[], bool],
+    ) -> None:
         self.sent = Sent.NOTHING
         self.blocked = False
         self._send = send
         self.connection = connection
         self._request_id = request_id
+        self._dialect = dialect
         self._draining = draining
         self._framing = EventFraming()
 
@@ -161,9 +173,9 @@ class Response:
             async with asyncio.timeout(_LAST_WORDS_S):
                 match sent:
                     case Sent.NOTHING:
-                        await send_error(self._send, error, self._request_id, closing=self._draining())
+                        await send_error(self._send, error, self._request_id, self._dialect, closing=self._draining())
                     case Sent.STREAM | Sent.BLANK:
-                        event = self._framing.before_event() + error.event()
+                        event = self._framing.before_event() + self._dialect.error_event(error)
                         await self._send({"type": "http.response.body", "body": event})
                     case Sent.WHOLE:
                         await self.abort()

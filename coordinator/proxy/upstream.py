@@ -10,7 +10,6 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from contract.child_api import CHAT_PATH
 from coordinator.errors import UpstreamBroken
 from coordinator.proxy.pool import Backend
 
@@ -24,13 +23,13 @@ class Upstream:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, URL] = {}  # parsed once for each child, not for each request
+        self._urls: dict[str, URL] = {}  # parsed once for each route of a child, not for each request
 
     @asynccontextmanager
     async def post(
-        self, backend: Backend, headers: list[tuple[str, str]], body: bytes
+        self, backend: Backend, path: str, headers: list[tuple[str, str]], body: bytes
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a chat request; yield the response as soon as its head is there, and close it in the end.
+        """Send a request to this route; yield the response as soon as its head is there, and close it in the end.
 
         Raises UpstreamBroken, also in place of what reading the response raises.
         """
@@ -44,9 +43,10 @@ class Upstream:
                 trust_env=False,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             )
-        url = self._urls.get(backend.url)
+        address = backend.url + path
+        url = self._urls.get(address)
         if url is None:
-            url = self._urls[backend.url] = URL(backend.url + CHAT_PATH)
+            url = self._urls[address] = URL(address)
         # aiohttp warns of large bytes, because it writes them in one go.
         data = body if len(body) < _LARGE_BYTES else io.BytesIO(body)
         try:

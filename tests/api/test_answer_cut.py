@@ -28,13 +28,15 @@ def passed(pieces: list[str], limits: AnswerLimits) -> tuple[str, AnswerCut]:
 def test_the_cut_is_where_it_is_in_the_whole_text(pieces: list[str], stop: list[str], max_tokens: int | None) -> None:
     text, cut = passed(pieces, AnswerLimits(tuple(stop), max_tokens))
     whole = "".join(pieces)
-    expected, reason = whole, "stop"
+    expected, reason, cut_at = whole, "stop", None
     end = next((end for end in range(len(whole)) if any(whole[: end + 1].endswith(one) for one in stop)), None)
     if end is not None:
-        expected = whole[: end + 1 - max(len(one) for one in stop if whole[: end + 1].endswith(one))]
+        cut_at = max((one for one in stop if whole[: end + 1].endswith(one)), key=len)
+        expected = whole[: end + 1 - len(cut_at)]
     if max_tokens is not None and len(expected.encode()) > max_tokens * BYTES_A_TOKEN:
         expected, reason = expected.encode()[: max_tokens * BYTES_A_TOKEN].decode(errors="ignore"), "length"
-    assert (text, cut.finish_reason) == (expected, reason)
+        cut_at = None
+    assert (text, cut.finish_reason, cut.stop_sequence) == (expected, reason, cut_at)
     assert cut.passed_bytes == len(text.encode())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -154,10 +156,10 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
     [
         (ask(tools=[{"type": "function"}]), "tools[0].type"),
         (ask(tools=[{"type": "web_search"}]), "tools[0].type"),
-        (ask(tools=[1]), "tools.0"),
+        (ask(tools=[1]), "tools[0]"),
         (ask(tools=[tool("f"), tool("f")]), "tools[1].function.name"),
         (ask(tools=[tool("f", {"type": "sometimes"})]), "tools[0].function.parameters"),
-        (ask(tools=[tool("no blanks")]), "tools.0.function.name"),
+        (ask(tools=[tool("no blanks")]), "tools[0].function.name"),
         (ask(tools=[tool("f")], tool_choice={"type": "function", "function": {"name": "g"}}), "tool_choice"),
         (ask(functions=[{"name": "f"}]), "functions"),
         (ask(tool_choice="required"), "tool_choice"),
@@ -180,8 +182,8 @@ async def test_what_is_typed_into_the_page(serve: Serve) -> None:
         ({"model": "demo-small", "messages": []}, "messages"),
         ({"model": "demo-small"}, "messages"),
         ({"messages": [{"role": "user", "content": "x"}]}, "model"),
-        ({"model": "demo-small", "messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
-        ({"model": "demo-small", "messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
+        ({"model": "demo-small", "messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
+        ({"model": "demo-small", "messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         (ask("  "), "messages"),
         (ask(stream="perhaps"), "stream"),
     ],
@@ -229,6 +231,25 @@ async def test_a_body_that_cannot_be_read(serve: Serve, data: bytes, content_typ
         response = await client.post(URL, data=data, headers={"content-type": content_type})
         assert response.status == status
         assert set((await response.json())["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("data", "coding", "status"),
+    [
+        (gzip.compress(json.dumps(ask()).encode()), "gzip", 200),
+        (zlib.compress(json.dumps(ask()).encode()), "deflate", 200),
+        (json.dumps(ask()).encode(), "identity", 200),
+        (json.dumps(ask()).encode(), "br", 415),
+        (json.dumps(ask()).encode(), "gzip", 400),
+        (gzip.compress(json.dumps(ask()).encode())[:-1], "gzip", 400),
+        (gzip.compress(b" " * 500_000), "gzip", 413),
+    ],
+)
+async def test_a_compressed_body(serve: Serve, data: bytes, coding: str, status: int) -> None:
+    async with serve(ScriptedPage(), settings=ChildSettings(max_body_bytes=1000)) as client:
+        headers = {"content-type": "application/json", "content-encoding": coding}
+        response = await client.post(URL, data=data, headers=headers)
+        assert (response.status, len(data) <= 1000) == (status, True), await response.text()
 
 
 async def test_a_body_that_comes_too_slowly_is_given_up(serve: Serve) -> None:

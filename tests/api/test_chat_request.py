@@ -14,8 +14,8 @@ from contract.api_error import ApiError
 @pytest.mark.parametrize(
     ("messages", "param"),
     [
-        ([1] * 1000, "messages.0"),
-        ([{"role": "user", "content": [1] * 1000}], "messages.0.content.0"),
+        ([1] * 1000, "messages[0]"),
+        ([{"role": "user", "content": [1] * 1000}], "messages[0].content[0]"),
     ],
 )
 def test_validation_stops_at_the_first_bad_item_of_a_list(messages: list[Any], param: str) -> None:
@@ -27,4 +27,4 @@ def test_validation_stops_at_the_first_bad_item_of_a_list(messages: list[Any], p
     with pytest.raises(ApiError) as refused:
         parse_chat_request(body)
     assert refused.value.param is not None
-    assert refused.value.param.startswith(param.removesuffix(".0"))
+    assert refused.value.param.startswith(param.removesuffix("[0]"))

@@ -70,15 +70,30 @@ async def test_health_needs_no_key_and_shows_no_secret(serve: Serve, tmp_path: P
 
 async def test_a_host_that_is_not_loopback_is_refused(serve: Serve) -> None:
     async with serve(ScriptedPage()) as client:
-        response = await client.get("/ready", headers={"host": "attacker.example"})
-        assert response.status == 400
+        for path in ("/ready", "/v1/models", "/nowhere"):
+            response = await client.get(path, headers={"host": "attacker.example"})
+            error = (await response.json())["error"]
+            assert (response.status, error["code"]) == (421, "misdirected_request")
+            assert "base_url" in error["message"]
+            assert "ALLOWED_HOSTS" not in error["message"]  # a child has no such setting
+            assert response.headers["x-request-id"]
+        for host in ("localhost", "localhost:1", "127.0.0.1", "[::1]:80"):
+            assert (await client.get("/ready", headers={"host": host})).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1//models", "/models", "/v1/models/", "/v1/v1/models"])
+async def test_a_path_that_a_client_has_put_together_wrongly_is_its_route(serve: Serve, path: str) -> None:
+    async with serve(ScriptedPage()) as client:
+        assert (await (await client.get(path)).json())["object"] == "list"
+        response = await client.post(path)
+        assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
+        assert "GET, HEAD only" in (await response.json())["error"]["message"]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/v1//chat/completions", 404),
-        ("POST", "/v1/chat/completions/", 404),
+        ("POST", "/v1/chat", 404),
         ("GET", "/ready/", 404),
         ("GET", "/", 404),
         ("GET", "/v1/chat/completions", 405),

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from contract import child_environment
-from contract.child_api import CHAT_PATH, READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, UnreadyReason
+from contract.child_api import READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, UnreadyReason
+from contract.dialects.chat import CHAT
 from contract.exit_codes import ExitCode
 from contract.keys import KeyStore
 from contract.processes import ProcessIdentity
@@ -54,7 +55,7 @@ class FakeChild:
             ("GET", READY_PATH): self.ready,
             ("GET", "/health"): self.health,
             ("GET", "/v1/models"): self.models,
-            ("POST", CHAT_PATH): self.chat,
+            ("POST", CHAT.path): self.chat,
             ("POST", "/requests/cancel"): self.cancel,
             ("POST", "/fake"): self.fake,
         }

@@ -120,15 +120,20 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def coordinator(tmp_path: Path, flags: Sequence[str] = (), **given: str) -> AsyncIterator[Running]:
-    """A coordinator over fake children on a port of its own; killed if the test leaves it running."""
+async def coordinator(
+    tmp_path: Path, flags: Sequence[str] = (), *, program: str = "tests.coordinator.run_with_fakes", **given: str
+) -> AsyncIterator[Running]:
+    """A coordinator over fake children on a port of its own; killed if the test leaves it running.
+
+    `program` is the module that runs it; it gets a folder for evidence, then the flags.
+    """
     port = free_range(1)
     log, evidence = tmp_path / "log", tmp_path / "evidence"
     evidence.mkdir(exist_ok=True)
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
             *DIES_WITH_PARENT,
-            *(sys.executable, "-m", "tests.coordinator.run_with_fakes", str(evidence), *flags),
+            *(sys.executable, "-m", program, str(evidence), *flags),
             env=environment(tmp_path, **{"COORDINATOR_PORT": str(port), **given}),
             cwd=tmp_path,
             stderr=stderr,

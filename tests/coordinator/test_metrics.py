@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
-from coordinator.proxy.exchange import Outcome, RequestStats
+from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
 from coordinator.proxy.pool import Backend, Pool
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
@@ -40,7 +40,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-def done(outcome: Outcome, code: str | None = None, **stats: float) -> RequestDone:
+def done(outcome: Outcome, code: str | None = None, **stats: float | Repeat) -> RequestDone:
     return RequestDone("id", RequestStats(outcome, code, **stats), duration_s=2.0)  # type: ignore[arg-type]
 
 
@@ -49,10 +49,12 @@ def test_requests_are_counted_by_outcome_and_code() -> None:
     metrics.request_done(done(Outcome.ANSWERED, queued_s=0.5, first_token_s=0.2, chunks=7))
     metrics.request_done(done(Outcome.ANSWERED))
     metrics.request_done(done(Outcome.FAILED, "child_lost", retries=1))
+    metrics.request_done(done(Outcome.FAILED, "child_lost", repeat=Repeat.REPLAYED))
     seen = samples(metrics)
+    assert seen["tabfleet_request_repeats_total", ("replayed",)] == 1
     assert seen["tabfleet_requests_total", ("", "answered")] == 2
-    assert seen["tabfleet_requests_total", ("child_lost", "failed")] == 1
-    assert seen["tabfleet_request_duration_seconds_sum", ()] == 6
+    assert seen["tabfleet_requests_total", ("child_lost", "failed")] == 2
+    assert seen["tabfleet_request_duration_seconds_sum", ()] == 8
     assert seen["tabfleet_queue_wait_seconds_sum", ()] == 0.5
     assert seen["tabfleet_queue_wait_seconds_count", ()] == 1, "who was refused before does not count as served at once"
     assert seen["tabfleet_time_to_first_token_seconds_count", ()] == 1

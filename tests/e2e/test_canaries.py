@@ -17,6 +17,7 @@ from tests.support.pictures import image, part
 
 KEY = "canary-key-5b1f0c"
 WRONG_KEY = "canary-wrong-key-77aa"
+REPEAT_KEY = "canary-idempotency-key-3e8d"
 PROMPT = "canary-prompt-91d2"
 IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 
@@ -38,7 +39,7 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
     outputs["log"] = running.log.read_text()
     secrets = (
         _secrets(profiles)
-        | {KEY, WRONG_KEY, PROMPT, *_pieces_of_the_image()}
+        | {KEY, WRONG_KEY, REPEAT_KEY, PROMPT, *_pieces_of_the_image()}
         | {entry["token"] for entry in site.ledger(since=before)}
     )
     assert len(secrets) > 6
@@ -67,11 +68,16 @@ def _make_trouble(running: Fleet, site: Site) -> list[str]:
     with pytest.raises(openai.BadRequestError) as no_image:
         client.chat.completions.create(model=MODEL, messages=[*messages, {"role": "user", "content": [broken]}])
     texts.append(no_image.value.response.text)
-    for kind in ("http_500", "break_off"):
+    once = {"Idempotency-Key": REPEAT_KEY}
+    for kind, headers in (("http_500", {}), ("break_off", once)):
         site.fault(kind, count=1)
-        with pytest.raises(openai.APIError) as failed:
-            client.chat.completions.create(model=MODEL, messages=messages)
-        texts.append(str(failed.value) + str(failed.value.body))
+        for _ in range(2):  # the second is refused, or has the answer of the first
+            with pytest.raises(openai.APIError) as failed:
+                client.chat.completions.create(model=MODEL, messages=messages, extra_headers=headers)
+            texts.append(str(failed.value) + str(failed.value.body))
+    with pytest.raises(openai.ConflictError) as reused:
+        client.chat.completions.create(model="demo-large", messages=messages, extra_headers=once)
+    texts.append(reused.value.response.text)
     ada = running.child_pid("ada")
     os.kill(ada, signal.SIGKILL)
     eventually(lambda: running.children()["ada"]["restarts"] > 0, timeout_s=60, what="the restart")

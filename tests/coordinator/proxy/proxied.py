@@ -14,12 +14,14 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
+from contract.hosts import Hosts
 from contract.http_protocol import ConnectionLimits
 from contract.keys import KeyStore
 from coordinator.api import Application, build_api
-from coordinator.proxy.admission import Access, BodyLimits, Hosts
+from coordinator.proxy.admission import Access, BodyLimits
 from coordinator.proxy.application import Proxy, ProxyConfig, RequestDone
 from coordinator.proxy.exchange import Children, Limits, Outcome
+from coordinator.proxy.idempotency import RecordLimits
 from coordinator.proxy.pool import Backend, Pool
 from coordinator.proxy.server import Server, bind
 
@@ -36,6 +38,7 @@ class Served:
     proxy: Proxy
     access: Access
     done: list[RequestDone]
+    server: Server
     clients: list[AsyncOpenAI] = field(default_factory=list)
 
     @property
@@ -68,13 +71,15 @@ async def served(
     max_body_bytes: int = 100_000,
     max_buffered_bytes: int = 100_000_000,
     origins: tuple[str, ...] = (),
+    records: RecordLimits | None = None,
 ) -> AsyncIterator[Served]:
     """Serve `/v1` from this pool on a free port."""
     key_file = tmp_path / "keys.txt"
     key_file.write_text("".join(f"{key}\n" for key in keys))
     access = Access(KeyStore.from_file(key_file))
     done: list[RequestDone] = []
-    config = ProxyConfig(limits, BodyLimits(max_body_bytes, max_buffered_bytes, limits.idle_s), owner="fake")
+    bodies = BodyLimits(max_body_bytes, max_buffered_bytes, limits.idle_s)
+    config = ProxyConfig(limits, bodies, owner="fake", records=records or RecordLimits())
     proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=done.append)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
@@ -83,7 +88,7 @@ async def served(
     application = Application(proxy, api, pool, access=access, hosts=hosts, origins=origins)
     server = Server(application, ConnectionLimits(limits.idle_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    running = Served(port, pool, proxy, access, done)
+    running = Served(port, pool, proxy, access, done, server)
     try:
         yield running
     finally:

@@ -14,10 +14,12 @@ import pytest
 from starlette.types import Message
 
 from contract.api_error import ApiError, ErrorCode, code_of
+from contract.dialects.chat import CHAT
 from coordinator.proxy.admission import parse_chat_body
 from coordinator.proxy.exchange import ChatRequest, Exchange, Outcome, ProxyContext, RequestStats
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Backend, Pool
+from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response
 from coordinator.proxy.upstream import Upstream
 from tests.coordinator.proxy.proxied import SOON, Conversation, ScriptedChildren, backend, chat, upstream
@@ -105,9 +107,11 @@ async def exchange(script: Any, children: ScriptedChildren | None = None) -> Asy
         await script(conversation)
 
     pool, connections, client, stats = Pool(max_queue=1), Upstream(), Client(), RequestStats()
-    context = ProxyContext(pool, children or ScriptedChildren(), connections, SOON)
-    request = ChatRequest("the-id", [], parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time())
-    response = Response(client.send, client, request.request_id, lambda: False)
+    context = ProxyContext(pool, children or ScriptedChildren(), connections, SOON, Failures())
+    request = ChatRequest(
+        "the-id", CHAT.path, [], parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time()
+    )
+    response = Response(client.send, client, request.request_id, CHAT, lambda: False)
     async with upstream(noted) as url:
         pool.put(backend(url))
         yield Running(Exchange(context, request, client.receive, response, stats), client, pool, stats, reached)

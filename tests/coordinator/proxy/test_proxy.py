@@ -370,8 +370,8 @@ async def test_a_stream_without_an_end_marker_counts_as_failed(tmp_path: Path) -
 
     codes = [b"quota", b"invented"]
     async with scripted(tmp_path, script) as api:
-        for _ in range(2):
-            await ask(api.port, request(chat(stream=True)))
+        for prompt in ("one", "two"):
+            await ask(api.port, request(chat(prompt, stream=True)))
         assert api.outcomes() == [(Outcome.FAILED, "quota"), (Outcome.FAILED, "other")]
 
 
@@ -647,7 +647,7 @@ async def test_no_code_after_a_possible_submission_has_a_status_that_is_sent_aga
 
     async with scripted(tmp_path, script, children=ScriptedChildren(submitted=submitted)) as api:
         for code, kind in itertools.product(ErrorCode, ("application/json", "text/event-stream")):
-            answer = await ask(api.port, request(chat(stream=kind == "text/event-stream")))
+            answer = await ask(api.port, request(chat(code, stream=kind == "text/event-stream")))
             assert answer.status not in NOTHING_SUBMITTED, code
             assert answer.header("x-should-retry") == "false", code
             assert answer.error["code"] == code

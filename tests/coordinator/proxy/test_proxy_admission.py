@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +16,8 @@ import openai
 import pytest
 from structlog.testing import capture_logs
 
+from contract.hosts import names_address
 from contract.keys import KeyStore
-from coordinator.proxy.admission import names_address
 from coordinator.proxy.exchange import Outcome
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxy.proxied import (
@@ -34,6 +36,8 @@ from tests.coordinator.proxy.proxied import (
     served,
 )
 from tests.support.waiting import eventually
+
+Encode = Callable[[bytes], bytes]
 
 
 async def answer_ok(conversation: Conversation) -> None:
@@ -113,10 +117,10 @@ async def test_checks_come_in_order(api: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/v1//chat/completions", 404),
-        ("POST", "//v1/chat/completions", 404),
-        ("POST", "/chat/completions", 404),
-        ("POST", "/v1/chat/completions/", 404),
+        ("POST", "/v1/chat", 404),
+        ("POST", "/v1/chat/completions/chat/completions", 404),
+        ("POST", "/api/v1/chat/completions", 404),
+        ("POST", "/completions/chat", 404),
         ("GET", "/v1", 404),
         ("GET", "/v1/", 404),
         ("GET", "/", 404),
@@ -135,6 +139,41 @@ async def test_what_no_route_takes_gets_an_error_with_a_request_id(
     assert (first.status, first.error["code"], first.header("content-type")) == (status, code, "application/json")
     ids = [value for answer in (first, second) for name, value in answer.headers if name == "x-request-id"]
     assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1//chat/completions",
+        "//v1/chat//completions",
+        "/v1/chat/completions/",
+        "/chat/completions",
+        "/v1/v1/chat/completions",
+    ],
+)
+async def test_a_path_that_a_client_has_put_together_wrongly_is_its_route(api: Served, path: str) -> None:
+    done = len(api.done)
+    assert (await ask(api.port, request(chat(), path=path))).status == 200
+    assert (await ask(api.port, request(chat(), path=path, key=None))).status == 401
+    wrong = await ask(api.port, request(method="GET", path=path))
+    assert (wrong.status, wrong.header("allow"), wrong.error["message"]) == (405, "POST", "This route takes POST only.")
+    assert len(api.done) == done + 3  # counted as what they are
+
+
+@pytest.mark.parametrize(
+    "path", ["/models", "/models/", "//v1//models", "/v1/models/", "/models/fake", "/v1/v1/models/fake"]
+)
+async def test_models_are_shown_by_such_paths_too(api: Served, path: str) -> None:
+    answer = await ask(api.port, request(method="GET", path=path))
+    assert (answer.status, json.loads(answer.body)["object"]) == (200, "model" if "fake" in path else "list")
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/", "/v1", "/api/chat"])
+async def test_a_path_that_is_no_route_gets_their_names_and_the_usual_mistake(api: Served, path: str) -> None:
+    answer = await ask(api.port, request(chat(), path=path))
+    assert answer.status == 404
+    for words in ("POST /v1/chat/completions", "GET /v1/models", "base_url"):
+        assert words in answer.error["message"]
 
 
 @pytest.mark.parametrize("path", ["/live", "/ready", "/metrics", "/admin/children/ada"])
@@ -276,12 +315,74 @@ async def test_all_bodies_together_have_a_limit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "messages",
-    [[1] * 5000, [{}] * 5000, [{"role": "user", "content": [{"type": "text", "text": ""}] * 50}] * 100],
+    [[{"content": "x"}] * 4097, [{}] * 5000, [{"role": "user", "content": [{"type": "text", "text": ""}] * 50}] * 100],
 )
 async def test_more_messages_or_parts_than_a_page_could_take_are_refused(tmp_path: Path, messages: object) -> None:
     async with served(Pool(max_queue=100), ScriptedChildren(), tmp_path, max_body_bytes=10_000_000) as api:
         answer = await ask(api.port, request(json.dumps({"model": "fake", "messages": messages}).encode()))
         assert (answer.status, answer.error["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize(("coding", "encode"), [("gzip", gzip.compress), ("Deflate", zlib.compress)])
+async def test_a_compressed_body_reaches_the_child_as_plain_json(tmp_path: Path, coding: str, encode: Encode) -> None:
+    reached: list[Conversation] = []
+
+    async def note(conversation: Conversation) -> None:
+        reached.append(conversation)
+        await answer_ok(conversation)
+
+    async with scripted(tmp_path, note) as api:
+        answer = await ask(api.port, request(encode(chat("x" * 90_000)), f"content-encoding: {coding}"))
+        assert answer.status == 200
+        assert reached[0].body == chat("x" * 90_000)
+        assert not reached[0].header("content-encoding")
+        assert api.proxy._bodies._buffered_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status", "words"),
+    [
+        ("br", chat(), 415, "gzip or deflate"),
+        ("gzip, gzip", gzip.compress(gzip.compress(chat())), 415, "gzip or deflate"),
+        ("gzip", chat(), 400, "gzip"),
+        ("gzip", gzip.compress(chat())[:-1], 400, "ends too early"),
+        ("gzip", gzip.compress(chat()) * 2, 400, "after its end"),
+        ("gzip", gzip.compress(b"{"), 400, "JSON"),
+        ("gzip", gzip.compress(b" " * 100_001), 413, "MAX_BODY_BYTES"),
+        ("deflate", zlib.compress(b" " * 50_000_000), 413, "MAX_BODY_BYTES"),
+    ],
+)
+async def test_a_compressed_body_that_is_refused(
+    api: Served, coding: str, body: bytes, status: int, words: str
+) -> None:
+    answer = await ask(api.port, request(body, f"content-encoding: {coding}"))
+    assert (answer.status, words in answer.error["message"]) == (status, True), answer.error
+    assert (answer.header("accept-encoding") == "gzip, deflate") is (status == 415)
+    assert api.proxy._bodies._buffered_bytes == 0
+    assert api.quiet
+
+
+async def test_a_coding_that_says_nothing_with_many_bytes_has_the_same_limit(api: Served) -> None:
+    nothing = b"\x00\x00\x00\xff\xff"  # a stored block of no bytes: RFC 1951, section 3.2.4
+    caller = await Caller.connect(api.port)
+    head = chunked_head().replace(b"\r\n\r\n", b"\r\ncontent-encoding: deflate\r\n\r\n")
+    caller.writer.write(head + b"2\r\n\x78\x9c\r\n")
+    answering = asyncio.ensure_future(caller.head())
+    for _ in range(1000):
+        if answering.done():
+            break
+        caller.writer.write(b"1388\r\n%b\r\n" % (nothing * 1000))
+        await caller.writer.drain()
+        await asyncio.sleep(0)
+    assert (await asyncio.wait_for(answering, 30))[0] == 413
+    caller.close()
+
+
+async def test_decoded_bytes_count_in_the_limit_of_all_bodies(tmp_path: Path) -> None:
+    async with scripted(tmp_path, answer_ok, max_buffered_bytes=50_000) as api:
+        answer = await ask(api.port, request(gzip.compress(chat("y" * 60_000)), "content-encoding: gzip"))
+        assert (answer.status, answer.error["code"]) == (503, "buffer_full")
+        assert (await ask(api.port, request(gzip.compress(chat("y" * 40_000)), "content-encoding: gzip"))).status == 200
 
 
 async def test_a_client_that_leaves_within_its_body_is_forgotten(api: Served) -> None:

@@ -51,8 +51,8 @@ def submissions(fleet: Fleet, names: str) -> Counter[str]:
     return Counter(entry["digest"] for entry in entries if "digest" in entry)
 
 
-AFTER_SUBMISSION = [{"drop": "after"}, {"die_after": 0}, {"site_error": "page_broken"}]
-IN_MID_STREAM = [{"die_after": 2}, {"break_after": 2}]
+AFTER_SUBMISSION: list[dict[str, object]] = [{"drop": "after"}, {"die_after": 0}, {"site_error": "page_broken"}]
+IN_MID_STREAM: list[dict[str, object]] = [{"die_after": 2}, {"break_after": 2}]
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,9 @@ async def test_whatever_a_child_writes_ends_that_request_alone(tmp_path: Path, s
             conversation.writer.transport.abort()
 
     async with scripted(tmp_path, script, limits=replace(SOON, first_token_s=0.5, idle_s=0.5)) as api:
-        for _ in range(60):
+        for number in range(60):
             data, resets = response(rng), rng.random() < 0.3
-            answer = await ask(api.port, request(chat(stream=rng.random() < 0.5)))
+            answer = await ask(api.port, request(chat(f"prompt {number}", stream=rng.random() < 0.5)))
             what = (data[:300], answer.status, answer.headers)
             assert answer.status in (200, 204, 408, 500, 502), what
             assert answer.status not in NOTHING_SUBMITTED, what

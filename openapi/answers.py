@@ -1,0 +1,114 @@
+"""What the coordinator answers, as types that become schemas.
+
+Requests have theirs in the child, which parses them by it. Answers are written as plain JSON there, so that their types
+stand here; `tests/api_fuzz` holds them against what is really sent, and finds a field that is not named here.
+
+Wire formats: https://platform.openai.com/docs/api-reference
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
+
+from contract.api_error import ErrorCode
+from coordinator.supervision.lifecycle import Reason, State
+
+
+class ErrorDetail(TypedDict):
+    """What was wrong. `param` names the request's parameter at fault; `code` is for programs, `message` for people."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    code: ErrorCode
+
+
+class Error(TypedDict):
+    """An error in OpenAI's form."""
+
+    error: ErrorDetail
+
+
+class Model(TypedDict):
+    """A model that a page offers. A page tells no date of creation, so `created` is 0."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(TypedDict):
+    """All models there are."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Live(TypedDict):
+    """The process serves."""
+
+    status: Literal["live"]
+
+
+class Child(TypedDict):
+    """A child as everybody may see it. Times are seconds since 1970."""
+
+    name: str
+    state: State
+    reason: Reason | None
+    since: float
+    restarts: int
+    in_flight: int
+    models: list[str]
+    login_expires_at: float | None
+    capture: str | None
+
+
+class ChildDetail(Child):
+    """All that is known of a child; `last_lines` are of its log, without secrets."""
+
+    detail: str | None
+    generation: int
+    pid: int | None
+    slot: int | None
+    last_lines: list[str]
+
+
+class RejectedProfile(TypedDict):
+    """A profile that has no child, and why."""
+
+    name: str
+    reason: str
+
+
+class Ready(TypedDict):
+    """Whether a request would find a page, and the children. `unhealthy` names those that should serve and do not."""
+
+    status: Literal["ready", "unready", "draining"]
+    children: list[Child]
+    unhealthy: list[str]
+    rejected_profiles: list[RejectedProfile]
+    api_keys: Literal["enforced", "open"]
+    warnings: list[str]
+
+
+class Reloaded(TypedDict):
+    """Which children a reload has begun to add, replace and remove."""
+
+    added: list[str]
+    replaced: list[str]
+    removed: list[str]
+
+
+class Accepted(TypedDict):
+    """The action has begun."""
+
+    status: Literal["accepted"]
+
+
+Document = dict[str, Any]
+Text = str
+Picture = Any

@@ -1,0 +1,239 @@
+"""What each client gets from the API, and how often it submits: once for each of its calls, whatever fails.
+
+The demo's directive `say` makes the page answer with given text. The last one of a prompt counts, so that a tool's
+result can say what the answer after it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.clients.catalogue import CALLS, CLIENTS, call_block
+from tests.clients.process import ROW_LIMIT_S, ClientProcess
+from tests.e2e.fleet import MODEL, Fleet, Site, eventually
+from tests.support.metrics import Metrics
+from tests.support.pictures import data_url, image
+from tests.support.waiting import HANG_LIMIT_S
+
+pytestmark = pytest.mark.clients
+Measured = dict[tuple[str, str], str]
+
+
+def rows(scenario: str) -> pytest.MarkDecorator:
+    """Run the test for each client that has a feature for this scenario; for the others the table says `none`."""
+    names = [name for name, client in CLIENTS.items() if scenario not in client.lacks]
+    return pytest.mark.parametrize(("name", "client"), [(name, name) for name in names], indirect=["client"], ids=names)
+
+
+@dataclass
+class Counted:
+    """What one row has cost so far: chat requests that reached the coordinator, and prompts submitted to a page."""
+
+    fleet: Fleet
+    site: Site
+    last_id: int
+    requests_before: float
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the ledger's entries of the row."""
+        return self.site.ledger(since=self.last_id)
+
+    def requests(self) -> int:
+        """Return how many chat requests of the row have ended."""
+        return int(requests(self.fleet) - self.requests_before)
+
+
+def requests(fleet: Fleet, **labels: str) -> float:
+    """Return how many chat requests have ended at the coordinator, by its metrics."""
+    request = urllib.request.Request(f"{fleet.url}/metrics", headers={"authorization": f"Bearer {fleet.key}"})
+    with urllib.request.urlopen(request, timeout=HANG_LIMIT_S) as response:
+        return Metrics.parse(response.read().decode()).sum("tabfleet_requests_total", **labels)
+
+
+def count(fleet: Fleet, site: Site) -> Counted:
+    """Begin a row."""
+    return Counted(fleet, site, site.last_id(), requests(fleet))
+
+
+def run(client: ClientProcess, fleet: Fleet, scenario: str, prompt: str, **more: Any) -> dict[str, Any]:
+    """Run a scenario on the client with the fleet's address and key; the prompt is like no other."""
+    row = {"base_url": f"{fleet.url}/v1", "api_key": fleet.key, "model": MODEL, "turns": [], "image": "", **more}
+    return client.run(scenario, prompt=f"{prompt} ({secrets.token_hex(4)})", **row)
+
+
+def answer_with(text: str) -> str:
+    """Return the directive that makes the page answer with this text."""
+    return f"[[say={text.encode().hex()}]]"
+
+
+def check_submissions(counted: Counted, name: str, scenario: str, measured: Measured) -> list[dict[str, Any]]:
+    """Check that the row has submitted once for each call, note that it has, and return the ledger's entries."""
+    entries = counted.entries()
+    calls = CLIENTS[name].calls.get(scenario, CALLS.get(scenario, 1))
+    measured[name, scenario] = f"{len(entries)} submissions"
+    assert len(entries) == calls, [entry["prompt"][-400:] for entry in entries]
+    measured[name, scenario] = "yes"
+    return entries
+
+
+@rows("models")
+def test_models(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    answer = run(client, serving, "models", "")
+    assert {"demo-small", "demo-large", "demo-echo"} <= set(answer.get("models", ())), answer
+    check_submissions(counted, name, "models", measured)
+
+
+@rows("chat")
+def test_chat(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    said = CLIENTS[name].final("A quay is a wharf.")
+    answer = run(client, serving, "chat", f"{answer_with(said)} What is a quay?")
+    (entry,) = check_submissions(counted, name, "chat", measured)
+    assert entry["outcome"] == "done"
+    assert answer.get("text") == "A quay is a wharf.", answer
+
+
+@rows("stream")
+def test_stream(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    text = "one two three four five six seven eight nine ten eleven twelve. " * 5
+    said = CLIENTS[name].final(text)
+    answer = run(client, serving, "stream", f"{answer_with(said)} Count.")
+    (entry,) = check_submissions(counted, name, "stream", measured)
+    pieces = [piece for piece in answer.get("pieces", ()) if piece]
+    assert entry["answer"] == said
+    assert "".join(pieces) in (text, said), answer
+    assert len(pieces) >= CLIENTS[name].least_pieces
+
+
+@rows("history")
+def test_history(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    first, second = CLIENTS[name].final("The first answer."), CLIENTS[name].final("The second answer.")
+    question = f"{answer_with(first)} The first question {secrets.token_hex(4)}?"
+    turns = [("user", question), ("assistant", "The first answer.")]
+    answer = run(client, serving, "history", f"{answer_with(second)} The second question?", turns=turns)
+    *_, entry = check_submissions(counted, name, "history", measured)
+    assert answer.get("text") == "The second answer.", answer
+    places = [entry["prompt"].index(text) for text in (question, "The first answer.", "The second question?")]
+    assert places == sorted(places)
+
+
+@rows("image")
+def test_image(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    picture = image(mark=secrets.token_bytes(8).hex().encode())
+    said = CLIENTS[name].final("A quay.")
+    answer = run(client, serving, "image", f"{answer_with(said)} What is this?", image=data_url(picture))
+    (entry,) = check_submissions(counted, name, "image", measured)
+    assert answer.get("text") == "A quay.", answer
+    digests = [one["sha256"] for one in entry["images"]]
+    assert len(digests) == 1
+    if not CLIENTS[name].recodes_images:
+        assert digests == [hashlib.sha256(picture.data).hexdigest()]
+
+
+@rows("tools")
+def test_tools(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    said = CLIENTS[name].tool_call or call_block("weather", '{"city": "Oslo"}')
+    result = f"Rain. {answer_with(CLIENTS[name].final('Take an umbrella.'))}"
+    prompt = f"{answer_with(said)} How is the weather in Oslo?"
+    answer = run(client, serving, "tools", prompt, tool_result=result)
+    *_, last = check_submissions(counted, name, "tools", measured)
+    assert (answer.get("called"), answer.get("text")) == ([{"city": "Oslo"}], "Take an umbrella."), answer
+    assert result in last["prompt"]
+
+
+@pytest.mark.parametrize(("name", "client"), [("openai-agents", "openai-agents")], indirect=["client"])
+def test_handoff(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    """One agent hands the conversation to another, by a call of a tool."""
+    counted = count(serving, site)
+    said = call_block("transfer_to_weather", "{}")
+    prompt = f"{answer_with(said)} How is the weather in Oslo?"
+    answer = run(client, serving, "handoff", prompt, tool_result=f"{answer_with('Take an umbrella.')} Well?")
+    assert len(check_submissions(counted, name, "handoff", measured)) == 2
+    assert answer == {"text": "Take an umbrella.", "by": "Weather"}
+
+
+@rows("structured")
+def test_structured(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    place = '{"city": "Oslo", "visits": 3}'
+    tool = CLIENTS[name].structured_tool
+    said = call_block(tool, place) if tool else CLIENTS[name].data_form.replace("DATA", place)
+    answer = run(client, serving, "structured", f"{answer_with(said)} Where have I been?")
+    check_submissions(counted, name, "structured", measured)
+    assert answer.get("data") == {"city": "Oslo", "visits": 3}, answer
+
+
+@rows("stop")
+def test_stop(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    answer = run(client, serving, "stop", f"{answer_with('one two END three')} Count.", stop="END")
+    check_submissions(counted, name, "stop", measured)
+    assert str(answer.get("text")).strip() == "one two", answer
+
+
+@rows("wrong_key")
+def test_wrong_key(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    counted = count(serving, site)
+    answer = run(client, serving, "chat", "What is a quay?", api_key="sk-wrong")
+    check_submissions(counted, name, "wrong_key", measured)
+    assert "error" in answer, answer
+    assert answer["error"]["status"] == 401 or "API key" in answer["error"]["message"], answer
+
+
+@pytest.fixture
+def busy(crowded: Fleet, site: Site) -> Iterator[None]:
+    """Have the only child answer until faults are cleared."""
+    before = site.last_id()
+    with ThreadPoolExecutor(1) as pool:
+        messages: Any = [{"role": "user", "content": f"[[stall=first]] {secrets.token_hex(4)}"}]
+        other = pool.submit(crowded.client(max_retries=10).chat.completions.create, model=MODEL, messages=messages)
+        try:
+            assert site.ledger(since=before, wait_s=HANG_LIMIT_S)
+            yield
+        finally:
+            site.clear_faults()
+            other.result()
+
+
+@pytest.mark.usefixtures("busy")
+@rows("overload")
+def test_overload(name: str, client: ClientProcess, crowded: Fleet, site: Site, measured: Measured) -> None:
+    """A client that waits and tries again gets its answer, and one that does not has submitted nothing."""
+    refused = requests(crowded, code="queue_full")
+    counted = count(crowded, site)
+    with ThreadPoolExecutor(1) as pool:
+        prompt = f"{answer_with(CLIENTS[name].final('A quay is a wharf.'))} What is a quay?"
+        answering = pool.submit(run, client, crowded, "chat", prompt)
+        eventually(lambda: requests(crowded, code="queue_full") > refused, timeout_s=ROW_LIMIT_S, what="429")
+        site.clear_faults()
+        answer = answering.result()
+    assert len(counted.entries()) == (0 if "error" in answer else 1)
+    if "error" in answer:
+        assert answer["error"]["status"] == 429 or "wait already" in answer["error"]["message"], answer
+        measured[name, "overload"] = f"error after {counted.requests()}"
+    else:
+        assert answer.get("text") == "A quay is a wharf.", answer
+        measured[name, "overload"] = "waits"
+
+
+@rows("failure")
+def test_failure(name: str, client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    """The site answers with an error after it took the prompt: whatever the client does, no second one is submitted."""
+    counted = count(serving, site)
+    answer = run(client, serving, "chat", "[[error=server]] What is a quay?")
+    check_submissions(counted, name, "failure", measured)
+    assert "error" in answer, answer
+    measured[name, "failure"] = f"once, of {counted.requests()} sent"

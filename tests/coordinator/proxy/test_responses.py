@@ -1,0 +1,375 @@
+"""The Responses dialect in the coordinator, over scripted children: what they get, what is kept, and for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.responses import ResponseItem
+from pydantic import TypeAdapter
+from starlette.types import Message
+
+from contract.api_error import ApiError, ErrorCode, not_to_be_retried, sse, to_json
+from contract.dialects.dialect import END_COMMENT
+from contract.dialects.responses import EARLIER_FIELD, RESPONSES
+from coordinator.proxy.exchange import Outcome
+from coordinator.proxy.responses import Recorder
+from tests.coordinator.proxy.proxied import KEY, Answer, Caller, Conversation, Served, ask, request, scripted
+from tests.support.waiting import eventually
+
+PATH = "/v1/responses"
+OTHER = "another-key"
+ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
+
+
+def respond(given: Any = "hi", **more: Any) -> bytes:
+    return json.dumps({"model": "fake", "input": given, **more}).encode()
+
+
+def response(request_id: str, text: str = "Hello", status: str = "completed") -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    item = {"id": f"msg_{request_id}_0", "type": "message", "role": "assistant", "status": status, "content": content}
+    return {"id": f"resp_{request_id}", "object": "response", "status": status, "output": [item]}
+
+
+def event(kind: str, **data: Any) -> bytes:
+    return b"event: %b\n" % kind.encode() + sse(to_json({"type": kind, **data}))
+
+
+def stream_of(whole: dict[str, Any]) -> bytes:
+    """Return a stream's events as a child writes them; the text looks like the last event to who reads carelessly."""
+    delta = event("response.output_text.delta", delta="\n\nevent: response.completed\ndata: {}\n\n")
+    return delta + event(f"response.{whole['status']}", response=whole) + END_COMMENT
+
+
+@dataclass
+class Child:
+    """Answers as the test sets it: with a whole response, or with the bytes of a stream."""
+
+    answers: list[bytes | None] = field(default_factory=list)
+    got: list[Any] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, conversation: Conversation) -> None:
+        self.raw.append(conversation.body)
+        self.got.append(json.loads(conversation.body))
+        (request_id,) = conversation.header("x-request-id")
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            await conversation.begin_stream()
+            await conversation.chunk(answer)
+            await conversation.end()
+        elif self.got[-1].get("stream"):
+            await conversation.begin_stream()
+            for piece in stream_of(response(request_id)).split(b"r"):
+                await conversation.chunk(piece + b"r")
+            await conversation.end()
+        else:
+            await conversation.whole(to_json(response(request_id)), "content-type: application/json")
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, child: Child, **more: Any) -> AsyncIterator[Served]:
+    async with scripted(tmp_path, child, keys=(KEY, OTHER), **more) as api:
+        yield api
+
+
+async def call(api: Served, body: bytes, key: str = KEY) -> Answer:
+    return await ask(api.port, request(body, path=PATH, key=key))
+
+
+async def kept_id(api: Served, given: Any = "one", **more: Any) -> str:
+    answer = await call(api, respond(given, **more))
+    assert answer.status == 200
+    kept: str = json.loads(answer.body)["id"]
+    return kept
+
+
+async def look(api: Served, path: str, key: str = KEY, method: str = "GET") -> Answer:
+    return await ask(api.port, request(method=method, path=f"{PATH}/{path}", key=key))
+
+
+async def test_a_request_that_continues_nothing_passes_byte_for_byte(tmp_path: Path) -> None:
+    child = Child()
+    odd = b' {"input" : "\\u00e9 \xc3\xa9", "model":"fake", "zz": 1.0000000000000000001, "model":"fake"}\r\n '
+    async with serving(tmp_path, child) as api:
+        await call(api, odd)
+    assert child.raw == [odd]
+
+
+async def test_a_child_gets_the_conversation_that_is_continued(tmp_path: Path) -> None:
+    child, more = Child(), [{"role": "user", "content": "two"}]
+    async with serving(tmp_path, child) as api:
+        first = await kept_id(api, "one", instructions="Be brief.")
+        second = await kept_id(api, more, previous_response_id=first, **{EARLIER_FIELD: ["forged"]})
+        await kept_id(api, "three", previous_response_id=second)
+    one, answer = {"type": "message", "role": "user", "content": "one"}, response(first[5:])["output"]
+    assert child.got[1][EARLIER_FIELD] == [one, *answer]
+    assert child.got[2][EARLIER_FIELD] == [one, *answer, *more, *response(second[5:])["output"]]
+    assert child.got[2]["input"] == "three"
+    assert child.got[2]["previous_response_id"] == second
+    assert "instructions" not in child.got[1]
+
+
+async def test_a_reference_becomes_the_item_that_it_names(tmp_path: Path) -> None:
+    child = Child()
+    async with serving(tmp_path, child) as api:
+        first = await kept_id(api, "one")
+        (item,) = response(first[5:])["output"]
+        question = {"role": "user", "content": "two"}
+        second = await kept_id(api, [{"type": "item_reference", "id": item["id"]}, question])
+        assert child.got[1]["input"] == [item, question]
+        listed = json.loads((await look(api, f"{second}/input_items?order=asc")).body)
+        assert listed["data"][0] == item
+        for unknown in (item["id"][:-1] + "7", "msg_none_0", "msg", "../x", 7, None):
+            refused = await call(api, respond([question, {"type": "item_reference", "id": unknown}]))
+            assert (refused.status, refused.error["param"]) == (404, "input[1].id")
+        others = await call(api, respond([{"type": "item_reference", "id": item["id"]}]), key=OTHER)
+        assert others.status == 404
+    assert len(child.got) == 2
+
+
+@pytest.mark.parametrize(
+    "odd", ["[" * 400 + "]" * 400, "1e999", "12345678901234567890123"], ids=["deep", "large", "long"]
+)
+async def test_what_only_the_child_looks_into_is_passed_on_as_it_came(tmp_path: Path, odd: str) -> None:
+    """The edge holds a body against JSON's grammar; what it cannot hold itself must not fail there."""
+    child = Child()
+    item = f'{{"role":"user","content":"two","extra":{odd}}}'
+    async with serving(tmp_path, child) as api:
+        first = await kept_id(api)
+        body = f'{{"model":"fake","input":[{item}],"metadata":{odd},"previous_response_id":"{first}"}}'
+        answer = await call(api, body.encode())
+        assert answer.status == 200
+        response_id = json.loads(answer.body)["id"]
+        listed = await look(api, f"{response_id}/input_items?order=asc")
+        assert (listed.status, odd in listed.body.decode()) == (200, True)
+    assert item.encode() in child.raw[-1]
+    assert f'"metadata":{odd}'.encode() in child.raw[-1]
+
+
+async def test_a_response_is_for_its_own_key_only(tmp_path: Path) -> None:
+    child = Child()
+    async with serving(tmp_path, child) as api:
+        first = await kept_id(api)
+        refused = await call(api, respond("two", previous_response_id=first), key=OTHER)
+        assert (refused.status, refused.error["code"]) == (404, "previous_response_not_found")
+        assert refused.error["param"] == "previous_response_id"
+        for method, path in (("GET", first), ("DELETE", first), ("GET", f"{first}/input_items")):
+            answer = await look(api, path, OTHER, method)
+            assert (answer.status, answer.error["code"]) == (404, "response_not_found")
+        assert (await look(api, first, key="wrong")).status == 401
+        assert json.loads((await look(api, first)).body)["id"] == first
+        assert (await look(api, first, method="PATCH")).header("allow") == "DELETE, GET"
+        items = await look(api, f"{first}/input_items", method="DELETE")
+        assert (items.status, items.header("allow")) == (405, "GET")
+    assert len(child.got) == 1
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+async def test_a_streamed_response_is_kept(tmp_path: Path, status: str) -> None:
+    child = Child([stream_of(response("x", status=status))])
+    async with serving(tmp_path, child) as api:
+        assert (await call(api, respond(stream=True))).body.endswith(END_COMMENT)
+        assert json.loads((await look(api, "resp_x")).body) == response("x", status=status)
+        await call(api, respond(stream=True))  # in pieces that end within events
+        (request_id,) = {done.request_id for done in api.done[1:]}
+        assert (await look(api, f"resp_{request_id}")).status == 200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stream_of(response("x")).removesuffix(END_COMMENT),
+        stream_of(response("x"))[:-30],
+        event("response.output_text.delta", delta="Hel")
+        + RESPONSES.error_event(not_to_be_retried(ErrorCode.CAPTURE_GAP, "lost")),
+    ],
+)
+async def test_what_has_failed_is_not_kept(tmp_path: Path, answer: bytes) -> None:
+    async with serving(tmp_path, Child([answer])) as api:
+        received = (await call(api, respond(stream=True))).body
+        assert b'event: error\ndata: {"type":"error"' in received
+        assert (await look(api, "resp_x")).status == 404
+        assert api.outcomes()[0][0] is Outcome.FAILED
+
+
+async def test_what_the_client_did_not_wait_for_is_not_kept(tmp_path: Path) -> None:
+    has_all, may_end = asyncio.Event(), asyncio.Event()
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin_stream()
+        await conversation.chunk(stream_of(response("x")))
+        has_all.set()
+        await may_end.wait()
+
+    async with scripted(tmp_path, script) as api:
+        caller = await Caller.connect(api.port)
+        caller.writer.write(request(respond(stream=True), path=PATH))
+        await has_all.wait()
+        await caller.head()
+        async for _ in caller.chunks():
+            break
+        # The client may go on with it at once.
+        assert (await look(api, "resp_x")).status == 200
+        caller.reset()
+        await eventually(lambda: api.quiet)
+        assert (await look(api, "resp_x")).status == 404
+        may_end.set()
+
+
+async def test_a_whole_response_after_white_space_is_kept_and_an_error_there_is_not(tmp_path: Path) -> None:
+    bodies = [to_json(response("x")), RESPONSES.error_event(not_to_be_retried(ErrorCode.CAPTURE_GAP, "lost"))]
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin_stream(content_type="application/json")
+        await conversation.chunk(b"\n")
+        await conversation.chunk(bodies.pop(0))
+        await conversation.end()
+
+    async with scripted(tmp_path, script) as api:
+        for _ in range(2):
+            await call(api, respond())
+        assert (await look(api, "resp_x")).status == 200
+        assert [outcome for outcome, _ in api.outcomes()] == [Outcome.ANSWERED, Outcome.FAILED]
+
+
+async def test_nothing_is_kept_where_the_caller_says_so(tmp_path: Path) -> None:
+    async with serving(tmp_path, Child()) as api:
+        assert (await look(api, await kept_id(api, store=False))).status == 404
+        assert (await look(api, await kept_id(api, store=None))).status == 200
+
+
+async def test_what_is_deleted_cannot_be_continued(tmp_path: Path) -> None:
+    async with serving(tmp_path, Child()) as api:
+        first = await kept_id(api)
+        second = await kept_id(api, previous_response_id=first)
+        deleted = await look(api, first, method="DELETE")
+        assert json.loads(deleted.body) == {"id": first, "object": "response", "deleted": True}
+        assert (await look(api, first, method="DELETE")).status == 404
+        assert (await look(api, second)).status == 200
+        assert (await call(api, respond(previous_response_id=second))).status == 404
+
+
+async def test_a_conversation_is_held_to_the_limit_of_a_body_and_of_all_bodies(tmp_path: Path) -> None:
+    child = Child()
+    async with serving(tmp_path, child, max_body_bytes=3000, max_buffered_bytes=8000) as api:
+        first = await kept_id(api, "x" * 1400)
+        second = await kept_id(api, "y" * 500, previous_response_id=first)
+        refused = await call(api, respond("z" * 1500, previous_response_id=second))
+        assert (refused.status, refused.error["code"]) == (413, "body_too_large")
+    assert len(child.got) == 2
+
+
+async def test_what_a_conversation_takes_counts_as_held(tmp_path: Path) -> None:
+    child = Child()
+    async with serving(tmp_path, child, max_body_bytes=5000, max_buffered_bytes=6000) as api:
+        first = await kept_id(api, "x" * 2000)
+        refused = await call(api, respond("y" * 1500, previous_response_id=first))
+        assert (refused.status, refused.error["code"]) == (503, "buffer_full")
+        await kept_id(api, "y", previous_response_id=first)
+        # Nothing is held any more: as much as at the beginning can come.
+        await kept_id(api, "x" * 2000)
+    assert len(child.got) == 3
+
+
+async def test_the_items_that_a_response_answers_are_listed_in_pages(tmp_path: Path) -> None:
+    items = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "input_text", "text": "one"}]},
+        {"role": "assistant", "content": "two"},
+        {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "Rain."},
+    ]
+    async with serving(tmp_path, Child()) as api:
+        first = await kept_id(api, items)
+        second = await kept_id(api, "three", previous_response_id=first)
+        whole = json.loads((await look(api, f"{second}/input_items")).body)
+        assert [item["type"] for item in whole["data"]] == [
+            *("message", "message", "function_call_output", "function_call", "message", "message", "message")
+        ]
+        for item in whole["data"]:
+            ITEM.validate_python(item)
+        assert len({item["id"] for item in whole["data"]}) == 7
+        found: list[Any] = []
+        more = True
+        while more:
+            after = f"&after={found[-1]['id']}" if found else ""
+            page = json.loads((await look(api, f"{second}/input_items?limit=3{after}")).body)
+            assert (page["first_id"], page["last_id"]) == (page["data"][0]["id"], page["data"][-1]["id"])
+            found, more = found + page["data"], page["has_more"]
+        assert found == whole["data"]
+        ascending = json.loads((await look(api, f"{second}/input_items?order=asc")).body)
+        assert ascending["data"] == found[::-1]
+
+
+@pytest.mark.parametrize("query", ["order=up", "limit=0", "limit=101", "limit=x", "limit=00501", "after=nothing"])
+async def test_a_query_that_makes_no_sense_is_named(tmp_path: Path, query: str) -> None:
+    async with serving(tmp_path, Child()) as api:
+        refused = await look(api, f"{await kept_id(api)}/input_items?{query}")
+        assert (refused.status, refused.error["param"]) == (400, query.partition("=")[0])
+
+
+async def test_a_kept_response_is_not_streamed(tmp_path: Path) -> None:
+    async with serving(tmp_path, Child()) as api:
+        refused = await look(api, f"{await kept_id(api)}?stream=true")
+        assert (refused.status, refused.error["param"]) == (400, "stream")
+
+
+@pytest.mark.parametrize("previous", ["", "resp_none", "resp_x/input_items"])
+async def test_what_was_never_there_cannot_be_continued(tmp_path: Path, previous: str) -> None:
+    child = Child()
+    async with serving(tmp_path, child) as api:
+        refused = await call(api, respond(previous_response_id=previous))
+        assert (refused.status, refused.error["code"]) == (404, "previous_response_not_found")
+    assert not child.got
+
+
+@given(
+    parts=st.lists(st.sampled_from([b"", b": keep-alive\n\n", event("response.created", response={})]), max_size=4),
+    cuts=st.sets(st.integers(0, 500)),
+)
+def test_a_response_is_found_however_its_last_event_is_cut(parts: list[bytes], cuts: set[int]) -> None:
+    """Whole events pass, or parts of one above 1 MiB: its name and the beginning of its data come together."""
+    before, name, data = stream_of(response("x")).rpartition(b"event: response.completed\ndata: ")
+    ends = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
+    first, *more = [data[a:b] for a, b in itertools.pairwise(ends)]
+    assert record([*parts, before, name + first, *more], max_bytes=10_000) == [response("x")]
+
+
+def test_a_response_that_is_too_large_is_not_told() -> None:
+    assert record([stream_of(response("x", "y" * 5000))], max_bytes=5000) == []
+
+
+def record(pieces: list[bytes], max_bytes: int) -> list[dict[str, Any]]:
+    """Return what a recorder tells of a stream; it must pass on all as it is."""
+    told: list[bytes] = []
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        recorder = Recorder(send, told.append, max_bytes)
+        kind = (b"content-type", b"text/event-stream; charset=utf-8")
+        await recorder({"type": "http.response.start", "status": 200, "headers": [kind]})
+        for piece in pieces:
+            await recorder({"type": "http.response.body", "body": piece, "more_body": True})
+
+    asyncio.run(run())
+    assert b"".join(message["body"] for message in sent[1:]) == b"".join(pieces)
+    return [json.loads(one) for one in told]
+
+
+def test_an_error_of_the_dialect_is_read_like_any_other() -> None:
+    error = ApiError(ErrorCode.CAPTURE_GAP, "lost")
+    assert json.loads(RESPONSES.error_body(error)) == json.loads(error.body())
