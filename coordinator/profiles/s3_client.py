@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from multiprocessing.pool import ApplyResult, ThreadPool
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from obstore.exceptions import InvalidPathError, PermissionDeniedError
@@ -25,6 +24,8 @@ from coordinator.profiles.s3_store import credentials_of_environment, endpoint_f
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
 
 if TYPE_CHECKING:  # loading boto3 takes a third of a second; from stubs
+    from multiprocessing.pool import ApplyResult
+
     from obstore import ObjectMeta
 
     from coordinator.profiles.s3_boto import BotoBucket
@@ -89,6 +90,7 @@ class S3Client:
         workers = min(self._options.workers, len(keys))
         if not workers:
             return
+        from multiprocessing.pool import ThreadPool  # noqa: PLC0415 - most hydrations have nothing to read
 
         def read_and_use(key: str) -> Result | None:
             try:
