@@ -29,7 +29,7 @@ BEGINNINGS = {
 """Functions, by qualified name, whose call begins a request or the start of a profile."""
 
 TRACER = """
-import contextvars, inspect, os, sys, threading
+import _thread, contextvars, inspect, os, sys, threading
 ROOT, OUT = {root!r}, {out!r}
 BEGINNINGS = {beginnings!r}
 where = contextvars.ContextVar("where", default=None)
@@ -55,9 +55,18 @@ def trace(frame, event, argument):
             with open(os.path.join(OUT, str(os.getpid())), "a") as file:
                 file.write("\\t".join(entry) + "\\n")
 
+start_thread = _thread.start_new_thread
+
+def start_traced(function, *arguments):  # the coordinator hydrates in a thread that threading does not know
+    def run(*given, **named):
+        sys.setprofile(trace)
+        function(*given, **named)
+    return start_thread(run, *arguments)
+
 if any(word.endswith(("coordinator.main", "launch_camoufox.py")) for word in sys.orig_argv):
     sys.setprofile(trace)
     threading.setprofile(trace)
+    _thread.start_new_thread = start_traced
 """
 
 

@@ -81,7 +81,7 @@ class S3Client:
     def read_many(
         self, keys: Sequence[str], use: Callable[[str, Fetched], Result]
     ) -> Generator[tuple[str, Result | None]]:
-        """Read several objects at a time and yield what `use` makes of each in their order, None for those that are gone.
+        """Read several objects at a time; yield in their order what `use` makes of each, None for those that are gone.
 
         `use` runs in the thread that has read the object: while another thread computes, each one that comes back
         from the network waits until that is interrupted (`sys.getswitchinterval`). At most twice as many objects as
