@@ -126,6 +126,19 @@ def test_a_turn_with_tools(two: Fleet, site: Site, *, stream: bool) -> None:
     assert answer.stop_reason == "end_turn"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_a_page_shows_of_its_reasoning_is_thinking(two: Fleet, site: Site, *, stream: bool) -> None:
+    before = site.last_id()
+    thought = b"A wharf is one, and a pier is none.".hex()
+    answer = answer_to(two, stream=stream, messages=user(f"[[think={thought}]] What is a quay?"))
+    (entry,) = site.ledger(since=before)
+    thinking, text = answer.content
+    assert thinking.type == "thinking"
+    assert bytes.fromhex(thought).decode() == thinking.thinking
+    assert text.type == "text"
+    assert text.text == entry["answer"]
+
+
 def test_an_image_arrives_byte_for_byte(two: Fleet, site: Site) -> None:
     picture = image(mark=b"of a test")
     before = site.last_id()
