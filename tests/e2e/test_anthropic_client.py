@@ -167,6 +167,11 @@ def test_an_answer_ends_where_the_request_says(two: Fleet, site: Site, *, stream
     assert site.ledger(since=before, outcome="stopped", wait_s=30)
 
 
+def test_models(two: Fleet) -> None:
+    """They are in OpenAI's form, of which Anthropic's client reads the ids."""
+    assert MODEL in [model.id for model in client(two).models.list()]
+
+
 def test_refusals_map_to_the_clients_classes(two: Fleet, site: Site) -> None:
     before = site.last_id()
     hello: dict[str, Any] = {"model": MODEL, "max_tokens": 10, "messages": user("hi")}
@@ -194,10 +199,22 @@ def test_a_failure_after_the_submission_is_not_submitted_again(
 ) -> None:
     """Without `x-should-retry: false` the client sends what failed with 502 twice more."""
     before = site.last_id()
+    prompt = f"[[error={error} tokens=60 delay_ms=20]] Fail."
     with pytest.raises(anthropic.APIStatusError) as failed:
-        answer_to(two, stream=stream, messages=user(f"[[error={error} tokens=60 delay_ms=20]] Fail."))
+        answer_to(two, stream=stream, messages=user(prompt))
     assert (_error(failed.value)["type"], _error(failed.value)["code"]) == ("api_error", "site_error")
     assert failed.value.status_code == (200 if stream and error == "middle" else 502)
+    with pytest.raises(anthropic.BadRequestError) as repeated:
+        answer_to(two, stream=stream, messages=user(prompt))
+    assert _error(repeated.value)["code"] == "repeated_after_submission"
+    assert len(site.ledger(since=before)) == 1
+
+
+def test_a_request_with_an_idempotency_key_is_submitted_once(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    key = {"idempotency-key": "of-messages"}
+    answers = [answer_to(two, stream=False, messages=user("Once."), extra_headers=key) for _ in range(2)]
+    assert answers[0] == answers[1]
     assert len(site.ledger(since=before)) == 1
 
 
