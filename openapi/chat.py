@@ -39,12 +39,19 @@ class ToolCallDelta(ToolCall):
     index: int
 
 
+class CompletionTokensDetails(TypedDict):
+    """Of the completion's tokens."""
+
+    reasoning_tokens: int
+
+
 class Usage(TypedDict):
     """An estimate: a token for each 4 bytes of UTF-8 begun. The header `x-usage` says so."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    completion_tokens_details: NotRequired[CompletionTokensDetails]
 
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -56,6 +63,7 @@ class AssistantMessage(TypedDict):
     role: Literal["assistant"]
     content: str | None
     refusal: None
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCall]]
 
 
@@ -85,6 +93,7 @@ class Delta(TypedDict):
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
     refusal: NotRequired[None]
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ToolCallDelta]]
 
 

@@ -19,7 +19,8 @@ from pydantic_core import core_schema
 from api_utils.usage import ESTIMATED, USAGE_HEADER
 from contract.api_error import SHOULD_RETRY_HEADER, ErrorCode
 from contract.child_api import REQUEST_ID_HEADER
-from openapi.operation import Operation
+from coordinator.proxy.idempotency import REPLAYED_HEADER
+from openapi.operation import IDEMPOTENCY_KEY, Operation
 from openapi.operations import OPERATIONS
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -52,6 +53,7 @@ _HEADERS: Final = {
     "retry-after": ("In how many seconds a repeat may do.", False),
     SHOULD_RETRY_HEADER: ("`false`: the prompt may have been submitted, and a repeat may submit it again.", False),
     "www-authenticate": ("`Bearer`", False),
+    REPLAYED_HEADER: ("`true`: the answer of an earlier request with this `Idempotency-Key`.", False),
     USAGE_HEADER: (f"`{ESTIMATED}`: what `usage` is.", False),
 }
 _ON_ERRORS: Final = (REQUEST_ID_HEADER, "retry-after", SHOULD_RETRY_HEADER)
@@ -148,7 +150,8 @@ def _operation(operation: Operation, refs: dict[Any, Any], meanings: dict[str, s
         shown["description"] = operation.description
     if operation.deprecated:
         shown["deprecated"] = True
-    if operation.parameters:
+    parameters = (*operation.parameters, *((IDEMPOTENCY_KEY,) if operation.asks_a_page else ()))
+    if parameters:
         shown["parameters"] = [
             {
                 "name": one.name,
@@ -157,7 +160,7 @@ def _operation(operation: Operation, refs: dict[Any, Any], meanings: dict[str, s
                 "description": one.description,
                 "schema": one.schema,
             }
-            for one in operation.parameters
+            for one in parameters
         ]
     if operation.body:
         examples = {name: {"value": value} for name, value in operation.examples.items()}
@@ -176,7 +179,9 @@ def _operation(operation: Operation, refs: dict[Any, Any], meanings: dict[str, s
 
 def _answer(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     content = {media_type: {"schema": refs[kind]} for media_type, kind in operation.content.items()}
-    names = (REQUEST_ID_HEADER, USAGE_HEADER) if operation.takes_a_prompt else (REQUEST_ID_HEADER,)
+    names = [REQUEST_ID_HEADER]
+    names += [USAGE_HEADER] if operation.takes_a_prompt else []
+    names += [REPLAYED_HEADER] if operation.asks_a_page else []
     return {"description": operation.summary, "headers": _headers(names), "content": content}
 
 

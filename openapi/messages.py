@@ -44,7 +44,15 @@ class AnsweredToolUse(TypedDict):
     input: dict[str, Any]
 
 
-AnsweredBlock = AnsweredText | AnsweredToolUse
+class AnsweredThinking(TypedDict):
+    """What a page shows of its reasoning, which nobody signs."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: Literal[""]
+
+
+AnsweredBlock = AnsweredText | AnsweredToolUse | AnsweredThinking
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
 
@@ -90,6 +98,13 @@ class TextDelta(TypedDict):
     text: str
 
 
+class ThinkingDelta(TypedDict):
+    """The next piece of the reasoning."""
+
+    type: Literal["thinking_delta"]
+    thinking: str
+
+
 class InputJsonDelta(TypedDict):
     """What a tool is called with."""
 
@@ -102,7 +117,7 @@ class ContentBlockDelta(TypedDict):
 
     type: Literal["content_block_delta"]
     index: int
-    delta: TextDelta | InputJsonDelta
+    delta: TextDelta | ThinkingDelta | InputJsonDelta
 
 
 class ContentBlockStop(TypedDict):

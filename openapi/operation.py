@@ -37,6 +37,7 @@ ASKS_A_PAGE: Final = TAKES_A_PROMPT | frozenset(
         *(ErrorCode.PROMPT_REJECTED, ErrorCode.BROWSER_LOST, ErrorCode.CAPTURE_GAP),
         *(ErrorCode.BAD_FORMAT, ErrorCode.BAD_TOOL_CALL),
         *(ErrorCode.FIRST_TOKEN_TIMEOUT, ErrorCode.STREAM_IDLE_TIMEOUT),
+        *(ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.REPEATED_AFTER_SUBMISSION),
     }
 )
 """The errors of every route that asks a page, whatever its dialect."""
@@ -54,12 +55,21 @@ _OTHER_STATUS: Final[Mapping[ErrorCode, int]] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter in the path, or in the query, where none has to be there."""
+    """A parameter; those of the path alone have to be there."""
 
     name: str
     description: str
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
-    where: Literal["path", "query"] = "path"
+    where: Literal["path", "query", "header"] = "path"
+
+
+IDEMPOTENCY_KEY: Final = Parameter(
+    "Idempotency-Key",
+    "Chosen anew for each request that is to be answered anew: a repeat with it gets the same answer, submitted once.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "header",
+)
+"""Of every route that asks a page."""
 
 
 @dataclass(frozen=True)

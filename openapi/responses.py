@@ -105,7 +105,22 @@ class FunctionCall(PastFunctionCall):
     status: Status
 
 
-OutputItem = OutputMessage | FunctionCall
+class SummaryText(TypedDict):
+    """Text of the reasoning."""
+
+    type: Literal["summary_text"]
+    text: str
+
+
+class ReasoningItem(TypedDict):
+    """What a page shows of its reasoning."""
+
+    id: str
+    type: Literal["reasoning"]
+    summary: list[SummaryText]
+
+
+OutputItem = OutputMessage | FunctionCall | ReasoningItem
 
 
 class InputTokensDetails(TypedDict):
@@ -216,6 +231,33 @@ class OutputTextDone(_TextEvent):
     logprobs: list[Any]
 
 
+class _SummaryEvent(_Event):
+    item_id: str
+    output_index: int
+    summary_index: int
+
+
+class SummaryPartEvent(_SummaryEvent):
+    """The part of a reasoning's summary begins or is complete."""
+
+    type: Literal["response.reasoning_summary_part.added", "response.reasoning_summary_part.done"]
+    part: SummaryText
+
+
+class SummaryTextDelta(_SummaryEvent):
+    """The next piece of the reasoning."""
+
+    type: Literal["response.reasoning_summary_text.delta"]
+    delta: str
+
+
+class SummaryTextDone(_SummaryEvent):
+    """The whole reasoning."""
+
+    type: Literal["response.reasoning_summary_text.done"]
+    text: str
+
+
 class CallArgumentsDelta(_Event):
     """What a function is called with."""
 
@@ -251,6 +293,9 @@ StreamedEvent = (
     | ContentPartEvent
     | OutputTextDelta
     | OutputTextDone
+    | SummaryPartEvent
+    | SummaryTextDelta
+    | SummaryTextDone
     | CallArgumentsDelta
     | CallArgumentsDone
     | ErrorEvent

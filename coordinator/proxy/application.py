@@ -6,9 +6,8 @@ No framework stands between the socket and the child: a chunk costs one call, an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -50,7 +49,7 @@ from coordinator.proxy.pool import Pool
 from coordinator.proxy.repeats import Failures
 from coordinator.proxy.response import Response, send_error, send_json
 from coordinator.proxy.response_store import ResponseStore, StoreLimits
-from coordinator.proxy.responses import Responses
+from coordinator.proxy.responses import ITEMS_PATH, Responses
 from coordinator.proxy.upstream import Upstream
 from coordinator.proxy.without_page import ask_any_child
 
@@ -59,6 +58,7 @@ log = structlog.get_logger(__name__)
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
+_ITEMS: Final = f"{RESPONSES.path}/*{ITEMS_PATH}"
 _START_RETRY_S: Final = 5.0
 
 
@@ -122,6 +122,7 @@ class Proxy:
             MODELS_PATH: _Route(("GET",), self._show_models),
             f"{MODELS_PATH}/": _Route(("GET",), self._show_models),
             f"{RESPONSES.path}/": _Route(("GET", "DELETE"), self._kept_response),
+            _ITEMS: _Route(("GET",), self._kept_response),
         }
         self._pool, self._access, self._config, self._on_done = pool, access, config, on_done
         self._bodies = BodyReader(config.bodies)
@@ -157,7 +158,9 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         # A model's name may have slashes in it.
-        route = self._routes.get(path) or self._routes.get(path[: path.find("/", len("/v1/")) + 1])
+        parent = path[: path.find("/", len("/v1/")) + 1]
+        has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
+        route = self._routes.get(path) or self._routes.get(_ITEMS if has_items else parent)
         call = _Call(scope, receive, send, secrets.token_hex(16), self._now())
         try:
             await self._dispatch(call, route)
@@ -185,23 +188,18 @@ class Proxy:
             if body is None:
                 call.stats.outcome = Outcome.CLIENT_LEFT
                 return
-            with self._admitted():
+            self._in_flight += 1
+            self._idle.clear()
+            try:
                 if key is None:
                     self._failures.check(headers, dialect.path, body.came)
                     await self._answer(call, dialect, body)
                 else:
                     await self._answer_once(call, dialect, body, key)
-
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        self._in_flight += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            finally:
+                self._in_flight -= 1
+                if not self._in_flight:
+                    self._idle.set()
 
     async def _answer_once(self, call: _Call, dialect: Dialect, body: ChatBody, key: bytes) -> None:
         """Answer the first request with this key, whether its client stays or not, and all others with that answer."""

@@ -1,7 +1,7 @@
 """The real child's HTTP program, from its socket to the prompt; only the page behind it is played.
 
-The page does as it is told: it calls the first tool of the OpenAPI document's example where that is declared, gives a
-JSON object where JSON is asked for, and else some text.
+The page reasons aloud, and does as it is told: it calls the first tool of the OpenAPI document's example where that is
+declared, gives a JSON object where JSON is asked for, and else some text.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ CALL = '```tool_call\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n``
 
 class ObedientConversation(ScriptedConversation):
     def ask(self, prompt: str, images: Sequence[Image] = ()) -> AsyncGenerator[str | Reasoning]:
-        pieces: tuple[str, ...] = ("{", "}") if prompt.startswith("Format:") else ("Hel", "lo")
-        self._answers = iter([("I look it up.\n", CALL) if '"name": "get_weather"' in prompt else pieces])
+        pieces: tuple[str | Reasoning, ...] = ("{", "}") if prompt.startswith("Format:") else ("Hel", "lo")
+        if '"name": "get_weather"' in prompt:
+            pieces = ("I look it up.\n", CALL)
+        self._answers = iter([(Reasoning("So, "), Reasoning("well."), *pieces)])
         return super().ask(prompt, images)
 
 
