@@ -102,40 +102,41 @@ class Responses:
             raise self._too_large()
         return raw
 
-    def _too_large(self) -> ApiError:
-        what = f"The body and the conversation before it are larger than {self._max_body_bytes} bytes"
-        return ApiError(ErrorCode.BODY_TOO_LARGE, f"{what} (MAX_BODY_BYTES).")
-
     def _resolved(self, owner: bytes, given: list[bytes]) -> list[bytes]:
         """Return the items, for each reference the item that it names. Raises ApiError: 404, 413."""
         outputs: dict[str, dict[bytes, bytes]] = {}
         items, size = [], 0
         for index, item in enumerate(given):
-            if not item.startswith(b"{") or bytes((head := _ITEM.decode(item)).type) != b'"item_reference"':
+            if item.startswith(b"{") and bytes((head := _ITEM.decode(item)).type) == b'"item_reference"':
+                found = self._output_named(owner, bytes(head.id), outputs)
+                if found is None:
+                    where = f"input[{index}].id"
+                    message = f"{where}: no item with this id is kept."
+                    raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, message, param=where)
+                items.append(found)
+                size += len(found)
+                if size > self._max_body_bytes:  # a short reference may stand for a long item, many times
+                    raise self._too_large()
+            else:
                 items.append(item)
-                continue
-            # Our ids say which response an item belongs to.
-            item_id = bytes(head.id)
-            match = _ITEM_ID.fullmatch(item_id)
-            response_id = f"resp_{match[1].decode()}" if match else ""
-            if response_id not in outputs:
-                outputs[response_id] = self._outputs(owner, response_id)
-            found = outputs[response_id].get(item_id)
-            if found is None:
-                where = f"input[{index}].id"
-                raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, f"{where}: no item with this id is kept.", param=where)
-            items.append(found)
-            # At once: a few bytes may stand for many, and do so thousands of times.
-            size += len(found)
-            if size > self._max_body_bytes:
-                raise self._too_large()
         return items
 
-    def _outputs(self, owner: bytes, response_id: str) -> dict[bytes, bytes]:
-        """Return what a kept response answered, each item by its id as JSON; nothing for one that is not kept."""
-        kept = self._store.peek(owner, response_id)
-        items = map(bytes, _ITEMS.decode(b"[%b]" % kept.outputs)) if kept else ()
-        return {bytes(_ITEM.decode(item).id): item for item in items}
+    def _output_named(self, owner: bytes, item_id: bytes, outputs: dict[str, dict[bytes, bytes]]) -> bytes | None:
+        """Return the output with this id, given as JSON. `outputs` has those of the responses read for this request."""
+        # Our ids say which response an item belongs to.
+        match = _ITEM_ID.fullmatch(item_id)
+        if match is None:
+            return None
+        response_id = f"resp_{match[1].decode()}"
+        if response_id not in outputs:
+            kept = self._store.peek(owner, response_id)
+            written = _ITEMS.decode(b"[%b]" % kept.outputs) if kept else []
+            outputs[response_id] = {bytes(_ITEM.decode(output).id): bytes(output) for output in written}
+        return outputs[response_id].get(item_id)
+
+    def _too_large(self) -> ApiError:
+        what = f"The body and the conversation before it are larger than {self._max_body_bytes} bytes"
+        return ApiError(ErrorCode.BODY_TOO_LARGE, f"{what} (MAX_BODY_BYTES).")
 
     def show(self, headers: Headers, name: str, query: bytes) -> bytes:
         """Return a response as JSON, or with `ITEMS_PATH` after its id what it answered. Raises ApiError: 400, 404."""
