@@ -301,6 +301,17 @@ async def test_a_conversation_is_held_to_the_limit_of_a_body_and_of_all_bodies(t
     assert len(child.got) == 2
 
 
+async def test_references_that_stand_for_more_than_a_body_may_hold_are_refused(tmp_path: Path) -> None:
+    child = Child()
+    async with serving(tmp_path, child, max_body_bytes=3000) as api:
+        first = await kept_id(api)
+        (item,) = response(first[5:])["output"]
+        many = [{"type": "item_reference", "id": item["id"]}] * (3000 // len(to_json(item)) + 1)
+        refused = await call(api, respond(many))
+        assert (refused.status, refused.error["code"]) == (413, "body_too_large")
+    assert len(child.got) == 1
+
+
 async def test_what_a_conversation_takes_counts_as_held(tmp_path: Path) -> None:
     child = Child()
     async with serving(tmp_path, child, max_body_bytes=5000, max_buffered_bytes=6000) as api:
