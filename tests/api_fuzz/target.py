@@ -52,6 +52,9 @@ def target(document: dict[str, Any], *, models: Sequence[str], responses: Sequen
                     properties["previous_response_id"] = {"enum": [None, responses[0]]}
             for response in operation["responses"].values():
                 _type_events(response.get("content", {}))
+            if path != "/v1/completions" and method == "post":
+                # The same few keys with ever new bodies would be refused before anything else is looked into.
+                operation["parameters"] = [one for one in operation.get("parameters", ()) if one["in"] != "header"]
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "path":
                     names = models if path.startswith("/v1/models") else _names(path, method, responses)
