@@ -94,7 +94,7 @@ def _only_text(prompt: str | list[Any]) -> str:
 
 
 class TextCompletion:
-    """An `AnswerFormat`. Such a request declares no tools, so that an answer never calls one."""
+    """An `AnswerFormat`. It has no place for calls of tools, which are never declared, nor for a page's reasoning."""
 
     def __init__(self, request_id: str, model: str, *, with_usage: bool) -> None:
         """The request's id becomes part of the completion's. `with_usage` asks for the estimate of tokens."""

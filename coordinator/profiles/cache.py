@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import structlog
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles.discover import CHECKS_VERSION
@@ -126,26 +125,16 @@ class Cache:
     def __init__(self, folder: Path, source: str) -> None:
         self._configured = folder
         self._source = source
-        self._root = folder
         self._in_use: int | None = None
+        self._settle(folder)
 
     def __str__(self) -> str:
         return str(self._root)
 
-    @property
-    def profiles_dir(self) -> Path:
-        """Where the current set's profiles are; the same path for ever."""
-        return self._root / "current" / ACTIVE
-
-    @property
-    def key_file(self) -> Path:
-        """Where the current set's key file is, if it has one; the same path for ever."""
-        return self._root / "current" / KEY_FILE
-
     @contextmanager
     def opened(self) -> Iterator[Self]:
         """Hold the cache, alone among all processes. Raises CacheError."""
-        self._root = private_folder(self._configured, _OURS)
+        self._settle(private_folder(self._configured, _OURS))
         lock = _open_lock(self._root / "lock")
         try:
             _wait_for_lock(lock, self._root)
@@ -188,7 +177,7 @@ class Cache:
                 for key, entry in sorted(entries.items())
             },
         }
-        write_private(staging.folder / INDEX, json.dumps(index).encode())
+        write_private(staging.folder / INDEX, to_json(index))
         # rename(2) replaces a link in one step; symlink(2) does not.
         link = staging.folder / "link"
         link.symlink_to(staging.folder.relative_to(self._root))
@@ -205,6 +194,13 @@ class Cache:
         if self._in_use is not None:
             os.close(self._in_use)
             self._in_use = None
+
+    def _settle(self, root: Path) -> None:
+        self._root = root
+        self.profiles_dir = root / "current" / ACTIVE
+        """Where the current set's profiles are; the same path for ever."""
+        self.key_file = root / "current" / KEY_FILE
+        """Where the current set's key file is, if it has one; the same path for ever."""
 
     def _claim(self) -> None:
         """Mark the cache as in use for this source until the process ends. Raises CacheError."""

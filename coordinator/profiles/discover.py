@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,8 @@ MOST_REASONS: Final = 5
 SUFFIX: Final = ".json"
 MAX_NAME_BYTES: Final = 128
 _PUNCTUATION: Final = "_.@+=~,()-"
+_PLAIN_NAME: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9 {re.escape(_PUNCTUATION)}]{{0,{MAX_NAME_BYTES - 6}}}\.json")
+"""Names that break no rule of `check_name`; nearly all of them, in a tenth of the time."""
 
 
 def discover_profiles(folder: Path, *, now: float | None = None) -> Discovery:
@@ -97,6 +100,8 @@ def no_profiles_message(sentence: str, discovery: Discovery) -> str:
 
 def check_name(file_name: str) -> None:
     """Raise BadProfile unless a child, a log and a folder can bear the name."""
+    if _PLAIN_NAME.fullmatch(file_name):
+        return
     if not file_name.endswith(SUFFIX):
         raise BadProfile("has a name that does not end in .json, in lower case")
     if "/" in file_name or "\\" in file_name or file_name.startswith(".."):

@@ -103,8 +103,7 @@ class S3ProfileProvider:
     def inspect(self) -> tuple[Examined, ...]:
         """Check every profile in the bucket without writing anything. Raises S3Refused, S3Unreachable."""
         client, listing = self._list()
-        answers = self._read(client, listing.profiles)
-        return _in_order(listing, (self._examine(key, answer) for key, answer in answers))
+        return _in_order(listing, (examined for _, _, examined in self._read(client, listing.profiles)))
 
     def inspect_keys(self) -> KeyStore | None:
         """Return the keys in the bucket, None without a key file. Raises KeyFileError and as `inspect`."""
@@ -187,16 +186,18 @@ class S3ProfileProvider:
                 missing.append(item)
         # Closed, so that a full disk ends the reading too.
         with closing(self._read(client, missing)) as answers:
-            for key, answer in answers:
-                examined = self._examine(key, answer)
+            for key, answer, examined in answers:
                 pairs.append((update.store(key, answer, f"{ACTIVE}/{examined.file_name}", examined), examined))
         return pairs
 
-    def _read(self, client: S3Client, items: Sequence[S3Object]) -> Generator[tuple[str, Fetched]]:
-        with closing(client.read_many([item.key for item in items])) as answers:
-            for done, (key, answer) in enumerate(answers, 1):
-                if answer:
-                    yield key, answer
+    def _read(self, client: S3Client, items: Sequence[S3Object]) -> Generator[tuple[str, Fetched, Examined]]:
+        def examined(key: str, answer: Fetched) -> tuple[Fetched, Examined]:
+            return answer, self._examine(key, answer)
+
+        with closing(client.read_many([item.key for item in items], examined)) as found:
+            for done, (key, pair) in enumerate(found, 1):
+                if pair:
+                    yield key, *pair
                 self._progress(done, len(items))
 
     def _examine(self, key: str, answer: Fetched) -> Examined:

@@ -77,31 +77,36 @@ class S3Client:
         """
         return self._attempt_aside(lambda store: _read(store, key)) or self._boto().read(key)
 
-    def read_many(self, keys: Sequence[str]) -> Generator[tuple[str, Fetched | None]]:
-        """Read several objects at a time and yield them in their order, with None for those that are gone.
+    def read_many(
+        self, keys: Sequence[str], use: Callable[[str, Fetched], Result]
+    ) -> Generator[tuple[str, Result | None]]:
+        """Read several objects at a time and yield what `use` makes of each in their order, None for those that are gone.
 
-        At most twice as many as there are workers are in memory. Raises S3Refused, S3Unreachable.
+        `use` runs in the thread that has read the object: while another thread computes, each one that comes back
+        from the network waits until that is interrupted (`sys.getswitchinterval`). At most twice as many objects as
+        there are workers are in memory. Raises S3Refused, S3Unreachable, and what `use` raises.
         """
         workers = min(self._options.workers, len(keys))
         if not workers:
             return
+
+        def read_and_use(key: str) -> Result | None:
+            try:
+                return use(key, self._attempt(lambda store: _read(store, key)) or self._boto().read(key))
+            except ObjectGone:
+                return None
+
         # Its threads are daemons, and leaving it joins none of them: neither a failure nor an exit waits for a server
         # that hangs.
         with ThreadPool(workers) as pool:
-            pending: deque[tuple[str, ApplyResult[Fetched | None]]] = deque()
+            pending: deque[tuple[str, ApplyResult[Result | None]]] = deque()
             for key in keys:
                 if len(pending) == 2 * workers:
                     first, result = pending.popleft()
                     yield first, result.get()
-                pending.append((key, pool.apply_async(self._read_if_there, (key,))))
+                pending.append((key, pool.apply_async(read_and_use, (key,))))
             for key, result in pending:
                 yield key, result.get()
-
-    def _read_if_there(self, key: str) -> Fetched | None:
-        try:
-            return self._attempt(lambda store: _read(store, key)) or self._boto().read(key)
-        except ObjectGone:
-            return None
 
     def _attempt_aside(self, operation: Callable[[S3Store], Result]) -> Result | None:
         """Do as `_attempt` in another thread: one that waits in Rust would not hear Ctrl-C."""

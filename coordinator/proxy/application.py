@@ -6,9 +6,8 @@ No framework stands between the socket and the child: a chunk costs one call, an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -189,23 +188,18 @@ class Proxy:
             if body is None:
                 call.stats.outcome = Outcome.CLIENT_LEFT
                 return
-            with self._admitted():
+            self._in_flight += 1
+            self._idle.clear()
+            try:
                 if key is None:
                     self._failures.check(headers, dialect.path, body.came)
                     await self._answer(call, dialect, body)
                 else:
                     await self._answer_once(call, dialect, body, key)
-
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        self._in_flight += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            finally:
+                self._in_flight -= 1
+                if not self._in_flight:
+                    self._idle.set()
 
     async def _answer_once(self, call: _Call, dialect: Dialect, body: ChatBody, key: bytes) -> None:
         """Answer the first request with this key, whether its client stays or not, and all others with that answer."""

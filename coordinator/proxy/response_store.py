@@ -76,10 +76,15 @@ class ResponseStore:
 
     def find(self, owner: bytes, response_id: str) -> Kept:
         """Return a response of this owner. Raises ApiError (404)."""
-        kept, expires = self._kept.get((owner, response_id), (None, 0.0))
-        if kept is None or expires <= self._loop.time():
+        kept = self.peek(owner, response_id)
+        if kept is None:
             raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, self._missing("response"))
         return kept
+
+    def peek(self, owner: bytes, response_id: str) -> Kept | None:
+        """Return a response of this owner, None if there is none."""
+        kept, expires = self._kept.get((owner, response_id), (None, 0.0))
+        return None if expires <= self._loop.time() else kept
 
     def forget(self, owner: bytes, response_id: str) -> None:
         """Forget a response, if it is there."""
@@ -98,12 +103,11 @@ class ResponseStore:
     def _back_from(self, owner: bytes, response_id: str) -> Iterator[tuple[str, Kept]]:
         at: str | None = response_id
         while at is not None:
-            try:
-                kept = self.find(owner, at)
-            except ApiError:
+            kept = self.peek(owner, at)
+            if kept is None:
                 name = "previous_response_id"
                 message = self._missing("previous response")
-                raise ApiError(ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND, f"{name}: {message}", param=name) from None
+                raise ApiError(ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND, f"{name}: {message}", param=name)
             yield at, kept
             at = kept.previous
 

@@ -1,22 +1,21 @@
 """What the coordinator adds to the Responses dialect: it keeps responses, for every request may go to another child.
 
 Requests are passed on as they come, but for two cases: with `previous_response_id` a child gets the items of that
-conversation in a field of their own, and references to items are replaced by the items.
+conversation in a field of their own, and references to items are replaced by the items. Items stay bytes: a body of
+many megabytes is not made into objects on the loop that everybody shares.
 
 https://platform.openai.com/docs/api-reference/responses
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import pydantic_core
+import msgspec
 from starlette.types import Message, Send
 
 from contract.api_error import ApiError, ErrorCode, bad_request, to_json, unsupported
@@ -29,7 +28,25 @@ from coordinator.proxy.response_store import Kept, ResponseStore, owner_of
 ITEMS_PATH: Final = "/input_items"
 
 _LAST_EVENT: Final = re.compile(rb"(?:\A|\n\n)event: response\.(?:completed|incomplete)\ndata: ")
-_ITEM_ID: Final = re.compile(r"[a-z]+_(.+)_[0-9]+")
+_ITEM_ID: Final = re.compile(rb'"[a-z]+_(.+)_[0-9]+"')
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class _Item(msgspec.Struct):
+    type: msgspec.Raw = _NULL
+    id: msgspec.Raw = _NULL
+
+
+class _Answer(msgspec.Struct):
+    id: str
+    output: list[msgspec.Raw]
+
+
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ITEM: Final = msgspec.json.Decoder(_Item)
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+
 _MOST_LISTED: Final = 100
 
 
@@ -56,49 +73,46 @@ class Responses:
 
     def begin(self, headers: Headers, body: ChatBody, send: Send) -> Turn:
         """Return the request as a child can answer it. Raises ApiError: 404 for what is not kept, 413."""
-        fields = pydantic_core.from_json(body.raw)
-        owner, previous, given = owner_of(headers), fields.get("previous_response_id"), _listed(fields["input"])
+        fields = _FIELDS.decode(body.raw)
+        owner, given = owner_of(headers), _items_of(fields["input"])
         items = [self._resolved(owner, item, index) for index, item in enumerate(given)]
+        name = fields.get("previous_response_id", _NULL)
         # Any other type is the child's to refuse.
-        earlier = self._store.conversation(owner, previous) if isinstance(previous, str) else []
-        held_bytes = 0
-        if earlier or any(resolved is not item for resolved, item in zip(items, given, strict=True)):
-            if isinstance(fields["input"], list):
-                fields["input"] = items
+        previous = msgspec.json.decode(name, type=str) if _is_text(name) else None
+        earlier = self._store.conversation(owner, previous) if previous is not None else []
+        inputs, held_bytes = b",".join(items), 0
+        if earlier or items != given:
+            if items != given:
+                fields["input"] = msgspec.Raw(b"[%b]" % inputs)
             body = replace(body, raw=self._with_earlier(fields, earlier))
             held_bytes = len(body.raw)
-        if fields.get("store") is False:
+        if bytes(fields.get("store", _NULL)) == b"false":
             return Turn(body, send, _nothing, held_bytes)
-        inputs = _joined(items)
-        keeping = _Keeping(self._store, owner, inputs, previous if isinstance(previous, str) else None)
+        keeping = _Keeping(self._store, owner, inputs, previous)
         recorder = Recorder(send, keeping.keep, self._store.limits.max_bytes)
         return Turn(body, recorder, keeping.forget, held_bytes + len(inputs))
 
-    def _with_earlier(self, fields: dict[str, Any], earlier: list[Kept]) -> bytes:
+    def _with_earlier(self, fields: dict[str, msgspec.Raw], earlier: list[Kept]) -> bytes:
         fields.pop(EARLIER_FIELD, None)
-        turns = [part for kept in earlier for part in (kept.inputs, kept.outputs) if part]
-        raw = to_json(fields)
-        if len(raw) + sum(map(len, turns)) > self._max_body_bytes:
+        if earlier:
+            turns = [part for kept in earlier for part in (kept.inputs, kept.outputs) if part]
+            fields[EARLIER_FIELD] = msgspec.Raw(b"[%b]" % b",".join(turns))
+        raw = msgspec.json.encode(fields)
+        if len(raw) > self._max_body_bytes:
             what = f"The body and the conversation before it are larger than {self._max_body_bytes} bytes"
             raise ApiError(ErrorCode.BODY_TOO_LARGE, f"{what} (MAX_BODY_BYTES).")
-        if not earlier:
-            return raw
-        return b'%b,"%b":[%b]}' % (raw[:-1], EARLIER_FIELD.encode(), b",".join(turns))
+        return raw
 
-    def _resolved(self, owner: bytes, item: Any, index: int) -> Any:
+    def _resolved(self, owner: bytes, item: bytes, index: int) -> bytes:
         """Return the item, for a reference the item that it names. Raises ApiError (404)."""
-        if not isinstance(item, dict) or item.get("type") != "item_reference":
+        if not item.startswith(b"{") or bytes((head := _ITEM.decode(item)).type) != b'"item_reference"':
             return item
         # Our ids say which response an item belongs to.
-        item_id = item.get("id")
-        match = _ITEM_ID.fullmatch(item_id) if isinstance(item_id, str) else None
-        outputs = []
-        if match:
-            with suppress(ApiError):
-                outputs = json.loads(self._store.find(owner, f"resp_{match[1]}").response)["output"]
-        for output in outputs:
-            if output["id"] == item_id:
-                return output
+        match = _ITEM_ID.fullmatch(bytes(head.id))
+        kept = self._store.peek(owner, f"resp_{match[1].decode()}") if match else None
+        for output in _ITEMS.decode(b"[%b]" % kept.outputs) if kept else ():
+            if bytes(_ITEM.decode(output).id) == bytes(head.id):
+                return bytes(output)
         where = f"input[{index}].id"
         raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, f"{where}: no item with this id is kept.", param=where)
 
@@ -114,8 +128,8 @@ class Responses:
         kept = self._store.find(owner, name)
         earlier = self._store.conversation(owner, kept.previous) if kept.previous else []
         parts = [part for turn in earlier for part in (turn.inputs, turn.outputs)]
-        items = json.loads(b"[%b]" % b",".join(filter(None, [*parts, kept.inputs])))
-        return to_json(_page([_shown(item, name, index) for index, item in enumerate(items)], options))
+        items = _ITEMS.decode(b"[%b]" % b",".join(filter(None, [*parts, kept.inputs])))
+        return msgspec.json.encode(_page([_shown(item, name, index) for index, item in enumerate(items)], options))
 
     def delete(self, headers: Headers, response_id: str) -> bytes:
         """Forget a response; what continues it cannot be continued any more. Raises ApiError (404)."""
@@ -132,11 +146,12 @@ class _Keeping:
         self._store, self._owner, self._inputs, self._previous = store, owner, inputs, previous
         self._kept_id: str | None = None
 
-    def keep(self, response: dict[str, Any]) -> None:
+    def keep(self, response: bytes) -> None:
         """Take the response, once it is complete."""
-        kept = Kept(to_json(response), self._inputs, _joined(response["output"]), self._previous)
-        if self._store.keep(self._owner, response["id"], kept):
-            self._kept_id = response["id"]
+        answer = _ANSWER.decode(response)
+        kept = Kept(response, self._inputs, b",".join(map(bytes, answer.output)), self._previous)
+        if self._store.keep(self._owner, answer.id, kept):
+            self._kept_id = answer.id
 
     def forget(self) -> None:
         """Drop what this request kept."""
@@ -150,7 +165,7 @@ class Recorder:
     A response is told before its last bytes are passed on: a client may continue it at once.
     """
 
-    def __init__(self, send: Send, tell: Callable[[dict[str, Any]], None], max_bytes: int) -> None:
+    def __init__(self, send: Send, tell: Callable[[bytes], None], max_bytes: int) -> None:
         """No response of more than `max_bytes` is told."""
         self._send, self._tell, self._max_bytes = send, tell, max_bytes
         self._is_whole = self._is_stream = False
@@ -186,33 +201,37 @@ class Recorder:
         elif is_last:
             self._is_stream, self._is_whole, recorded = False, False, self._recorded
             try:
-                found = json.loads(recorded.removesuffix(END_COMMENT))
-            except ValueError:
+                found = _FIELDS.decode(recorded.removesuffix(END_COMMENT))
+            except msgspec.DecodeError:
                 return  # an error after white space
-            self._tell(found.get("response", found))
+            self._tell(bytes(found["response"]) if "response" in found else recorded.strip())
 
 
 def _nothing() -> None:
     """Do nothing."""
 
 
-def _listed(given: Any) -> list[Any]:
-    return [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else given
+def _is_text(value: msgspec.Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b'"'
 
 
-def _joined(items: list[Any]) -> bytes:
-    """Return items as JSON with commas between."""
-    return to_json(items)[1:-1]
+def _items_of(given: msgspec.Raw) -> list[bytes]:
+    if _is_text(given):
+        return [b'{"type":"message","role":"user","content":%b}' % bytes(given)]
+    return [bytes(item) for item in _ITEMS.decode(given)]
 
 
-def _shown(item: dict[str, Any], response_id: str, index: int) -> dict[str, Any]:
+def _shown(item: msgspec.Raw, response_id: str, index: int) -> dict[str, Any]:
     """Return an item as the API lists it: with an id, a status, and a list of parts."""
-    kind = item.get("type", "message")
-    shown = {"id": f"item_{response_id.removeprefix('resp_')}_{index}", "status": "completed", **item, "type": kind}
-    if isinstance(item.get("content"), str):
-        is_answer = item.get("role") == "assistant"
+    fields: dict[str, Any] = _FIELDS.decode(item)
+    kind, content = fields.get("type", "message"), fields.get("content", _NULL)
+    shown = {"id": f"item_{response_id.removeprefix('resp_')}_{index}", "status": "completed", **fields, "type": kind}
+    if isinstance(shown["id"], msgspec.Raw):
+        shown["id"] = msgspec.json.decode(shown["id"])
+    if _is_text(content):
+        is_answer = bytes(fields.get("role", _NULL)) == b'"assistant"'
         part = {"type": "output_text", "annotations": []} if is_answer else {"type": "input_text"}
-        shown["content"] = [{**part, "text": item["content"]}]
+        shown["content"] = [{**part, "text": content}]
     return shown
 
 

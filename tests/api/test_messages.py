@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from api_utils.answer_cut import AnswerEnd
+from api_utils.dialects.messages import MessagesAnswer
 from api_utils.settings import ChildSettings
+from api_utils.tools import ToolCall
+from api_utils.usage import Usage
 from browser import errors
 from browser.capture.findings import Reasoning
 from browser.page.images import ImageLimits
@@ -138,6 +142,33 @@ async def test_calls_stand_in_blocks_of_their_own(serve: Serve) -> None:
     ids = {block["id"] for block in (*whole["content"][1:], begun[1][1], begun[3][1])}
     assert len(ids) == 4
     assert all(one.startswith("toolu_") for one in ids)
+
+
+def test_reasoning_stands_in_blocks_of_its_own() -> None:
+    written = MessagesAnswer("r-1", "demo-small", 1)
+    call, end = ToolCall("call_1", "weather", "{}"), AnswerEnd("tool_calls", Usage(1, 2))
+    stream = b"".join(
+        (
+            *(
+                written.begin(),
+                written.reasoning("Hm"),
+                written.reasoning("m."),
+                written.piece("a"),
+                written.piece("b"),
+            ),
+            *(written.reasoning("Oh."), written.tool_call(0, call), written.end(end)),
+        )
+    )
+    received = events(stream.decode())
+    begun = [event["content_block"]["type"] for event in received if event["type"] == "content_block_start"]
+    assert begun == ["thinking", "text", "thinking", "tool_use"]
+    order = [event["index"] for event in received if event["type"] == "content_block_stop"]
+    assert order == [0, 1, 2, 3]
+    thoughts = [event["delta"].get("thinking") for event in received if event["type"] == "content_block_delta"]
+    assert thoughts == ["Hm", "m.", None, None, "Oh.", None]
+    whole = json.loads(MessagesAnswer("r-1", "demo-small", 1).whole("ab", [call], end, "Hmm."))
+    assert whole["content"][0] == {"type": "thinking", "thinking": "Hmm.", "signature": ""}
+    assert [block["type"] for block in whole["content"]] == ["thinking", "text", "tool_use"]
 
 
 @pytest.mark.parametrize("stream", [True, False])

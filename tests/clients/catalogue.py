@@ -20,14 +20,18 @@ def call_block(tool: str, arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Client:
-    """One client. `environment` is a lock file's name in requirements/clients, `script` a module in python/.
+    """One client.
 
-    `script` ending in `.mjs` is a file in node/. `lacks` names the scenarios that the client has no feature for, each
-    with the reason. `calls` is how many of its calls a scenario needs, where that is not CALLS. `structured_tool` is the
-    tool by which the client has structured data given, where it uses no `response_format`.
-    `tool_call` is what a page has to answer for the client to call `weather`, `final_form` what it answers with around a
-    text and `data_form` around structured data, where the client has a form of its own. `recodes_images`: it sends other bytes than it was given.
-    `least_pieces` is in how many pieces it gives a streamed answer at least.
+    `environment` is a lock file's name in requirements/clients; `script` is a module in python/, or a file in node/
+    where it ends in `.mjs`. `lacks` names the scenarios that the client has no feature for, each with the reason;
+    `calls` is how many of its calls a scenario needs, where that is not CALLS.
+
+    What a page has to answer, where a client has a form of its own: `structured_tool` is the tool by which it has data
+    given in place of `response_format`, `tool_call` calls `weather`, `final_form` stands around a TEXT and `data_form`
+    around DATA.
+
+    `recodes_images`: it sends other bytes than it was given. `least_pieces`: in how many pieces at least it gives a
+    streamed answer.
     """
 
     title: str
@@ -67,6 +71,9 @@ CLIENTS: Final = {
     "openai-python": Client("openai (Python)", "openai", "openai_client"),
     "openai-node": Client("openai (Node)", "node", "openai.mjs"),
     "ai-sdk": Client("Vercel AI SDK (compatible)", "node", "ai-sdk.mjs", lacks=NO_LIST),
+    "ai-sdk-openai": Client(
+        "Vercel AI SDK (OpenAI)", "node", "ai-sdk-openai.mjs", lacks={**NO_LIST, "stop": "Responses has no `stop`"}
+    ),
     "langchain-python": Client("LangChain (Python)", "langchain", "langchain_client", lacks=NO_LIST),
     "langchain-js": Client("LangChain.js", "node", "langchain.mjs", lacks=NO_LIST),
     "llama-index": Client("LlamaIndex", "llama-index", "llama_index_client", lacks=NO_LIST, structured_tool="Place"),
@@ -98,6 +105,7 @@ CLIENTS: Final = {
         final_form=call_block("Answer", '{"text": "TEXT"}'),
         least_pieces=1,  # the arguments of a call come in one piece, for they are checked first
     ),
+    "anthropic": Client("anthropic", "anthropic", "anthropic_client", structured_tool="Place"),
     "aider": Client(
         "aider",
         "aider",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -50,6 +50,18 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def measured(request: pytest.FixtureRequest) -> dict[tuple[str, str], str]:
     """Return the table of what was measured, by client and scenario."""
     return request.config.stash.setdefault(MEASURED, {})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have the table say which rows failed, where it does not already by the number of submissions."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function) and "measured" in item.fixturenames:
+        key = (str(item.callspec.params["name"]), item.originalname.removeprefix("test_"))
+        measured = item.config.stash.setdefault(MEASURED, {})
+        if measured.get(key, "yes") == "yes":
+            measured[key] = "failed"
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,1 +1,1 @@
-"""One script for each client in Python; each runs on its own environment, and imports `protocol` of this folder only."""
+"""One script for each client in Python, run by the Python of that client's environment."""

@@ -24,7 +24,7 @@ class Printed(InputOutput):
 
     errors: list[str]
 
-    def tool_error(self, message: str = "", strip: bool = True) -> None:  # noqa: FBT001, FBT002 - as aider has it
+    def tool_error(self, message: str = "", strip: bool = True) -> None:
         self.errors.append(message)
 
 
@@ -37,7 +37,7 @@ def start(row: Row, **more: Any) -> Any:
     metadata = Path("models.json")
     metadata.write_text(json.dumps({name: {"litellm_provider": "openai", "mode": "chat", "supports_vision": True}}))
     register_litellm_models([str(metadata)])
-    model = Model(name, weak_model=False)
+    model = Model(name, weak_model=name)
     return Coder.create(main_model=model, edit_format="ask", io=printed, use_git=False, **more)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
 from typing import Any
 
 import instructor
@@ -42,7 +42,7 @@ def stream(row: Row) -> dict[str, Any]:
             model=row.model, response_model=Answer, messages=row.messages()
         )
     ]
-    return {"pieces": [new.removeprefix(old) for old, new in zip(["", *texts], texts)]}
+    return {"pieces": [new.removeprefix(old) for old, new in itertools.pairwise(["", *texts])]}
 
 
 def structured(row: Row) -> dict[str, Any]:

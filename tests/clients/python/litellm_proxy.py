@@ -16,6 +16,7 @@ from tests.clients.python.protocol import Row, Scenario, serve
 
 LITELLM = str(Path(sys.executable).with_name("litellm"))
 START_S = 120.0
+MASTER_KEY = "sk-proxy"
 DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
@@ -41,7 +42,8 @@ def start(row: Row) -> str:
     server = {"api_base": row.base_url, "api_key": row.api_key}
     models = [{"model_name": name, "litellm_params": {"model": f"openai/{name}", **server}} for name in MODELS]
     config = Path(row.folder) / "config.yaml"
-    config.write_text(json.dumps({"model_list": models}))  # JSON is YAML
+    settings = {"general_settings": {"master_key": MASTER_KEY}, "model_list": models}
+    config.write_text(json.dumps(settings))  # JSON is YAML
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -59,8 +61,8 @@ def start(row: Row) -> str:
 
 
 def behind(scenario: Scenario) -> Scenario:
-    """Run a scenario of OpenAI's SDK with the proxy's address."""
-    return lambda row: scenario(dataclasses.replace(row, base_url=proxy(row)))
+    """Run a scenario of OpenAI's SDK with the proxy's address and key."""
+    return lambda row: scenario(dataclasses.replace(row, base_url=proxy(row), api_key=MASTER_KEY))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def chat(row: Row) -> dict[str, Any]:
 def stream(row: Row) -> dict[str, Any]:
     process = start(row, row.prompt)
     assert process.stdout is not None
-    pieces = list(iter(lambda: os.read(process.stdout.fileno(), 65536), b""))
+    out = process.stdout.fileno()
+    pieces = list(iter(lambda: os.read(out, 65536), b""))
     if process.wait():
         fail(process)
     *most, last = [piece.decode() for piece in pieces]

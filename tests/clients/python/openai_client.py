@@ -36,7 +36,8 @@ def chat(row: Row) -> dict[str, Any]:
 
 
 def stream(row: Row) -> dict[str, Any]:
-    chunks = connect(row).chat.completions.create(model=row.model, messages=row.messages(), stream=True)  # type: ignore[call-overload]
+    messages: Any = row.messages()
+    chunks = connect(row).chat.completions.create(model=row.model, messages=messages, stream=True)
     return {"pieces": [chunk.choices[0].delta.content or "" for chunk in chunks]}
 
 
@@ -50,7 +51,8 @@ def tools(row: Row) -> dict[str, Any]:
 
 
 def structured(row: Row) -> dict[str, Any]:
-    answer = connect(row).chat.completions.parse(model=row.model, messages=row.messages(), response_format=Place)  # type: ignore[arg-type]
+    messages: Any = row.messages()
+    answer = connect(row).chat.completions.parse(model=row.model, messages=messages, response_format=Place)
     place = answer.choices[0].message.parsed
     return {"data": place and place.model_dump()}
 

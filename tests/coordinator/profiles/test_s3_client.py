@@ -18,6 +18,7 @@ from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles import S3Location, S3Options
 from coordinator.profiles.errors import S3Refused
 from coordinator.profiles.s3_client import S3Client
+from coordinator.profiles.s3_types import Fetched
 from tests.coordinator.profiles.support.bucket import Bucket
 from tests.coordinator.profiles.support.program import ROOT
 from tests.coordinator.profiles.support.relay import FORWARD, HANG_UP, Relay, error_answer, relay
@@ -54,6 +55,10 @@ def hydrate(
     return sum("by obstore" in line for line in lines), sum("by boto3" in line for line in lines)
 
 
+def as_read(_key: str, answer: Fetched) -> Fetched:
+    return answer
+
+
 def read(
     bucket: Bucket,
     names: Iterable[str],
@@ -65,7 +70,7 @@ def read(
     with relay(bucket.server.url, meddle) as meddling:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", meddling.url)
         keys = [f"{bucket.prefix}/active/{name}.json" for name in names]
-        answers = dict(S3Client(S3Location(BUCKET, bucket.prefix), options).read_many(keys))
+        answers = dict(S3Client(S3Location(BUCKET, bucket.prefix), options).read_many(keys, as_read))
     return {key.rpartition("/")[2]: answer.data for key, answer in answers.items() if answer}, meddling
 
 
@@ -301,7 +306,7 @@ def test_reading_that_is_closed_early_asks_for_no_more(five: Bucket, monkeypatch
     with relay(five.server.url) as counting:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", counting.url)
         client = S3Client(S3Location(BUCKET, five.prefix), ONE)
-        with closing(client.read_many(keys)) as answers:
+        with closing(client.read_many(keys, as_read)) as answers:
             assert next(answers)[0] == keys[0]
         client.list_folder("nothing/")  # over the same connection, so that whatever was under way is over
     assert counting.count(".json") <= 3
@@ -314,7 +319,7 @@ from coordinator.profiles.s3_client import S3Client
 client = S3Client(S3Location("profiles"), S3Options(read_timeout_s=600.0))
 work = {
     "list": lambda: client.list_folder("active/"),
-    "read": lambda: list(client.read_many(["active/ann.json", "active/bob.json"])),
+    "read": lambda: list(client.read_many(["active/ann.json", "active/bob.json"], lambda _key, answer: answer)),
 }[sys.argv[1]]
 threading.Thread(target=work, daemon=True).start()
 sys.stdin.read()

@@ -30,6 +30,7 @@ async def test_a_page_that_was_named_may_call(tmp_path: Path, origins: tuple[str
             assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
         async with http.post(url, data=chat(), headers={**KEYED, "origin": PAGE}) as answer:
             assert (answer.status, await answer.text()) == (200, '{"ok":true}')
+            assert "idempotent-replayed" in answer.headers["access-control-expose-headers"]
             assert answer.headers["access-control-allow-origin"] in (PAGE, "*")
         async with http.post(url, data=chat(), headers={"origin": PAGE}) as refused:
             assert refused.status == 401

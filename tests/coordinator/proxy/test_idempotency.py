@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 
-from coordinator.proxy.exchange import Outcome, Repeat
-from coordinator.proxy.idempotency import RecordLimits
+from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
+from coordinator.proxy.idempotency import Reader, Record, RecordLimits
 from coordinator.proxy.pool import Pool
 from tests.coordinator.fake_answer import digest
 from tests.coordinator.proxy import test_proxy_children
@@ -316,3 +316,26 @@ async def test_a_joiner_that_stops_reading_is_reset_and_the_others_get_on(tmp_pa
         await eventually(lambda: api.quiet, what=lambda: api.proxy.in_flight)
         assert [outcome for outcome, _ in api.outcomes()] == [Outcome.ANSWERED]
         stuck.close()
+
+
+async def test_above_its_limit_an_answer_is_held_no_longer_than_until_all_have_read_it() -> None:
+    record = Record(b"name", b"digest", "id", RequestStats(), limit_bytes=1_000)
+    fast, slow = Reader(record), Reader(record)
+    piece = {"type": "http.response.body", "body": b"x" * 800, "more_body": True}
+    await record.send(piece)
+    writing = asyncio.create_task(record.send(piece))
+    fast.at = 1_600
+    record.wake()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not writing.done(), "the slow one still needs all of it"
+    slow.at = 700
+    record.wake()
+    await asyncio.wait_for(writing, HANG_LIMIT_S)
+    assert record.piece(700)[0] == b"x" * 900
+    record.leave(fast)
+    record.leave(slow)
+    for _ in range(100):  # without anybody who reads
+        await asyncio.wait_for(record.send(piece), HANG_LIMIT_S)
+    assert record.held_bytes < 3_000
+    assert not record.whole

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from contract.api_error import ApiError
+from coordinator.proxy.admission import parse_chat_body
 from coordinator.proxy.exchange import Outcome
 from coordinator.proxy.repeats import Failures
 from tests.coordinator.fake_answer import digest
@@ -80,6 +81,10 @@ async def test_a_refusal_says_what_happened_and_how_to_submit_anyway(tmp_path: P
         await ask(api.port, request(chat(), key="other-key"))
         await ask(api.port, request(chat(), "idempotency-key: anyway"))
         assert len(reached) == 4
+
+
+def test_a_body_is_known_again_whatever_the_child_gets_instead() -> None:
+    assert replace(parse_chat_body(chat()), raw=b"{}").came == chat()
 
 
 async def test_what_was_not_submitted_may_come_again(tmp_path: Path) -> None:

@@ -138,6 +138,25 @@ async def test_a_reference_becomes_the_item_that_it_names(tmp_path: Path) -> Non
     assert len(child.got) == 2
 
 
+@pytest.mark.parametrize(
+    "odd", ["[" * 400 + "]" * 400, "1e999", "12345678901234567890123"], ids=["deep", "large", "long"]
+)
+async def test_what_only_the_child_looks_into_is_passed_on_as_it_came(tmp_path: Path, odd: str) -> None:
+    """The edge holds a body against JSON's grammar; what it cannot hold itself must not fail there."""
+    child = Child()
+    item = f'{{"role":"user","content":"two","extra":{odd}}}'
+    async with serving(tmp_path, child) as api:
+        first = await kept_id(api)
+        body = f'{{"model":"fake","input":[{item}],"metadata":{odd},"previous_response_id":"{first}"}}'
+        answer = await call(api, body.encode())
+        assert answer.status == 200
+        response_id = json.loads(answer.body)["id"]
+        listed = await look(api, f"{response_id}/input_items?order=asc")
+        assert (listed.status, odd in listed.body.decode()) == (200, True)
+    assert item.encode() in child.raw[-1]
+    assert f'"metadata":{odd}'.encode() in child.raw[-1]
+
+
 async def test_a_response_is_for_its_own_key_only(tmp_path: Path) -> None:
     child = Child()
     async with serving(tmp_path, child) as api:
@@ -333,7 +352,7 @@ def test_a_response_that_is_too_large_is_not_told() -> None:
 
 def record(pieces: list[bytes], max_bytes: int) -> list[dict[str, Any]]:
     """Return what a recorder tells of a stream; it must pass on all as it is."""
-    told: list[dict[str, Any]] = []
+    told: list[bytes] = []
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -348,7 +367,7 @@ def record(pieces: list[bytes], max_bytes: int) -> list[dict[str, Any]]:
 
     asyncio.run(run())
     assert b"".join(message["body"] for message in sent[1:]) == b"".join(pieces)
-    return told
+    return [json.loads(one) for one in told]
 
 
 def test_an_error_of_the_dialect_is_read_like_any_other() -> None:
