@@ -95,11 +95,13 @@ async def fuzz(running: Running, document: dict[str, Any], plan: Plan) -> Outcom
         for (name, labels), value in (await running.metrics()).values.items()
         if name == "tabfleet_requests_total"
     ]
+    refused = {labels["code"] for labels, _ in requests} - {""}
+    problems += ["metrics: an error whose code was not understood"] if "other" in refused else []
     return Outcome(
         report,
         cases=json.loads((folder / "cases.json").read_text())["test_cases"]["generated"],
         answered=sum(count for labels, count in requests if labels["outcome"] == "answered"),
-        refused={labels["code"] for labels, _ in requests} - {""},
+        refused=refused,
         problems=problems,
     )
 
