@@ -114,11 +114,11 @@ class Responses:
                     message = f"{where}: no item with this id is kept."
                     raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, message, param=where)
                 items.append(found)
+                size += len(found)
+                if size > self._max_body_bytes:  # a short reference may stand for a long item, many times
+                    raise self._too_large()
             else:
                 items.append(item)
-            size += len(items[-1])
-            if size > self._max_body_bytes:  # a short reference may stand for a long item, many times
-                raise self._too_large()
         return items
 
     def _output_named(self, owner: bytes, item_id: bytes, outputs: dict[str, dict[bytes, bytes]]) -> bytes | None:

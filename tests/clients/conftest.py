@@ -42,7 +42,7 @@ def crowded(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
 @pytest.fixture(scope="session")
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientProcess]:
     """Run the process of the client whose name is the parameter; pytest keeps its rows together."""
-    with client_process(CLIENTS[request.param], tmp_path_factory.mktemp("client")) as running:
+    with client_process(request.param, tmp_path_factory.mktemp("client")) as running:
         yield running
 
 
@@ -57,7 +57,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Have the table say which rows failed, where it does not already by the number of submissions."""
     report = yield
     if report.failed and isinstance(item, pytest.Function) and "measured" in item.fixturenames:
-        key = (str(item.callspec.params["name"]), item.originalname.removeprefix("test_"))
+        key = (str(item.callspec.params["client"]), item.originalname.removeprefix("test_"))
         measured = item.config.stash.setdefault(MEASURED, {})
         if measured.get(key, "yes") == "yes":
             measured[key] = "failed"

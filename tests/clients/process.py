@@ -14,11 +14,11 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any, Final
 
-from tests.clients.catalogue import NPM, ROOT, Client
+from tests.clients.catalogue import CLIENTS, NPM, ROOT
 from tests.e2e.fleet import end
 from tests.support import DIES_WITH_PARENT
 
-ROW_LIMIT_S: Final = 240.0
+ROW_LIMIT_S: Final = 280.0
 """How long a row may take: for one that hangs. Some clients wait a minute and more between their retries."""
 
 OFFLINE: Final = {
@@ -29,9 +29,11 @@ OFFLINE: Final = {
 
 
 class ClientProcess:
-    """A running client; what it writes to stderr is in the file `log`."""
+    """A running client, with its name in the catalogue; what it writes to stderr is in the file `log`."""
 
-    def __init__(self, process: subprocess.Popen[str], home: Path, log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[str], home: Path, log: Path) -> None:
+        self.name = name
+        self.kind = CLIENTS[name]
         self._process = process
         self._home = home
         self._log = log
@@ -65,8 +67,9 @@ class ClientProcess:
 
 
 @contextlib.contextmanager
-def client_process(client: Client, folder: Path) -> Iterator[ClientProcess]:
+def client_process(name: str, folder: Path) -> Iterator[ClientProcess]:
     """Run a client with an empty home folder while the context lasts."""
+    client = CLIENTS[name]
     home = folder / "home"
     home.mkdir()
     if client.script.endswith(".mjs"):
@@ -85,6 +88,6 @@ def client_process(client: Client, folder: Path) -> Iterator[ClientProcess]:
             text=True,
         )
     try:
-        yield ClientProcess(process, home, log)
+        yield ClientProcess(name, process, home, log)
     finally:
         end(process)

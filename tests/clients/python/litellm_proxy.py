@@ -15,7 +15,7 @@ from tests.clients.python import openai_client
 from tests.clients.python.protocol import Row, Scenario, serve
 
 LITELLM = str(Path(sys.executable).with_name("litellm"))
-START_S = 120.0
+START_S = 240.0
 MASTER_KEY = "sk-proxy"
 DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
