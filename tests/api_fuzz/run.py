@@ -34,12 +34,14 @@ FAULT = re.compile(r"Traceback|unexpected_error|proxy_failed")
 class Plan:
     """How many random requests each operation gets at most, beside those made of the document; from which seed.
 
-    `only` names one operation by its id.
+    `only` names one operation by its id. `phases` are schemathesis': coverage, which tries each keyword of each schema,
+    takes most of the time.
     """
 
     examples: int
     seed: int
     only: str | None = None
+    phases: str = "examples,coverage,fuzzing"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ async def _schemathesis(folder: Path, plan: Plan, running: Running) -> tuple[int
         *(str(Path(sys.executable).with_name("st")), "--no-color", "run", str(folder / "target.json")),
         *("--url", str(running.http.base_url), "--header", f"Authorization:{KEY['authorization']}"),
         *("--checks", ",".join(CHECKS), "--max-examples", str(plan.examples), "--seed", str(plan.seed)),
-        *("--phases", "examples,coverage,fuzzing", "--request-timeout", str(HANG_LIMIT_S)),
+        *("--phases", plan.phases, "--request-timeout", str(HANG_LIMIT_S)),
         *("--continue-on-failure", "--warnings", "off", "--generation-database", "none", "--output-truncate", "false"),
         *("--report", "json", "--report-json-path", str(folder / "cases.json")),
         *("--suppress-health-check", "all", *(("--include-operation-id", plan.only) if plan.only else ())),
