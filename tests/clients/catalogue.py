@@ -27,8 +27,8 @@ class Client:
     `calls` is how many of its calls a scenario needs, where that is not CALLS.
 
     What a page has to answer, where a client has a form of its own: `structured_tool` is the tool by which it has data
-    given in place of `response_format`, `tool_call` calls `weather`, `final_form` stands around a TEXT and `data_form`
-    around DATA.
+    given in place of `response_format`, `tool_call` calls `weather`, `final_form` stands around a TEXT (`stream_form`
+    around a streamed one) and `data_form` around DATA.
 
     `recodes_images`: it sends other bytes than it was given. `least_pieces`: in how many pieces at least it gives a
     streamed answer.
@@ -42,6 +42,7 @@ class Client:
     structured_tool: str = ""
     tool_call: str = ""
     final_form: str = "TEXT"
+    stream_form: str = ""
     data_form: str = "```json\nDATA\n```"
     recodes_images: bool = False
     least_pieces: int = 10
@@ -103,6 +104,7 @@ CLIENTS: Final = {
         lacks={**NO_LIST, "tools": DATA_ONLY, "stop": DATA_ONLY},
         structured_tool="Place",
         final_form=call_block("Answer", '{"text": "TEXT"}'),
+        stream_form=call_block("PartialAnswer", '{"text": "TEXT"}'),
         least_pieces=1,  # the arguments of a call come in one piece, for they are checked first
     ),
     "anthropic": Client("anthropic", "anthropic", "anthropic_client", structured_tool="Place"),

@@ -34,7 +34,8 @@ def crowded(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
     """Run a fleet with one READY child and no queue: a second request at a time is refused with 429."""
     folder = tmp_path_factory.mktemp("crowded")
     profiles = log_in_by_request(site, folder / "active", users=("ada",))
-    with fleet(site, profiles, folder / "fleet", MAX_QUEUE="0") as running:
+    # The first answer stalls for as long as a client, or LiteLLM's proxy, takes to start.
+    with fleet(site, profiles, folder / "fleet", MAX_QUEUE="0", FIRST_TOKEN_TIMEOUT_S="600") as running:
         running.wait_for(ada="READY")
         yield running
 

@@ -109,12 +109,14 @@ def test_chat(client: ClientProcess, serving: Fleet, site: Site, measured: Measu
 def test_stream(client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
     counted = count(serving, site)
     text = "one two three four five six seven eight nine ten eleven twelve. " * 5
-    said = client.kind.final(text)
+    said = (client.kind.stream_form or client.kind.final_form).replace("TEXT", text)
     answer = run(client, serving, "stream", f"{answer_with(said)} Count.")
     (entry,) = check_submissions(counted, client, "stream", measured)
     pieces = [piece for piece in answer.get("pieces", ()) if piece]
-    assert entry["answer"] == said
-    assert "".join(pieces) in (text, said), answer
+    streamed = "".join(pieces)
+    assert text in entry["answer"]
+    assert text in streamed, answer
+    assert streamed in said, answer  # smolagents sets a stop sequence that cuts the last line off
     assert len(pieces) >= client.kind.least_pieces
 
 
