@@ -28,7 +28,7 @@ from itertools import count
 from typing import Any, Final
 
 from api_utils.answer_cut import AnswerLimits
-from api_utils.chat_request import Message, Part
+from api_utils.conversation import Message, Part
 from api_utils.json_answer import JsonFormat
 from api_utils.prompt_form import DEFAULT_FORM, PromptForm
 from api_utils.tools import ToolUse, write_call

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from api_utils.chat_request import ONLY_HARMLESS, ChatRequest
 from api_utils.dialects import completions
+from api_utils.dialects.chat import ONLY_HARMLESS, ChatRequest
 from contract.dialects.chat import CHAT
 from contract.dialects.completions import COMPLETIONS
 from openapi.answers import Error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.routing import Route
 
-from api_utils.chat_request import MOST_STOP_SEQUENCES, MOST_TOOLS
+from api_utils.conversation import MOST_STOP_SEQUENCES, MOST_TOOLS
 from contract.api_error import STATUS, ErrorCode
 from contract.chat_body import MOST_MESSAGES, MOST_PARTS
 from coordinator.api import build_api

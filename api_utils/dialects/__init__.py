@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from api_utils.chat_request import parse_chat_request
+from api_utils.dialects.chat import parse_chat_request
 from api_utils.dialects.completions import parse_completion_request
 from api_utils.dialects.messages import parse_messages_request
 from api_utils.dialects.page_request import PageRequest

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api_utils.answer_cut import AnswerEnd, AnswerLimits, FinishReason
-from api_utils.chat_request import MOST_STOP_SEQUENCES, Message, StreamOptions
+from api_utils.conversation import MOST_STOP_SEQUENCES, Message
+from api_utils.dialects.chat import StreamOptions
 from api_utils.dialects.validation import refusal_of
 from api_utils.json_answer import JsonFormat
 from api_utils.tools import ToolCall, ToolUse

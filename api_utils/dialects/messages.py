@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag,
 from typing_extensions import TypeAliasType
 
 from api_utils.answer_cut import AnswerEnd, AnswerLimits, FinishReason
-from api_utils.chat_request import MOST_STOP_SEQUENCES, MOST_TOOLS, Message, Part, PastCall, PastFunction
+from api_utils.conversation import MOST_STOP_SEQUENCES, MOST_TOOLS, Message, Part, PastCall, PastFunction
 from api_utils.dialects.validation import refusal_of
 from api_utils.json_answer import JsonFormat
 from api_utils.json_schema import schema_problem

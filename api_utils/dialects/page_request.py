@@ -7,7 +7,7 @@ from typing import Protocol
 
 from api_utils.answer_cut import AnswerLimits
 from api_utils.answer_format import AnswerFormat
-from api_utils.chat_request import Message
+from api_utils.conversation import Message
 from api_utils.json_answer import JsonFormat
 from api_utils.tools import ToolUse
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from typing_extensions import TypeAliasType
 
 from api_utils.answer_cut import AnswerLimits
-from api_utils.chat_request import MOST_TOOLS, Function, Message, Part, PastCall, PastFunction
+from api_utils.conversation import MOST_TOOLS, Function, Message, Part, PastCall, PastFunction
 from api_utils.dialects.responses_answer import ResponsesAnswer
 from api_utils.json_answer import JsonFormat
 from api_utils.json_schema import schema_problem

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from api_utils.chat_request import ChatRequest, parse_chat_request
+from api_utils.dialects.chat import ChatRequest, parse_chat_request
 from contract.api_error import ApiError
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_utils.chat_request import Message
+from api_utils.conversation import Message
 from api_utils.prompt import images_of
 from browser.page.images import Image, ImageLimits, MediaType
 from contract.api_error import ApiError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api_utils.chat_request import parse_chat_request
+from api_utils.dialects.chat import parse_chat_request
 from api_utils.json_answer import JsonFormat
 from api_utils.prompt import text_of
 from api_utils.prompt_form import DEFAULT_FORM, PromptForm
