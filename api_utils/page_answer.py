@@ -117,9 +117,10 @@ class PageAnswer:
                 texts.append(item)
             elif isinstance(item, Reasoning):
                 yield item
-            elif (item.name, item.arguments) not in made:
+            else:
                 has_calls = True
-                yield item
+                if (item.name, item.arguments) not in made:
+                    yield item
         text = "".join(texts)
         if text and not has_calls:
             yield f"\n\n{text}" if self._has_text else text

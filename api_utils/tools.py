@@ -32,6 +32,8 @@ from contract.api_error import ErrorCode
 
 MOST_CALL_CHARS: Final = 1 << 18
 """Of one block, which is kept until its end."""
+_MOST_NAMES: Final = 40
+"""In the prompt for a repair, which is to be short."""
 _MOST_HELD_CHARS: Final = 1024
 """Of text that may still turn out to stand before a call."""
 
@@ -78,7 +80,9 @@ class ToolUse:
 
     def repair(self, problem: str, made: int, form: PromptForm = DEFAULT_FORM) -> str:
         """Return the prompt that asks for calls once more, after an answer with `made` good ones and a problem."""
-        names = ", ".join([self.only] if self.only else self.tools)
+        names = ", ".join([self.only] if self.only else [*self.tools][:_MOST_NAMES])
+        if not self.only and len(self.tools) > _MOST_NAMES:
+            names += " and the others listed above"
         rules = self._rules(form)
         if made:
             rules["choice"] = "Do not write the calls before it again: they were taken."

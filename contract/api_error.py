@@ -187,7 +187,10 @@ def not_to_be_retried(code: ErrorCode, message: str) -> ApiError:
 def code_of(body: bytes) -> ErrorCode | None:
     """Return the code of an error that a child sent, as a whole body or as an event; None if it is none of ours."""
     try:
-        return ErrorCode(json.loads(body.strip().rpartition(b"data:")[2])["error"]["code"])
+        # Not whatever comes after `data:`, for a message may speak of such URLs.
+        text = body.strip()
+        text = text if text.startswith(b"{") else text.rpartition(b"\n")[2].removeprefix(b"data:")
+        return ErrorCode(json.loads(text)["error"]["code"])
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
 

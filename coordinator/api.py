@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.api_error import SHOULD_RETRY_HEADER, ApiError, ErrorCode
 from contract.child_api import REQUEST_ID_HEADER
+from contract.dialects import dialect_of
 from contract.errors import TabfleetError
 from contract.hosts import Hosts
 from contract.request_id import RequestIds
@@ -95,7 +96,7 @@ class Application:
             try:
                 self._hosts.check(scope["headers"])
             except ApiError as error:
-                await send_error(send, error, secrets.token_hex(16), closing=True)
+                await send_error(send, error, secrets.token_hex(16), dialect_of(path), closing=True)
                 return
         if path.startswith("/v1/") or path == "/v1":
             await self._proxy(scope, receive, send)

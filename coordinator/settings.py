@@ -256,7 +256,7 @@ class Settings(BaseSettings):
     ] = 3600.0
     max_responses_bytes: Annotated[
         Number, About(REQUESTS, "Most bytes of such responses; then what was used longest ago is dropped")
-    ] = 64 * 1024 * 1024
+    ] = 32 * 1024 * 1024
     estimate_usage: Annotated[Switch, About(REQUESTS, "Give answers a usage: an estimate, for a page tells none")] = (
         True
     )

@@ -4,8 +4,8 @@
     python scripts/trace_files.py
 
 A real coordinator with a real S3 server runs one real child on the demo site, and answers one streamed request. Both
-programs are traced by `sys.setprofile`. A call counts if its context began in one of the functions below; tasks inherit
-context variables.
+programs are traced by `sys.setprofile`. A call counts if it is one of a function, and its context began in one of the
+functions below; tasks inherit context variables.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BEGINNINGS = {
 """Functions, by qualified name, whose call begins a request or the start of a profile."""
 
 TRACER = """
-import atexit, contextvars, os, sys, threading
+import _thread, contextvars, inspect, os, sys, threading
 ROOT, OUT = {root!r}, {out!r}
 BEGINNINGS = {beginnings!r}
 where = contextvars.ContextVar("where", default=None)
@@ -41,7 +41,7 @@ def trace(frame, event, argument):
     code = frame.f_code
     if not code.co_filename.startswith(ROOT) or "/.venv/" in code.co_filename:
         return
-    if code.co_name == "<module>":
+    if not code.co_flags & inspect.CO_OPTIMIZED:  # the body of a module or of a class, which an import runs
         return
     for what, names in BEGINNINGS.items():
         if code.co_qualname in names:
@@ -55,9 +55,18 @@ def trace(frame, event, argument):
             with open(os.path.join(OUT, str(os.getpid())), "a") as file:
                 file.write("\\t".join(entry) + "\\n")
 
+start_thread = _thread.start_new_thread
+
+def start_traced(function, *arguments):  # the coordinator hydrates in a thread that threading does not know
+    def run(*given, **named):
+        sys.setprofile(trace)
+        function(*given, **named)
+    return start_thread(run, *arguments)
+
 if any(word.endswith(("coordinator.main", "launch_camoufox.py")) for word in sys.orig_argv):
     sys.setprofile(trace)
     threading.setprofile(trace)
+    _thread.start_new_thread = start_traced
 """
 
 

@@ -143,8 +143,11 @@ class ResponsesRequest(BaseModel):
         return ToolUse(tools, required=required, only=only, parallel=self.parallel_tool_calls is not False)
 
     def answer_format(self, request_id: str, *, prompt_tokens: int | None) -> ResponsesAnswer:
-        """Return how the answer is written."""
-        return ResponsesAnswer(request_id, self._shown(), with_usage=prompt_tokens is not None)
+        """Return how the answer is written. Raises ApiError (400) for what cannot be repeated in it."""
+        try:
+            return ResponsesAnswer(request_id, self._shown(), with_usage=prompt_tokens is not None)
+        except (ValueError, RecursionError):
+            raise bad_request("the body holds half a surrogate pair, or is nested too deeply") from None
 
     def _shown(self) -> dict[str, Any]:
         """Return what a response repeats of its request. Clients' types ask for some that were not given."""

@@ -22,10 +22,14 @@ class ResponsesAnswer:
     """An `AnswerFormat`. Text and each call of a tool are items of the response's output, in the order they came."""
 
     def __init__(self, request_id: str, shown: Mapping[str, Any], *, with_usage: bool) -> None:
-        """One answer's. The request's id becomes part of all ids in it; `shown` is what it repeats of the request."""
+        """One answer's. The request's id becomes part of all ids in it; `shown` is what it repeats of the request.
+
+        Raises ValueError or RecursionError where that cannot be written as JSON.
+        """
         self._request_id = request_id
         head = {"id": f"resp_{request_id}", "object": "response", "created_at": int(time.time())}
-        self._shared = {**head, "error": None, **shown}
+        # Written once, before anything is submitted: a stream repeats it three times, and it may be long.
+        self._shared = to_json({**head, "error": None, **shown})[:-1]
         self._with_usage = with_usage
         self._output: list[dict[str, Any]] = []
         self._open: list[str] = []  # what the item at work holds
@@ -45,13 +49,12 @@ class ResponsesAnswer:
             self._output.append(self._message([_part(text)], _status_of(end)))
         for call in calls:
             self._output.append(self._call(call, call.arguments, "completed"))
-        return to_json(self._response(_status_of(end), end.usage))
+        return self._response(_status_of(end), end.usage)
 
     def begin(self) -> bytes:
         """Return the events that come before the first piece of text."""
-        response = self._response("in_progress", None)
-        return self._event("response.created", response=response) + self._event(
-            "response.in_progress", response=response
+        return self._response_event("created", "in_progress", None) + self._response_event(
+            "in_progress", "in_progress", None
         )
 
     def piece(self, text: str) -> bytes:
@@ -92,7 +95,7 @@ class ResponsesAnswer:
         has_more = self._open_kind == "msg" or any(item["type"] != "reasoning" for item in self._output)
         events = b"" if has_more else self.piece("")
         events += self._end_open(status)
-        return events + self._event(f"response.{status}", response=self._response(status, end.usage)) + END_COMMENT
+        return events + self._response_event(status, status, end.usage) + END_COMMENT
 
     def _end_open(self, status: _Status) -> bytes:
         """Return the events that end the item at work, if there is one."""
@@ -125,10 +128,14 @@ class ResponsesAnswer:
         """Return an event of the reasoning that is being written, whose summary has one part."""
         return self._event(kind, item_id=self._id("rs"), output_index=len(self._output), summary_index=0, **data)
 
-    def _event(self, kind: str, **data: Any) -> bytes:
-        event = {"type": kind, "sequence_number": self._events, **data}
+    def _response_event(self, what: str, status: _Status, usage: Usage | None) -> bytes:
+        return self._event(f"response.{what}", b',"response":' + self._response(status, usage))
+
+    def _event(self, kind: str, more: bytes = b"", **data: Any) -> bytes:
+        """Return an event; `more` is what follows `data` as JSON, with its comma."""
+        event = to_json({"type": kind, "sequence_number": self._events, **data})
         self._events += 1
-        return b"event: " + kind.encode() + b"\n" + sse(to_json(event))
+        return b"event: " + kind.encode() + b"\n" + sse(event[:-1] + more + b"}")
 
     def _id(self, kind: str) -> str:
         """Return the id of the next item of the output."""
@@ -156,15 +163,16 @@ class ResponsesAnswer:
             "arguments": arguments,
         }
 
-    def _response(self, status: _Status, usage: Usage | None) -> dict[str, Any]:
-        return {
-            **self._shared,
+    def _response(self, status: _Status, usage: Usage | None) -> bytes:
+        """Return the response as it is now, as JSON."""
+        own = {
             "status": status,
             "completed_at": int(time.time()) if status == "completed" else None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-            "output": list(self._output),
+            "output": self._output,
             "usage": _usage(usage) if usage and self._with_usage else None,
         }
+        return self._shared + b"," + to_json(own)[1:]
 
 
 def _status_of(end: AnswerEnd) -> Literal["completed", "incomplete"]:

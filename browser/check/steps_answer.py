@@ -142,9 +142,13 @@ async def page_text(context: CheckContext) -> StepResult:
         return StepResult("that is where it was read", "skip")
     deadline = time.monotonic() + SHOWS_TIMEOUT_S
     while True:
-        found = (await look(context.tab.page, dom_query(dom, context.site)))["text"]
+        seen = await look(context.tab.page, dom_query(dom, context.site))
+        found = seen["text"]
         shown = None if found is None else as_text(found, html=dom.read == "markdown")
         if shown is not None and agree(read, shown, dom.read):
+            if seen["reasoning"] and not context.answer.reasoning:
+                unread = "the same text; the page shows reasoning, of which capture.network.reasoning finds nothing"
+                return StepResult(unread, "warn", keys=("capture.network.reasoning",))
             return StepResult("the page shows the same text")
         if time.monotonic() > deadline:
             break

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 
 from browser.capture.answer import Answer
 from browser.capture.capture import Capture
@@ -20,6 +22,7 @@ from browser.site.schema import Model
 from browser.timeouts import within
 
 ENTRY_TIMEOUT_S = 90.0
+ENDS_SOON_S = 0.5
 
 
 class Completion:
@@ -43,6 +46,7 @@ class Completion:
         self._mark_submitted = mark_submitted
         self._follows = follows
         self._answer: Answer | None = None
+        self._unread: deque[Finding] = deque()
         self.interruption: BrowserError | None = None
         """What it was made to fail with from outside, at whatever time."""
         self._login_refusals: LoginRefusals | None = None
@@ -96,27 +100,36 @@ class Completion:
         await self._tab.run(self._tab.site.send.actions)
 
     async def read(self) -> AsyncGenerator[str | Reasoning, None]:
-        """Yield the text of the answer to what was sent, and its reasoning. Raises BrowserError."""
+        """Yield the text of the answer to what was sent, and its reasoning. Raises BrowserError.
+
+        A reader may stop, and read on from there by another call.
+        """
         if self._answer is None:
             raise RuntimeError("nothing was sent")
         first_s, idle_s = self._settings.first_token_timeout_s, self._settings.stream_idle_timeout_s
         now = asyncio.get_running_loop().time
-        has_begun, deadline = False, now() + first_s
+        has_begun, unread = self.has_text, self._unread
+        deadline = now() + (idle_s if has_begun else first_s)
         while not self.complete:
             try:
-                async with asyncio.timeout_at(deadline):
-                    findings = await self._answer.next()
+                if not unread:
+                    async with asyncio.timeout_at(deadline):
+                        unread.extend(await self._answer.next())
             except TimeoutError:
                 if has_begun:
                     raise StreamIdleTimeout(f"the answer stood still for {idle_s:g} s", submitted=True) from None
                 raise FirstTokenTimeout(f"no answer began within {first_s:g} s", submitted=True) from None
-            for number, finding in enumerate(findings, 1):
+            number = 0
+            while unread:
+                number += 1
                 if number % TURN_FRAMES == 0:
                     await asyncio.sleep(0)  # one frame may hold thousands
+                finding = unread.popleft()
                 if isinstance(finding, Text | Reasoning):
                     self.has_text = True
                     yield finding.text if isinstance(finding, Text) else finding
                 elif not isinstance(finding, Progress):
+                    unread.clear()
                     self._conclude(finding)
                     break
                 # The time that the reader of this generator takes does not count as the site's.
@@ -155,9 +168,12 @@ class Completion:
 
         The rest of the answer is not needed: it is stopped, and where a page has no stop, read to its end.
         """
-        if not self.answer_ended and not self._tab.can_stop:
-            async for _ in self.read():
-                pass
+        if not self.answer_ended:
+            # Mostly the answer is about to end by itself, and then the page shows nothing that could be stopped.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ENDS_SOON_S if self._tab.can_stop else None):
+                    async for _ in self.read():
+                        pass
         await self.end()
         if not self.answer_ended:
             await self._tab.stop_answer()

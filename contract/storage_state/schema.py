@@ -5,11 +5,12 @@ profile for one cookie that breaks them; they follow RFC 6265bis (prefixes, 4,09
 browsers refuse was tried on Chromium 156 and Firefox ESR 153.
 
 `pydantic` checks types; `Matches` and `Rule` beside a type say what else must hold, and the reason that is given
-where it does not. Reasons never hold a value.
+where it does not; `fault` does so for an object as a whole. Reasons never hold a value.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
@@ -96,9 +97,9 @@ class _Ruled(_Object):
             raise PydanticCustomError(_REASON, fault)
         return self
 
+    @abstractmethod
     def fault(self) -> str:
         """Return the reason against the fields together, "" for none; one that begins with a dot names the field."""
-        raise NotImplementedError
 
 
 _NO_SPACE: Final = Matches("[^ ]?|[^ ].*[^ ]", "has a space at the start or end")
@@ -140,14 +141,15 @@ class Cookie(_Ruled):
             return "has no domain"
         if not (self.url or self.path):
             return "has no path"
-        if self.name.startswith("__"):
-            prefix = self.name.lower()
-            if prefix.startswith("__secure-") and not self.is_secure:
-                return "is named __Secure- but is not secure"
-            if prefix.startswith("__host-") and not (
-                self.is_secure and self.path in ("", "/") and not self.domain.startswith(".")
-            ):
-                return "is named __Host-, which needs secure, the path / and a domain without a dot in front"
+        return self._prefix_fault(self.name.lower()) if self.name.startswith("__") else ""
+
+    def _prefix_fault(self, name: str) -> str:
+        if name.startswith("__secure-") and not self.is_secure:
+            return "is named __Secure- but is not secure"
+        if name.startswith("__host-") and not (
+            self.is_secure and self.path in ("", "/") and not self.domain.startswith(".")
+        ):
+            return "is named __Host-, which needs secure, the path / and a domain without a dot in front"
         return ""
 
     @property

@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from multiprocessing.pool import ApplyResult, ThreadPool
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from obstore.exceptions import InvalidPathError, PermissionDeniedError
@@ -25,6 +24,8 @@ from coordinator.profiles.s3_store import credentials_of_environment, endpoint_f
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
 
 if TYPE_CHECKING:  # loading boto3 takes a third of a second; from stubs
+    from multiprocessing.pool import ApplyResult
+
     from obstore import ObjectMeta
 
     from coordinator.profiles.s3_boto import BotoBucket
@@ -80,7 +81,7 @@ class S3Client:
     def read_many(
         self, keys: Sequence[str], use: Callable[[str, Fetched], Result]
     ) -> Generator[tuple[str, Result | None]]:
-        """Read several objects at a time and yield what `use` makes of each in their order, None for those that are gone.
+        """Read several objects at a time; yield in their order what `use` makes of each, None for those that are gone.
 
         `use` runs in the thread that has read the object: while another thread computes, each one that comes back
         from the network waits until that is interrupted (`sys.getswitchinterval`). At most twice as many objects as
@@ -89,6 +90,7 @@ class S3Client:
         workers = min(self._options.workers, len(keys))
         if not workers:
             return
+        from multiprocessing.pool import ThreadPool  # noqa: PLC0415 - most hydrations have nothing to read
 
         def read_and_use(key: str) -> Result | None:
             try:

@@ -21,7 +21,7 @@ class StoreLimits:
     """How many seconds a response is kept after its last use, and how many bytes all take together; 0 keeps none."""
 
     ttl_s: float = 3600.0
-    max_bytes: int = 64 * 1024 * 1024
+    max_bytes: int = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)

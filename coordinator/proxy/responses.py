@@ -75,7 +75,7 @@ class Responses:
         """Return the request as a child can answer it. Raises ApiError: 404 for what is not kept, 413."""
         fields = _FIELDS.decode(body.raw)
         owner, given = owner_of(headers), _items_of(fields["input"])
-        items = [self._resolved(owner, item, index) for index, item in enumerate(given)]
+        items = self._resolved(owner, given)
         name = fields.get("previous_response_id", _NULL)
         # Any other type is the child's to refuse.
         previous = msgspec.json.decode(name, type=str) if _is_text(name) else None
@@ -99,22 +99,44 @@ class Responses:
             fields[EARLIER_FIELD] = msgspec.Raw(b"[%b]" % b",".join(turns))
         raw = msgspec.json.encode(fields)
         if len(raw) > self._max_body_bytes:
-            what = f"The body and the conversation before it are larger than {self._max_body_bytes} bytes"
-            raise ApiError(ErrorCode.BODY_TOO_LARGE, f"{what} (MAX_BODY_BYTES).")
+            raise self._too_large()
         return raw
 
-    def _resolved(self, owner: bytes, item: bytes, index: int) -> bytes:
-        """Return the item, for a reference the item that it names. Raises ApiError (404)."""
-        if not item.startswith(b"{") or bytes((head := _ITEM.decode(item)).type) != b'"item_reference"':
-            return item
+    def _resolved(self, owner: bytes, given: list[bytes]) -> list[bytes]:
+        """Return the items, for each reference the item that it names. Raises ApiError: 404, 413."""
+        outputs: dict[str, dict[bytes, bytes]] = {}
+        items, size = [], 0
+        for index, item in enumerate(given):
+            if item.startswith(b"{") and bytes((head := _ITEM.decode(item)).type) == b'"item_reference"':
+                found = self._output_named(owner, bytes(head.id), outputs)
+                if found is None:
+                    where = f"input[{index}].id"
+                    message = f"{where}: no item with this id is kept."
+                    raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, message, param=where)
+                items.append(found)
+                size += len(found)
+                if size > self._max_body_bytes:  # a short reference may stand for a long item, many times
+                    raise self._too_large()
+            else:
+                items.append(item)
+        return items
+
+    def _output_named(self, owner: bytes, item_id: bytes, outputs: dict[str, dict[bytes, bytes]]) -> bytes | None:
+        """Return the output with this id, given as JSON. `outputs` has those of the responses read for this request."""
         # Our ids say which response an item belongs to.
-        match = _ITEM_ID.fullmatch(bytes(head.id))
-        kept = self._store.peek(owner, f"resp_{match[1].decode()}") if match else None
-        for output in _ITEMS.decode(b"[%b]" % kept.outputs) if kept else ():
-            if bytes(_ITEM.decode(output).id) == bytes(head.id):
-                return bytes(output)
-        where = f"input[{index}].id"
-        raise ApiError(ErrorCode.RESPONSE_NOT_FOUND, f"{where}: no item with this id is kept.", param=where)
+        match = _ITEM_ID.fullmatch(item_id)
+        if match is None:
+            return None
+        response_id = f"resp_{match[1].decode()}"
+        if response_id not in outputs:
+            kept = self._store.peek(owner, response_id)
+            written = _ITEMS.decode(b"[%b]" % kept.outputs) if kept else []
+            outputs[response_id] = {bytes(_ITEM.decode(output).id): bytes(output) for output in written}
+        return outputs[response_id].get(item_id)
+
+    def _too_large(self) -> ApiError:
+        what = f"The body and the conversation before it are larger than {self._max_body_bytes} bytes"
+        return ApiError(ErrorCode.BODY_TOO_LARGE, f"{what} (MAX_BODY_BYTES).")
 
     def show(self, headers: Headers, name: str, query: bytes) -> bytes:
         """Return a response as JSON, or with `ITEMS_PATH` after its id what it answered. Raises ApiError: 400, 404."""

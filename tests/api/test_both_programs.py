@@ -9,10 +9,11 @@ import pytest
 
 from contract.api_error import ApiError
 from contract.chat_body import BodyHead, read_head
+from contract.dialects import DIALECTS
+from contract.dialects.dialect import Dialect
 from tests.api.conftest import Serve
 from tests.api.scripted_page import ScriptedPage
 
-URL = "/v1/chat/completions"
 MESSAGES = '[{"role":"user","content":"hi"}]'
 
 ODD: Final = (
@@ -32,22 +33,27 @@ ODD: Final = (
 """Values, and what is none."""
 
 
-def head_of(raw: bytes) -> BodyHead | ApiError:
-    try:
-        return read_head(raw)
-    except ApiError as error:
-        return error
-
-
-@pytest.mark.parametrize("name", ["model", "messages", "stream"])
-async def test_a_parameter_that_both_read_means_the_same_to_both(serve: Serve, name: str) -> None:
+@pytest.mark.parametrize("name", ["model", "stream", "conversation"])
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
+async def test_a_parameter_that_both_read_means_the_same_to_both(serve: Serve, dialect: Dialect, name: str) -> None:
+    name = dialect.conversation if name == "conversation" else name
+    text = '"hi"' if dialect.may_be_text else MESSAGES
     answered = 0
     async with serve(ScriptedPage()) as client:
         for value in ODD:
-            given = {"model": '"demo-small"', "messages": MESSAGES, "stream": "false", name: value}
-            raw = ("{" + ",".join(f'"{key}":{text}' for key, text in given.items()) + "}").encode()
-            head = head_of(raw)
-            response = await client.post(URL, data=raw, headers={"content-type": "application/json"})
+            given = {
+                "model": '"demo-small"',
+                "stream": "false",
+                "max_tokens": "9",
+                dialect.conversation: text,
+                name: value,
+            }
+            raw = ("{" + ",".join(f'"{key}":{json}' for key, json in given.items()) + "}").encode()
+            try:
+                head: BodyHead | ApiError = read_head(raw, dialect.conversation, may_be_text=dialect.may_be_text)
+            except ApiError as error:
+                head = error
+            response = await client.post(dialect.path, data=raw, headers={"content-type": "application/json"})
             shown = value[:60]
             if isinstance(head, ApiError):
                 param = (await response.json())["error"]["param"]
@@ -56,7 +62,8 @@ async def test_a_parameter_that_both_read_means_the_same_to_both(serve: Serve, n
                 assert first_name(param) in (None, first_name(head.param)), (shown, head.param, param)
             elif response.status == 200:
                 answered += 1
-                assert (head.model, head.stream) == ("demo-small", response.content_type == "text/event-stream"), shown
+                is_stream = response.content_type == "text/event-stream"
+                assert (head.model, head.stream) == ("demo-small", is_stream), shown
             else:
                 assert response.status in (400, 404), shown  # the child looks closer, and is no server error
     assert answered

@@ -290,7 +290,8 @@ async def test_keys_are_asked_for_where_they_are_set(serve: Serve, tmp_path: Any
             ({"x-tabfleet-token": "tok"}, 200),
         ]
         for headers, status in sent:
-            assert (await client.post(URL, json=ask(), headers=headers)).status == status
+            response = await client.post(URL, json=ask(), headers=headers)
+            assert (response.status, response.headers.get("www-authenticate") == "Bearer") == (status, status == 401)
             assert (await client.get("/v1/models", headers=headers)).status == status
             assert (await client.post("/requests/x/cancel", headers=headers)).status == status
 

@@ -9,11 +9,7 @@ from typing import Any
 
 import pytest
 
-from api_utils.answer_cut import AnswerEnd
-from api_utils.dialects.messages import MessagesAnswer
 from api_utils.settings import ChildSettings
-from api_utils.tools import ToolCall
-from api_utils.usage import Usage
 from browser import errors
 from browser.capture.findings import Reasoning
 from browser.page.images import ImageLimits
@@ -144,31 +140,16 @@ async def test_calls_stand_in_blocks_of_their_own(serve: Serve) -> None:
     assert all(one.startswith("toolu_") for one in ids)
 
 
-def test_reasoning_stands_in_blocks_of_its_own() -> None:
-    written = MessagesAnswer("r-1", "demo-small", 1)
-    call, end = ToolCall("call_1", "weather", "{}"), AnswerEnd("tool_calls", Usage(1, 2))
-    stream = b"".join(
-        (
-            *(
-                written.begin(),
-                written.reasoning("Hm"),
-                written.reasoning("m."),
-                written.piece("a"),
-                written.piece("b"),
-            ),
-            *(written.reasoning("Oh."), written.tool_call(0, call), written.end(end)),
-        )
-    )
-    received = events(stream.decode())
+async def test_reasoning_between_text_and_calls_is_a_block_each_time(serve: Serve) -> None:
+    page = ScriptedPage(pieces=(Reasoning("Hm."), "Look:", Reasoning("Oh."), f"\n{CALL}\n", "Done."))
+    async with serve(page) as client:
+        received = events(await (await client.post(URL, json=ask(tools=[WEATHER], stream=True))).text())
+        whole = await (await client.post(URL, json=ask(tools=[WEATHER]))).json()
     begun = [event["content_block"]["type"] for event in received if event["type"] == "content_block_start"]
-    assert begun == ["thinking", "text", "thinking", "tool_use"]
-    order = [event["index"] for event in received if event["type"] == "content_block_stop"]
-    assert order == [0, 1, 2, 3]
-    thoughts = [event["delta"].get("thinking") for event in received if event["type"] == "content_block_delta"]
-    assert thoughts == ["Hm", "m.", None, None, "Oh.", None]
-    whole = json.loads(MessagesAnswer("r-1", "demo-small", 1).whole("ab", [call], end, "Hmm."))
-    assert whole["content"][0] == {"type": "thinking", "thinking": "Hmm.", "signature": ""}
+    assert begun == ["thinking", "text", "thinking", "tool_use", "text"]
+    assert [event["index"] for event in received if event["type"] == "content_block_stop"] == [0, 1, 2, 3, 4]
     assert [block["type"] for block in whole["content"]] == ["thinking", "text", "tool_use"]
+    assert whole["content"][0]["thinking"] == "Hm.Oh."
 
 
 @pytest.mark.parametrize("stream", [True, False])

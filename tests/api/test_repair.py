@@ -75,11 +75,26 @@ async def test_in_a_stream_text_that_was_passed_on_stays_and_the_repair_follows(
     assert streamed.endswith("data: [DONE]\n\n")
 
 
+async def test_the_prompt_for_a_repair_is_short_whatever_the_tools(serve: Serve) -> None:
+    many = [{"type": "function", "function": {"name": f"{'n' * 100}{number}"}} for number in range(500)]
+    page = ScriptedPage(pieces=(BAD,), later=[("No.",)])
+    assert (await asked(serve, page, tools=many))["choices"][0]["message"]["content"] == "No."
+    assert len(page.prompts[1][1]) < 5000
+    assert "n39 and the others listed above, with" in page.prompts[1][1]
+
+
 async def test_calls_that_were_passed_on_are_not_made_twice(serve: Serve) -> None:
     page = ScriptedPage(pieces=(NOW, "\n", BAD), later=[(NOW, "\n", OSLO)])
     choice = (await asked(serve, page, tools=TOOLS, tool_choice="required"))["choices"][0]
     assert names(choice) == ["now", "weather"]
     assert page.prompts[1][1].endswith("Do not write the calls before it again: they were taken.")
+
+
+async def test_a_repair_that_only_repeats_calls_adds_nothing(serve: Serve) -> None:
+    page = ScriptedPage(pieces=(NOW, "\n", BAD), later=[("As I said:\n", NOW)])
+    choice = (await asked(serve, page, tools=TOOLS))["choices"][0]
+    assert names(choice) == ["now"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
 
 
 async def test_a_call_that_must_be_made_is_asked_for_again(serve: Serve) -> None:

@@ -6,14 +6,17 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from api_utils.dialects.responses import parse_responses_request
 from api_utils.settings import ChildSettings
 from browser import errors
 from browser.capture.findings import Reasoning
 from browser.page.images import ImageLimits
-from contract.api_error import code_of, is_error_event
+from contract.api_error import ApiError, code_of, is_error_event
 from contract.dialects.responses import EARLIER_FIELD, RESPONSES
 from tests.api.conftest import Serve
 from tests.api.scripted_page import ScriptedPage
@@ -27,8 +30,8 @@ WEATHER = {"type": "function", "name": "weather", "description": "The weather.",
 PICTURE = image()
 
 
-def ask(given: Any = "hi", **more: Any) -> dict[str, Any]:
-    return {"model": "demo-small", "input": given, **more}
+def ask(said: Any = "hi", **more: Any) -> dict[str, Any]:
+    return {"model": "demo-small", "input": said, **more}
 
 
 def user(*parts: Any) -> dict[str, Any]:
@@ -177,7 +180,7 @@ WRITTEN_OUT = (
 
 
 @pytest.mark.parametrize(
-    ("given", "prompt"),
+    ("body", "prompt"),
     [
         (ask("hi"), "hi"),
         (ask([{"role": "user", "content": "hi"}]), "hi"),
@@ -217,12 +220,12 @@ WRITTEN_OUT = (
         ),
     ],
 )
-async def test_what_the_page_is_asked(serve: Serve, given: dict[str, Any], prompt: str) -> None:
+async def test_what_the_page_is_asked(serve: Serve, body: dict[str, Any], prompt: str) -> None:
     page = ScriptedPage()
     async with serve(page) as client:
-        response = await client.post(URL, json=given)
+        response = await client.post(URL, json=body)
         assert response.status == 200, await response.text()
-        assert (await response.json())["previous_response_id"] == given.get("previous_response_id")
+        assert (await response.json())["previous_response_id"] == body.get("previous_response_id")
     assert [asked for _, asked, _ in page.prompts] == [prompt]
 
 
@@ -279,7 +282,7 @@ async def test_images_reach_the_page(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "param", "says"),
+    ("body", "param", "says"),
     [
         ([], None, "object"),
         ({"model": "demo-small"}, "input", "required"),
@@ -348,10 +351,10 @@ async def test_images_reach_the_page(serve: Serve) -> None:
         ),
     ],
 )
-async def test_what_a_page_cannot_be_given_is_named(serve: Serve, given: Any, param: str | None, says: str) -> None:
+async def test_what_a_page_cannot_be_given_is_named(serve: Serve, body: Any, param: str | None, says: str) -> None:
     page = ScriptedPage(limits=ImageLimits(3, 2000))
     async with serve(page) as client:
-        response = await client.post(URL, json=given)
+        response = await client.post(URL, json=body)
         error = (await response.json())["error"]
     assert (response.status, error["param"]) == (400, param)
     assert says in error["message"]
@@ -399,6 +402,43 @@ async def test_an_error_before_a_stream_has_its_status(serve: Serve) -> None:
             error = (await response.json())["error"]
             assert (response.status, response.headers["x-should-retry"]) == (502, "false")
             assert (error["code"], error["type"]) == ("capture_gap", "server_error")
+
+
+NAMES = ["message", "input_text", "input_image", "function_call", "function_call_output", "allowed_tools", "function"]
+WORDS = [*NAMES, "user", "assistant", "", "\ud800"]
+KEYS = ["type", "role", "content", "text", "image_url", "output", "call_id", "name", "arguments", "tools", "format"]
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.sampled_from([*NAMES, "user", "assistant", "", "\ud800"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)),
+    max_leaves=12,
+)
+FIELDS = ["input", "tools", "tool_choice", "text", "metadata", "include", "instructions", "reasoning", "user", "stream"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_whatever_is_sent_is_a_request_or_a_refusal(body: dict[str, Any]) -> None:
+    try:
+        request = parse_responses_request({"model": "demo-small", "input": "hi", **body})
+        assert request.messages
+        assert request.tool_use is None or request.tool_use.tools
+        assert request.json_format is None or request.json_format.instructions()
+        written = request.answer_format("r-1", prompt_tokens=1).begin()
+    except ApiError as error:
+        assert error.status == 400  # noqa: PT017 - only some raise
+    else:
+        assert json.loads(written.splitlines()[1][6:])["response"]["model"] == "demo-small"
+
+
+async def test_what_cannot_be_repeated_is_refused_before_it_is_submitted(serve: Serve) -> None:
+    page = ScriptedPage()
+    async with serve(page) as client:
+        body = json.dumps(ask("hi", metadata={"a": "\ud800"}))
+        response = await client.post(URL, data=body, headers={"content-type": "application/json"})
+        assert response.status == 400
+    assert not page.prompts
 
 
 def test_the_route_is_openais() -> None:

@@ -25,7 +25,7 @@ async def _main(plan: Plan) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.api_fuzz", description=__doc__)
-    parser.add_argument("--examples", type=int, default=300, metavar="N", help="random requests of an operation (300)")
+    parser.add_argument("--examples", type=int, default=100, metavar="N", help="random requests of an operation (100)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32), help="of the random requests")
     options = parser.parse_args()
     sys.exit(asyncio.run(_main(Plan(options.examples, options.seed))))

@@ -30,7 +30,8 @@ def no_server_error(
 @schemathesis.check
 def whole_events(_: schemathesis.CheckContext, response: schemathesis.Response, __: schemathesis.Case[Any]) -> None:
     """Fail for a stream that ends neither as an answer nor with an error."""
-    if not response.headers.get("content-type", [""])[0].startswith("text/event-stream"):
+    is_stream = response.headers.get("content-type", [""])[0].startswith("text/event-stream")
+    if not is_stream or response.stream_cut_short:  # schemathesis reads 20 events at most
         return
     last = response.content.rstrip().rpartition(b"\n")[2]
     assert response.content.endswith(b"\n\n")

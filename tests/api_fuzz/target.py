@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.support import png
@@ -52,11 +52,18 @@ def target(document: dict[str, Any], *, models: Sequence[str], responses: Sequen
                     properties["previous_response_id"] = {"enum": [None, responses[0]]}
             for response in operation["responses"].values():
                 _type_events(response.get("content", {}))
-            for parameter in operation.get("parameters", ()):
-                if parameter["in"] == "path":
-                    names = models if path.startswith("/v1/models") else _names(path, method, responses)
-                    parameter["schema"]["enum"] = [*names, "none"]
+            names = models if path.startswith("/v1/models") else _names(path, method, responses)
+            operation["parameters"] = list(_parameters(operation, names, keyed=path == "/v1/completions"))
     return document
+
+
+def _parameters(operation: dict[str, Any], names: Sequence[str], *, keyed: bool) -> Iterator[dict[str, Any]]:
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            yield {**parameter, "schema": {"enum": [*names, "none"]}}
+        # A key that comes with ever new bodies is refused before anything else is looked into.
+        elif parameter["in"] == "query" or keyed:
+            yield parameter
 
 
 def _names(path: str, method: str, responses: Sequence[str]) -> Sequence[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from tests.api_fuzz.run import Plan, fleet, fuzz, served_document
 from tests.coordinator.program import Running
 
-SEED = 20261129
+SHORT = Plan(examples=15, seed=20261129, phases="examples,fuzzing")
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +20,19 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
 
 
 async def test_random_requests_get_documented_answers(running: Running) -> None:
-    outcome = await fuzz(running, await served_document(running), Plan(examples=5, seed=SEED))
+    outcome = await fuzz(running, await served_document(running), SHORT)
     assert not outcome.problems, outcome.report
-    assert outcome.cases > 500
+    assert outcome.cases > 150
     # Not refused at the edge alone: they reach the page, and what the child refuses.
-    assert outcome.answered > 50
-    assert {"invalid_request", "unsupported_parameter", "model_not_found"} <= outcome.refused
+    assert outcome.answered > 10
+    assert {"invalid_request", "unsupported_parameter"} <= outcome.refused
 
 
 async def test_an_answer_that_is_not_as_documented_is_noticed(running: Running) -> None:
     document = await served_document(running)
     del document["components"]["schemas"]["Model"]["properties"]["owned_by"]
     document["components"]["schemas"]["Model"]["required"].remove("owned_by")
-    outcome = await fuzz(running, document, Plan(examples=1, seed=SEED, only="getModel"))
+    outcome = await fuzz(running, document, replace(SHORT, only="getModel"))
     assert outcome.problems == ["schemathesis: exit code 1"]
     assert "owned_by" in outcome.report
 
@@ -39,6 +40,6 @@ async def test_an_answer_that_is_not_as_documented_is_noticed(running: Running) 
 async def test_an_error_that_is_not_documented_is_noticed(running: Running) -> None:
     document = await served_document(running)
     del document["paths"]["/v1/models/{id}"]["get"]["responses"]["404"]
-    outcome = await fuzz(running, document, Plan(examples=1, seed=SEED, only="getModel"))
+    outcome = await fuzz(running, document, replace(SHORT, only="getModel"))
     assert outcome.problems == ["schemathesis: exit code 1"]
     assert "Undocumented status code" in outcome.report

@@ -16,7 +16,7 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
 from contract.processes import ProcessIdentity
-from demo.site import DemoSite, serve
+from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.profiles import cookie_state, write_profile
 from tests.support.ports import free_range
 
@@ -176,6 +176,30 @@ class Pages:
     async def close(self) -> None:
         """Close all of them."""
         await self._open.aclose()
+
+
+def lasting_page(options: SiteOptions | None = None) -> tuple[Any, Any, Any]:
+    """Return the fixtures `demo`, `folder` and `page` of a module: one page for all its tests, in turn.
+
+    Each test must leave the page ready. The folder holds the page's profile and run folder.
+    """
+
+    @pytest.fixture(scope="module")
+    async def demo() -> AsyncIterator[DemoSite]:
+        async with serve(options) as site:
+            yield site
+
+    @pytest.fixture(scope="module")
+    def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("pages")
+
+    @pytest.fixture(scope="module")
+    async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
+        pages = Pages(folder)
+        yield await pages.open(demo_file(demo), cookie_state(demo))
+        await pages.close()
+
+    return demo, folder, page
 
 
 @pytest.fixture

@@ -24,6 +24,12 @@ def test_an_error_has_openais_form_whole_and_as_an_event(code: ErrorCode) -> Non
     assert code_of(error.body()) is code_of(error.event()) is code
 
 
+@pytest.mark.parametrize("before", [b"", b"\n\n", b'data: {"choices":[]}\n\n', b"event: error\n"])
+def test_the_code_of_an_error_that_speaks_of_data_urls(before: bytes) -> None:
+    error = ApiError(ErrorCode.INVALID_REQUEST, "send the image itself, as a data: URL")
+    assert code_of(error.body()) is code_of(before + error.event()) is error.code
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [(400, "invalid_request_error"), (429, "rate_limit_error"), (500, "server_error")]
 )

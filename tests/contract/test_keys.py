@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contract.keys import MAX_KEY_FILE_BYTES, FollowedKeys, KeyFileError, KeyStore, Role, presented_key
+from contract.api_error import ApiError
+from contract.keys import MAX_KEY_FILE_BYTES, FollowedKeys, KeyFileError, KeyStore, Role, check_key, presented_key
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -145,6 +146,34 @@ def test_a_file_that_went_bad_leaves_the_keys_in_force_and_the_log_says_why_once
 )
 def test_the_key_of_a_request(authorization: str | None, x_api_key: str | None, key: str | None) -> None:
     assert presented_key(authorization, x_api_key) == key
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "needed", "status"),
+    [
+        (b"", None, None, None),
+        (b"", "any", None, None),
+        (b"", "any", Role.VIEW, 403),
+        (b"a", None, None, 401),
+        (b"a", None, Role.VIEW, 401),
+        (b"a", "b", None, 401),
+        (b"a", "a", None, None),
+        (b"a", "a", Role.VIEW, 403),
+        (b"a role=operate", "a", Role.VIEW, None),
+        (b"a role=view", "a", Role.OPERATE, 403),
+    ],
+)
+def test_what_a_key_may_do(
+    tmp_path: Path, file: bytes, key: str | None, needed: Role | None, status: int | None
+) -> None:
+    keys = KeyStore.from_file(write(tmp_path / "key.txt", file))
+    if status is None:
+        check_key(keys, key, needed)
+        return
+    with pytest.raises(ApiError) as refused:
+        check_key(keys, key, needed)
+    assert refused.value.status == status
+    assert (refused.value.headers == {"www-authenticate": "Bearer"}) is (status == 401)
 
 
 def test_only_newlines_end_a_line_of_a_key_file(tmp_path: Path) -> None:

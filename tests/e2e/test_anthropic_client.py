@@ -126,6 +126,19 @@ def test_a_turn_with_tools(two: Fleet, site: Site, *, stream: bool) -> None:
     assert answer.stop_reason == "end_turn"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_a_page_shows_of_its_reasoning_is_thinking(two: Fleet, site: Site, *, stream: bool) -> None:
+    before = site.last_id()
+    thought = b"A wharf is one, and a pier is none.".hex()
+    answer = answer_to(two, stream=stream, messages=user(f"[[think={thought}]] What is a quay?"))
+    (entry,) = site.ledger(since=before)
+    thinking, text = answer.content
+    assert thinking.type == "thinking"
+    assert bytes.fromhex(thought).decode() == thinking.thinking
+    assert text.type == "text"
+    assert text.text == entry["answer"]
+
+
 def test_an_image_arrives_byte_for_byte(two: Fleet, site: Site) -> None:
     picture = image(mark=b"of a test")
     before = site.last_id()
@@ -152,6 +165,11 @@ def test_an_answer_ends_where_the_request_says(two: Fleet, site: Site, *, stream
     assert (answer.stop_reason, answer.usage.output_tokens) == ("max_tokens", 100)
     assert len(site.ledger(since=before)) == 2
     assert site.ledger(since=before, outcome="stopped", wait_s=30)
+
+
+def test_models(two: Fleet) -> None:
+    """They are in OpenAI's form, of which Anthropic's client reads the ids."""
+    assert MODEL in [model.id for model in client(two).models.list()]
 
 
 def test_refusals_map_to_the_clients_classes(two: Fleet, site: Site) -> None:
@@ -181,10 +199,22 @@ def test_a_failure_after_the_submission_is_not_submitted_again(
 ) -> None:
     """Without `x-should-retry: false` the client sends what failed with 502 twice more."""
     before = site.last_id()
+    prompt = f"[[error={error} tokens=60 delay_ms=20]] Fail."
     with pytest.raises(anthropic.APIStatusError) as failed:
-        answer_to(two, stream=stream, messages=user(f"[[error={error} tokens=60 delay_ms=20]] Fail."))
+        answer_to(two, stream=stream, messages=user(prompt))
     assert (_error(failed.value)["type"], _error(failed.value)["code"]) == ("api_error", "site_error")
     assert failed.value.status_code == (200 if stream and error == "middle" else 502)
+    with pytest.raises(anthropic.BadRequestError) as repeated:
+        answer_to(two, stream=stream, messages=user(prompt))
+    assert _error(repeated.value)["code"] == "repeated_after_submission"
+    assert len(site.ledger(since=before)) == 1
+
+
+def test_a_request_with_an_idempotency_key_is_submitted_once(two: Fleet, site: Site) -> None:
+    before = site.last_id()
+    key = {"idempotency-key": "of-messages"}
+    answers = [answer_to(two, stream=False, messages=user("Once."), extra_headers=key) for _ in range(2)]
+    assert answers[0] == answers[1]
     assert len(site.ledger(since=before)) == 1
 
 

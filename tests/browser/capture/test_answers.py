@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -11,25 +10,12 @@ import pytest
 from browser.errors import ModelNotFound, PromptRefused, PromptRejected, SiteFailed
 from browser.page.chat_page import ChatPage
 from browser.page.conversation import EnoughRead
-from demo.site import DemoSite, serve
+from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file
-from tests.browser.profiles import cookie_state
+from tests.browser.conftest import lasting_page
 from tests.support.waiting import eventually
 
-
-@pytest.fixture(scope="module")
-async def demo() -> AsyncIterator[DemoSite]:
-    async with serve() as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChatPage]:
-    """One page for all tests here, in turn: each must leave it ready."""
-    pages = Pages(tmp_path_factory.mktemp("pages"))
-    yield await pages.open(demo_file(demo), cookie_state(demo))
-    await pages.close()
+demo, folder, page = lasting_page()
 
 
 async def test_an_answer_comes_piece_by_piece(page: ChatPage, demo: DemoSite) -> None:

@@ -106,6 +106,24 @@ async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
 
 
+@pytest.mark.parametrize(
+    ("change", "end", "page_text"),
+    [
+        ((), "of reasoning, ", "ok"),
+        (("data.type == 'thought'|data.type == 'thinking'",), "characters, ", "warn"),
+    ],
+)
+async def test_reasoning_is_told_of_and_missed(
+    tmp_path: Path, demo: DemoSite, change: tuple[str, ...], end: str, page_text: str
+) -> None:
+    prompt = f"[[think={b'So, it rains.'.hex()}]]"
+    checked = await check(tmp_path, demo, "--prompt", prompt, "--stop-prompt", LONG, changes=change)
+    assert checked.code == Exit.PASSED, checked.text
+    assert end in checked.line("end")
+    assert checked.line("page's text").startswith(page_text)
+    assert ("look at" in checked.text and "(capture.network.reasoning)" in checked.text) == (page_text == "warn")
+
+
 async def test_traffic_that_is_not_caught_is_shown_and_kept(tmp_path: Path, demo: DemoSite) -> None:
     checked = await check(tmp_path, demo, changes=("*/api/chat|*/api/chats",))
     assert checked.code == Exit.FAILED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -14,26 +13,13 @@ from browser.errors import BrowserLost, PageHung
 from browser.page.chat_page import ChatPage
 from browser.page.tab import PageSnapshot, Tab
 from contract.processes import ProcessIdentity
-from demo.site import DemoSite, serve
+from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file, tab_of
-from tests.browser.profiles import cookie_state
+from tests.browser.conftest import lasting_page, tab_of
 from tests.support.processes import command_line, group_members
 from tests.support.waiting import eventually
 
-
-@pytest.fixture(scope="module")
-async def demo() -> AsyncIterator[DemoSite]:
-    async with serve() as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-async def page(demo: DemoSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChatPage]:
-    """One page for all tests here, in turn: each must leave it ready."""
-    pages = Pages(tmp_path_factory.mktemp("pages"))
-    yield await pages.open(demo_file(demo), cookie_state(demo))
-    await pages.close()
+demo, folder, page = lasting_page()
 
 
 async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import get_args
@@ -18,9 +17,9 @@ from browser.page.images import Image, ImageLimits, MediaType
 from browser.page.tab import Tab
 from browser.page.upload import upload_images
 from demo.images import ImageRecord
-from demo.site import DemoSite, SiteOptions, serve
+from demo.site import DemoSite, SiteOptions
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file, tab_of
+from tests.browser.conftest import Pages, demo_file, lasting_page, tab_of
 from tests.browser.profiles import cookie_state
 from tests.support.pictures import image
 from tests.support.waiting import eventually
@@ -31,23 +30,7 @@ SITE_LIMIT_BYTES = 3_000_000
 CANARY = b"canary that is nowhere on disk"
 
 
-@pytest.fixture(scope="module")
-async def demo() -> AsyncIterator[DemoSite]:
-    async with serve(SiteOptions(max_body_bytes=SITE_LIMIT_BYTES)) as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pages")
-
-
-@pytest.fixture(scope="module")
-async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
-    """One page for all tests here, in turn: each must leave it ready. The last one closes it."""
-    pages = Pages(folder)
-    yield await pages.open(demo_file(demo), cookie_state(demo))
-    await pages.close()
+demo, folder, page = lasting_page(SiteOptions(max_body_bytes=SITE_LIMIT_BYTES))
 
 
 def notes(images: list[Image]) -> tuple[ImageRecord, ...]:

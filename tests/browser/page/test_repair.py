@@ -82,16 +82,19 @@ async def test_answers_that_say_the_same_are_told_apart(read_so: ChatPage, demo:
     assert len({entry.conversation for entry in demo.ledger.entries()}) == 1
 
 
-@pytest.mark.parametrize("change", [{}, NO_STOP], ids=["stop", "no stop"])
+@pytest.mark.parametrize(
+    ("change", "rest", "outcome"),
+    [({}, "and more " * 200, "stopped"), (NO_STOP, "and more " * 200, "done"), ({}, "", "done")],
+    ids=["stop", "no stop", "at its end"],
+)
 async def test_the_page_is_at_rest_before_it_is_asked_again(
-    shared_pages: Pages, demo: DemoSite, change: dict[str, str]
+    shared_pages: Pages, demo: DemoSite, change: dict[str, str], rest: str, outcome: str
 ) -> None:
     """An answer that goes on after a bad call is stopped, or where a page has no stop, awaited."""
     page = await shared_pages.open(demo_file(demo, **change), cookie_state(demo))
-    script = f"[[{says(BAD, 'and more ' * 200)}]] [[next {says(NOW)}]]"
-    _, answer = await asked(page, script)
+    _, answer = await asked(page, f"[[{says(BAD, rest)}]] [[next {says(NOW)}]]")
     assert names(answer) == ["now"]
-    assert [entry.outcome for entry in demo.ledger.entries()] == ["done" if change else "stopped", "done"]
+    assert [entry.outcome for entry in demo.ledger.entries()] == [outcome, "done"]
 
 
 @pytest.mark.parametrize(

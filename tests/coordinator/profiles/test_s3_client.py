@@ -81,16 +81,19 @@ def test_usual_answers_are_read_by_obstore(five: Bucket, cache: Path, monkeypatc
     assert hydrate(five, cache, monkeypatch, lambda _line: FORWARD) == (5, 0)
 
 
-def test_boto3_is_not_loaded_where_plain_variables_say_all(five: Bucket, cache: Path) -> None:
+def test_boto3_is_not_loaded_where_plain_variables_say_all_nor_what_reads_and_checks_where_nothing_is_new(
+    five: Bucket, cache: Path
+) -> None:
     program = (
         "import sys\n"
         "from coordinator.profiles.__main__ import main\n"
         "main(['hydrate'])\n"
-        "print([name for name in ('boto3', 'botocore') if name in sys.modules], file=sys.stderr)\n"
+        "print([name for name in sys.argv[1:] if name in sys.modules], file=sys.stderr)\n"
     )
-    for _ in ("cold", "warm"):
+    sdk, only_for_new = ("boto3", "botocore"), ("multiprocessing.pool", "contract.storage_state.schema")
+    for needless in (sdk, (*sdk, *only_for_new)):  # a cold start, then a warm one
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", program, *needless],
             cwd=ROOT,
             env=five.environment(cache),
             capture_output=True,

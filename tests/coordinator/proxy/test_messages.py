@@ -30,6 +30,7 @@ def error_type(answer: Answer) -> str:
 async def test_what_the_proxy_refuses_has_the_dialects_form(tmp_path: Path, path: str) -> None:
     async with scripted(tmp_path, never) as api:
         refused = [
+            await ask(api.port, request(chat(), "host: example.com", path=path)),
             await ask(api.port, request(chat(), path=path, key="wrong")),
             await ask(api.port, request(chat(model="claude-x"), path=path)),
             await ask(api.port, request(b"{}", path=path)),
@@ -38,6 +39,7 @@ async def test_what_the_proxy_refuses_has_the_dialects_form(tmp_path: Path, path
         api.pool.begin_drain()
         refused.append(await ask(api.port, request(chat(), path=path)))
     assert [(answer.status, error_type(answer)) for answer in refused] == [
+        (421, "invalid_request_error"),
         (401, "authentication_error"),
         (404, "not_found_error"),
         (400, "invalid_request_error"),

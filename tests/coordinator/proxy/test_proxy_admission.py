@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
+import itertools
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import openai
 import pytest
+from starlette.types import Message
 from structlog.testing import capture_logs
 
+from contract.dialects.chat import CHAT
 from contract.hosts import names_address
 from contract.keys import KeyStore
+from coordinator.proxy import admission
+from coordinator.proxy.admission import BodyLimits, BodyReader, ChatBody, parse_chat_body
 from coordinator.proxy.exchange import Outcome
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxy.proxied import (
@@ -383,6 +388,31 @@ async def test_decoded_bytes_count_in_the_limit_of_all_bodies(tmp_path: Path) ->
         answer = await ask(api.port, request(gzip.compress(chat("y" * 60_000)), "content-encoding: gzip"))
         assert (answer.status, answer.error["code"]) == (503, "buffer_full")
         assert (await ask(api.port, request(gzip.compress(chat("y" * 40_000)), "content-encoding: gzip"))).status == 200
+
+
+async def test_others_have_turns_between_two_large_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, parsed_at = 0, list[int]()
+
+    def note(raw: bytes, *_: object) -> ChatBody:
+        parsed_at.append(turns)
+        return parse_chat_body(raw)  # by the name that is imported here, which stays what it is
+
+    async def read() -> None:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": chat("x" * 300_000)}
+
+        async with reader.read([(b"content-type", b"application/json")], receive, CHAT):
+            pass
+
+    monkeypatch.setattr(admission, "parse_chat_body", note)
+    reader = BodyReader(BodyLimits(10**6, 10**8, 30))
+    async with asyncio.TaskGroup() as group:
+        reading = [group.create_task(read()) for _ in range(8)]
+        while not all(task.done() for task in reading):
+            turns += 1
+            await asyncio.sleep(0)
+    assert len(parsed_at) == 8
+    assert all(later - earlier >= 10 for earlier, later in itertools.pairwise(parsed_at))
 
 
 async def test_a_client_that_leaves_within_its_body_is_forgotten(api: Served) -> None:

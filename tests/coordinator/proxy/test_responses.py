@@ -106,6 +106,37 @@ async def test_a_request_that_continues_nothing_passes_byte_for_byte(tmp_path: P
     assert child.raw == [odd]
 
 
+@pytest.mark.parametrize("odd", [b"[" * 500 + b"]" * 500, b"9" * 5000, b"1e999"])
+async def test_what_the_coordinator_need_not_read_is_for_the_child_to_refuse(tmp_path: Path, odd: bytes) -> None:
+    got: list[bytes] = []
+
+    async def refuse(conversation: Conversation) -> None:
+        got.append(conversation.body)
+        await conversation.whole(b"{}", status="400 Bad Request")
+
+    bodies = [
+        b'{"model":"fake","input":"hi","metadata":%b}' % odd,
+        b'{"model":"fake","input":[{"role":"user","content":"hi","x":%b},"you"],"store":%b}' % (odd, odd),
+        b'{"model":"fake","input":[{"type":%b}],"previous_response_id":%b}' % (odd, odd),
+        b'{"model":"fake","input":[{"type":7,"id":%b}],"store":null}' % odd,
+    ]
+    async with scripted(tmp_path, refuse) as api:
+        assert [(await call(api, body)).status for body in bodies] == [400] * len(bodies)
+    assert got == bodies
+
+
+async def test_items_that_are_continued_stay_byte_for_byte(tmp_path: Path) -> None:
+    child, odd = Child(), b'{"role":"user", "content":"\\u00e9 \xc3\xa9", "zz": 1.0000000000000000001}'
+    async with serving(tmp_path, child) as api:
+        body = b'{"model":"fake","input":[%b],"previous_response_id":"%b","zz": 1.50}'
+        first = await kept_id(api, "one")
+        second = json.loads((await call(api, body % (odd, first.encode()))).body)["id"]
+        await kept_id(api, "three", previous_response_id=second)
+    assert b'"input":[%b]' % odd in child.raw[1]
+    assert b'"zz":1.50' in child.raw[1]
+    assert odd in child.raw[2]
+
+
 async def test_a_child_gets_the_conversation_that_is_continued(tmp_path: Path) -> None:
     child, more = Child(), [{"role": "user", "content": "two"}]
     async with serving(tmp_path, child) as api:
@@ -268,6 +299,17 @@ async def test_a_conversation_is_held_to_the_limit_of_a_body_and_of_all_bodies(t
         refused = await call(api, respond("z" * 1500, previous_response_id=second))
         assert (refused.status, refused.error["code"]) == (413, "body_too_large")
     assert len(child.got) == 2
+
+
+async def test_references_that_stand_for_more_than_a_body_may_hold_are_refused(tmp_path: Path) -> None:
+    child = Child()
+    async with serving(tmp_path, child, max_body_bytes=3000) as api:
+        first = await kept_id(api)
+        (item,) = response(first[5:])["output"]
+        many = [{"type": "item_reference", "id": item["id"]}] * (3000 // len(to_json(item)) + 1)
+        refused = await call(api, respond(many))
+        assert (refused.status, refused.error["code"]) == (413, "body_too_large")
+    assert len(child.got) == 1
 
 
 async def test_what_a_conversation_takes_counts_as_held(tmp_path: Path) -> None:
