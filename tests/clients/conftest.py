@@ -68,6 +68,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table, as docs/clients.md has it."""
     measured = config.stash.get(MEASURED, {})
+    if not measured:
+        return
     terminalreporter.section("clients")
     terminalreporter.write_line(f"| client | {' | '.join(SCENARIOS)} |")
     terminalreporter.write_line("|---" * (len(SCENARIOS) + 1) + "|")
