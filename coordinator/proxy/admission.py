@@ -76,12 +76,9 @@ class ChatBody:
     """
 
     raw: bytes
+    came: bytes
     model: str
     stream: bool
-    came: bytes = b""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "came", self.came or self.raw)
 
 
 @dataclass
@@ -193,4 +190,4 @@ class BodyReader:
 def parse_chat_body(raw: bytes, dialect: Dialect = CHAT) -> ChatBody:
     """Check the least that a request of this dialect must hold. Raises ApiError (400)."""
     head = read_head(raw, dialect.conversation, may_be_text=dialect.may_be_text)
-    return ChatBody(raw, head.model, head.stream)
+    return ChatBody(raw, raw, head.model, head.stream)
