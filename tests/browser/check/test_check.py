@@ -159,7 +159,7 @@ async def test_events_without_text_are_shown_and_kept(tmp_path: Path, demo: Demo
         ('url = "*/api/chat"|url = "*/api/chats"', ["network.url"], ""),
         ('method = "POST"|method = "PUT"', ["network.method"], ""),
         ('kind = "sse"|kind = "jsonl"', ["network.kind"], ""),
-        ("data.text|data.txt", ["network.text"], ""),
+        ("'token' && data.text|'token' && data.txt", ["network.text"], ""),
         ("type == 'done'|type == 'over'", ["network.end"], ""),
         ("type == 'done'|type == 'start'", ["network.end", "network.text"], ""),
         ("type == 'error'|type == 'oops'", ["network.error"], "[[error=refused]]"),
