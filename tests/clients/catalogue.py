@@ -108,6 +108,14 @@ CLIENTS: Final = {
         least_pieces=1,  # the arguments of a call come in one piece, for they are checked first
     ),
     "anthropic": Client("anthropic", "anthropic", "anthropic_client", structured_tool="Place"),
+    "open-webui": Client(
+        "Open WebUI",
+        "open-webui",
+        "open_webui_client",
+        lacks={"structured": "it shows answers as text"},
+        calls={"history": 2, "note": 2, "tasks": 4},
+        least_pieces=3,  # the page draws all that has come since it last did
+    ),
     "aider": Client(
         "aider",
         "aider",

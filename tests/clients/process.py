@@ -15,7 +15,7 @@ from threading import Thread
 from typing import IO, Any, Final
 
 from tests.clients.catalogue import CLIENTS, NPM, ROOT
-from tests.e2e.fleet import end
+from tests.e2e.fleet import chromium, end
 from tests.support import DIES_WITH_PARENT
 
 ROW_LIMIT_S: Final = 280.0
@@ -81,7 +81,13 @@ def client_process(name: str, folder: Path) -> Iterator[ClientProcess]:
         process = subprocess.Popen(
             [*DIES_WITH_PARENT, *client.command()],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **OFFLINE},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(home),
+                "LANG": "C.UTF-8",
+                "BROWSER_EXECUTABLE": chromium(),  # for the client that is a page
+                **OFFLINE,
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -7,6 +7,7 @@ result can say what the answer after it is.
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import urllib.request
 from collections.abc import Iterator
@@ -108,7 +109,8 @@ def test_chat(client: ClientProcess, serving: Fleet, site: Site, measured: Measu
 @rows("stream")
 def test_stream(client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
     counted = count(serving, site)
-    text = "one two three four five six seven eight nine ten eleven twelve. " * 5
+    # A page drops a space at the end.
+    text = ("one two three four five six seven eight nine ten eleven twelve. " * 5).rstrip()
     said = (client.kind.stream_form or client.kind.final_form).replace("TEXT", text)
     answer = run(client, serving, "stream", f"{answer_with(said)} Count.")
     (entry,) = check_submissions(counted, client, "stream", measured)
@@ -168,6 +170,40 @@ def test_handoff(client: ClientProcess, serving: Fleet, site: Site, measured: Me
     answer = run(client, serving, "handoff", prompt, tool_result=f"{answer_with('Take an umbrella.')} Well?")
     assert len(check_submissions(counted, client, "handoff", measured)) == 2
     assert answer == {"text": "Take an umbrella.", "by": "Weather"}
+
+
+@pytest.mark.parametrize("client", ["open-webui"], indirect=True)
+def test_note(client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    """Open WebUI sends tools of its own with each question. The page calls one, it runs it, and the page answers."""
+    counted = count(serving, site)
+    title = f"Quay {secrets.token_hex(4)}"
+    said = call_block("write_note", json.dumps({"title": title, "content": answer_with("It is noted.")}))
+    answer = run(client, serving, "note", f"{answer_with(said)} Note what a quay is.")
+    _, last = check_submissions(counted, client, "note", measured)
+    assert answer.get("text") == "It is noted.", answer
+    assert title in answer["notes"]
+    assert "Tool (write_note):" in last["prompt"]
+
+
+@pytest.mark.parametrize("client", ["open-webui"], indirect=True)
+def test_tasks(client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    """By default, Open WebUI asks for a chat's title, its tags and what may be asked next: three more submissions."""
+    counted = count(serving, site)
+    answer = run(client, serving, "tasks", f"{answer_with('A quay is a wharf.')} What is a quay?")
+    assert answer.get("text") == "A quay is a wharf.", answer
+    calls = client.kind.calls["tasks"]
+    eventually(lambda: counted.requests() >= calls, timeout_s=ROW_LIMIT_S, what=f"the end of {calls} requests")
+    entries = check_submissions(counted, client, "tasks", measured)
+    assert sum(entry["prompt"].startswith("### Task:") for entry in entries) == 3
+
+
+@pytest.mark.parametrize("client", ["open-webui"], indirect=True)
+def test_failure_shown(client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    """The conversation shows the error of a prompt that was submitted, and shows it once."""
+    counted = count(serving, site)
+    answer = run(client, serving, "chat", "[[error=server]] What is a quay?")
+    check_submissions(counted, client, "failure_shown", measured)
+    assert answer["error"]["message"] == "the site answered the prompt with an error with status 500"
 
 
 @rows("structured")
