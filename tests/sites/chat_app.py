@@ -138,6 +138,7 @@ def log_in_by_hand(app: ChatApp, path: Path) -> None:
             executable_path=chromium(), proxy={"server": NOWHERE, "bypass": "127.0.0.1"}
         )
         page = browser.new_page()
+        page.set_default_timeout(120_000)  # ms; on a busy machine such a page takes long to draw itself
         page.goto(f"{app.url}{LOGIN_PAGES[app.name]}")
         page.locator("input:not([type=password])").first.fill(LOGIN_FORM["username"])
         page.fill("input[type=password]", LOGIN_FORM["password"])
