@@ -120,7 +120,7 @@ def kill_browsers(services: Services, command: Sequence[str]) -> str:
         fleet.wait_ready(CHILDREN, timeout_s=WAIT_S)
         after_kb = eventually(
             lambda: size if (size := temporary_kb(fleet.container)) < before_kb * 1.1 + 1024 else 0,
-            timeout_s=20,
+            timeout_s=WAIT_S,
             what=f"/tmp back at {before_kb} kB, now {temporary_kb(fleet.container)}",
         )
         assert zombies(fleet.container) == [], zombies(fleet.container)
