@@ -14,8 +14,8 @@ from contract.chat_body import longest_s, read_head
 from contract.content_coding import Decoder, decoder_of
 from contract.dialects.chat import CHAT
 from contract.dialects.dialect import Dialect
-from contract.keys import KeyStore, Role, check_key, presented_key
-from coordinator.proxy.headers import CLOSE, Headers, find
+from contract.keys import KeyStore, Role, check_key
+from coordinator.proxy.headers import CLOSE, Headers, find, presented
 
 _START_RETRY_S = 5.0
 _BUFFER_RETRY_S = 5.0
@@ -55,7 +55,7 @@ class Access:
             raise unavailable(
                 ErrorCode.STARTING, "The server is starting; try again later.", retry_after_s=_START_RETRY_S
             )
-        key = presented_key(find(headers, b"authorization"), find(headers, b"x-api-key"))
+        key = presented(headers)
         check_key(self.keys, key, needed)
 
 

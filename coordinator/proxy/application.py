@@ -288,8 +288,7 @@ class Proxy:
         if name:
             self._check_model(name)
         shown = model_card(name, owner) if name else model_list(known, owner)
-        headers = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
-        await send_json(call.send, 200, to_json(shown), encode(headers))
+        await self._show(call, to_json(shown))
 
     async def _kept_response(self, call: _Call) -> None:
         name, headers = call.scope["path"].removeprefix(f"{RESPONSES.path}/"), call.scope["headers"]
@@ -297,8 +296,11 @@ class Proxy:
             shown = self._responses.delete(headers, name)
         else:
             shown = self._responses.show(headers, name, call.scope["query_string"])
-        sent = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
-        await send_json(call.send, 200, shown, encode(sent))
+        await self._show(call, shown)
+
+    async def _show(self, call: _Call, body: bytes) -> None:
+        headers = {REQUEST_ID_HEADER: call.request_id, **(CLOSE if self._pool.draining else {})}
+        await send_json(call.send, 200, body, encode(headers))
 
     def _refuse_when_draining(self) -> None:
         if self._pool.draining:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from contract.child_api import REQUEST_ID_HEADER, TOKEN_HEADER
+from contract.keys import presented_key
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Pairs of name and value; ASGI gives names in lower case."""
@@ -46,6 +48,16 @@ def encode(headers: Mapping[str, str]) -> Headers:
 def find(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     """Return the first value of a header, whose name is given in lower case; None if there is none."""
     return next((value.decode("latin-1") for known, value in headers if known == name), None)
+
+
+def presented(headers: Headers) -> str | None:
+    """Return the API key that a request carries, None if it has none."""
+    return presented_key(find(headers, b"authorization"), find(headers, b"x-api-key"))
+
+
+def owner_of(headers: Headers) -> bytes:
+    """Return the SHA-256 that stands for the API key of a request; the same for all requests without one."""
+    return hashlib.sha256((presented(headers) or "").encode("utf-8", "surrogatepass")).digest()
 
 
 def request_headers(headers: Headers, request_id: str, token: str) -> list[tuple[str, str]]:

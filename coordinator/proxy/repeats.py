@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode
-from contract.keys import presented_key
-from coordinator.proxy.headers import Headers, find
+from coordinator.proxy.headers import Headers, find, owner_of
 
 # https://github.com/openai/openai-python, `_build_headers`: "0" at first, then counted up.
 _RETRY_COUNT: Final = b"x-stainless-retry-count"
@@ -21,10 +20,7 @@ _RETRY_COUNT: Final = b"x-stainless-retry-count"
 
 def caller_digest(headers: Headers, path: str) -> bytes:
     """Return the SHA-256 that stands for one API key on one route: what different callers send is never the same."""
-    key = presented_key(find(headers, b"authorization"), find(headers, b"x-api-key")) or ""
-    digest = hashlib.sha256(hashlib.sha256(key.encode()).digest())
-    digest.update(path.encode())
-    return digest.digest()
+    return hashlib.sha256(owner_of(headers) + path.encode()).digest()
 
 
 def repeated(why: str, how_to_submit: str) -> ApiError:

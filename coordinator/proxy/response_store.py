@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from contract.api_error import ApiError, ErrorCode
-from contract.keys import presented_key
-from coordinator.proxy.headers import Headers, find
 
 ENTRY_BYTES = 1024
 """What an entry takes besides its texts, about."""
@@ -40,12 +37,6 @@ class Kept:
     def size(self) -> int:
         """Return how many bytes it is counted as."""
         return len(self.response) + len(self.inputs) + len(self.outputs) + ENTRY_BYTES
-
-
-def owner_of(headers: Headers) -> bytes:
-    """Return what stands for the API key of a request; the same for all requests without one."""
-    key = presented_key(find(headers, b"authorization"), find(headers, b"x-api-key"))
-    return hashlib.sha256((key or "").encode("utf-8", "surrogatepass")).digest()
 
 
 class ResponseStore:

@@ -22,8 +22,8 @@ from contract.api_error import ApiError, ErrorCode, bad_request, to_json, unsupp
 from contract.dialects.dialect import END_COMMENT
 from contract.dialects.responses import EARLIER_FIELD
 from coordinator.proxy.admission import ChatBody
-from coordinator.proxy.headers import Headers, find
-from coordinator.proxy.response_store import Kept, ResponseStore, owner_of
+from coordinator.proxy.headers import Headers, find, owner_of
+from coordinator.proxy.response_store import Kept, ResponseStore
 
 ITEMS_PATH: Final = "/input_items"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from contract.api_error import ApiError
-from coordinator.proxy.response_store import ENTRY_BYTES, Kept, ResponseStore, StoreLimits, owner_of
+from coordinator.proxy.headers import owner_of
+from coordinator.proxy.response_store import ENTRY_BYTES, Kept, ResponseStore, StoreLimits
 from tests.support.manual_loop import ManualLoop
 
 TTL_S = 100.0
