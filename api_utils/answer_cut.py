@@ -5,10 +5,10 @@ https://platform.openai.com/docs/api-reference/chat/create: the answer holds the
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from api_utils.usage import BYTES_A_TOKEN, Usage
 from browser.capture.findings import Reasoning
@@ -32,6 +32,12 @@ class AnswerLimits:
 
     stop: tuple[str, ...] = field(default=(), repr=False)
     max_tokens: int | None = None
+
+    @classmethod
+    def of(cls, stop: str | Iterable[str] | None, max_tokens: int | None) -> Self:
+        """Return those of a request, whose `stop` may be one text, several, and hold empty ones."""
+        sequences = [stop] if isinstance(stop, str) else stop or ()
+        return cls(tuple(filter(None, sequences)), max_tokens)
 
 
 class AnswerCut:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from api_utils.cpu_limit import CpuLimitExceeded, with_cpu_limit
+from contract.api_error import bad_request
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -30,6 +31,12 @@ def parse_json(text: str) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+def check_schema(schema: Mapping[str, Any], where: str) -> None:
+    """Raise ApiError (400) for a schema that is none; `where` is the parameter that holds it."""
+    if problem := schema_problem(schema):
+        raise bad_request(f"{where}: this is no JSON Schema: {problem}", param=where)
 
 
 def schema_problem(schema: Mapping[str, Any]) -> str | None:

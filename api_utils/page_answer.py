@@ -17,7 +17,6 @@ from api_utils.answer_cut import AnswerCut, AnswerEnd, FinishReason, cut_short
 from api_utils.bad_answer import BadAnswer
 from api_utils.json_answer import read_json
 from api_utils.prompt import Prompt
-from api_utils.prompt_form import PromptForm
 from api_utils.tools import ToolCall, ToolCallReader, ToolUse, read_tool_calls
 from api_utils.usage import Usage
 from browser.capture.findings import Reasoning
@@ -37,7 +36,7 @@ class PageAnswer:
         """The page is asked when `items` is read."""
         self._page = page
         self._prompt = prompt
-        self._form = PromptForm.of(page.prompt_texts)
+        self._form = prompt.form
         self._cut = AnswerCut(prompt.limits)
         self._typed_bytes = 0
         self._calls: list[ToolCall] = []

@@ -57,6 +57,7 @@ class Prompt:
     limits: AnswerLimits = field(default_factory=AnswerLimits)
     tool_use: ToolUse | None = None
     json_format: JsonFormat | None = None
+    form: PromptForm = DEFAULT_FORM
 
 
 def text_of(

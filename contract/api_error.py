@@ -209,9 +209,10 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def sse(data: bytes) -> bytes:
-    """Return one server-sent event; `data` has no line break.
+def sse(data: bytes, event: str = "") -> bytes:
+    """Return one server-sent event, with its name if it has one; `data` has no line break.
 
     Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
-    return b"data: " + data + b"\n\n"
+    name = b"event: " + event.encode() + b"\n" if event else b""
+    return name + b"data: " + data + b"\n\n"

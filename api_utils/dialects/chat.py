@@ -14,8 +14,9 @@ from typing_extensions import TypeAliasType
 from api_utils.answer_cut import AnswerLimits
 from api_utils.conversation import MOST_STOP_SEQUENCES, MOST_TOOLS, Function, Message
 from api_utils.dialects.chat_answer import ChatCompletion
+from api_utils.dialects.validation import place_of
 from api_utils.json_answer import JsonFormat
-from api_utils.json_schema import schema_problem
+from api_utils.json_schema import check_schema
 from api_utils.tools import Tool, ToolUse
 from contract.api_error import bad_request, unsupported
 from contract.chat_body import check_amount
@@ -26,10 +27,6 @@ ONLY_HARMLESS: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "modalities": ((None, [], ["text"]), "a page answers in text"),
 }
 """Parameters with the values that ask for nothing special, and why another value is refused."""
-
-
-# What pydantic names the member of a union by.
-_UNION_MEMBERS: Final = ("str", "list[Part]", "list[str]", "NamedTool")
 
 
 class ToolDeclaration(BaseModel):
@@ -97,8 +94,7 @@ class ChatRequest(BaseModel):
     @property
     def limits(self) -> AnswerLimits:
         """Return where the answer ends at the latest. `max_tokens` is the old name of `max_completion_tokens`."""
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return AnswerLimits(tuple(filter(None, stop)), self.max_completion_tokens or self.max_tokens)
+        return AnswerLimits.of(self.stop, self.max_completion_tokens or self.max_tokens)
 
     @property
     def json_format(self) -> JsonFormat | None:
@@ -111,8 +107,7 @@ class ChatRequest(BaseModel):
         where = "response_format.json_schema"
         if wanted.json_schema is None:
             raise bad_request(f"{where}: is missing", param=where)
-        if problem := schema_problem(wanted.json_schema.given):
-            raise bad_request(f"{where}.schema: this is no JSON Schema: {problem}", param=f"{where}.schema")
+        check_schema(wanted.json_schema.given, f"{where}.schema")
         return JsonFormat(wanted.json_schema.given)
 
     @property
@@ -125,9 +120,7 @@ class ChatRequest(BaseModel):
                 raise unsupported(f"{where}.type", f"only functions can be called here, not {given.type[:40]!r}")
             if function.name in tools:
                 raise bad_request(f"{where}.function.name: another tool has this name", param=f"{where}.function.name")
-            if problem := schema_problem(function.parameters or {}):
-                where = f"{where}.function.parameters"
-                raise bad_request(f"{where}: this is no JSON Schema: {problem}", param=where)
+            check_schema(function.parameters or {}, f"{where}.function.parameters")
             tools[function.name] = Tool(function.name, function.description or "", function.parameters or {})
         only = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
         if only is not None and only not in tools:
@@ -160,10 +153,7 @@ def parse_chat_request(body: Any) -> ChatRequest:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        # pydantic names the member of a union that did not fit, which is no part of the request.
-        steps = [step for step in first["loc"] if step not in _UNION_MEMBERS]
-        names = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-        where = "".join(names).removeprefix(".") or "body"
+        where = place_of(first["loc"], members=("str", "NamedTool")) or "body"
         raise bad_request(f"{where}: {first['msg']}", param=where) from None
     refuse_unsupported(request)
     return request

@@ -73,12 +73,11 @@ def parse_completion_request(body: Any) -> CompletionRequest:
         # Compared with their types: to Python 0 and False are equal, and `logprobs: 0` asks for something.
         if not any(type(value) is type(body.get(name)) and value == body.get(name) for value in harmless):
             raise unsupported(name, why)
-    stop = [given.stop] if isinstance(given.stop, str) else given.stop or []
     return CompletionRequest(
         given.model,
         [Message(role="user", content=_only_text(given.prompt))],
         bool(given.stream),
-        AnswerLimits(tuple(filter(None, stop)), given.max_tokens),
+        AnswerLimits.of(given.stop, given.max_tokens),
         wants_usage=not given.stream or bool(given.stream_options and given.stream_options.include_usage),
     )
 

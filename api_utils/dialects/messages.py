@@ -17,7 +17,7 @@ from api_utils.answer_cut import AnswerEnd, AnswerLimits, FinishReason
 from api_utils.conversation import MOST_STOP_SEQUENCES, MOST_TOOLS, Message, Part, PastCall, PastFunction
 from api_utils.dialects.validation import refusal_of
 from api_utils.json_answer import JsonFormat
-from api_utils.json_schema import schema_problem
+from api_utils.json_schema import check_schema
 from api_utils.tools import Tool, ToolCall, ToolUse
 from api_utils.usage import ESTIMATED, USAGE_HEADER
 from contract.api_error import bad_request, sse, to_json, unsupported
@@ -219,7 +219,7 @@ def parse_messages_request(body: Any) -> MessagesRequest:
         given.model,
         [*_system(given), *(message for index, turn in enumerate(given.messages) for message in _told(turn, index))],
         bool(given.stream),
-        AnswerLimits(tuple(filter(None, given.stop_sequences or ())), given.max_tokens),
+        AnswerLimits.of(given.stop_sequences, given.max_tokens),
         _tool_use(given.tools or (), given.tool_choice),
         _json_format(given.output_config),
     )
@@ -309,8 +309,7 @@ def _tool_use(declared: Sequence[ToolDeclaration], choice: ToolChoice | None) ->
         where = f"{where}.input_schema"
         if given.input_schema is None:
             raise bad_request(f"{where}: Field required", param=where)
-        if problem := schema_problem(given.input_schema):
-            raise bad_request(f"{where}: this is no JSON Schema: {problem}", param=where)
+        check_schema(given.input_schema, where)
         tools[given.name] = Tool(given.name, given.description or "", given.input_schema)
     choice = choice or ToolChoice(type="auto")
     only = choice.name if choice.type == "tool" else None
@@ -327,9 +326,7 @@ def _tool_use(declared: Sequence[ToolDeclaration], choice: ToolChoice | None) ->
 def _json_format(config: OutputConfig | None) -> JsonFormat | None:
     if config is None or config.format is None:
         return None
-    where = "output_config.format.schema"
-    if problem := schema_problem(config.format.given):
-        raise bad_request(f"{where}: this is no JSON Schema: {problem}", param=where)
+    check_schema(config.format.given, "output_config.format.schema")
     return JsonFormat(config.format.given)
 
 
@@ -424,4 +421,4 @@ def _tool_use_block(call: ToolCall) -> dict[str, Any]:
 
 
 def _event(kind: str, **data: Any) -> bytes:
-    return b"event: " + kind.encode() + b"\n" + sse(to_json({"type": kind, **data}))
+    return sse(to_json({"type": kind, **data}), kind)

@@ -17,8 +17,9 @@ from typing_extensions import TypeAliasType
 from api_utils.answer_cut import AnswerLimits
 from api_utils.conversation import MOST_TOOLS, Function, Message, Part, PastCall, PastFunction
 from api_utils.dialects.responses_answer import ResponsesAnswer
+from api_utils.dialects.validation import place_of
 from api_utils.json_answer import JsonFormat
-from api_utils.json_schema import schema_problem
+from api_utils.json_schema import check_schema
 from api_utils.tools import Tool, ToolUse
 from contract.api_error import bad_request, unsupported
 from contract.chat_body import MOST_PARTS, check_amount
@@ -110,8 +111,7 @@ class ResponsesRequest(BaseModel):
         where = "text.format.schema"
         if wanted.given is None:
             raise bad_request(f"{where}: is missing", param=where)
-        if problem := schema_problem(wanted.given):
-            raise bad_request(f"{where}: this is no JSON Schema: {problem}", param=where)
+        check_schema(wanted.given, where)
         return JsonFormat(wanted.given)
 
     @property
@@ -210,12 +210,8 @@ def _validated(model: type[_M], value: Any, where: str) -> _M:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        for step in first["loc"]:
-            if isinstance(step, int):
-                where += f"[{step}]"
-            # pydantic names the member of a union that did not fit, which is no part of the request.
-            elif step.isidentifier() and step not in ("str", "ToolChoice"):
-                where += f".{step}" if where else step
+        within = place_of(first["loc"], members=("str", "ToolChoice"))
+        where += within if not where or within.startswith("[") else f".{within}" if within else ""
         raise bad_request(f"{where or 'body'}: {first['msg']}", param=where or None) from None
 
 
@@ -223,8 +219,7 @@ def _tool(given: Mapping[str, Any], where: str) -> Tool:
     if given.get("type") != "function":
         raise unsupported(f"{where}.type", f"only functions can be called here, not {_named(given.get('type'))}")
     function = _validated(Function, given, where)
-    if problem := schema_problem(function.parameters or {}):
-        raise bad_request(f"{where}.parameters: this is no JSON Schema: {problem}", param=f"{where}.parameters")
+    check_schema(function.parameters or {}, f"{where}.parameters")
     return Tool(function.name, function.description or "", function.parameters or {})
 
 

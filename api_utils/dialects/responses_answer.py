@@ -135,7 +135,7 @@ class ResponsesAnswer:
         """Return an event; `more` is what follows `data` as JSON, with its comma."""
         event = to_json({"type": kind, "sequence_number": self._events, **data})
         self._events += 1
-        return b"event: " + kind.encode() + b"\n" + sse(event[:-1] + more + b"}")
+        return sse(event[:-1] + more + b"}", kind)
 
     def _id(self, kind: str) -> str:
         """Return the id of the next item of the output."""

@@ -61,9 +61,10 @@ async def _read(dialect: Dialect, request: Request) -> tuple[PageRequest, Prompt
     if asked.model not in page.models:
         raise model_not_found(asked.model, page.models)
     messages, tool_use, json_format = asked.messages, asked.tool_use, asked.json_format
-    text = text_of(messages, tool_use, json_format, PromptForm.of(page.prompt_texts))
+    form = PromptForm.of(page.prompt_texts)
+    text = text_of(messages, tool_use, json_format, form)
     images = images_of(messages, page.image_limits)
-    return asked, Prompt(request_id_of(request), asked.model, text, images, asked.limits, tool_use, json_format)
+    return asked, Prompt(request_id_of(request), asked.model, text, images, asked.limits, tool_use, json_format, form)
 
 
 def _tokens_of(prompt: Prompt) -> int:

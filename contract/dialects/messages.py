@@ -31,7 +31,7 @@ class MessagesDialect(Dialect):
 
     def error_event(self, error: ApiError) -> bytes:
         """Return the error as the last server-sent event of a stream."""
-        return b"event: error\n" + sse(self.error_body(error))
+        return sse(self.error_body(error), "error")
 
 
 MESSAGES: Final = MessagesDialect("/v1/messages", conversation="messages")

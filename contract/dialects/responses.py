@@ -25,7 +25,7 @@ class ResponsesDialect(Dialect):
         """
         fields = {"code": error.code, "message": error.message, "param": error.param}
         nested = {"type": error.type, **fields}
-        return b"event: error\n" + sse(to_json({"type": "error", **fields, "sequence_number": 0, "error": nested}))
+        return sse(to_json({"type": "error", **fields, "sequence_number": 0, "error": nested}), "error")
 
 
 RESPONSES: Final = ResponsesDialect("/v1/responses", conversation="input", may_be_text=True)
