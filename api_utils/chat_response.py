@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final, TypeVar
 
 import structlog
@@ -29,6 +29,7 @@ from api_utils.request_queue import RequestQueue
 from api_utils.tools import ToolCall
 from browser.capture.findings import Reasoning
 from browser.errors import BrowserError
+from browser.timeouts import finish
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, unavailable
 from contract.child_api import REQUEST_ID_HEADER
 from contract.child_environment import KEEP_ALIVE_S
@@ -116,36 +117,38 @@ class ChatResponse(Response):
 
     async def _send_items(self, answer: PageAnswer, send: Send) -> None:
         begin, calls = self._format.begin(), 0
-        async for item in with_pauses(answer.items(), KEEP_ALIVE_S):
-            if isinstance(item, str):
-                await self._send(send, begin + self._format.piece(item))
-                begin = b""
-            elif isinstance(item, Reasoning):
-                await self._send(send, begin + self._format.reasoning(item.text))
-                begin = b""
-            elif item is not None:
-                await self._send(send, begin + self._format.tool_call(calls, item))
-                begin, calls = b"", calls + 1
-            elif self._submitted:  # before that a failure can still have its own status
-                await self._send(send, _COMMENT)
+        async with contextlib.aclosing(with_pauses(answer.items(), KEEP_ALIVE_S)) as items:
+            async for item in items:
+                if isinstance(item, str):
+                    await self._send(send, begin + self._format.piece(item))
+                    begin = b""
+                elif isinstance(item, Reasoning):
+                    await self._send(send, begin + self._format.reasoning(item.text))
+                    begin = b""
+                elif item is not None:
+                    await self._send(send, begin + self._format.tool_call(calls, item))
+                    begin, calls = b"", calls + 1
+                elif self._submitted:  # before that a failure can still have its own status
+                    await self._send(send, _COMMENT)
         await self._send(send, begin + self._format.end(answer.end))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _whole(self, answer: PageAnswer, send: Send) -> Response | None:
         """Return the whole answer, or what of it is to be sent after line breaks."""
         whole = None
-        async for got in with_pauses(_collected(answer.items()), KEEP_ALIVE_S):
-            if got is not None:
-                text = "".join(item for item in got if isinstance(item, str))
-                calls = [item for item in got if isinstance(item, ToolCall)]
-                reasoning = "".join(item.text for item in got if isinstance(item, Reasoning))
-                whole = Response(
-                    self._format.whole(text, calls, answer.end, reasoning),
-                    headers={REQUEST_ID_HEADER: self._prompt.request_id, **self._format.headers},
-                    media_type="application/json",
-                )
-            elif self._submitted:  # as above
-                await self._send(send, _LINE_BREAK)
+        async with contextlib.aclosing(with_pauses(_collected(answer.items()), KEEP_ALIVE_S)) as collected:
+            async for got in collected:
+                if got is not None:
+                    text = "".join(item for item in got if isinstance(item, str))
+                    calls = [item for item in got if isinstance(item, ToolCall)]
+                    reasoning = "".join(item.text for item in got if isinstance(item, Reasoning))
+                    whole = Response(
+                        self._format.whole(text, calls, answer.end, reasoning),
+                        headers={REQUEST_ID_HEADER: self._prompt.request_id, **self._format.headers},
+                        media_type="application/json",
+                    )
+                elif self._submitted:  # as above
+                    await self._send(send, _LINE_BREAK)
         return whole
 
     async def _send(self, send: Send, body: bytes) -> None:
@@ -176,9 +179,16 @@ async def _collected(items: AsyncGenerator[_T]) -> AsyncGenerator[list[_T]]:
         yield [item async for item in items]
 
 
-async def with_pauses(pieces: AsyncGenerator[_T], pause_s: float) -> AsyncIterator[_T | None]:
+async def with_pauses(pieces: AsyncGenerator[_T], pause_s: float) -> AsyncGenerator[_T | None]:
     """Yield each piece, and None for each `pause_s` seconds without one. Closes `pieces` in the end."""
     upcoming: asyncio.Task[_T] | None = None
+
+    async def close() -> None:
+        if upcoming is not None:
+            upcoming.cancel()
+            await asyncio.gather(upcoming, return_exceptions=True)
+        await pieces.aclose()
+
     try:
         while True:
             upcoming = upcoming or asyncio.ensure_future(anext(pieces))
@@ -194,10 +204,9 @@ async def with_pauses(pieces: AsyncGenerator[_T], pause_s: float) -> AsyncIterat
                 upcoming = None
             yield piece
     finally:
-        if upcoming is not None:
-            upcoming.cancel()
-            await asyncio.gather(upcoming, return_exceptions=True)
-        await pieces.aclose()
+        # A request may be cancelled twice: by the coordinator's word, and by its closing of the connection. The second
+        # must not leave `pieces` open, which hold the page until somebody closes them.
+        await finish(close(), "answer-close")
 
 
 async def _wait_disconnected(receive: Receive) -> None:
