@@ -96,7 +96,7 @@ class Completion:
         self._login_refusals.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
         self._mark_submitted()
-        self.submitted = True
+        self.submitted = self._tab.prompted = True
         await self._tab.run(self._tab.site.send.actions)
 
     async def read(self) -> AsyncGenerator[str | Reasoning, None]:

@@ -15,7 +15,7 @@ import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser.capture.capture import Capture, CaptureMode
-from browser.errors import BrowserError, LoginExpired, PageBroken
+from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachable
 from browser.page.profile import StorageState, as_chromium_loads_it
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.site.schema import Site
@@ -165,13 +165,15 @@ class SitePage:
                 await within(CLOSE_TIMEOUT_S, page.close(), "popup-close")
 
     async def load(self, login_shows_within_s: float = LOOK_TIMEOUT_S) -> None:
-        """Load the site's page. Raises PageBroken if it cannot be reached.
+        """Load the site's page. Raises SiteUnreachable, or PageBroken if it cannot be loaded for another reason.
 
         A page that goes on to another address by itself while it loads is no failure, if it then shows within the
         time given, in seconds, whether it is logged in.
         """
         try:
             await self.tab.load()
+        except SiteUnreachable:
+            raise  # whatever the browser shows in place of the page tells nothing of the login
         except PageBroken:
             if await self.tab.wait_for_login(login_shows_within_s) == "unknown":
                 raise
