@@ -14,9 +14,9 @@ from playwright.async_api import Error
 from browser.errors import BrowserError, LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.completion import Completion
 from browser.page.login_watch import LoginWatch
-from browser.page.page_socket import SocketWatch
 from browser.page.page_status import PageStatus
 from browser.page.site_page import SitePage
+from browser.page.socket_watch import SocketWatch
 from browser.page.tab import PageSnapshot
 from contract.child_api import UnreadyReason
 
@@ -64,7 +64,7 @@ class PageMonitor:
         self._login_check_s = login_check_s
         self._give_up = give_up
         self._must_recover = False
-        self._socket = SocketWatch()
+        self._socket = SocketWatch(page)
         self._blind_ticks = self._failed_looks = 0
         self._hung_since = 0.0
         self._renewals = 0
@@ -125,7 +125,7 @@ class PageMonitor:
             self._status.set_error(SiteUnreachable(AWAY))
         elif must_load or reason is not None:
             await self._recover_if_due("the site answers again" if reason else "the site's login check failed")
-        elif self._socket.look(self._page.tab.socket, prompted=self._page.tab.prompted):
+        elif await self._socket.is_lost():
             await self._recover_if_due(SOCKET_CLOSED)
 
     async def _renew_if_due(self) -> None:
@@ -185,12 +185,10 @@ class PageMonitor:
 
     async def _require_site(self) -> None:
         """Raise SiteUnreachable if the page is open, but what it needs of the site is not there."""
-        self._socket.loaded_anew()
         if await self._login.site_stays_away():
             raise SiteUnreachable(AWAY)
-        if self._socket.is_expected and not await self._page.tab.socket.opens(self._socket.OPENS_WITHIN_S):
+        if not await self._socket.opens():
             raise SiteUnreachable(SOCKET_CLOSED)
-        self._socket.look(self._page.tab.socket, prompted=False)
 
     def recover_soon(self) -> None:
         """Recover the page as soon as it can be looked at and is not in use."""

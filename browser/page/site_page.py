@@ -188,6 +188,10 @@ class SitePage:
             raise RuntimeError("the page was opened without a capture")
         return await self._capture.self_test(self.tab.page)
 
+    async def socket_is_open(self) -> bool:
+        """Return whether the page has a WebSocket open by which answers come; False where none is looked for."""
+        return self._capture is not None and await self._capture.socket_is_open(self.tab.page)
+
     async def open_fresh_chat(self, *, just_loaded: bool = False) -> None:
         """Open an empty conversation ahead of the next prompt. Raises LoginExpired, PageBroken."""
         if just_loaded and self._site.opens_empty:

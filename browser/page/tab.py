@@ -15,7 +15,6 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from browser.capture import scripts
 from browser.errors import LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.page_input import PageInput
-from browser.page.page_socket import PageSocket
 from browser.site.schema import Action, Actions, Marker, Site, glob_to_regex
 from browser.timeouts import within
 
@@ -71,7 +70,6 @@ class Tab:
         self.site = site
         self.crashed = False
         self._on_crash = on_crash
-        self.socket = PageSocket(page, site)
         self.prompted = False
         """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
@@ -140,7 +138,6 @@ class Tab:
     async def load(self) -> None:
         """Open the site's page. Raises SiteUnreachable, or PageBroken if it cannot be opened for another reason."""
         self.prompted = False
-        self.socket.forget()
         timeout_s = self.site.readiness.timeout_s
         await self.perform(self._goto(self.site.url, timeout_s), f"opening {self.site.url}", timeout_s)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from browser.page import page_monitor, page_socket
+from browser.page import page_monitor, socket_watch
 from browser.page.chat_page import ChatPage
 from browser.settings import EngineName
 from browser.site.load import Site, parse_site
@@ -251,7 +251,7 @@ async def test_a_page_that_is_a_server_error_is_no_page(shared_pages: Pages, fra
 async def test_a_socket_that_stays_closed(
     shared_pages: Pages, frail: FrailSite, monkeypatch: pytest.MonkeyPatch, engine: EngineName
 ) -> None:
-    monkeypatch.setattr(page_socket.SocketWatch, "OPENS_WITHIN_S", 0.5)
+    monkeypatch.setattr(socket_watch.SocketWatch, "OPENS_WITHIN_S", 0.5)
     page = await shared_pages.open(frail.file(), frail_state(frail), engine=engine)
     await eventually(lambda: frail.sockets and page._opened and page._opened.monitor._socket.is_expected)
     await frail.drop_sockets()
