@@ -164,10 +164,22 @@ class Upload(Section):
     timeout_s: Seconds = Field(default=30.0, description="how long the page may take to take them, in seconds")
 
 
+class SendRequest(Section):
+    """The page's own request that carries the prompt to the site: where it fails, the prompt has failed."""
+
+    url: Text = Field(description="a pattern of the request's full address, * for any characters")
+    method: Text = Field(default="POST", description="the HTTP method of the request")
+
+
 class Send(Section):
     """How to send the prompt."""
 
     actions: Actions = Field(min_length=1, description="the steps that send the prompt")
+    request: SendRequest | None = Field(
+        default=None,
+        description="a table with url and method: the page's request that carries the prompt; one that fails, or is "
+        "answered with status 400 or more, ends the prompt at once",
+    )
 
 
 class Stop(Section):

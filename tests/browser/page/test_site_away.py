@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from browser.page import page_monitor, socket_watch
 from browser.page.chat_page import ChatPage
 from browser.settings import EngineName
-from browser.site.load import Site, parse_site
 from demo.site import DemoSite, serve
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file, tab_of
+from tests.browser.frail_page import FrailSite, frail_site
 from tests.browser.profiles import cookie_state
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
@@ -92,110 +90,13 @@ async def test_a_reload_that_fails_tells_that_the_site_is_away(shared_pages: Pag
         check_answer(await ask(page, "back"), "back", last(site))
 
 
-# A page of the test's own, whose parts fail one by one.
-
-PAGE = """<!doctype html><meta charset=utf-8><title>frail</title>
-<div id=me>ann</div><textarea id=prompt></textarea><button id=new>new</button><button id=go>send</button>
-<div id=log></div>
-<script>
-const find = (id) => document.getElementById(id);
-let socket;
-function connect() {
-  socket = new WebSocket(location.origin.replace("http", "ws") + "/socket");
-  socket.onclose = () => setTimeout(connect, 200);
-  socket.onmessage = ({ data }) => find("log").append(data);
-}
-if (location.search.includes("socket")) connect();
-find("new").onclick = () => find("log").replaceChildren();
-find("go").onclick = () => {
-  const body = find("prompt").value;
-  find("prompt").value = "";
-  if (socket) fetch("/ask", { method: "POST", body }).catch(() => {});
-};
-</script>"""
-
-SITE = """
-name = "frail"
-url = "{url}/?socket"
-[login]
-logged_in = [{{ selector = "#me" }}]
-check = {{ url = "/check", expired_status = [401] }}
-[fresh_chat]
-actions = [{{ click = "#new" }}]
-[input]
-selector = "#prompt"
-[send]
-actions = [{{ click = "#go" }}]
-[capture.network]
-kind = "websocket"
-url = "*/socket"
-text = "data.text"
-end = "data.end"
-[[models]]
-name = "frail"
-"""
-
-
-@dataclass
-class FrailSite:
-    url: str = ""
-    page_status: int = 200
-    check_status: int = 200
-    takes_sockets: bool = True
-    loads: int = 0
-    checks: int = 0
-    sockets: set[web.WebSocketResponse] = field(default_factory=set)
-    cookie: str | None = None
-
-    def file(self) -> Site:
-        return parse_site(SITE.format(url=self.url), "frail.toml")
-
-    async def show(self, _: web.Request) -> web.Response:
-        self.loads += 1
-        return web.Response(text=PAGE, content_type="text/html", status=self.page_status)
-
-    async def check(self, _: web.Request) -> web.Response:
-        self.checks += 1
-        response = web.Response(status=self.check_status)
-        if self.cookie:
-            response.set_cookie("session", self.cookie, max_age=1000)
-        return response
-
-    async def socket(self, request: web.Request) -> web.WebSocketResponse:
-        if not self.takes_sockets:
-            raise web.HTTPServiceUnavailable
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        self.sockets.add(socket)
-        async for _ in socket:
-            pass
-        self.sockets.discard(socket)
-        return socket
-
-    async def drop_sockets(self) -> None:
-        self.takes_sockets = False
-        for socket in [*self.sockets]:
-            await socket.close()
+# A page whose parts fail one by one.
 
 
 @pytest.fixture
 async def frail() -> AsyncIterator[FrailSite]:
-    site = FrailSite()
-    app = web.Application()
-    app.add_routes(
-        [web.get("/", site.show), web.get("/check", site.check), web.get("/socket", site.socket)],
-    )
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield site
-    await runner.cleanup()
-
-
-def frail_state(frail: FrailSite) -> dict[str, object]:
-    stored = [{"name": "key", "value": "open sesame"}]
-    return {"cookies": [], "origins": [{"origin": frail.url, "localStorage": stored}]}
+    async with frail_site() as site:
+        yield site
 
 
 async def test_server_errors_of_the_check_take_it_out_and_never_save_the_session(
@@ -203,7 +104,7 @@ async def test_server_errors_of_the_check_take_it_out_and_never_save_the_session
 ) -> None:
     run_dir = tmp_path / "kept"
     run_dir.mkdir()
-    page = await shared_pages.open(frail.file(), frail_state(frail), login_check_s=CHECK_S, run_dir=run_dir)
+    page = await shared_pages.open(frail.file(), frail.state(), login_check_s=CHECK_S, run_dir=run_dir)
     await eventually(lambda: frail.checks and page.status.ready)
     frail.check_status, frail.cookie = 503, "of the error page"
     checks = frail.checks
@@ -215,7 +116,7 @@ async def test_server_errors_of_the_check_take_it_out_and_never_save_the_session
 
 
 async def test_one_server_error_of_the_check_is_no_reason(shared_pages: Pages, frail: FrailSite) -> None:
-    page = await shared_pages.open(frail.file(), frail_state(frail), login_check_s=CHECK_S)
+    page = await shared_pages.open(frail.file(), frail.state(), login_check_s=CHECK_S)
     await eventually(lambda: frail.checks)
     frail.check_status, checks = 500, frail.checks
     await eventually(lambda: frail.checks > checks)
@@ -228,7 +129,7 @@ async def test_one_server_error_of_the_check_is_no_reason(shared_pages: Pages, f
 async def test_a_check_that_was_never_answered_is_not_believed(shared_pages: Pages, frail: FrailSite) -> None:
     """It may be wrong itself: the page is loaded once to learn which of the two it is."""
     frail.check_status = 500
-    page = await shared_pages.open(frail.file(), frail_state(frail), login_check_s=CHECK_S)
+    page = await shared_pages.open(frail.file(), frail.state(), login_check_s=CHECK_S)
     await eventually(lambda: frail.loads == 2)
     checks = frail.checks
     await eventually(lambda: frail.checks > checks + 4 and page.status.ready)
@@ -238,7 +139,7 @@ async def test_a_check_that_was_never_answered_is_not_believed(shared_pages: Pag
 async def test_a_page_that_is_a_server_error_is_no_page(shared_pages: Pages, frail: FrailSite) -> None:
     """Whatever it shows: error pages have headers and login forms, too."""
     frail.page_status = 502
-    page = await shared_pages.open(frail.file(), frail_state(frail))
+    page = await shared_pages.open(frail.file(), frail.state())
     assert (page.status.reason, page.status.detail) == (
         "site_unreachable",
         f"opening {frail.url}/?socket failed: the site answers with status 502",
@@ -252,7 +153,7 @@ async def test_a_socket_that_stays_closed(
     shared_pages: Pages, frail: FrailSite, monkeypatch: pytest.MonkeyPatch, engine: EngineName
 ) -> None:
     monkeypatch.setattr(socket_watch.SocketWatch, "OPENS_WITHIN_S", 0.5)
-    page = await shared_pages.open(frail.file(), frail_state(frail), engine=engine)
+    page = await shared_pages.open(frail.file(), frail.state(), engine=engine)
     await eventually(lambda: frail.sockets and page._opened and page._opened.monitor._socket.is_expected)
     await frail.drop_sockets()
     await eventually(away(page))
@@ -264,7 +165,7 @@ async def test_a_socket_that_stays_closed(
 
 
 async def test_a_socket_that_is_opened_again_is_no_reason(shared_pages: Pages, frail: FrailSite) -> None:
-    page = await shared_pages.open(frail.file(), frail_state(frail), login_check_s=CHECK_S)
+    page = await shared_pages.open(frail.file(), frail.state(), login_check_s=CHECK_S)
     await eventually(lambda: frail.sockets and page._opened and page._opened.monitor._socket.is_expected)
     await frail.drop_sockets()
     frail.takes_sockets = True
