@@ -27,9 +27,12 @@ STOP_SHOWS_AFTER_S = 2.0
 BUSY_FOR_S = 8.0
 SERVER_ERRORS = 500
 
-NO_CONNECTION = re.compile(r"net::ERR_(?!ABORTED|CERT_|SSL_|BLOCKED_)|NS_ERROR_(?!ABORT)")
-"""In the text of a browser's error: the site was not reached, or broke off. A certificate that is not trusted is
-another matter, for which no wait helps, and so is a load that something else called off."""
+NO_CONNECTION = re.compile(
+    r"net::ERR_(?!ABORTED|CERT_|SSL_|BLOCKED_|TOO_MANY_REDIRECTS|OUT_OF_MEMORY|INSUFFICIENT_RESOURCES)"
+    r"|NS_ERROR_(?!ABORT|REDIRECT_LOOP|OUT_OF_MEMORY|GENERATE_FAILURE|MODULE_)"
+)
+"""In a browser's error: the site was not reached, or broke off. A certificate that is not trusted (in Firefox
+a failure of its security module) is another matter, for which no wait helps, and so is a load that was called off."""
 
 LoginState = Literal["in", "out", "unknown"]
 T = TypeVar("T")
