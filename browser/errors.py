@@ -79,6 +79,12 @@ class PageBroken(BrowserError):
     """The page does not look or act as the site file says."""
 
 
+class SiteUnreachable(PageBroken):
+    """The site cannot be reached, or answers with a server error. A PageBroken, for there is no page to work with."""
+
+    reason = "site_unreachable"
+
+
 class BrowserLost(BrowserError):
     """The browser or Playwright's driver died, or the browser does not answer."""
 

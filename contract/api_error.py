@@ -64,6 +64,7 @@ class ErrorCode(StrEnum):
     SCREENSHOT_TIMEOUT = "screenshot_timeout"
     SHUTDOWN = "shutdown"
     SITE_ERROR = "site_error"
+    SITE_UNREACHABLE = "site_unreachable"
     STARTING = "starting"
     STREAM_IDLE_TIMEOUT = "stream_idle_timeout"
     UNKNOWN_CHILD = "unknown_child"
@@ -113,6 +114,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.SCREENSHOT_TIMEOUT: 504,
     ErrorCode.SHUTDOWN: 503,
     ErrorCode.SITE_ERROR: 502,
+    ErrorCode.SITE_UNREACHABLE: 503,
     ErrorCode.STARTING: 503,
     ErrorCode.STREAM_IDLE_TIMEOUT: 504,
     ErrorCode.UNKNOWN_CHILD: 404,

@@ -29,6 +29,7 @@ class UnreadyReason(StrEnum):
     BROWSER_LOST = "browser_lost"
     LOGIN_EXPIRED = "login_expired"
     PAGE_BROKEN = "page_broken"
+    SITE_UNREACHABLE = "site_unreachable"
     QUOTA = "quota"
 
 

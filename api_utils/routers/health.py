@@ -17,6 +17,7 @@ _MESSAGES: Final = {
     UnreadyReason.BROWSER_LOST: "the browser does not answer",
     UnreadyReason.LOGIN_EXPIRED: "the site asks for a login",
     UnreadyReason.PAGE_BROKEN: "the page is not what the site file says",
+    UnreadyReason.SITE_UNREACHABLE: "the site does not answer",
     UnreadyReason.QUOTA: "the site refuses further prompts for now",
 }
 

@@ -30,6 +30,7 @@ DISARM_TIMEOUT_S = 2.0
 SINK_LOOK_INTERVAL_S = 0.1
 CONNECT_TIMEOUT_S = 5.0
 CONNECT_INTERVAL_S = 0.02
+SOCKET_LOOK_TIMEOUT_S = 2.0
 
 # Camoufox runs scripts where the page does not see them, unless they begin with this; elsewhere it is a label.
 _MAIN_WORLD = "mw:"
@@ -99,6 +100,19 @@ class Capture:
         except (Error, TimeoutError):
             return False
         return True
+
+    async def socket_is_open(self, page: Page) -> bool:
+        """Return whether the page has a WebSocket open by which answers come.
+
+        False where answers do not come so, or the page does not say it in time.
+        """
+        network = self._site.capture.network
+        if self.mode != "network" or network is None or WIRE_FORMATS[network.kind].source != "websocket":
+            return False
+        try:
+            return await within(SOCKET_LOOK_TIMEOUT_S, page.evaluate(self._call("listening")), "page-socket") is True
+        except (Error, TimeoutError):
+            return False
 
     async def self_test(self, page: Page) -> CaptureMode:
         """Find out whether the hook can deliver frames, and choose the mode by it."""

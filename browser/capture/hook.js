@@ -247,8 +247,11 @@
   });
 
   // Binary frames may be Blobs, whose bytes are read asynchronously: a chain of promises keeps all frames in order.
+  const copiedSockets = new Set();
+
   function copySocket(socket) {
     const stream = ++streams;
+    copiedSockets.add(socket);
     let chain = null;
     const copy = async (from, data) => {
       await chain;
@@ -261,6 +264,7 @@
       else emit(turn, KIND.EVENT, stream, typeof data === "string" ? encode(data) : new Uint8Array(data));
     }]);
     apply(listen, socket, ["close", () => {
+      copiedSockets.delete(socket);
       readySockets.delete(socket);
       if (turn) emit(turn, KIND.END, stream, nothing);
     }]);
@@ -372,6 +376,8 @@
     disarm,
     // Whether nothing can come by this sink, if it was used.
     failed(by) { return Boolean(sinks[by] && sinks[by].dead); },
+    // Whether a WebSocket by which answers come is open.
+    listening() { return [...copiedSockets].some((socket) => socket.readyState === NativeSocket.OPEN); },
     // Open the sink before it is needed. Returns whether the page's own WebSocket carries its traffic.
     prepare(by) {
       if (by) sinkBy(by);

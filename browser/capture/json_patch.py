@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from contract.errors import TabfleetError
@@ -16,6 +17,8 @@ class Document:
 
     A change is [operation, path, value]. A path is a list of keys and indexes or a JSON pointer (RFC 6901);
     operations are those of JSON Patch (RFC 6902) and `append`, which adds to the end of a text or a list.
+    What a change puts into the document is a copy: later changes reach neither the event that brought it nor, where the
+    site file's expression gives it as a literal, the answers to come.
     Gradio's `delete` is JSON Patch's `remove`: https://github.com/gradio-app/gradio, gradio/utils.py, `diff`.
     """
 
@@ -29,7 +32,7 @@ class Document:
                 if isinstance(path, str):
                     # RFC 6901, section 4: ~1 first, or ~01 would become a slash.
                     path = [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]  # noqa: PLW2901
-                self._apply(operation, list(path), value[0] if value else None)
+                self._apply(operation, list(path), deepcopy(value[0]) if value else None)
         except (TypeError, ValueError, KeyError, IndexError):
             raise PatchMismatch("a change does not fit the document") from None
 

@@ -42,6 +42,7 @@ class NetworkReader:
         self._framer = WIRE_FORMATS[network.kind].framer()
         self._document = Document()
         self._has_started = network.start is None
+        self._may_end = network.end_after is None
         self._same: Any = None
         self._begun: set[str] = set()
         self._stream: int | None = None
@@ -127,7 +128,7 @@ class NetworkReader:
             trace.skipped = "not_same"
             return []
         self._stream = trace.stream
-        if event.raw == network.end_data:
+        if self._may_end and event.raw == network.end_data:
             trace.found["end_data"] = event.raw
             return [Done()]
         if message := self._look("error", seen, trace):
@@ -135,9 +136,16 @@ class NetworkReader:
         findings = self._read_text(seen, trace)
         if Lost() not in findings:
             findings = [*self._read_reasoning(seen, trace), *findings]
-        if self._look("end", seen, trace):
+        if self._ends(seen, trace):
             findings.append(Done())
         return findings
+
+    def _ends(self, seen: dict[str, Any], trace: EventTrace) -> bool:
+        """Return whether the event is the answer's last; the one that `end_after` finds is not the end itself."""
+        if self._may_end:
+            return bool(self._look("end", seen, trace))
+        self._may_end = bool(self._look("end_after", seen, trace))
+        return False
 
     def _read_text(self, seen: dict[str, Any], trace: EventTrace) -> list[Finding]:
         if self._network.document:

@@ -118,6 +118,9 @@ def _no_end(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
         return lost
     read = _read(events)
     last = tuple(samples(read[-SAMPLES:]))
+    if network.end_after and not _found(read, "end_after"):
+        hint = f"{_finds_nothing('end_after', read)}, and no end counts before it does; the last of them:"
+        return Diagnosis((hint, *last), _keys("end_after"))
     marks = [key for key in ("end", "end_data") if getattr(network, key)]
     if not marks:
         hint = "without capture.network.end the answer ends with its request, which goes on; the last events:"

@@ -60,7 +60,17 @@ async def first_text(context: CheckContext) -> StepResult:
 
 
 async def end(context: CheckContext) -> StepResult:
-    """Wait for the answer's end. Warn of what was read in another way than the file says."""
+    """Wait for the answer's end. Warn of what went another way than the file says."""
+    result = await _end(context)
+    wanted, traffic = context.site.send.request, context.traffic
+    if wanted is None or traffic is None or traffic.has_sent(wanted):
+        return result
+    fits = f"send.request fits no {wanted.method} request of the page: {wanted.url!r}"
+    hints = (fits, *traffic.sent())
+    return StepResult(result.text, "warn", (*result.hints, *hints), (*result.keys, "send.request.url"))
+
+
+async def _end(context: CheckContext) -> StepResult:
     answer, log, network = context.answer, context.log, context.site.capture.network
     try:
         await answer.task

@@ -11,7 +11,7 @@ from browser.check.context import CheckContext
 from browser.check.outcome import Exit, StepFailed, StepResult
 from browser.check.traffic import Traffic
 from browser.errors import PageBroken
-from browser.page.login_watch import login_check_status
+from browser.page.login_check import login_check_status
 from browser.page.profile import load_profile
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage

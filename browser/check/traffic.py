@@ -12,7 +12,7 @@ from playwright.async_api import Page, Request, Response, WebSocket
 
 from browser.capture.framing import WIRE_FORMATS
 from browser.check.diagnosis import Diagnosis
-from browser.site.schema import Network, glob_to_regex
+from browser.site.schema import Network, SendRequest, glob_to_regex
 
 MAX_SHOWN = 8
 _OF_INTEREST = {"fetch", "xhr", "eventsource", "websocket", "other"}
@@ -72,13 +72,25 @@ class Traffic:
 
     def requests(self, network: Network) -> list[str]:
         """Return lines for the screen: what the page requested since the mark, or all of its websockets."""
-        seen = [noted for noted in self._requests[self._mark :] if noted.kind in _OF_INTEREST]
+        seen = self._since_mark()
         over_websocket = WIRE_FORMATS[network.kind].source == "websocket"
         if over_websocket:  # it may have been opened long before the prompt
             seen = [noted for noted in self._requests if noted.kind == "websocket"]
         what = "websockets of the page" if over_websocket else "what the page asked for after the send"
-        more = [f"  and {len(seen) - MAX_SHOWN} more"] if len(seen) > MAX_SHOWN else []
-        return [f"{what}: {len(seen) or 'nothing'}", *(f"  {noted}" for noted in seen[:MAX_SHOWN]), *more]
+        return _lines(what, seen)
+
+    def sent(self) -> list[str]:
+        """Return lines for the screen: what the page requested since the mark."""
+        return _lines("what the page asked for after the send", self._since_mark())
+
+    def _since_mark(self) -> list[PageRequest]:
+        return [noted for noted in self._requests[self._mark :] if noted.kind in _OF_INTEREST]
+
+    def has_sent(self, wanted: SendRequest) -> bool:
+        """Return whether the page has made this request since the mark."""
+        url = re.compile(glob_to_regex(wanted.url))
+        requests = self._requests[self._mark :]
+        return any(noted.method == wanted.method and url.match(noted.url) for noted in requests)
 
     def mismatch(self, network: Network) -> Diagnosis:
         """Say of each request that has the address wanted what else about it is not as wanted.
@@ -92,6 +104,11 @@ class Traffic:
     def as_jsonl(self) -> bytes:
         """Return all requests, a JSON object a line."""
         return b"".join(json.dumps(vars(noted)).encode() + b"\n" for noted in self._requests)
+
+
+def _lines(what: str, seen: list[PageRequest]) -> list[str]:
+    more = [f"  and {len(seen) - MAX_SHOWN} more"] if len(seen) > MAX_SHOWN else []
+    return [f"{what}: {len(seen) or 'nothing'}", *(f"  {noted}" for noted in seen[:MAX_SHOWN]), *more]
 
 
 def mismatch(request: PageRequest, network: Network) -> Diagnosis:

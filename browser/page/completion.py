@@ -15,6 +15,7 @@ from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBr
 from browser.page.images import Image
 from browser.page.page_input import enter_prompt
 from browser.page.refusals import LoginRefusals, error_of
+from browser.page.submission import SubmissionWatch
 from browser.page.tab import Tab
 from browser.page.upload import upload_images
 from browser.settings import BrowserSettings
@@ -50,6 +51,7 @@ class Completion:
         self.interruption: BrowserError | None = None
         """What it was made to fail with from outside, at whatever time."""
         self._login_refusals: LoginRefusals | None = None
+        self._submission: SubmissionWatch | None = None
         self.submitted = False
         """Whether the prompt may have reached the site."""
         self.has_text = False
@@ -94,9 +96,11 @@ class Completion:
             raise self.interruption
         self._login_refusals = LoginRefusals(self._tab.page, self._tab.site)
         self._login_refusals.start()
+        self._submission = SubmissionWatch(self._tab.page, self._tab.site, self._not_submitted)
+        self._submission.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
         self._mark_submitted()
-        self.submitted = True
+        self.submitted = self._tab.prompted = True
         await self._tab.run(self._tab.site.send.actions)
 
     async def read(self) -> AsyncGenerator[str | Reasoning, None]:
@@ -159,6 +163,10 @@ class Completion:
         if self._answer:
             self._answer.interrupt(error)
 
+    def _not_submitted(self, error: BrowserError) -> None:
+        if not self.answer_ended:
+            self.interrupt(error)
+
     def refuse(self, message: str) -> None:
         """Make the completion fail with what the site's own message amounts to."""
         self.interrupt(error_of(self._tab.site, Refused(None, message), submitted=self.submitted))
@@ -184,14 +192,18 @@ class Completion:
 
     async def end(self) -> None:
         """Stop capturing. The answer itself goes on on the page."""
-        if self._login_refusals:
-            self._login_refusals.stop()
+        self._stop_looking()
         if self._answer:
             await self._capture.end(self._answer)
 
     def abandon(self) -> None:
         """Stop listening to a page that is gone."""
-        if self._login_refusals:
-            self._login_refusals.stop()
+        self._stop_looking()
         if self._answer:
             self._capture.release(self._answer)
+
+    def _stop_looking(self) -> None:
+        if self._login_refusals:
+            self._login_refusals.stop()
+        if self._submission:
+            self._submission.stop()

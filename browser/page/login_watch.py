@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import structlog
 from playwright.async_api import BrowserContext, Error
 
-from browser.capture import scripts
 from browser.errors import (
     BrowserError,
     BrowserLost,
@@ -26,10 +25,10 @@ from browser.errors import (
     SiteFailed,
     StreamIdleTimeout,
 )
+from browser.page.login_check import AWAY_AFTER_CHECKS, LoginCheck
 from browser.page.page_status import PageStatus
 from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
 from browser.page.site_page import SitePage
-from browser.page.tab import LOOK_TIMEOUT_S, Tab
 from browser.timeouts import within
 from contract.errors import BadProfile, reasons_only
 from contract.storage_state.summary import ProfileSummary
@@ -39,6 +38,8 @@ log = structlog.get_logger("browser")
 SAVE_TIMEOUT_S = 2.0
 SAVE_AFTER_S = 1.0
 LOGIN_SHOWS_AFTER_S = 1.0
+CHECK_AGAIN_S = 2.0
+"""How soon a check that had no answer is made again, where the interval is not shorter anyway."""
 SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFailed, StreamIdleTimeout)
 """Errors that a lost login may first show as: the site fails, or does not answer, or shows another page."""
 
@@ -123,22 +124,6 @@ def _canonical(state: StorageState) -> str:
     return json.dumps(parts)
 
 
-async def login_check_status(tab: Tab, timeout_s: float = LOOK_TIMEOUT_S) -> int | None:
-    """Return the HTTP status that the page gets from the site file's login.check.
-
-    None where the file has none, or the page gets no response within timeout_s seconds.
-    """
-    check = tab.site.login.check
-    if check is None:
-        return None
-    asking = tab.page.evaluate(scripts.REQUEST_STATUS, tab.site.address(check.url))
-    try:
-        status: int = await within(timeout_s, asking, "page-login-check")
-    except (Error, TimeoutError):
-        return None
-    return status
-
-
 class LoginWatch:
     """Checks the login of a page at intervals of `interval_s` seconds, and saves its session where it changed."""
 
@@ -156,6 +141,7 @@ class LoginWatch:
         self._page = page
         self._session = session
         self._status = status
+        self._check = LoginCheck()
         self._interval_s = interval_s
         self._checked_at = time.monotonic()
         self._may_have_changed = False
@@ -171,9 +157,19 @@ class LoginWatch:
 
     async def holds(self) -> bool | None:
         """Ask the site whether the login holds; None if its file does not say how, or it does not answer."""
-        check = self._page.tab.site.login.check
-        status = await login_check_status(self._page.tab)
-        return None if check is None or status is None else status not in check.expired_status
+        answer = await self._check.ask(self._page.tab)
+        return None if answer == "none" else answer == "holds"
+
+    @property
+    def site_is_away(self) -> bool:
+        """Whether the site has stopped to answer the check."""
+        return self._check.says_away
+
+    async def site_stays_away(self) -> bool:
+        """Return whether the site was away and, asked once more, still is."""
+        if self.site_is_away:
+            await self.holds()
+        return self.site_is_away
 
     async def is_logged_out(self) -> bool:
         """Find out whether the login is lost, by asking the site, or else by what the page shows."""
@@ -197,15 +193,28 @@ class LoginWatch:
         return BrowserLost("the browser has lost all cookies", submitted=error.submitted)
 
     async def check_if_due(self) -> bool:
-        """Return False if the site was asked and says that the login is lost. Saves the session otherwise, if due."""
-        if time.monotonic() - self._checked_at <= self._interval_s:
+        """Return False if the page must be loaded anew to learn what became of the login.
+
+        That is where the site was asked and says that it is lost, and once where it has never answered a check: then
+        either the site is away or the check is wrong. Saves the session, if due, while the site answers.
+        """
+        if time.monotonic() - self._checked_at <= self._next_check_s():
             await self.save_if_changed()
             return True
         self._checked_at = time.monotonic()
-        if await self.holds() is False:
+        holds = await self.holds()
+        if holds is False:
             return False
+        if holds is None and self._check.unanswered:
+            log.warning("login_check_unanswered", in_a_row=self._check.unanswered)
+            return not (self._check.never_answers and self._check.unanswered == AWAY_AFTER_CHECKS)
         await self.save()
         return True
+
+    def _next_check_s(self) -> float:
+        """Return how long after the last check the next one is due: soon, while it is open whether the site is away."""
+        is_open = self._check.unanswered and not self._check.never_answers
+        return min(self._interval_s, CHECK_AGAIN_S) if is_open else self._interval_s
 
     def note_use(self) -> None:
         """Note that the page was used, logged in: the site may have changed the session."""
@@ -217,8 +226,8 @@ class LoginWatch:
             await self.save()
 
     async def save(self) -> None:
-        """Save the session for the next start, if the page shows that it is logged in."""
-        if self._status.page_reason is not None or self._status.hangs:
+        """Save the session for the next start, if the page shows that it is logged in, and the site answers."""
+        if self._status.page_reason is not None or self._status.hangs or self._check.is_in_doubt:
             return
         with suppress(PageHung):
             seen = await self._page.tab.look()

@@ -11,12 +11,14 @@ from typing import Any
 import structlog
 from playwright.async_api import Error
 
-from browser.errors import BrowserError, LoginExpired, PageBroken, PageHung
+from browser.errors import BrowserError, LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.completion import Completion
 from browser.page.login_watch import LoginWatch
 from browser.page.page_status import PageStatus
 from browser.page.site_page import SitePage
+from browser.page.socket_watch import SocketWatch
 from browser.page.tab import PageSnapshot
+from contract.child_api import UnreadyReason
 
 log = structlog.get_logger("browser")
 
@@ -29,6 +31,10 @@ RENEWALS = 3
 RENEWALS_COUNT_FOR_S = 300.0
 FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 60.0
+LAST_RETRY_AWAY_S = 5.0
+"""A site that is away is not burdened by being asked, and is to be used as soon as it is back."""
+AWAY = "the site does not answer the login check"
+SOCKET_CLOSED = "the page's connection for answers stays closed"
 
 
 class PageMonitor:
@@ -58,6 +64,7 @@ class PageMonitor:
         self._login_check_s = login_check_s
         self._give_up = give_up
         self._must_recover = False
+        self._socket = SocketWatch(page)
         self._blind_ticks = self._failed_looks = 0
         self._hung_since = 0.0
         self._renewals = 0
@@ -104,10 +111,22 @@ class PageMonitor:
             elif seen.error is not None:
                 completion.refuse(seen.error)
         elif not self._exclusive.locked():
-            if not seen.usable or self._must_recover or self._status.page_reason is not None:
-                await self._recover_if_due("the page is not as it should be")
-            elif not await self._login.check_if_due():
-                await self._recover_if_due("the site's login check failed")
+            await self._tend(seen)
+
+    async def _tend(self, seen: PageSnapshot) -> None:
+        """See to a page that has no prompt."""
+        reason = self._status.page_reason
+        if not seen.usable or self._must_recover or reason not in (None, UnreadyReason.SITE_UNREACHABLE):
+            await self._recover_if_due("the page is not as it should be")
+            return
+        must_load = not await self._login.check_if_due()
+        if self._login.site_is_away:
+            # The page itself is as it was, and is kept as long as a load can only fail.
+            self._status.set_error(SiteUnreachable(AWAY))
+        elif must_load or reason is not None:
+            await self._recover_if_due("the site answers again" if reason else "the site's login check failed")
+        elif await self._socket.is_lost():
+            await self._recover_if_due(SOCKET_CLOSED)
 
     async def _renew_if_due(self) -> None:
         """Open a page that hangs in a new context, unless it has a prompt, which may still end well.
@@ -153,6 +172,7 @@ class PageMonitor:
         self._must_recover = False
         try:
             await opening
+            await self._require_site()
         except BrowserError as error:
             await self.set_failed(error)
         except (Error, TimeoutError) as error:
@@ -163,6 +183,13 @@ class PageMonitor:
             self._login.note_use()
             self._retry_s = FIRST_RETRY_S
 
+    async def _require_site(self) -> None:
+        """Raise SiteUnreachable if the page is open, but what it needs of the site is not there."""
+        if await self._login.site_stays_away():
+            raise SiteUnreachable(AWAY)
+        if not await self._socket.opens():
+            raise SiteUnreachable(SOCKET_CLOSED)
+
     def recover_soon(self) -> None:
         """Recover the page as soon as it can be looked at and is not in use."""
         self._must_recover, self._retry_at = True, 0.0
@@ -171,6 +198,10 @@ class PageMonitor:
         """Take down why the page is not usable, and put off the next recovery: longer each time, to spare the site."""
         error = await self._login.judge(error)
         self._status.set_error(error)
-        is_logged_out = isinstance(error, LoginExpired)
-        self._retry_at = time.monotonic() + (self._login_check_s if is_logged_out else self._retry_s)
+        retry_s = self._retry_s
+        if isinstance(error, LoginExpired):
+            retry_s = self._login_check_s
+        elif isinstance(error, SiteUnreachable):
+            retry_s = min(retry_s, LAST_RETRY_AWAY_S)
+        self._retry_at = time.monotonic() + retry_s
         self._retry_s = min(self._retry_s * 2, LAST_RETRY_S)

@@ -10,7 +10,15 @@ from typing import Final
 import structlog
 
 from browser.capture.capture import CaptureMode
-from browser.errors import BrowserError, BrowserLost, LoginExpired, NotStarted, PageBroken, QuotaExceeded
+from browser.errors import (
+    BrowserError,
+    BrowserLost,
+    LoginExpired,
+    NotStarted,
+    PageBroken,
+    QuotaExceeded,
+    SiteUnreachable,
+)
 from browser.page.refusals import DEFAULT_REST_S
 from contract.child_api import UnreadyReason
 
@@ -22,6 +30,7 @@ _ERRORS: Final[Mapping[UnreadyReason, type[BrowserError]]] = {
     UnreadyReason.LOGIN_EXPIRED: LoginExpired,
     UnreadyReason.PAGE_BROKEN: PageBroken,
     UnreadyReason.QUOTA: QuotaExceeded,
+    UnreadyReason.SITE_UNREACHABLE: SiteUnreachable,
 }
 
 

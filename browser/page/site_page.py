@@ -15,7 +15,7 @@ import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser.capture.capture import Capture, CaptureMode
-from browser.errors import BrowserError, LoginExpired, PageBroken
+from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachable
 from browser.page.profile import StorageState, as_chromium_loads_it
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.site.schema import Site
@@ -165,13 +165,15 @@ class SitePage:
                 await within(CLOSE_TIMEOUT_S, page.close(), "popup-close")
 
     async def load(self, login_shows_within_s: float = LOOK_TIMEOUT_S) -> None:
-        """Load the site's page. Raises PageBroken if it cannot be reached.
+        """Load the site's page. Raises SiteUnreachable, or PageBroken if it cannot be loaded for another reason.
 
         A page that goes on to another address by itself while it loads is no failure, if it then shows within the
         time given, in seconds, whether it is logged in.
         """
         try:
             await self.tab.load()
+        except SiteUnreachable:
+            raise  # whatever the browser shows in place of the page tells nothing of the login
         except PageBroken:
             if await self.tab.wait_for_login(login_shows_within_s) == "unknown":
                 raise
@@ -185,6 +187,10 @@ class SitePage:
         if self._capture is None:
             raise RuntimeError("the page was opened without a capture")
         return await self._capture.self_test(self.tab.page)
+
+    async def socket_is_open(self) -> bool:
+        """Return whether the page has a WebSocket open by which answers come; False where none is looked for."""
+        return self._capture is not None and await self._capture.socket_is_open(self.tab.page)
 
     async def open_fresh_chat(self, *, just_loaded: bool = False) -> None:
         """Open an empty conversation ahead of the next prompt. Raises LoginExpired, PageBroken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from playwright.async_api import Dialog, Error, Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
-from browser.errors import LoginExpired, PageBroken, PageHung
+from browser.errors import LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.page_input import PageInput
 from browser.site.schema import Action, Actions, Marker, Site, glob_to_regex
 from browser.timeouts import within
@@ -24,6 +25,14 @@ FRESH_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
 STOP_SHOWS_AFTER_S = 2.0
 BUSY_FOR_S = 8.0
+SERVER_ERRORS = 500
+
+NO_CONNECTION = re.compile(
+    r"net::ERR_(?!ABORTED|CERT_|SSL_|BLOCKED_|TOO_MANY_REDIRECTS|OUT_OF_MEMORY|INSUFFICIENT_RESOURCES)"
+    r"|NS_ERROR_(?!ABORT|REDIRECT_LOOP|OUT_OF_MEMORY|GENERATE_FAILURE|MODULE_)"
+)
+"""In a browser's error: the site was not reached, or broke off. A certificate that is not trusted (in Firefox
+a failure of its security module) is another matter, for which no wait helps, and so is a load that was called off."""
 
 LoginState = Literal["in", "out", "unknown"]
 T = TypeVar("T")
@@ -64,6 +73,8 @@ class Tab:
         self.site = site
         self.crashed = False
         self._on_crash = on_crash
+        self.prompted = False
+        """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
         self._look_for = {
             "logged_in": [_marker(marker) for marker in site.login.logged_in],
@@ -128,7 +139,8 @@ class Tab:
             return "unknown"
 
     async def load(self) -> None:
-        """Open the site's page. Raises PageBroken if it cannot be reached."""
+        """Open the site's page. Raises SiteUnreachable, or PageBroken if it cannot be opened for another reason."""
+        self.prompted = False
         timeout_s = self.site.readiness.timeout_s
         await self.perform(self._goto(self.site.url, timeout_s), f"opening {self.site.url}", timeout_s)
 
@@ -236,16 +248,25 @@ class Tab:
             self.page.remove_listener("dialog", give)
 
     async def _goto(self, url: str, timeout_s: float) -> None:
-        await self.page.goto(url, wait_until="domcontentloaded", timeout=timeout_s * 1000)
+        try:
+            response = await self.page.goto(url, wait_until="domcontentloaded", timeout=timeout_s * 1000)
+        except PlaywrightTimeout:
+            raise SiteUnreachable(f"opening {url} took too long") from None
+        if response and response.status >= SERVER_ERRORS:
+            raise SiteUnreachable(f"opening {url} failed: the site answers with status {response.status}")
 
     async def perform(self, work: Coroutine[Any, Any, T], name: str, timeout_s: float) -> T:
-        """Return the work's result. Raises PageBroken, which says `name`, if it fails or takes too long."""
+        """Return the work's result. Raises PageBroken, which says `name`, if it fails or takes too long.
+
+        It is a SiteUnreachable where the browser says that it got no answer from the site.
+        """
         try:
             return await within(timeout_s + GRACE_S, work, "page-step")
         except (PlaywrightTimeout, TimeoutError):
             raise PageBroken(f"{name} took too long") from None
-        except Error:
-            raise PageBroken(f"{name} failed") from None
+        except Error as error:
+            kind = SiteUnreachable if NO_CONNECTION.search(error.message) else PageBroken
+            raise kind(f"{name} failed") from None
 
 
 def _marker(marker: Marker) -> dict[str, str | None]:

@@ -164,10 +164,22 @@ class Upload(Section):
     timeout_s: Seconds = Field(default=30.0, description="how long the page may take to take them, in seconds")
 
 
+class SendRequest(Section):
+    """The page's own request that carries the prompt to the site: where it fails, the prompt has failed."""
+
+    url: Text = Field(description="a pattern of the request's full address, * for any characters")
+    method: Text = Field(default="POST", description="the HTTP method of the request")
+
+
 class Send(Section):
     """How to send the prompt."""
 
     actions: Actions = Field(min_length=1, description="the steps that send the prompt")
+    request: SendRequest | None = Field(
+        default=None,
+        description="a table with url and method: the page's request that carries the prompt; one that fails, or is "
+        "answered with status 400 or more, ends the prompt at once",
+    )
 
 
 class Stop(Section):
@@ -194,6 +206,7 @@ EXPRESSION_KEYS = (
     "whole",
     "reasoning",
     "reasoning_whole",
+    "end_after",
     "end",
 )
 """The keys of `capture.network` that hold a JMESPath, in the order in which they are looked at."""
@@ -247,6 +260,9 @@ class Network(Section):
     )
     end: Expression | None = Field(default=None, description="a JMESPath that is true for the answer's last event")
     end_data: Text | None = Field(default=None, description="the data of the last event as it stands, such as [DONE]")
+    end_after: Expression | None = Field(
+        default=None, description="a JMESPath that is true for an event; end and end_data count only in later ones"
+    )
     error: Expression | None = Field(default=None, description="a JMESPath for the site's error message")
     ready_frames: tuple[Text, ...] = Field(
         default=(),
@@ -263,6 +279,8 @@ class Network(Section):
             raise ValueError("begins needs message, to know which one an event's text is of")
         if self.kind == "websocket" and self.end is None and self.end_data is None:
             raise ValueError("a websocket stays open after an answer: needs end or end_data")
+        if self.end_after is not None and self.end is None and self.end_data is None:
+            raise ValueError("end_after needs end or end_data, to know what comes after it")
         if self.ready_frames and self.kind != "websocket":
             raise ValueError("ready_frames goes with kind = 'websocket' only")
         return self

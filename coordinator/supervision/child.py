@@ -222,6 +222,8 @@ class Child:
             state is State.UNHEALTHY or (state is State.STARTING and result.reason is not Reason.PROBE_FAILED)
         ):
             self.reason, self.detail = result.reason, result.detail
+        if result.reason is Reason.SITE_UNREACHABLE:
+            self._begin_limit()
 
     def _remember(self, run: ChildRun, seen: Readiness) -> None:
         # A child that does not know its models yet serves those it served before.
@@ -288,13 +290,11 @@ class Child:
         match self.phase.state:
             case State.STARTING:
                 self._begin_run()
-                self._after(policy.start_timeout_s, self._time_out, Event.START_DEADLINE, Reason.START_TIMEOUT)
+                self._begin_limit()
             case State.READY:
                 self._serve()
             case State.UNHEALTHY:
-                self._after(
-                    policy.unhealthy_timeout_s, self._time_out, Event.UNHEALTHY_TIMEOUT, Reason.UNHEALTHY_TIMEOUT
-                )
+                self._begin_limit()
             case State.DRAINING:
                 self._drain()
             case State.STOPPING:
@@ -332,6 +332,24 @@ class Child:
         self.runs.appendleft(self.run)
         context.pool.put(self.run.backend)
         self.run.begin()
+
+    def _begin_limit(self) -> None:
+        """Limit the time that a start takes, or that a child is UNHEALTHY, counted from now.
+
+        It begins anew as often as the child says that its site is away: no restart brings that back, and the child
+        serves again by itself.
+        """
+        policy = self._context.policy
+        match self.phase.state:
+            case State.STARTING:
+                limit = policy.start_timeout_s, Event.START_DEADLINE, Reason.START_TIMEOUT
+            case State.UNHEALTHY:
+                limit = policy.unhealthy_timeout_s, Event.UNHEALTHY_TIMEOUT, Reason.UNHEALTHY_TIMEOUT
+            case _:
+                return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._after(limit[0], self._time_out, *limit[1:])
 
     def _time_out(self, event: Event, reason: Reason) -> None:
         self.fire(event, reason, self.detail or f"still {self.reason}")

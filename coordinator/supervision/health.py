@@ -33,7 +33,9 @@ class Health:
         if result.reason is Reason.QUOTA:
             return Event.QUOTA
         self._passes, self._fails = 0, self._fails + 1
-        failed = state is State.READY and self._fails >= self._policy.unhealthy_after
+        # A child has asked its site three times before it says that: there is nothing left to wait for.
+        enough = self._fails >= self._policy.unhealthy_after or result.reason is Reason.SITE_UNREACHABLE
+        failed = state is State.READY and enough
         return Event.PROBE_FAILED if failed else None
 
     def cancel_failed(self) -> None:

@@ -66,6 +66,7 @@ class Reason(StrEnum):
     DRIVER_LOST = "driver_lost"
     LOGIN_EXPIRED = "login_expired"
     PAGE_BROKEN = "page_broken"
+    SITE_UNREACHABLE = "site_unreachable"
     QUOTA = "quota"
     CRASHED = "crashed"
     KILLED = "killed"

@@ -16,7 +16,8 @@ from typing import Any
 from contract.run_folder import mark_submitted
 from tests.coordinator.proxy.tiny_http import Cut, Exchange
 
-STATUS = {"login_expired": 503, "quota": 429, "refused": 400}  # of an error of the page; any other: 502
+# Of an error of the page; any other: 502.
+STATUS = {"login_expired": 503, "site_unreachable": 503, "quota": 429, "refused": 400}
 
 
 @dataclass

@@ -102,6 +102,25 @@ def test_an_end_as_plain_data() -> None:
     assert read_all(reader(end=None, end_data="[DONE]"), *frames) == [Text("a"), Done()]
 
 
+@pytest.mark.parametrize("mark", [{"end": "data.state == 'idle'"}, {"end": None, "end_data": '{"state": "idle"}'}])
+def test_the_end_is_the_first_mark_after_another(mark: dict[str, Any]) -> None:
+    """Some pages are idle, as they call it, several times: only once the text has begun is it over."""
+    idle, text = {"state": "idle"}, {"text": "a"}
+    reading = reader(end_after="data.text", **mark)
+    assert read_all(reading, opened(), sse(idle, idle, text)) == [Text("a")]
+    assert read_all(reading, sse({"text": "b"}, idle, text)) == [Text("b"), Done()]
+
+
+def test_the_event_that_the_end_comes_after_is_not_the_end() -> None:
+    frames = [opened(), sse({"begun": True, "end": True}, {"text": "a"}, {"end": True})]
+    assert read_all(reader(end_after="data.begun"), *frames) == [Text("a"), Done()]
+
+
+def test_a_body_that_ends_before_its_end_counts_is_broken_off() -> None:
+    frames = [opened(), sse({"text": "a", "end": True}), Frame(FrameKind.END, 1)]
+    assert read_all(reader(end_after="data.begun"), *frames) == [Text("a"), BrokenOff()]
+
+
 def test_what_follows_the_end_in_the_same_body_is_not_read() -> None:
     assert read_all(reader(), opened(), sse({"text": "a", "end": 1}, {"text": "b"})) == [Text("a"), Done()]
 
@@ -143,6 +162,22 @@ def test_a_document_that_comes_whole_and_then_as_changes() -> None:
         {"doc": {"parts": ["abcd"]}, "end": True},
     ]
     assert read_all(reader(**rules), opened(), sse(*events)) == [Text("a"), Text("b"), Text("c"), Text("d"), Done()]
+
+
+LITERALS = [
+    {"document": 'data.begin && `{"parts": []}`', "changes": "data.changes"},
+    {"document": "data.begin && {parts: null}", "changes": 'data.begun && `[["add", "/parts", []]]` || data.changes'},
+]
+
+
+@pytest.mark.parametrize("literal", LITERALS)
+def test_a_literal_of_the_file_is_the_same_for_each_answer(literal: dict[str, str]) -> None:
+    """The expressions are compiled once for all answers, and with them what stands in them."""
+    changes = [{"changes": [["add", "/parts/-", word]]} for word in ("a", "b")]
+    frames = [opened(), sse({"begin": 1}, {"begun": 1}, *changes, {"end": True})]
+    for _ in range(3):
+        reading = reader(text=None, whole="document.parts && join('', document.parts)", **literal)
+        assert read_all(reading, *frames) == [Text("a"), Text("b"), Done()]
 
 
 def test_a_change_that_does_not_fit_is_a_loss() -> None:

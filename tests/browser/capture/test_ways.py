@@ -63,7 +63,7 @@ async def test_a_site_without_tls_that_is_elsewhere_does_not_keep_the_child_from
     text = (SITES_DIR / "demo.toml").read_text()
     elsewhere = parse_site(text, "demo.toml", url="http://site.test:8800/chat")
     page = await pages.open(elsewhere, no_login(), https_proxy=NOWHERE)
-    assert page.status.reason == "page_broken"
+    assert page.status.reason == "site_unreachable"
 
 
 NO_NETWORK = {

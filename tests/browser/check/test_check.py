@@ -124,6 +124,16 @@ async def test_reasoning_is_told_of_and_missed(
     assert ("look at" in checked.text and "(capture.network.reasoning)" in checked.text) == (page_text == "warn")
 
 
+@pytest.mark.parametrize("name", ["chat", "chats"])
+async def test_a_request_of_the_send_that_is_never_made_is_named(tmp_path: Path, demo: DemoSite, name: str) -> None:
+    """It would never end a prompt, and nobody would notice."""
+    change = f'[send]|[send]\nrequest = {{ url = "*/api/{name}" }}'
+    checked = await check(tmp_path, demo, "--stop-prompt", LONG, changes=(change,))
+    assert checked.code == Exit.PASSED, checked.text
+    assert checked.line("end").startswith("ok" if name == "chat" else "warn")
+    assert ("(send.request.url)" in checked.text) == (name == "chats")
+
+
 async def test_traffic_that_is_not_caught_is_shown_and_kept(tmp_path: Path, demo: DemoSite) -> None:
     checked = await check(tmp_path, demo, changes=("*/api/chat|*/api/chats",))
     assert checked.code == Exit.FAILED

@@ -129,7 +129,7 @@ async def test_a_session_that_ends_in_mid_answer(shared_page: ChatPage, demo: De
 async def test_a_site_that_cannot_be_reached(shared_pages: Pages, demo: DemoSite) -> None:
     nowhere = demo_file(demo).model_copy(update={"url": "http://127.0.0.1:9/chat"})
     page = await shared_pages.open(nowhere, cookie_state(demo))
-    assert page.status.reason == "page_broken"
+    assert page.status.reason == "site_unreachable"
     assert page.status.detail == "opening http://127.0.0.1:9/chat failed"
 
 

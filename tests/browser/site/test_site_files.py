@@ -181,6 +181,7 @@ MISTAKES = [
         "at least 1 item; expected: the ways",
     ),
     ('kind = "sse"', 'kind = "xml"', 19, "capture.network.kind", "'sse', 'jsonl' or 'websocket'"),
+    ('kind = "sse"', 'kind = "sse"\nend_after = "data.begun"', 18, "capture.network", "needs end or end_data"),
     ('kind = "sse"', 'kind = "websocket"', 18, "capture.network", "needs end or end_data"),
     (
         'url = "*/api/chat"',
@@ -219,6 +220,8 @@ MISTAKES = [
     ('name = "large"', 'name = "small"', 23, "models", "each model's name may stand there once"),
     (', value = "{model}"', "", 28, "models[1].choose[0]", "value goes with fill and select"),
     ("[send]", "[[refusals]]\ntext = 'x'\nmeans = 'no'\n[send]", 17, "refusals[0].means", "'quota', 'login_expired'"),
+    ("[send]", "[send]\nrequest = '*/api/send'", 16, "send.request", "should be a table"),
+    ("[send]", "[send]\nrequest = { method = 'POST' }", 16, "send.request.url", "is missing"),
     ("[send]", "[[refusals]]\nmeans = 'quota'\n[send]", 15, "refusals[0]", "needs text or status"),
     (
         "[send]",

@@ -80,6 +80,13 @@ FAILURES = {
         ],
         restarts="unhealthy_timeout",
     ),
+    "site-away": Failure(
+        code="site_unreachable",
+        request={"site_error": "site_unreachable"},
+        status=502,
+        child={"unready": "site_unreachable"},
+        moves=[("UNHEALTHY", "site_unreachable")],
+    ),
     "login-expired": Failure(
         code="login_expired",
         request={"site_error": "login_expired"},

@@ -58,6 +58,14 @@ def test_some_reasons_count_at_once(reason: UnreadyReason, event: Event) -> None
     assert health().judge(ProbeResult.of(Readiness(reason)), State.READY) is event
 
 
+def test_a_site_that_is_away_is_believed_at_once() -> None:
+    """The child has asked its site often enough before it says so."""
+    away = ProbeResult.of(Readiness(UnreadyReason.SITE_UNREACHABLE))
+    assert health().judge(away, State.STARTING) is None
+    assert health().judge(away, State.UNHEALTHY) is None
+    assert health().judge(away, State.READY) is Event.PROBE_FAILED
+
+
 @pytest.mark.parametrize("meanwhile", [BUSY, SILENT, ProbeResult(Reason.PORT_TAKEN)])
 def test_after_a_cancel_that_failed_only_a_free_page_counts(meanwhile: ProbeResult) -> None:
     """A probe without an answer has not seen the page free: the old conversation may go on there."""

@@ -259,6 +259,36 @@ async def test_failing_probes_make_it_unhealthy_and_passing_ones_ready_again(tmp
         assert (status.reason, status.restarts) == (None, 0)
 
 
+@pytest.mark.parametrize("at_start", [True, False])
+async def test_a_child_whose_site_is_away_is_kept_until_it_is_back(tmp_path: Path, *, at_start: bool) -> None:
+    """No restart helps, and a row of them would end in a rest that lasts longer than the site is away."""
+    async with prepared_fleet(tmp_path) as fleet:
+        if at_start:
+            fleet.plan("a", unready="site_unreachable")
+        await fleet.start([fleet.profile("a")])
+        if not at_start:
+            await fleet.until("a", State.READY)
+            await fleet.behave("a", unready="site_unreachable")
+        await eventually(lambda: fleet.status("a").reason is Reason.SITE_UNREACHABLE)
+        assert fleet.pool.try_acquire("fake") is None
+        child = fleet.supervisor.child("a")
+        limit = child._timer
+        assert limit
+        await eventually(lambda: child._timer and child._timer.when() > limit.when())
+        assert limit.cancelled()
+        await fleet.behave("a", unready=None)
+        status = await fleet.until("a", State.READY)
+        assert (status.reason, status.restarts) == (None, 0)
+
+
+async def test_a_child_whose_site_was_away_is_restarted_for_anything_else(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, unhealthy_timeout_s=0.3) as fleet:
+        await fleet.behave("a", unready="site_unreachable")
+        await fleet.until("a", State.UNHEALTHY)
+        await fleet.behave("a", unready="page_broken")
+        assert (await fleet.until("a", State.BACKOFF)).reason is Reason.UNHEALTHY_TIMEOUT
+
+
 async def test_a_child_that_hangs_is_unhealthy_then_replaced(tmp_path: Path) -> None:
     async with running_fleet(tmp_path, unhealthy_timeout_s=0.3, term_grace_s=0.3) as fleet:
         os.kill(pid_of(fleet, "a"), signal.SIGSTOP)

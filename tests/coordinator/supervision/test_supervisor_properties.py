@@ -47,6 +47,7 @@ HEALTH = (
     ProbeResult.of(Readiness(None, busy=True, models=("m", "n"))),
     ProbeResult.of(Readiness(UnreadyReason.STARTING)),
     ProbeResult.of(Readiness(UnreadyReason.PAGE_BROKEN)),
+    ProbeResult.of(Readiness(UnreadyReason.SITE_UNREACHABLE)),
     ProbeResult.of(Readiness(UnreadyReason.LOGIN_EXPIRED)),
     ProbeResult.of(Readiness(UnreadyReason.QUOTA, rest_s=0.5)),
     ProbeResult(Reason.PORT_TAKEN),
