@@ -180,6 +180,27 @@ MISTAKES = [
         "input.methods",
         "at least 1 item; expected: the ways",
     ),
+    (
+        'selector = "textarea"',
+        'selector = "a"\nmethods = ["lines"]',
+        13,
+        "input",
+        "line_break goes with the method lines",
+    ),
+    (
+        'selector = "textarea"',
+        'selector = "a"\nmethods = ["lines"]\nline_break = "Return"',
+        15,
+        "input.line_break",
+        "the key that breaks a line",
+    ),
+    (
+        'selector = "textarea"',
+        'selector = "a"\nmethods = ["lines"]\nline_break = "Enter"',
+        17,
+        "send",
+        "the key that sends the prompt cannot be input.line_break too",
+    ),
     ('kind = "sse"', 'kind = "xml"', 19, "capture.network.kind", "'sse', 'jsonl' or 'websocket'"),
     ('kind = "sse"', 'kind = "websocket"', 18, "capture.network", "needs end or end_data"),
     (
