@@ -36,7 +36,8 @@ class Difference:
         """Return it as a part of a sentence."""
         if self.wanted == NOTHING:
             return f"the input goes on after the prompt's {self.of} characters, with {self.held}"
-        there = "ends before it" if self.held == NOTHING else f"has {self.held} there"
+        held = "another one" if self.held == self.wanted else self.held
+        there = "ends before it" if held == NOTHING else f"has {held} there"
         return f"character {self.at} of {self.of} is {self.wanted}, and the input {there}"
 
 

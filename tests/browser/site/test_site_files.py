@@ -183,7 +183,7 @@ MISTAKES = [
     (
         'selector = "textarea"',
         'selector = "a"\nmethods = ["lines"]',
-        13,
+        12,
         "input",
         "line_break goes with the method lines",
     ),
