@@ -121,7 +121,7 @@ class StreamIdleTimeout(BrowserError):
 
 
 class CaptureGap(BrowserError):
-    """Part of the answer may be missing, and the page cannot fill it in."""
+    """Part of the answer may be missing or was rewritten after it was passed on, and the page cannot fill it in."""
 
     reason = "capture_gap"
 
