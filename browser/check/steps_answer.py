@@ -123,9 +123,9 @@ async def _why(context: CheckContext, error: BrowserError | None = None) -> Diag
 
 def _why_by_network(context: CheckContext, network: Network) -> Diagnosis:
     log = context.log
-    refusal = Diagnosis(tuple(f"  text: {plain(row['text'])}" for row in log.rows if row.get("unread") == "refusal"))
+    refusal = tuple(f"  text: {plain(row['text'])}" for row in log.rows if row.get("unread") == "refusal")
     if refusal:
-        return refusal
+        return Diagnosis(refusal, ("refusals",))
     if context.traffic and (mismatch := context.traffic.mismatch(network)):
         return mismatch + Diagnosis(tuple(diagnosis.samples(log.events)))
     if log.from_dom:  # the page took over from the traffic, and did not come to an end either

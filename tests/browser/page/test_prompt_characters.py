@@ -164,7 +164,8 @@ def at_fault(kinds: dict[str, str], why: str) -> str | None:
 
 async def refusals(page: Page, method: str) -> dict[str, str]:
     """Enter all kinds in one prompt, without those that were refused before; return why each of these was."""
-    kinds, refused = dict(CHARACTERS), {}
+    kinds = dict(CHARACTERS)
+    refused: dict[str, str] = {}
     while kinds and (why := await refusal(page, method, "|".join(kinds.values()))) is not None:
         name = at_fault(kinds, why)
         if name is None or (not refused and "character 1 of" in why):
