@@ -127,7 +127,7 @@ class StreamIdleTimeout(BrowserError):
 
 
 class CaptureGap(BrowserError):
-    """Part of the answer may be missing, and the page cannot fill it in."""
+    """Part of the answer may be missing or was rewritten after it was passed on, and the page cannot fill it in."""
 
     reason = "capture_gap"
 
@@ -135,14 +135,18 @@ class CaptureGap(BrowserError):
 class PromptRejected(BrowserError):
     """The page's input did not take exactly the prompt, or not its images; nothing was sent.
 
-    `for_good` tells that this page will not take it at any other time either.
+    `for_good` tells that this page will not take it at any other time either; `tried` has a line for each way in
+    which it was tried, with what the input held instead.
     """
 
     reason = "prompt_rejected"
 
-    def __init__(self, message: str, *, submitted: bool = False, for_good: bool = False) -> None:
+    def __init__(
+        self, message: str, *, submitted: bool = False, for_good: bool = False, tried: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message, submitted=submitted)
         self.for_good = for_good
+        self.tried = tried
 
 
 class SiteFailed(BrowserError):

@@ -42,6 +42,7 @@ class Answer:
         self._dom: DomReader | None = None
         self._poll: asyncio.Task[None] | None = None
         self._verify = False
+        self._left_traffic = False
         self._looks_with_answer = 0
 
     def read_network(self, network: Network, *, verify: bool = False) -> None:
@@ -82,7 +83,8 @@ class Answer:
         reader = self._network or self._dom
         findings = reader.read(frame) if reader else []
         if Lost() in findings:
-            return [*findings[: findings.index(Lost())], *self._fall_back()]
+            lost = findings.index(Lost())
+            return [*findings[:lost], *self._fall_back(findings[lost])]
         if self._network and self._verify and Done() in findings:
             return [*findings[: findings.index(Done())], *await self._verified()]
         return findings
@@ -100,13 +102,30 @@ class Answer:
                 log.warning("capture_fell_back", reason="the page's traffic is not seen")
                 self.poll_dom()
 
-    def _fall_back(self) -> list[Finding]:
-        """Read the rest of the answer from the page. Raises CaptureGap if there is no way to, or none is left."""
+    def _fall_back(self, finding: Finding | None = None) -> list[Finding]:
+        """Read the rest of the answer from the page, for what was found, or for a hole in the frames if that is None.
+
+        Raises CaptureGap, which says what happened, if there is no way to, or none is left.
+        """
         if self._query is None or self._poll:
-            raise CaptureGap("part of the answer was lost on its way from the page")
-        log.warning("capture_fell_back", reason="gap")
+            raise CaptureGap(self._what_is_lost(finding))
+        log.warning("capture_fell_back", reason="contradiction" if finding else "gap")
+        self._left_traffic = self._left_traffic or self._network is not None
         self.poll_dom()
         return []
+
+    def _what_is_lost(self, finding: Finding | None) -> str:
+        """Say what keeps the answer from being read on."""
+        if finding is None:
+            return "part of the answer was lost on its way from the page"
+        if isinstance(finding, Lost) and not finding.fits_document:
+            return "a change in the site's traffic does not fit the answer so far (site file: capture.network.changes)"
+        if self._network:
+            keys = "capture.network.text, whole, message"
+            return f"the site's traffic rewrote text of the answer that was passed on already (site file: {keys})"
+        if self._left_traffic:
+            return "the page shows another text than its traffic brought before (site file: capture.dom.answer, read)"
+        return "the page rewrote text of the answer that was passed on already (site file: capture.dom.stream = false)"
 
     async def _verified(self) -> list[Finding]:
         """See that the page shows what was read; what it shows beyond that is added. Raises CaptureGap."""

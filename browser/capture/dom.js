@@ -104,7 +104,7 @@
     }
     const text = lines.join("\n");
     const last = element.lastChild;
-    return (last && last.nodeName === "BR" ? text.slice(0, -1) : text).replace(/\u00a0/g, " ");
+    return last && last.nodeName === "BR" ? text.slice(0, -1) : text;
   };
 
   return { visible, seen, count, errorOf, answer, typed };

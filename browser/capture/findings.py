@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _HIGH_HALVES = ("\ud800", "\udbff")
 
@@ -50,7 +50,12 @@ class BrokenOff:
 
 @dataclass(frozen=True)
 class Lost:
-    """What came does not continue what was passed on, or something is missing."""
+    """What came does not continue what was passed on, or does not fit the document that changes are made to.
+
+    Findings of either kind are equal: what follows is the same.
+    """
+
+    fits_document: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ class NetworkReader:
                     self._document.apply(changes)
             except PatchMismatch:
                 trace.problem = "patch_mismatch"
-                return [Lost()]
+                return [Lost(fits_document=False)]
             seen["document"] = self._document.value
         name = self._look("message", seen, trace)
         message = name if isinstance(name, str) else None

@@ -94,28 +94,53 @@ SELECT_ALL = """(element) => {
   else getSelection().selectAllChildren(element);
 }"""
 
-PASTE = """(element, text) => {
+# An editor may hold empty blocks or a line break of its own: what counts is that it holds no text.
+IS_EMPTY = f"(element) => ({DOM}).typed(element) === ''"
+
+DELETE_ALL = f"""(element) => {{
+  ({SELECT_ALL})(element);
+  document.execCommand("delete");
+}}"""
+
+# Whether the input holds a single line break: "br" or "blocks", by what the editor makes of it, and else null.
+# Where line breaks are text, a browser puts a second one after the last, for the line after it to be seen.
+BROKEN_LINE = f"""async (element) => {{
+  await new Promise((resolve) => setTimeout(resolve));
+  if (!["\\n", "\\n\\n"].includes(({DOM}).typed(element))) return null;
+  return element.children.length > 1 && element.children[1].tagName !== "BR" ? "blocks" : "br";
+}}"""
+
+# Firefox drops the content of the DataTransfer of a synthetic event: there the property is replaced.
+_DISPATCH_PASTE = """const paste = (element, clipboardData, arrived) => {
+  const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+  if (!event.clipboardData || !arrived(event.clipboardData)) {
+    Object.defineProperty(event, "clipboardData", { value: clipboardData });
+  }
+  element.dispatchEvent(event);
+};"""
+
+PASTE = f"""(element, {{ text, html }}) => {{
+  {_DISPATCH_PASTE}
   const clipboardData = new DataTransfer();
   clipboardData.setData("text/plain", text);
-  element.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
-}"""
+  if (html) clipboardData.setData("text/html", html);
+  paste(element, clipboardData, (given) => given.types.length);
+}}"""
 
-# Firefox drops the files from the DataTransfer of a synthetic event: there the property is replaced.
-PASTE_FILES = """(element, files) => {
+PASTE_FILES = f"""(element, files) => {{
+  {_DISPATCH_PASTE}
   element.focus();
   const clipboardData = new DataTransfer();
-  for (const { name, mimeType, buffer } of files) {
+  for (const {{ name, mimeType, buffer }} of files) {{
     const bytes = Uint8Array.from(atob(buffer), (character) => character.charCodeAt(0));
-    clipboardData.items.add(new File([bytes], name, { type: mimeType }));
-  }
-  const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
-  if (!event.clipboardData?.files.length) Object.defineProperty(event, "clipboardData", { value: clipboardData });
-  element.dispatchEvent(event);
-}"""
+    clipboardData.items.add(new File([bytes], name, {{ type: mimeType }}));
+  }}
+  paste(element, clipboardData, (given) => given.files.length);
+}}"""
 
 READ_BACK = f"""async (element) => {{
   await new Promise((resolve) => setTimeout(resolve));
-  return ({DOM}).typed(element);
+  return [({DOM}).typed(element), !("value" in element)];
 }}"""
 
 REQUEST_STATUS = """async (url) => {

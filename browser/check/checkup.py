@@ -58,6 +58,16 @@ SENDING = (
 )
 
 
+# Some failures can come in any step, and are not about its keys.
+_KEYS_OF: dict[Exit, tuple[str, ...]] = {
+    Exit.REFUSED: ("refusals",),
+    Exit.LOGGED_OUT: ("login.logged_in", "login.logged_out", "login.check", "login.lost"),
+    Exit.BROWSER_LOST: (),
+    Exit.PROFILE_LOCKED: (),
+    Exit.NO_BROWSER: (),
+}
+
+
 class Checkup:
     """Runs the check and shows it."""
 
@@ -146,9 +156,8 @@ class Checkup:
     def _fail(self, name: str, error: BrowserError | StepFailed, began: float, keys: tuple[str, ...] = ()) -> Exit:
         if isinstance(error, BrowserError):
             error = StepFailed(str(error), code=exit_code_of(error))
-        found = error.keys or keys
-        if error.code is Exit.REFUSED:  # the steps did as the file says; what is left to check is what was refused
-            found = ("refusals",)
+        about_login = any(key.startswith("login.") for key in keys)
+        found = error.keys or (keys if about_login else _KEYS_OF.get(error.code, keys))
         self._show(name, StepResult(str(error), "fail", error.hints, found), began)
         return error.code
 

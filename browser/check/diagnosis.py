@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from browser.check.screen import plain
 from browser.site.schema import Network
 
 SAMPLES = 3
+# What is not UTF-8 was replaced, and text has none of these: but for the ends of records, as in SignalR and STOMP.
+_BINARY = re.compile("[\ufffd\x01-\x08\x0b\x0c\x0e-\x1d\x1f]")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _no_text(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
     The reader looks at the keys in a fixed order, each on what the ones before it let pass. So the first one that
     let nothing pass is to blame, and not those after it.
     """
-    if why := _lost_text(network, events) or _nothing_counts(events):
+    if why := _lost_text(network, events) or _binary(network, events) or _nothing_counts(events):
         return why
     counted = _counted(events)
     hints, keys = [], []
@@ -85,6 +88,18 @@ def _no_text(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
             hints.append(no_text or _finds_nothing(key, counted))
             keys.append(key)
     return Diagnosis((*hints, *samples(counted)), _keys(*keys))
+
+
+def _binary(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
+    """Say that the frames of a websocket are binary, where most of them are."""
+    binary = [event for event in events if isinstance(event.data, str) and _BINARY.search(event.data)]
+    if network.kind != "websocket" or 2 * len(binary) <= len(events):
+        return Diagnosis()
+    hint = (
+        f"{len(binary)} of {len(events)} frames are binary (protobuf, msgpack or the like), which cannot be read; "
+        "leave capture.network out, and read the answer from the page by capture.dom"
+    )
+    return Diagnosis((hint,), _keys("kind"))
 
 
 def _nothing_counts(events: Sequence[EventTrace]) -> Diagnosis:
@@ -129,6 +144,11 @@ def _no_end(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
     if others := sum(event.skipped == "not_same" for event in read):
         return Diagnosis((hint, *last, f"by capture.network.same {others} events do not count"), _keys(*marks, "same"))
     return Diagnosis((hint, *last), _keys(*marks))
+
+
+def is_broken(events: Sequence[EventTrace]) -> bool:
+    """Tell whether an event kept the reader from reading the traffic on."""
+    return any(event.problem for event in events)
 
 
 def _lost_text(network: Network, events: Sequence[EventTrace]) -> Diagnosis:

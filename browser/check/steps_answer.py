@@ -14,7 +14,7 @@ from browser.check.context import CheckContext
 from browser.check.diagnosis import Diagnosis
 from browser.check.outcome import Exit, StepFailed, StepResult, exit_code_of
 from browser.check.screen import plain
-from browser.errors import BrowserError, PageBroken, PageHung
+from browser.errors import BrowserError, CaptureGap, PageBroken, PageHung
 from browser.site.schema import Network
 
 SHOWS_TIMEOUT_S = 3.0
@@ -97,13 +97,21 @@ async def _raise_its_error(context: CheckContext) -> None:
     except BrowserError as error:
         code = exit_code_of(error)
         # A login that ended and a quota are no mistakes of the site file's.
-        why = await _why(context) if code is Exit.FAILED else Diagnosis()
+        why = await _why(context, error) if code is Exit.FAILED else Diagnosis()
         raise StepFailed(str(error), *why.hints, keys=why.keys, code=code) from None
     raise StepFailed("the answer ended without any sign of it")
 
 
-async def _why(context: CheckContext) -> Diagnosis:
-    """Say why the answer has no text, or no end."""
+def _of_gap(context: CheckContext) -> Diagnosis:
+    """Name the keys of an answer that could not be read on, though nothing is wrong with its end."""
+    if context.site.capture.verify and not context.log.from_dom:
+        return Diagnosis((), ("capture.verify", "capture.dom.answer", "capture.dom.read"))
+    keys = ("capture.dom.stream", "capture.dom.answer", "capture.dom.read", "capture.dom")
+    return Diagnosis((), keys if context.site.capture.dom else ("capture.network",))
+
+
+async def _why(context: CheckContext, error: BrowserError | None = None) -> Diagnosis:
+    """Say why the answer has no text, or no end; `error` is what ended it."""
     answer, log, network = context.answer, context.log, context.site.capture.network
     if context.site.capture.dom and context.site.capture.dom.error:
         # The traffic may have ended before the page shows the error that explains it.
@@ -111,9 +119,13 @@ async def _why(context: CheckContext) -> Diagnosis:
             async with asyncio.timeout(ERROR_SHOWS_TIMEOUT_S):
                 await answer.error_shown.wait()
     by_network = network if context.capture.mode == "network" else None
+    if isinstance(error, CaptureGap) and not diagnosis.is_broken(log.events):
+        return _of_gap(context)
     if answer.shown_error is not None:
         shown = Diagnosis((f"the page shows: {plain(answer.shown_error)}",))
-        return shown + diagnosis.of_failure(by_network, log.events, error_shown=True) if by_network else shown
+        of_traffic = diagnosis.of_failure(by_network, log.events, error_shown=True) if by_network else Diagnosis()
+        # What the page shows is no fault of the keys that the answer is read by.
+        return shown + (of_traffic if of_traffic.keys else Diagnosis((), ("capture.dom.error", "refusals")))
     if by_network:
         return _why_by_network(context, by_network) if log.rows else _uncaught(context) + _NO_TEXT_ON_PAGE
     return _UNENDED if answer.text else _NO_TEXT_ON_PAGE
@@ -121,9 +133,9 @@ async def _why(context: CheckContext) -> Diagnosis:
 
 def _why_by_network(context: CheckContext, network: Network) -> Diagnosis:
     log = context.log
-    refusal = Diagnosis(tuple(f"  text: {plain(row['text'])}" for row in log.rows if row.get("unread") == "refusal"))
+    refusal = tuple(f"  text: {plain(row['text'])}" for row in log.rows if row.get("unread") == "refusal")
     if refusal:
-        return refusal
+        return Diagnosis(refusal, ("refusals",))
     if context.traffic and (mismatch := context.traffic.mismatch(network)):
         return mismatch + Diagnosis(tuple(diagnosis.samples(log.events)))
     if log.from_dom:  # the page took over from the traffic, and did not come to an end either
@@ -179,25 +191,45 @@ async def stop(context: CheckContext) -> StepResult:
     site = context.site
     if not site.stop.actions or not site.stop.answering:
         return StepResult("the file cannot stop an answer: one that nobody wants runs on", "warn")
-    completion = steps_prompt.new_completion(context)
-    await completion.choose(context.model)
-    await completion.enter(context.plan.stop_prompt)
-    context.log.begin()
-    await completion.send()
-    context.answer_task = answer = AnswerTask(context.tab, completion)
-    await answer.begun()
+    answer = await _send_another(context, context.plan.stop_prompt)
+    completion = answer.completion
     ended = StepResult("the answer ended before it could be stopped; give a longer one by --stop-prompt", "warn")
     if not await _sees_answering(context, site.stop.answering):
-        return ended
+        text = "the answer ended, and stop.answering did not show meanwhile; if it was short, give --stop-prompt"
+        hint = f"stop.answering {site.stop.answering!r} {await page_facts.css(context.tab.page, site.stop.answering)}"
+        return StepResult(text, "warn", (hint,), ("stop.answering",))
     await answer.close()
     if completion.complete:
         return ended
     try:
         await context.tab.stop_answer()
     except PageBroken as error:
+        facts = [await page_facts.action(context.tab.page, step, site.input.selector) for step in site.stop.actions]
         hint = f"stop.answering {site.stop.answering!r} {await page_facts.css(context.tab.page, site.stop.answering)}"
-        raise StepFailed(str(error), hint) from None
+        hints = (hint, *(fact for of_step in facts for fact in of_step))
+        raise StepFailed(str(error), *hints, keys=("stop.actions", "stop.answering")) from None
     return StepResult(f"stopped after {len(answer.text)} characters")
+
+
+async def _send_another(context: CheckContext, prompt: str) -> AnswerTask:
+    """Send a second prompt and wait for its text. What fails is named by its own keys. Raises StepFailed."""
+    completion = steps_prompt.new_completion(context)
+    keys: tuple[str, ...] = ("models",)
+    try:
+        await completion.choose(context.model)
+        keys = ("input",)
+        await completion.enter(prompt)
+        context.log.begin()
+        keys = ("send",)
+        await completion.send()
+    except BrowserError as error:
+        raise StepFailed(f"the second prompt: {error}", keys=keys, code=exit_code_of(error)) from None
+    context.answer_task = answer = AnswerTask(context.tab, completion)
+    try:
+        await answer.begun()
+    except BrowserError:
+        await _raise_its_error(context)
+    return answer
 
 
 async def _sees_answering(context: CheckContext, marker: str) -> bool:
@@ -211,4 +243,4 @@ async def _sees_answering(context: CheckContext, marker: str) -> bool:
             return False
         await asyncio.sleep(LOOK_INTERVAL_S)
     hint = f"stop.answering {marker!r} {await page_facts.css(context.tab.page, marker)}"
-    raise StepFailed("an answer is being written, but stop.answering does not show it", hint)
+    raise StepFailed("an answer is being written, but stop.answering does not show it", hint, keys=("stop.answering",))

@@ -6,7 +6,7 @@ from browser.check import page_facts
 from browser.check.answer_task import AnswerTask
 from browser.check.context import CheckContext
 from browser.check.outcome import StepFailed, StepResult
-from browser.errors import BrowserError, PageBroken
+from browser.errors import BrowserError, PageBroken, PromptRejected
 from browser.page.completion import Completion
 from browser.site.schema import Action, Actions
 
@@ -73,6 +73,8 @@ async def fill(context: CheckContext) -> StepResult:
         method = await context.completion.enter(prompt)
     except BrowserError as error:
         hint = f"input.selector {field.selector!r} {await page_facts.css(context.tab.page, field.selector)}"
+        if isinstance(error, PromptRejected):
+            raise StepFailed(str(error), hint, *error.tried, keys=("input.methods", "input")) from None
         raise StepFailed(str(error), hint, f"tried: {', '.join(field.methods)}") from None
     return StepResult(f"holds exactly the prompt of {len(prompt)} characters, by the method {method!r}")
 

@@ -46,6 +46,9 @@ def json_schema() -> Json:
     made = Site.model_json_schema(schema_generator=_WithoutNull, ref_template=_REFERENCE + "{model}")
     made["definitions"] = made.pop("$defs")
     made["definitions"]["Action"]["oneOf"] = [{"required": [verb]} for verb in VERBS]
+    names_lines = {"properties": {"methods": {"contains": {"const": "lines"}}}, "required": ["methods"]}
+    by_key = {"required": ["line_break"]}
+    made["definitions"]["Input"] |= {"if": names_lines, "then": by_key, "else": {"not": by_key}}
     for section in [made, *made["definitions"].values()]:
         section.pop("title", None)  # the name of a class here, which an editor would show
     return {"$schema": _DRAFT, **made, "title": "A site file of Tabfleet"}

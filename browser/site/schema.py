@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 import jmespath
 import jmespath.exceptions
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -139,13 +139,28 @@ class FreshChat(Section):
     answers: int = Field(default=0, ge=0, description="how many answers (greetings) an empty conversation shows")
 
 
+LINE_BREAK_KEY = r"^((Shift|Control|Alt|Meta|ControlOrMeta)\+)*(Enter|NumpadEnter|[A-Za-z])$"
+"""What breaks a line: Enter or a letter, with modifiers, named as in Playwright."""
+
+
 class Input(Section):
     """Where a prompt goes, and how."""
 
     selector: Text = Field(description="a CSS selector of the field a prompt goes into")
-    methods: tuple[Literal["setter", "fill", "insert_text", "paste"], ...] = Field(
+    methods: tuple[Literal["setter", "fill", "insert_text", "paste", "lines"], ...] = Field(
         default=("setter", "fill"), min_length=1, description="the ways to fill it, tried in order"
     )
+    line_break: str | None = Field(
+        default=None,
+        pattern=LINE_BREAK_KEY,
+        description="with the method lines: the key that breaks a line, such as Shift+Enter",
+    )
+
+    @model_validator(mode="after")
+    def _lines_need_their_key(self) -> Self:
+        if ("lines" in self.methods) != (self.line_break is not None):
+            raise ValueError("line_break goes with the method lines, and only with it")
+        return self
 
 
 class Upload(Section):
@@ -460,6 +475,17 @@ class Site(Section):
         description="true: the page itself needs services of this machine or its network; Chromium then lets it "
         "reach all of them",
     )
+
+    @field_validator("send")
+    @classmethod
+    def _sends_by_another_key(cls, send: Send, info: ValidationInfo) -> Send:
+        field: Input | None = info.data.get("input")  # none, if it is wrong itself
+        presses = [
+            action.press for action in send.actions if action.press and action.on in (None, field and field.selector)
+        ]
+        if field and field.line_break in presses:
+            raise ValueError("the key that sends the prompt cannot be input.line_break too")
+        return send
 
     @field_validator("model_choices")
     @classmethod

@@ -102,6 +102,19 @@ async def test_an_answer_of_the_traffic_that_the_page_does_not_show(
     assert await ask(unchecked, ANSWER, "markdown") == ANSWER
 
 
+async def test_an_answer_that_the_page_rewrites_is_said_to_be_rewritten(
+    shared_pages: Pages, markdown: MarkdownPage
+) -> None:
+    page = await shared_pages.open(markdown.site(network=False, twist="other"), NO_LOGIN)
+    asking = aclosing(page.ask("rewritten", "first block\n\nsecond [[hold]] block\n\nthird", "markdown"))
+    async with asking as pieces:
+        assert "first block" in await anext(pieces)
+        markdown.held_back.set()
+        with pytest.raises(CaptureGap, match=r"the page rewrote text .*capture\.dom\.stream = false"):
+            async for _ in pieces:
+                pass
+
+
 async def test_what_the_page_shows_beyond_its_traffic_is_added(shared_pages: Pages, markdown: MarkdownPage) -> None:
     page = await shared_pages.open(markdown.site(verify=True, twist="bare", read="text"), NO_LOGIN)
     assert await ask(page, "the answer", "markdown") == "the answer (and more)"

@@ -190,6 +190,30 @@ async def test_a_wrong_key_is_named_with_its_line(
     assert int(named[0][0]) == changed[-1]  # the address of the site is the other
 
 
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ('answering = "[data-testid=stop]"|answering = "#no-stop"', "stop.answering"),
+        (
+            'actions = [{ click = "[data-testid=stop]" }]|actions = [{ click = "#no-stop", timeout_s = 0.5 }]',
+            "stop.actions",
+        ),
+    ],
+)
+async def test_what_does_not_stop_an_answer_is_named(tmp_path: Path, demo: DemoSite, change: str, key: str) -> None:
+    checked = await check(tmp_path, demo, "--stop-prompt", LONG, changes=(change,))
+    assert checked.code == Exit.FAILED
+    assert checked.line("stop").startswith("fail")
+    assert re.findall(r"line \d+ \(([\w.]+)\)", checked.text)[0] == key
+
+
+async def test_a_login_that_ends_in_an_answer_is_not_blamed_on_its_end(tmp_path: Path, demo: DemoSite) -> None:
+    checked = await check(tmp_path, demo, "--prompt", "[[error=expired]]")
+    assert checked.code == Exit.LOGGED_OUT
+    assert "capture." not in "".join(re.findall(r"look at .*", checked.text))
+    assert "(login.logged_in)" in checked.text
+
+
 async def test_other_requests_of_the_same_address_are_not_blamed(tmp_path: Path, demo: DemoSite) -> None:
     """The page also gets /api/me, which is no POST."""
     changes = ('url = "*/api/chat"|url = "*/api/*"', "data.text|data.txt")

@@ -121,6 +121,25 @@ def rows(log: EventLog) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.as_jsonl().splitlines()]
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [b"\x82\xa4type\xa5token\xa1t\xa3so ", b"\n\x05token\x12\x03so ", b"\x1f\x8b\x08\x00\x00\x00\x00\x00"],
+    ids=["msgpack", "protobuf", "gzip"],
+)
+def test_binary_frames_are_said_to_be_impossible(frame: bytes) -> None:
+    network = Network(kind="websocket", url="*/ws", text="data.t", end="data.end")
+    why = diagnose(network, [Frame(FrameKind.EVENT, 1, frame)] * 3)
+    assert "3 of 3 frames are binary" in why.hints[0]
+    assert why.keys == ("capture.network.kind",)
+
+
+@pytest.mark.parametrize("end", [b"\x1e", b"\x00", b""])
+def test_text_frames_with_an_end_of_record_are_not_binary(end: bytes) -> None:
+    network = Network(kind="websocket", url="*/ws", text="data.t", end="data.end")
+    why = diagnose(network, [Frame(FrameKind.EVENT, 1, '{"x": "東京 👩‍🚀"}'.encode() + end)] * 3)
+    assert why.keys == ("capture.network.text",)
+
+
 def test_events_are_kept_with_what_the_reader_found() -> None:
     rules = {"kind": "websocket", "prefix": "42", "text": "data[1]", "end": "data[0] == 'end'"}
     given = [Frame(FrameKind.EVENT, 1, text.encode()) for text in ('42["token", "a"]', "3", '42["end"]')]
