@@ -46,11 +46,11 @@ class JsonFormat:
         try:
             value = parse_json(text)
         except ValueError:
-            raise _bad("it is not JSON, as response_format asks") from None
+            raise _bad("it is not JSON, as the request asks") from None
         if self.schema is None and not isinstance(value, dict):
-            raise _bad("it is no JSON object, as response_format asks")
+            raise _bad("it is no JSON object, as the request asks")
         if self.schema is not None and (problem := value_problem(self.schema, value)):
-            raise _bad(f"it does not fit the JSON Schema of response_format: {problem}")
+            raise _bad(f"it does not fit the JSON Schema of the request: {problem}")
         return text
 
 

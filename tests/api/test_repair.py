@@ -125,7 +125,7 @@ async def test_json_is_asked_for_once_more_and_nothing_of_the_first_answer_is_pa
     assert "Here" not in text
     assert json.dumps({"city": "Oslo"}).replace('"', '\\"') in text
     assert page.prompts[1][1] == (
-        "Your last answer cannot be used: it is not JSON, as response_format asks.\n"
+        "Your last answer cannot be used: it is not JSON, as the request asks.\n"
         "Answer with one JSON object and nothing else: no other words, no code fence."
     )
 
