@@ -11,8 +11,9 @@ from benchmarks.process_usage import ChildMemory
 GOOD = Measurements(
     start=[1400.0],
     bare_start=[1000.0],
-    late=[[1.0] * 198 + [9.0, 9.0]],
-    first=[5.0],
+    late=[[3.0] * 198 + [11.0, 11.0]],
+    received=[[2.0] * 200],
+    shown=[[2.5] * 200],
     short=SubmitTimes([20.0], [50.0], [21.0]),
     long=SubmitTimes([240.0], [100.0], [95.0]),
     memory=[ChildMemory(60.0, 100.0, 320.0)],
@@ -31,15 +32,17 @@ def test_each_missed_target_is_noted_with_its_largest_cost() -> None:
     bad = replace(
         GOOD,
         start=[1600.0],
-        late=[[1.0] * 190 + [11.0] * 10],
-        first=[11.0],
+        late=[[13.0] + [4.5] * 189 + [13.0] * 10],
         long=SubmitTimes([260.0], [100.0], [100.0]),
         memory=[ChildMemory(70.0, 100.0, 320.0)],
     )
     found = result("chromium", "demo", bad)
-    assert len(found.missed) == 6
+    assert len(found.missed) == 7
     assert [note.partition(":")[0] for note in found.notes] == list(LARGEST_COSTS)
 
 
-def test_other_engines_have_no_targets() -> None:
-    assert result("firefox", "demo", replace(GOOD, first=[1000.0])).missed == []
+def test_other_engines_have_targets_for_tokens_alone() -> None:
+    slow = replace(GOOD, late=[[1000.0] + [4.5] * 199], start=[9000.0])
+    assert result("firefox", "demo", slow).missed == []
+    missed = result("firefox", "demo", replace(GOOD, late=[[5.5] * 200])).missed
+    assert missed == ["app to client, a token, p50 of an answer"]

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,48 @@ SET_VALUE = """([selector, text]) => {
   Object.getOwnPropertyDescriptor(prototype, "value").set.call(element, text);
   element.dispatchEvent(new Event("input", { bubbles: true }));
 }"""
+
+# Notes when the page's own script is given each token of its own stream, and when the document first shows it, in
+# milliseconds of performance.now(). It stands before the page's handlers, and looks only at what is new.
+NOTE_TIMES = r"""(() => {
+  const noted = { received: {}, shown: {} };
+  const decoder = new TextDecoder();
+  window.__noted = noted;
+  const note = (times, data) => {
+    const now = performance.now();
+    const text = typeof data === "string" ? data : data instanceof Uint8Array ? decoder.decode(data) : "";
+    for (const [, number] of text.matchAll(/token(\d+)/g)) times[number] ??= now;
+  };
+  const read = ReadableStreamDefaultReader.prototype.read;
+  ReadableStreamDefaultReader.prototype.read = function (...given) {
+    const reading = read.apply(this, given);
+    reading.then(({ value }) => note(noted.received, value), () => {});
+    return reading;
+  };
+  for (const name of ["WebSocket", "EventSource"]) {
+    window[name] = class extends window[name] {
+      constructor(...given) {
+        super(...given);
+        super.addEventListener("message", (event) => note(noted.received, event.data));
+      }
+    };
+  }
+  const look = (changes) => {
+    for (const { type, target, addedNodes } of changes) {
+      if (type === "characterData") note(noted.shown, target.data);
+      for (const node of addedNodes) note(noted.shown, node.textContent);
+    }
+  };
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true });
+})()"""
+
+
+@dataclass(frozen=True)
+class PageTimes:
+    """When a page's script received each token, and when the page showed it, by number; time.monotonic()."""
+
+    received: Mapping[int, float]
+    shown: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -53,12 +95,14 @@ class ScriptSteps:
 
 
 @contextlib.asynccontextmanager
-async def open_page(plan: ScriptPlan) -> AsyncIterator[Page]:
-    """Yield the page, logged in, in a new browser."""
+async def open_page(plan: ScriptPlan, *, note_times: bool = False) -> AsyncIterator[Page]:
+    """Yield the page, logged in, in a new browser; with `note_times` it notes when it gets its tokens."""
     async with async_playwright() as playwright:
         browser = await playwright[plan.engine].launch(**plan.launch)
         context = await browser.new_context(storage_state=plan.state)  # type: ignore[arg-type]
         page = await context.new_page()
+        if note_times:
+            await page.add_init_script(NOTE_TIMES)
         await page.goto(plan.address, wait_until="domcontentloaded")
         for selector in plan.selectors:
             await page.wait_for_selector(selector)
@@ -85,6 +129,16 @@ class PageScript:
         await self._page.evaluate(SET_VALUE, [self._steps.input, prompt])
         await self._run(self._steps.send)
         return began, fresh
+
+    async def times(self) -> PageTimes:
+        """Return the times of the tokens that the document has received and shown."""
+        read = "() => [performance.timeOrigin, window.__noted.received, window.__noted.shown]"
+        origin, received, shown = await self._page.evaluate(read)
+        # The page's clock counts from its origin by the monotonic clock; the origin itself is wall time.
+        begun = origin / 1e3 - time.time() + time.monotonic()
+        return PageTimes(
+            *({int(number): begun + at / 1e3 for number, at in noted.items()} for noted in (received, shown))
+        )
 
     async def wait_for_answer(self) -> None:
         """Wait until the page no longer shows an answer in progress."""

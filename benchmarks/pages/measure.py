@@ -8,7 +8,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.pages.bare_script import PageScript, ScriptPlan, open_page
+from benchmarks.pages.bare_script import PageScript, PageTimes, ScriptPlan, open_page
 from benchmarks.pages.client import TimedAnswer, stream_completion
 from benchmarks.pages.script_plan import plan, steps
 from benchmarks.pages.timestamped_app import AnswerTimes, TimestampedApp, timestamped_app
@@ -49,15 +49,18 @@ class SubmitTimes:
 
 @dataclass
 class Measurements:
-    """Milliseconds, and MB. `late` has a list for each answer: the delay added to each of its tokens.
+    """Milliseconds, and MB. `late` has a list for each answer: from the app's sending of each token to the client.
 
-    Memory is measured when the child or the script is ready, and once more after all answers.
+    `received` and `shown` have such lists for the page by itself, in a browser without the product: until its script
+    was given the token, and until it showed it. Memory is measured when the child or the script is ready, and once more
+    after all answers.
     """
 
     start: list[float] = field(default_factory=list)
     bare_start: list[float] = field(default_factory=list)
     late: list[list[float]] = field(default_factory=list)
-    first: list[float] = field(default_factory=list)
+    received: list[list[float]] = field(default_factory=list)
+    shown: list[list[float]] = field(default_factory=list)
     short: SubmitTimes = field(default_factory=SubmitTimes)
     long: SubmitTimes = field(default_factory=SubmitTimes)
     memory: list[ChildMemory] = field(default_factory=list)
@@ -77,8 +80,10 @@ def measure(console: Console, engine: EngineName, name: str) -> Measurements:
         for number in track(range(STARTS + 1), f"{label}, starts", console=console, transient=True):
             _start(app, engine, login, bare, found if number else Measurements())  # the first of each fills the caches
         with _running(app, login.parent, engine) as running, asyncio.Runner() as runner:
-            for _ in track(range(ANSWERS), f"{label}, answers", console=console, transient=True):
-                _answer(app, running, found)
+            page = _SyncScript(app, bare, runner, note_times=True)
+            for number in track(range(ANSWERS), f"{label}, answers", console=console, transient=True):
+                _answer(app, running, page, found, number)
+            page.close()
             page = _SyncScript(app, bare, runner)
             for number in track(range(SUBMISSIONS), f"{label}, prompts", console=console, transient=True):
                 _submit(app, running, page, found, number)
@@ -115,12 +120,21 @@ def _running(app: TimestampedApp, profiles: Path, engine: EngineName) -> Iterato
         yield running
 
 
-def _answer(app: TimestampedApp, running: Fleet, found: Measurements) -> None:
-    prompt = f"{len(found.late)} [[tokens={TOKENS} delay_ms={PAUSE_MS}]]"
+def _answer(app: TimestampedApp, running: Fleet, page: _SyncScript, found: Measurements, number: int) -> None:
+    prompt = f"{number} [[tokens={TOKENS} delay_ms={PAUSE_MS}]]"
     received, sent = _complete(app, running, prompt)
-    late = [(received.token_at[number] - at) * 1e3 for number, at in sorted(sent.token_at.items())]
-    found.first.append(late[0])
-    found.late.append(late)
+    found.late.append(_after(sent, received.token_at))
+    _, _, sent = page.ask(prompt)
+    times = page.times()
+    found.received.append(_after(sent, times.received))
+    found.shown.append(_after(sent, times.shown))
+
+
+def _after(sent: AnswerTimes, token_at: Mapping[int, float]) -> list[float]:
+    """Return the milliseconds from the app's sending of each token, in order. Raise ValueError if one is missing."""
+    if token_at.keys() != sent.token_at.keys():
+        raise ValueError("the page by itself did not get the tokens that the app sent")
+    return [(token_at[number] - at) * 1e3 for number, at in sorted(sent.token_at.items())]
 
 
 def _submit(app: TimestampedApp, running: Fleet, page: _SyncScript, found: Measurements, number: int) -> None:
@@ -156,11 +170,13 @@ def long_prompt(number: int) -> str:
 class _SyncScript:
     """The bare script on its page, with synchronous methods."""
 
-    def __init__(self, app: TimestampedApp, bare: ScriptPlan, runner: asyncio.Runner) -> None:
+    def __init__(
+        self, app: TimestampedApp, bare: ScriptPlan, runner: asyncio.Runner, *, note_times: bool = False
+    ) -> None:
         self._app = app
         self._runner = runner
         self._stack = contextlib.AsyncExitStack()
-        page = runner.run(self._stack.enter_async_context(open_page(bare)))
+        page = runner.run(self._stack.enter_async_context(open_page(bare, note_times=note_times)))
         self._script = PageScript(page, bare, steps(app.site()))
 
     def ask(self, prompt: str) -> tuple[float, float, AnswerTimes]:
@@ -168,6 +184,9 @@ class _SyncScript:
         sent = self._app.answer_times(prompt)
         self._runner.run(self._script.wait_for_answer())
         return began, fresh, sent
+
+    def times(self) -> PageTimes:
+        return self._runner.run(self._script.times())
 
     def close(self) -> None:
         self._runner.run(self._stack.aclose())
