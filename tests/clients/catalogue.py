@@ -60,7 +60,7 @@ class Client:
 
 SCENARIOS: Final = (
     *("models", "chat", "stream", "history", "image", "tools", "structured", "stop"),
-    *("wrong_key", "overload", "failure"),
+    *("wrong_key", "overload", "failure", "keyed"),
 )
 CALLS: Final = {"models": 0, "wrong_key": 0, "tools": 2, "handoff": 2}
 """How many calls of the API, each one submission, a scenario needs; one where it is not here."""
@@ -112,7 +112,7 @@ CLIENTS: Final = {
         "Open WebUI",
         "open-webui",
         "open_webui_client",
-        lacks={"structured": "it shows answers as text"},
+        lacks={"structured": "it shows answers as text", "keyed": "its headers are the same for all requests"},
         calls={"history": 2, "note": 2, "tasks": 4},
         least_pieces=3,  # the page draws all that has come since it last did
     ),

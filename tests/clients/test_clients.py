@@ -67,7 +67,15 @@ def count(fleet: Fleet, site: Site) -> Counted:
 
 def run(client: ClientProcess, fleet: Fleet, scenario: str, prompt: str, **more: Any) -> dict[str, Any]:
     """Run a scenario on the client with the fleet's address and key; the prompt is like no other."""
-    row = {"base_url": f"{fleet.url}/v1", "api_key": fleet.key, "model": MODEL, "turns": [], "image": "", **more}
+    row = {
+        "base_url": f"{fleet.url}/v1",
+        "api_key": fleet.key,
+        "model": MODEL,
+        "turns": [],
+        "image": "",
+        "headers": {},
+        **more,
+    }
     return client.run(scenario, prompt=f"{prompt} ({secrets.token_hex(4)})", **row)
 
 
@@ -278,3 +286,14 @@ def test_failure(client: ClientProcess, serving: Fleet, site: Site, measured: Me
     check_submissions(counted, client, "failure", measured)
     assert "error" in answer, answer
     measured[client.name, "failure"] = str(counted.requests())
+
+
+@rows("keyed")
+def test_keyed(client: ClientProcess, serving: Fleet, site: Site, measured: Measured) -> None:
+    """The same with an Idempotency-Key: every repeat gets the first one's answer, and that is an error."""
+    counted = count(serving, site)
+    headers = {"Idempotency-Key": secrets.token_hex(8)}
+    answer = run(client, serving, "chat", "[[error=server]] What is a quay?", headers=headers)
+    check_submissions(counted, client, "keyed", measured)
+    assert "error" in answer, answer
+    measured[client.name, "keyed"] = str(counted.requests())

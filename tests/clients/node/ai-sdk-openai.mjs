@@ -3,4 +3,4 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { scenarios } from "./ai-sdk-scenarios.mjs";
 import { serve } from "./protocol.mjs";
 
-await serve(scenarios((row) => createOpenAI({ baseURL: row.base_url, apiKey: row.api_key })));
+await serve(scenarios((row) => createOpenAI({ baseURL: row.base_url, apiKey: row.api_key, headers: row.headers })));

@@ -9,6 +9,7 @@ await serve(
       name: "tabfleet",
       baseURL: row.base_url,
       apiKey: row.api_key,
+      headers: row.headers,
       supportsStructuredOutputs: true,
     }),
   ),

@@ -7,7 +7,12 @@ import { messages, serve } from "./protocol.mjs";
 
 const Place = z.object({ city: z.string(), visits: z.number().int() });
 const connect = (row, more = {}) =>
-  new ChatOpenAI({ model: row.model, apiKey: row.api_key, configuration: { baseURL: row.base_url }, ...more });
+  new ChatOpenAI({
+    model: row.model,
+    apiKey: row.api_key,
+    configuration: { baseURL: row.base_url, defaultHeaders: row.headers },
+    ...more,
+  });
 
 const chat = async (row) => ({ text: (await connect(row).invoke(messages(row))).content });
 

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { WEATHER, messages, serve } from "./protocol.mjs";
 
 const Place = z.object({ city: z.string(), visits: z.number().int() });
-const connect = (row) => new OpenAI({ baseURL: row.base_url, apiKey: row.api_key });
+const connect = (row) => new OpenAI({ baseURL: row.base_url, apiKey: row.api_key, defaultHeaders: row.headers });
 
 async function ask(row, conversation, more = {}) {
   const body = { model: row.model, messages: conversation, ...more };

@@ -38,6 +38,8 @@ def start(row: Row, **more: Any) -> Any:
     metadata.write_text(json.dumps({name: {"litellm_provider": "openai", "mode": "chat", "supports_vision": True}}))
     register_litellm_models([str(metadata)])
     model = Model(name, weak_model=name)
+    if row.headers:
+        model.extra_params = {"extra_headers": dict(row.headers)}
     return Coder.create(main_model=model, edit_format="ask", io=printed, use_git=False, **more)
 
 

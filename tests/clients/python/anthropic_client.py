@@ -16,7 +16,7 @@ WEATHER: Any = {
 
 
 def connect(row: Row) -> Any:
-    return Anthropic(base_url=row.base_url.removesuffix("/v1"), api_key=row.api_key)
+    return Anthropic(base_url=row.base_url.removesuffix("/v1"), api_key=row.api_key, default_headers=row.headers)
 
 
 def request(row: Row) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Answer(BaseModel):
 
 
 def connect(row: Row) -> Any:
-    return instructor.from_openai(OpenAI(base_url=row.base_url, api_key=row.api_key))
+    return instructor.from_openai(OpenAI(base_url=row.base_url, api_key=row.api_key, default_headers=row.headers))
 
 
 def ask(row: Row, form: Any, **more: Any) -> Any:

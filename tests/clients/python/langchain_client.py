@@ -20,7 +20,9 @@ class Place(BaseModel):
 
 
 def connect(row: Row, **more: Any) -> Any:
-    return ChatOpenAI(base_url=row.base_url, api_key=row.api_key, model=row.model, **more)
+    return ChatOpenAI(
+        base_url=row.base_url, api_key=row.api_key, model=row.model, default_headers=row.headers or None, **more
+    )
 
 
 def chat(row: Row) -> dict[str, Any]:

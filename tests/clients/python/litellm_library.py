@@ -55,9 +55,8 @@ def scenarios(ask: Ask) -> dict[str, Scenario]:
 
 
 def ask(row: Row, messages: list[Any], **more: Any) -> Any:
-    return litellm.completion(
-        model=f"openai/{row.model}", api_base=row.base_url, api_key=row.api_key, messages=messages, **more
-    )
+    server = {"api_base": row.base_url, "api_key": row.api_key, "extra_headers": dict(row.headers)}
+    return litellm.completion(model=f"openai/{row.model}", messages=messages, **server, **more)
 
 
 def models(row: Row) -> dict[str, Any]:

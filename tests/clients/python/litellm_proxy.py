@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.clients.python import openai_client
 from tests.clients.python.protocol import Row, Scenario, serve
@@ -47,5 +48,11 @@ def behind(scenario: Scenario) -> Scenario:
     return lambda row: scenario(dataclasses.replace(row, base_url=proxy(row), api_key=MASTER_KEY))
 
 
+def chat(row: Row) -> dict[str, Any]:
+    """Have the proxy send the row's headers on: it takes them from the body, and keeps a client's own to itself."""
+    more = {"extra_body": {"extra_headers": dict(row.headers)}} if row.headers else {}
+    return {"text": openai_client.ask(row, row.messages(), **more).content}
+
+
 if __name__ == "__main__":
-    serve({name: behind(scenario) for name, scenario in openai_client.SCENARIOS.items()})
+    serve({name: behind(scenario) for name, scenario in {**openai_client.SCENARIOS, "chat": chat}.items()})

@@ -26,6 +26,7 @@ def connect(row: Row, **more: Any) -> Any:
         model=row.model,
         api_base=row.base_url,
         api_key=row.api_key,
+        default_headers=dict(row.headers),
         is_chat_model=True,
         is_function_calling_model=True,
         **more,

@@ -31,6 +31,7 @@ class Failed(Exception):
 def start(row: Row, prompt: str, *options: str) -> subprocess.Popen[bytes]:
     """Start `llm` with the row's server in its file of models."""
     lines = [f"model_id: {row.model}", f"model_name: {row.model}", f"api_base: {row.base_url}"]
+    lines += [f"headers: {json.dumps(dict(row.headers))}"]  # JSON is YAML
     lines += ["api_key_name: tabfleet", "vision: true", "supports_schema: true", "supports_tools: true"]
     (Path(row.folder) / "extra-openai-models.yaml").write_text("- " + "\n  ".join(lines) + "\n")
     command = [LLM, "-m", row.model, "--key", row.api_key, *options, prompt]

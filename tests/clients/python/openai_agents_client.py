@@ -27,7 +27,7 @@ class Place(BaseModel):
 
 
 def agent(row: Row, name: str = "Assistant", **more: Any) -> Any:
-    client = AsyncOpenAI(base_url=row.base_url, api_key=row.api_key)
+    client = AsyncOpenAI(base_url=row.base_url, api_key=row.api_key, default_headers=row.headers)
     return Agent(name=name, model=OpenAIChatCompletionsModel(model=row.model, openai_client=client), **more)
 
 

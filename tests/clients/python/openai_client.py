@@ -18,7 +18,7 @@ class Place(BaseModel):
 
 
 def connect(row: Row) -> OpenAI:
-    return OpenAI(base_url=row.base_url, api_key=row.api_key)
+    return OpenAI(base_url=row.base_url, api_key=row.api_key, default_headers=row.headers)
 
 
 def ask(row: Row, messages: list[Any], **more: Any) -> ChatCompletionMessage:

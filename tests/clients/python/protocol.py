@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 WEATHER_DESCRIPTION = "The weather in a city."
@@ -21,8 +21,9 @@ SYSTEM = "Be brief."
 class Row:
     """What one row asks of the client; what a scenario does not need is empty.
 
-    `base_url` ends in `/v1`. `turns` are (role, text) of earlier messages, `image` is a `data:` URL, `tool_result` is
-    what the tool `weather` returns, and `folder` is an empty folder for the row's files.
+    `base_url` ends in `/v1`, and `headers` go with each request beside the client's own. `turns` are (role, text) of
+    earlier messages, `image` is a `data:` URL, `tool_result` is what the tool `weather` returns, and `folder` is an
+    empty folder for the row's files.
     """
 
     scenario: str
@@ -35,6 +36,7 @@ class Row:
     image: str = ""
     tool_result: str = ""
     stop: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the conversation in OpenAI's form, with the prompt as its last message."""

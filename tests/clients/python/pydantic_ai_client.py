@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from openai import AsyncOpenAI
 from pydantic import BaseModel
 from pydantic_ai import Agent, BinaryContent
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
@@ -21,9 +22,8 @@ class Place(BaseModel):
 
 
 def agent(row: Row, **more: Any) -> Any:
-    return Agent(
-        OpenAIChatModel(row.model, provider=OpenAIProvider(base_url=row.base_url, api_key=row.api_key)), **more
-    )
+    client = AsyncOpenAI(base_url=row.base_url, api_key=row.api_key, default_headers=row.headers)
+    return Agent(OpenAIChatModel(row.model, provider=OpenAIProvider(openai_client=client)), **more)
 
 
 def chat(row: Row) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from tests.clients.python.protocol import Row, serve
 
 
 def agent(row: Row, **more: Any) -> Any:
-    model = OpenAIModel(model_id=row.model, api_base=row.base_url, api_key=row.api_key)
+    more_headers = {"default_headers": row.headers}
+    model = OpenAIModel(model_id=row.model, api_base=row.base_url, api_key=row.api_key, client_kwargs=more_headers)
     return CodeAgent(tools=more.pop("tools", []), model=model, max_steps=2, verbosity_level=0, **more)
 
 
