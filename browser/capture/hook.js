@@ -394,7 +394,7 @@
     };
     from.observer = new MutationObserver(changed);
     // Of a shadow root or a frame that comes later no change of the page tells.
-    shared.notice = () => { if (from === shared.turn) apply(later, window, [changed]); };
+    shared.notice = () => { if (from === shared.turn) setTimeout(changed); };
     look();
   }
 
