@@ -48,7 +48,9 @@ async def baseline_now(page: Page, dom: Dom) -> dict[str, int]:
 
     Raises PageBroken after 5 s, and Playwright's Error.
     """
-    counting = page.evaluate(scripts.BASELINE, {"answer": path_or_none(dom.answer), "reasoning": path_or_none(dom.reasoning)})
+    counting = page.evaluate(
+        scripts.BASELINE, {"answer": path_or_none(dom.answer), "reasoning": path_or_none(dom.reasoning)}
+    )
     try:
         baseline: dict[str, int] = await within(LOOK_TIMEOUT_S, counting, "answer-count")
     except TimeoutError:

@@ -36,7 +36,7 @@ NO_CONNECTION = re.compile(
 """In a browser's error: the site was not reached, or broke off. A certificate that is not trusted (in Firefox
 a failure of its security module) is another matter, for which no wait helps, and so is a load that was called off."""
 
-NOT_A_SELECTOR = re.compile(r"'(.*)' is not a valid selector")
+NOT_A_SELECTOR = re.compile(r": '(.*)' is not a valid selector")
 
 LoginState = Literal["in", "out", "unknown"]
 T = TypeVar("T")

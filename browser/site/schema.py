@@ -47,7 +47,9 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 class Marker(Section):
     """What tells the state of the page; where both keys are given, both must hold."""
 
-    selector: Selector | None = Field(default=None, description="a CSS selector of an element that is there and visible")
+    selector: Selector | None = Field(
+        default=None, description="a CSS selector of an element that is there and visible"
+    )
     url: Text | None = Field(default=None, description="a pattern of the page's address, * for any characters")
 
     @model_validator(mode="after")
@@ -98,7 +100,9 @@ class Action(Section):
 
     goto: Text | None = Field(default=None, description="an address to open, relative to the site's url")
     click: StepSelector | None = Field(default=None, description="a selector of an element to click")
-    dismiss: StepSelector | None = Field(default=None, description="a selector of an element to click if it is there now")
+    dismiss: StepSelector | None = Field(
+        default=None, description="a selector of an element to click if it is there now"
+    )
     press: Text | None = Field(default=None, description="a key such as Enter, pressed in the element `on`")
     fill: StepSelector | None = Field(default=None, description="a selector of a field to put `value` in")
     select: StepSelector | None = Field(default=None, description="a selector of a <select> to set to `value`")
@@ -321,7 +325,9 @@ class Dom(Section):
         default=None,
         description="a CSS selector of the reasoning of answers; the last one is the newest, and is no answer's text",
     )
-    ignore: Annotated[Selector, AfterValidator(inner_selector)] | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
+    ignore: Annotated[Selector, AfterValidator(inner_selector)] | None = Field(
+        default=None, description="a CSS selector of what in an answer is not its text"
+    )
     read: Literal["text", "rendered", "markdown"] = Field(
         default="text",
         description="text: as it stands in the page; rendered: with the line breaks that are visible; "

@@ -105,6 +105,11 @@ find.go.onclick = () => {
   ways[prompt.split(" ")[0]]("/answer?prompt=" + encodeURIComponent(prompt));
 };
 find.new.onclick = () => { find.list.replaceChildren(); find.thumbs.replaceChildren(); find.alert.textContent = ""; };
+document.addEventListener("paste", (event) => {
+  if (event.composedPath()[0] !== find.editor) return;
+  event.preventDefault();
+  find.editor.replaceChildren(event.clipboardData.getData("text/plain"));
+});
 find.close.onclick = () => find.tour.remove();
 find.files.onchange = () => {
   for (const _ of find.files.files) find.thumbs.append(Object.assign(document.createElement("u"), { textContent: "image" }));
