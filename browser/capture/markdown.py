@@ -70,7 +70,7 @@ class _Converter(MarkdownConverter):
             return ""
         runs = set(map(len, _BACKTICKS.findall(code)))
         fence = "`" * next(length for length in range(1, len(runs) + 2) if length not in runs)
-        is_bare = code.isspace() or not (code[0] in " `" or code[-1] in " `")
+        is_bare = not runs and (code.isspace() or code.strip() == code)
         return f"{fence}{code}{fence}" if is_bare else f"{fence} {code} {fence}"
 
     def convert_kbd(self, el: Tag, text: str, parent_tags: set[str]) -> str:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 
 from bs4 import BeautifulSoup, NavigableString, Tag
 from bs4.element import PreformattedString
 
 BLOCKS = frozenset(
     "address article aside blockquote dd details div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5 h6 header "
-    "hr li main nav ol p pre section summary table tbody td tfoot th thead tr ul x-tex-block".split()
+    "hr li main nav ol p pre section summary table tbody td tfoot th thead tr ul x-note x-tex-block".split()
 )
 
 # What is no text of the answer, such as the button that copies a code block, or the numbers of a code block's lines.
-_NO_TEXT = (
-    "button, script, style, svg, template, noscript, select, textarea, [hidden], .MathJax_Preview, "
-    "pre .linenumber, pre .react-syntax-highlighter-line-number, pre .line-numbers-rows, pre .linenos, pre .lineno"
+_NO_TEXT = frozenset("button script style svg template noscript select textarea".split())
+_NO_TEXT_CLASSES = frozenset(
+    "MathJax_Preview linenumber react-syntax-highlighter-line-number line-numbers-rows linenos lineno".split()
 )
+_FORMULAS = frozenset({"katex", "mjx-container", "math", "script"})
+_EDITORS = frozenset({"cm-editor", "CodeMirror", "monaco-editor"})
 _LANGUAGE = re.compile(r"^(?:language|lang|highlight-source)-(\S+)$")
 _NO_LANGUAGES = ("plaintext", "none", "undefined", "null")
 _NUMBERS = {"colspan": 100, "start": 999_999_999}
@@ -36,22 +39,28 @@ def make_plain(soup: BeautifulSoup) -> None:
     """Replace in place what only a page's script or style sheet understands."""
     for comment in soup.find_all(string=lambda string: isinstance(string, PreformattedString)):
         comment.extract()
-    _plain_formulas(soup)
-    _plain_editors(soup)
-    for element in soup.select(_NO_TEXT):
-        element.decompose()
-    # markdownify makes numbers of these as they are; int() takes neither thousands of digits nor every digit.
-    for attribute, largest in _NUMBERS.items():
-        for element in soup.select(f"[{attribute}]"):
-            digits = str(element[attribute]).lstrip("0") or "0"
-            is_small = digits.isdecimal() and len(digits) < 10  # as CommonMark's lists
-            element[attribute] = str(min(int(digits), largest)) if is_small else "1"
-    for table in soup.select("table.highlighttable, table.codehilitetable"):  # Pygments: numbers beside the code
-        if blocks := table.find_all("pre"):
-            table.replace_with(blocks[-1])
+    # Selectors cost much more than one look at all elements: an answer that is being written is read again and again.
+    elements = soup.find_all(True)
+    kinds = {element.name for element in elements}.union(*map(_classes, elements))
+    if kinds & _FORMULAS:
+        _plain_formulas(soup)
+    if kinds & _EDITORS:
+        _plain_editors(soup)
+    if kinds & {"highlighttable", "codehilitetable"}:  # Pygments: numbers beside the code
+        for table in soup.select("table.highlighttable, table.codehilitetable"):
+            if blocks := table.find_all("pre"):
+                table.replace_with(blocks[-1])
+    for element in elements:
+        if element.decomposed:
+            continue
+        if element.name in _NO_TEXT or "hidden" in element.attrs or _NO_TEXT_CLASSES & _classes(element):
+            element.decompose()
+        else:
+            _bound_numbers(element)
     for block in soup.find_all("pre"):
         _plain_code(block)
-    _plain_footnotes(soup)
+    if any("href" in link.attrs and str(link["href"]).startswith("#") for link in soup.find_all("a")):
+        _plain_footnotes(soup)
     # What only a style sheet draws as bold and the like is marked by dom.js; other spans are of no account, and words
     # that come one in each are one text.
     for span in soup.find_all(["span", "font"]):
@@ -59,7 +68,25 @@ def make_plain(soup: BeautifulSoup) -> None:
             span.name = str(span["data-drawn"])
         else:
             span.unwrap()
-    soup.smooth()
+    for string in soup.find_all(string=True):  # soup.smooth() takes seconds for a page that nests deep
+        following = list(takewhile(lambda node: isinstance(node, NavigableString), string.next_siblings))
+        if following and not isinstance(string.previous_sibling, NavigableString):
+            for node in following:
+                node.extract()
+            string.replace_with(NavigableString("".join(map(str, [string, *following]))))
+
+
+def _classes(element: Tag) -> frozenset[str]:
+    return frozenset(element.attrs.get("class", ()))
+
+
+def _bound_numbers(element: Tag) -> None:
+    """Bound what markdownify makes numbers of as it is: int() takes neither thousands of digits nor every digit."""
+    for attribute, largest in _NUMBERS.items():
+        if attribute in element.attrs:
+            digits = str(element[attribute]).lstrip("0") or "0"
+            is_small = digits.isdecimal() and len(digits) < 10  # as CommonMark's lists
+            element[attribute] = str(min(int(digits), largest)) if is_small else "1"
 
 
 def _plain_formulas(soup: BeautifulSoup) -> None:
@@ -192,7 +219,7 @@ def groups(container: Tag) -> list[Group]:
 
 def is_block(element: Tag) -> bool:
     """Tell whether an element is a block, or an inline one that a page has put around blocks."""
-    return element.name in BLOCKS or element.name == "x-note" or element.find(BLOCKS) is not None
+    return element.name in BLOCKS or any(isinstance(node, Tag) and node.name in BLOCKS for node in element.descendants)
 
 
 def runs(container: Tag) -> Iterator[list[Tag | NavigableString]]:

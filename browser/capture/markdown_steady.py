@@ -167,10 +167,10 @@ def continuing(passed_on: str, markdown: str) -> str | None:
             del lines[number]
         if number == len(lines):
             return None
-        heading = _HEADING.fullmatch(lines[number])
-        if is_last and heading and f"{heading[1]}{heading[3]}".startswith(passed):
-            underline = "===" if heading[2] == "#" else "---"
-            lines[number : number + 1] = [f"{heading[1]}{heading[3]}", f"{heading[1]}{underline}"]
+        if heading := _HEADING.fullmatch(lines[number]):
+            written = [f"{heading[1]}{heading[3]}", heading[1] + {"#": "===", "##": "---"}[heading[2]]]
+            if "\n".join(written).startswith("\n".join(passed_lines[number : number + 2])):
+                lines[number : number + 1] = written
         if not (lines[number].startswith(passed) if is_last else lines[number] == passed):
             return None
     return "\n".join(lines)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
 from browser.capture import dom_reader
 from browser.capture.dom_reader import DomReader
-from browser.capture.findings import Done, Text, Transcript
+from browser.capture.findings import Done, Lost, Text, Transcript
 from browser.capture.frames import Frame, FrameKind
 from browser.capture.markdown import from_html, steady_from_html
 from tests.browser.capture.test_markdown import RENDER, SOURCES, same
@@ -47,7 +46,6 @@ BLOCK = st.one_of(
     st.sampled_from(["| a | b |\n|---|--:|\n| 1 | 2 |\n| `3` | **4** |", "|a|b|\n|-|-|\n|c|d|", "---", "***"]),
 )
 DOCUMENT = st.lists(BLOCK, min_size=1, max_size=4).map("\n\n".join)
-ENDLESS_REST: list[int] = []
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +62,64 @@ def streamed(shown: Iterable[str]) -> list[str]:
     return [finding.text for finding in findings if isinstance(finding, Text)]
 
 
-def growing(source: str, render: Callable[[str], str] = RENDER, step: int = 1) -> list[str]:
-    return [render(source[:end]) for end in [*range(1, len(source), step), len(source)]]
+def growing(source: str, begin: int = 1, step: int = 1) -> list[str]:
+    return [RENDER(source[:end]) for end in [*range(begin, len(source), step), len(source)]]
 
 
-@given(DOCUMENT, st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
-def test_what_is_passed_on_is_never_contradicted(source: str, step: int) -> None:
-    text = "".join(streamed(growing(source, step=step)))
+@given(DOCUMENT, st.integers(1, 30), st.integers(1, 30))
+@settings(max_examples=40, deadline=None)
+def test_what_is_passed_on_is_never_contradicted(source: str, begin: int, step: int) -> None:
+    text = "".join(streamed(growing(source, begin, step)))
     assert same(RENDER(text), RENDER(from_html(RENDER(source))))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_each_form_is_passed_on_as_it_is_read_in_the_end(name: str) -> None:
+    source = SOURCES[name]
+    assert "".join(streamed(growing(source))) == from_html(RENDER(source))
+
+
+@pytest.mark.parametrize(
+    ("shown", "steady"),
+    [
+        ("<p>one long</p>", "one"),
+        ("<p>one <strong>long</strong> paragraph</p>", "one **long**"),
+        ("<p>one <strong>long</strong></p>", "one"),
+        ("<p>one **long paragraph</p>", "one"),
+        ("<p>see [the link](http://h</p>", "see"),
+        ("<p>see (all of</p>", "see"),
+        ("<p>| a | b |</p>", ""),
+        ("<p>first</p><p>| a</p>", "first"),
+        ("<h1>A title</h1>", ""),
+        ("<p>a</p><hr>", "a"),
+        ("<ul><li>one</li><li>two words</li></ul>", "- one\n- two"),
+        ("<ul><li>one</li><li>two</li></ul>", "- one"),
+        ("<blockquote><p>two words</p></blockquote>", "> two"),
+        ('<pre><code class="language-py">a\nb\nc</code></pre>', "```py\na\nb"),
+        ('<pre><code class="language-md">a\nb\nc</code></pre>', ""),
+        ("<table><tr><th>a</th></tr><tr><td>b</td></tr><tr><td>c</td></tr></table>", "| a |\n| --- |\n| b"),
+        ("<p>$$ a</p><ul><li>b c d</li></ul>", ""),
+        ("<p><span>one</span> <span>two</span> <span>thr</span></p>", "one two"),
+        ("<div><div><p>one two</p></div><button>Copy</button></div>", "one"),
+    ],
+)
+def test_what_may_still_change_is_held_back(shown: str, steady: str) -> None:
+    assert steady_from_html(shown) == steady
+
+
+def test_a_list_whose_items_are_found_to_be_apart_goes_on() -> None:
+    source = "- one\n- two\n- three\n\n- four"
+    text = "".join(streamed(growing(source)))
+    assert text == "- one\n- two\n\n- three\n\n- four"
+    assert same(RENDER(text), RENDER(source))
+
+
+def test_a_paragraph_that_is_found_to_be_a_heading_goes_on() -> None:
+    assert "".join(streamed(growing("Some words\n---\n\nmore"))) == "Some words\n---\n\nmore"
+
+
+def test_a_page_that_rewrites_its_text_is_caught() -> None:
+    reader = DomReader(Transcript(), html=True)
+    for html in ("<p>one two</p>", "<p>other words</p>"):
+        reader.read(Frame(FrameKind.DOM_SET, 0, html.encode()))
+    assert reader.read(Frame(FrameKind.DOM_DONE)) == [Lost()]
