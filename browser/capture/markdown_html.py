@@ -18,6 +18,8 @@ BLOCKS = frozenset(
     "hr li main nav ol p pre section summary table tbody td tfoot th thead tr ul x-note x-tex-block".split()
 )
 
+_OWN_BLOCKS = frozenset({"details", "summary", "x-note", "x-tex-block"})
+
 # What is no text of the answer, such as the button that copies a code block, or the numbers of a code block's lines.
 _NO_TEXT = frozenset("button script style svg template noscript select textarea".split())
 _NO_TEXT_CLASSES = frozenset(
@@ -51,10 +53,8 @@ def make_plain(soup: BeautifulSoup) -> None:
             if blocks := table.find_all("pre"):
                 table.replace_with(blocks[-1])
     for element in elements:
-        if element.decomposed:
-            continue
         if element.name in _NO_TEXT or "hidden" in element.attrs or _NO_TEXT_CLASSES & _classes(element):
-            element.decompose()
+            element.extract()
         else:
             _bound_numbers(element)
     for block in soup.find_all("pre"):
@@ -68,12 +68,26 @@ def make_plain(soup: BeautifulSoup) -> None:
             span.name = str(span["data-drawn"])
         else:
             span.unwrap()
-    for string in soup.find_all(string=True):  # soup.smooth() takes seconds for a page that nests deep
+    _join_texts(soup)
+
+
+def _join_texts(soup: BeautifulSoup) -> None:
+    """Make one text of those that stand together, and none of space beside blocks that markdownify does not know.
+
+    soup.smooth() takes seconds for a page that nests deep.
+    """
+    for first in soup.find_all(string=True):
+        string = first
         following = list(takewhile(lambda node: isinstance(node, NavigableString), string.next_siblings))
         if following and not isinstance(string.previous_sibling, NavigableString):
             for node in following:
                 node.extract()
-            string.replace_with(NavigableString("".join(map(str, [string, *following]))))
+            whole = NavigableString("".join(map(str, [string, *following])))
+            string.replace_with(whole)
+            string = whole
+        beside = (string.previous_sibling, string.next_sibling)
+        if not string.strip() and any(isinstance(node, Tag) and node.name in _OWN_BLOCKS for node in beside):
+            string.extract()
 
 
 def _classes(element: Tag) -> frozenset[str]:
@@ -94,11 +108,11 @@ def _plain_formulas(soup: BeautifulSoup) -> None:
     scripts = soup.select("script[type^='math/tex']")
     if scripts:
         for shown in soup.select(".MathJax, .MathJax_Display"):
-            shown.decompose()
+            shown.extract()
     for script in scripts:
         _put_formula(soup, script, script.get_text(), is_display="mode=display" in str(script["type"]))
     for formula in soup.select(".katex, mjx-container, math"):
-        if formula.decomposed or formula.find_parent(class_="katex") or formula.find_parent("mjx-container"):
+        if formula.find_parent(class_="katex") or formula.find_parent("mjx-container"):
             continue
         source = formula.find("annotation", attrs={"encoding": "application/x-tex"})
         latex = formula.select_one("[data-latex]")
@@ -120,7 +134,6 @@ def _put_formula(soup: BeautifulSoup, shown: Tag, tex: str, *, is_display: bool)
         if place.parent and place.parent.name not in ("p", "td", "th", "span", "a", "strong", "em"):
             formula.name = "x-tex-block"
     place.replace_with(formula)
-    shown.decompose()
 
 
 def _is_alone(element: Tag) -> bool:
@@ -177,20 +190,20 @@ def _plain_footnotes(soup: BeautifulSoup) -> None:
     """Give notes and what refers to them the form [^label], with the label that the renderer kept: often a number."""
     for notes in soup.select(".footnotes, .footnote"):
         for line in soup.select(".footnotes-sep"):
-            line.decompose()
+            line.extract()
         items = [(item, _NOTE.match(str(item["id"]))) for item in notes.select("li[id]")]
         for item, label in items:
             if label:
                 item.name, item["label"] = "x-note", label[1]
         if any(label for _, label in items):
             for heading in notes.find_all(["h2", "hr"]):
-                heading.decompose()
+                heading.extract()
             for list_of_notes in notes.find_all("ol"):
                 list_of_notes.unwrap()
     for link in soup.select("a[href^='#']"):
         if _NOTE_BACK.match(str(link["href"])):
             before = link.previous_sibling
-            link.decompose()
+            link.extract()
             if isinstance(before, NavigableString):
                 before.replace_with(before.rstrip())
         elif label := _NOTE.match(str(link["href"])):
@@ -227,5 +240,5 @@ def runs(container: Tag) -> Iterator[list[Tag | NavigableString]]:
     for group in groups(container):
         if isinstance(group, list):
             yield group
-        elif group.name != "pre":
+        elif group.name not in ("pre", "x-tex-block"):
             yield from runs(group)
