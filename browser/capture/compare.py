@@ -18,6 +18,20 @@ def as_text(shown: str, *, html: bool) -> str:
     return from_html(shown)
 
 
+def steady_text(html: str) -> str:
+    """Return the Markdown of what will not change in the HTML of an answer that is still being written."""
+    from browser.capture.markdown import steady_from_html  # noqa: PLC0415 - as above
+
+    return steady_from_html(html)
+
+
+def continuing(passed_on: str, markdown: str) -> str | None:
+    """Return an answer's Markdown in a form that continues what was passed on; None if there is none."""
+    from browser.capture.markdown_steady import continuing as continuing_form  # noqa: PLC0415 - as above
+
+    return continuing_form(passed_on, markdown)
+
+
 def agree(read: str, shown: str, how: str) -> bool:
     """Tell whether two texts are of the same answer. `how` is the site file's capture.dom.read.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from browser.capture.compare import as_text
+from browser.capture.compare import as_text, continuing, steady_text
 from browser.capture.findings import Done, Finding, Lost, Progress, Refused, Transcript, as_reasoning
 from browser.capture.frames import Frame, FrameKind
 
@@ -17,9 +17,9 @@ class DomReader:
     """Reads an answer from what is seen of it on the page.
 
     Text that was passed on and then changes is forgiven if the answer's last form continues it again. With
-    `html` frames hold HTML, of which Markdown is made: of an answer that is still being written only the blocks
-    before its last one are passed on, because the last may yet become something else. Without `stream` all text is
-    held back until the answer is complete.
+    `html` frames hold HTML, of which Markdown is made: of an answer that is still being written only what cannot
+    become something else is passed on (`markdown_steady`). Without `stream` all text is held back until the answer
+    is complete.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DomReader:
             case FrameKind.DOM_ERROR:
                 return [Refused(None, frame.text)]
             case FrameKind.DOM_DONE:
-                rest = self._transcript.whole(as_text(self._shown, html=self._html))
+                rest = self._transcript.whole(self._continued(as_text(self._shown, html=self._html)))
                 return rest if Lost() in rest else [*rest, Done()]
             case _:
                 return []
@@ -61,6 +61,10 @@ class DomReader:
             return self._transcript.whole(text) or [Progress()]
         return [Progress()]
 
+    def _continued(self, text: str) -> str:
+        """Return Markdown in the form that continues what was passed on, if there is one."""
+        return (continuing(self._transcript.passed_on, text) or text) if self._html else text
+
     def _steady_text(self) -> str | None:
         """Return the text so far that will not change; None where it is too early to convert the HTML again."""
         if not self._html:
@@ -68,7 +72,7 @@ class DomReader:
         began = time.monotonic()
         if began < self._rest_until:
             return None
-        blocks = as_text(self._shown, html=True).rpartition("\n\n")[0]
+        text = self._continued(steady_text(self._shown))
         ended = time.monotonic()
         self._rest_until = ended + HTML_REST * (ended - began)
-        return blocks
+        return text

@@ -1,7 +1,8 @@
 """Markdown from the HTML that a page rendered of an answer's Markdown.
 
-The forms are CommonMark's (https://spec.commonmark.org/0.31.2/), with tables, task lists and strikethrough of
-GitHub's extensions (https://github.github.com/gfm/) and TeX as KaTeX marks it.
+The forms are CommonMark's (https://spec.commonmark.org/0.31.2/), with tables, task lists, strikethrough and footnotes
+of GitHub's extensions (https://github.github.com/gfm/), TeX between dollar signs, and tags of HTML where Markdown has
+nothing of its own: `details`, `sub` and `sup`.
 """
 
 from __future__ import annotations
@@ -9,55 +10,99 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
-# What is no text of the answer, such as the button that copies a code block.
-_NO_TEXT = "button, script, style, svg, template, noscript, select, textarea, [hidden]"
-_LANGUAGE = re.compile(r"^(?:language|lang|highlight-source)-(\S+)$")
-_NO_LANGUAGES = ("plaintext", "none", "undefined", "null")
+from browser.capture.markdown_html import make_plain
+from browser.capture.markdown_prose import escape_prose
+from browser.capture.markdown_steady import MARK, mark_steady
+
 _SEPARATOR = re.compile(r"^\|(?: --- \|)+$", re.MULTILINE)
 _BACKTICKS = re.compile(r"`+")
-# An asterisk or underscore that would begin or end emphasis: between spaces, or inside a word, it would not.
-_EMPHASIS = re.compile(r"(?<!\s)\*|\*(?!\s)|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)")
-_MARKUP = re.compile(r"`|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
-_NUMBERS = {"colspan": 100, "start": 999_999_999}
-"""The largest of each: a page could write millions of columns."""
-_DRAWN = ("strong", "em", "del")
+_FENCE = re.compile(r"^ {0,3}(`{3,})[ \t]*$", re.MULTILINE)
+_INLINE_SPACE = re.compile(r"\s")
 _ALIGNED = {"left": ":--", "right": "--:", "center": ":-:"}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[^\s<>]*")
 
 
 def from_html(html: str) -> str:
     """Return the Markdown of an answer's HTML. HTML that is nested too deep for that comes as its bare text."""
     soup = BeautifulSoup(html, "html.parser")
-    for element in soup.select(_NO_TEXT):
-        element.decompose()
-    # markdownify makes numbers of these as they are; int() takes neither thousands of digits nor every digit.
-    for attribute, largest in _NUMBERS.items():
-        for element in soup.select(f"[{attribute}]"):
-            digits = str(element[attribute]).lstrip("0") or "0"
-            is_small = digits.isdecimal() and len(digits) < 10  # as CommonMark's lists
-            element[attribute] = str(min(int(digits), largest)) if is_small else "1"
     try:  # markdownify calls itself for each level, and a page decides how deep it nests
-        return str(_CONVERTER.convert_soup(soup)).rstrip()
+        make_plain(soup)
+        return _converted(soup)
     except RecursionError:
-        return soup.get_text()
+        return BeautifulSoup(html, "html.parser").get_text()
+
+
+def steady_from_html(html: str) -> str:
+    """Return the beginning of an answer's Markdown that will not change while more of the answer is written."""
+    soup = BeautifulSoup(html, "html.parser")
+    try:
+        make_plain(soup)
+        return _converted(soup).partition(MARK)[0].rstrip() if mark_steady(soup) else ""
+    except RecursionError:
+        return ""
+
+
+def _converted(soup: BeautifulSoup) -> str:
+    escape_prose(soup)
+    return str(_CONVERTER.convert_soup(soup)).rstrip()
 
 
 class _Converter(MarkdownConverter):
     """Each rule is named by its element: convert_<element>(the element, its content's Markdown, tags around it)."""
 
     def escape(self, text: str, parent_tags: set[str]) -> str:
-        text = _MARKUP.sub(r"\\\g<0>", text)
-        return _EMPHASIS.sub(r"\\\g<0>", text) if len(_EMPHASIS.findall(text)) > 1 else text
+        return text  # escape_prose has done it: what is a mark depends on the text around
 
     def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        for line_break in el.find_all("br"):
-            line_break.replace_with("\n")
         code = el.get_text().removesuffix("\n")
-        fence = "`" * max(3, 1 + max(map(len, _BACKTICKS.findall(code)), default=0))
-        return f"\n\n{fence}{_language(el)}\n{code}\n{fence}\n\n"
+        fence = "`" * max(3, 1 + max(map(len, _FENCE.findall(code)), default=0))
+        gap = "\n" if el.parent and el.parent.name == "li" and not _is_loose(el.parent.parent) else "\n\n"
+        return f"{gap}{fence}{el.get('data-language', '')}\n{code}\n{fence}{gap}"
+
+    def convert_code(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        code = _INLINE_SPACE.sub(" ", el.get_text())
+        if not code:
+            return ""
+        runs = set(map(len, _BACKTICKS.findall(code)))
+        fence = "`" * next(length for length in range(1, len(runs) + 2) if length not in runs)
+        is_bare = not runs and (code.isspace() or code.strip() == code)
+        return f"{fence}{code}{fence}" if is_bare else f"{fence} {code} {fence}"
+
+    def convert_kbd(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"<kbd>{text}</kbd>"
+
+    def convert_a(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        address, shown = str(el.get("href") or ""), el.get_text().replace(MARK, "")
+        if not el.get("title") and _SCHEME.fullmatch(shown) and shown in (address, unquote(address)):
+            return f"<{text}>" if MARK in text else f"<{shown}>"
+        if not address or not text.strip():
+            return text
+        return f"[{text.strip()}]({_target(el, address)})"
+
+    def convert_img(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"![{el.get('alt') or ''}]({_target(el, str(el.get('src') or ''))})"
+
+    def convert_li(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        text = text.strip()
+        siblings = el.find_previous_siblings("li")
+        number, end = "", ""
+        if el.parent and el.parent.name == "ol":
+            number = str(int(str(el.parent.get("start", "1"))) + len(siblings))
+        # A list right after another one of its kind is one of its own by another mark.
+        marks = (".", ")") if number else ("-", "*")
+        before = el.parent.find_previous_sibling() if el.parent else None
+        is_second = before is not None and el.parent and before.name == el.parent.name
+        bullet = f"{number}{marks[bool(is_second)]} "
+        if _is_loose(el.parent) and el.find_next_sibling("li"):
+            end = "\n"
+        indent = " " * len(bullet)
+        lines = [f"{indent}{line}" if line else "" for line in text.split("\n")]
+        return f"{bullet}{chr(10).join(lines)[len(bullet):]}\n{end}"
 
     def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(int(str(el.get("colspan", "1"))), 1)
@@ -78,35 +123,44 @@ class _Converter(MarkdownConverter):
     def convert_input(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         if el.get("type") != "checkbox":
             return ""
-        return "[x]" if el.has_attr("checked") else "[ ]"
+        after = el.next_sibling
+        space = "" if isinstance(after, str) and after[:1].isspace() else " "
+        return f"[{'x' if el.has_attr('checked') else ' '}]{space}"
 
-    def convert_span(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        classes = el.get_attribute_list("class")
-        tex = el.find("annotation", attrs={"encoding": "application/x-tex"}) if "katex" in classes else None
-        if tex is None:
-            # What only a style sheet draws as bold and the like; dom.js marks it, for it is not in the HTML.
-            drawn = el.get("data-drawn")
-            return str(getattr(self, f"convert_{drawn}")(el, text, parent_tags)) if drawn in _DRAWN else text
-        mark = "$$" if el.find_parent(class_="katex-display") else "$"
-        return f"{mark}{tex.get_text().strip()}{mark}"
+    def convert_details(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"\n\n<details>\n{text.strip()}\n\n</details>\n\n"
 
+    def convert_summary(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"<summary>{text.strip()}</summary>\n\n"
 
-def _language(block: Tag) -> str:
-    """Return the language of a code block, as highlighters note it on it, in it or just around it."""
-    around = [block.parent] if block.parent else []
-    for element in [*block.find_all("code", limit=1), block, *around]:
-        for name in ("data-language", "data-lang"):
-            if found := element.get(name):
-                return _known(str(found))
-        for name in element.get_attribute_list("class"):
-            if match := _LANGUAGE.match(name or ""):
-                return _known(match[1])
-    return ""
+    def convert_x_tex(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        mark = "$$" if el.has_attr("display") else "$"
+        return f"{mark}{el.get_text()}{mark}"
 
+    def convert_x_tex_block(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"\n\n$$\n{el.get_text()}\n$$\n\n"
 
-def _known(language: str) -> str:
-    return "" if language in _NO_LANGUAGES else language
+    def convert_x_note_ref(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"[^{el.get_text()}]"
+
+    def convert_x_note(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        lines = [f"    {line}" if line else "" for line in text.strip().split("\n")]
+        return f"\n\n[^{el['label']}]: {chr(10).join(lines).lstrip()}\n\n"
 
 
-_OPTIONS: Mapping[str, Any] = {"autolinks": False, "bullets": "-", "heading_style": "ATX"}
+def _is_loose(list_of_items: Tag | None) -> bool:
+    """Tell whether a list has blank lines between its items: its texts are paragraphs then."""
+    items = list_of_items.find_all("li", recursive=False) if list_of_items else []
+    return any(item.find("p", recursive=False) for item in items)
+
+
+def _target(element: Tag, address: str) -> str:
+    """Return what stands in the round brackets of a link or an image."""
+    if re.search(r"[\s<>]", address) or address.count("(") != address.count(")"):
+        address = f"<{address.replace('<', '%3C').replace('>', '%3E')}>"
+    title = str(element.get("title") or "").replace('"', r"\"")
+    return f'{address} "{title}"' if title else address
+
+
+_OPTIONS: Mapping[str, Any] = {"heading_style": "ATX", "sub_symbol": "<sub>", "sup_symbol": "<sup>"}
 _CONVERTER = _Converter(**_OPTIONS)

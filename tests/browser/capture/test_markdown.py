@@ -96,7 +96,8 @@ def test_formulas_come_once_as_tex() -> None:
         '<span class="katex-html" aria-hidden="true">x2</span></span>'
     )
     assert from_html(f"<p>so {inner} is</p>") == "so $x^2$ is"
-    assert from_html(f'<span class="katex-display">{inner}</span>') == "$$x^2$$"
+    assert from_html(f'<span class="katex-display">{inner}</span>') == "$$\nx^2\n$$"
+    assert from_html(f'<p>so <span class="katex-display">{inner}</span></p>') == "so $$x^2$$"
 
 
 def test_what_is_no_text_is_left_out() -> None:

@@ -1,0 +1,125 @@
+"""Markdown of an answer that is still being written: passed on early, and never contradicted by its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from browser.capture import dom_reader
+from browser.capture.dom_reader import DomReader
+from browser.capture.findings import Done, Lost, Text, Transcript
+from browser.capture.frames import Frame, FrameKind
+from browser.capture.markdown import from_html, steady_from_html
+from tests.browser.capture.test_markdown import RENDER, SOURCES, same
+
+WORDS = (
+    *("plain words here", "**bold words**", "*slanted*", "***both***", "_under_", "snake_case_name", "2 * 3 * 4"),
+    *("`code`", "``a ` b``", "[a link](http://h/a_b 'title')", "[brackets]", "<http://h/x>", "![alt](http://h/i.png)"),
+    *("a < b", "<b>tag</b>", "&amp;", r"\*escaped\*", "~~gone~~", "~5 of 7", "5* hotel", "(in brackets)", "$5", "a|b"),
+    *("\\", "1.", "-", "#", "end.  ", "“quoted”", "東京 👩‍🚀"),
+)
+LINE = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
+TEXT = st.lists(LINE, min_size=1, max_size=3).map("\n".join)
+ITEMS = st.lists(LINE, min_size=1, max_size=3)
+
+
+def indented(text: str, first: str, rest: str) -> str:
+    return first + text.replace("\n", f"\n{rest}")
+
+
+BLOCK = st.one_of(
+    TEXT,
+    st.builds(lambda level, line: f"{'#' * level} {line}", st.integers(1, 6), LINE),
+    st.builds(lambda items, gap: gap.join(f"- {item}" for item in items), ITEMS, st.sampled_from(["\n", "\n\n"])),
+    ITEMS.map(lambda items: "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))),
+    st.builds(lambda line, items: "\n".join([f"- {line}", *(f"  - {item}" for item in items)]), LINE, ITEMS),
+    st.builds(lambda first, second: f"- {indented(first, '', '  ')}\n\n  {indented(second, '', '  ')}", TEXT, TEXT),
+    TEXT.map(lambda text: indented(text, "> ", "> ")),
+    st.builds(
+        lambda language, lines: "\n".join([f"```{language}", *lines, "```"]),
+        st.sampled_from(["", "python", "md", "js"]),
+        st.lists(st.sampled_from(["", "x = 1", "  indented", "- no list", "# no heading", "a ``` b"]), max_size=4),
+    ),
+    st.sampled_from(["| a | b |\n|---|--:|\n| 1 | 2 |\n| `3` | **4** |", "|a|b|\n|-|-|\n|c|d|", "---", "***"]),
+)
+DOCUMENT = st.lists(BLOCK, min_size=1, max_size=4).map("\n\n".join)
+
+
+@pytest.fixture(autouse=True)
+def at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dom_reader, "HTML_REST", 0)
+
+
+def streamed(shown: Iterable[str]) -> list[str]:
+    """Return the pieces of text of a page that shows these one after the other; the last one is the whole answer."""
+    reader = DomReader(Transcript(), html=True)
+    frames = [*(Frame(FrameKind.DOM_SET, 0, html.encode()) for html in shown), Frame(FrameKind.DOM_DONE)]
+    findings = [finding for frame in frames for finding in reader.read(frame)]
+    assert findings[-1] == Done(), "the page is said to have rewritten its text"
+    return [finding.text for finding in findings if isinstance(finding, Text)]
+
+
+def growing(source: str, begin: int = 1, step: int = 1) -> list[str]:
+    return [RENDER(source[:end]) for end in [*range(begin, len(source), step), len(source)]]
+
+
+@given(DOCUMENT, st.integers(1, 30), st.integers(1, 30))
+@settings(max_examples=40, deadline=None)
+def test_what_is_passed_on_is_never_contradicted(source: str, begin: int, step: int) -> None:
+    text = "".join(streamed(growing(source, begin, step)))
+    assert same(RENDER(text), RENDER(from_html(RENDER(source))))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_each_form_is_passed_on_as_it_is_read_in_the_end(name: str) -> None:
+    source = SOURCES[name]
+    assert "".join(streamed(growing(source))) == from_html(RENDER(source))
+
+
+@pytest.mark.parametrize(
+    ("shown", "steady"),
+    [
+        ("<p>one long</p>", "one"),
+        ("<p>one <strong>long</strong> paragraph</p>", "one **long**"),
+        ("<p>one <strong>long</strong></p>", "one"),
+        ("<p>one **long paragraph</p>", "one"),
+        ("<p>see [the link](http://h</p>", "see"),
+        ("<p>see (all of</p>", "see"),
+        ("<p>| a | b |</p>", ""),
+        ("<p>first</p><p>| a</p>", "first"),
+        ("<h1>A title</h1>", ""),
+        ("<p>a</p><hr>", "a"),
+        ("<ul><li>one</li><li>two words</li></ul>", "- one\n- two"),
+        ("<ul><li>one</li><li>two</li></ul>", "- one"),
+        ("<blockquote><p>two words</p></blockquote>", "> two"),
+        ('<pre><code class="language-py">a\nb\nc</code></pre>', "```py\na\nb"),
+        ('<pre><code class="language-md">a\nb\nc</code></pre>', ""),
+        ("<table><tr><th>a</th></tr><tr><td>b</td></tr><tr><td>c</td></tr></table>", "| a |\n| --- |\n| b"),
+        ("<p>$$ a</p><ul><li>b c d</li></ul>", ""),
+        ("<p><span>one</span> <span>two</span> <span>thr</span></p>", "one two"),
+        ("<div><div><p>one two</p></div><button>Copy</button></div>", "one"),
+    ],
+)
+def test_what_may_still_change_is_held_back(shown: str, steady: str) -> None:
+    assert steady_from_html(shown) == steady
+
+
+def test_a_list_whose_items_are_found_to_be_apart_goes_on() -> None:
+    source = "- one\n- two\n- three\n\n- four"
+    text = "".join(streamed(growing(source)))
+    assert text == "- one\n- two\n\n- three\n\n- four"
+    assert same(RENDER(text), RENDER(source))
+
+
+def test_a_paragraph_that_is_found_to_be_a_heading_goes_on() -> None:
+    assert "".join(streamed(growing("Some words\n---\n\nmore"))) == "Some words\n---\n\nmore"
+
+
+def test_a_page_that_rewrites_its_text_is_caught() -> None:
+    reader = DomReader(Transcript(), html=True)
+    for html in ("<p>one two</p>", "<p>other words</p>"):
+        reader.read(Frame(FrameKind.DOM_SET, 0, html.encode()))
+    assert reader.read(Frame(FrameKind.DOM_DONE)) == [Lost()]
