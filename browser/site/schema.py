@@ -67,26 +67,11 @@ class LostLogin(Section):
     status: tuple[int, ...] = Field(default=(401,), description="the statuses that mean: logged out")
 
 
-class Login(Section):
-    """How to tell whether the page is logged in."""
-
-    logged_in: tuple[Marker, ...] = Field(
-        min_length=1, description="a list of markers; one of them holds when logged in"
-    )
-    logged_out: tuple[Marker, ...] = Field(
-        default=(), description="a list of markers; one of them holds when logged out"
-    )
-    check: LoginCheck | None = Field(
-        default=None,
-        description="a table with url and expired_status: a request that tells whether the session is valid",
-    )
-    lost: tuple[LostLogin, ...] = Field(
-        default=(), description="a list of tables: requests of the page whose response tells that the session is over"
-    )
-
-
 Verb = Literal["goto", "click", "dismiss", "press", "fill", "select", "wait_for", "wait_gone"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
+
+SECRET = re.compile(r"\{secret:([a-z][a-z0-9_]{0,39})\}")
+"""A place in the value of a login step, which is filled with this one of the profile's secrets."""
 
 
 class Action(Section):
@@ -101,7 +86,11 @@ class Action(Section):
     wait_for: Text | None = Field(default=None, description="a selector of an element to wait for")
     wait_gone: Text | None = Field(default=None, description="a selector of an element that must be gone")
     on: Text | None = Field(default=None, description="with press: a selector; the input when not given")
-    value: str | None = Field(default=None, description="with fill and select: the value; {model} is the model's name")
+    value: str | None = Field(
+        default=None,
+        description="with fill and select: the value; {model} is the model's name, and with fill in login.steps "
+        "{secret:NAME} is NAME of the profile's secrets",
+    )
     dialog: Literal["accept", "dismiss"] | None = Field(
         default=None, description="with click, press and select: the answer to a dialog of the browser's own"
     )
@@ -128,8 +117,82 @@ class Action(Section):
         """The one verb that the step names."""
         return self._verbs()[0]
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that its value is filled with."""
+        return tuple(SECRET.findall(self.value or ""))
 
-Actions = tuple[Action, ...]
+    def fills_in(self, name: str) -> bool:
+        """Whether something in the step looks like a placeholder of this name, such as {model}."""
+        given = [text for text in self.model_dump().values() if isinstance(text, str)]
+        return any(re.search(rf"\{{{name}\b", text) for text in given)
+
+
+def _holds_no_secret(step: Action) -> Action:
+    if step.fills_in("secret"):
+        raise ValueError("{secret:...} goes into login.steps only: nowhere else is it kept from screenshots")
+    return step
+
+
+def _is_login_step(step: Action) -> Action:
+    """Return a step that can be done on a login page, and shows no secret. Raises ValueError."""
+    if step.verb == "press" and step.on is None:
+        raise ValueError("press needs `on` here: the prompt's input is not there before the login")
+    if step.fills_in("model"):
+        raise ValueError("there is no {model} here: the login is the same for all models")
+    hidden = SECRET.sub("", step.value or "") if step.verb == "fill" else step.value
+    if step.model_copy(update={"value": hidden}).fills_in("secret"):
+        raise ValueError(
+            "{secret:NAME} goes into the value of fill only, NAME being of lower-case letters, digits and _"
+        )
+    return step
+
+
+Actions = tuple[Annotated[Action, AfterValidator(_holds_no_secret)], ...]
+LoginSteps = tuple[Annotated[Action, AfterValidator(_is_login_step)], ...]
+
+
+class Login(Section):
+    """How to tell whether the page is logged in, and how to log in without a person."""
+
+    none: bool = Field(
+        default=False, description="true: the site has no login; of the other keys check alone may stand beside it"
+    )
+    logged_in: tuple[Marker, ...] = Field(
+        default=(), min_length=1, description="a list of markers; one of them holds when logged in"
+    )
+    logged_out: tuple[Marker, ...] = Field(
+        default=(), description="a list of markers; one of them holds when logged out"
+    )
+    check: LoginCheck | None = Field(
+        default=None,
+        description="a table with url and expired_status: a request that tells whether the session is valid",
+    )
+    lost: tuple[LostLogin, ...] = Field(
+        default=(), description="a list of tables: requests of the page whose response tells that the session is over"
+    )
+    steps: LoginSteps = Field(
+        default=(),
+        description="the steps that log in, done where the page shows that it is logged out; {secret:NAME} in a value "
+        "is NAME of the profile's secrets",
+    )
+    max_per_hour: int = Field(
+        default=10, ge=1, le=60, description="how often the steps may be done in an hour, so that no account is locked"
+    )
+
+    @model_validator(mode="after")
+    def _there_is_one_or_none(self) -> Self:
+        if not self.none and not self.logged_in:
+            raise ValueError("needs logged_in, a list of markers of which one holds when logged in, or none = true")
+        if self.none and (beside := sorted(self.model_fields_set - {"none", "check"})):
+            raise ValueError(f"{beside[0]} cannot stand beside none = true, by which there is no login")
+        if self.none and self.check and "expired_status" in self.check.model_fields_set:
+            raise ValueError(
+                "check.expired_status cannot stand beside none = true: there is no login that could expire"
+            )
+        if self.steps and not self.logged_out:
+            raise ValueError("steps needs logged_out, to know when they are to be done")
+        return self
 
 
 class FreshChat(Section):
@@ -443,7 +506,9 @@ class Readiness(Section):
     """When the page can take a prompt."""
 
     selector: Text | None = Field(
-        default=None, description="a CSS selector of what is visible once the page can take a prompt"
+        default=None,
+        description="a CSS selector of what is visible once the page can take a prompt; with login.none the input "
+        "when not given",
     )
     timeout_s: Seconds = Field(default=30.0, description="how long the page may take to load, in seconds")
 
@@ -493,6 +558,16 @@ class Site(Section):
         if len({model.name for model in models}) != len(models):
             raise ValueError("each model's name may stand there once")
         return models
+
+    @property
+    def ready_selector(self) -> str | None:
+        """What is visible once the page can take a prompt; without a login nothing else tells of it but the input."""
+        return self.readiness.selector or (self.input.selector if self.login.none else None)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The names of the secrets that the steps of the login fill in."""
+        return frozenset(name for step in self.login.steps for name in step.secrets)
 
     @property
     def models(self) -> tuple[str, ...]:
