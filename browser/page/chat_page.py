@@ -349,7 +349,8 @@ class ChatPage:
     async def screenshot(self, timeout_s: float = SCREENSHOT_TIMEOUT_S) -> bytes:
         """Return a PNG of what the page shows now, whoever's answer that is. The page does not notice.
 
-        While the page is being logged in, it waits for the end of that: the secrets would be in the picture. Raises NotStarted, BrowserLost, PageBroken, or ScreenshotTimeout after timeout_s seconds.
+        While the page is being logged in by steps, it waits for their end: the secrets would be in the picture.
+        Raises NotStarted, BrowserLost, PageBroken, or ScreenshotTimeout after timeout_s seconds.
         """
         opened = self._require_open()
         try:

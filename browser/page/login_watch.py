@@ -85,10 +85,7 @@ class SessionKeeper:
                 return
             # What no browser would load again, or holds no login, must not take the place of what it loads.
             with reasons_only():
-                summary = ProfileSummary.of(state)
-            if summary.fingerprint == NO_LOGIN:
-                raise BadProfile(NOTHING_STORED)
-            self._summary = summary
+                self._summary = _summary_of_login(state)
             save_session(self._profile, state, self._run_dir)
             self._saved = canonical
             self._cookies_until = _last_expiry(state)
@@ -115,6 +112,14 @@ class SessionKeeper:
 
     def _misses_cookies(self, has_some: bool) -> bool:
         return not has_some and self._cookies_until > time.time()
+
+
+def _summary_of_login(state: StorageState) -> ProfileSummary:
+    """Return what the state says of its login. Raises BadProfile if it is no valid one, or there is no login in it."""
+    summary = ProfileSummary.of(state)
+    if summary.fingerprint == NO_LOGIN:
+        raise BadProfile(NOTHING_STORED)
+    return summary
 
 
 def _last_expiry(state: StorageState) -> float:

@@ -51,6 +51,8 @@ find("login").onsubmit = async (event) => {
   if (!response.ok) { find("why").textContent = "wrong user or password"; return; }
   await enter(await response.text());
 };
+// As pages do that look up a user's way to log in: what is typed is in an address.
+find("user").oninput = () => fetch(`/check?user=${find("user").value}`, { headers: { authorization: "" } });
 find("new").onclick = () => find("log").replaceChildren();
 find("go").onclick = async () => {
   const body = find("prompt").value;
