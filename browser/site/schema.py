@@ -269,7 +269,7 @@ class Stop(Section):
     )
 
 
-NetworkKind = Literal["sse", "jsonl", "websocket"]
+NetworkKind = Literal["sse", "jsonl", "websocket", "msgpack"]
 """How events come; `browser.capture.framing.WIRE_FORMATS` says how each is read."""
 
 EXPRESSION_KEYS = (
@@ -355,12 +355,15 @@ class Network(Section):
             raise ValueError("document and changes go together")
         if self.begins is not None and self.message is None:
             raise ValueError("begins needs message, to know which one an event's text is of")
-        if self.kind == "websocket" and self.end is None and self.end_data is None:
+        over_websocket = self.kind in ("websocket", "msgpack")
+        if over_websocket and self.end is None and self.end_data is None:
             raise ValueError("a websocket stays open after an answer: needs end or end_data")
         if self.end_after is not None and self.end is None and self.end_data is None:
             raise ValueError("end_after needs end or end_data, to know what comes after it")
-        if self.ready_frames and self.kind != "websocket":
-            raise ValueError("ready_frames goes with kind = 'websocket' only")
+        if self.ready_frames and not over_websocket:
+            raise ValueError("ready_frames goes with kind = 'websocket' or 'msgpack' only")
+        if self.prefix and self.kind == "msgpack":
+            raise ValueError("prefix stands before text, and a frame of MessagePack is none")
         return self
 
     @property

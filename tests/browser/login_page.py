@@ -1,4 +1,7 @@
-"""A page with a login in memory, in a cookie or in IndexedDB, or with none at all; its server counts the logins."""
+"""A page with a login in memory, in a cookie or in IndexedDB, or with none at all; its server counts the logins.
+
+Without a login its answers can come in binary frames.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
@@ -54,9 +58,11 @@ find("login").onsubmit = async (event) => {
 // As pages do that look up a user's way to log in: what is typed is in an address.
 find("user").oninput = () => fetch(`/check?user=${find("user").value}`, { headers: { authorization: "" } });
 find("new").onclick = () => find("log").replaceChildren();
+const socket = mode === "none" && new WebSocket(location.origin.replace("http", "ws") + "/socket");
 find("go").onclick = async () => {
   const body = find("prompt").value;
   find("prompt").value = "";
+  if (location.search === "?msgpack") { socket.send(body); return; }
   const response = await fetch("/ask", { method: "POST", body, headers: { authorization: token ?? "" } });
   if (response.status === 401 && mode !== "none") { token = null; show(); return; }
   find("log").append(await response.text());
@@ -140,6 +146,16 @@ class LoginSite:
         self.prompts.append(prompt)
         return web.Response(text=json.dumps({"text": f"heard {prompt}"}) + '\n{"end": true}\n')
 
+    async def socket(self, request: web.Request) -> web.WebSocketResponse:
+        """Answer each prompt in frames of MessagePack, among a text frame and one that holds no text."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str("2")
+            for part in ({"id": b"\x00\xff"}, {"text": "heard "}, {"text": message.data}, {"end": True}):
+                await socket.send_bytes(msgspec.msgpack.encode(part))
+        return socket
+
 
 @asynccontextmanager
 async def login_site() -> AsyncIterator[LoginSite]:
@@ -150,6 +166,7 @@ async def login_site() -> AsyncIterator[LoginSite]:
             web.post("/login", site.log_in),
             web.get("/check", site.check),
             web.post("/ask", site.ask),
+            web.get("/socket", site.socket),
             web.get("/{mode}", site.show),
         ]
     )

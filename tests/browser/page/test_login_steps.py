@@ -13,6 +13,7 @@ from browser.errors import LoginExpired, PageBroken, ProfileError, ScreenshotTim
 from browser.page import login_steps
 from browser.page.chat_page import ChatPage
 from browser.page.login_steps import FAILURES, LoginLog
+from browser.site.load import parse_site
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages, tab_of
 from tests.browser.login_page import LOGIN, NOTHING, PASSWORD, USER, WITHOUT, LoginSite, login_site
@@ -39,6 +40,13 @@ async def test_a_page_without_a_login_is_served_with_empty_profiles_in_several_b
         assert page.status.ready, page.status
         assert await serves(page, name)
     assert site.prompts == ["one", "other"]
+
+
+async def test_answers_in_binary_frames_of_messagepack(shared_pages: Pages, site: LoginSite) -> None:
+    text = site.text("none?msgpack", WITHOUT).replace('"jsonl"', '"msgpack"').replace("*/ask", "*/socket")
+    page = await shared_pages.open(parse_site(text, "binary.toml"), NOTHING)
+    assert await serves(page, "東京 👩‍🚀")
+    assert await serves(page, "and again")
 
 
 async def test_readiness_alone_says_that_a_page_without_a_login_is_usable(shared_pages: Pages, site: LoginSite) -> None:
