@@ -98,6 +98,10 @@ class LoginExpired(BrowserError):
     reason = "login_expired"
 
 
+class LoginRefused(LoginExpired):
+    """The site does not take the login that the child has done by itself, and it is not tried again."""
+
+
 class QuotaExceeded(BrowserError):
     """The site refuses prompts for now. `rest_s`: how long to send it none, in seconds, if known."""
 

@@ -1,6 +1,7 @@
 """The files of a child's run folder that both programs know.
 
 session.json    the rotated login, kept over the child's restarts; the child's alone
+logins.json     when the child has logged in by itself, kept as well, for a limit must not begin anew; the child's alone
 processes.json  driver and browser group: {"driver": {"pid", "start_time"}, "browser": {"pgid", "start_time"}}
 submitted       one request id a line: prompts that may have reached the page; a line "!ID" takes an id back; "ID#2" is
                 the second prompt of a request's conversation, which is asked for a repair of the first answer
@@ -17,6 +18,9 @@ from contract.files import append_line, write_private
 from contract.processes import ProcessIdentity
 
 SESSION: Final = "session.json"
+LOGINS: Final = "logins.json"
+KEPT: Final = frozenset({SESSION, LOGINS})
+"""The files that stay over a child's restarts."""
 PROCESSES: Final = "processes.json"
 SUBMITTED: Final = "submitted"
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+import msgspec
+
 from browser.site.schema import NetworkKind
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -154,12 +156,27 @@ class WebSocketFramer:
         return False
 
 
+class MsgpackFramer(WebSocketFramer):
+    """Takes each frame of a WebSocket as a value in MessagePack; one that is none, such as text, as it stands.
+
+    https://github.com/msgpack/msgpack/blob/master/spec.md
+    """
+
+    def message(self, payload: bytes) -> list[Event]:
+        """Return the frame as an event whose data is JSON: binary values in base64, timestamps by RFC 3339."""
+        try:
+            value = msgspec.msgpack.decode(payload, ext_hook=lambda _, data: bytes(data))
+            return [Event(None, msgspec.json.encode(value).decode())]
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):  # JSON has no lists for keys
+            return super().message(payload)
+
+
 @dataclass(frozen=True)
 class WireFormat:
     """One value of `capture.network.kind`.
 
     `source` is where the hook looks for it: `sse` in response bodies and EventSource, `jsonl` in response bodies,
-    `websocket` in the frames of WebSockets.
+    `websocket` in the frames of WebSockets, text or binary.
     """
 
     source: Literal["sse", "jsonl", "websocket"]
@@ -170,4 +187,5 @@ WIRE_FORMATS: Final[Mapping[NetworkKind, WireFormat]] = {
     "sse": WireFormat("sse", SseFramer),
     "jsonl": WireFormat("jsonl", JsonlFramer),
     "websocket": WireFormat("websocket", WebSocketFramer),
+    "msgpack": WireFormat("websocket", MsgpackFramer),
 }

@@ -99,7 +99,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("site", metavar="SITE", help="a name in sites/, or a site file's path")
     parser.add_argument(
-        "--active-auth-json", type=Path, required=True, metavar="P", help="the login: a Playwright storage_state file"
+        "--active-auth-json",
+        type=Path,
+        metavar="P",
+        help="the login: a Playwright storage_state file; not needed where the site has none (login.none)",
     )
     parser.add_argument("--engine", choices=get_args(EngineName), help="the browser; BROWSER_ENGINE, else camoufox")
     parser.add_argument(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 from playwright.async_api import Error
 
@@ -16,6 +18,7 @@ from browser.check.event_log import EventLog
 from browser.check.traffic import Traffic
 from browser.errors import NotStarted
 from browser.page.completion import Completion
+from browser.page.login_steps import StepLogin
 from browser.page.profile import LoadedProfile
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
@@ -26,14 +29,16 @@ from browser.site.schema import Model, Site
 from contract.files import write_private
 
 SCREENSHOT_TIMEOUT_S = 10.0
+SHORTEST_SECRET = 4
+"""A secret with fewer characters is in every text by chance."""
 
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """What is to be checked, and how; `profile` is the login file."""
+    """What is to be checked, and how; `profile` is the login file, None for a site without a login."""
 
     site: str
-    profile: Path
+    profile: Path | None
     engine: EngineName
     headless: bool
     settings: BrowserSettings
@@ -51,6 +56,7 @@ class CheckContext:
     site: Site
     run_dir: Path
     login: LoadedProfile | None = None
+    step_login: StepLogin | None = None
     lock: ProfileLock | None = None
     host: BrowserProcess | None = None
     site_page: SitePage | None = None
@@ -110,8 +116,16 @@ class CheckContext:
                 files["screenshot.png"] = await self.page.screenshot(SCREENSHOT_TIMEOUT_S)
         kept = {name: data for name, data in files.items() if data}
         for name, data in kept.items():
-            write_private(folder / name, data)  # they may hold what the page shows
+            write_private(folder / name, self._without_secrets(data))  # they may hold what the page shows
         return folder, sorted(kept)
+
+    def _without_secrets(self, data: bytes) -> bytes:
+        """Put {secret:NAME} in place of the secrets, as a page that logs in by an address would show them."""
+        for name, secret in (self.login.secrets if self.login else {}).items():
+            forms = {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote_plus(secret)}
+            for form in forms if len(secret) >= SHORTEST_SECRET else ():
+                data = data.replace(form.encode(), f"{{secret:{name}}}".encode())
+        return data
 
     async def close(self) -> None:
         """End the browser and let go of the login."""

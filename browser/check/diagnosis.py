@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from browser.capture.framing import WIRE_FORMATS
 from browser.capture.trace import EventTrace
 from browser.check.screen import plain
 from browser.site.schema import Network
@@ -93,13 +94,14 @@ def _no_text(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
 def _binary(network: Network, events: Sequence[EventTrace]) -> Diagnosis:
     """Say that the frames of a websocket are binary, where most of them are."""
     binary = [event for event in events if isinstance(event.data, str) and _BINARY.search(event.data)]
-    if network.kind != "websocket" or 2 * len(binary) <= len(events):
+    if WIRE_FORMATS[network.kind].source != "websocket" or 2 * len(binary) <= len(events):
         return Diagnosis()
-    hint = (
-        f"{len(binary)} of {len(events)} frames are binary (protobuf, msgpack or the like), which cannot be read; "
-        "leave capture.network out, and read the answer from the page by capture.dom"
-    )
-    return Diagnosis((hint,), _keys("kind"))
+    if network.kind == "msgpack":
+        hint = f"{len(binary)} of {len(events)} frames are binary, and no MessagePack, which kind = 'msgpack' reads"
+    else:
+        hint = f"{len(binary)} of {len(events)} frames are binary; if they are MessagePack, kind = 'msgpack' reads them"
+    dom = "others, such as protobuf, cannot be read: leave capture.network out, and read the page by capture.dom"
+    return Diagnosis((hint, dom), _keys("kind"))
 
 
 def _nothing_counts(events: Sequence[EventTrace]) -> Diagnosis:

@@ -103,6 +103,6 @@ async def why_not_fresh(tab: Tab) -> list[str]:
         hints.append(f"the page shows an error: {plain(look.error)}")
     if not look.usable:
         hints += await markers(tab.page, "logged_in", site.login.logged_in)
-        if ready := site.readiness.selector:
+        if ready := site.ready_selector:
             hints.append(f"readiness: {ready!r} {await css(tab.page, ready)}")
     return hints

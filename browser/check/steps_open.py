@@ -10,25 +10,38 @@ from browser.check import page_facts
 from browser.check.context import CheckContext
 from browser.check.outcome import Exit, StepFailed, StepResult
 from browser.check.traffic import Traffic
-from browser.errors import PageBroken
+from browser.errors import LoginRefused, PageBroken
 from browser.page.login_check import login_check_status
+from browser.page.login_steps import StepLogin
 from browser.page.profile import load_profile
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
+from contract.storage_state.summary import NO_LOGIN
 
 CHECK_TIMEOUT_S = 5.0
 
 
 async def read_login(context: CheckContext) -> StepResult:
-    """Read the login file and lock its login. Raises ProfileError, ProfileLocked."""
-    path = context.plan.profile
+    """Read the login file and lock its login. Raises StepFailed, ProfileError, ProfileLocked."""
+    path, login = context.plan.profile, context.site.login
+    if path is None:
+        if not login.none:
+            how = "save one with launch_camoufox.py --login, and give it with --active-auth-json"
+            raise StepFailed("there is none, and the site has a login", how, code=Exit.USAGE)
+        return StepResult("there is none, and the site has no login")
     context.login = load_profile(path)
+    context.login.check_fits(context.site)
     now = time.time()
     context.login.check_alive(now)
-    context.lock = await ProfileLock.acquire(context.login.fingerprint, path.name)
+    if context.login.fingerprint != NO_LOGIN:
+        context.lock = await ProfileLock.acquire(context.login.fingerprint, path.name)
+    if login.steps and context.site.secrets <= context.login.secrets.keys():
+        context.step_login = StepLogin(context.login.secrets)
     cookies, origins = (len(context.login.state.get(key, [])) for key in ("cookies", "origins"))
     text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
+    if secrets := context.login.secrets:
+        text += f", secrets: {', '.join(sorted(secrets))}"
     expires = context.login.summary.expires_at(now, urlsplit(context.site.url).hostname)
     if expires is None:
         return StepResult(text)
@@ -46,11 +59,8 @@ async def start_browser(context: CheckContext) -> StepResult:
     browser = await context.host.start()
     if context.lock:
         context.lock.note_browser(context.host.identity, context.run_dir)
-    if context.login is None:
-        raise RuntimeError("the login was not read")
-    context.site_page = await SitePage.in_new_context(
-        browser, context.site, state=context.login.state, capture=context.capture
-    )
+    state = context.login.state if context.login else None
+    context.site_page = await SitePage.in_new_context(browser, context.site, state=state, capture=context.capture)
     return StepResult(f"{plan.engine} {browser.version}")
 
 
@@ -69,27 +79,52 @@ async def logged_in(context: CheckContext) -> StepResult:
     """Wait until the page shows whether it is logged in."""
     site, page = context.site, context.tab.page
     login = await context.opened.wait_for_login()
+    if login == "in" and site.login.none:
+        return StepResult("the site has no login, and the page can take a prompt")
     if login == "in":
-        return StepResult("the page shows that it is logged in, and can take a prompt")
+        untried = "; login.steps were not needed, and not tried" if context.step_login else ""
+        return StepResult(f"the page shows that it is logged in, and can take a prompt{untried}")
+    if login == "out" and context.step_login:
+        return await _log_in(context, context.step_login)
     hints = [f"the page: {await page_facts.where(page)}"]
     if login == "out":
         hints += await page_facts.markers(page, "logged_out", site.login.logged_out)
         raise StepFailed("the page shows that it is logged out", *hints, code=Exit.LOGGED_OUT)
     hints += await page_facts.markers(page, "logged_in", site.login.logged_in)
-    if ready := site.readiness.selector:
+    if ready := site.ready_selector:
         hints.append(f"readiness: {ready!r} {await page_facts.css(page, ready)}")
+    if site.login.none:
+        text = f"the page cannot take a prompt within {site.readiness.timeout_s:g} s"
+        raise StepFailed(text, *hints, keys=("readiness.selector", "input.selector"))
     raise StepFailed(f"no marker of being logged in or out within {site.readiness.timeout_s:g} s", *hints)
+
+
+async def _log_in(context: CheckContext, step_login: StepLogin) -> StepResult:
+    """Log in by the site file's steps, once. Raises StepFailed."""
+    site, page = context.site, context.tab.page
+    try:
+        await step_login.run(context.tab)
+    except (LoginRefused, PageBroken) as error:
+        hints = [f"the page: {await page_facts.where(page)}"]
+        for step in site.login.steps:
+            hints += await page_facts.action(page, step, site.input.selector)
+        hints += await page_facts.markers(page, "logged_in", site.login.logged_in)
+        hints += await page_facts.markers(page, "logged_out", site.login.logged_out)
+        keys = ("login.steps", "login.logged_in")
+        raise StepFailed(str(error), *hints, code=Exit.LOGGED_OUT, keys=keys) from None
+    return StepResult(f"the page was logged out; now it is logged in, by {len(site.login.steps)} steps (login.steps)")
 
 
 async def check_login(context: CheckContext) -> StepResult:
     """Make the request that tells whether the session is valid."""
     check = context.site.login.check
     if check is None:
-        return StepResult("the file has none: a login that ends while idle is noticed at the next prompt only", "skip")
+        unnoticed = "a site that goes away" if context.site.login.none else "a login that ends"
+        return StepResult(f"the file has none: {unnoticed} while idle is noticed at the next prompt only", "skip")
     status = await login_check_status(context.tab, CHECK_TIMEOUT_S)
     if status is None:
         raise StepFailed(f"the page gets no response from {check.url}")
-    if status in check.expired_status:
+    if status in check.expired_status and not context.site.login.none:
         raise StepFailed(f"{check.url} says {status}, logged out, although the page shows that it is logged in")
     if status >= 400:
         return StepResult(f"{check.url} says {status}: is that the right address?", "warn")
@@ -99,6 +134,8 @@ async def check_login(context: CheckContext) -> StepResult:
 async def without_login(context: CheckContext) -> StepResult:
     """Open the page once more without the login: its loss must show."""
     site = context.site
+    if site.login.none:
+        return StepResult("the site has no login that could be lost", "skip")
     if not site.login.logged_out:
         return StepResult("the file has no login.logged_out: a lost login will look like a broken page", "warn")
     browser = context.opened.context.browser

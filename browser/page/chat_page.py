@@ -25,10 +25,11 @@ from browser.errors import (
 from browser.page.completion import Completion
 from browser.page.conversation import Conversation, EnoughRead, PageTurns
 from browser.page.images import Image, ImageLimits
+from browser.page.login_steps import LoginLog, StepLogin
 from browser.page.login_watch import SYMPTOMS, LoginWatch, SessionKeeper
 from browser.page.page_monitor import PageMonitor
 from browser.page.page_status import PageStatus, StatusSnapshot
-from browser.page.profile import load_profile, state_to_open
+from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess, Loss
@@ -37,6 +38,7 @@ from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish
 from contract.child_api import UnreadyReason
 from contract.run_folder import mark_submitted, submission_id, unmark_submitted
+from contract.storage_state.summary import NO_LOGIN
 
 log = structlog.get_logger("browser")
 
@@ -143,15 +145,23 @@ class ChatPage:
             raise RuntimeError("a page is started once")
         try:
             profile = load_profile(self._profile)
-            self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
+            profile.check_fits(self._site)
+            if profile.fingerprint != NO_LOGIN:
+                self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
             state = state_to_open(profile, self._run_dir)
             await self._capture.stream_port.start()
             browser = await self._process.start()
-            self._lock.note_browser(self._process.identity, self._run_dir)
+            if self._lock:
+                self._lock.note_browser(self._process.identity, self._run_dir)
             await self._capture.stream_port.serving()
             session = SessionKeeper(profile, state, self._run_dir, self._site.url)
             page = await SitePage.in_new_context(
-                browser, self._site, state=state, capture=self._capture, on_crash=self._page_crashed
+                browser,
+                self._site,
+                state=state,
+                capture=self._capture,
+                on_crash=self._page_crashed,
+                log_in=self._step_login(profile),
             )
             login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
             monitor = PageMonitor(
@@ -174,6 +184,13 @@ class ChatPage:
         except BaseException:
             await finish(self.close(), "page-close")
             raise
+
+    def _step_login(self, profile: LoadedProfile) -> StepLogin | None:
+        """Return what logs the page in, if the site file and the profile's secrets say how."""
+        login = self._site.login
+        if not (login.steps and self._site.secrets <= profile.secrets.keys()):
+            return None
+        return StepLogin(profile.secrets, LoginLog(self._run_dir, profile.sha256, login.max_per_hour))
 
     def _page_crashed(self) -> None:
         if self._completion:
@@ -280,7 +297,7 @@ class ChatPage:
         if isinstance(error, BrowserError):
             error = await opened.login.judge(error)
             error.submitted = error.submitted or submitted
-            self._status.set_error(error)
+            self._status.set_error(opened.login.for_status(error))
         return error
 
     async def _release(self, opened: _Opened, completion: Completion | None) -> None:
@@ -332,11 +349,13 @@ class ChatPage:
     async def screenshot(self, timeout_s: float = SCREENSHOT_TIMEOUT_S) -> bytes:
         """Return a PNG of what the page shows now, whoever's answer that is. The page does not notice.
 
+        While the page is being logged in by steps, it waits for their end: the secrets would be in the picture.
         Raises NotStarted, BrowserLost, PageBroken, or ScreenshotTimeout after timeout_s seconds.
         """
         opened = self._require_open()
         try:
-            return await opened.page.tab.screenshot(timeout_s)
+            async with asyncio.timeout(timeout_s), opened.page.shows_no_secret():
+                return await opened.page.tab.screenshot(timeout_s)
         except TimeoutError:
             raise ScreenshotTimeout(f"the page gave no picture within {timeout_s:g} s; it may hang") from None
         except Exception as error:

@@ -1,4 +1,7 @@
-"""`--login`: a person logs in in a visible browser, and its cookies and localStorage are saved."""
+"""`--login`: a person logs in in a visible browser, or the site file's steps do, and what a new browser needs is saved.
+
+What is saved has been tried: a second context was opened with it, and was logged in.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,26 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.async_api import Error, Page
+from playwright.async_api import Browser, Error, Page
 
-from browser.errors import BrowserLost, EngineMissing, LoginNotSaved, PageHung, SavePlaceError
-from browser.page.profile import storable
+from browser.errors import (
+    BrowserLost,
+    EngineMissing,
+    LoginNotSaved,
+    LoginRefused,
+    PageBroken,
+    PageHung,
+    ProfileError,
+    SavePlaceError,
+)
+from browser.page.login_steps import StepLogin
+from browser.page.profile import StorageState, load_profile, storable
 from browser.page.site_page import SitePage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
@@ -24,8 +37,7 @@ from browser.site.schema import Site
 from browser.timeouts import finish, within
 from contract.errors import BadProfile, reasons_only
 from contract.files import create_private, write_private
-from contract.storage_state.schema import NOTHING_STORED
-from contract.storage_state.summary import ProfileSummary
+from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 LOOK_INTERVAL_S = 0.25
 STEADY_S = 1.0  # a page may show the account before it has stored all of the login
@@ -36,17 +48,26 @@ CLOSED = f"the window was closed before anybody had logged in; {NOTHING_SAVED}"
 
 NO_DISPLAY = (
     "there is no display to show a browser on (neither DISPLAY nor WAYLAND_DISPLAY is set); run this on a computer "
-    "with a screen and copy the file it saves to this one, or come here by ssh -X; docs/sites.md tells more ways"
+    "with a screen and copy the file it saves to this one, or come here by ssh -X, or have the site file's login.steps "
+    'log in (docs/sites.md, "Logging in")'
+)
+IN_MEMORY = (
+    "the login does not hold in a new browser: it lives in the page's memory alone, and no file can hold it; have each "
+    f'start log in by itself, by login.steps (docs/sites.md, "Logging in"); {NOTHING_SAVED}'
 )
 
 
 @dataclass(frozen=True)
 class SavedLogin:
-    """How much was saved; `expires_at` in Unix seconds, None if no cookie says it."""
+    """How much was saved; `expires_at` in Unix seconds, None if no cookie says it.
+
+    `holds`: a new browser is logged in with it; otherwise each start logs in anew by the site file's steps.
+    """
 
     cookies: int
     origins: int
     expires_at: float | None
+    holds: bool
 
 
 @dataclass(frozen=True)
@@ -60,19 +81,31 @@ class LoginPlan:
     settings: BrowserSettings
 
 
-async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[], None]) -> SavedLogin:
-    """Show the site's page, wait until a person has logged in, and save the login, mode 0600.
+def save_no_login(plan: LoginPlan) -> None:
+    """Save an empty profile, for a site without a login. Raises SavePlaceError."""
+    check_destination(plan)
+    _write(plan, {"cookies": [], "origins": []})
 
-    `on_open` is called once the page can be seen. The wait has no timeout of its own: cancel it, and nothing is
-    saved. Raises SavePlaceError, EngineMissing, BrowserLost, PageBroken, and LoginNotSaved where the window was
-    closed, or where there is nothing that a file could hold.
+
+async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[bool], None]) -> SavedLogin:
+    """Show the site's page, wait until it is logged in, and save the login, mode 0600.
+
+    Where the file that is replaced holds the secrets that the site file's steps fill in, those log in, and no display
+    is needed; its secrets are kept in any case. `on_open` is called once the page can be seen, with whether a person
+    is to log in. That wait has no timeout of its own: cancel it, and nothing is saved. Raises SavePlaceError,
+    EngineMissing, BrowserLost, PageBroken, and LoginNotSaved where the window was closed, or where a new browser
+    would not be logged in with what can be saved.
     """
     check_destination(plan)
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    secrets = _kept_secrets(plan.path)
+    by_steps = bool(plan.site.login.steps) and plan.site.secrets <= secrets.keys()
+    has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if not (has_display or by_steps):
         raise EngineMissing(NO_DISPLAY)
-    process = BrowserProcess(engine=plan.engine, headless=False, run_dir=run_dir, settings=plan.settings)
+    process = BrowserProcess(engine=plan.engine, headless=not has_display, run_dir=run_dir, settings=plan.settings)
     try:
-        page = await SitePage.in_new_context(await process.start(), plan.site, for_person=True)
+        browser = await process.start()
+        page = await SitePage.in_new_context(browser, plan.site, for_person=True)
         await page.open_tab()
         await page.load(ALREADY_IN_S)
         if await page.wait_for_login(ALREADY_IN_S) == "in":
@@ -80,9 +113,15 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[], No
                 "the page counts as logged in although nobody has logged in (site file: login.logged_in); "
                 f"{NOTHING_SAVED}"
             )
-        on_open()
-        await _wait_logged_in(page, plan.site)
-        return await _save_login(page, plan)
+        on_open(not by_steps)
+        if by_steps:
+            await _log_in_by_steps(page, secrets)
+        else:
+            await _wait_logged_in(page, plan.site)
+        state = await _state_that_holds(browser, page, plan.site)
+        if state is None and not by_steps:
+            raise LoginNotSaved(IN_MEMORY)
+        return _save_login(state, secrets, plan)
     except (Error, BrowserLost):
         # A closed window ends the browser, and whatever was being done with it fails.
         if process.lost or await process.is_lost_soon():
@@ -136,26 +175,75 @@ async def _wait_logged_in(opened: SitePage, site: Site) -> None:
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 
-async def _save_login(page: SitePage, plan: LoginPlan) -> SavedLogin:
-    """Save the browser's cookies and localStorage. Raises SavePlaceError, LoginNotSaved if no start could use them."""
+def _kept_secrets(path: Path) -> Mapping[str, str]:
+    """Return the secrets of the file that is to be replaced; none where it is no profile, or not there."""
     try:
-        state = storable({**await within(SAVE_TIMEOUT_S, page.context.storage_state(), "login-state")})
+        return load_profile(path).secrets
+    except ProfileError:
+        return {}
+
+
+async def _log_in_by_steps(page: SitePage, secrets: Mapping[str, str]) -> None:
+    try:
+        await StepLogin(secrets).run(page.tab)
+    except (LoginRefused, PageBroken) as error:
+        raise LoginNotSaved(f"{error}; {NOTHING_SAVED}") from None
+
+
+async def _state_that_holds(browser: Browser, page: SitePage, site: Site) -> StorageState | None:
+    """Return a storage_state with which a new context is logged in, as that one has it then; None if there is none.
+
+    A login in IndexedDB alone is looked for where cookies and localStorage do not hold it: reading that takes longer,
+    at each save of the session too. Raises LoginNotSaved if it cannot be found out.
+    """
+    for with_databases in (False, True):
+        state = await _state_of(page, with_databases=with_databases)
+        if ProfileSummary.of(state).fingerprint == NO_LOGIN:
+            continue
+        other = await SitePage.in_new_context(browser, site, state=state)
+        try:
+            await other.open_tab()
+            await other.load()
+            if await other.wait_for_login() == "in":
+                # Some sites give a new token for each that is used, after which the old one is worth nothing.
+                return await _state_of(other, with_databases=with_databases)
+        except PageBroken as error:
+            raise LoginNotSaved(f"the login could not be tried in a new browser: {error}; {NOTHING_SAVED}") from None
+        finally:
+            with suppress(Error):
+                await other.context.close()
+    return None
+
+
+async def _state_of(page: SitePage, *, with_databases: bool) -> StorageState:
+    """Return what the browser knows of the login. Raises LoginNotSaved if no start could use it."""
+    asking = page.context.storage_state(indexed_db=with_databases)
+    try:
+        state = storable({**await within(SAVE_TIMEOUT_S, asking, "login-state")})
+        with reasons_only():
+            ProfileSummary.of(state)
     except TimeoutError:
         raise LoginNotSaved(f"the browser does not tell what it knows of the login; {NOTHING_SAVED}") from None
-    try:
-        with reasons_only():
-            summary = ProfileSummary.of(state)
     except BadProfile as error:
         why = f"no start could use what the browser holds of the login: it {error.reason}"
-        if error.reason == NOTHING_STORED:
-            why = "the login is neither in cookies nor in localStorage, and a file holds no more"
         raise LoginNotSaved(f"{why}; {NOTHING_SAVED}") from None
+    return state
+
+
+def _save_login(state: StorageState | None, secrets: Mapping[str, str], plan: LoginPlan) -> SavedLogin:
+    """Save the login, with the secrets, if any. Raises SavePlaceError."""
+    kept = state or {"cookies": [], "origins": []}
+    _write(plan, {**kept, "secrets": dict(secrets)} if secrets else kept)
+    cookies, origins = (len(kept.get(key, [])) for key in ("cookies", "origins"))
+    expires_at = ProfileSummary.of(kept).expires_at(time.time(), urlsplit(plan.site.url).hostname)
+    return SavedLogin(cookies, origins, expires_at, holds=state is not None)
+
+
+def _write(plan: LoginPlan, content: StorageState) -> None:
     write = write_private if plan.replace else create_private
     try:
-        write(plan.path, json.dumps(state, indent=2, ensure_ascii=False).encode())
+        write(plan.path, json.dumps(content, indent=2, ensure_ascii=False).encode())
     except FileExistsError:
         raise SavePlaceError(f"--save {plan.path}: is there by now, and is not replaced; {NOTHING_SAVED}") from None
     except OSError as error:
         raise SavePlaceError(f"--save {plan.path}: cannot be written: {error.strerror}; {NOTHING_SAVED}") from None
-    cookies, origins = (len(state.get(key, [])) for key in ("cookies", "origins"))
-    return SavedLogin(cookies, origins, summary.expires_at(time.time(), urlsplit(plan.site.url).hostname))

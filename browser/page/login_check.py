@@ -50,7 +50,7 @@ class LoginCheck:
         if check is None:
             return "none"
         status = await login_check_status(tab)
-        is_expired = status in check.expired_status
+        is_expired = status in check.expired_status and not tab.site.login.none
         if status is None or (status >= SERVER_ERRORS and not is_expired):
             self.unanswered += 1
             return "none"

@@ -19,6 +19,7 @@ from browser.errors import (
     CaptureGap,
     FirstTokenTimeout,
     LoginExpired,
+    LoginRefused,
     PageBroken,
     PageHung,
     PromptRejected,
@@ -31,7 +32,8 @@ from browser.page.profile import LoadedProfile, StorageState, save_session, stat
 from browser.page.site_page import SitePage
 from browser.timeouts import within
 from contract.errors import BadProfile, reasons_only
-from contract.storage_state.summary import ProfileSummary
+from contract.storage_state.schema import NOTHING_STORED
+from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 log = structlog.get_logger("browser")
 
@@ -81,9 +83,9 @@ class SessionKeeper:
             canonical = _canonical(state)
             if canonical == self._saved:
                 return
-            # What no browser would load again must not take the place of what it loads.
+            # What no browser would load again, or holds no login, must not take the place of what it loads.
             with reasons_only():
-                self._summary = ProfileSummary.of(state)
+                self._summary = _summary_of_login(state)
             save_session(self._profile, state, self._run_dir)
             self._saved = canonical
             self._cookies_until = _last_expiry(state)
@@ -110,6 +112,14 @@ class SessionKeeper:
 
     def _misses_cookies(self, has_some: bool) -> bool:
         return not has_some and self._cookies_until > time.time()
+
+
+def _summary_of_login(state: StorageState) -> ProfileSummary:
+    """Return what the state says of its login. Raises BadProfile if it is no valid one, or there is no login in it."""
+    summary = ProfileSummary.of(state)
+    if summary.fingerprint == NO_LOGIN:
+        raise BadProfile(NOTHING_STORED)
+    return summary
 
 
 def _last_expiry(state: StorageState) -> float:
@@ -191,6 +201,16 @@ class LoginWatch:
         log.error("browser_lost_cookies")
         self._on_cookies_lost()
         return BrowserLost("the browser has lost all cookies", submitted=error.submitted)
+
+    def for_status(self, error: BrowserError) -> BrowserError:
+        """Return what the error says of the page: a session that is over can be followed by the next one.
+
+        A login that has expired waits for a new profile; where the child can log in by itself, the page is to be
+        loaded anew for it.
+        """
+        if isinstance(error, LoginExpired) and not isinstance(error, LoginRefused) and self._page.can_log_in:
+            return PageBroken("the site's session is over; the child logs in again", submitted=error.submitted)
+        return error
 
     async def check_if_due(self) -> bool:
         """Return False if the page must be loaded anew to learn what became of the login.

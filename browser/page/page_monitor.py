@@ -196,7 +196,7 @@ class PageMonitor:
 
     async def set_failed(self, error: BrowserError) -> None:
         """Take down why the page is not usable, and put off the next recovery: longer each time, to spare the site."""
-        error = await self._login.judge(error)
+        error = self._login.for_status(await self._login.judge(error))
         self._status.set_error(error)
         retry_s = self._retry_s
         if isinstance(error, LoginExpired):

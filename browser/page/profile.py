@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import structlog
 
 from browser.errors import ProfileError
+from browser.site.schema import Site
 from contract.errors import BadProfile, reasons_only
 from contract.files import write_private
 from contract.run_folder import SESSION
 from contract.storage_state.document import parse_document
 from contract.storage_state.profile_file import read_profile_file
-from contract.storage_state.summary import ProfileSummary
+from contract.storage_state.schema import NOTHING_STORED
+from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 log = structlog.get_logger("browser")
 
@@ -30,17 +33,34 @@ StorageState = dict[str, Any]
 
 @dataclass(frozen=True)
 class LoadedProfile:
-    """A profile's content. `sha256` is of the file's bytes, `fingerprint` of the login in it."""
+    """A profile's content. `sha256` is of the file's bytes, `fingerprint` of the login in it.
+
+    `state` is what a browser gets of it, `secrets` what the steps of a login do.
+    """
 
     name: str
     state: StorageState = field(repr=False)
     summary: ProfileSummary
     sha256: str
+    secrets: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """What makes the login: the same in two files of one login, for the coordinator too."""
         return self.summary.fingerprint
+
+    def check_fits(self, site: Site) -> None:
+        """Raise ProfileError unless the profile holds what the site file needs: a login, or secrets for its steps."""
+        if site.login.none:
+            return
+        holds_login = ProfileSummary.of(self.state).fingerprint != NO_LOGIN
+        if not site.login.steps and not holds_login:
+            unused = "holds only secrets, and the site file has no login.steps to use them"
+            raise ProfileError(f"profile {self.name} {unused if self.secrets else NOTHING_STORED}")
+        missing = sorted(site.secrets - self.secrets.keys())
+        # A login that a person has saved does without secrets, until it expires.
+        if missing and (self.secrets or not holds_login):
+            raise ProfileError(f"profile {self.name} has no secret {missing[0]!r}, which login.steps fill in")
 
     def check_alive(self, now: float) -> None:
         """Raise ProfileError if the login has expired at `now`, in Unix seconds, by every cookie in it."""
@@ -57,7 +77,10 @@ def load_profile(path: Path) -> LoadedProfile:
         with reasons_only():
             data = read_profile_file(path)
             state = parse_document(data)
-            return LoadedProfile(path.name, state, ProfileSummary.of(state), hashlib.sha256(data).hexdigest())
+            summary = ProfileSummary.of(state)
+            secrets = state.pop("secrets", {})
+            state = {"cookies": [], "origins": [], **state}
+            return LoadedProfile(path.name, state, summary, hashlib.sha256(data).hexdigest(), secrets)
     except BadProfile as error:
         raise ProfileError(f"profile {path.name} {error.reason}") from None
 

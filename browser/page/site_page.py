@@ -7,8 +7,8 @@ checker because it names the step that fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Self
 
 import structlog
@@ -16,6 +16,7 @@ from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachable
+from browser.page.login_steps import StepLogin
 from browser.page.profile import StorageState, as_chromium_loads_it
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.site.schema import Site
@@ -33,12 +34,18 @@ class SitePage:
     """A site's page in one browser context. The tab is another one after a crash, the rest stays."""
 
     def __init__(
-        self, context: BrowserContext, site: Site, capture: Capture | None, on_crash: Callable[[], None]
+        self,
+        context: BrowserContext,
+        site: Site,
+        capture: Capture | None,
+        on_crash: Callable[[], None],
+        log_in: StepLogin | None = None,
     ) -> None:
         self.context = context
         self._site = site
         self._capture = capture
         self._on_crash = on_crash
+        self._log_in = log_in
         self._tab: Tab | None = None
         self._is_opening = False
         self.is_fresh = False
@@ -56,15 +63,16 @@ class SitePage:
         capture: Capture | None = None,
         on_crash: Callable[[], None] = lambda: None,
         for_person: bool = False,
+        log_in: StepLogin | None = None,
     ) -> Self:
         """Open a context with this login's cookies and localStorage, and the capture's hook in every document.
 
         Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
-        pages that it opens, such as a login in a popup; otherwise they are closed. Downloads are refused. Raises
-        Playwright's Error.
+        pages that it opens, such as a login in a popup; otherwise they are closed. `log_in` is used where the page
+        shows that it is logged out. Downloads are refused. Raises Playwright's Error.
         """
         context = await cls._new_context(browser, site, state, capture, for_person=for_person)
-        opened = cls(context, site, capture, on_crash)
+        opened = cls(context, site, capture, on_crash, log_in)
         if not for_person:
             context.on("page", opened._close_other)
         return opened
@@ -114,6 +122,9 @@ class SitePage:
         self.answer_left_running = False
         await self.load()
         login = await self.wait_for_login()
+        if login == "out" and self._log_in:
+            await self._log_in.run(self.tab)
+            login = "in"
         if login == "out":
             raise LoginExpired("the site shows its login page; log in again and replace the profile")
         if login == "unknown":
@@ -121,6 +132,17 @@ class SitePage:
         if self._capture and self._capture.mode is None:
             await self.test_capture()
         await self.open_fresh_chat(just_loaded=True)
+
+    @property
+    def can_log_in(self) -> bool:
+        """Whether the page is logged in by steps, without a person, where it shows that it is logged out."""
+        return self._log_in is not None
+
+    @asynccontextmanager
+    async def shows_no_secret(self) -> AsyncIterator[None]:
+        """Wait for the end of a login that is being done by steps, and begin no other one meanwhile."""
+        async with self._log_in.may_show_secrets if self._log_in else nullcontext():
+            yield
 
     async def renew(self, state: StorageState) -> None:
         """Open the page, by all steps of `open`, in a new context with this login: what hangs is left behind.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -16,7 +16,7 @@ from browser.capture import scripts
 from browser.errors import LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.page_input import PageInput
 from browser.page.locate import locate
-from browser.site.schema import Action, Actions, Marker, Site, glob_to_regex
+from browser.site.schema import SECRET, Action, Actions, Marker, Site, glob_to_regex
 from browser.site.selectors import Path, path_or_none
 from browser.timeouts import within
 
@@ -82,10 +82,11 @@ class Tab:
         self.prompted = False
         """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
-        self._look_for = {
-            "logged_in": [_marker(marker) for marker in site.login.logged_in],
+        self._look_for: dict[str, Any] = {
+            # Without a login a marker that holds always takes the place of one: readiness alone decides.
+            "logged_in": [{}] if site.login.none else [_marker(marker) for marker in site.login.logged_in],
             "logged_out": [_marker(marker) for marker in site.login.logged_out],
-            "ready": path_or_none(site.readiness.selector),
+            "ready": path_or_none(site.ready_selector),
             "answer": path_or_none(dom.answer) if dom else None,
             "attached": path_or_none(site.upload.done) if site.upload else None,
             "answering": path_or_none(site.stop.answering),
@@ -211,16 +212,19 @@ class Tab:
             if not await self.wait_until(lambda seen: not seen.answering, STOP_TIMEOUT_S):
                 raise PageBroken("the page goes on answering after its stop (site file: stop)")
 
-    async def run(self, actions: Actions, *, model: str = "") -> None:
-        """Do a site file's steps, with `model` for {model} in them. Raises PageBroken, which names the step."""
+    async def run(self, actions: Actions, *, model: str = "", secrets: Mapping[str, str] | None = None) -> None:
+        """Do a site file's steps, with `model` for {model} in them, and each {secret:NAME} from `secrets`.
+
+        Raises PageBroken, which names the step, with its placeholders as they stand in the file.
+        """
         for action in actions:
             given = action.model_dump(exclude_unset=True)
             name = ", ".join(f"{key} = {value!r}" for key, value in given.items())
-            await self.perform(self._do(action, model), f"the step {name}", action.timeout_s)
+            await self.perform(self._do(action, model, secrets or {}), f"the step {name}", action.timeout_s)
 
-    async def _do(self, action: Action, model: str) -> None:
+    async def _do(self, action: Action, model: str, secrets: Mapping[str, str]) -> None:
         target = getattr(action, action.verb).replace("{model}", model)
-        value = (action.value or "").replace("{model}", model)
+        value = SECRET.sub(lambda found: secrets[found[1]], (action.value or "").replace("{model}", model))
         timeout_ms = action.timeout_s * 1000
         page_input = PageInput(self.page, timeout_ms)
         with self._answer_dialogs(action.dialog):

@@ -49,6 +49,11 @@ def json_schema() -> Json:
     names_lines = {"properties": {"methods": {"contains": {"const": "lines"}}}, "required": ["methods"]}
     by_key = {"required": ["line_break"]}
     made["definitions"]["Input"] |= {"if": names_lines, "then": by_key, "else": {"not": by_key}}
+    has_none = {"properties": {"none": {"const": True}}, "required": ["none"]}
+    others = [key for key in made["definitions"]["Login"]["properties"] if key not in ("none", "check")]
+    no_other = {"not": {"anyOf": [{"required": [key]} for key in others]}}
+    made["definitions"]["Login"] |= {"if": has_none, "then": no_other, "else": {"required": ["logged_in"]}}
+    made["definitions"]["Login"]["dependencies"] = {"steps": ["logged_out"]}
     for section in [made, *made["definitions"].values()]:
         section.pop("title", None)  # the name of a class here, which an editor would show
     return {"$schema": _DRAFT, **made, "title": "A site file of Tabfleet"}

@@ -10,7 +10,7 @@ import jmespath
 import jmespath.exceptions
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from browser.site.selectors import css_selector, inner_selector, step_selector
+from browser.site.selectors import css_selector, inner_selector, path_or_none, step_selector
 
 
 class Section(BaseModel):
@@ -73,26 +73,11 @@ class LostLogin(Section):
     status: tuple[int, ...] = Field(default=(401,), description="the statuses that mean: logged out")
 
 
-class Login(Section):
-    """How to tell whether the page is logged in."""
-
-    logged_in: tuple[Marker, ...] = Field(
-        min_length=1, description="a list of markers; one of them holds when logged in"
-    )
-    logged_out: tuple[Marker, ...] = Field(
-        default=(), description="a list of markers; one of them holds when logged out"
-    )
-    check: LoginCheck | None = Field(
-        default=None,
-        description="a table with url and expired_status: a request that tells whether the session is valid",
-    )
-    lost: tuple[LostLogin, ...] = Field(
-        default=(), description="a list of tables: requests of the page whose response tells that the session is over"
-    )
-
-
 Verb = Literal["goto", "click", "dismiss", "press", "fill", "select", "wait_for", "wait_gone"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
+
+SECRET = re.compile(r"\{secret:([a-z][a-z0-9_]{0,39})\}")
+"""A place in the value of a login step, which is filled with this one of the profile's secrets."""
 
 
 class Action(Section):
@@ -109,7 +94,11 @@ class Action(Section):
     wait_for: StepSelector | None = Field(default=None, description="a selector of an element to wait for")
     wait_gone: StepSelector | None = Field(default=None, description="a selector of an element that must be gone")
     on: StepSelector | None = Field(default=None, description="with press: a selector; the input when not given")
-    value: str | None = Field(default=None, description="with fill and select: the value; {model} is the model's name")
+    value: str | None = Field(
+        default=None,
+        description="with fill and select: the value; {model} is the model's name, and with fill in login.steps "
+        "{secret:NAME} is NAME of the profile's secrets",
+    )
     dialog: Literal["accept", "dismiss"] | None = Field(
         default=None, description="with click, press and select: the answer to a dialog of the browser's own"
     )
@@ -136,8 +125,82 @@ class Action(Section):
         """The one verb that the step names."""
         return self._verbs()[0]
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that its value is filled with."""
+        return tuple(SECRET.findall(self.value or ""))
 
-Actions = tuple[Action, ...]
+    def fills_in(self, name: str) -> bool:
+        """Whether something in the step looks like a placeholder of this name, such as {model}."""
+        given = [text for text in self.model_dump().values() if isinstance(text, str)]
+        return any(re.search(rf"\{{{name}\b", text) for text in given)
+
+
+def _holds_no_secret(step: Action) -> Action:
+    if step.fills_in("secret"):
+        raise ValueError("{secret:...} goes into login.steps only: nowhere else is it kept from screenshots")
+    return step
+
+
+def _is_login_step(step: Action) -> Action:
+    """Return a step that can be done on a login page, and shows no secret. Raises ValueError."""
+    if step.verb == "press" and step.on is None:
+        raise ValueError("press needs `on` here: the prompt's input is not there before the login")
+    if step.fills_in("model"):
+        raise ValueError("there is no {model} here: the login is the same for all models")
+    hidden = SECRET.sub("", step.value or "") if step.verb == "fill" else step.value
+    if step.model_copy(update={"value": hidden}).fills_in("secret"):
+        raise ValueError(
+            "{secret:NAME} goes into the value of fill only, NAME being of lower-case letters, digits and _"
+        )
+    return step
+
+
+Actions = tuple[Annotated[Action, AfterValidator(_holds_no_secret)], ...]
+LoginSteps = tuple[Annotated[Action, AfterValidator(_is_login_step)], ...]
+
+
+class Login(Section):
+    """How to tell whether the page is logged in, and how to log in without a person."""
+
+    none: bool = Field(
+        default=False, description="true: the site has no login; of the other keys check alone may stand beside it"
+    )
+    logged_in: tuple[Marker, ...] = Field(
+        default=(), min_length=1, description="a list of markers; one of them holds when logged in"
+    )
+    logged_out: tuple[Marker, ...] = Field(
+        default=(), description="a list of markers; one of them holds when logged out"
+    )
+    check: LoginCheck | None = Field(
+        default=None,
+        description="a table with url and expired_status: a request that tells whether the session is valid",
+    )
+    lost: tuple[LostLogin, ...] = Field(
+        default=(), description="a list of tables: requests of the page whose response tells that the session is over"
+    )
+    steps: LoginSteps = Field(
+        default=(),
+        description="the steps that log in, done where the page shows that it is logged out; {secret:NAME} in a value "
+        "is NAME of the profile's secrets",
+    )
+    max_per_hour: int = Field(
+        default=10, ge=1, le=60, description="how often the steps may be done in an hour, so that no account is locked"
+    )
+
+    @model_validator(mode="after")
+    def _there_is_one_or_none(self) -> Self:
+        if not self.none and not self.logged_in:
+            raise ValueError("needs logged_in, a list of markers of which one holds when logged in, or none = true")
+        if self.none and (beside := sorted(self.model_fields_set - {"none", "check"})):
+            raise ValueError(f"{beside[0]} cannot stand beside none = true, by which there is no login")
+        if self.none and self.check and "expired_status" in self.check.model_fields_set:
+            raise ValueError(
+                "check.expired_status cannot stand beside none = true: there is no login that could expire"
+            )
+        if self.steps and not self.logged_out:
+            raise ValueError("steps needs logged_out, to know when they are to be done")
+        return self
 
 
 class FreshChat(Section):
@@ -214,7 +277,7 @@ class Stop(Section):
     )
 
 
-NetworkKind = Literal["sse", "jsonl", "websocket"]
+NetworkKind = Literal["sse", "jsonl", "websocket", "msgpack"]
 """How events come; `browser.capture.framing.WIRE_FORMATS` says how each is read."""
 
 EXPRESSION_KEYS = (
@@ -300,12 +363,15 @@ class Network(Section):
             raise ValueError("document and changes go together")
         if self.begins is not None and self.message is None:
             raise ValueError("begins needs message, to know which one an event's text is of")
-        if self.kind == "websocket" and self.end is None and self.end_data is None:
+        over_websocket = self.kind in ("websocket", "msgpack")
+        if over_websocket and self.end is None and self.end_data is None:
             raise ValueError("a websocket stays open after an answer: needs end or end_data")
         if self.end_after is not None and self.end is None and self.end_data is None:
             raise ValueError("end_after needs end or end_data, to know what comes after it")
-        if self.ready_frames and self.kind != "websocket":
-            raise ValueError("ready_frames goes with kind = 'websocket' only")
+        if self.ready_frames and not over_websocket:
+            raise ValueError("ready_frames goes with kind = 'websocket' or 'msgpack' only")
+        if self.prefix and self.kind == "msgpack":
+            raise ValueError("prefix stands before text, and a frame of MessagePack is none")
         return self
 
     @property
@@ -453,7 +519,9 @@ class Readiness(Section):
     """When the page can take a prompt."""
 
     selector: Selector | None = Field(
-        default=None, description="a CSS selector of what is visible once the page can take a prompt"
+        default=None,
+        description="a CSS selector of what is visible once the page can take a prompt; with login.none the input "
+        "when not given",
     )
     timeout_s: Seconds = Field(default=30.0, description="how long the page may take to load, in seconds")
 
@@ -479,7 +547,9 @@ class Site(Section):
         default_factory=PromptTexts, description="a table: how the page is told of tools and formats"
     )
     refusals: tuple[Refusal, ...] = Field(default=(), description="a list of tables: how the site refuses prompts")
-    readiness: Readiness = Field(default_factory=Readiness, description="a table: when the page can take a prompt")
+    readiness: Readiness = Field(
+        default_factory=Readiness, validate_default=True, description="a table: when the page can take a prompt"
+    )
     local_network: bool = Field(
         default=False,
         description="true: the page itself needs services of this machine or its network; Chromium then lets it "
@@ -497,12 +567,30 @@ class Site(Section):
             raise ValueError("the key that sends the prompt cannot be input.line_break too")
         return send
 
+    @field_validator("readiness")
+    @classmethod
+    def _can_be_seen(cls, readiness: Readiness, info: ValidationInfo) -> Readiness:
+        login, field = info.data.get("login"), info.data.get("input")  # none, if they are wrong themselves
+        if login and login.none and field and not readiness.selector and path_or_none(field.selector) is None:
+            raise ValueError("needs selector: with login.none, and an input.selector that is no CSS, nothing else tells")
+        return readiness
+
     @field_validator("model_choices")
     @classmethod
     def _distinct(cls, models: tuple[Model, ...]) -> tuple[Model, ...]:
         if len({model.name for model in models}) != len(models):
             raise ValueError("each model's name may stand there once")
         return models
+
+    @property
+    def ready_selector(self) -> str | None:
+        """What is visible once the page can take a prompt; without a login nothing else tells of it but the input."""
+        return self.readiness.selector or (self.input.selector if self.login.none else None)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The names of the secrets that the steps of the login fill in."""
+        return frozenset(name for step in self.login.steps for name in step.secrets)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -7,5 +7,6 @@ document      turns its bytes into a JSON document, as strictly as Playwright's 
 schema        says what a storage_state must be, field by field
 summary       tells what of it makes the login (`fingerprint`), and when that expires
 
-The form is that of https://playwright.dev/python/docs/api/class-browsercontext#browser-context-storage-state.
+The form is that of https://playwright.dev/python/docs/api/class-browsercontext#browser-context-storage-state, with
+`secrets` beside cookies and origins: what a child fills in where it logs in by itself.
 """

@@ -10,6 +10,7 @@ where it does not; `fault` does so for an object as a whole. Reasons never hold 
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MAX_ORIGIN_CHARACTERS: Final = 5 * 1024 * 1024
 LATEST_EXPIRY: Final = 253402300799
 """The last second of the year 9999, beyond which Playwright takes none."""
 NOTHING_STORED: Final = "holds no cookie and no stored value: it was saved before the login"
+"""The reason against a profile without a login where the site needs one, which only its site file says."""
 
 _REASON: Final = "reason"
 _KINDS: Final = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
@@ -193,24 +195,38 @@ class Origin(_Object):
     indexedDB: Annotated[list[Database], FailFast()] = []  # noqa: N815 - Playwright's name
 
 
-class StorageState(_Ruled):
-    """The whole of a profile."""
+_SECRET_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class StorageState(_Object):
+    """The whole of a profile: a storage_state, and beside it what the steps of a login (`login.steps`) fill in.
+
+    `secrets` are ours, and no browser gets them: {"user": "ada", "password": "..."}.
+    """
 
     cookies: Annotated[list[Cookie], FailFast()] = []
     origins: Annotated[list[Origin], FailFast()] = []
+    secrets: Annotated[
+        dict[str, str],
+        Rule(
+            lambda secrets: all(map(_SECRET_NAME.fullmatch, secrets)),
+            "has a name that is not of lower-case letters, digits and _",
+        ),
+        Rule(lambda secrets: all(secrets.values()), "holds an empty text"),
+    ] = {}
 
-    def fault(self) -> str:
-        """Return that nothing is stored, if so."""
-        if self.cookies or any(origin.localStorage or origin.indexedDB for origin in self.origins):
-            return ""
-        return NOTHING_STORED
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no login in it, nor a way to one."""
+        stored = any(origin.localStorage or origin.indexedDB for origin in self.origins)
+        return not (self.cookies or stored or self.secrets)
 
 
 def validate(document: Any) -> StorageState:
     """Return the document as a storage_state. Raises BadProfile with the first thing that is wrong."""
     if not isinstance(document, dict):
         raise BadProfile(f"is {_kind(document)}, not an object with cookies and origins")
-    if "cookies" not in document and "origins" not in document:
+    if not document.keys() & {"cookies", "origins", "secrets"}:
         raise BadProfile("has neither cookies nor origins: it is not a Playwright storage_state")
     try:
         return StorageState.model_validate(document)

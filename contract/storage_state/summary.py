@@ -16,10 +16,12 @@ from pydantic_core import to_json
 from contract.errors import BadProfile
 
 if TYPE_CHECKING:  # see `ProfileSummary.of`
-    from contract.storage_state.schema import Cookie, Origin
+    from contract.storage_state.schema import Origin, StorageState
 
 TOKEN_LENGTH: Final = 16
 """A stored value with fewer characters is a setting and not a token."""
+NO_LOGIN: Final = ""
+"""The fingerprint of a profile for a site without a login: any number of browsers may use such profiles at once."""
 
 
 class CookieSummary(NamedTuple):
@@ -44,11 +46,16 @@ class CookieSummary(NamedTuple):
 
 @dataclass(frozen=True)
 class ProfileSummary:
-    """A valid profile, without its secrets. `fingerprint` is the same in two profiles of one login."""
+    """A valid profile, without its secrets.
+
+    `fingerprint` is the same in two profiles of one login, and NO_LOGIN where there is none. `has_secrets` tells that
+    the child can log in by itself, so that the profile does not expire.
+    """
 
     cookies: tuple[CookieSummary, ...]
     holds_stored_token: bool
     fingerprint: str
+    has_secrets: bool = False
 
     @classmethod
     def of(cls, document: Any) -> Self:
@@ -64,15 +71,19 @@ class ProfileSummary:
                 for cookie in state.cookies
             ),
             bool(tokens),
-            _fingerprint(state.cookies, tokens if state.cookies else _stored_values(state.origins)),
+            _fingerprint(state, tokens if state.cookies else _stored_values(state.origins)),
+            bool(state.secrets),
         )
 
     def expires_at(self, now: float, host: str | None = None) -> float | None:
         """Return when the login expires as far as its cookies say, in Unix seconds; None if none says so.
 
         That is the earliest expiry still to come among the cookies that scripts cannot read, a login's usual form,
-        or among all where none of those has one. With `host` only cookies that reach it count.
+        or among all where none of those has one. With `host` only cookies that reach it count. With secrets a login
+        that is over is followed by the next.
         """
+        if self.has_secrets:
+            return None
         coming = [
             (cookie.expires, cookie.http_only)
             for cookie in self.cookies
@@ -83,7 +94,7 @@ class ProfileSummary:
 
     def check_alive(self, now: float) -> None:
         """Raise BadProfile if every cookie has expired and no stored token could be the login."""
-        if self.holds_stored_token or not self.cookies:
+        if self.holds_stored_token or self.has_secrets or not self.cookies:
             return
         if all(cookie.has_expired(now) for cookie in self.cookies):
             last = max(cookie.expires or 0.0 for cookie in self.cookies)
@@ -105,15 +116,20 @@ class ProfileSummary:
         return cls(**{**values, "cookies": tuple(starmap(CookieSummary, values["cookies"]))})
 
 
-def _fingerprint(cookies: list[Cookie], stored: list[tuple[str, str, str]]) -> str:
-    """Return the SHA-256 over what makes the login, of which `stored` is a part.
+def _fingerprint(state: StorageState, stored: list[tuple[str, str, str]]) -> str:
+    """Return the SHA-256 over what makes the login, of which `stored` is a part; NO_LOGIN where nothing does.
 
     Pages cannot set httpOnly cookies, so those are the server's own; where there are none, every cookie
     counts. Short stored values are settings, and count only where there is nothing else. What a site stores
-    beside the login, such as an analytics cookie, so makes no other login of it.
+    beside the login, such as an analytics cookie, so makes no other login of it. Secrets alone tell whose login it
+    is: what the browser holds is another with each time that they are used.
     """
-    of_server = [cookie for cookie in cookies if cookie.httpOnly]
-    logins = sorted((c.host.lstrip("."), c.path, c.name, c.value) for c in of_server or cookies)
+    if state.is_empty:
+        return NO_LOGIN
+    if state.secrets:
+        return hashlib.sha256(to_json(sorted(state.secrets.items()))).hexdigest()
+    of_server = [cookie for cookie in state.cookies if cookie.httpOnly]
+    logins = sorted((c.host.lstrip("."), c.path, c.name, c.value) for c in of_server or state.cookies)
     return hashlib.sha256(to_json([logins, stored])).hexdigest()
 
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from contract.processes import group_members
-from contract.run_folder import SESSION, SUBMITTED, read_processes, read_submitted
+from contract.run_folder import KEPT, SUBMITTED, read_processes, read_submitted
 
 
 class RunFolder:
@@ -38,7 +38,7 @@ class RunFolder:
         return os.path.isdir(self.tmp)  # noqa: PTH112 - Path.is_dir raises, where the answer is that it cannot be used
 
     def empty(self) -> Path | None:
-        """Move everything but the session away, at once; return what is then to be deleted at leisure.
+        """Move everything but what is kept away, at once; return what is then to be deleted at leisure.
 
         Returns None if the folder itself is gone. Raises OSError.
         """
@@ -46,7 +46,7 @@ class RunFolder:
             return None
         target = self._new_trash()
         for entry in self.path.iterdir():
-            if entry.name != SESSION:
+            if entry.name not in KEPT:
                 entry.rename(target / entry.name)
         return target
 

@@ -16,11 +16,11 @@ from typing import Final
 from contract.errors import BadProfile, reasons_only
 from contract.storage_state.document import parse_document
 from contract.storage_state.profile_file import read_profile_file
-from contract.storage_state.summary import ProfileSummary
+from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 from coordinator.errors import ProfileBackendError
 from coordinator.profiles.model import Discovery, Examined, Profile, Rejected
 
-CHECKS_VERSION: Final = 3
+CHECKS_VERSION: Final = 4
 """Raise it by hand with every change of what the checks find in the same bytes: caches keep what was found."""
 MOST_REASONS: Final = 5
 """So many bad profiles are named in an error line; the log has all."""
@@ -61,27 +61,33 @@ def examine(file_name: str, path: Path, read: Callable[[], bytes]) -> Examined:
 
 def select_profiles(examined: Iterable[Examined], now: float) -> Discovery:
     """Leave out what is invalid, expired, or the login of an earlier one."""
-    accepted: dict[str, Profile] = {}
+    accepted: list[Profile] = []
+    by_login: dict[str, Profile] = {}
     rejected: list[Rejected] = []
     for item in examined:
         try:
             with reasons_only():  # of a summary that a cache has kept, too
-                profile = _accept(item, accepted, now)
+                profile = _accept(item, by_login, now)
         except BadProfile as error:
             rejected.append(Rejected(printable(item.file_name), error.reason))
         else:
-            accepted[profile.fingerprint] = profile
-    return Discovery(tuple(accepted.values()), tuple(rejected))
+            accepted.append(profile)
+            if profile.fingerprint != NO_LOGIN:
+                by_login[profile.fingerprint] = profile
+    return Discovery(tuple(accepted), tuple(rejected))
 
 
-def _accept(item: Examined, accepted: Mapping[str, Profile], now: float) -> Profile:
-    """Return the profile beside those accepted before it. Raises BadProfile if it is left out."""
+def _accept(item: Examined, by_login: Mapping[str, Profile], now: float) -> Profile:
+    """Return the profile beside those accepted before it. Raises BadProfile if it is left out.
+
+    One without a login is accepted: that the site needs one is known to the child alone, by the site file.
+    """
     if item.state is None:
         raise BadProfile(item.reason)
     item.state.check_alive(now)
     name, fingerprint = item.file_name.removesuffix(SUFFIX), item.state.fingerprint
     # Sites end a login that two browsers use.
-    earlier = accepted.get(fingerprint)
+    earlier = by_login.get(fingerprint)
     if earlier is None:
         return Profile(name, item.path, item.sha256, fingerprint, item.state.expires_at(now))
     if earlier.sha256 == item.sha256:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from contract.keys import KeyStore
+from contract.storage_state.summary import NO_LOGIN
 from coordinator.errors import ActionRefused, NoPage, UnknownChild
 from coordinator.proxy.pool import Backend, Pool
 from coordinator.supervision.child import Child, Context
@@ -310,7 +311,8 @@ class Supervisor:
             if len(self._permits) >= self.policy.parallel_starts:
                 return
             # One login is never in two browsers: the site might end both sessions.
-            if users.setdefault(child.profile.fingerprint, child) is not child:
+            login = child.profile.fingerprint
+            if login != NO_LOGIN and users.setdefault(login, child) is not child:
                 continue
             slot = child.slot
             if slot is None:

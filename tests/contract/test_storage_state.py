@@ -10,7 +10,7 @@ import pytest
 from contract.errors import BadProfile
 from contract.storage_state.document import parse_document
 from contract.storage_state.schema import is_web_address
-from contract.storage_state.summary import ProfileSummary
+from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 from tests.coordinator.profiles.support.states import cookie, login, origin, state
 
 NOW = 1_800_000_000.0
@@ -55,6 +55,27 @@ def test_a_login_in_a_database_is_told_from_another() -> None:
         for content in stores
     )
     assert one != other
+
+
+def with_secrets(*cookies: Any, **secrets: str) -> ProfileSummary:
+    return ProfileSummary.of({"cookies": list(cookies), "origins": [], "secrets": secrets})
+
+
+def test_secrets_alone_tell_whose_login_it_is_and_do_not_expire() -> None:
+    ada, expired = with_secrets(user="ada", password="lovelace"), cookie(expires=5)
+    assert with_secrets(expired, password="lovelace", user="ada").fingerprint == ada.fingerprint
+    assert with_secrets(user="ada", password="byron").fingerprint != ada.fingerprint
+    with_secrets(expired, user="ada").check_alive(NOW)
+    assert with_secrets(cookie(), user="ada").expires_at(NOW) is None
+    assert ProfileSummary.of({"secrets": {"user": "ada", "password": "lovelace"}}) == ada
+    assert "lovelace" not in repr(ada)
+
+
+@pytest.mark.parametrize("origins", [[], [{"origin": "https://chat.example.com", "localStorage": []}]], ids=len)
+def test_a_profile_without_a_login_is_one_and_has_no_fingerprint(origins: list[dict[str, Any]]) -> None:
+    found = summary(state(origins=origins))
+    assert found.fingerprint == NO_LOGIN
+    found.check_alive(NOW)
 
 
 def test_a_cookie_by_url_has_its_host() -> None:

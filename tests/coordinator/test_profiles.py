@@ -113,6 +113,14 @@ def test_logins_in_local_storage_are_told_apart(tmp_path: Path) -> None:
     assert names(discover_profiles(tmp_path, now=NOW)) == ["ann", "bob"]
 
 
+def test_profiles_without_a_login_are_all_taken_and_secrets_are_told_apart(tmp_path: Path) -> None:
+    secrets = [f'{{"secrets": {{"user": "{user}"}}}}'.encode() for user in ("ada", "grace", "ada")]
+    write(tmp_path, one=state(), two=state(), x=secrets[0], y=secrets[1], z=secrets[2])
+    found = discover_profiles(tmp_path, now=NOW)
+    assert names(found) == ["one", "two", "x", "y"]
+    assert [item.name for item in found.rejected] == ["z.json"]
+
+
 def test_names_from_outside_are_shown_without_control_characters(tmp_path: Path) -> None:
     (tmp_path / "a\x1b[31m.json").write_bytes(login("ann"))
     (rejected,) = discover_profiles(tmp_path, now=NOW).rejected

@@ -12,7 +12,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, command_line, descendants, eventually, fetch, fleet
+from browser.site.load import SITES_DIR
+from tests.e2e.fleet import MODEL, PASSWORDS, Fleet, Site, command_line, descendants, eventually, fetch, fleet
 from tests.support.pictures import image, part
 
 KEY = "canary-key-5b1f0c"
@@ -25,7 +26,12 @@ IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
     outputs: dict[str, str] = {}
     before = site.last_id()
-    more = {"TMPDIR": str(empty_tmp), "LOG_LEVEL": "debug", "BACKOFF_MAX_S": "0.5"}
+    more = {
+        "TMPDIR": str(empty_tmp),
+        "LOG_LEVEL": "debug",
+        "BACKOFF_MAX_S": "0.5",
+        "CHAT_SITE": str(_logs_in_by_steps(profiles, tmp_path)),
+    }
     with fleet(site, profiles, tmp_path / "fleet", keys=[KEY], **more) as running:
         running.wait_for(ada="READY", grace="READY")
         outputs["errors"] = "\n".join(_make_trouble(running, site))
@@ -43,11 +49,26 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
         | {entry["token"] for entry in site.ledger(since=before)}
     )
     assert len(secrets) > 6
+    assert "logged_in_by_steps" in outputs["log"]
     assert "child_ready" in outputs["log"]
     for name, output in outputs.items():
         found = [secret for secret in secrets if secret in output]
         assert not found, f"{name} shows {found}"
         assert "Traceback" not in output, f"{name} shows a traceback"
+
+
+def _logs_in_by_steps(profiles: Path, folder: Path) -> Path:
+    """Give ada a profile of secrets alone, and return a site file whose steps log her in."""
+    (profiles / "ada.json").write_text(json.dumps({"secrets": {"password": PASSWORDS["ada"]}}))
+    steps = """[login]
+steps = [
+  { fill = "input[name=username]", value = "ada" },
+  { fill = "input[name=password]", value = "{secret:password}" },
+  { press = "Enter", on = "input[name=password]" },
+]"""
+    file = folder / "by-steps.toml"
+    file.write_text((SITES_DIR / "demo.toml").read_text().replace("[login]", steps))
+    return file
 
 
 def _make_trouble(running: Fleet, site: Site) -> list[str]:
@@ -103,8 +124,9 @@ def _metrics(running: Fleet) -> str:
 
 
 def _secrets(profiles: Path) -> set[str]:
-    """Return the values of all cookies and localStorage items."""
-    states = [json.loads(path.read_text()) for path in profiles.glob("*.json")]
+    """Return the values of all cookies, localStorage items and secrets."""
+    states = [{"cookies": [], "origins": []} | json.loads(path.read_text()) for path in profiles.glob("*.json")]
     cookies = {cookie["value"] for state in states for cookie in state["cookies"]}
     stored = {item["value"] for state in states for origin in state["origins"] for item in origin["localStorage"]}
-    return {value for value in cookies | stored if len(value) > 8}
+    filled = {value for state in states for value in state.get("secrets", {}).values()}
+    return filled | {value for value in cookies | stored if len(value) > 8}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from datetime import UTC, datetime
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +72,39 @@ def test_data_that_is_not_json_stays_text() -> None:
 
 def test_every_kind_of_a_site_file_has_its_framer() -> None:
     assert set(WIRE_FORMATS) == set(get_args(NetworkKind))
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+        max_leaves=10,
+    )
+)
+def test_a_frame_of_messagepack_is_what_the_site_put_into_it(value: Any) -> None:
+    [event] = WIRE_FORMATS["msgpack"].framer().message(msgspec.msgpack.encode(value))
+    assert event.data() == value
+
+
+@pytest.mark.parametrize(
+    ("frame", "data"),
+    [
+        (msgspec.msgpack.encode({"id": b"\x00\xff"}), {"id": "AP8="}),
+        (msgspec.msgpack.encode([msgspec.msgpack.Ext(5, b"ab")]), ["YWI="]),
+        (msgspec.msgpack.encode(datetime(2026, 11, 29, tzinfo=UTC)), "2026-11-29T00:00:00Z"),
+        (msgspec.msgpack.encode({1: "a"}), {"1": "a"}),
+        (b'{"text": "not packed"}', {"text": "not packed"}),
+        (b"\x81\x91\x01\x02", "\ufffd\ufffd\x01\x02"),
+        (b"\x91" * 100_000 + b"\x01", "\ufffd" * 100_000 + "\x01"),
+        (b"\xc1", "\ufffd"),
+        (b"", ""),
+    ],
+    ids=["binary", "extension", "timestamp", "number key", "text", "list key", "nested too deep", "unused", "empty"],
+)
+def test_frames_among_messagepack(frame: bytes, data: Any) -> None:
+    [event] = WIRE_FORMATS["msgpack"].framer().message(frame)
+    assert event.data() == data

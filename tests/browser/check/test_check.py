@@ -26,6 +26,7 @@ from browser.check.traffic import PageRequest, mismatch
 from browser.site.load import SITES_DIR
 from browser.site.schema import Network
 from demo.site import DemoSite
+from tests.browser.login_page import LOGIN, WITHOUT, LoginSite, login_site
 from tests.browser.profiles import cookie_state, no_login, write_profile
 from tests.support.png import decode
 from tests.support.waiting import eventually
@@ -104,6 +105,64 @@ async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> 
     assert (stopped.prompt, stopped.outcome) == (LONG, "stopped")
     assert plain("".join(asked.pieces), 60)[:-1] in out.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
+
+
+async def check_login_page(
+    folder: Path, text: str, profile: dict[str, Any] | None, *flags: str
+) -> tuple[Checked, dict[str, str]]:
+    """Check the page of `tests.browser.login_page`; return the result, and what was saved of it."""
+    (folder / "mine.toml").write_text(text)
+    given = [str(folder / "mine.toml"), "--engine", "chromium", "--answer-timeout-s", "20", *flags]
+    if profile is not None:
+        given += ["--active-auth-json", str(write_profile(folder / "login.json", profile))]
+    out = io.StringIO()
+    (folder / "run").mkdir()
+    options = program.parser().parse_args(given)
+    checkup = Checkup(program.plan(options), Screen(Console(file=out)), folder / "run", folder / "report")
+    code = await asyncio.wait_for(checkup.run(), HANG_S)
+    evidence = {file.name: file.read_bytes().decode("latin-1") for file in (folder / "report").glob("*")}
+    return Checked(code, out.getvalue().splitlines()), evidence
+
+
+async def test_a_site_without_a_login_is_checked_without_a_login_file(tmp_path: Path) -> None:
+    async with login_site() as site:
+        checked, _ = await check_login_page(tmp_path, site.text("none", WITHOUT), None, "--no-send")
+    assert checked.code == Exit.PASSED, checked.text
+    assert "the site has no login, and the page can take a prompt" in checked.line("logged in")
+    assert checked.line("logged out").startswith("skip")
+
+
+async def test_a_login_file_is_asked_for_where_the_site_has_a_login(tmp_path: Path) -> None:
+    checked, _ = await check_login_page(tmp_path, LoginSite("http://127.0.0.1:9").text("memory"), None)
+    assert checked.code == Exit.USAGE
+    assert "there is none, and the site has a login" in checked.line("login file")
+
+
+async def test_the_check_logs_in_by_steps_and_shows_no_secret(tmp_path: Path) -> None:
+    async with login_site() as site:
+        flags = ("--prompt", "hello", "--stop-prompt", "hello again")
+        checked, evidence = await check_login_page(tmp_path, site.text("memory"), {"secrets": LOGIN}, *flags)
+        assert site.logins == [True]
+        assert site.prompts[0] == "hello"
+    assert "now it is logged in, by 3 steps (login.steps)" in checked.line("logged in"), checked.text
+    assert "secrets: password, user" in checked.line("login file")
+    assert {"events.jsonl", "requests.jsonl"} <= evidence.keys()
+    for text in (checked.text, *evidence.values()):
+        assert not [secret for secret in LOGIN.values() if secret in text]
+
+
+async def test_a_login_by_steps_that_fails_names_the_steps_and_shows_no_secret(tmp_path: Path) -> None:
+    async with login_site() as site:
+        text = site.text("memory").replace('click = "#enter"', 'click = "#entr", timeout_s = 1')
+        checked, evidence = await check_login_page(tmp_path, text, {"secrets": LOGIN})
+        assert site.logins == []
+    assert checked.code == Exit.LOGGED_OUT
+    assert "the step click = '#entr', timeout_s = 1.0 took too long" in checked.line("logged in")
+    assert "      '#entr' finds nothing on the page" in checked.lines
+    assert any(re.search(r"look at .*mine\.toml, line \d+ \(login\.steps\)", line) for line in checked.lines)
+    assert "{secret:user}" in evidence["requests.jsonl"]
+    for output in (checked.text, *evidence.values()):
+        assert not [secret for secret in LOGIN.values() if secret in output]
 
 
 @pytest.mark.parametrize(

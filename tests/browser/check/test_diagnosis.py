@@ -126,11 +126,20 @@ def rows(log: EventLog) -> list[dict[str, Any]]:
     [b"\x82\xa4type\xa5token\xa1t\xa3so ", b"\n\x05token\x12\x03so ", b"\x1f\x8b\x08\x00\x00\x00\x00\x00"],
     ids=["msgpack", "protobuf", "gzip"],
 )
-def test_binary_frames_are_said_to_be_impossible(frame: bytes) -> None:
+def test_binary_frames_are_told_and_what_reads_them(frame: bytes) -> None:
     network = Network(kind="websocket", url="*/ws", text="data.t", end="data.end")
     why = diagnose(network, [Frame(FrameKind.EVENT, 1, frame)] * 3)
-    assert "3 of 3 frames are binary" in why.hints[0]
+    assert why.hints[0] == "3 of 3 frames are binary; if they are MessagePack, kind = 'msgpack' reads them"
+    assert "protobuf, cannot be read" in why.hints[1]
     assert why.keys == ("capture.network.kind",)
+
+
+def test_binary_frames_that_are_no_messagepack_are_said_to_be_none() -> None:
+    rules = Network(kind="msgpack", url="*/ws", text="data.t", end="data.end")
+    why = diagnose(rules, [Frame(FrameKind.EVENT, 1, b"\n\x05token\x12\x03so ")] * 3)
+    assert why.hints[0] == "3 of 3 frames are binary, and no MessagePack, which kind = 'msgpack' reads"
+    why = diagnose(rules, [Frame(FrameKind.EVENT, 1, b"\x82\xa4type\xa5token\xa1t\xc0")] * 3)
+    assert why.keys == ("capture.network.text",)
 
 
 @pytest.mark.parametrize("end", [b"\x1e", b"\x00", b""])

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from browser.errors import SavePlaceError
-from browser.page.login import CLOSED, LoginPlan, check_destination
+from browser.page.login import CLOSED, IN_MEMORY, LoginPlan, check_destination
 from browser.settings import BrowserSettings
 from browser.site.load import load_site
 from contract.exit_codes import ExitCode
@@ -27,6 +27,8 @@ from contract.processes import ProcessIdentity
 from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
+from tests.browser.login_page import BY_STEPS, LOGIN, NOTHING, WITHOUT, LoginSite, login_site
+from tests.browser.profiles import write_profile
 from tests.support.display import Person, display
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -125,6 +127,7 @@ async def test_a_login_by_cookie(start: Start, tmp_path: Path, person: Person, d
     assert (code, error) == (ExitCode.STOPPED, "")
     assert out.startswith(f"Saved: {saved} (cookies: 1, origins with localStorage: 0, valid until 20")
     assert f"python -m browser.check demo --active-auth-json {saved} --engine chromium\n" in out
+    assert "A new browser was opened with it, and is logged in.\n" in out
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in saved.parents][:2] == [0o700, 0o700]
     assert list(saved.parent.iterdir()) == [saved]
@@ -250,7 +253,7 @@ PAGE = """<!doctype html><meta charset=utf-8><title>Odd Login</title>
 <script>
 const mode = location.pathname.slice(1);
 const enter = () => { document.title = "Odd Chat"; document.querySelector("#in").hidden = false; };
-if (mode === "already") enter();
+if (mode === "already" || localStorage.getItem("key")) enter();
 addEventListener("storage", enter);
 addEventListener("keydown", () => {
   if (mode === "elsewhere") open("/popup", "", "width=400,height=300");
@@ -318,7 +321,7 @@ async def test_a_login_that_no_file_can_hold(start: Start, tmp_path: Path, perso
         await person.presses("l")
         code, _, error = await login.ended()
     assert code == ExitCode.FAILED
-    assert "neither in cookies nor in localStorage" in error
+    assert error == f"launch_camoufox.py: {IN_MEMORY}\n"
     assert not (tmp_path / "me.json").exists()
 
 
@@ -329,3 +332,58 @@ async def test_a_page_that_counts_as_logged_in_when_nobody_is(start: Start, tmp_
         code, out, error = await login.ended()
     assert (code, out) == (ExitCode.FAILED, "")
     assert "counts as logged in although nobody has logged in (site file: login.logged_in)" in error
+
+
+def login_file(folder: Path, site: LoginSite, mode: str, login: str = BY_STEPS) -> str:
+    file = folder / "memory.toml"
+    file.write_text(site.text(mode, login))
+    return str(file)
+
+
+async def test_where_there_is_no_login_an_empty_profile_is_saved_and_no_browser_opened(
+    start: Start, tmp_path: Path
+) -> None:
+    saved, site = tmp_path / "one.json", LoginSite("http://127.0.0.1:9")
+    login = await start("", saved, site=login_file(tmp_path, site, "none", WITHOUT))
+    code, out, error = await login.ended()
+    assert (code, error) == (ExitCode.STOPPED, "")
+    assert out.startswith("There is nothing to log into (site file: login.none).")
+    assert json.loads(saved.read_text()) == NOTHING
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("mode", "holds", "says"),
+    [
+        ("memory", False, "The login itself lives in the page's memory: each start logs in anew"),
+        ("cookie", True, "A new browser was opened with it, and is logged in."),
+        ("database", True, "A new browser was opened with it, and is logged in."),
+    ],
+)
+async def test_a_login_by_steps_needs_no_display_and_is_tried_in_a_new_browser(
+    start: Start, tmp_path: Path, mode: str, holds: bool, says: str
+) -> None:
+    saved = write_profile(tmp_path / "me.json", {"secrets": LOGIN})
+    async with login_site() as site:
+        login = await start("", saved, "--replace", site=login_file(tmp_path, site, mode))
+        code, out, error = await login.ended()
+        assert (code, error) == (ExitCode.STOPPED, ""), error
+        assert says in out
+        assert site.logins == [True]
+        kept = json.loads(saved.read_text())
+        assert kept["secrets"] == LOGIN
+        assert any(token in saved.read_text() for token in site.tokens) == holds
+        assert not [secret for secret in (*LOGIN.values(), *site.tokens) if secret in out + error]
+
+
+async def test_a_login_by_steps_that_is_not_taken_saves_nothing(start: Start, tmp_path: Path) -> None:
+    before = {"secrets": {**LOGIN, "password": "wrong"}}
+    saved = write_profile(tmp_path / "me.json", before)
+    async with login_site() as site:
+        file = Path(login_file(tmp_path, site, "memory"))
+        file.write_text(f"{file.read_text()}\n[readiness]\ntimeout_s = 2\n")
+        code, _, error = await (await start("", saved, "--replace", site=str(file))).ended()
+        assert site.logins == [False]
+    assert code == ExitCode.FAILED
+    assert error == "launch_camoufox.py: the page is still logged out after login.steps; nothing was saved\n"
+    assert json.loads(saved.read_text()) == before

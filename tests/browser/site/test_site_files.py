@@ -88,8 +88,36 @@ MISTAKES = [
     ('name = "mine"', "name = 3", 1, "name", "should be text"),
     ('"https://chat.example.com/app"', '"chat.example.com"', 2, "url", "must be an http:// or https:// address"),
     ('"https://chat.example.com/app"', '"file:///app.html"', 2, "url", "must be an http:// or https:// address"),
-    ("[login]\n", "[login]\nlogin_url = 'x'\n", 5, "login.login_url", "one of: logged_in, logged_out, check"),
-    ('logged_in = [{ selector = "#me" }]', "", 4, "login.logged_in", "is missing; expected: a list of markers"),
+    ("[login]\n", "[login]\nlogin_url = 'x'\n", 5, "login.login_url", "one of: none, logged_in, logged_out, check"),
+    ('logged_in = [{ selector = "#me" }]', "", 4, "login", "needs logged_in, a list of markers of which one holds"),
+    ("[login]\n", "[login]\nnone = true\n", 4, "login", "logged_in cannot stand beside none = true"),
+    (
+        'logged_in = [{ selector = "#me" }]',
+        "none = true\ncheck = { url = '/', expired_status = [403] }",
+        4,
+        "login",
+        "check.expired_status cannot stand beside none = true",
+    ),
+    ("[login]\n", "[login]\nsteps = [{ click = '#in' }]\n", 4, "login", "steps needs logged_out"),
+    ("[login]\n", "[login]\nsteps = [{ press = 'Enter' }]\n", 5, "login.steps[0]", "press needs `on` here"),
+    (
+        "[login]\n",
+        "[login]\nsteps = [{ fill = '#user', value = '{model}' }]\n",
+        5,
+        "login.steps[0]",
+        "there is no {model} here",
+    ),
+    *(
+        ("[login]\n", f"[login]\nsteps = [{step}]\n", 5, "login.steps[0]", "{secret:NAME} goes into the value of fill")
+        for step in (
+            "{ click = '#{secret:user}' }",
+            "{ select = '#user', value = '{secret:user}' }",
+            "{ fill = '#user', value = '{secret:User}' }",
+            "{ fill = '#user', value = '{secret:}' }",
+            "{ fill = '#user', value = '{secret}' }",
+            "{ goto = '/login?key={secret:key}' }",
+        )
+    ),
     ('[{ selector = "#me" }]', "[]", 5, "login.logged_in", "should have at least 1 item; expected: a list of markers"),
     ('[{ selector = "#me" }]', '"#me"', 5, "login.logged_in", "should be a list; expected: a list of markers"),
     ('{ selector = "#me" }', "{ }", 5, "login.logged_in[0]", "needs a selector or a url"),
@@ -139,6 +167,13 @@ MISTAKES = [
         "greater than or equal to 0; expected: how many",
     ),
     ('{ click = "#new" }', '{ click = "#new", goto = "/" }', 9, "fresh_chat.actions[0]", "needs exactly one of goto"),
+    (
+        '{ click = "#new" }',
+        '{ fill = "#new", value = "{secret:user}" }',
+        9,
+        "fresh_chat.actions[0]",
+        "{secret:...} goes into login.steps only",
+    ),
     ('{ click = "#new" }', '{ tap = "#new" }', 9, "fresh_chat.actions[0].tap", "unknown key; expected one of: goto"),
     ('{ click = "#new" }', '"#new"', 9, "fresh_chat.actions[0]", "should be a table; expected: the steps that open"),
     (

@@ -7,10 +7,12 @@ import os
 import shutil
 import signal
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from contract.storage_state.summary import NO_LOGIN
 from coordinator.errors import ActionRefused, UnknownChild
 from coordinator.local.run_folder import RunFolder
 from coordinator.supervision.events import (
@@ -403,6 +405,13 @@ async def test_one_login_is_never_in_two_browsers(tmp_path: Path) -> None:
         assert fleet.is_in("new", State.STANDBY)
         lease.release()
         await fleet.until("new", State.READY)
+
+
+async def test_profiles_without_a_login_are_in_any_number_of_browsers(tmp_path: Path) -> None:
+    async with prepared_fleet(tmp_path) as fleet:
+        await fleet.start([replace(fleet.profile(name), fingerprint=NO_LOGIN) for name in ("one", "other")])
+        await fleet.until("one", State.READY)
+        await fleet.until("other", State.READY)
 
 
 # Reload

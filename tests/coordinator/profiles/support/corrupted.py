@@ -199,13 +199,13 @@ SHAPE = (
     ),
     Corrupted("cookies as an object", "cookies is an object, not a list", b'{"cookies": {}, "origins": []}'),
     Corrupted("origins as a text", "origins is a text, not a list", b'{"cookies": [], "origins": ""}'),
+    Corrupted("secrets as a list", "secrets is a list, not an object", b'{"secrets": ["ada"]}'),
+    Corrupted("a secret as a number", "secrets.pin is a number, not a text", b'{"secrets": {"pin": 1234}}'),
+    Corrupted("an empty secret", "secrets holds an empty text", b'{"secrets": {"user": ""}}'),
     Corrupted(
-        "nothing stored", "holds no cookie and no stored value: it was saved before the login", state(origins=[])
-    ),
-    Corrupted(
-        "origins without values",
-        "holds no cookie and no stored value: it was saved before the login",
-        state(origins=[origin(localStorage=[])]),
+        "a secret's name that no site file can have",
+        "secrets has a name that is not of lower-case letters, digits and _",
+        b'{"secrets": {"Pass Word": "x"}}',
     ),
 )
 COOKIES = (
