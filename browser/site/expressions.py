@@ -54,18 +54,19 @@ def _check_call(name: str, given: int) -> None:
         raise ValueError(f"the function {name} takes {len(signature)} arguments{' or more' * is_open}, not {given}")
 
 
-def problem_of(expression: str, *, sees: Collection[str], key: str, finds: str) -> str | None:
+def problem_of(expression: str, *, sees: Collection[str] | None, key: str, finds: str) -> str | None:
     """Return what is wrong with an expression that compiles, or None.
 
-    `sees` are the names of what it looks at; `finds` says what the key is for: "text", "data" or "truth".
+    `sees` are the names in what it looks at, None if they are not known; `finds` says what the key is for: "text",
+    "data" or "truth".
     """
     tree = jmespath.compile(expression).parsed
     looked_at = list(_names(tree))
     for name in looked_at:
-        if name is not None and name not in sees:
+        if name is not None and sees is not None and name not in sees:
             return _unknown(name, sees)
     if not looked_at:
-        return "looks at nothing of the event, and finds the same in each"
+        return "looks at nothing of what comes, and finds the same each time"
     if finds != "truth" and _gives_true_or_false(tree):
         wanted = "text" if finds == "text" else "a value"
         return f"finds only true or false, and {key} is for {wanted}: end it with && and what is to be found"

@@ -37,6 +37,9 @@ def problems(site: Site) -> Iterator[Problem]:
         yield Problem(("fresh_chat", "answers"), "needs capture.dom, whose answer says what to count")
     if site.stop.actions and site.stop.answering is None:
         yield Problem(("stop",), "actions needs answering, which says whether there is an answer to stop")
+    sent = site.send.prompt
+    if sent and sent.json_path and (wrong := problem_of(sent.json_path, sees=None, key="json", finds="text")):
+        yield Problem(("send", "prompt", "json"), wrong)
     if site.capture.network:
         yield from _network(site.capture.network)
     yield from _refusals(site)

@@ -199,6 +199,44 @@ class SendRequest(Section):
     method: Method = Field(default="POST", description="the HTTP method of the request")
 
 
+class SentPrompt(Section):
+    """Where to find the prompt as the page has sent it: in its own request, or in what it then shows.
+
+    It is compared with the prompt that was asked. `browser.check` always does; a child does with `verify`.
+    """
+
+    url: AddressPattern | None = Field(
+        default=None, description="a pattern of the full address of the request with the prompt, * for any characters"
+    )
+    method: Method = Field(default="POST", description="the HTTP method of the request")
+    json_path: Expression | None = Field(
+        default=None,
+        alias="json",
+        description="with url: a JMESPath for the prompt in the request's body, which is JSON",
+    )
+    form: Line | None = Field(
+        default=None,
+        description="with url: the form field with the prompt, urlencoded or multipart; with neither json nor form the "
+        "body as a whole is the prompt",
+    )
+    selector: Text | None = Field(
+        default=None, description="instead of url: a selector of prompts on the page; the last one is the newest"
+    )
+    verify: bool = Field(
+        default=False, description="true: a prompt that was sent otherwise fails with the error prompt_changed"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.selector is None):
+            raise ValueError("needs url or selector, and not both")
+        if self.selector is not None and {"json_path", "form", "method"} & self.model_fields_set:
+            raise ValueError("json, form and method go with url, and not with selector")
+        if self.json_path is not None and self.form is not None:
+            raise ValueError("needs json or form, and not both")
+        return self
+
+
 class Send(Section):
     """How to send the prompt."""
 
@@ -207,6 +245,10 @@ class Send(Section):
         default=None,
         description="a table with url and method: the page's request that carries the prompt; one that fails, or is "
         "answered with status 400 or more, ends the prompt at once",
+    )
+    prompt: SentPrompt | None = Field(
+        default=None,
+        description="a table: where to find the prompt as the page has sent it, to compare it with the one asked",
     )
 
 

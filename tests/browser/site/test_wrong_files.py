@@ -295,7 +295,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
             ("data.ok == true && data.t", "the value is written in backticks: `true`"),
             ("data.type == 'token'", "finds only true or false, and text is for text"),
             ("contains(data.types, 'token')", "finds only true or false"),
-            ("'hello'", "looks at nothing of the event"),
+            ("'hello'", "looks at nothing of what comes"),
             ("[0].t", "looks at [], which an event does not have"),
             ("contians(data.t, 'x') && data.t", "there is no function contians"),
             ("join(data.parts)", "the function join takes 2 arguments, not 1"),
@@ -318,7 +318,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
         "",
         11,
         "capture.network.end",
-        "finds the same in each",
+        "finds the same each time",
     ),
     (
         "document = \"data.k == 'doc'\"\nchanges = 'data.c'\nkind = 'sse'\nurl = '*'\nwhole = 'document.t'",
@@ -333,6 +333,20 @@ WRONG: list[tuple[str, str, int, str, str]] = [
         12,
         "capture.network.changes",
         "looks at document",
+    ),
+    # the prompt as it was sent
+    *(
+        (f"send.prompt = {{ {text} }}", REST + SSE, 1, f"send.prompt{key}", says)
+        for text, key, says in (
+            ("verify = true", "", "needs url or selector, and not both; found a table with verify"),
+            ("url = '*/api/chat', selector = '.bubble'", "", "needs url or selector, and not both"),
+            ("selector = '.bubble', json = 'text'", "", "json, form and method go with url"),
+            ("url = '*/api/chat', json = 'text', form = 'text'", "", "needs json or form, and not both"),
+            ("url = '*/api/chat', json = \"messages[-1].role == 'user'\"", ".json", "finds only true or false"),
+            ("url = '*/api/chat', json = \"'text'\"", ".json", "looks at nothing of what comes"),
+            ("url = '/api/chat'", ".url", "begin the pattern with *"),
+            ("url = '*/api/chat', json = 'messages[last]'", ".json", "must be a JMESPath expression"),
+        )
     ),
     # the traffic
     (
@@ -489,6 +503,11 @@ on = "textarea"
 [send.request]
 url = "*/api/send"
 method = "POST"
+[send.prompt]
+url = "*/api/send"
+method = "POST"
+json = "text"
+verify = true
 [stop]
 answering = ".stop"
 [[stop.actions]]
@@ -595,7 +614,7 @@ def test_a_value_of_any_kind_in_any_place_is_taken_or_named() -> None:
 def test_every_key_is_swept() -> None:
     """A key that the schema gains must stand in FULL too; these three cannot stand beside others there."""
     here = {key for _, _, key in swept()} | {"logged_in", "logged_out"}
-    assert set(_known()) - here == {"goto", "dismiss", "fill", "wait_for", "wait_gone", "ready_frames"}
+    assert set(_known()) - here == {"goto", "dismiss", "fill", "wait_for", "wait_gone", "ready_frames", "form"}
 
 
 def _known() -> Iterator[str]:
