@@ -31,9 +31,10 @@ class Completion:
     """Takes a tab through one prompt and its answer: on an empty conversation, or with `follows` after other answers.
 
     `mark_submitted` is called at the instant before the prompt is sent; if it raises, nothing is sent.
+    `compares_sent`: look at what the page sends even if its site file makes no error of a difference.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all by keyword
         self,
         *,
         tab: Tab,
@@ -41,12 +42,14 @@ class Completion:
         settings: BrowserSettings,
         mark_submitted: Callable[[], None],
         follows: bool = False,
+        compares_sent: bool = False,
     ) -> None:
         self._tab = tab
         self._capture = capture
         self._settings = settings
         self._mark_submitted = mark_submitted
         self._follows = follows
+        self._compares_sent = compares_sent
         self._answer: Answer | None = None
         self._unread: deque[Finding] = deque()
         self.interruption: BrowserError | None = None
@@ -107,7 +110,8 @@ class Completion:
         self._login_refusals.start()
         self._submission = SubmissionWatch(self._tab.page, self._tab.site, self._submission_failed)
         self._submission.start()
-        if wanted := self._tab.site.send.prompt:
+        wanted = self._tab.site.send.prompt
+        if wanted and (wanted.verify or self._compares_sent):
             self.sent_prompt = SentPromptWatch(self._tab.page, wanted, self._prompt, self._submission_failed)
             self.sent_prompt.start()
         # The point of no return: whoever reads the mark must not send this prompt again.

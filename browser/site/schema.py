@@ -202,7 +202,7 @@ class SendRequest(Section):
 class SentPrompt(Section):
     """Where to find the prompt as the page has sent it: in its own request, or in what it then shows.
 
-    It is compared with the prompt that was asked. `browser.check` always does; a child does with `verify`.
+    `browser.check` compares it with the prompt that was asked; a child does so with `verify`.
     """
 
     url: AddressPattern | None = Field(
