@@ -112,7 +112,7 @@ async def sent_prompt(context: CheckContext) -> StepResult:
     await watch.settled()
     where = "what it shows" if wanted.selector else "what it sent"
     if watch.found is None:
-        return StepResult("the prompt is not found in " + where, "warn", *await _why_not_found(context, wanted, watch))
+        return StepResult(f"the prompt is not found in {where}", "warn", *await _why_not_found(context, wanted, watch))
     if differs := watch.differs:
         hints = (f"asked: {plain(context.plan.prompt)!r}", f"{where.removeprefix('what it ')}: {plain(watch.found)!r}")
         place = "selector" if wanted.selector else "json" if wanted.json_path else "form" if wanted.form else "url"
