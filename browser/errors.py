@@ -153,6 +153,12 @@ class PromptRejected(BrowserError):
         self.tried = tried
 
 
+class PromptChanged(BrowserError):
+    """The page sent another prompt than its input held, and its site file says that this is an error."""
+
+    reason = "prompt_changed"
+
+
 class SiteFailed(BrowserError):
     """The site reported an error of its own."""
 

@@ -51,6 +51,7 @@ class ErrorCode(StrEnum):
     NO_PAGE = "no_page"
     PAGE_BROKEN = "page_broken"
     PREVIOUS_RESPONSE_NOT_FOUND = "previous_response_not_found"
+    PROMPT_CHANGED = "prompt_changed"
     PROMPT_REJECTED = "prompt_rejected"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
@@ -101,6 +102,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.NO_PAGE: 503,
     ErrorCode.PAGE_BROKEN: 502,
     ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND: 404,
+    ErrorCode.PROMPT_CHANGED: 502,
     ErrorCode.PROMPT_REJECTED: 502,
     ErrorCode.QUEUE_FULL: 429,
     ErrorCode.QUEUE_TIMEOUT: 503,

@@ -35,6 +35,7 @@ ASKS_A_PAGE: Final = TAKES_A_PROMPT | frozenset(
         *(ErrorCode.QUEUE_FULL, ErrorCode.QUEUE_TIMEOUT, ErrorCode.SHUTDOWN, ErrorCode.CANCELLED, ErrorCode.CHILD_LOST),
         *(ErrorCode.REFUSED, ErrorCode.QUOTA, ErrorCode.LOGIN_EXPIRED, ErrorCode.SITE_ERROR, ErrorCode.PAGE_BROKEN),
         *(ErrorCode.SITE_UNREACHABLE, ErrorCode.PROMPT_REJECTED, ErrorCode.BROWSER_LOST, ErrorCode.CAPTURE_GAP),
+        ErrorCode.PROMPT_CHANGED,
         *(ErrorCode.BAD_FORMAT, ErrorCode.BAD_TOOL_CALL),
         *(ErrorCode.FIRST_TOKEN_TIMEOUT, ErrorCode.STREAM_IDLE_TIMEOUT),
         *(ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.REPEATED_AFTER_SUBMISSION),

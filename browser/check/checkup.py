@@ -51,6 +51,7 @@ SENDING = (
         ("capture.network.start", "capture.network.text", "capture.network.whole", "capture.dom.answer"),
     ),
     Step("end", steps_answer.end, ("capture.network.end", "capture.network.end_data", "capture.dom.done")),
+    Step("sent prompt", steps_prompt.sent_prompt, ("send.prompt",)),
     Step("page's text", steps_answer.page_text, ("capture.dom.answer", "capture.dom.ignore", "capture.dom.read")),
     Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",)),
     Step("stop", steps_answer.stop, ("stop.answering", "stop.actions")),

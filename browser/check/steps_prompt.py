@@ -6,9 +6,11 @@ from browser.check import page_facts
 from browser.check.answer_task import AnswerTask
 from browser.check.context import CheckContext
 from browser.check.outcome import StepFailed, StepResult
+from browser.check.screen import plain
 from browser.errors import BrowserError, PageBroken, PromptRejected
 from browser.page.completion import Completion
-from browser.site.schema import Action, Actions
+from browser.page.sent_prompt import SentPromptWatch
+from browser.site.schema import Action, Actions, SentPrompt
 
 
 async def run_actions(context: CheckContext, actions: Actions, *, model: str = "") -> None:
@@ -61,7 +63,11 @@ async def choose_models(context: CheckContext) -> StepResult:
 def new_completion(context: CheckContext) -> Completion:
     """Return a prompt to come. Nothing takes down that it was submitted: the check never sends it again."""
     return Completion(
-        tab=context.tab, capture=context.capture, settings=context.plan.settings, mark_submitted=lambda: None
+        tab=context.tab,
+        capture=context.capture,
+        settings=context.plan.settings,
+        mark_submitted=lambda: None,
+        compares_sent=True,
     )
 
 
@@ -95,3 +101,39 @@ async def send(context: CheckContext) -> StepResult:
         raise StepFailed(str(error), *hints) from None
     context.answer_task = AnswerTask(context.tab, completion)
     return StepResult(f"sent ({_steps(actions)})")
+
+
+async def sent_prompt(context: CheckContext) -> StepResult:
+    """Compare what the page sent, or shows as sent, with the prompt. Raises StepFailed."""
+    wanted = context.site.send.prompt
+    watch = context.completion.sent_prompt if context.completion else None
+    if wanted is None or watch is None:
+        return StepResult("the file has no send.prompt: what the page makes of the prompt is not looked at", "skip")
+    await watch.settled()
+    where = "what it shows" if wanted.selector else "what it sent"
+    if watch.found is None:
+        return StepResult(f"the prompt is not found in {where}", "warn", *await _why_not_found(context, wanted, watch))
+    if differs := watch.differs:
+        hints = (f"asked: {plain(context.plan.prompt)!r}", f"{where.removeprefix('what it ')}: {plain(watch.found)!r}")
+        place = "selector" if wanted.selector else "json" if wanted.json_path else "form" if wanted.form else "url"
+        keys = (f"send.prompt.{place}", "input.methods", "input")
+        raise StepFailed(f"the page made another prompt of it: {differs.told_of(where)}", *hints, keys=keys)
+    return StepResult(f"the prompt is the same in {where}")
+
+
+async def _why_not_found(
+    context: CheckContext, wanted: SentPrompt, watch: SentPromptWatch
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return hints and keys for a prompt that was not found where the file says."""
+    if wanted.selector:
+        found = await page_facts.found(context.tab.page, wanted.selector)
+        return (f"send.prompt.selector {wanted.selector!r} {found}",), ("send.prompt.selector",)
+    if watch.is_unreadable:
+        hint = "this browser does not tell what a request holds: name the prompt on the page by send.prompt.selector"
+        return (hint,), ("send.prompt.url",)
+    if watch.requests:
+        key = "send.prompt.json" if wanted.json_path else "send.prompt.form"
+        return (f"{key} finds no text in the request, or in none of {watch.requests}",), (key,)
+    sent = context.traffic.sent() if context.traffic else []
+    fits = f"send.prompt.url fits no {wanted.method} request of the page: {wanted.url!r}"
+    return (fits, *sent), ("send.prompt.url",)

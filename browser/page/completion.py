@@ -15,6 +15,7 @@ from browser.errors import BrowserError, FirstTokenTimeout, LoginExpired, PageBr
 from browser.page.images import Image
 from browser.page.page_input import enter_prompt
 from browser.page.refusals import LoginRefusals, error_of
+from browser.page.sent_prompt import SentPromptWatch
 from browser.page.submission import SubmissionWatch
 from browser.page.tab import Tab
 from browser.page.upload import upload_images
@@ -30,9 +31,10 @@ class Completion:
     """Takes a tab through one prompt and its answer: on an empty conversation, or with `follows` after other answers.
 
     `mark_submitted` is called at the instant before the prompt is sent; if it raises, nothing is sent.
+    `compares_sent`: look at what the page sends even if its site file makes no error of a difference.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all by keyword
         self,
         *,
         tab: Tab,
@@ -40,18 +42,23 @@ class Completion:
         settings: BrowserSettings,
         mark_submitted: Callable[[], None],
         follows: bool = False,
+        compares_sent: bool = False,
     ) -> None:
         self._tab = tab
         self._capture = capture
         self._settings = settings
         self._mark_submitted = mark_submitted
         self._follows = follows
+        self._compares_sent = compares_sent
         self._answer: Answer | None = None
         self._unread: deque[Finding] = deque()
         self.interruption: BrowserError | None = None
         """What it was made to fail with from outside, at whatever time."""
         self._login_refusals: LoginRefusals | None = None
         self._submission: SubmissionWatch | None = None
+        self._prompt = ""
+        self.sent_prompt: SentPromptWatch | None = None
+        """What the page made of the prompt, where its site file says where to find that."""
         self.submitted = False
         """Whether the prompt may have reached the site."""
         self.has_text = False
@@ -76,6 +83,10 @@ class Completion:
         await self.send()
         async for piece in self.read():
             yield piece
+        if self.sent_prompt and self.sent_prompt.verifies:
+            await self.sent_prompt.settled()  # a short answer is over before the browser has told of its request
+            if self.sent_prompt.error:
+                raise self.sent_prompt.error
 
     async def choose(self, model: Model) -> None:
         """Choose the model on an empty conversation. Raises PageBroken."""
@@ -83,6 +94,7 @@ class Completion:
 
     async def enter(self, prompt: str) -> str:
         """Fill the input and return the method that did it. Raises PageBroken, PromptRejected."""
+        self._prompt = prompt
         entering = enter_prompt(self._tab.page, self._tab.site.input, prompt)
         try:
             return await within(ENTRY_TIMEOUT_S, entering, "prompt-entry")
@@ -96,8 +108,12 @@ class Completion:
             raise self.interruption
         self._login_refusals = LoginRefusals(self._tab.page, self._tab.site)
         self._login_refusals.start()
-        self._submission = SubmissionWatch(self._tab.page, self._tab.site, self._not_submitted)
+        self._submission = SubmissionWatch(self._tab.page, self._tab.site, self._submission_failed)
         self._submission.start()
+        wanted = self._tab.site.send.prompt
+        if wanted and (wanted.verify or self._compares_sent):
+            self.sent_prompt = SentPromptWatch(self._tab.page, wanted, self._prompt, self._submission_failed)
+            self.sent_prompt.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
         self._mark_submitted()
         self.submitted = self._tab.prompted = True
@@ -163,7 +179,7 @@ class Completion:
         if self._answer:
             self._answer.interrupt(error)
 
-    def _not_submitted(self, error: BrowserError) -> None:
+    def _submission_failed(self, error: BrowserError) -> None:
         if not self.answer_ended:
             self.interrupt(error)
 
@@ -207,3 +223,5 @@ class Completion:
             self._login_refusals.stop()
         if self._submission:
             self._submission.stop()
+        if self.sent_prompt:
+            self.sent_prompt.stop()

@@ -1,4 +1,4 @@
-"""Where an input differs from the prompt that was put into it: a position and kinds of characters, never the text."""
+"""Where a prompt differs from what became of it on the page: a position and kinds of characters, never the text."""
 
 from __future__ import annotations
 
@@ -33,18 +33,22 @@ class Difference:
     held: str
 
     def __str__(self) -> str:
-        """Return it as a part of a sentence."""
+        """Return it as a part of a sentence about the input."""
+        return self.told_of("the input")
+
+    def told_of(self, place: str) -> str:
+        """Return it as a part of a sentence about the place that holds the other text."""
         if self.wanted == NOTHING:
-            return f"the input goes on after the prompt's {self.of} characters, with {self.held}"
+            return f"{place} goes on after the prompt's {self.of} characters, with {self.held}"
         held = "another one" if self.held == self.wanted else self.held
         there = "ends before it" if held == NOTHING else f"has {held} there"
-        return f"character {self.at} of {self.of} is {self.wanted}, and the input {there}"
+        return f"character {self.at} of {self.of} is {self.wanted}, and {place} {there}"
 
 
 def difference(wanted: str, held: str, *, rich: bool) -> Difference | None:
-    """Return where an input that holds `held` differs first from the prompt `wanted`, or None.
+    """Return where the text `held` differs first from the prompt `wanted`, or None.
 
-    `rich`: the input is a contenteditable. There a browser writes a space that HTML would drop as a no-break space.
+    `rich`: it is what a contenteditable holds. There a browser writes a space that HTML would drop as a no-break space.
     """
     if wanted == held:
         return None

@@ -6,11 +6,18 @@ import re
 from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urljoin, urlsplit
 
-import jmespath
-import jmespath.exceptions
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from browser.site.expressions import jmespath_expression
 from browser.site.selectors import css_selector, inner_selector, path_or_none, step_selector
+from browser.site.values import (
+    address_pattern,
+    distinct,
+    key_to_press,
+    relative_url,
+    traffic_pattern,
+    web_url,
+)
 
 
 class Section(BaseModel):
@@ -18,30 +25,23 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def web_url(value: str) -> str:
-    """Return an address that a browser can open. Raises ValueError."""
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an http:// or https:// address with a host")
-    return value
-
-
-def jmespath_expression(value: str) -> str:
-    """Return an expression that compiles. Raises ValueError."""
-    try:
-        jmespath.compile(value)
-    except jmespath.exceptions.JMESPathError as error:
-        problem = str(error).splitlines()[0]
-        raise ValueError(f"must be a JMESPath expression ({problem})") from None
-    return value
-
-
 Text = Annotated[str, Field(min_length=1)]
 Selector = Annotated[str, Field(min_length=1), AfterValidator(css_selector)]
 StepSelector = Annotated[str, Field(min_length=1), AfterValidator(step_selector)]
+NOT_BLANK = r"\S"
+ONE_LINE = r"^\S(.*\S)?$"
+Words = Annotated[str, Field(pattern=NOT_BLANK)]
+Line = Annotated[str, Field(pattern=ONE_LINE)]
 Expression = Annotated[str, Field(min_length=1), AfterValidator(jmespath_expression)]
+AddressPattern = Annotated[str, Field(min_length=1), AfterValidator(address_pattern)]
+RelativeUrl = Annotated[str, Field(min_length=1), AfterValidator(relative_url)]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 # A day at most: what is longer is a mistake in the unit.
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+Once = AfterValidator(distinct("status"))
+Statuses = Annotated[tuple[Annotated[int, Field(ge=200, le=599)], ...], Once]
+ErrorStatuses = Annotated[tuple[Annotated[int, Field(ge=400, le=599)], ...], Once]
 
 
 class Marker(Section):
@@ -50,7 +50,9 @@ class Marker(Section):
     selector: Selector | None = Field(
         default=None, description="a CSS selector of an element that is there and visible"
     )
-    url: Text | None = Field(default=None, description="a pattern of the page's address, * for any characters")
+    url: AddressPattern | None = Field(
+        default=None, description="a pattern of the page's full address, * for any characters"
+    )
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -62,15 +64,23 @@ class Marker(Section):
 class LoginCheck(Section):
     """A request that is made in the page now and then, to learn whether the session is still valid."""
 
-    url: Text = Field(description="an address, relative to the site's url")
-    expired_status: tuple[int, ...] = Field(default=(401, 403), description="the statuses that mean: logged out")
+    url: RelativeUrl = Field(description="an address, relative to the site's url")
+    expired_status: ErrorStatuses = Field(
+        default=(401, 403),
+        min_length=1,
+        description="the statuses, 400 to 599, that mean: logged out; a redirect counts as 401",
+    )
 
 
 class LostLogin(Section):
     """A request of the page's own whose response tells that the session is over."""
 
-    url: Text = Field(description="a pattern of the full address, of the request or where it led, * for any characters")
-    status: tuple[int, ...] = Field(default=(401,), description="the statuses that mean: logged out")
+    url: AddressPattern = Field(
+        description="a pattern of the full address, of the request or where it led, * for any characters"
+    )
+    status: Statuses = Field(
+        default=(401,), min_length=1, description="the statuses, 200 to 599, that mean: logged out"
+    )
 
 
 Verb = Literal["goto", "click", "dismiss", "press", "fill", "select", "wait_for", "wait_gone"]
@@ -83,12 +93,14 @@ SECRET = re.compile(r"\{secret:([a-z][a-z0-9_]{0,39})\}")
 class Action(Section):
     """One step on the page: exactly one of the verbs. Selectors are Playwright's, so text=... works too."""
 
-    goto: Text | None = Field(default=None, description="an address to open, relative to the site's url")
+    goto: RelativeUrl | None = Field(default=None, description="an address to open, relative to the site's url")
     click: StepSelector | None = Field(default=None, description="a selector of an element to click")
     dismiss: StepSelector | None = Field(
         default=None, description="a selector of an element to click if it is there now"
     )
-    press: Text | None = Field(default=None, description="a key such as Enter, pressed in the element `on`")
+    press: Annotated[Text, AfterValidator(key_to_press)] | None = Field(
+        default=None, description="a key such as Enter or Control+k, pressed in the element `on`"
+    )
     fill: StepSelector | None = Field(default=None, description="a selector of a field to put `value` in")
     select: StepSelector | None = Field(default=None, description="a selector of a <select> to set to `value`")
     wait_for: StepSelector | None = Field(default=None, description="a selector of an element to wait for")
@@ -218,9 +230,9 @@ class Input(Section):
     """Where a prompt goes, and how."""
 
     selector: StepSelector = Field(description="a selector of the field a prompt goes into")
-    methods: tuple[Literal["setter", "fill", "insert_text", "paste", "lines"], ...] = Field(
-        default=("setter", "fill"), min_length=1, description="the ways to fill it, tried in order"
-    )
+    methods: Annotated[
+        tuple[Literal["setter", "fill", "insert_text", "paste", "lines"], ...], AfterValidator(distinct("method"))
+    ] = Field(default=("setter", "fill"), min_length=1, description="the ways to fill it, tried in order")
     line_break: str | None = Field(
         default=None,
         pattern=LINE_BREAK_KEY,
@@ -253,8 +265,46 @@ class Upload(Section):
 class SendRequest(Section):
     """The page's own request that carries the prompt to the site: where it fails, the prompt has failed."""
 
-    url: Text = Field(description="a pattern of the request's full address, * for any characters")
-    method: Text = Field(default="POST", description="the HTTP method of the request")
+    url: AddressPattern = Field(description="a pattern of the request's full address, * for any characters")
+    method: Method = Field(default="POST", description="the HTTP method of the request")
+
+
+class SentPrompt(Section):
+    """Where to find the prompt as the page has sent it: in its own request, or in what it then shows.
+
+    `browser.check` compares it with the prompt that was asked; a child does so with `verify`.
+    """
+
+    url: AddressPattern | None = Field(
+        default=None, description="a pattern of the full address of the request with the prompt, * for any characters"
+    )
+    method: Method = Field(default="POST", description="the HTTP method of the request")
+    json_path: Expression | None = Field(
+        default=None,
+        alias="json",
+        description="with url: a JMESPath for the prompt in the request's body, which is JSON",
+    )
+    form: Line | None = Field(
+        default=None,
+        description="with url: the form field with the prompt, urlencoded or multipart; with neither json nor form the "
+        "body as a whole is the prompt",
+    )
+    selector: Text | None = Field(
+        default=None, description="instead of url: a selector of prompts on the page; the last one is the newest"
+    )
+    verify: bool = Field(
+        default=False, description="true: a prompt that was sent otherwise fails with the error prompt_changed"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.selector is None):
+            raise ValueError("needs url or selector, and not both")
+        if self.selector is not None and {"json_path", "form", "method"} & self.model_fields_set:
+            raise ValueError("json, form and method go with url, and not with selector")
+        if self.json_path is not None and self.form is not None:
+            raise ValueError("needs json or form, and not both")
+        return self
 
 
 class Send(Section):
@@ -265,6 +315,10 @@ class Send(Section):
         default=None,
         description="a table with url and method: the page's request that carries the prompt; one that fails, or is "
         "answered with status 400 or more, ends the prompt at once",
+    )
+    prompt: SentPrompt | None = Field(
+        default=None,
+        description="a table: where to find the prompt as the page has sent it, to compare it with the one asked",
     )
 
 
@@ -306,11 +360,13 @@ class Network(Section):
     """
 
     kind: NetworkKind = Field(description="how the events come")
-    url: Text = Field(description="a pattern of the request's full address, * for any characters")
-    method: Text | None = Field(default=None, description="the HTTP method of the request, any when not given")
+    url: Annotated[Text, AfterValidator(traffic_pattern)] = Field(
+        description="a pattern of the request's full address, * for any characters"
+    )
+    method: Method | None = Field(default=None, description="the HTTP method of the request, any when not given")
     prefix: str = Field(default="", description="what stands before each event's data; events without it are skipped")
-    event_names: tuple[str, ...] = Field(
-        default=("message",), description="with EventSource: the names of the events to listen for"
+    event_names: Annotated[tuple[Line, ...], AfterValidator(distinct("name"))] = Field(
+        default=("message",), min_length=1, description="with EventSource: the names of the events to listen for"
     )
     start: Expression | None = Field(
         default=None, description="a JMESPath that is true for an answer's first event; events before it do not count"
@@ -453,10 +509,6 @@ def _template(*must: str, may: tuple[str, ...] = ()) -> AfterValidator:
     return AfterValidator(check)
 
 
-# One line, without white space around it.
-Line = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
-
-
 class PromptTexts(Section):
     """How the page is told of tools and formats. What is left out stays as docs/sites.md shows."""
 
@@ -486,20 +538,23 @@ class PromptTexts(Section):
         # One that is left out is a code fence's: see api_utils.prompt_form.
         if (self.call_begin or "```tool_call") == (self.call_end or "```"):
             raise ValueError("call_begin and call_end must differ, to tell where a call ends")
+        for key, line in (("call_begin", self.call_begin), ("call_end", self.call_end)):
+            if line and not line.strip('{}[],"'):
+                raise ValueError(f"{key} may be a line of a call's own JSON: give it a letter, or another sign")
         return self
 
 
 class Model(Section):
     """A model that a request may ask for."""
 
-    name: Text = Field(description="the name that a request gives as its model")
+    name: Line = Field(description="the name that a request gives as its model")
     choose: Actions = Field(default=(), description="the steps that choose it on an empty conversation")
 
 
 class Refusal(Section):
     """How the site refuses a prompt, and what follows from it."""
 
-    text: Text | None = Field(default=None, description="a part of the site's error message, in any case")
+    text: Words | None = Field(default=None, description="a part of the site's error message, in any case")
     status: int | None = Field(default=None, ge=400, le=599, description="the HTTP status of the answer's request")
     means: Literal["quota", "login_expired", "refused", "site_error"] = Field(
         description="what follows: the login rests; a new login is needed; this prompt alone is refused; it is a fault"
@@ -572,7 +627,9 @@ class Site(Section):
     def _can_be_seen(cls, readiness: Readiness, info: ValidationInfo) -> Readiness:
         login, field = info.data.get("login"), info.data.get("input")  # none, if they are wrong themselves
         if login and login.none and field and not readiness.selector and path_or_none(field.selector) is None:
-            raise ValueError("needs selector: with login.none, and an input.selector that is no CSS, nothing else tells")
+            raise ValueError(
+                "needs selector: with login.none, and an input.selector that is no CSS, nothing else tells"
+            )
         return readiness
 
     @field_validator("model_choices")

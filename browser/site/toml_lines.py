@@ -6,6 +6,7 @@ Grammar: https://toml.io/en/v1.0.0. The text must be valid TOML already.
 from __future__ import annotations
 
 import re
+import tomllib
 
 Path = tuple[str | int, ...]
 
@@ -110,7 +111,7 @@ class _Scanner:
 
     def _key(self) -> str:
         self._skip(_SPACE)
-        return self._take(_BARE_KEY) or self._take(_STRING)[1:-1]
+        return self._take(_BARE_KEY) or str(tomllib.loads(f"key = {self._take(_STRING)}")["key"])
 
     def _take(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self._text, self._at)

@@ -193,6 +193,27 @@ async def test_a_request_of_the_send_that_is_never_made_is_named(tmp_path: Path,
     assert ("(send.request.url)" in checked.text) == (name == "chats")
 
 
+@pytest.mark.parametrize(
+    ("place", "mark", "key"),
+    [
+        ('url = "*/api/chats", json = "prompt"', "warn", "url"),
+        ('url = "*/api/chat", json = "prompts"', "warn", "json"),
+        ('url = "*/api/chat", json = "model"', "fail", "json"),
+        ('selector = "[data-role=user] .no"', "warn", "selector"),
+    ],
+)
+async def test_what_the_page_made_of_the_prompt_is_compared(
+    tmp_path: Path, demo: DemoSite, place: str, mark: str, key: str
+) -> None:
+    change = f'{{ url = "*/api/chat", json = "prompt" }}|{{ {place} }}'
+    checked = await check(tmp_path, demo, "--stop-prompt", LONG, changes=(change,))
+    assert checked.code == (Exit.FAILED if mark == "fail" else Exit.PASSED), checked.text
+    assert checked.line("sent prompt").startswith(mark)
+    assert re.findall(r"\(send\.prompt\.(\w+)\)", checked.text) == [key] * bool(key)
+    if mark == "fail":
+        assert "the page made another prompt of it: character 1 of 46 is a letter" in checked.text
+
+
 async def test_traffic_that_is_not_caught_is_shown_and_kept(tmp_path: Path, demo: DemoSite) -> None:
     checked = await check(tmp_path, demo, changes=("*/api/chat|*/api/chats",))
     assert checked.code == Exit.FAILED
