@@ -6,8 +6,7 @@ import os
 import signal
 
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
-from nicegui import app, background_tasks, core, ui
-from starlette.requests import Request
+from nicegui import app, background_tasks, ui
 from starlette.responses import JSONResponse, Response
 
 
@@ -40,9 +39,7 @@ def chat() -> Response | None:
     earlier: list[str] = []
     answering: list[asyncio.Task[None]] = []
 
-    async def answer(prompt: str, reply: ui.label) -> None:
-        token, words = begin(prompt, len(earlier))
-        earlier.append(prompt)
+    async def answer(token: str, words: list[str], reply: ui.label) -> None:
         try:
             for word in words:
                 reply.text += word
@@ -55,19 +52,23 @@ def chat() -> Response | None:
             reply.props("data-done")
             stop.set_visibility(False)
 
-    def fail(error: RuntimeError) -> None:
-        stop.set_visibility(False)
-        ui.notify(f"The answer failed: {error}", type="negative")
-
     def ask() -> None:
         question, prompt.value = prompt.value, ""
-        with messages:
-            with ui.chat_message(name="You", sent=True):
-                ui.label(question).classes("whitespace-pre-wrap")
-            with ui.chat_message(name="Bot"):
-                reply = ui.label().classes("whitespace-pre-wrap").props("data-testid=answer")
+        with messages, ui.chat_message(name="You", sent=True):
+            ui.label(question).classes("whitespace-pre-wrap")
+        try:
+            token, words = begin(question, len(earlier))
+        except RuntimeError as error:
+            ui.notify(f"No answer: {error}", type="negative")
+            return
+        earlier.append(question)
+        with messages, ui.chat_message(name="Bot"):
+            reply = ui.label().classes("whitespace-pre-wrap").props("data-testid=answer")
         stop.set_visibility(True)
-        answering[:] = [background_tasks.create(answer(question, reply))]
+        answering[:] = [background_tasks.create(answer(token, words, reply))]
+
+    def cancel() -> None:
+        answering[0].cancel()
 
     with ui.row().classes("w-full justify-between"):
         ui.label(app.storage.user["username"]).props("data-testid=account")
@@ -75,7 +76,7 @@ def chat() -> Response | None:
     with ui.footer(), ui.row().classes("w-full"):
         prompt = ui.textarea(placeholder="Message").classes("flex-grow").props("data-testid=prompt")
         ui.button("Send", on_click=ask).props("data-testid=send")
-        stop = ui.button("Stop", on_click=lambda: answering[0].cancel()).props("data-testid=stop")
+        stop = ui.button("Stop", on_click=cancel).props("data-testid=stop")
         stop.set_visibility(False)
     return None
 

@@ -11,7 +11,7 @@ from shiny import App, Inputs, Outputs, Session, reactive, ui
 page = ui.page_fillable(ui.chat_ui("chat", enable_cancel=True))
 
 
-def server(inputs: Inputs, outputs: Outputs, session: Session) -> None:  # noqa: ARG001 - Shiny passes all three
+def server(inputs: Inputs, outputs: Outputs, session: Session) -> None:
     chat = ui.Chat("chat")
     earlier: list[str] = []
 
