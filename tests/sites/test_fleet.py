@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,17 +130,18 @@ async def test_an_error_of_the_app(served: Served) -> None:
 
 async def test_a_client_that_leaves_stops_the_app(served: Served) -> None:
     await served.ready()
-    async for text in _pieces(served, "leave [[endless]]"):
-        if text:
-            break
+    async with _answering(served, "leave [[endless]]"):
+        pass
     await eventually(lambda: "stopped" in served.app.entries()[-1], timeout_s=30)
     served.check(await served.ask("after leaving"), "after leaving")
 
 
 async def test_the_app_restarted_in_the_middle(served: Served) -> None:
     await served.ready()
-    with pytest.raises(openai.APIError) as caught:
-        await _kill_in_mid_answer(served, "restarted [[endless]]")
+    async with _answering(served, "restarted [[endless]]") as asking:
+        served.app.kill()
+        with pytest.raises(openai.APIError) as caught:
+            await asking
     assert caught.value.code in {"site_error", "site_unreachable", "page_broken"}
     assert len(served.submissions("restarted [[endless]]")) == 1
     await eventually(lambda: served.fleet.children()["ada"]["reason"] == "site_unreachable", timeout_s=60)
@@ -172,16 +174,25 @@ async def test_a_session_that_the_app_ends_is_noticed_in_use(served: Served) -> 
     served.check(await served.ask("logged in anew"), "logged in anew")
 
 
-async def _kill_in_mid_answer(served: Served, prompt: str) -> None:
-    async for text in _pieces(served, prompt):
-        if text and served.app.process and served.app.process.poll() is None:
-            served.app.kill()
+@asynccontextmanager
+async def _answering(served: Served, prompt: str) -> AsyncIterator[asyncio.Task[None]]:
+    """Ask, and enter once the answer is being written: its first text is here, or the app at least has the prompt."""
 
+    async def ask() -> None:
+        messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
+        stream = await served.client.chat.completions.create(model=served.app.name, messages=messages, stream=True)
+        async with stream:
+            async for part in stream:
+                if part.choices[0].delta.content:
+                    has_text.set()
 
-async def _pieces(served: Served, prompt: str) -> AsyncIterator[str]:
-    stream = await served.client.chat.completions.create(
-        model=served.app.name, messages=[{"role": "user", "content": prompt}], stream=True
-    )
-    async with stream:
-        async for part in stream:
-            yield part.choices[0].delta.content or ""
+    has_text = asyncio.Event()
+    asking = asyncio.create_task(ask())
+    try:
+        whole = served.app.kind.lays_out_markdown  # what the page laid out comes when it is complete
+        begun = (lambda: served.submissions(prompt)) if whole else has_text.is_set
+        await eventually(lambda: asking.done() or begun(), timeout_s=60)
+        yield asking
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
