@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
@@ -31,14 +32,42 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
     "LITERAL_DISABLED": "true",
     "OTEL_SDK_DISABLED": "true",
+    "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
+    "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+    "STREAMLIT_SERVER_HEADLESS": "true",
     "TRACELOOP_TELEMETRY": "false",
     "HTTP_PROXY": NOWHERE,
     "HTTPS_PROXY": NOWHERE,
     "NO_PROXY": "127.0.0.1,localhost",
 }
-ANSWERS_WHEN_UP = {"chainlit": "/auth/config", "demo": "/login", "gradio": "/config"}
-LOGIN_PAGES = {"chainlit": "/login", "gradio": "/"}
-LOGGED_IN = {"chainlit": "#chat-input", "gradio": "[role=log]"}
+
+
+@dataclass(frozen=True)
+class AppKind:
+    """What differs between the apps: how each is logged in to, and what it keeps."""
+
+    answers_when_up: str
+    logged_in: str = ""
+    """What its page shows after the login; empty where there is no login."""
+    login_page: str = "/"
+    takes_form: bool = False
+    """Whether a POST to /login logs in; else only its page does."""
+    forgets_logins: bool = False
+    """Whether a restart ends them."""
+    lays_out_markdown: bool = False
+    """Whether its answers can be read from its page alone, as Markdown."""
+
+
+KINDS = {
+    "chainlit": AppKind("/auth/config", logged_in="#chat-input", login_page="/login", takes_form=True),
+    "demo": AppKind("/login"),
+    "gradio": AppKind("/config", logged_in="[role=log]", takes_form=True, forgets_logins=True),
+    "nicegui": AppKind("/login", logged_in="[data-testid=prompt]", login_page="/login"),
+    "shiny": AppKind("/"),
+    "streamlit": AppKind("/_stcore/health", lays_out_markdown=True),
+}
+APPS = [name for name in KINDS if name != "demo"]
 LOGIN_FORM = {"username": "ada", "password": "lovelace"}
 
 
@@ -57,6 +86,10 @@ class ChatApp:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def kind(self) -> AppKind:
+        return KINDS[self.name]
+
     def entries(self) -> list[dict[str, Any]]:
         """What the app received and answered, in order."""
         with suppress(FileNotFoundError):
@@ -70,10 +103,13 @@ class ChatApp:
     def start(self) -> None:
         """Start it, in an environment that is made first if need be, and wait until it answers."""
         command = self._command()
+        ours = {
+            name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+        }  # NiceGUI reads them
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *command],
-                env={**os.environ, **QUIET, **self._environment()},
+                env={**ours, **QUIET, **self._environment()},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -83,22 +119,29 @@ class ChatApp:
     def _command(self) -> list[str | Path]:
         subprocess.run([ROOT / "scripts" / "app-env", self.name], check=True)
         programs, script = ROOT / ".cache" / self.name / "bin", self.scripts / f"{self.name}_app.py"
-        if self.name == "chainlit":
-            address = ("--host", "127.0.0.1", "--port", str(self.port))
-            return [programs / "chainlit", "run", script, "--headless", *address]
-        return [programs / "python", script]
+        match self.name:
+            case "chainlit":
+                address = ("--host", "127.0.0.1", "--port", str(self.port))
+                return [programs / "chainlit", "run", script, "--headless", *address]
+            case "streamlit":
+                return [programs / "streamlit", "run", script]
+            case _:
+                return [programs / "python", script]
 
     def _environment(self) -> Mapping[str, str]:
         return {
             "APP_LEDGER": str(self._ledger),
             "APP_PORT": str(self.port),
+            "APP_SECRET": self.secret,
             "CHAINLIT_APP_ROOT": str(self.folder),
             "CHAINLIT_AUTH_SECRET": self.secret,
+            "NICEGUI_STORAGE_PATH": str(self.folder / "nicegui"),
+            "STREAMLIT_SERVER_PORT": str(self.port),
         }
 
     def _is_up(self) -> bool:
         try:
-            with urlopen(f"{self.url}{ANSWERS_WHEN_UP[self.name]}", timeout=5):
+            with urlopen(f"{self.url}{self.kind.answers_when_up}", timeout=5):
                 return True
         except OSError as error:
             return getattr(error, "code", None) == 401
@@ -124,7 +167,14 @@ class ChatApp:
         self._wait(lambda: self.entries()[-1:] == [{"sessions": "ended"}])
 
     def log_in(self) -> dict[str, Any]:
-        """Log in as the app's own page does and return a storage_state."""
+        """Log in by a request where the app's page does so too, else on its page, once; return a storage_state."""
+        if not self.kind.takes_form:
+            saved = self.folder / "login.json"
+            if not saved.exists():
+                with ThreadPoolExecutor(1) as thread:  # for Playwright, which takes no thread that has a loop
+                    thread.submit(log_in_by_hand, self, saved).result()
+            state: dict[str, Any] = json.loads(saved.read_text())
+            return state
         jar = CookieJar()
         opener = build_opener(HTTPCookieProcessor(jar))
         with opener.open(f"{self.url}/login", urlencode(LOGIN_FORM).encode(), timeout=TIMEOUT_S):
@@ -132,18 +182,21 @@ class ChatApp:
 
 
 def log_in_by_hand(app: ChatApp, path: Path) -> None:
-    """Log in on the app's own page, in a real browser, and save the profile."""
+    """Log in on the app's own page, in a real browser, and save the profile; a meaningless one if there is no login."""
+    if not app.kind.logged_in:
+        path.write_text(json.dumps({"cookies": [_as_saved("visitor", app.secret)]}))
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium(), proxy={"server": NOWHERE, "bypass": "127.0.0.1"}
         )
         page = browser.new_page()
         page.set_default_timeout(120_000)  # ms; on a busy machine such a page takes long to draw itself
-        page.goto(f"{app.url}{LOGIN_PAGES[app.name]}")
+        page.goto(f"{app.url}{app.kind.login_page}")
         page.locator("input:not([type=password])").first.fill(LOGIN_FORM["username"])
         page.fill("input[type=password]", LOGIN_FORM["password"])
         page.press("input[type=password]", "Enter")
-        page.wait_for_selector(LOGGED_IN[app.name])
+        page.wait_for_selector(app.kind.logged_in)
         saved = path.with_suffix(".part")
         page.context.storage_state(path=saved)
         saved.replace(path)
@@ -165,7 +218,7 @@ def _as_saved(name: str, value: str | None) -> dict[str, Any]:
 
 @contextmanager
 def chat_app(name: str, folder: Path) -> Iterator[ChatApp]:
-    """Run an app, chainlit or gradio, with its files in `folder`."""
+    """Run an app of KINDS with its files in `folder`."""
     app = ChatApp(name, folder)
     try:
         app.start()

@@ -1,6 +1,6 @@
 """What the chat apps of these tests answer. Each app runs in an environment of its own (scripts/app-env).
 
-A prompt says in double square brackets what it wants: code, error, empty, endless, unicode, words=N. Every
+A prompt says in double square brackets what it wants: code, error, empty, endless, table, unicode, words=N. Every
 answer holds its prompt's digest and a token of its own. What an app received and answered goes to the file in
 APP_LEDGER, one JSON object a line.
 """
@@ -37,6 +37,8 @@ def _words(prompt: str, token: str) -> list[str]:
     words = [f"sha256={digest} ", f"token={token} ", "\n\n", *(f"word{number} " for number in range(count))]
     if "[[code]]" in prompt:
         words += ["\n\n```python\n", "def f(x):\n", "    return x\n", "```\n\n", "- one\n", "- **two**\n", "end"]
+    if "[[table]]" in prompt:
+        words += ["\n\n| one | two |\n", "| --- | --- |\n", "| 1 | *a* |\n", "| 2 | `b` |\n\n", "end"]
     if "[[unicode]]" in prompt:
         words += ["Grüße ", "東京 ", "👩‍🚀 ", "e\u0301 ", "עברית ", "\u2028", "\U0001d54f"]
     if "[[endless]]" in prompt:
