@@ -107,6 +107,12 @@ class SharedBrowserProcess(BrowserProcess):
         assert self._shared._browser
         return self._shared._browser.browser_type
 
+    @property
+    def version(self) -> str:
+        """Return the browser's version, as a browser does."""
+        assert self._shared._browser
+        return self._shared._browser.version
+
     async def new_context(self, **options: Any) -> BrowserContext:
         """Open a context in the shared browser."""
         context = await (await self._shared.browser()).new_context(**options)
