@@ -68,8 +68,9 @@ async def demo() -> AsyncIterator[DemoSite]:
 class SharedBrowser:
     """One Chromium for the tests of a module, for pages that leave it as they found it; started when first needed."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._process = BrowserProcess(engine="chromium", headless=True, run_dir=run_dir, settings=BrowserSettings())
+    def __init__(self, run_dir: Path, **settings: Any) -> None:
+        given = BrowserSettings(**settings)
+        self._process = BrowserProcess(engine="chromium", headless=True, run_dir=run_dir, settings=given)
         self._browser: Browser | None = None
 
     async def browser(self) -> Browser:
