@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-sites test-firefox test-api-fuzz test-clients chaos check format bench lock
+.PHONY: help setup demo test test-long test-sites test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
 # Most tests wait for other processes half of the time.
@@ -20,7 +20,11 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## all tests: real browsers, real processes, the real client
 	@scripts/display-setup
-	@$(PYTHON) -m pytest $(PARALLEL) -m 'not firefox and not sites and not clients'
+	@$(PYTHON) -m pytest $(PARALLEL) -m 'not long and not firefox and not sites and not clients'
+
+test-long: setup ## the same at their full size, and those that take too long for what they add; about 25 minutes
+	@scripts/display-setup
+	@TEST_LONG=1 $(PYTHON) -m pytest $(PARALLEL) -m 'not firefox and not sites and not clients'
 
 test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
 	@scripts/display-setup

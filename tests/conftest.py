@@ -12,10 +12,12 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from tests.support.size import size
+
 TESTS = Path(__file__).parent
 
 # A deadline of wall time for one example fails on a busy machine; pytest's own limit holds for what hangs.
-settings.register_profile("tabfleet", deadline=None)
+settings.register_profile("tabfleet", deadline=None, max_examples=size(40, 100))
 settings.load_profile("tabfleet")
 
 # `xdist_group` would be the mark for this, but pytest-xdist 3.8 finds none with pytest 9.2: it writes the group into
@@ -24,7 +26,15 @@ GROUPS = {
     # The ports that the demo uses if they are free are there once on a machine.
     "demo-ports": ("tests/demo/test_fleet.py", "tests/e2e/test_demo.py"),
     # They share a fleet, whose start takes longer than most of them.
-    "shared-fleet": ("tests/e2e/test_load.py", "tests/e2e/test_openai_client.py", "tests/e2e/test_screenshot.py"),
+    "shared-fleet": (
+        "tests/e2e/test_anthropic_client.py",
+        "tests/e2e/test_completions.py",
+        "tests/e2e/test_load.py",
+        "tests/e2e/test_openai_client.py",
+        "tests/e2e/test_repeats.py",
+        "tests/e2e/test_responses_client.py",
+        "tests/e2e/test_screenshot.py",
+    ),
 }
 # Each app is started once for all of its tests, which have its name among their parameters.
 APPS = ("chainlit", "gradio", "nicegui", "shiny", "streamlit")

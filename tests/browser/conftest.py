@@ -68,8 +68,9 @@ async def demo() -> AsyncIterator[DemoSite]:
 class SharedBrowser:
     """One Chromium for the tests of a module, for pages that leave it as they found it; started when first needed."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._process = BrowserProcess(engine="chromium", headless=True, run_dir=run_dir, settings=BrowserSettings())
+    def __init__(self, run_dir: Path, **settings: Any) -> None:
+        given = BrowserSettings(**settings)
+        self._process = BrowserProcess(engine="chromium", headless=True, run_dir=run_dir, settings=given)
         self._browser: Browser | None = None
 
     async def browser(self) -> Browser:
@@ -106,6 +107,12 @@ class SharedBrowserProcess(BrowserProcess):
         """Return what kind of browser it is, as a browser does."""
         assert self._shared._browser
         return self._shared._browser.browser_type
+
+    @property
+    def version(self) -> str:
+        """Return the browser's version, as a browser does."""
+        assert self._shared._browser
+        return self._shared._browser.version
 
     async def new_context(self, **options: Any) -> BrowserContext:
         """Open a context in the shared browser."""

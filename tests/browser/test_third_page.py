@@ -15,6 +15,7 @@ from browser.site.schema import Action, FreshChat
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages, tab_of
 from tests.browser.third_page import ThirdPage, answer_to, third_page
+from tests.support.size import size
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
 
@@ -43,7 +44,7 @@ async def test_a_page_that_aborts_its_request_at_the_end(
 ) -> None:
     """Firefox drops what of a copied body was not read yet."""
     page = await shared_pages.open(third.site("aborter", dom=False), third.state(), engine=engine)
-    for number in range(20):
+    for number in range(size(8, 20)):
         prompt = f"burst {number}"
         assert await ask(page, prompt, "third") == answer_to(prompt)
         await asyncio.wait_for(third.left.wait(), HANG_LIMIT_S)

@@ -21,8 +21,9 @@ from tests.chaos.fleet import Fleet, wait_until
 from tests.chaos.profile_sources import LocalSource
 from tests.chaos.runner import all_ready
 from tests.support.ports import free_range
+from tests.support.size import size
 
-CHILDREN = 20
+CHILDREN = size(8, 20)
 DRAIN_LIMIT_S = 25.0
 CHAT = "/v1/chat/completions"
 
@@ -74,7 +75,7 @@ async def draining(fleet: Fleet) -> bool:
     return bool(shown["status"] == "draining")
 
 
-async def test_twenty_running_streams_finish_and_new_requests_are_refused(tmp_path: Path) -> None:
+async def test_all_running_streams_finish_and_new_requests_are_refused(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, children=CHILDREN) as fleet:
         go_on = tmp_path / "go on"
         streams = await asyncio.gather(

@@ -24,6 +24,7 @@ from contract.http_server import HttpServer
 from contract.listener import listen
 from contract.logs import AtMostEvery
 from tests.support.manual_loop import ManualLoop
+from tests.support.size import size
 from tests.support.waiting import eventually
 
 LIMIT_S = 10.0
@@ -498,7 +499,7 @@ BYTES = st.lists(
 
 
 @given(st.lists(BYTES, min_size=1, max_size=20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=size(10, 25), deadline=None)
 def test_whatever_comes_in_ends_and_leaves_nothing(talks: list[list[bytes]]) -> None:
     async def talk() -> None:
         async with serving(echo, QUICK) as (server, port):

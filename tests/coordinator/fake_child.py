@@ -23,17 +23,19 @@ import sys
 import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract import child_environment
 from contract.child_api import READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, UnreadyReason
 from contract.dialects.chat import CHAT
 from contract.exit_codes import ExitCode
-from contract.keys import KeyStore
 from contract.processes import ProcessIdentity
 from contract.run_folder import write_processes
 from tests.coordinator.fake_answer import Behaviour, Conversation, error
 from tests.coordinator.proxy.tiny_http import Exchange, serve
+
+if TYPE_CHECKING:
+    from contract.keys import KeyStore
 
 
 class FakeChild:
@@ -219,6 +221,9 @@ class FakeChild:
 
 def read_keys() -> KeyStore:
     """The keys that the coordinator wrote; anew each time, because a reload may replace them."""
+    # Here, for it takes longer than all else that a child imports, hundreds are started, and few ever need it.
+    from contract.keys import KeyStore
+
     path = os.environ.get(child_environment.KEY_FILE_PATH)
     return KeyStore.from_file(Path(path)) if path else KeyStore()
 

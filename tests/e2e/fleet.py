@@ -127,7 +127,7 @@ def log_in(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) ->
 def log_in_by_request(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) -> Path:
     """Save the same profiles as `log_in` without its browser, which takes seconds: for tests not of how logins come.
 
-    Those are test_s3.py, test_demo.py, and all that use the shared fleet.
+    Those are test_demo.py and all that use the shared fleet.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     for user in users:

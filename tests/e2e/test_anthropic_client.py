@@ -229,6 +229,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, Sit
             yield running, site
 
 
+@pytest.mark.long  # tests/contract/test_dialects.py shows it without a browser
 def test_a_quota_is_a_rate_limit(alone: tuple[Fleet, Site]) -> None:
     running, _ = alone
     with pytest.raises(anthropic.RateLimitError) as limited:

@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.fleet import ROOT, alive, descendants, eventually
 
 
+@pytest.mark.long  # as the test below, without a person
 def test_the_demo_answers_a_question_and_leaves_nothing_behind(empty_tmp: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "demo", "--check"],

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from contract.exit_codes import ExitCode
-from tests.e2e.fleet import ROOT, Site, end, eventually, fetch, fleet, log_in
+from tests.e2e.fleet import ROOT, Site, end, eventually, fetch, fleet, log_in_by_request
 from tests.support.ports import free_range
 
 ANALYTICS = {"name": "_visits", "path": "/", "expires": -1, "httpOnly": False, "secure": False, "sameSite": "Lax"}
@@ -23,7 +23,7 @@ ANALYTICS = {"name": "_visits", "path": "/", "expires": -1, "httpOnly": False, "
 @pytest.fixture
 def two_files(site: Site, tmp_path: Path) -> Path:
     """The folder of ada.json and again.json, which differ in a cookie that a page has set."""
-    folder = log_in(site, tmp_path / "active", users=["ada"])
+    folder = log_in_by_request(site, tmp_path / "active", users=["ada"])
     state: dict[str, Any] = json.loads((folder / "ada.json").read_text())
     for name, visits in (("ada", "1"), ("again", "2")):
         analytics = {**ANALYTICS, "value": visits, "domain": state["cookies"][0]["domain"]}
@@ -31,6 +31,7 @@ def two_files(site: Site, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long  # tests/coordinator/profiles shows the choice without a browser
 def test_a_coordinator_starts_one_browser(site: Site, two_files: Path, tmp_path: Path) -> None:
     with fleet(site, two_files, tmp_path / "fleet") as running:
         running.wait_for(ada="READY")

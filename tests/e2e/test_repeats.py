@@ -18,9 +18,10 @@ import pytest
 from openai import OpenAI
 
 from tests.e2e.fleet import MODEL, Fleet, Site, eventually, fleet
+from tests.support.size import size
 from tests.support.waiting import HANG_LIMIT_S
 
-STREAMS, CONCURRENCY = 40, 8
+STREAMS, CONCURRENCY = size(16, 40), 8
 
 
 def _post(running: Fleet, prompt: str, key: str) -> tuple[HTTPConnection, HTTPResponse]:
@@ -94,15 +95,14 @@ def _complete(client: OpenAI, prompt: str, *, stream: bool) -> None:
         client.chat.completions.create(model=MODEL, messages=messages)
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_prompt_whose_child_is_killed_is_not_submitted_again(
-    site: Site, profiles: Path, tmp_path: Path, *, stream: bool
-) -> None:
+def test_a_prompt_whose_child_is_killed_is_not_submitted_again(site: Site, profiles: Path, tmp_path: Path) -> None:
     """The real client, with its retries and again by its user, with a key and without; the child is back by then."""
+    # tests/coordinator/proxy/test_repeats.py has the other two, without browsers
+    ways = [(False, True), (True, False), *size(0, 1) * [(False, False), (True, True)]]
     with fleet(site, profiles, tmp_path / "fleet", BACKOFF_MAX_S="0.5", MAX_CHILDREN="1") as running:
         running.wait_for(ada="READY")
-        for keyed in (False, True):
-            headers = {"Idempotency-Key": "the-key"} if keyed else {}
+        for kills, (keyed, stream) in enumerate(ways, 1):
+            headers = {"Idempotency-Key": f"key-{stream}"} if keyed else {}
             client = running.client(max_retries=3, default_headers=headers)
             prompt = f"[[tokens=2000 delay_ms=10]] keyed: {keyed}, stream: {stream}"
             before = site.last_id()
@@ -112,11 +112,10 @@ def test_a_prompt_whose_child_is_killed_is_not_submitted_again(
                 os.kill(running.child_pid("ada"), signal.SIGKILL)
                 failure = first.result(2 * HANG_LIMIT_S)
             assert failure.code == "child_lost"
-            restarts = 2 if keyed else 1
-            eventually(lambda: running.children()["ada"]["restarts"] == restarts, timeout_s=HANG_LIMIT_S)  # noqa: B023
+            eventually(lambda: running.children()["ada"]["restarts"] == kills, timeout_s=HANG_LIMIT_S)  # noqa: B023
             running.wait_for(ada="READY")
             for _ in range(2):
                 again = _fail(client, prompt, stream=stream)
                 assert again.code == ("child_lost" if keyed else "repeated_after_submission")
             assert [entry["prompt"] for entry in site.ledger(since=before)] == [prompt]
-        _complete(running.client(), "another prompt", stream=stream)
+        _complete(running.client(), "another prompt", stream=True)

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fleet, log_in_by_request
+from tests.support.size import size
 
 COOKIE = "demo_session"
-KILLS = 2
+KILLS = size(1, 2)
 
 
 @pytest.fixture

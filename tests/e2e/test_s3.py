@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch, fleet, log_in, log_in_by_request
+from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch, fleet, log_in_by_request
 from tests.support.s3 import BUCKET, S3Server, s3_server
 
 KEY = "key-from-the-bucket"
@@ -49,7 +49,7 @@ def s3_environment(s3: S3Server, cache: Path) -> dict[str, str]:
 def running(s3: S3Server, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Run a fleet whose profiles and keys come from the bucket."""
     folder = tmp_path_factory.mktemp("s3-fleet")
-    logins = log_in(site, folder / "logins", USERS)
+    logins = log_in_by_request(site, folder / "logins", USERS)
     for user in USERS:
         upload(s3, logins / f"{user}.json", user)
     s3.upload({"fleet/key.txt": f"{KEY} role=operate\n".encode()})
@@ -208,6 +208,7 @@ def test_a_failed_reload_changes_nothing_and_warns_in_ready(running: Fleet, s3: 
     ask(running.client(), "Are you still there?")
 
 
+@pytest.mark.long  # tests/coordinator/profiles/test_stale.py starts the program so, without browsers
 def test_a_start_without_s3_uses_the_cache_if_allowed(running: Fleet, s3: S3Server, site: Site, tmp_path: Path) -> None:
     cache = running.folder.parent / "cache"
     environment = {**s3_environment(s3, cache), "AUTH_PROFILE_ALLOW_STALE": "true", "MAX_CHILDREN": "1"}

@@ -71,8 +71,16 @@ def test_each_failure_of_the_site_has_its_error_and_reaction(one_of_two: tuple[F
     assert len(prompts) == len(set(prompts)), "something was submitted twice"
 
 
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("fault", ["quota", "expire_session"])
+@pytest.mark.parametrize(
+    ("fault", "stream"),
+    [
+        ("quota", True),
+        ("expire_session", False),
+        # tests/coordinator/proxy shows them with fakes
+        pytest.param("quota", False, marks=pytest.mark.long),
+        pytest.param("expire_session", True, marks=pytest.mark.long),
+    ],
+)
 def test_what_one_login_does_not_take_the_other_answers(tmp_path: Path, fault: str, *, stream: bool) -> None:
     """The caller sees an ordinary answer: the site itself said that the first login got none."""
     with demo_site() as site:

@@ -13,6 +13,7 @@ from browser.page.conversation import EnoughRead
 from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import lasting_page
+from tests.support.size import size
 from tests.support.waiting import eventually
 
 demo, folder, page = lasting_page()
@@ -83,14 +84,15 @@ async def test_a_reader_who_has_enough_does_not_wait_for_the_page(page: ChatPage
     assert [entry.outcome for entry in demo.ledger.entries()[-2:]] == ["stopped", "done"]
 
 
-async def test_stopping_twenty_answers_in_a_row(page: ChatPage, demo: DemoSite) -> None:
-    for number in range(20):
+async def test_stopping_many_answers_in_a_row(page: ChatPage, demo: DemoSite) -> None:
+    count = size(8, 20)
+    for number in range(count):
         async with aclosing(page.ask(f"s{number}", f"{number} [[tokens=2000]]", "demo-small")) as pieces:
             await anext(pieces)
         assert not page.busy
-    entries = demo.ledger.entries()[-20:]
-    assert [entry.outcome for entry in entries] == ["stopped"] * 20
-    assert [entry.prompt.split()[0] for entry in entries] == [str(number) for number in range(20)]
+    entries = demo.ledger.entries()[-count:]
+    assert [entry.outcome for entry in entries] == ["stopped"] * count
+    assert [entry.prompt.split()[0] for entry in entries] == [str(number) for number in range(count)]
     check_answer(await ask(page, "next"), "next", last(demo))
 
 

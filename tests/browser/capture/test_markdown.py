@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from browser.capture.markdown import from_html
+from tests.support.size import size
 
 ROOT = Path(__file__).resolve().parents[3]
 RENDER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).render
@@ -66,7 +67,7 @@ def test_whole_documents(file: Path) -> None:
 
 
 @given(st.text(alphabet="ab *_`<>~|[]()#-1.\\\n&;", max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=size(60, 300), deadline=None)
 def test_code_is_kept_whatever_is_in_it(code: str) -> None:
     html = RENDER(f"~~~~~~~~~~js\n{code}\n~~~~~~~~~~")
     assert RENDER(from_html(html)) == html

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from browser.site.load import SITES_DIR, parse_site
 from contract.run_folder import read_submitted
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file, tab_of
+from tests.browser.conftest import Pages, SharedBrowser, demo_file, tab_of
 from tests.browser.profiles import cookie_state, local_storage_state, no_login
 from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
@@ -103,6 +104,20 @@ async def test_traffic_that_is_not_seen_is_read_from_the_page(shared_pages: Page
     check_answer(await ask(page, "hello [[tokens=400]]"), "hello [[tokens=400]]", last(demo))
 
 
+@pytest.fixture(scope="module")
+async def public(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[SharedBrowser, dict[bool, DemoSite]]]:
+    """A browser to which two sites are not of this machine: one without a policy, and one with a strict one."""
+    program = tmp_path_factory.mktemp("public") / "chromium"
+    async with serve(SiteOptions(strict_csp=False)) as lax, serve(SiteOptions(strict_csp=True)) as strict:
+        flag = ",".join(f"{urlsplit(site.url).netloc}=public" for site in (lax, strict))
+        found = find_executable("chromium", BrowserSettings())
+        program.write_text(f'#!/bin/sh\nexec {found} --ip-address-space-overrides={flag} "$@"\n')
+        program.chmod(0o755)
+        browser = SharedBrowser(tmp_path_factory.mktemp("browser"), browser_executable=program)
+        yield browser, {False: lax, True: strict}
+        await browser.close()
+
+
 @pytest.mark.parametrize(
     ("strict_csp", "local_network", "sink", "reaches"),
     [
@@ -113,21 +128,28 @@ async def test_traffic_that_is_not_seen_is_read_from_the_page(shared_pages: Page
     ],
 )
 async def test_a_public_page_reaches_no_other_service_of_this_machine_unless_its_site_file_says_so(
-    pages: Pages, tmp_path: Path, *, strict_csp: bool, local_network: bool, sink: str, reaches: bool
+    public: tuple[SharedBrowser, dict[bool, DemoSite]],
+    demo: DemoSite,
+    tmp_path: Path,
+    *,
+    strict_csp: bool,
+    local_network: bool,
+    sink: str,
+    reaches: bool,
 ) -> None:
     """Nor does one whose policy forbids it; its answers come all the same."""
-    async with serve(SiteOptions(strict_csp=strict_csp)) as demo, serve() as other:
-        public = tmp_path / "chromium"
-        flag = f"--ip-address-space-overrides={urlsplit(demo.url).netloc}=public"
-        public.write_text(f'#!/bin/sh\nexec {find_executable("chromium", BrowserSettings())} {flag} "$@"\n')
-        public.chmod(0o755)
-        site = demo_file(demo).model_copy(update={"local_network": local_network})
-        page = await pages.open(site, cookie_state(demo), browser_executable=public)
+    browser, sites = public
+    visited, pages = sites[strict_csp], Pages(tmp_path, browser)
+    try:
+        site = demo_file(visited).model_copy(update={"local_network": local_network})
+        page = await pages.open(site, cookie_state(visited))
         assert (page.status.capture, page._capture._sink) == ("network", sink)
         for prompt in ("hello [[unicode split tokens=200]]", "[[code]]"):
-            check_answer(await ask(page, prompt), prompt, last(demo))
-        asked = await asyncio.wait_for(tab_of(page).page.evaluate(REACHES, other.url), 20)
+            check_answer(await ask(page, prompt), prompt, last(visited))
+        asked = await asyncio.wait_for(tab_of(page).page.evaluate(REACHES, demo.url), 20)
         assert asked is reaches
+    finally:
+        await pages.close()
 
 
 async def test_a_sink_that_a_policy_forbids_is_given_up_before_its_timeout(

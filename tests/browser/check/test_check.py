@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from browser.check import __main__ as program
+from browser.check import steps_open
 from browser.check.checkup import OPENING, SENDING, Checkup
 from browser.check.outcome import Exit, StepReport, StepResult
 from browser.check.screen import Screen, plain
@@ -26,6 +27,7 @@ from browser.check.traffic import PageRequest, mismatch
 from browser.site.load import SITES_DIR
 from browser.site.schema import Network
 from demo.site import DemoSite
+from tests.browser.conftest import SharedBrowser, SharedBrowserProcess
 from tests.browser.login_page import LOGIN, WITHOUT, LoginSite, login_site
 from tests.browser.profiles import cookie_state, no_login, write_profile
 from tests.support.png import decode
@@ -73,6 +75,14 @@ async def check(folder: Path, demo: DemoSite, *flags: str, changes: tuple[str, .
     checkup = Checkup(program.plan(options), Screen(Console(file=out)), run_dir, folder / "report")
     code = await asyncio.wait_for(checkup.run(), HANG_S)
     return Checked(code, out.getvalue().splitlines())
+
+
+@pytest.fixture(autouse=True)
+def one_browser(shared_browser: SharedBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give `check` the module's browser. The program's own is started where a test starts the program."""
+    monkeypatch.setattr(
+        steps_open, "BrowserProcess", lambda run_dir, **_: SharedBrowserProcess(shared_browser, run_dir)
+    )
 
 
 async def start_program(*arguments: str, **environment: str) -> asyncio.subprocess.Process:

@@ -20,7 +20,7 @@ from tests.support.ports import free_range
 from tests.support.waiting import eventually
 
 CHECK_S = 0.2
-ENGINES = pytest.mark.parametrize("engine", ["chromium", "firefox"])
+ENGINES = pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 
 
 def away(page: ChatPage) -> Callable[[], bool]:

@@ -58,7 +58,7 @@ async def test_a_status_ends_the_prompt_at_once(
     assert (await error_of_a_prompt(shared_pages, frail)).reason == reason
 
 
-@pytest.mark.parametrize("engine", ["chromium", "firefox"])
+@pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 async def test_a_request_without_an_answer_ends_the_prompt_at_once(
     shared_pages: Pages, frail: FrailSite, engine: EngineName
 ) -> None:

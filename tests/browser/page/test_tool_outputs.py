@@ -1,4 +1,4 @@
-"""A thousand outputs of a real page for the reader of tool calls: as models write them, and as they get them wrong.
+"""Many outputs of a real page for the reader of tool calls: as models write them, and as they get them wrong.
 
 All come from the demo site's page, many in one answer, with the boundaries of its events. Each is read whole, and cut
 at every one of these boundaries. Other pieces and cuts are properties of the reader: tests/api/test_tools.py.
@@ -23,8 +23,9 @@ from demo.site import DemoSite
 from tests.browser.capture.test_ways import NO_NETWORK
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state
+from tests.support.size import size
 
-OUTPUTS: Final = 1000
+OUTPUTS: Final = size(200, 1000)
 IN_AN_ANSWER: Final = 50
 TOKEN_CHARS: Final = 4  # the demo site's
 SCHEMAS: dict[str, dict[str, Any]] = {

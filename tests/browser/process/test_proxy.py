@@ -118,7 +118,7 @@ async def visit(browser: Browser, address: str, timeout_s: float = 30) -> str:
         await page.close()
 
 
-@pytest.mark.parametrize("engine", ["chromium", "firefox"])
+@pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 async def test_each_browser_goes_by_the_one_meaning(tmp_path: Path, engine: EngineName) -> None:
     class Noting(Proxy):
         asked: ClassVar[set[str]] = set()

@@ -44,6 +44,7 @@ def test_causes_are_distinct() -> None:
     assert len({case.reason for case in ALL}) >= 60
 
 
+@pytest.mark.long  # a test of the cases above
 def test_every_check_that_is_taken_out_makes_a_case_fail(tmp_path: Path) -> None:
     cases = {case: tmp_path / str(index) / "active" for index, case in enumerate((*ALL, *SOUND))}
     for case, folder in cases.items():

@@ -297,16 +297,16 @@ def test_server_killed_in_the_middle_of_a_download_leaves_the_old_set(tmp_path: 
         bucket = Bucket(server, "fleet")
         bucket.put(ann=login("ann"))
         assert run(["hydrate"], bucket.environment(cache)).returncode == 0
-        bucket.put(**{f"user{number:03}": login(f"user{number}") for number in range(200)})
+        bucket.put(**{f"user{number:03}": login(f"user{number}") for number in range(100)})
         reads = 0
 
-        def kill_at_the_hundredth(line: str) -> None:
+        def kill_at_the_fiftieth(line: str) -> None:
             nonlocal reads
             reads += "active/user" in line
-            if reads == 100:
+            if reads == 50:
                 server.kill()
 
-        with relay(server.url, kill_at_the_hundredth) as meddling:
+        with relay(server.url, kill_at_the_fiftieth) as meddling:
             more = {"AWS_ENDPOINT_URL_S3": meddling.url, "AWS_MAX_ATTEMPTS": "1"}
             code, line = hydrate(bucket.environment(cache, **more))
         assert code == 5

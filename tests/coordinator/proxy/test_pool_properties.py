@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from coordinator.errors import NoBackend, QueueFull
 from coordinator.proxy.pool import Backend, Lease, Pool
 from tests.support.manual_loop import ManualLoop
+from tests.support.size import size
 
 NAMES = ("a", "b", "c")
 MODELS = ("m", "n")
@@ -222,5 +223,5 @@ class PoolMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=size(50, 150), stateful_step_count=40, deadline=None)
 TestPool = PoolMachine.TestCase

@@ -13,6 +13,7 @@ from coordinator.proxy.exchange import RequestStats
 from coordinator.proxy.idempotency import Reader, Record, RecordLimits, Records
 from coordinator.proxy.repeats import Failures
 from tests.support.manual_loop import ManualLoop
+from tests.support.size import size
 
 
 def error_of(action: Callable[..., object], *args: object) -> ApiError | None:
@@ -165,4 +166,6 @@ class RecordMachine(RuleBasedStateMachine):
 
 TestFailures = FailureMachine.TestCase
 TestRecords = RecordMachine.TestCase
-TestFailures.settings = TestRecords.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFailures.settings = TestRecords.settings = settings(
+    max_examples=size(30, 60), stateful_step_count=40, deadline=None
+)

@@ -23,6 +23,7 @@ from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan
 from coordinator.supervision.supervisor import Supervisor
 from tests.support.manual_loop import ManualLoop
+from tests.support.size import size
 
 NAMES = ("a", "b", "c", "d")
 LOGINS = ("ada", "grace", "alan", "edsger")
@@ -422,5 +423,5 @@ class SupervisorMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
-SupervisorMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+SupervisorMachine.TestCase.settings = settings(max_examples=size(60, 200), stateful_step_count=60, deadline=None)
 TestSupervisor = SupervisorMachine.TestCase
