@@ -141,3 +141,9 @@ async def test_prompts_steps_and_images_go_in(wrapped: WrappedPage, shown: Page,
         assert await locate(shown, f"{at(wrapping)}{selector}").evaluate(holds), step
     await upload_images(tab, [image()] * 2)
     assert await page_facts.css(shown, f"{at(wrapping)}.app #thumbs > u") == "finds 2 elements, visible"
+    if wrapping == "frame":
+        for say in (page_facts.css, page_facts.found):
+            assert (await say(shown, "#thumbs > u")).endswith("as in 'iframe >>> #thumbs > u'")
+            assert (
+                await say(shown, "#nothing") == await say(shown, "iframe >>> #nothing") == "finds nothing on the page"
+            )
