@@ -45,7 +45,8 @@ COUNTS = f"""(path) => {{
 # The first element that a path finds in the page itself, or null: what is in a frame is left to Playwright.
 _FIND = f"""const find = (path) => {{
     if (path?.length !== 1) return null;
-    try {{ return document.querySelector(path[0].css) || {_OWN_DOM}.findAll(path)[0] || null; }} catch {{ return null; }}
+    const first = () => document.querySelector(path[0].css) || {_OWN_DOM}.findAll(path)[0];
+    try {{ return first() || null; }} catch {{ return null; }}
   }};"""
 
 # React and its like overwrite a value that is set on the element itself: they watch the prototype's setter.

@@ -13,11 +13,12 @@ from browser.errors import PageHung
 from browser.page.locate import locate_all
 from browser.page.tab import Tab
 from browser.site.schema import Action, Marker
-from browser.site.selectors import path_or_none
+from browser.site.selectors import FRAME, frame_parts, path_or_none
 from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 2.0
 MAX_LOOKED_AT = 20
+IS_OPEN = "() => { try { return Boolean(top.document); } catch { return false; } }"
 
 
 async def where(page: Page) -> str:
@@ -37,7 +38,9 @@ async def css(page: Page, selector: str) -> str:
         counts = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.COUNTS, path_or_none(selector)), "check-look")
     except (Error, TimeoutError):
         return "the page does not answer"
-    return "is not a CSS selector" if counts is None else _counted(*counts)
+    if counts is None:
+        return "is not a CSS selector"
+    return await _counted(page, selector, *counts)
 
 
 async def found(page: Page, selector: str) -> str:
@@ -52,16 +55,32 @@ async def found(page: Page, selector: str) -> str:
         return "the page does not answer"
     except Error:
         return "is not a selector"
-    return _counted(count, shown)
+    return await _counted(page, selector, count, shown)
 
 
-def _counted(count: int, visible: int) -> str:
+async def _counted(page: Page, selector: str, count: int, visible: int) -> str:
     if not count:
-        return "finds nothing on the page"
+        missing = "finds nothing on the page"
+        with suppress(Error, TimeoutError):
+            if await within(LOOK_TIMEOUT_S, _is_in_a_frame(page, selector), "check-frames"):
+                return (
+                    f"{missing}, but something in a frame: put the frame before it, as in 'iframe {FRAME} {selector}'"
+                )
+        return missing
     elements = "1 element" if count == 1 else f"{count} elements"
     if visible == count:
         return f"finds {elements}, visible"
     return f"finds {elements}, {visible or 'none'} of them visible"
+
+
+async def _is_in_a_frame(page: Page, selector: str) -> bool:
+    """Return whether a selector that names no frame would find something in one that can be looked into."""
+    if len(frame_parts(selector)) > 1:
+        return False
+    for frame in page.frames[1:]:
+        if await frame.evaluate(IS_OPEN) and await frame.locator(selector).count():
+            return True
+    return False
 
 
 async def markers(page: Page, name: str, listed: tuple[Marker, ...]) -> list[str]:

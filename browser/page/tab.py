@@ -14,8 +14,8 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
 from browser.errors import LoginExpired, PageBroken, PageHung, SiteUnreachable
-from browser.page.page_input import PageInput
 from browser.page.locate import locate
+from browser.page.page_input import PageInput
 from browser.site.schema import SECRET, Action, Actions, Marker, Site, glob_to_regex
 from browser.site.selectors import Path, path_or_none
 from browser.timeouts import within

@@ -1,12 +1,13 @@
 """The selectors of a site file: CSS that finds across open shadow roots, as Playwright's own does, and into frames.
 
-`iframe.chat >>> #send` finds #send in the document of the first frame that `iframe.chat` finds. Steps give a selector to
-Playwright, whose other forms work there too. All other keys are looked up by dom.js at each look, and take CSS alone.
+`iframe.chat >>> #send` finds #send in the document of the first frame that `iframe.chat` finds. Steps, and the input,
+give theirs to Playwright, whose other forms work there too. All other keys are looked up by dom.js: CSS alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import TypedDict
 
@@ -29,6 +30,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CLOSES = {")": "(", "]": "["}
+_BETWEEN = {"chain", "comma", "combinator"}
 _ENGINE = re.compile(r"""\s*(?:[\w:*+-]+\s*=|//|\(+//|\.\.|["'])""")
 """How a selector of Playwright's other engines begins: `text=`, `xpath=`, `//`, a quote."""
 _PLAYWRIGHT_PSEUDO = frozenset(
@@ -53,8 +55,8 @@ _JQUERY_PSEUDO = frozenset({":contains", ":eq", ":even", ":first", ":gt", ":hidd
 class Css(TypedDict):
     """A CSS selector as dom.js takes it.
 
-    Each of `chains` is one of the alternatives between commas, from the element outwards: pairs of a compound selector and of
-    the combinator before it, which is empty for the outermost.
+    Each of `chains` is one of the alternatives between commas, from the element outwards: pairs of a compound selector
+    and of the combinator before it, which is empty for the outermost.
     """
 
     css: str
@@ -110,7 +112,7 @@ def inner_selector(value: str) -> str:
 
 
 def step_selector(value: str) -> str:
-    """Return a selector of a step. Raises ValueError for CSS that is none; Playwright's other forms are its to judge."""
+    """Return a selector of a step. Raises ValueError for what is no CSS; Playwright's other forms are its to judge."""
     for part in frame_parts(value):
         try:
             _css(part)
@@ -122,38 +124,45 @@ def step_selector(value: str) -> str:
 def _css(selector: str) -> Css:
     if _ENGINE.match(selector):
         raise PlaywrightOnly(f"{selector!r} is a selector of Playwright's that works in steps only: needs CSS here")
-    chains: list[list[tuple[str, str]]] = []
-    chain: list[tuple[str, str]] = []
-    compound, before, opened = "", "", ""
-    for token in _TOKEN.finditer(selector):
-        kind, text = token.lastgroup, token.group()
-        if kind == "quote":
-            raise ValueError(f"{selector!r}: a quote is not closed")
-        if kind == "pseudo":
-            _check_pseudo(text)
-        if kind == "open":
-            opened += text
-        elif kind == "close":
-            if opened[-1:] != _CLOSES[text]:
-                raise ValueError(f"{selector!r}: there is a {text} with nothing that it closes")
-            opened = opened[:-1]
-        if opened or kind not in {"chain", "comma", "combinator"}:
+    chains: list[list[tuple[str, str]]] = [[]]
+    compound, before = "", ""
+    for kind, text in _pieces(selector):
+        if kind == "compound":
             compound += text
             continue
         if kind == "chain":
             raise PlaywrightOnly(f"{selector!r}: >> is Playwright's and works in steps only; a frame is >>> here")
         if not compound:
             raise ValueError(f"{selector!r}: there is nothing before {text.strip()!r}")
-        chain.insert(0, (compound, before))
+        chains[-1].insert(0, (compound, before))
         compound, before = "", text.strip() or " "
         if kind == "comma":
-            chains.append(chain)
-            chain, before = [], ""
-    if opened:
-        raise ValueError(f"{selector!r}: a {opened[-1]} is not closed")
+            chains.append([])
+            before = ""
     if not compound:
         raise ValueError(f"{selector!r}: there is nothing after {before.strip() or ','!r}")
-    return {"css": selector, "chains": [*chains, [(compound, before), *chain]]}
+    chains[-1].insert(0, (compound, before))
+    return {"css": selector, "chains": chains}
+
+
+def _pieces(selector: str) -> Iterator[tuple[str, str]]:
+    """Yield the pieces of a selector, in order, with what they are: compound, comma, combinator or chain (>>).
+
+    What stands in brackets is of a compound selector. Raises ValueError where brackets or quotes do not fit.
+    """
+    opened = ""
+    for token in _TOKEN.finditer(selector):
+        kind, text = token.lastgroup or "", token.group()
+        if kind == "quote":
+            raise ValueError(f"{selector!r}: a quote is not closed")
+        if kind == "pseudo":
+            _check_pseudo(text)
+        if kind == "close" and opened[-1:] != _CLOSES[text]:
+            raise ValueError(f"{selector!r}: there is a {text} with nothing that it closes")
+        opened = opened + text if kind == "open" else opened[:-1] if kind == "close" else opened
+        yield (kind if kind in _BETWEEN and not opened else "compound"), text
+    if opened:
+        raise ValueError(f"{selector!r}: a {opened[-1]} is not closed")
 
 
 def _check_pseudo(name: str) -> None:

@@ -86,7 +86,8 @@ async def test_a_key_in_local_storage_that_is_wrong(shared_pages: Pages, third: 
 
 NATIVE = """() => {
   const code = Function.prototype.toString;
-  return [fetch, WebSocket, EventSource, XMLHttpRequest.prototype.open, XMLHttpRequest.prototype.send].map((made) => [
+  const { open, send } = XMLHttpRequest.prototype;
+  return [fetch, WebSocket, EventSource, open, send, Element.prototype.attachShadow].map((made) => [
     code.call(made).replace(/\\s+/g, " ").endsWith("{ [native code] }"), made.name, made.length,
   ]);
 }"""
@@ -108,12 +109,13 @@ async def test_the_page_does_not_feel_the_hook(shared_pages: Pages, third: Third
         [True, "EventSource", 1],
         [True, "open", 2],
         [True, "send", 0],
+        [True, "attachShadow", 1],
     ]
     assert await inside(page, "new WebSocket('ws://127.0.0.1:9/') instanceof WebSocket")
     assert await inside(page, "(class extends WebSocket {}).prototype instanceof WebSocket")
     assert await inside(page, "Object.keys(window).filter((name) => name.startsWith('_'))") == []
     assert await inside(page, "fetch('http://127.0.0.1:9/').catch((error) => error instanceof TypeError)")
-    await frames_and_other_origins_have_no_hook(page, third)
+    await frames_and_other_origins_have_no_handle(page, third)
 
 
 async def test_a_page_that_spies_does_not_learn_the_token(shared_pages: Pages, third: ThirdPage) -> None:
@@ -127,7 +129,7 @@ async def test_a_page_that_spies_does_not_learn_the_token(shared_pages: Pages, t
     assert page._capture.stream_port._token not in stolen
 
 
-async def frames_and_other_origins_have_no_hook(page: ChatPage, third: ThirdPage) -> None:
+async def frames_and_other_origins_have_no_handle(page: ChatPage, third: ThirdPage) -> None:
     name = page._capture.hook_name
     assert await inside(page, f"'{name}' in window")
     framed = f"""(async () => {{

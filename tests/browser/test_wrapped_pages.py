@@ -1,4 +1,4 @@
-"""Chat pages made of nested web components, in shadow roots, and one in a frame: every part of a site file works there."""
+"""Chat pages made of web components in nested shadow roots, and one in a frame: all of a site file works there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-
 from playwright.async_api import Page
 
 from browser.check import page_facts
@@ -21,9 +20,9 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Action, Input
 from tests.browser.asking import ask
-from tests.browser.conftest import Pages
+from tests.browser.conftest import Pages, tab_of
 from tests.browser.profiles import no_login
-from tests.browser.wrapped_page import WrappedPage, Wrapping, answer_to, at, wrapped_page
+from tests.browser.wrapped_page import PAGE, WrappedPage, Wrapping, answer_to, at, wrapped_page
 from tests.support.pictures import image
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
@@ -55,6 +54,29 @@ async def test_answers_by_the_traffic(
         prompt = f"{way} one\nand second line"
         assert await ask(page, prompt, "wrapped") == answer_to(prompt)
         assert wrapped.prompts[-1] == prompt
+
+
+RENEW = """([source, page]) => {
+  const old = document.querySelector("iframe.chat");
+  const frame = Object.assign(document.createElement("iframe"), { className: "chat", width: 700, height: 400 });
+  if (source === "src") frame.src = "/?wrapping=shadow";
+  if (source === "srcdoc") frame.srcdoc = page;
+  old.replaceWith(frame);
+  if (source !== "write") return new Promise((resolve) => { frame.onload = () => resolve(); });
+  frame.contentDocument.write(page);
+  frame.contentDocument.close();
+}"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_frame_that_is_made_anew_is_captured_whatever_its_document_is_made_of(
+    shared_pages: Pages, wrapped: WrappedPage, engine: EngineName
+) -> None:
+    page = await shared_pages.open(wrapped.site("frame", read="network"), no_login(), engine=engine)
+    for source in ("src", "srcdoc", "write"):
+        await tab_of(page).page.evaluate(RENEW, [source, PAGE])
+        await eventually(lambda: page.status.ready and not page.busy)
+        assert await ask(page, f"fetch {source}", "wrapped") == answer_to(f"fetch {source}")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -119,3 +141,9 @@ async def test_prompts_steps_and_images_go_in(wrapped: WrappedPage, shown: Page,
         assert await locate(shown, f"{at(wrapping)}{selector}").evaluate(holds), step
     await upload_images(tab, [image()] * 2)
     assert await page_facts.css(shown, f"{at(wrapping)}.app #thumbs > u") == "finds 2 elements, visible"
+    if wrapping == "frame":
+        for say in (page_facts.css, page_facts.found):
+            assert (await say(shown, "#thumbs > u")).endswith("as in 'iframe >>> #thumbs > u'")
+            assert (
+                await say(shown, "#nothing") == await say(shown, "iframe >>> #nothing") == "finds nothing on the page"
+            )

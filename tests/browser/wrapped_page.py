@@ -1,6 +1,6 @@
-"""A chat page made of nested web components, each in an open shadow root; the same page in a frame; and the plain page.
+"""A chat page made of nested web components, each in an open shadow root; and the same page in a frame, without roots.
 
-Its answers come by fetch, XMLHttpRequest, EventSource or WebSocket, as the prompt's first word says, and it takes images.
+Answers come by fetch, XMLHttpRequest, EventSource or WebSocket, as the prompt's first word says. It takes images.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ part("chat-box", `<textarea id=box></textarea>
   <div id=editor contenteditable style="white-space: pre-wrap; min-height: 1em"></div>
   <select id=model><option value=small>S</option><option value=large>L</option></select><input id=title>
   <input type=file id=files multiple><span id=thumbs></span>
-  <button id=go>send</button><button id=halt hidden>stop</button><p id=alert></p><div id=tour>tour <i id=close>x</i></div>`);
+  <button id=go>send</button><button id=halt hidden>stop</button><p id=alert></p>
+  <div id=tour>tour <i id=close>x</i></div>`);
 document.body.append(document.createElement("chat-app"));
 
 let message;
@@ -112,7 +113,8 @@ document.addEventListener("paste", (event) => {
 });
 find.close.onclick = () => find.tour.remove();
 find.files.onchange = () => {
-  for (const _ of find.files.files) find.thumbs.append(Object.assign(document.createElement("u"), { textContent: "image" }));
+  for (const file of find.files.files) find.thumbs.append(document.createElement("u"), file.name);
+  for (const thumb of find.thumbs.querySelectorAll("u")) thumb.textContent = "image";
 };
 </script>"""
 

@@ -152,9 +152,10 @@ def test_every_key_refuses_what_it_cannot_take_when_the_file_is_read(selector: s
 # Each letter is an element's id; "host" and its like have open roots, "closed" has one that nobody may look into.
 NESTED = """<div id=a class=x><p id=b class=y></p></div><div id=host class=x lang=en></div>
 <div id=c class="x y"></div><div id=closed></div><iframe id=f></iframe><script>
-  const root = (host, html, mode = "open") => { const made = host.attachShadow({ mode }); made.innerHTML = html; return made; };
+  const root = (host, html, mode = "open") => Object.assign(host.attachShadow({ mode }), { innerHTML: html });
   const host = document.getElementById("host");
-  const outer = root(host, `<p id=d class=y></p><section id=inner class=x><i id=light></i></section><p id=e class=y></p>`);
+  const outer = root(host, `<p id=d class=y></p><section id=inner class=x><i id=light></i></section>
+    <p id=e class=y></p>`);
   root(outer.getElementById("inner"), `<style></style><p id=g class="y z"></p><p id=h class=y><b id=i></b></p>`);
   root(document.getElementById("closed"), "<p id=never class=y></p>", "closed");
   const inside = document.getElementById("f").contentDocument;
