@@ -74,6 +74,14 @@ async def test_a_login_in_memory_is_done_at_the_start_and_again_when_it_ends(
     assert site.logins == [True, True]
 
 
+@pytest.mark.firefox
+async def test_firefox_logs_in_by_steps(pages: Pages, site: LoginSite) -> None:
+    page = await pages.open(site.file("memory"), SECRETS, engine="firefox")
+    assert page.status.ready, page.status
+    assert await serves(page, "hello")
+    assert site.logins == [True]
+
+
 async def test_a_login_that_the_site_keeps_is_not_done_again_at_the_next_start(
     shared_pages: Pages, site: LoginSite, tmp_path: Path
 ) -> None:
