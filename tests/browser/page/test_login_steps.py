@@ -183,6 +183,8 @@ def test_after_one_without_success_the_next_waits_and_after_two_there_is_one_for
         log = log_of(tmp_path)
         log.begin()
         assert isinstance(log.fail(), LoginExpired)
+        with pytest.raises(LoginExpired, match="2 times in a row"):
+            log.begin()
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"source_sha256": "a", "done_at": "x", "failures": 1}'])
