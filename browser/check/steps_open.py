@@ -111,7 +111,8 @@ async def _log_in(context: CheckContext, step_login: StepLogin) -> StepResult:
         hints += await page_facts.markers(page, "logged_in", site.login.logged_in)
         hints += await page_facts.markers(page, "logged_out", site.login.logged_out)
         keys = ("login.steps", "login.logged_in")
-        raise StepFailed(str(error), *hints, code=Exit.LOGGED_OUT, keys=keys) from None
+        code = Exit.LOGGED_OUT if isinstance(error, LoginRefused) else Exit.FAILED
+        raise StepFailed(str(error), *hints, code=code, keys=keys) from None
     return StepResult(f"the page was logged out; now it is logged in, by {len(site.login.steps)} steps (login.steps)")
 
 

@@ -53,8 +53,13 @@ class LoginLog:
                 self._failures = min(int(kept["failures"]), FAILURES - 1)
 
     def begin(self) -> None:
-        """Take down that the steps are about to be done. Raises PageBroken if that is too often."""
+        """Take down that the steps are about to be done.
+
+        Raises LoginRefused after too many without success, PageBroken if it is too often, or too soon after one.
+        """
         now = time.time()
+        if self._failures >= FAILURES:
+            raise self._refused()
         self._done = [at for at in self._done if at > now - HOUR_S]
         if len(self._done) >= self._max_per_hour:
             raise PageBroken(
@@ -77,12 +82,14 @@ class LoginLog:
         """Take down that it still is logged out, and return what is to be raised."""
         self._failures += 1
         self._write()
-        problem = "the page is still logged out after login.steps"
-        if self._failures < FAILURES:
-            return PageBroken(f"{problem}; they are tried again after {AGAIN_AFTER_S:g} s")
+        if self._failures >= FAILURES:
+            return self._refused()
+        return PageBroken(f"the page is still logged out after login.steps; tried again after {AGAIN_AFTER_S:g} s")
+
+    def _refused(self) -> LoginRefused:
         return LoginRefused(
-            f"{problem}, {self._failures} times in a row: the profile's secrets or the steps are wrong; "
-            "they are not tried again before the profile changes"
+            f"the page is still logged out after login.steps, {self._failures} times in a row: the profile's secrets "
+            "or the steps are wrong; they are not tried again before the profile changes or the child is started anew"
         )
 
     def _write(self) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def no_login() -> dict[str, Any]:
-    """What a browser keeps of a site that asks for no login: an empty profile is refused before the start."""
+    """What a browser keeps of a site that asks for no login, where the site file does not say so (login.none)."""
     return {"cookies": [login_cookie("1", -1) | {"name": "setting"}], "origins": []}
 
 

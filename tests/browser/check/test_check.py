@@ -166,7 +166,7 @@ async def test_a_login_by_steps_that_fails_names_the_steps_and_shows_no_secret(t
         text = site.text("memory").replace('click = "#enter"', 'click = "#entr", timeout_s = 1')
         checked, evidence = await check_login_page(tmp_path, text, {"secrets": LOGIN})
         assert site.logins == []
-    assert checked.code == Exit.LOGGED_OUT
+    assert checked.code == Exit.FAILED
     assert "the step click = '#entr', timeout_s = 1.0 took too long" in checked.line("logged in")
     assert "      '#entr' finds nothing on the page" in checked.lines
     assert any(re.search(r"look at .*mine\.toml, line \d+ \(login\.steps\)", line) for line in checked.lines)

@@ -74,6 +74,14 @@ async def test_a_login_in_memory_is_done_at_the_start_and_again_when_it_ends(
     assert site.logins == [True, True]
 
 
+@pytest.mark.firefox
+async def test_firefox_logs_in_by_steps(pages: Pages, site: LoginSite) -> None:
+    page = await pages.open(site.file("memory"), SECRETS, engine="firefox")
+    assert page.status.ready, page.status
+    assert await serves(page, "hello")
+    assert site.logins == [True]
+
+
 async def test_a_login_that_the_site_keeps_is_not_done_again_at_the_next_start(
     shared_pages: Pages, site: LoginSite, tmp_path: Path
 ) -> None:
@@ -175,6 +183,8 @@ def test_after_one_without_success_the_next_waits_and_after_two_there_is_one_for
         log = log_of(tmp_path)
         log.begin()
         assert isinstance(log.fail(), LoginExpired)
+        with pytest.raises(LoginExpired, match="2 times in a row"):
+            log.begin()
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"source_sha256": "a", "done_at": "x", "failures": 1}'])

@@ -236,7 +236,7 @@ MISTAKES = [
         "send",
         "the key that sends the prompt cannot be input.line_break too",
     ),
-    ('kind = "sse"', 'kind = "xml"', 19, "capture.network.kind", "'sse', 'jsonl' or 'websocket'"),
+    ('kind = "sse"', 'kind = "xml"', 19, "capture.network.kind", "'sse', 'jsonl', 'websocket' or 'msgpack'"),
     ('kind = "sse"', 'kind = "sse"\nend_after = "data.begun"', 18, "capture.network", "needs end or end_data"),
     ('kind = "sse"', 'kind = "websocket"', 18, "capture.network", "needs end or end_data"),
     (

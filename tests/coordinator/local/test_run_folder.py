@@ -35,14 +35,14 @@ def test_run_folders_are_private_and_do_not_contain_profile_names(tmp_path: Path
     root.remove()
 
 
-def test_only_the_session_is_kept_between_two_starts(tmp_path: Path) -> None:
+def test_only_the_session_and_the_count_of_logins_are_kept_between_two_starts(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)
-    for name in ("session.json", "submitted", "processes.json", "tmp/leftover"):
+    for name in ("session.json", "logins.json", "submitted", "processes.json", "tmp/leftover"):
         (folder.path / name).write_text("{}")
     rubbish = folder.empty()
     assert rubbish is not None
-    assert [entry.name for entry in folder.path.iterdir()] == ["session.json"]
+    assert sorted(entry.name for entry in folder.path.iterdir()) == ["logins.json", "session.json"]
     assert (rubbish / "tmp" / "leftover").exists()
     delete(rubbish)
     assert not rubbish.exists()
