@@ -81,7 +81,7 @@ def _unknown(name: str, sees: Collection[str]) -> str:
     if name in _LITERALS:
         return f"takes {name} for a name; the value is written in backticks: `{name}`"
     known = " or ".join(sorted(sees))
-    return f"looks at {name}, which an event does not have: its names are {known}; text stands in single quotes"
+    return f"looks at {name}, which an event does not have: begin with {known}; text stands in single quotes"
 
 
 def _names(node: Node) -> Iterator[str | None]:

@@ -290,7 +290,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
     *(
         (f"text = {text!r}\nkind = 'sse'\nurl = '*'", "", 11, "capture.network.text", says)
         for text, says in (
-            ("text", "looks at text, which an event does not have: its names are data or event"),
+            ("text", "looks at text, which an event does not have: begin with data or event"),
             ('data.type == "token" && data.t', "looks at token, which an event does not have"),
             ("data.ok == true && data.t", "the value is written in backticks: `true`"),
             ("data.type == 'token'", "finds only true or false, and text is for text"),
