@@ -62,6 +62,10 @@ def problem_of(expression: str, *, sees: Collection[str] | None, key: str, finds
     """
     tree = jmespath.compile(expression).parsed
     looked_at = list(_names(tree))
+    if sees is not None and "event" not in sees and "event" in looked_at:
+        if _finds_nothing(tree):
+            return "needs event, the name of an event: only those of kind = 'sse' have one"
+        looked_at = [name for name in looked_at if name != "event"]  # another part of it may find something
     for name in looked_at:
         if name is not None and sees is not None and name not in sees:
             return _unknown(name, sees)
@@ -77,7 +81,7 @@ def _unknown(name: str, sees: Collection[str]) -> str:
     if name in _LITERALS:
         return f"takes {name} for a name; the value is written in backticks: `{name}`"
     known = " or ".join(sorted(sees))
-    return f"looks at {name}, which an event does not have: its names are {known}; text stands in single quotes"
+    return f"looks at {name}, which an event does not have: begin with {known}; text stands in single quotes"
 
 
 def _names(node: Node) -> Iterator[str | None]:
@@ -99,6 +103,21 @@ def _names(node: Node) -> Iterator[str | None]:
     elif kind != "expref":  # it sees the elements of a list
         for child in children:
             yield from _names(child)
+
+
+def _finds_nothing(node: Node) -> bool:
+    """Return whether it finds nothing, or false, wherever `event` is null."""
+    kind, children = node["type"], node["children"]
+    if kind == "field":
+        return bool(node["value"] == "event")
+    if kind == "comparator":
+        literal = any(child["type"] == "literal" and child["value"] is not None for child in children)
+        return bool(node["value"] == "eq" and literal and any(map(_finds_nothing, children)))
+    if kind == "and_expression":
+        return any(map(_finds_nothing, children))
+    if kind == "or_expression":
+        return all(map(_finds_nothing, children))
+    return kind in ("subexpression", "index_expression") and _finds_nothing(children[0])
 
 
 def _gives_true_or_false(node: Node) -> bool:

@@ -117,37 +117,16 @@ def _named(character: str) -> str:
     return {" ": "a space", "\n": "a line break", "\t": "a tab"}.get(character, repr(character))
 
 
-# Playwright's keys: https://playwright.dev/python/docs/api/class-keyboard#keyboard-press
-_LARGE_KEYS = (
-    "Escape",
-    "Tab",
-    "CapsLock",
-    "Shift",
-    "Control",
-    "Meta",
-    "Alt",
-    "ControlOrMeta",
-    "Space",
-    "Enter",
-    "Backspace",
-)
+# Playwright's keys, but for those that it does not know in Firefox, such as CapsLock:
+# https://playwright.dev/python/docs/api/class-keyboard#keyboard-press
+_LARGE_KEYS = ("Escape", "Tab", "Shift", "Control", "Meta", "Alt", "ControlOrMeta", "Space", "Enter", "Backspace")
 _SIDED_KEYS = tuple(
     f"{key}{side}" for key in ("Shift", "Control", "Meta", "Alt", "Bracket") for side in ("Left", "Right")
 )
 _SIGN_KEYS = ("Backquote", "Minus", "Equal", "Backslash", "Semicolon", "Quote", "Comma", "Period", "Slash")
-_OTHER_KEYS = (
-    "AltGraph",
-    "ContextMenu",
-    "PrintScreen",
-    "ScrollLock",
-    "Pause",
-    "PageUp",
-    "PageDown",
-    "Insert",
-    "Delete",
-)
-_MOVING_KEYS = ("Home", "End", "ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown", "NumLock")
-_KEYS = {
+_MOVING_KEYS = ("Home", "End", "PageUp", "PageDown", "ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown")
+_OTHER_KEYS = ("Insert", "Delete", "Pause")
+KEYS = {
     *(*_LARGE_KEYS, *_SIDED_KEYS, *_SIGN_KEYS, *_OTHER_KEYS, *_MOVING_KEYS),
     *(f"Numpad{key}" for key in ("Divide", "Multiply", "Subtract", "Add", "Decimal", "Enter")),
     *(f"{kind}{digit}" for kind in ("Digit", "Numpad") for digit in string.digits),
@@ -156,13 +135,15 @@ _KEYS = {
     *(chr(code) for code in range(0x20, 0x7F)),
 }
 
+"""The keys that a step may press."""
+
 
 def key_to_press(value: str) -> str:
     """Return a key, with those that are held meanwhile before it: `Control+Enter`, named as in Playwright."""
     keys = re.findall(r"(.[^+]*)(?:\+|$)", value, re.DOTALL)
     if "+".join(keys) != value:
         raise ValueError("must end with a key: nothing stands after the last +")
-    if unknown := next((key for key in keys if key not in _KEYS), None):
+    if unknown := next((key for key in keys if key not in KEYS), None):
         raise ValueError(f"must be a key, such as Enter, Escape or Control+k: there is no key {unknown!r}")
     return value
 

@@ -135,7 +135,7 @@ actions = [{{ click = "#halt" }}]
 [capture.network]
 kind = "{kind}"
 url = "*/answer*"
-event_names = ["word", "over"]
+{names}
 text = "data.text"
 end = "event == 'over' || data.end"
 [capture.dom]
@@ -146,6 +146,12 @@ name = "third"
 """
 
 
+KINDS = {
+    "eventsource": {"kind": "sse", "names": 'event_names = ["word", "over"]'},
+    "jsonl": {"kind": "jsonl", "names": ""},
+}
+
+
 @dataclass
 class ThirdPage:
     url: str
@@ -154,7 +160,7 @@ class ThirdPage:
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def site(self, way: str, *, dom: bool = True) -> Site:
-        text = SITE.format(url=self.url, way=way, kind="sse" if way == "eventsource" else "jsonl")
+        text = SITE.format(url=self.url, way=way, **KINDS["eventsource" if way == "eventsource" else "jsonl"])
         if not dom:
             text = text[: text.index("[capture.dom]")] + text[text.index("[[models]]") :]
         return parse_site(text, "third.toml")

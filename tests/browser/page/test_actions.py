@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Error, Page
 
 from browser.errors import PageBroken
 from browser.page.tab import Tab
@@ -15,6 +15,7 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import parse_site
 from browser.site.schema import Action
+from browser.site.values import KEYS, key_to_press
 
 PAGE = """<!doctype html><meta charset=utf-8><title>steps</title>
 <div id=overlay hidden style="position: fixed; inset: 0; background: white"><button id=close>No, thanks</button></div>
@@ -126,6 +127,18 @@ async def test_click_waits_for_its_element(tab: Tab) -> None:
 async def test_a_click_that_times_out_is_named(tab: Tab) -> None:
     with pytest.raises(PageBroken, match=r"the step click = '#off', timeout_s = 0\.2 took too long"):
         await do(tab, {"click": "#off", "timeout_s": 0.2})
+
+
+async def test_the_keys_that_a_file_may_name_are_those_that_can_be_pressed(tab: Tab) -> None:
+    await tab.page.locator("#input").focus()
+    for key in sorted(KEYS):
+        await tab.page.keyboard.down(key)
+        await tab.page.keyboard.up(key)
+    for key in ("Return", "Esc", "Ctrl", "enter", "F25", "é"):
+        with pytest.raises(Error, match="Unknown key"):
+            await tab.page.keyboard.press(key)
+        with pytest.raises(ValueError, match="there is no key"):
+            key_to_press(key)
 
 
 async def test_press_goes_to_the_input(tab: Tab) -> None:

@@ -290,7 +290,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
     *(
         (f"text = {text!r}\nkind = 'sse'\nurl = '*'", "", 11, "capture.network.text", says)
         for text, says in (
-            ("text", "looks at text, which an event does not have: its names are data or event"),
+            ("text", "looks at text, which an event does not have: begin with data or event"),
             ('data.type == "token" && data.t', "looks at token, which an event does not have"),
             ("data.ok == true && data.t", "the value is written in backticks: `true`"),
             ("data.type == 'token'", "finds only true or false, and text is for text"),
@@ -310,7 +310,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
         "",
         13,
         "capture.network.text",
-        "looks at event, which an event does not have: its names are data",
+        "needs event, the name of an event: only those of kind = 'sse'",
     ),
     ("end = 'done'\nkind = 'sse'\nurl = '*'\ntext = 'data.t'", "", 11, "capture.network.end", "looks at done"),
     (
@@ -338,7 +338,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
     *(
         (f"send.prompt = {{ {text} }}", REST + SSE, 1, f"send.prompt{key}", says)
         for text, key, says in (
-            ("verify = true", "", "needs url or selector, and not both; found a table with verify"),
+            ("verify = true", "", "needs url or selector, and not both"),
             ("url = '*/api/chat', selector = '.bubble'", "", "needs url or selector, and not both"),
             ("selector = '.bubble', json = 'text'", "", "json, form and method go with url"),
             ("url = '*/api/chat', json = 'text', form = 'text'", "", "needs json or form, and not both"),
@@ -458,6 +458,23 @@ def test_what_can_never_work_is_refused(first: str, rest: str, line: int, key: s
     assert "\n" not in message
     assert "secret" not in message
     assert "unknown key" in message or "is missing" in message or "; found " in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("jsonl", "event == 'delta' && data.t || data.text"),
+        ("jsonl", "data.items[?kind == 'text'].t | [0]"),
+        ("jsonl", "@.data.t"),
+        ("jsonl", "data.t || (data.u && !(data.v))"),
+        ("sse", "not_null(data.t, event)"),
+        ("sse", "sort_by(data.parts, &at)[-1].t"),
+        ("sse", "*.t | [0]"),
+        ("sse", "(data.n > `1`) | to_string(@)"),
+    ],
+)
+def test_an_expression_that_may_find_text_is_taken(kind: str, text: str) -> None:
+    parse_site(text_of(f'kind = "{kind}"\nurl = "*"\ntext = """{text}"""', ""), "mine.toml")
 
 
 # Every key, each on a line of its own.
