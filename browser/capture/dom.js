@@ -1,11 +1,81 @@
 // Reads the page: whether an element can be seen, and what the newest answer says.
-// Evaluates to an object of functions; hook.js and the child's own evaluations share it.
-(() => {
+// A function that makes an object of functions; hook.js and the child's own evaluations share it. What looks for elements
+// takes paths (browser/site/selectors.py), and `mayHaveRoots` says whether a look at shadow roots can be left out.
+((mayHaveRoots = () => true) => {
   const visible = (element) => element.checkVisibility
     ? element.checkVisibility({ visibilityProperty: true })
     : element.getClientRects().length > 0;
-  const seen = (selector) => Array.prototype.some.call(document.querySelectorAll(selector), visible);
-  const count = (selector) => Array.prototype.filter.call(document.querySelectorAll(selector), visible).length;
+
+  // The open shadow roots below a document or root, at any depth; those of a document are found once for a look.
+  const rootsIn = (root, found = []) => {
+    for (const element of root.querySelectorAll("*")) {
+      if (!element.shadowRoot) continue;
+      found.push(element.shadowRoot);
+      rootsIn(element.shadowRoot, found);
+    }
+    return found;
+  };
+  const known = new Map();
+  const rootsOf = (page) => {
+    if (!known.has(page)) known.set(page, mayHaveRoots() ? rootsIn(page) : []);
+    return known.get(page);
+  };
+
+  // Whether an element matches a chain of compound selectors, across shadow roots as in Playwright's CSS.
+  const parentOf = (element) => element.parentElement || element.getRootNode().host;
+  const fits = (element, chain, at = 0) => {
+    const [compound, combinator] = chain[at];
+    if (!element.matches(compound)) return false;
+    if (at + 1 === chain.length) return true;
+    const next = "+~".includes(combinator) ? (from) => from.previousElementSibling : parentOf;
+    for (let other = next(element); other; other = next(other)) {
+      if (fits(other, chain, at + 1)) return true;
+      if (combinator === ">" || combinator === "+") return false;
+    }
+    return false;
+  };
+
+  // An element after the hosts that it is in; and the order of two elements in the page, as compareDocumentPosition has
+  // it within one root.
+  const withHosts = (element) => {
+    const line = [element];
+    for (let host; (host = line[0].getRootNode().host); ) line.unshift(host);
+    return line;
+  };
+  const order = (one, other) => {
+    const [a, b] = [withHosts(one), withHosts(other)];
+    let at = 0;
+    while (a[at] === b[at] && at + 1 < Math.min(a.length, b.length)) at++;
+    if (a[at] === b[at]) return a.length - b.length;
+    return a[at].compareDocumentPosition(b[at]) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1;
+  };
+
+  const findIn = (page, { css, chains }) => {
+    const plain = page.querySelectorAll(css);
+    const roots = rootsOf(page);
+    if (!roots.length) return plain;
+    const found = new Set(plain);
+    for (const chain of chains) {
+      for (const root of roots) {
+        for (const element of root.querySelectorAll(chain[0][0])) if (fits(element, chain)) found.add(element);
+      }
+    }
+    return [...found].sort(order);
+  };
+  // The document that a path leads into; null if there is no such frame, or one that cannot be looked into.
+  const documentOf = (path) =>
+    path.slice(0, -1).reduce((page, frame) => (page && findIn(page, frame)[0]?.contentDocument) || null, document);
+  const findAll = (path) => {
+    const page = path && documentOf(path);
+    return page ? findIn(page, path[path.length - 1]) : [];
+  };
+  const seen = (path) => Array.prototype.some.call(findAll(path), visible);
+  const count = (path) => Array.prototype.filter.call(findAll(path), visible).length;
+  // Where something that the paths find may change: documents and shadow roots.
+  const placesOf = (paths) => {
+    const pages = new Set([document, ...paths.filter(Boolean).map(documentOf).filter(Boolean)]);
+    return [...pages].flatMap((page) => [page, ...rootsOf(page)]);
+  };
 
   // For Markdown the child gets the HTML and converts it. What only a style sheet makes bold, italic or struck through
   // is marked in the HTML, where it could not be seen otherwise.
@@ -42,24 +112,24 @@
   };
 
   // The text of the first visible error message that is not empty, or null.
-  const errorOf = (selector) => {
+  const errorOf = (path) => {
     const says = (element) => visible(element) && element.textContent.trim();
-    const element = selector && Array.prototype.find.call(document.querySelectorAll(selector), says);
+    const element = Array.prototype.find.call(findAll(path), says);
     return element ? element.textContent.trim().slice(0, 1000) : null;
   };
 
   // Whether an element ends before another one begins.
-  const isBefore = (element, other) => element !== other && !element.contains(other)
-    && Boolean(element.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
+  const isBefore = (element, other) =>
+    order(element, other) < 0 && !withHosts(other).some((host) => element.contains(host));
 
   // Whether an element says that the newest answer is complete. In a conversation that had answers before it there
   // may be one of each of them: what stands among those says nothing of this one.
-  const isDone = (dom, all) => dom.done && Array.prototype.some.call(document.querySelectorAll(dom.done), (mark) =>
+  const isDone = (dom, all) => Array.prototype.some.call(findAll(dom.done), (mark) =>
     !dom.baseline || all.length <= dom.baseline || isBefore(mark, all[0]) || !isBefore(mark, all[dom.baseline]));
 
   // The newest reasoning, or null while there is no more of it than before this answer.
   const reasoningOf = (dom) => {
-    const all = dom.reasoning ? document.querySelectorAll(dom.reasoning) : [];
+    const all = findAll(dom.reasoning);
     if (all.length <= dom.reasoning_baseline) return null;
     const newest = all[all.length - 1];
     return dom.read === "text" ? newest.textContent : newest.innerText;
@@ -67,11 +137,12 @@
 
   // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline.
   const answer = (dom) => {
-    const all = document.querySelectorAll(dom.answer);
+    known.clear();
+    const all = findAll(dom.answer);
     return {
       text: all.length > dom.baseline ? textOf(all[all.length - 1], dom) : null,
-      done: Boolean(isDone(dom, all)),
-      busy: Boolean(dom.busy && seen(dom.busy)),
+      done: isDone(dom, all),
+      busy: seen(dom.busy),
       error: errorOf(dom.error),
       reasoning: reasoningOf(dom),
     };
@@ -107,5 +178,5 @@
     return last && last.nodeName === "BR" ? text.slice(0, -1) : text;
   };
 
-  return { visible, seen, count, errorOf, answer, typed };
-})()
+  return { visible, rootsIn, findAll, placesOf, seen, count, errorOf, answer, typed };
+})

@@ -12,6 +12,7 @@ from browser.capture import scripts
 from browser.capture.frames import Frame, FrameKind
 from browser.errors import PageBroken
 from browser.site.schema import Dom, Site
+from browser.site.selectors import path_or_none
 from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 5.0
@@ -33,9 +34,11 @@ class ShownAnswer(TypedDict):
 
 def dom_query(dom: Dom, site: Site) -> dict[str, Any]:
     """Return what dom.js and the hook are to look for."""
-    query = dom.model_dump(exclude={"settle_s"})
+    query: dict[str, Any] = {"read": dom.read, "stream": dom.stream}
+    query |= {key: path_or_none(getattr(dom, key)) for key in ("answer", "done", "busy", "error", "reasoning")}
     # Reasoning that stands in an answer is none of its text.
-    query["ignore"] = ", ".join(filter(None, (dom.ignore, dom.reasoning))) or None
+    ignored = (path_or_none(selector) for selector in (dom.ignore, dom.reasoning))
+    query["ignore"] = ", ".join(path[-1]["css"] for path in ignored if path) or None
     baseline = {"baseline": site.fresh_chat.answers, "reasoning_baseline": 0}
     return query | baseline | {"settle_ms": dom.settle_s * 1000}
 
@@ -45,7 +48,9 @@ async def baseline_now(page: Page, dom: Dom) -> dict[str, int]:
 
     Raises PageBroken after 5 s, and Playwright's Error.
     """
-    counting = page.evaluate(scripts.BASELINE, {"answer": dom.answer, "reasoning": dom.reasoning})
+    counting = page.evaluate(
+        scripts.BASELINE, {"answer": path_or_none(dom.answer), "reasoning": path_or_none(dom.reasoning)}
+    )
     try:
         baseline: dict[str, int] = await within(LOOK_TIMEOUT_S, counting, "answer-count")
     except TimeoutError:

@@ -1,12 +1,31 @@
-// Runs in the page before the page's own scripts. Copies what the page receives of an answer to the
+// Runs in the page, and in its frames of the same origin, before their own scripts. Copies what the page receives of an answer to the
 // child's stream port, over a WebSocket of its own, and changes nothing of what the page receives.
 // CONFIG is replaced by a JSON object and DOM by dom.js (browser/capture/scripts.py); `config` is made in
 // browser/capture/capture.py, and the frames are described in browser/capture/frames.py.
 (() => {
   "use strict";
   const config = CONFIG;
-  if (window !== window.top || location.origin !== config.origin || config.name in window) return;
-  const dom = DOM;
+  const isTop = window === window.top;
+  if ((isTop ? location : window).origin !== config.origin || config.name in window) return;
+
+  // What the page and its frames share: a frame copies for the page's turn, and sends by the page's sink. The token keeps
+  // it from the page's own scripts.
+  const shared = isTop
+    ? { turn: null, streams: 0, copied: new Set(), ready: new Set(), windows: new WeakSet(), rooted: false, notice() {} }
+    : sharedByTop();
+  if (!shared) return;
+  function sharedByTop() {
+    try { return window.top[config.name].share(config.token); } catch { return null; } // it is another origin's
+  }
+
+  // Roots that come with the HTML are looked for once it is all there; scripts attach others by what is wrapped below.
+  const mayHaveRoots = () => shared.rooted || document.readyState === "loading";
+  const dom = DOM(mayHaveRoots);
+  document.addEventListener("DOMContentLoaded", () => { shared.rooted ||= dom.rootsIn(document).length > 0; });
+  if (!isTop) shared.notice(); // its document may be where the answer will show
+  // A frame's first empty document may leave its window to the next one: what is wrapped once must not be again.
+  if (shared.windows.has(window)) return;
+  shared.windows.add(window);
 
   // A blinking caret is most of what an idle page costs. Focus and elements stay as the page has them.
   if (CSS.supports("caret-animation", "manual")) {
@@ -51,8 +70,6 @@
   const lostLogins = config.lost.map(({ url, status }) => ({ url: new RegExp(url), status }));
 
   const sinks = { socket: null, console: null };
-  let turn = null;
-  let streams = 0;
 
   // Frames go over a WebSocket or, where the page's policy forbids that, over the browser's console. What is sent
   // before the WebSocket is open waits in the backlog.
@@ -87,7 +104,7 @@
 
   // A frame: nonce (16 bytes), sequence number (u32), stream (u32), kind (u8), payload.
   function emit(from, kind, stream, payload) {
-    if (from !== turn || from.sink.dead) return;
+    if (from !== shared.turn || from.sink.dead) return;
     const frame = new Uint8Array(HEADER + payload.length);
     const view = new DataView(frame.buffer);
     frame.set(from.nonce);
@@ -100,7 +117,7 @@
 
   const nothing = new Uint8Array(0);
   const wanted = (kinds, url, method) =>
-    turn && rule && kinds.includes(rule.kind) && rule.url.test(url) && (!rule.method || rule.method === method);
+    shared.turn && rule && kinds.includes(rule.kind) && rule.url.test(url) && (!rule.method || rule.method === method);
   const absolute = (url) => { try { return new URL(url, document.baseURI).href; } catch { return ""; } };
   const STREAMED = ["sse", "jsonl"];
 
@@ -155,7 +172,7 @@
   // Proxies, here and below, because a page can tell a wrapper function from native code by its name, length or text.
   window.fetch = new Proxy(window.fetch, {
     apply(target, self, args) {
-      if (!turn) return apply(target, self, args);
+      if (!shared.turn) return apply(target, self, args);
       const [input, init] = args;
       const isRequest = input instanceof NativeRequest;
       const method = String((init && init.method) || (isRequest && input.method) || "GET").toUpperCase();
@@ -165,11 +182,11 @@
       const copied = { chunks: 0 };
       const result = apply(target, self, signal ? [input, { ...init, signal: abortedLater(signal, copied) }] : args);
       if (lostLogins.length) {
-        const from = turn;
+        const from = shared.turn;
         apply(then, result, [(response) => noteStatus(from, [url, response.url], response.status), () => {}]);
       }
       if (isWanted) {
-        const [from, stream] = [turn, ++streams];
+        const [from, stream] = [shared.turn, ++shared.streams];
         apply(then, result, [
           (response) => { copyBody(from, stream, response, copied); },
           () => emit(from, KIND.BROKEN, stream, nothing),
@@ -203,7 +220,7 @@
   const { get, set } = WeakMap.prototype;
 
   function copyRequest(xhr, from) {
-    const stream = ++streams;
+    const stream = ++shared.streams;
     let opened = false;
     let sent = 0;
     const isText = () => xhr.responseType === "" || xhr.responseType === "text";
@@ -237,21 +254,19 @@
   Xhr.send = new Proxy(Xhr.send, {
     apply(target, self, args) {
       const request = apply(get, requests, [self]);
-      if (turn && request && lostLogins.length) {
-        const from = turn;
+      if (shared.turn && request && lostLogins.length) {
+        const from = shared.turn;
         apply(listen, self, ["load", () => noteStatus(from, [request.url, self.responseURL], self.status)]);
       }
-      if (turn && request && wanted(STREAMED, request.url, request.method)) copyRequest(self, turn);
+      if (shared.turn && request && wanted(STREAMED, request.url, request.method)) copyRequest(self, shared.turn);
       return apply(target, self, args);
     },
   });
 
   // Binary frames may be Blobs, whose bytes are read asynchronously: a chain of promises keeps all frames in order.
-  const copiedSockets = new Set();
-
   function copySocket(socket) {
-    const stream = ++streams;
-    copiedSockets.add(socket);
+    const stream = ++shared.streams;
+    shared.copied.add(socket);
     let chain = null;
     const copy = async (from, data) => {
       await chain;
@@ -259,32 +274,32 @@
       emit(from, KIND.EVENT, stream, typeof bytes === "string" ? encode(bytes) : new Uint8Array(bytes));
     };
     apply(listen, socket, ["message", ({ data }) => {
+      const { turn } = shared;
       if (!turn) return;
       if (chain || data instanceof Blob) chain = copy(turn, data);
       else emit(turn, KIND.EVENT, stream, typeof data === "string" ? encode(data) : new Uint8Array(data));
     }]);
     apply(listen, socket, ["close", () => {
-      copiedSockets.delete(socket);
-      readySockets.delete(socket);
-      if (turn) emit(turn, KIND.END, stream, nothing);
+      shared.copied.delete(socket);
+      shared.ready.delete(socket);
+      if (shared.turn) emit(shared.turn, KIND.END, stream, nothing);
     }]);
   }
 
   // Some clients begin with long polling and move to the WebSocket later: a frame that they send then tells.
-  const readySockets = new Set();
   if (rule && rule.ready.length) {
     NativeSocket.prototype.send = new Proxy(socketSend, {
       apply(target, self, args) {
         const [data] = args;
         if (typeof data === "string" && rule.url.test(self.url) && rule.ready.some((pattern) => pattern.test(data))) {
-          readySockets.add(self);
+          shared.ready.add(self);
         }
         return apply(target, self, args);
       },
     });
   }
   const isConnected = () =>
-    !rule || !rule.ready.length || [...readySockets].some((socket) => socket.readyState === NativeSocket.OPEN);
+    !rule || !rule.ready.length || [...shared.ready].some((socket) => socket.readyState === NativeSocket.OPEN);
 
   window.WebSocket = new Proxy(NativeSocket, {
     construct(target, args, made) {
@@ -296,7 +311,7 @@
   NativeSocket.prototype.constructor = window.WebSocket;
 
   function copyEvents(source, from) {
-    const stream = ++streams;
+    const stream = ++shared.streams;
     emit(from, KIND.OPEN, stream, encode(stringify({ status: 200 })));
     for (const name of rule.events) {
       apply(listen, source, [name, (event) =>
@@ -310,10 +325,25 @@
   window.EventSource = new Proxy(window.EventSource, {
     construct(target, args, made) {
       const source = construct(target, args, made);
-      if (wanted(["sse"], source.url, "GET")) copyEvents(source, turn);
+      if (wanted(["sse"], source.url, "GET")) copyEvents(source, shared.turn);
       return source;
     },
   });
+
+  // Open shadow roots make the look for elements longer: only where a page has some.
+  for (const [made, name] of [[Element, "attachShadow"], [Element, "setHTMLUnsafe"], [ShadowRoot, "setHTMLUnsafe"]]) {
+    const native = made.prototype[name];
+    if (!native) continue;
+    made.prototype[name] = new Proxy(native, {
+      apply(target, self, args) {
+        const result = apply(target, self, args);
+        shared.rooted = true;
+        shared.notice();
+        return result;
+      },
+    });
+  }
+  if (!isTop) return;
 
   // HTML is sent whole each time, so it is looked at less often than text.
   const HTML_EVERY_MS = 100;
@@ -339,8 +369,9 @@
       [toldReasoning, toldAt] = [text, performance.now()];
     };
     const look = () => {
-      if (finished || from !== turn) return from.observer && from.observer.disconnect();
+      if (finished || from !== shared.turn) return from.observer && from.observer.disconnect();
       const now = dom.answer(wish);
+      watchAll();
       if (now.error !== null) emit(from, KIND.DOM_ERROR, 0, encode(now.error));
       if (now.reasoning) tellReasoning(whole(now.reasoning), Boolean(now.text) || now.done);
       if (now.text !== null) tellText(whole(now.text));
@@ -352,23 +383,38 @@
       else finish();
     };
     const lookLater = () => { later ||= setTimeout(() => { later = null; look(); }, HTML_EVERY_MS); };
-    from.observer = new MutationObserver(wish.read === "markdown" ? lookLater : look);
-    from.observer.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+    const changed = wish.read === "markdown" ? lookLater : look;
+    const watched = new WeakSet();
+    const watchAll = () => {
+      for (const place of dom.placesOf([wish.answer, wish.done, wish.busy, wish.error, wish.reasoning])) {
+        if (watched.has(place)) continue;
+        watched.add(place);
+        from.observer.observe(place, { subtree: true, childList: true, characterData: true, attributes: true });
+      }
+    };
+    from.observer = new MutationObserver(changed);
+    // Of a shadow root or a frame that comes later no change of the page tells.
+    shared.notice = () => { if (from === shared.turn) setTimeout(changed); };
     look();
   }
 
   function disarm() {
+    const { turn } = shared;
     if (!turn) return;
     release(turn);
     if (turn.observer) turn.observer.disconnect();
-    turn = null;
+    shared.turn = null;
+    shared.notice = () => {};
   }
 
   const handle = {
+    share(token) { return token === config.token ? shared : null; },
+    mayHaveRoots,
     // Begin to copy under this nonce (16 ASCII characters), by socket or console. The first frame is ARMED.
     arm(nonce, wish, by) {
       disarm();
-      turn = { nonce: encode(nonce), sequence: 0, sink: sinkBy(by), readers: [], observer: null };
+      const turn = { nonce: encode(nonce), sequence: 0, sink: sinkBy(by), readers: [], observer: null };
+      shared.turn = turn;
       emit(turn, KIND.ARMED, 0, nothing);
       if (wish) watchDom(turn, wish);
       return true;
@@ -377,7 +423,7 @@
     // Whether nothing can come by this sink, if it was used.
     failed(by) { return Boolean(sinks[by] && sinks[by].dead); },
     // Whether a WebSocket by which answers come is open.
-    listening() { return [...copiedSockets].some((socket) => socket.readyState === NativeSocket.OPEN); },
+    listening() { return [...shared.copied].some((socket) => socket.readyState === NativeSocket.OPEN); },
     // Open the sink before it is needed. Returns whether the page's own WebSocket carries its traffic.
     prepare(by) {
       if (by) sinkBy(by);

@@ -8,77 +8,89 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = Path(__file__).resolve().parent
-_DOM = (_FOLDER / "dom.js").read_text(encoding="utf-8").partition("(() => {")
+_DOM = (_FOLDER / "dom.js").read_text(encoding="utf-8").partition("((mayHaveRoots")
 DOM = f"{_DOM[1]}{_DOM[2].rstrip()}"
+_OWN_DOM = f"{DOM}()"
 _HOOK = (_FOLDER / "hook.js").read_text(encoding="utf-8")
 
-# What a look at the page finds: `browser.page.tab.PageSnapshot`.
+# What a look at the page finds: `browser.page.tab.PageSnapshot`. The hook, if there is one, knows of shadow roots.
 PROBE = f"""(wish) => {{
-  const dom = {DOM};
+  const dom = {DOM}(window[wish.hook]?.mayHaveRoots);
   const holds = (marker) =>
     (!marker.selector || dom.seen(marker.selector)) && (!marker.url || new RegExp(marker.url).test(location.href));
   return {{
     logged_in: wish.logged_in.some(holds),
     logged_out: wish.logged_out.some(holds),
     ready: !wish.ready || dom.seen(wish.ready),
-    answers: wish.answer ? document.querySelectorAll(wish.answer).length : 0,
-    attached: wish.attached ? dom.count(wish.attached) : 0,
-    answering: Boolean(wish.answering && dom.seen(wish.answering)),
+    answers: dom.findAll(wish.answer).length,
+    attached: dom.count(wish.attached),
+    answering: dom.seen(wish.answering),
     error: dom.errorOf(wish.error),
   }};
 }}"""
 
-ANSWER = f"(wish) => ({DOM}).answer(wish)"
+ANSWER = f"(wish) => {_OWN_DOM}.answer(wish)"
 
-BASELINE = """(wish) => {
-  const count = (selector) => selector ? document.querySelectorAll(selector).length : 0;
-  return { baseline: count(wish.answer), reasoning_baseline: count(wish.reasoning) };
-}"""
-
-# How many elements a CSS selector finds, and how many of them are visible; null if it is not one.
-COUNTS = f"""(selector) => {{
-  const dom = {DOM};
-  try {{ return [document.querySelectorAll(selector).length, dom.count(selector)]; }} catch {{ return null; }}
+BASELINE = f"""(wish) => {{
+  const dom = {_OWN_DOM};
+  return {{ baseline: dom.findAll(wish.answer).length, reasoning_baseline: dom.findAll(wish.reasoning).length }};
 }}"""
 
-# The first element a selector finds, or null; Playwright's own selectors are not for the page to read.
-_FIND = """const find = (selector) => { try { return document.querySelector(selector); } catch { return null; } };"""
+# How many elements a path finds, and how many of them are visible; null if the browser takes no such selector.
+COUNTS = f"""(path) => {{
+  const dom = {_OWN_DOM};
+  try {{ return [dom.findAll(path).length, dom.count(path)]; }} catch {{ return null; }}
+}}"""
+
+# The first element that a path finds in the page itself, or null: what is in a frame is left to Playwright.
+_FIND = f"""const find = (path) => {{
+    if (path?.length !== 1) return null;
+    const first = () => document.querySelector(path[0].css) || {_OWN_DOM}.findAll(path)[0];
+    try {{ return first() || null; }} catch {{ return null; }}
+  }};"""
 
 # React and its like overwrite a value that is set on the element itself: they watch the prototype's setter.
 # The value is read back one turn of the event loop later: by then a framework that rejects it has restored its own.
-SET_VALUE = f"""async ([selector, text]) => {{
-  {_FIND}
-  const dom = {DOM};
-  const element = find(selector);
-  const prototype = element && {{ TEXTAREA: HTMLTextAreaElement, INPUT: HTMLInputElement }}[element.tagName]?.prototype;
+SET_VALUE_OF = f"""async (element, text) => {{
+  const dom = {_OWN_DOM};
+  const prototype = {{ TEXTAREA: HTMLTextAreaElement, INPUT: HTMLInputElement }}[element.tagName]?.prototype;
   if (!prototype || !dom.visible(element) || element.disabled || element.readOnly) return null;
   element.focus();
   Object.getOwnPropertyDescriptor(prototype, "value").set.call(element, text);
-  element.dispatchEvent(new InputEvent("input", {{ bubbles: true, inputType: "insertFromPaste", data: null }}));
+  const about = {{ bubbles: true, composed: true, inputType: "insertFromPaste", data: null }};
+  element.dispatchEvent(new InputEvent("input", about));
   await new Promise((resolve) => setTimeout(resolve));
   return dom.typed(element);
 }}"""
 
-# Where to click, in pixels of the viewport, if the element is there, enabled, in view and not covered; else null.
-POINT = f"""(selector) => {{
+SET_VALUE = f"""async ([path, text]) => {{
   {_FIND}
-  const element = find(selector);
+  const element = find(path);
+  return element && ({SET_VALUE_OF})(element, text);
+}}"""
+
+# Where to click, in pixels of the viewport, if the element is there, enabled, in view and not covered; else null.
+POINT = f"""(path) => {{
+  {_FIND}
+  const element = find(path);
   if (!element || element.matches(":disabled, [aria-disabled=true]")) return null;
   const box = element.getBoundingClientRect();
   const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
-  return box.width && box.height && element.contains(document.elementFromPoint(x, y)) ? [x, y] : null;
+  return box.width && box.height && element.contains(element.getRootNode().elementFromPoint(x, y)) ? [x, y] : null;
 }}"""
 
-FOCUS = f"""(selector) => {{
+FOCUS = f"""(path) => {{
   {_FIND}
-  const element = find(selector);
-  if (element !== document.activeElement) element?.focus();
-  return Boolean(element) && element === document.activeElement;
+  const element = find(path);
+  if (!element) return false;
+  const hasFocus = () => element === element.getRootNode().activeElement;
+  if (!hasFocus()) element.focus();
+  return hasFocus();
 }}"""
 
-SELECT = f"""([selector, value]) => {{
+SELECT = f"""([path, value]) => {{
   {_FIND}
-  const element = find(selector);
+  const element = find(path);
   if (!(element instanceof HTMLSelectElement) || element.matches(":disabled")) return false;
   if (element.value === value) return true;
   element.value = value;
@@ -95,7 +107,7 @@ SELECT_ALL = """(element) => {
 }"""
 
 # An editor may hold empty blocks or a line break of its own: what counts is that it holds no text.
-IS_EMPTY = f"(element) => ({DOM}).typed(element) === ''"
+IS_EMPTY = f"(element) => {_OWN_DOM}.typed(element) === ''"
 
 DELETE_ALL = f"""(element) => {{
   ({SELECT_ALL})(element);
@@ -106,13 +118,13 @@ DELETE_ALL = f"""(element) => {{
 # Where line breaks are text, a browser puts a second one after the last, for the line after it to be seen.
 BROKEN_LINE = f"""async (element) => {{
   await new Promise((resolve) => setTimeout(resolve));
-  if (!["\\n", "\\n\\n"].includes(({DOM}).typed(element))) return null;
+  if (!["\\n", "\\n\\n"].includes({_OWN_DOM}.typed(element))) return null;
   return element.children.length > 1 && element.children[1].tagName !== "BR" ? "blocks" : "br";
 }}"""
 
 # Firefox drops the content of the DataTransfer of a synthetic event: there the property is replaced.
 _DISPATCH_PASTE = """const paste = (element, clipboardData, arrived) => {
-  const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+  const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, composed: true, cancelable: true });
   if (!event.clipboardData || !arrived(event.clipboardData)) {
     Object.defineProperty(event, "clipboardData", { value: clipboardData });
   }
@@ -140,7 +152,7 @@ PASTE_FILES = f"""(element, files) => {{
 
 READ_BACK = f"""async (element) => {{
   await new Promise((resolve) => setTimeout(resolve));
-  return [({DOM}).typed(element), !("value" in element)];
+  return [{_OWN_DOM}.typed(element), !("value" in element)];
 }}"""
 
 REQUEST_STATUS = """async (url) => {

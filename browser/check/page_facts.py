@@ -10,8 +10,10 @@ from playwright.async_api import Error, Page
 from browser.capture import scripts
 from browser.check.screen import plain
 from browser.errors import PageHung
+from browser.page.locate import locate_all
 from browser.page.tab import Tab
 from browser.site.schema import Action, Marker
+from browser.site.selectors import path_or_none
 from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 2.0
@@ -30,9 +32,9 @@ async def where(page: Page) -> str:
 
 
 async def css(page: Page, selector: str) -> str:
-    """Say what a CSS selector finds."""
+    """Say what a selector of a key that takes CSS finds."""
     try:
-        counts = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.COUNTS, selector), "check-look")
+        counts = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.COUNTS, path_or_none(selector)), "check-look")
     except (Error, TimeoutError):
         return "the page does not answer"
     return "is not a CSS selector" if counts is None else _counted(*counts)
@@ -40,7 +42,7 @@ async def css(page: Page, selector: str) -> str:
 
 async def found(page: Page, selector: str) -> str:
     """Say what one of Playwright's selectors finds."""
-    locator = page.locator(selector)
+    locator = locate_all(page, selector)
     try:
         count = await within(LOOK_TIMEOUT_S, locator.count(), "check-look")
         shown = 0

@@ -72,7 +72,7 @@ async def fill(context: CheckContext) -> StepResult:
     try:
         method = await context.completion.enter(prompt)
     except BrowserError as error:
-        hint = f"input.selector {field.selector!r} {await page_facts.css(context.tab.page, field.selector)}"
+        hint = f"input.selector {field.selector!r} {await page_facts.found(context.tab.page, field.selector)}"
         if isinstance(error, PromptRejected):
             raise StepFailed(str(error), hint, *error.tried, keys=("input.methods", "input")) from None
         raise StepFailed(str(error), hint, f"tried: {', '.join(field.methods)}") from None

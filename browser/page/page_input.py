@@ -16,8 +16,10 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
 from browser.errors import PageBroken, PromptRejected
+from browser.page.locate import locate
 from browser.page.prompt_difference import difference
 from browser.site.schema import Input
+from browser.site.selectors import path_or_none
 
 log = structlog.get_logger("browser")
 
@@ -34,28 +36,28 @@ class PageInput:
 
     async def click(self, selector: str) -> None:
         """Click the first element that the selector finds, once that can be done."""
-        point = await self._page.evaluate(scripts.POINT, selector)
+        point = await self._page.evaluate(scripts.POINT, path_or_none(selector))
         if point:
             await self._page.mouse.click(*point)
         else:
-            await self._page.locator(selector).first.click(timeout=self._timeout_ms)
+            await locate(self._page, selector).click(timeout=self._timeout_ms)
 
     async def dismiss(self, selector: str) -> None:
         """Click the element if it is visible now."""
-        if await self._page.locator(selector).first.is_visible():
+        if await locate(self._page, selector).is_visible():
             await self.click(selector)
 
     async def press(self, selector: str, key: str) -> None:
         """Press a key, named as in Playwright, in the element."""
-        if await self._page.evaluate(scripts.FOCUS, selector):
+        if await self._page.evaluate(scripts.FOCUS, path_or_none(selector)):
             await self._page.keyboard.press(key)
         else:
-            await self._page.locator(selector).first.press(key, timeout=self._timeout_ms)
+            await locate(self._page, selector).press(key, timeout=self._timeout_ms)
 
     async def select(self, selector: str, value: str) -> None:
         """Choose an option of a <select> by its value or its label."""
-        if not await self._page.evaluate(scripts.SELECT, [selector, value]):
-            await self._page.locator(selector).first.select_option(value, timeout=self._timeout_ms)
+        if not await self._page.evaluate(scripts.SELECT, [path_or_none(selector), value]):
+            await locate(self._page, selector).select_option(value, timeout=self._timeout_ms)
 
 
 async def enter_prompt(page: Page, field: Input, prompt: str) -> str:
@@ -117,7 +119,7 @@ async def _fill(page: Page, field: Input, method: str, text: str) -> _Held:
     """Fill the input and return what it then holds."""
     if method == "setter":
         return await _set_value(page, field.selector, text)
-    element = page.locator(field.selector).first
+    element = locate(page, field.selector)
     await element.wait_for(state="visible", timeout=INPUT_TIMEOUT_MS)
     # What a draft or another method left would become a part of the prompt, or change how an editor takes it.
     is_empty = await _empty(page, element)
@@ -138,10 +140,11 @@ async def _fill(page: Page, field: Input, method: str, text: str) -> _Held:
 
 
 async def _set_value(page: Page, selector: str, text: str) -> _Held:
-    held: str | None = await page.evaluate(scripts.SET_VALUE, [selector, text])
-    if held is None:  # the element may not be there yet
-        await page.locator(selector).first.wait_for(state="visible", timeout=INPUT_TIMEOUT_MS)
-        held = await page.evaluate(scripts.SET_VALUE, [selector, text])
+    held: str | None = await page.evaluate(scripts.SET_VALUE, [path_or_none(selector), text])
+    if held is None:  # the element may not be there yet, or be one that Playwright must find
+        element = locate(page, selector)
+        await element.wait_for(state="visible", timeout=INPUT_TIMEOUT_MS)
+        held = await element.evaluate(scripts.SET_VALUE_OF, text)
     if held is None:
         raise _NotPossible("the element is no input or textarea that can be written to")
     return _Held(held)

@@ -146,7 +146,8 @@ class SitePage:
             await self._tab.page.close()
         self._is_opening = True
         try:
-            self._tab = Tab(await self.context.new_page(), self._site, self._on_crash)
+            hook_name = self._capture.hook_name if self._capture else None
+            self._tab = Tab(await self.context.new_page(), self._site, self._on_crash, hook_name=hook_name)
         finally:
             self._is_opening = False
         return self._tab

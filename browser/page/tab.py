@@ -14,8 +14,10 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
 from browser.errors import LoginExpired, PageBroken, PageHung, SiteUnreachable
+from browser.page.locate import locate
 from browser.page.page_input import PageInput
 from browser.site.schema import Action, Actions, Marker, Site, glob_to_regex
+from browser.site.selectors import Path, path_or_none
 from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 2.0
@@ -33,6 +35,8 @@ NO_CONNECTION = re.compile(
 )
 """In a browser's error: the site was not reached, or broke off. A certificate that is not trusted (in Firefox
 a failure of its security module) is another matter, for which no wait helps, and so is a load that was called off."""
+
+NOT_A_SELECTOR = re.compile(r": '(.*)' is not a valid selector")
 
 LoginState = Literal["in", "out", "unknown"]
 T = TypeVar("T")
@@ -68,7 +72,9 @@ class PageSnapshot:
 class Tab:
     """One page of the browser. Playwright's errors become PageBroken, which names what was being done."""
 
-    def __init__(self, page: Page, site: Site, on_crash: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, page: Page, site: Site, on_crash: Callable[[], None] = lambda: None, *, hook_name: str | None = None
+    ) -> None:
         self.page = page
         self.site = site
         self.crashed = False
@@ -79,11 +85,12 @@ class Tab:
         self._look_for = {
             "logged_in": [_marker(marker) for marker in site.login.logged_in],
             "logged_out": [_marker(marker) for marker in site.login.logged_out],
-            "ready": site.readiness.selector,
-            "answer": dom.answer if dom else None,
-            "attached": site.upload.done if site.upload else None,
-            "answering": site.stop.answering,
-            "error": dom.error if dom else None,
+            "ready": path_or_none(site.readiness.selector),
+            "answer": path_or_none(dom.answer) if dom else None,
+            "attached": path_or_none(site.upload.done) if site.upload else None,
+            "answering": path_or_none(site.stop.answering),
+            "error": path_or_none(dom.error) if dom else None,
+            "hook": hook_name,
         }
         page.on("crash", self._note_crash)
         page.on("close", self._note_crash)
@@ -97,12 +104,17 @@ class Tab:
         self._on_crash()
 
     async def look(self, timeout_s: float = LOOK_TIMEOUT_S) -> PageSnapshot | None:
-        """Look at the page; None while it is between two documents. Raises PageHung after timeout_s seconds."""
+        """Look at the page; None while it is between two documents.
+
+        Raises PageHung after timeout_s seconds, and PageBroken for a selector that this browser does not know.
+        """
         try:
             found = await within(timeout_s, self.page.evaluate(scripts.PROBE, self._look_for), "page-look")
         except TimeoutError:
             raise PageHung("the page does not answer") from None
-        except Error:
+        except Error as error:
+            if unknown := NOT_A_SELECTOR.search(error.message):
+                raise PageBroken(f"the browser knows no such selector: {unknown[1]!r} (site file)") from None
             return None
         return PageSnapshot(**found)
 
@@ -224,11 +236,11 @@ class Tab:
                 case "select":
                     await page_input.select(target, value)
                 case "fill":
-                    await self.page.locator(target).first.fill(value, timeout=timeout_ms)
+                    await locate(self.page, target).fill(value, timeout=timeout_ms)
                 case "wait_for":
-                    await self.page.locator(target).first.wait_for(state="visible", timeout=timeout_ms)
+                    await locate(self.page, target).wait_for(state="visible", timeout=timeout_ms)
                 case "wait_gone":
-                    await self.page.locator(target).first.wait_for(state="hidden", timeout=timeout_ms)
+                    await locate(self.page, target).wait_for(state="hidden", timeout=timeout_ms)
 
     @contextmanager
     def _answer_dialogs(self, answer: Literal["accept", "dismiss"] | None) -> Iterator[None]:
@@ -269,5 +281,5 @@ class Tab:
             raise kind(f"{name} failed") from None
 
 
-def _marker(marker: Marker) -> dict[str, str | None]:
-    return {"selector": marker.selector, "url": glob_to_regex(marker.url) if marker.url else None}
+def _marker(marker: Marker) -> dict[str, Path | str | None]:
+    return {"selector": path_or_none(marker.selector), "url": glob_to_regex(marker.url) if marker.url else None}

@@ -11,6 +11,7 @@ from browser.capture import scripts
 from browser.capture.findings import Refused
 from browser.errors import PromptRejected
 from browser.page.images import Image
+from browser.page.locate import locate
 from browser.page.refusals import error_of
 from browser.page.tab import PageSnapshot, Tab
 
@@ -27,7 +28,7 @@ async def upload_images(tab: Tab, images: Sequence[Image]) -> None:
     if upload is None:
         raise PromptRejected("this page takes no images; nothing was sent", for_good=True)
     await tab.run(upload.actions)
-    element, timeout_s = tab.page.locator(upload.selector).first, upload.timeout_s
+    element, timeout_s = locate(tab.page, upload.selector), upload.timeout_s
     files: list[FilePayload] = [
         # A name of our own: what a client calls a file does not concern the site.
         {"name": f"image-{number}.{image.suffix}", "mimeType": image.media_type, "buffer": image.data}

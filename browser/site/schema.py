@@ -10,6 +10,8 @@ import jmespath
 import jmespath.exceptions
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from browser.site.selectors import css_selector, inner_selector, step_selector
+
 
 class Section(BaseModel):
     # No docstring: each section of a site file would show it as its own.
@@ -35,6 +37,8 @@ def jmespath_expression(value: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1)]
+Selector = Annotated[str, Field(min_length=1), AfterValidator(css_selector)]
+StepSelector = Annotated[str, Field(min_length=1), AfterValidator(step_selector)]
 Expression = Annotated[str, Field(min_length=1), AfterValidator(jmespath_expression)]
 # A day at most: what is longer is a mistake in the unit.
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -43,7 +47,9 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 class Marker(Section):
     """What tells the state of the page; where both keys are given, both must hold."""
 
-    selector: Text | None = Field(default=None, description="a CSS selector of an element that is there and visible")
+    selector: Selector | None = Field(
+        default=None, description="a CSS selector of an element that is there and visible"
+    )
     url: Text | None = Field(default=None, description="a pattern of the page's address, * for any characters")
 
     @model_validator(mode="after")
@@ -93,14 +99,16 @@ class Action(Section):
     """One step on the page: exactly one of the verbs. Selectors are Playwright's, so text=... works too."""
 
     goto: Text | None = Field(default=None, description="an address to open, relative to the site's url")
-    click: Text | None = Field(default=None, description="a selector of an element to click")
-    dismiss: Text | None = Field(default=None, description="a selector of an element to click if it is there now")
+    click: StepSelector | None = Field(default=None, description="a selector of an element to click")
+    dismiss: StepSelector | None = Field(
+        default=None, description="a selector of an element to click if it is there now"
+    )
     press: Text | None = Field(default=None, description="a key such as Enter, pressed in the element `on`")
-    fill: Text | None = Field(default=None, description="a selector of a field to put `value` in")
-    select: Text | None = Field(default=None, description="a selector of a <select> to set to `value`")
-    wait_for: Text | None = Field(default=None, description="a selector of an element to wait for")
-    wait_gone: Text | None = Field(default=None, description="a selector of an element that must be gone")
-    on: Text | None = Field(default=None, description="with press: a selector; the input when not given")
+    fill: StepSelector | None = Field(default=None, description="a selector of a field to put `value` in")
+    select: StepSelector | None = Field(default=None, description="a selector of a <select> to set to `value`")
+    wait_for: StepSelector | None = Field(default=None, description="a selector of an element to wait for")
+    wait_gone: StepSelector | None = Field(default=None, description="a selector of an element that must be gone")
+    on: StepSelector | None = Field(default=None, description="with press: a selector; the input when not given")
     value: str | None = Field(default=None, description="with fill and select: the value; {model} is the model's name")
     dialog: Literal["accept", "dismiss"] | None = Field(
         default=None, description="with click, press and select: the answer to a dialog of the browser's own"
@@ -146,7 +154,7 @@ LINE_BREAK_KEY = r"^((Shift|Control|Alt|Meta|ControlOrMeta)\+)*(Enter|NumpadEnte
 class Input(Section):
     """Where a prompt goes, and how."""
 
-    selector: Text = Field(description="a CSS selector of the field a prompt goes into")
+    selector: StepSelector = Field(description="a selector of the field a prompt goes into")
     methods: tuple[Literal["setter", "fill", "insert_text", "paste", "lines"], ...] = Field(
         default=("setter", "fill"), min_length=1, description="the ways to fill it, tried in order"
     )
@@ -166,10 +174,10 @@ class Input(Section):
 class Upload(Section):
     """How the page takes images. They go there after the text of the prompt, and before it is sent."""
 
-    selector: Text = Field(description="a CSS selector of the file input; with paste, of the element to paste into")
+    selector: StepSelector = Field(description="a selector of the file input; with paste, of the element to paste into")
     method: Literal["file_input", "paste"] = Field(default="file_input", description="the way to give them to the page")
     actions: Actions = Field(default=(), description="the steps that bring the file input up")
-    done: Text = Field(
+    done: Selector = Field(
         description="a CSS selector that finds a visible element for each image once the page has taken it"
     )
     max_images: int = Field(default=10, ge=1, le=50, description="how many images a prompt may have")
@@ -201,7 +209,7 @@ class Stop(Section):
     """How to stop an answer that nobody wants any more."""
 
     actions: Actions = Field(default=(), description="the steps that stop an answer")
-    answering: Text | None = Field(
+    answering: Selector | None = Field(
         default=None, description="a CSS selector of an element that is visible while an answer is being written"
     )
 
@@ -309,15 +317,17 @@ class Network(Section):
 class Dom(Section):
     """An answer read from the page itself."""
 
-    answer: Text = Field(description="a CSS selector of answers; the last one is the newest")
-    done: Text | None = Field(default=None, description="a CSS selector that matches once the answer is complete")
-    busy: Text | None = Field(default=None, description="a CSS selector that matches as long as it is not")
-    error: Text | None = Field(default=None, description="a CSS selector of the site's error message")
-    reasoning: Text | None = Field(
+    answer: Selector = Field(description="a CSS selector of answers; the last one is the newest")
+    done: Selector | None = Field(default=None, description="a CSS selector that matches once the answer is complete")
+    busy: Selector | None = Field(default=None, description="a CSS selector that matches as long as it is not")
+    error: Selector | None = Field(default=None, description="a CSS selector of the site's error message")
+    reasoning: Selector | None = Field(
         default=None,
         description="a CSS selector of the reasoning of answers; the last one is the newest, and is no answer's text",
     )
-    ignore: Text | None = Field(default=None, description="a CSS selector of what in an answer is not its text")
+    ignore: Annotated[Selector, AfterValidator(inner_selector)] | None = Field(
+        default=None, description="a CSS selector of what in an answer is not its text"
+    )
     read: Literal["text", "rendered", "markdown"] = Field(
         default="text",
         description="text: as it stands in the page; rendered: with the line breaks that are visible; "
@@ -442,7 +452,7 @@ class Refusal(Section):
 class Readiness(Section):
     """When the page can take a prompt."""
 
-    selector: Text | None = Field(
+    selector: Selector | None = Field(
         default=None, description="a CSS selector of what is visible once the page can take a prompt"
     )
     timeout_s: Seconds = Field(default=30.0, description="how long the page may take to load, in seconds")
