@@ -25,7 +25,7 @@ test: setup ## all tests: real browsers, real processes, the real client
 test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
 	@scripts/display-setup
 	@scripts/firefox-setup
-	@scripts/app-env chainlit gradio nicegui shiny streamlit
+	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
 	@$(PYTHON) -m pytest -m 'sites or firefox' # one after another: three Firefox fleets starve each other on 2 cores
 
 test-firefox: setup ## of those, the child's tests on Firefox ESR alone

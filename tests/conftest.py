@@ -27,7 +27,7 @@ GROUPS = {
     "shared-fleet": ("tests/e2e/test_load.py", "tests/e2e/test_openai_client.py", "tests/e2e/test_screenshot.py"),
 }
 # Each app is started once for all of its tests, which have its name among their parameters.
-APPS = ("chainlit", "gradio", "nicegui", "shiny", "streamlit")
+APPS = ("chainlit", "gradio", "nicegui", "panel", "shiny", "streamlit")
 # The folders with the longest files begin first: one that began last would keep all workers but its own waiting.
 LONGEST_FIRST = ("chaos", "e2e", "sites", "browser", "demo", "coordinator")
 
