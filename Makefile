@@ -29,7 +29,7 @@ test-long: setup ## the same at their full size, and those that take too long fo
 test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
 	@scripts/display-setup
 	@scripts/firefox-setup
-	@scripts/app-env chainlit gradio nicegui shiny streamlit
+	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
 	@$(PYTHON) -m pytest -m 'sites or firefox' # one after another: three Firefox fleets starve each other on 2 cores
 
 test-firefox: setup ## of those, the child's tests on Firefox ESR alone

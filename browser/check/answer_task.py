@@ -46,9 +46,9 @@ class AnswerTask:
                     self.completion.refuse(look.error)
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def begun(self) -> None:
-        """Return at the answer's first text, or at its end. Raises what ended it."""
-        first = asyncio.create_task(self.first.wait(), name="check-first-text")
+    async def begun(self, sign: asyncio.Event | None = None) -> None:
+        """Return at the answer's first text, or at another sign of it, or at its end. Raises what ended it."""
+        first = asyncio.create_task((sign or self.first).wait(), name="check-first-text")
         await asyncio.wait({first, self.task}, return_when=asyncio.FIRST_COMPLETED)
         first.cancel()
         if self.task.done():

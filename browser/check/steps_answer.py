@@ -212,7 +212,7 @@ async def stop(context: CheckContext) -> StepResult:
 
 
 async def _send_another(context: CheckContext, prompt: str) -> AnswerTask:
-    """Send a second prompt and wait for its text. What fails is named by its own keys. Raises StepFailed."""
+    """Send a second prompt and wait for its answer. What fails is named by its own keys. Raises StepFailed."""
     completion = steps_prompt.new_completion(context)
     keys: tuple[str, ...] = ("models",)
     try:
@@ -226,7 +226,8 @@ async def _send_another(context: CheckContext, prompt: str) -> AnswerTask:
         raise StepFailed(f"the second prompt: {error}", keys=keys, code=exit_code_of(error)) from None
     context.answer_task = answer = AnswerTask(context.tab, completion)
     try:
-        await answer.begun()
+        # From the page, text may come at the end alone: of one paragraph, or with capture.dom.stream = false.
+        await answer.begun(context.log.arrived if context.capture.mode == "dom" else None)
     except BrowserError:
         await _raise_its_error(context)
     return answer

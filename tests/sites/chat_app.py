@@ -64,6 +64,7 @@ KINDS = {
     "demo": AppKind("/login"),
     "gradio": AppKind("/config", logged_in="[role=log]", takes_form=True, forgets_logins=True),
     "nicegui": AppKind("/login", logged_in="[data-testid=prompt]", login_page="/login"),
+    "panel": AppKind("/login", logged_in=".chat-interface", takes_form=True, lays_out_markdown=True),
     "shiny": AppKind("/"),
     "streamlit": AppKind("/_stcore/health", lays_out_markdown=True),
 }

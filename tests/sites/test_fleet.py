@@ -20,7 +20,7 @@ from tests.sites.laid_out import laid_out
 from tests.support.ports import NOWHERE
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
 
 LONG = "\n".join(f"{number:04d} {'é' if number % 7 == 0 else 'x'}{'y' * 44}" for number in range(2000))
 WANTED = [
@@ -36,6 +36,7 @@ TEN = [LONG[:20_000], *WANTED[1:], "[[table]] and [[code]]", *(f"number {number}
 PROMPTS = {"chainlit": MANY, "gradio": MANY}
 WITH_LOGIN = [name for name in APPS if KINDS[name].logged_in]
 CLIENTS = 3
+START_TIMEOUT_S = 200.0  # on a busy machine Firefox alone takes a minute to start
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Served:
         assert answer.rstrip() == done["answer"].rstrip()
 
     async def ready(self) -> None:
-        await asyncio.to_thread(self.fleet.wait_for, ada="READY")
+        await asyncio.to_thread(self.fleet.wait_for, START_TIMEOUT_S, ada="READY")
 
     async def log_in_anew(self) -> None:
         """As an operator does: log in, replace the profile, tell the coordinator."""
@@ -90,9 +91,10 @@ def served(request: pytest.FixtureRequest, app_name: str, tmp_path_factory: pyte
         profile = folder / "active/ada.json"
         log_in_by_hand(app, profile)
         settings = {"CHAT_SITE": app_name, "BROWSER_ENGINE": request.param, "HTTPS_PROXY": NOWHERE}
+        settings["START_TIMEOUT_S"] = str(START_TIMEOUT_S)
         with fleet(Site(f"{app.url}/", ""), profile.parent, folder / "fleet", **settings) as running:
             client = AsyncOpenAI(base_url=f"{running.url}/v1", api_key=running.key)
-            running.wait_for(ada="READY")
+            running.wait_for(START_TIMEOUT_S, ada="READY")
             yield Served(app, running, profile, client)
 
 

@@ -193,6 +193,15 @@ async def test_reasoning_is_told_of_and_missed(
     assert ("look at" in checked.text and "(capture.network.reasoning)" in checked.text) == (page_text == "warn")
 
 
+async def test_an_answer_that_comes_whole_at_its_end_is_stopped_before(tmp_path: Path, demo: DemoSite) -> None:
+    text = (SITES_DIR / "demo.toml").read_text()
+    network = text[text.index("[capture.network]") : text.index("[capture.dom]")]
+    changes = (f"{network}|", "[capture.dom]|[capture.dom]\nstream = false")
+    checked = await check(tmp_path, demo, "--stop-prompt", LONG, changes=changes)
+    assert checked.line("stop").startswith("ok"), checked.text
+    assert demo.ledger.entries()[-1].outcome == "stopped"
+
+
 @pytest.mark.parametrize("name", ["chat", "chats"])
 async def test_a_request_of_the_send_that_is_never_made_is_named(tmp_path: Path, demo: DemoSite, name: str) -> None:
     """It would never end a prompt, and nobody would notice."""

@@ -7,14 +7,7 @@ import signal
 
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
 from nicegui import app, background_tasks, ui
-from starlette.responses import JSONResponse, Response
-
-
-@app.get("/me")
-def me() -> Response:
-    """Tell who is logged in, as the page of an app would ask."""
-    user = app.storage.user.get("username")
-    return JSONResponse({"user": user}, status_code=200 if user else 401)
+from starlette.responses import Response
 
 
 @ui.page("/login")

@@ -10,14 +10,18 @@ from collections.abc import AsyncIterator
 import panel as pn
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
 
-pn.extension()
+pn.extension(notifications=True)
 
 
 def chat() -> pn.chat.ChatInterface:
     """Return the page of one session."""
 
     async def answer(prompt: str, _user: str, _chat: pn.chat.ChatInterface) -> AsyncIterator[str]:
-        token, words = begin(prompt, len(earlier))
+        try:
+            token, words = begin(prompt, len(earlier))
+        except RuntimeError as error:
+            pn.state.notifications.error(f"No answer: {error}")
+            return
         earlier.append(prompt)
         text = ""
         try:
@@ -31,7 +35,7 @@ def chat() -> pn.chat.ChatInterface:
             raise
 
     earlier: list[str] = []
-    return pn.chat.ChatInterface(callback=answer, callback_exception="summary")
+    return pn.chat.ChatInterface(callback=answer)
 
 
 server = pn.serve(
