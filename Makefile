@@ -18,11 +18,11 @@ setup: ## install what the other targets need: Python packages in .venv, a brows
 demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 	@$(PYTHON) -m demo
 
-test: setup ## all tests: real browsers, real processes, the real client
+test: setup ## the tests: real browsers, real processes, the real client
 	@scripts/display-setup
 	@$(PYTHON) -m pytest $(PARALLEL) -m 'not long and not firefox and not sites and not clients'
 
-test-long: setup ## the same at their full size, and those that take too long for what they add; about 25 minutes
+test-long: setup ## the same at their full size, and those that take long for what they add; not part of CI
 	@scripts/display-setup
 	@TEST_LONG=1 $(PYTHON) -m pytest $(PARALLEL) -m 'not firefox and not sites and not clients'
 

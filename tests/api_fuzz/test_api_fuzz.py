@@ -28,6 +28,7 @@ async def test_random_requests_get_documented_answers(running: Running) -> None:
     assert {"invalid_request", "unsupported_parameter"} <= outcome.refused
 
 
+@pytest.mark.long  # a test of the checks, as the next
 async def test_an_answer_that_is_not_as_documented_is_noticed(running: Running) -> None:
     document = await served_document(running)
     del document["components"]["schemas"]["Model"]["properties"]["owned_by"]
@@ -37,6 +38,7 @@ async def test_an_answer_that_is_not_as_documented_is_noticed(running: Running) 
     assert "owned_by" in outcome.report
 
 
+@pytest.mark.long
 async def test_an_error_that_is_not_documented_is_noticed(running: Running) -> None:
     document = await served_document(running)
     del document["paths"]["/v1/models/{id}"]["get"]["responses"]["404"]

@@ -138,7 +138,7 @@ async def coordinator(
             cwd=tmp_path,
             stderr=stderr,
         )
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False) as http:
         running = Running(process, log, evidence, http)
         try:
             await until_live(running)

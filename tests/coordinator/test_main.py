@@ -58,7 +58,13 @@ CANNOT_START: dict[str, tuple[dict[str, str], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CANNOT_START)
+# The others are shown without a process by test_plan.py, test_preflight.py, test_settings.py and test_profiles.py.
+OF_EACH_KIND = ("bad setting", "empty folder", "unknown site", "no browser", "key file missing", "occupied port")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in OF_EACH_KIND else pytest.param(case, marks=pytest.mark.long) for case in CANNOT_START]
+)
 async def test_a_failed_start_is_explained_in_one_line(tmp_path: Path, case: str) -> None:
     given, exit_code, says = CANNOT_START[case]
     write_profile(tmp_path / "active", "ada")

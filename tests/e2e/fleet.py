@@ -26,6 +26,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.profiles import login_cookie
 from tests.support import DIES_WITH_PARENT
+from tests.support.api_clients import openai_client
 from tests.support.ports import free_range
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,7 +174,7 @@ class Fleet:
 
     def client(self, **more: Any) -> OpenAI:
         """Return the real OpenAI client, with its default retries."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=self.key or "none", **more)
+        return openai_client(self.url, self.key or "none", **more)
 
     def ready(self) -> tuple[int, Any]:
         """Return status and body of `/ready`."""

@@ -32,7 +32,7 @@ def parts_of(child: int) -> dict[str, int]:
     return {"child": child, "driver": driver, "browser": browser}
 
 
-@pytest.mark.parametrize("victim", ["child", "driver", "browser"])
+@pytest.mark.parametrize("victim", ["child", pytest.param("driver", marks=pytest.mark.long), "browser"])
 def test_a_killed_process_is_reported_cleaned_up_and_replaced(one: Fleet, victim: str) -> None:
     one.wait_for(ada="READY")
     child = one.child_pid("ada")
@@ -76,6 +76,7 @@ def test_nothing_outlives_a_killed_coordinator(site: Site, profiles: Path, tmp_p
         eventually(lambda: not alive(family), timeout_s=HANG_LIMIT_S, what="the end of all processes")
 
 
+@pytest.mark.long  # test_demo.py ends a fleet by Ctrl-C
 def test_sigterm_stops_everything_and_leaves_nothing(
     site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path
 ) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.fleet import MODEL, Site, fleet
 
 
+# tests/browser/page/test_losses.py and tests/coordinator/supervision/test_supervisor.py show the two halves
+@pytest.mark.long
 def test_a_logged_out_profile_fails_with_its_reason_and_the_other_serves(
     site: Site, profiles: Path, tmp_path: Path
 ) -> None:

@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fleet, log_in_by_request
-from tests.support.size import size
 
 COOKIE = "demo_session"
-KILLS = size(1, 2)
+KILLS = 2
 
 
 @pytest.fixture
@@ -26,6 +25,7 @@ def rotating() -> Iterator[Site]:
         yield site
 
 
+@pytest.mark.long  # tests/browser/page/test_losses.py shows it of a page that is closed
 def test_a_killed_child_is_still_logged_in(rotating: Site, tmp_path: Path, empty_tmp: Path) -> None:
     profiles = log_in_by_request(rotating, tmp_path / "active", users=["ada"])
     rotating.fault("rotate_sessions")

@@ -76,7 +76,6 @@ def test_each_failure_of_the_site_has_its_error_and_reaction(one_of_two: tuple[F
     [
         ("quota", True),
         ("expire_session", False),
-        # tests/coordinator/proxy shows them with fakes
         pytest.param("quota", False, marks=pytest.mark.long),
         pytest.param("expire_session", True, marks=pytest.mark.long),
     ],

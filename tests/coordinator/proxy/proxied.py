@@ -24,6 +24,7 @@ from coordinator.proxy.exchange import Children, Limits, Outcome
 from coordinator.proxy.idempotency import RecordLimits
 from coordinator.proxy.pool import Backend, Pool
 from coordinator.proxy.server import Server, bind
+from tests.support.api_clients import async_openai_client
 
 KEY = "test-key"
 SOON = Limits(queue_s=30, first_token_s=30, idle_s=30, keep_alive_s=0, margin_s=0)
@@ -47,7 +48,7 @@ class Served:
 
     def client(self, key: str = KEY, **more: Any) -> AsyncOpenAI:
         """Return the real client with its default retries; it is closed at the end."""
-        self.clients.append(AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **more))
+        self.clients.append(async_openai_client(self.url, key, **more))
         return self.clients[-1]
 
     def outcomes(self) -> list[tuple[Outcome, str | None]]:
