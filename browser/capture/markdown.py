@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 from markdownify import MarkdownConverter
 
 from browser.capture.markdown_html import make_plain
@@ -29,22 +30,27 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[^\s<>]*")
 
 def from_html(html: str) -> str:
     """Return the Markdown of an answer's HTML. HTML that is nested too deep for that comes as its bare text."""
-    soup = BeautifulSoup(html, "html.parser")
+    soup = _parsed(html)
     try:  # markdownify calls itself for each level, and a page decides how deep it nests
         make_plain(soup)
         return _converted(soup)
     except RecursionError:
-        return BeautifulSoup(html, "html.parser").get_text()
+        return _parsed(html).get_text()
 
 
 def steady_from_html(html: str) -> str:
     """Return the beginning of an answer's Markdown that will not change while more of the answer is written."""
-    soup = BeautifulSoup(html, "html.parser")
+    soup = _parsed(html)
     try:
         make_plain(soup)
         return _converted(soup).partition(MARK)[0].rstrip() if mark_steady(soup) else ""
     except RecursionError:
         return ""
+
+
+def _parsed(html: str) -> BeautifulSoup:
+    # Of space alone the parser would leave one character, which in an editor's line is a part of the code.
+    return BeautifulSoup(html, "html.parser", preserve_whitespace_tags={"pre", "textarea", "code", "div", "span"})
 
 
 def _converted(soup: BeautifulSoup) -> str:
@@ -101,8 +107,8 @@ class _Converter(MarkdownConverter):
         if _is_loose(el.parent) and el.find_next_sibling("li"):
             end = "\n"
         indent = " " * len(bullet)
-        lines = [f"{indent}{line}" if line else "" for line in text.split("\n")]
-        return f"{bullet}{chr(10).join(lines)[len(bullet):]}\n{end}"
+        lines = "\n".join(f"{indent}{line}" if line else "" for line in text.split("\n"))
+        return f"{bullet}{lines.removeprefix(indent)}\n{end}"
 
     def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(int(str(el.get("colspan", "1"))), 1)
@@ -124,7 +130,7 @@ class _Converter(MarkdownConverter):
         if el.get("type") != "checkbox":
             return ""
         after = el.next_sibling
-        space = "" if isinstance(after, str) and after[:1].isspace() else " "
+        space = "" if isinstance(after, NavigableString) and after[:1].isspace() else " "
         return f"[{'x' if el.has_attr('checked') else ' '}]{space}"
 
     def convert_details(self, el: Tag, text: str, parent_tags: set[str]) -> str:
@@ -144,8 +150,8 @@ class _Converter(MarkdownConverter):
         return f"[^{el.get_text()}]"
 
     def convert_x_note(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        lines = [f"    {line}" if line else "" for line in text.strip().split("\n")]
-        return f"\n\n[^{el['label']}]: {chr(10).join(lines).lstrip()}\n\n"
+        lines = "\n".join(f"    {line}" if line else "" for line in text.strip().split("\n"))
+        return f"\n\n[^{el['label']}]: {lines.lstrip()}\n\n"
 
 
 def _is_loose(list_of_items: Tag | None) -> bool:

@@ -7,26 +7,44 @@ highlighters, footnotes of markdown-it, remark and Python-Markdown, comments of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 
-from bs4 import BeautifulSoup, NavigableString, Tag
-from bs4.element import PreformattedString
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString, PreformattedString
 
 BLOCKS = frozenset(
-    "address article aside blockquote dd details div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5 h6 header "
-    "hr li main nav ol p pre section summary table tbody td tfoot th thead tr ul x-note x-tex-block".split()
+    {
+        *("address", "article", "aside", "blockquote", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption"),
+        *(
+            "figure",
+            "footer",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "header",
+            "hr",
+            "li",
+            "main",
+            "nav",
+            "ol",
+            "p",
+            "pre",
+        ),
+        *("section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "x-note", "x-tex-block"),
+    }
 )
 
 _OWN_BLOCKS = frozenset({"details", "summary", "x-note", "x-tex-block"})
 
 # What is no text of the answer, such as the button that copies a code block, or the numbers of a code block's lines.
-_NO_TEXT = frozenset("button script style svg template noscript select textarea".split())
+_NO_TEXT = frozenset({"button", "script", "style", "svg", "template", "noscript", "select", "textarea"})
 _NO_TEXT_CLASSES = frozenset(
-    "MathJax_Preview linenumber react-syntax-highlighter-line-number line-numbers-rows linenos lineno".split()
+    {"MathJax_Preview", "linenumber", "react-syntax-highlighter-line-number", "line-numbers-rows", "linenos", "lineno"}
 )
-_FORMULAS = frozenset({"katex", "mjx-container", "math", "script"})
-_EDITORS = frozenset({"cm-editor", "CodeMirror", "monaco-editor"})
 _LANGUAGE = re.compile(r"^(?:language|lang|highlight-source)-(\S+)$")
 _NO_LANGUAGES = ("plaintext", "none", "undefined", "null")
 _NUMBERS = {"colspan": 100, "start": 999_999_999}
@@ -44,14 +62,9 @@ def make_plain(soup: BeautifulSoup) -> None:
     # Selectors cost much more than one look at all elements: an answer that is being written is read again and again.
     elements = soup.find_all(True)
     kinds = {element.name for element in elements}.union(*map(_classes, elements))
-    if kinds & _FORMULAS:
-        _plain_formulas(soup)
-    if kinds & _EDITORS:
-        _plain_editors(soup)
-    if kinds & {"highlighttable", "codehilitetable"}:  # Pygments: numbers beside the code
-        for table in soup.select("table.highlighttable, table.codehilitetable"):
-            if blocks := table.find_all("pre"):
-                table.replace_with(blocks[-1])
+    for marks, make in _PLAIN.items():
+        if kinds & marks:
+            make(soup)
     for element in elements:
         if element.name in _NO_TEXT or "hidden" in element.attrs or _NO_TEXT_CLASSES & _classes(element):
             element.extract()
@@ -60,7 +73,8 @@ def make_plain(soup: BeautifulSoup) -> None:
     for block in soup.find_all("pre"):
         _plain_code(block)
     if any("href" in link.attrs and str(link["href"]).startswith("#") for link in soup.find_all("a")):
-        _plain_footnotes(soup)
+        _plain_notes(soup)
+        _plain_note_references(soup)
     # What only a style sheet draws as bold and the like is marked by dom.js; other spans are of no account, and words
     # that come one in each are one text.
     for span in soup.find_all(["span", "font"]):
@@ -161,6 +175,21 @@ def _top(line: Tag) -> float:
     return float(found[1]) if found else 0.0
 
 
+def _plain_tables_of_lines(soup: BeautifulSoup) -> None:
+    """Leave the code of Pygments' tables, which have the numbers of the lines beside it."""
+    for table in soup.select("table.highlighttable, table.codehilitetable"):
+        if blocks := table.find_all("pre"):
+            table.replace_with(blocks[-1])
+
+
+_PLAIN: dict[frozenset[str], Callable[[BeautifulSoup], None]] = {
+    frozenset({"katex", "mjx-container", "math", "script"}): _plain_formulas,
+    frozenset({"cm-editor", "CodeMirror", "monaco-editor"}): _plain_editors,
+    frozenset({"highlighttable", "codehilitetable"}): _plain_tables_of_lines,
+}
+"""What is done where an answer has an element or a class of one of these names."""
+
+
 def _plain_code(block: Tag) -> None:
     """Leave a code block its text and its language."""
     block["data-language"] = _language(block)
@@ -186,8 +215,8 @@ def _known(language: str) -> str:
     return "" if language in _NO_LANGUAGES else language
 
 
-def _plain_footnotes(soup: BeautifulSoup) -> None:
-    """Give notes and what refers to them the form [^label], with the label that the renderer kept: often a number."""
+def _plain_notes(soup: BeautifulSoup) -> None:
+    """Make blocks of footnotes, with the label that the renderer kept: often a number."""
     for notes in soup.select(".footnotes, .footnote"):
         for line in soup.select(".footnotes-sep"):
             line.extract()
@@ -200,6 +229,10 @@ def _plain_footnotes(soup: BeautifulSoup) -> None:
                 heading.extract()
             for list_of_notes in notes.find_all("ol"):
                 list_of_notes.unwrap()
+
+
+def _plain_note_references(soup: BeautifulSoup) -> None:
+    """Make elements of what refers to footnotes, and drop what refers back."""
     for link in soup.select("a[href^='#']"):
         if _NOTE_BACK.match(str(link["href"])):
             before = link.previous_sibling

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bs4 import NavigableString, Tag
+from bs4 import Tag
+from bs4.element import NavigableString
 
 from browser.capture.markdown_html import runs
 
@@ -38,7 +39,7 @@ def escape_prose(container: Tag) -> None:
 
 
 def flat(node: Tag | NavigableString) -> list[NavigableString | str]:
-    """Return the texts in inline content, and what stands for the marks of its elements, or for all that is no prose."""
+    """Return the texts in inline content, and what stands for the marks of its elements and for what is no prose."""
     if isinstance(node, NavigableString):
         return [node]
     if node.name == "br":
@@ -92,9 +93,9 @@ def _can_close(text: str, marks: re.Match[str]) -> bool:
 
 
 def first_open(text: str) -> int | None:
-    """Return where something begins that later text may complete: emphasis, code, a link, a tag or a formula.
+    r"""Return where something begins that later text may complete: emphasis, code, a link, a tag or a formula.
 
-    Brackets count as open until they are closed, because of formulas in \\(...\\) and \\[...\\] whose backslashes
+    Brackets count as open until they are closed, because of formulas in \(...\) and \[...\] whose backslashes
     renderers drop. None if there is nothing of the kind.
     """
     first: list[int] = []

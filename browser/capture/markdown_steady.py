@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 
 from browser.capture.markdown_html import Group, groups
 from browser.capture.markdown_prose import ELEMENT, LITERAL, first_open, flat

@@ -129,3 +129,57 @@ def test_a_span_of_any_length_is_bounded(span: str) -> None:
 
 def test_a_list_may_begin_at_zero() -> None:
     assert from_html('<ol start="0"><li>a</li></ol>') == "0. a"
+
+
+@pytest.mark.parametrize(
+    ("html", "markdown"),
+    [
+        ("<!--[--> <p>echo</p><!--]-->", "echo"),
+        ("<p>ec<!---->ho <!--x--><strong>so</strong></p>", "echo **so**"),
+        ("<ul><!--[--><li>a<!----></li><!----><li>b</li></ul><!--]-->", "- a\n- b"),
+        ("<p><span>snake</span><span>_case</span><span> and</span></p>", "snake_case and"),
+    ],
+)
+def test_comments_and_the_pieces_of_a_text_make_no_difference(html: str, markdown: str) -> None:
+    assert from_html(html) == markdown
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r"\# no heading",
+        r"1\. no item",
+        r"\- no item",
+        r"\[no link\](http://h/)",
+        r"a \\* b",
+        "5* hotel and 3* hotel",
+        "- tight\n\n  loose\n\n- two",
+        "- one\n\n* other list",
+        "`` `a` ``, ` a ` and `a  b`",
+        '<sub>2</sub> ![a "b"](<http://h/a b>)',
+    ],
+)
+def test_what_would_be_read_as_marks_stays_text(source: str) -> None:
+    html = RENDER(source)
+    assert same(RENDER(from_html(html)), html)
+
+
+@pytest.mark.parametrize(
+    ("html", "markdown"),
+    [
+        ("<div class='CodeMirror'><pre class='CodeMirror-line'>a\u200b</pre></div>", "```\na\n```"),
+        (
+            "<p class='monaco-editor'><b class='view-line' style='top:9px'>b\u00a0c</b><b class='view-line'>a</b></p>",
+            "```\na\nb c\n```",
+        ),
+        ("<p><script type='math/tex'>x</script></p>", "$x$"),
+        ("<mjx-container display='true'><mjx-math data-latex='x'></mjx-math></mjx-container>", "$$\nx\n$$"),
+        ("<p><kbd>Esc</kbd> H<sub>2</sub>O</p>", "<kbd>Esc</kbd> H<sub>2</sub>O"),
+        (
+            "<p><a href='mailto:a@b.c'>mail</a> <a href='https://h/x'>https://h/x</a></p>",
+            "[mail](mailto:a@b.c) <https://h/x>",
+        ),
+    ],
+)
+def test_what_only_some_pages_draw(html: str, markdown: str) -> None:
+    assert from_html(html) == markdown

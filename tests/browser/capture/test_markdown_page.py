@@ -77,6 +77,20 @@ async def test_blocks_that_are_complete_are_passed_on_while_the_answer_is_writte
         assert text + "".join([piece async for piece in pieces]) == answer
 
 
+async def test_words_that_are_complete_are_passed_on_inside_a_paragraph(
+    shared_pages: Pages, markdown: MarkdownPage
+) -> None:
+    page = await shared_pages.open(markdown.site(network=False), NO_LOGIN)
+    answer = "one **paragraph** of `words` that [[hold]] until *they* go on"
+    async with aclosing(page.ask("a", answer, "markdown")) as pieces:
+        text = ""
+        while "one **paragraph** of `words`" not in text:
+            text += await anext(pieces)
+        assert answer.startswith(text)
+        markdown.held_back.set()
+        assert text + "".join([piece async for piece in pieces]) == answer
+
+
 async def test_without_the_hook_too(shared_pages: Pages, markdown: MarkdownPage) -> None:
     page = shared_pages.make(markdown.site(), NO_LOGIN)
     page._capture.init_script = lambda: ""  # type: ignore[method-assign]

@@ -67,7 +67,7 @@ def growing(source: str, begin: int = 1, step: int = 1) -> list[str]:
 
 
 @given(DOCUMENT, st.integers(1, 30), st.integers(1, 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_passed_on_is_never_contradicted(source: str, begin: int, step: int) -> None:
     text = "".join(streamed(growing(source, begin, step)))
     assert same(RENDER(text), RENDER(from_html(RENDER(source))))

@@ -1,0 +1,72 @@
+"""What the usual packages make of Markdown, shown by a real page, comes back as the Markdown that it was made of.
+
+scripts/markdown-corpus made the fixtures. A file NAME.expected.md says what comes back where that is not the source.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser.capture import dom_reader, scripts
+from browser.capture.markdown import from_html
+from browser.process.browser_process import BrowserProcess
+from browser.settings import BrowserSettings, EngineName
+from tests.browser.capture.test_markdown_steady import streamed
+
+FOLDER = Path(__file__).parent / "markdown_corpus"
+FIXTURES: dict[str, Any] = json.loads((FOLDER / "fixtures.json").read_text())
+RENDERED = {f"{renderer} {name}": html for renderer, of in FIXTURES["rendered"].items() for name, html in of.items()}
+SHOW = f"""(all) => {{
+  const dom = {scripts.DOM};
+  const wish = {{ answer: ".answer", baseline: 0, reasoning_baseline: 0, read: "markdown" }};
+  const answer = document.body.appendChild(document.createElement("div"));
+  answer.className = "answer";
+  return all.map((html) => {{
+    answer.innerHTML = html;
+    return dom.answer(wish).text;
+  }});
+}}"""
+UNKNOWN_LANGUAGE = ("shiki", "pygments")
+"""What of these renderers' code blocks tells no language."""
+
+
+def expected(case: str) -> str:
+    """Return what must come back of a fixture."""
+    renderer, name = case.split()
+    if renderer == "codemirror":
+        return f"```javascript\n{FIXTURES['edited']}\n```"
+    if renderer == "monaco":  # it draws tabs as spaces, and notes no language
+        return f"```\n{FIXTURES['edited'].expandtabs(4)}\n```"
+    ways = (f"{name}.{renderer}.expected.md", f"{name}.expected.md", f"{name}.md")
+    text = next(FOLDER / "sources" / way for way in ways if (FOLDER / "sources" / way).exists()).read_text().rstrip()
+    if renderer.startswith(UNKNOWN_LANGUAGE):
+        text = text.replace("```python", "```").replace("```js", "```").replace("````md", "````")
+    return text
+
+
+@pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
+async def test_what_renderers_made_comes_back(engine: EngineName, tmp_path: Path) -> None:
+    process = BrowserProcess(engine=engine, headless=True, run_dir=tmp_path, settings=BrowserSettings())
+    try:
+        page = await (await process.start()).new_page()
+        shown = await page.evaluate(SHOW, list(RENDERED.values()))
+    finally:
+        await process.close()
+    read = {case: from_html(html) for case, html in zip(RENDERED, shown, strict=True)}
+    assert read == {case: expected(case) for case in RENDERED}
+
+
+@pytest.mark.parametrize("renderer", sorted(FIXTURES["growing"]))
+def test_a_growing_answer_is_passed_on_as_it_is_read_in_the_end(renderer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dom_reader, "HTML_REST", 0)
+    shown = [""]
+    for kept, rest in FIXTURES["growing"][renderer]:
+        shown.append(shown[-1][:kept] + rest)
+    pieces = streamed(shown)
+    assert "".join(pieces) == from_html(shown[-1])
+    # Of the looks at it most find something: it comes while it is written, and not at its blocks' ends.
+    assert len(pieces) > len(shown) / 2
