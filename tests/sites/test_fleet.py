@@ -60,6 +60,11 @@ class Served:
     def submissions(self, prompt: str) -> list[dict[str, Any]]:
         return [entry for entry in self.app.entries() if entry.get("prompt") == prompt]
 
+    def is_writing(self, prompt: str) -> bool:
+        """Whether the app has noted that its answer is well under way."""
+        tokens = [entry["token"] for entry in self.submissions(prompt)]
+        return any(entry.get("writing") in tokens for entry in self.app.entries() if "writing" in entry)
+
     def check(self, answer: str, prompt: str) -> None:
         """The app got exactly this prompt, once, in a conversation of its own, and answered just this."""
         (received,) = self.submissions(prompt)
@@ -178,7 +183,7 @@ async def test_a_session_that_the_app_ends_is_noticed_in_use(served: Served) -> 
 
 @asynccontextmanager
 async def _answering(served: Served, prompt: str) -> AsyncIterator[asyncio.Task[None]]:
-    """Ask, and enter once the answer is being written: its first text is here, or the app at least has the prompt."""
+    """Ask, and enter once the answer is being written."""
 
     async def ask() -> None:
         messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
@@ -192,7 +197,7 @@ async def _answering(served: Served, prompt: str) -> AsyncIterator[asyncio.Task[
     asking = asyncio.create_task(ask())
     try:
         whole = served.app.kind.lays_out_markdown  # what the page laid out comes when it is complete
-        begun = (lambda: served.submissions(prompt)) if whole else has_text.is_set
+        begun = (lambda: served.is_writing(prompt)) if whole else has_text.is_set
         await eventually(lambda: asking.done() or begun(), timeout_s=60)
         yield asking
     finally:

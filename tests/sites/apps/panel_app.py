@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 
 import panel as pn
-from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
+from answers import PASSWORD, PAUSE_S, USERNAME, begin, noted, record
 
 pn.extension(notifications=True)
 
@@ -16,19 +16,21 @@ pn.extension(notifications=True)
 def chat() -> pn.chat.ChatInterface:
     """Return the page of one session."""
 
-    async def answer(prompt: str, _user: str, _chat: pn.chat.ChatInterface) -> AsyncIterator[str]:
+    async def answer(prompt: str, _user: str, _chat: pn.chat.ChatInterface) -> AsyncIterator[str | pn.pane.Markdown]:
         try:
             token, words = begin(prompt, len(earlier))
         except RuntimeError as error:
-            pn.state.notifications.error(f"No answer: {error}")
+            pn.state.notifications.error(f"No answer: {error}", duration=0)
             return
         earlier.append(prompt)
         text = ""
         try:
-            for word in words or [""]:
+            for word in noted(token, words):
                 text += word
                 yield text
                 await asyncio.sleep(PAUSE_S)
+            # Once more in whole: Panel tells where a part goes in code points, and its page counts UTF-16 units.
+            yield pn.pane.Markdown(text)
             record(done=token, answer=text)
         except (GeneratorExit, asyncio.CancelledError):
             record(stopped=token)
