@@ -16,6 +16,7 @@ import structlog
 from playwright.async_api import Error
 
 from browser.errors import BrowserError, LoginRefused, PageBroken
+from browser.page.locate import locate
 from browser.page.tab import PageSnapshot, Tab
 from browser.timeouts import within
 from contract.files import write_private
@@ -141,7 +142,7 @@ class StepLogin:
         """Empty the fields that secrets went into, or else the page: pictures of it are taken from here on."""
         for step in tab.site.login.steps:
             if step.fill and step.secrets:
-                field = tab.page.locator(step.fill).first
+                field = locate(tab.page, step.fill)
                 try:
                     if await within(CLEAR_TIMEOUT_S, field.count(), "login-look"):
                         await within(CLEAR_TIMEOUT_S, field.fill("", timeout=CLEAR_TIMEOUT_S * 1000), "login-clear")

@@ -22,6 +22,7 @@ import structlog
 from playwright.async_api import Error, Page, Request
 
 from browser.errors import BrowserError, PromptChanged
+from browser.page.locate import locate_all
 from browser.page.page_input import normalised
 from browser.page.prompt_difference import Difference, difference
 from browser.site.schema import SentPrompt, glob_to_regex
@@ -129,7 +130,7 @@ class SentPromptWatch:
                 while shown != self._prompt:
                     await asyncio.sleep(LOOK_INTERVAL_S)
                     texts = await within(
-                        LOOK_TIMEOUT_S, self._page.locator(selector).all_inner_texts(), "page-sent-prompt-look"
+                        LOOK_TIMEOUT_S, locate_all(self._page, selector).all_inner_texts(), "page-sent-prompt-look"
                     )
                     shown = normalised(texts[-1]) if texts else None
         except (Error, TimeoutError):

@@ -289,7 +289,7 @@ class SentPrompt(Section):
         description="with url: the form field with the prompt, urlencoded or multipart; with neither json nor form the "
         "body as a whole is the prompt",
     )
-    selector: Text | None = Field(
+    selector: StepSelector | None = Field(
         default=None, description="instead of url: a selector of prompts on the page; the last one is the newest"
     )
     verify: bool = Field(

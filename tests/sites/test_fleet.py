@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ async def _answering(served: Served, prompt: str) -> AsyncIterator[asyncio.Task[
     asking = asyncio.create_task(ask())
     try:
         whole = served.app.kind.lays_out_markdown  # what the page laid out comes when it is complete
-        begun = (lambda: served.is_writing(prompt)) if whole else has_text.is_set
+        begun = partial(served.is_writing, prompt) if whole else has_text.is_set
         await eventually(lambda: asking.done() or begun(), timeout_s=60)
         yield asking
     finally:
