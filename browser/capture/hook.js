@@ -1,7 +1,7 @@
-// Runs in the page, and in its frames of the same origin, before their own scripts. Copies what the page receives of an answer to the
-// child's stream port, over a WebSocket of its own, and changes nothing of what the page receives.
+// Runs in the page, and in its frames of the same origin, before their own scripts. Copies what they receive of an
+// answer to the child's stream port, over a WebSocket of its own, and changes nothing of what they receive.
 // CONFIG is replaced by a JSON object and DOM by dom.js (browser/capture/scripts.py); `config` is made in
-// browser/capture/capture.py, and the frames are described in browser/capture/frames.py.
+// browser/capture/capture.py, and the frames that are sent are described in browser/capture/frames.py.
 (() => {
   "use strict";
   const config = CONFIG;
