@@ -128,9 +128,7 @@ def _refusals(site: Site) -> Iterator[Problem]:
     has_text = has_body or bool((network and network.error) or (dom and dom.error))
     for at, refusal in enumerate(site.refusals):
         path = ("refusals", at)
-        if refusal.status is not None and not has_body:
-            yield Problem((*path, "status"), "is never seen: needs send.request, to know which request to look at")
-        elif not has_text:
+        if refusal.text is not None and not has_text:
             yield Problem(
                 (*path, "text"), "is never seen: needs capture.network.error, capture.dom.error or send.request"
             )
