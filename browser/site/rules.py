@@ -15,6 +15,7 @@ from browser.site.schema import EXPRESSION_KEYS, PLACEHOLDER, Action, Actions, L
 from browser.site.toml_lines import Path
 from browser.site.values import is_of_kind
 
+_REQUESTS = ("sse", "jsonl")  # the kinds of capture.network that are the body of a request
 _WAITS = ("wait_for", "wait_gone")
 _FINDS_TEXT = ("text", "whole", "reasoning", "reasoning_whole")
 _FINDS_DATA = ("document", "changes", "message", "begins")
@@ -101,7 +102,7 @@ def _step(site: Site, path: Path, action: Action) -> Iterator[Problem]:
 
 def _network(network: Network) -> Iterator[Problem]:
     path = ("capture", "network")
-    over_websocket = network.kind == "websocket"
+    over_websocket = network.kind not in _REQUESTS
     if not is_of_kind(network.url, websocket=over_websocket):
         schemes = "ws:// or wss://" if over_websocket else "http:// or https://"
         yield Problem(
@@ -123,13 +124,11 @@ def _network(network: Network) -> Iterator[Problem]:
 
 def _refusals(site: Site) -> Iterator[Problem]:
     network, dom = site.capture.network, site.capture.dom
-    has_body = bool(site.send.request or (network and network.kind != "websocket"))
+    has_body = bool(site.send.request or (network and network.kind in _REQUESTS))
     has_text = has_body or bool((network and network.error) or (dom and dom.error))
     for at, refusal in enumerate(site.refusals):
         path = ("refusals", at)
-        if refusal.status is not None and not has_body:
-            yield Problem((*path, "status"), "is never seen: needs send.request, to know which request to look at")
-        elif not has_text:
+        if refusal.text is not None and not has_text:
             yield Problem(
                 (*path, "text"), "is never seen: needs capture.network.error, capture.dom.error or send.request"
             )

@@ -390,7 +390,6 @@ WRONG: list[tuple[str, str, int, str, str]] = [
         (f"refusals = [{rules}]", REST + capture, 1, f"refusals{key}", says)
         for rules, capture, key, says in (
             ("{ text = ' ', means = 'quota' }", SSE, "[0].text", "must hold more than white space"),
-            ("{ status = 429, means = 'quota' }", SOCKET, "[0].status", "is never seen: needs send.request"),
             ("{ text = 'limit', means = 'quota' }", SOCKET, "[0].text", "is never seen: needs capture.network.error"),
             (
                 "{ text = 'limit', means = 'quota' }",
