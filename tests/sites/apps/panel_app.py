@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import panel as pn
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, noted, record
 
-pn.extension(notifications=True)
+pn.extension(notifications=True, disconnect_notification="Connection lost")
 
 
 def chat() -> pn.chat.ChatInterface:
