@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import panel as pn
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, noted, record
 
-pn.extension(notifications=True, disconnect_notification="Connection lost")
+pn.extension(notifications=True)
 
 
 def chat() -> pn.chat.ChatInterface:
