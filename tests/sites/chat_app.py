@@ -168,12 +168,11 @@ class ChatApp:
         self._wait(lambda: self.entries()[-1:] == [{"sessions": "ended"}])
 
     def log_in(self) -> dict[str, Any]:
-        """Log in by a request where the app's page does so too, else on its page, once; return a storage_state."""
+        """Log in by a request where the app's page does so too, else on its page; return a storage_state of its own."""
         if not self.kind.takes_form:
             saved = self.folder / "login.json"
-            if not saved.exists():
-                with ThreadPoolExecutor(1) as thread:  # for Playwright, which takes no thread that has a loop
-                    thread.submit(log_in_by_hand, self, saved).result()
+            with ThreadPoolExecutor(1) as thread:  # for Playwright, which takes no thread that has a loop
+                thread.submit(log_in_by_hand, self, saved).result()
             state: dict[str, Any] = json.loads(saved.read_text())
             return state
         jar = CookieJar()
@@ -185,7 +184,7 @@ class ChatApp:
 def log_in_by_hand(app: ChatApp, path: Path) -> None:
     """Log in on the app's own page, in a real browser, and save the profile; a meaningless one if there is no login."""
     if not app.kind.logged_in:
-        path.write_text(json.dumps({"cookies": [_as_saved("visitor", app.secret)]}))
+        path.write_text(json.dumps({"cookies": [_as_saved("visitor", secrets.token_urlsafe(32))]}))
         return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

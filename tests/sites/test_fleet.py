@@ -150,7 +150,9 @@ async def test_the_app_restarted_in_the_middle(served: Served) -> None:
         served.app.kill()
         with pytest.raises(openai.APIError) as caught:
             await asking
-    assert caught.value.code in {"site_error", "site_unreachable", "page_broken"}
+    # A Panel page shows nothing of a server that is gone: its answer ends when it has stood still for too long.
+    standstill = {"stream_idle_timeout"} if served.app.name == "panel" else set()
+    assert caught.value.code in {"site_error", "site_unreachable", "page_broken"} | standstill
     assert len(served.submissions("restarted [[endless]]")) == 1
     await eventually(lambda: served.fleet.children()["ada"]["reason"] == "site_unreachable", timeout_s=60)
     await asyncio.to_thread(served.app.start)
