@@ -24,6 +24,11 @@ NO_MESSAGE = {
     "websockets of the page",
     "finds …, … of them visible",
     "a page that does not answer",
+    "() => { try { return Boolean(top.document); } catch { return false; } }",
+    "; login.steps were not needed, and not tried",
+    "a login that ends",
+    "a site that goes away",
+    "the site has no login that could be lost",
     "by capture.network.same … events do not count",
 }
 SENTENCE_WORDS = 4
