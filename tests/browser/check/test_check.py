@@ -241,7 +241,7 @@ async def test_traffic_that_is_not_caught_is_shown_and_kept(tmp_path: Path, demo
     file = tmp_path / "mine.toml"
     line = file.read_text().splitlines().index('url = "*/api/chats"') + 1
     assert f"look at {file}, line {line} (capture.network.url)" in checked.text
-    assert "      not tried: sent prompt, first text, end, page's text, fresh again, stop" in checked.lines
+    assert "      not tried: first text, end, sent prompt, page's text, fresh again, stop" in checked.lines
     report = tmp_path / "report"
     assert decode((report / "screenshot.png").read_bytes()).variety > 10
     assert any(row["url"] == f"{demo.url}/api/chat" and row["status"] == 200 for row in saved(report, "requests.jsonl"))
