@@ -7,7 +7,6 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,11 +195,13 @@ async def _answering(served: Served, prompt: str) -> AsyncIterator[asyncio.Task[
                 if part.choices[0].delta.content:
                     has_text.set()
 
+    def begun() -> bool:
+        # What the page laid out comes when it is complete.
+        return served.is_writing(prompt) if served.app.kind.lays_out_markdown else has_text.is_set()
+
     has_text = asyncio.Event()
     asking = asyncio.create_task(ask())
     try:
-        whole = served.app.kind.lays_out_markdown  # what the page laid out comes when it is complete
-        begun = partial(served.is_writing, prompt) if whole else has_text.is_set
         await eventually(lambda: asking.done() or begun(), timeout_s=60)
         yield asking
     finally:
