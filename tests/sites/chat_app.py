@@ -182,9 +182,9 @@ class ChatApp:
 
 
 def log_in_by_hand(app: ChatApp, path: Path) -> None:
-    """Log in on the app's own page, in a real browser, and save the profile; a meaningless one if there is no login."""
+    """Log in on the app's own page, in a real browser, and save the profile; an empty one if there is no login."""
     if not app.kind.logged_in:
-        path.write_text(json.dumps({"cookies": [_as_saved("visitor", secrets.token_urlsafe(32))]}))
+        path.write_text(json.dumps({"cookies": [], "origins": []}))
         return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
