@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
@@ -498,11 +498,22 @@ BYTES = st.lists(
 )
 
 
+async def echo_in_time(scope: Scope, receive: Receive, send: Send) -> None:
+    """Echo, with a deadline for the body, which is the application's business: both programs have one."""
+    try:
+        async with asyncio.timeout(0.5):
+            await echo(scope, receive, send)
+    except TimeoutError:
+        await send({"type": "http.response.start", "status": 408, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
 @given(st.lists(BYTES, min_size=1, max_size=20))
+@example([[b"POST / HTTP/1.1\r\n", b"content-length: 3\r\n", b"\r\n"]])  # and then nothing
 @settings(max_examples=size(10, 25), deadline=None)
 def test_whatever_comes_in_ends_and_leaves_nothing(talks: list[list[bytes]]) -> None:
     async def talk() -> None:
-        async with serving(echo, QUICK) as (server, port):
+        async with serving(echo_in_time, QUICK) as (server, port):
             await asyncio.gather(*(exchange(port, *parts) for parts in talks))
             await eventually(lambda: not server.server_state.connections)
             assert not server.server_state.tasks
