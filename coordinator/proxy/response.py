@@ -170,17 +170,20 @@ class Response:
         """
         sent, self.sent = self.sent, Sent.WHOLE
         try:
-            async with asyncio.timeout(_LAST_WORDS_S):
-                match sent:
-                    case Sent.NOTHING:
-                        await send_error(self._send, error, self._request_id, self._dialect, closing=self._draining())
-                    case Sent.STREAM | Sent.BLANK:
-                        event = self._framing.before_event() + self._dialect.error_event(error)
-                        await self._send({"type": "http.response.body", "body": event})
-                    case Sent.WHOLE:
-                        await self.abort()
+            # Not asyncio.timeout: in a task that was cancelled before, it raises no TimeoutError in Debian's Python 3.11.2.
+            await asyncio.wait_for(self._send_last(sent, error), _LAST_WORDS_S)
         except TimeoutError:
             await self.abort()
+
+    async def _send_last(self, sent: Sent, error: ApiError) -> None:
+        match sent:
+            case Sent.NOTHING:
+                await send_error(self._send, error, self._request_id, self._dialect, closing=self._draining())
+            case Sent.STREAM | Sent.BLANK:
+                event = self._framing.before_event() + self._dialect.error_event(error)
+                await self._send({"type": "http.response.body", "body": event})
+            case Sent.WHOLE:
+                await self.abort()
 
     async def abort(self) -> None:
         """Close the connection at once, whatever is still to be sent on it."""

@@ -15,14 +15,15 @@ from browser.capture import dom_reader, scripts
 from browser.capture.markdown import from_html
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
+from browser.site.selectors import page_path
 from tests.browser.capture.test_markdown_steady import streamed
 
 FOLDER = Path(__file__).parent / "markdown_corpus"
 FIXTURES: dict[str, Any] = json.loads((FOLDER / "fixtures.json").read_text())
 RENDERED = {f"{renderer} {name}": html for renderer, of in FIXTURES["rendered"].items() for name, html in of.items()}
 SHOW = f"""(all) => {{
-  const dom = {scripts.DOM};
-  const wish = {{ answer: ".answer", baseline: 0, reasoning_baseline: 0, read: "markdown" }};
+  const dom = {scripts.DOM}();
+  const wish = {{ answer: {json.dumps(page_path(".answer"))}, baseline: 0, reasoning_baseline: 0, read: "markdown" }};
   const answer = document.body.appendChild(document.createElement("div"));
   answer.className = "answer";
   return all.map((html) => {{
