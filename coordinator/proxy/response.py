@@ -170,7 +170,7 @@ class Response:
         """
         sent, self.sent = self.sent, Sent.WHOLE
         try:
-            # Not asyncio.timeout: in a task that was cancelled before, it raises no TimeoutError in Debian's Python 3.11.2.
+            # Not asyncio.timeout: of a task that was cancelled, it raises no TimeoutError in Debian's Python 3.11.2.
             await asyncio.wait_for(self._send_last(sent, error), _LAST_WORDS_S)
         except TimeoutError:
             await self.abort()
