@@ -74,8 +74,10 @@ async def test_a_frame_that_is_made_anew_is_captured_whatever_its_document_is_ma
 ) -> None:
     page = await shared_pages.open(wrapped.site("frame", read="network"), no_login(), engine=engine)
     for source in ("src", "srcdoc", "write"):
-        await tab_of(page).page.evaluate(RENEW, [source, PAGE])
-        await eventually(lambda: page.status.ready and not page.busy)
+        tab = tab_of(page)
+        async with page.exclusive:  # a page that lacks its frame for a moment would be loaded anew
+            await tab.page.evaluate(RENEW, [source, PAGE])
+            assert await tab.wait_until(lambda seen: seen.usable, HANG_LIMIT_S)
         assert await ask(page, f"fetch {source}", "wrapped") == answer_to(f"fetch {source}")
 
 
