@@ -448,11 +448,14 @@ async def _scenario(
 async def _live_through(row: Row, ground: Ground, watch: Watch) -> None:
     fault, fleet, name = row.fault, ground.fleet, ground.concerned
     await watch.more({Ending.TEXT}, CALLERS)
+    earlier = len(fleet.moves(name))
 
     async def seen() -> bool:
         child = (await fleet.children())[name]
-        if child["state"] != "READY" and child["reason"] in fault.reasons:
-            row.seen = f"{child['state']}, {child['reason']}"
+        # The log has what was over before anybody could look: a child may be there again within 0.1 s.
+        for state, reason in (*fleet.moves(name)[earlier:], (child["state"], child["reason"])):
+            if state != "READY" and reason in fault.reasons:
+                row.seen = f"{state}, {reason}"
         return bool(row.seen)
 
     async with fault.make(ground):

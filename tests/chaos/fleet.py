@@ -90,6 +90,11 @@ class Fleet:
         status = await self.post(f"/admin/children/{name}/reset")
         assert status in (202, 404, 409), status
 
+    def moves(self, child: str) -> list[tuple[str, str | None]]:
+        """Return the child's states since its first, as the log has them: each with its reason."""
+        lines = [line for line in self.log.read_text().splitlines() if '"child_state"' in line and line.endswith("}")]
+        return [(event["new"], event.get("reason")) for event in map(json.loads, lines) if event["child"] == child]
+
     def tracebacks(self) -> list[str]:
         """Return the log events that have a traceback, except the output of children."""
         lines = [line for line in self.log.read_text().splitlines() if "Traceback" in line]
