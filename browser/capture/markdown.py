@@ -106,9 +106,7 @@ class _Converter(MarkdownConverter):
         bullet = f"{number}{marks[bool(is_second)]} "
         if _is_loose(el.parent) and el.find_next_sibling("li"):
             end = "\n"
-        indent = " " * len(bullet)
-        lines = "\n".join(f"{indent}{line}" if line else "" for line in text.split("\n"))
-        return f"{bullet}{lines.removeprefix(indent)}\n{end}"
+        return f"{bullet}{_hanging(text, len(bullet))}\n{end}"
 
     def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(int(str(el.get("colspan", "1"))), 1)
@@ -150,14 +148,18 @@ class _Converter(MarkdownConverter):
         return f"[^{el.get_text()}]"
 
     def convert_x_note(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        lines = "\n".join(f"    {line}" if line else "" for line in text.strip().split("\n"))
-        return f"\n\n[^{el['label']}]: {lines.lstrip()}\n\n"
+        return f"\n\n[^{el['label']}]: {_hanging(text.strip(), 4)}\n\n"
 
 
 def _is_loose(list_of_items: Tag | None) -> bool:
     """Tell whether a list has blank lines between its items: its texts are paragraphs then."""
     items = list_of_items.find_all("li", recursive=False) if list_of_items else []
     return any(item.find("p", recursive=False) for item in items)
+
+
+def _hanging(text: str, spaces: int) -> str:
+    """Indent the lines of an item or a note that come after its first, but for empty ones."""
+    return re.sub(r"\n(?=[^\n])", "\n" + " " * spaces, text)
 
 
 def _target(element: Tag, address: str) -> str:

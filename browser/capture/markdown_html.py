@@ -13,32 +13,12 @@ from itertools import takewhile
 from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString, PreformattedString
 
-BLOCKS = frozenset(
-    {
-        *("address", "article", "aside", "blockquote", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption"),
-        *(
-            "figure",
-            "footer",
-            "h1",
-            "h2",
-            "h3",
-            "h4",
-            "h5",
-            "h6",
-            "header",
-            "hr",
-            "li",
-            "main",
-            "nav",
-            "ol",
-            "p",
-            "pre",
-        ),
-        *("section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "x-note", "x-tex-block"),
-    }
-)
-
 _OWN_BLOCKS = frozenset({"details", "summary", "x-note", "x-tex-block"})
+BLOCKS = _OWN_BLOCKS | {
+    *("address", "article", "aside", "blockquote", "dd", "div", "dl", "dt", "fieldset", "figcaption", "figure"),
+    *("footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section"),
+    *("table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul"),
+}
 
 # What is no text of the answer, such as the button that copies a code block, or the numbers of a code block's lines.
 _NO_TEXT = frozenset({"button", "script", "style", "svg", "template", "noscript", "select", "textarea"})

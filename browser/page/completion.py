@@ -55,7 +55,7 @@ class Completion:
         self.interruption: BrowserError | None = None
         """What it was made to fail with from outside, at whatever time."""
         self._login_refusals: LoginRefusals | None = None
-        self._submission: SubmissionWatch | None = None
+        self._watches: list[LoginRefusals | SubmissionWatch | SentPromptWatch] = []
         self._prompt = ""
         self.sent_prompt: SentPromptWatch | None = None
         """What the page made of the prompt, where its site file says where to find that."""
@@ -107,13 +107,14 @@ class Completion:
         if self.interruption:
             raise self.interruption
         self._login_refusals = LoginRefusals(self._tab.page, self._tab.site)
-        self._login_refusals.start()
-        self._submission = SubmissionWatch(self._tab.page, self._tab.site, self._submission_failed)
-        self._submission.start()
+        submission = SubmissionWatch(self._tab.page, self._tab.site, self._submission_failed)
+        self._watches = [self._login_refusals, submission]
         wanted = self._tab.site.send.prompt
         if wanted and (wanted.verify or self._compares_sent):
             self.sent_prompt = SentPromptWatch(self._tab.page, wanted, self._prompt, self._submission_failed)
-            self.sent_prompt.start()
+            self._watches.append(self.sent_prompt)
+        for watch in self._watches:
+            watch.start()
         # The point of no return: whoever reads the mark must not send this prompt again.
         self._mark_submitted()
         self.submitted = self._tab.prompted = True
@@ -219,9 +220,5 @@ class Completion:
             self._capture.release(self._answer)
 
     def _stop_looking(self) -> None:
-        if self._login_refusals:
-            self._login_refusals.stop()
-        if self._submission:
-            self._submission.stop()
-        if self.sent_prompt:
-            self.sent_prompt.stop()
+        for watch in self._watches:
+            watch.stop()

@@ -7,11 +7,10 @@ from typing import Literal
 from playwright.async_api import Error
 
 from browser.capture import scripts
-from browser.page.tab import LOOK_TIMEOUT_S, Tab
+from browser.page.tab import LOOK_TIMEOUT_S, SERVER_ERRORS, Tab
 from browser.timeouts import within
 
 AWAY_AFTER_CHECKS = 3
-SERVER_ERRORS = 500
 
 CheckAnswer = Literal["holds", "expired", "none"]
 

@@ -134,7 +134,6 @@ KEYS = {
     *(f"Key{letter}" for letter in string.ascii_uppercase),
     *(chr(code) for code in range(0x20, 0x7F)),
 }
-
 """The keys that a step may press."""
 
 
