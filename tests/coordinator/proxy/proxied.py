@@ -8,6 +8,7 @@ import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
@@ -25,6 +26,7 @@ from coordinator.proxy.idempotency import RecordLimits
 from coordinator.proxy.pool import Backend, Pool
 from coordinator.proxy.server import Server, bind
 from tests.support.api_clients import async_openai_client
+from tests.support.waiting import eventually
 
 KEY = "test-key"
 SOON = Limits(queue_s=30, first_token_s=30, idle_s=30, keep_alive_s=0, margin_s=0)
@@ -32,13 +34,13 @@ SOON = Limits(queue_s=30, first_token_s=30, idle_s=30, keep_alive_s=0, margin_s=
 
 @dataclass
 class Served:
-    """A proxy that listens, and what its hook was called with."""
+    """A proxy that listens, and what its hook was called with and when that request came."""
 
     port: int
     pool: Pool
     proxy: Proxy
     access: Access
-    done: list[RequestDone]
+    noted: list[tuple[float, RequestDone]]
     server: Server
     clients: list[AsyncOpenAI] = field(default_factory=list)
 
@@ -51,8 +53,21 @@ class Served:
         self.clients.append(async_openai_client(self.url, key, **more))
         return self.clients[-1]
 
-    def outcomes(self) -> list[tuple[Outcome, str | None]]:
-        return [(done.stats.outcome, done.stats.code) for done in self.done]
+    async def outcomes(self) -> list[tuple[Outcome, str | None]]:
+        return [(done.stats.outcome, done.stats.code) for done in await self.ended()]
+
+    async def ended(self) -> list[RequestDone]:
+        """Return what the hook was told of each request, in the order in which they came, once all have ended.
+
+        A caller has its answer before its request has ended, and the next may end first: a lease is
+        given back after the last byte.
+        """
+        await eventually(lambda: self.quiet)
+        return [done for _, done in sorted(self.noted, key=itemgetter(0))]
+
+    @property
+    def done(self) -> list[RequestDone]:
+        return [done for _, done in self.noted]
 
     @property
     def quiet(self) -> bool:
@@ -78,10 +93,14 @@ async def served(
     key_file = tmp_path / "keys.txt"
     key_file.write_text("".join(f"{key}\n" for key in keys))
     access = Access(KeyStore.from_file(key_file))
-    done: list[RequestDone] = []
+    noted: list[tuple[float, RequestDone]] = []
+
+    def note(done: RequestDone) -> None:
+        noted.append((asyncio.get_running_loop().time() - done.duration_s, done))
+
     bodies = BodyLimits(max_body_bytes, max_buffered_bytes, limits.idle_s)
     config = ProxyConfig(limits, bodies, owner="fake", records=records or RecordLimits())
-    proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=done.append)
+    proxy = Proxy(pool=pool, children=children, access=access, config=config, on_done=note)
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     api = build_api(NoFleet(), access, lambda: b"")
@@ -89,7 +108,7 @@ async def served(
     application = Application(proxy, api, pool, access=access, hosts=hosts, origins=origins)
     server = Server(application, ConnectionLimits(limits.idle_s))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    running = Served(port, pool, proxy, access, done, server)
+    running = Served(port, pool, proxy, access, noted, server)
     try:
         yield running
     finally:

@@ -120,11 +120,10 @@ async def test_a_repeat_has_the_bytes_and_the_id_of_the_first(tmp_path: Path, *,
         first, second = await ask(api.port, data), await ask(api.port, data)
         assert first.status == 200
         assert same(first) == same(second)
-        assert first.header("x-request-id") == api.done[0].request_id
+        assert first.header("x-request-id") == (await api.ended())[0].request_id
         assert (first.header("idempotent-replayed"), second.header("idempotent-replayed")) == (None, "true")
         assert submissions(fleet, "a") == {digest("once"): 1}
-        await eventually(lambda: len(api.done) == 2)
-        assert [(done.stats.outcome, done.stats.repeat) for done in api.done] == [
+        assert [(done.stats.outcome, done.stats.repeat) for done in await api.ended()] == [
             (Outcome.ANSWERED, None),
             (Outcome.ANSWERED, Repeat.REPLAYED),
         ]
@@ -143,8 +142,7 @@ async def test_repeats_join_a_running_answer_from_its_first_byte(tmp_path: Path)
         for caller in callers:
             await caller.reader.readuntil(DONE)
             caller.close()
-        await eventually(lambda: api.quiet and len(api.done) == 3)
-        assert [done.stats.repeat for done in api.done].count(Repeat.JOINED) == 2
+        assert [done.stats.repeat for done in await api.ended()].count(Repeat.JOINED) == 2
         assert len(child.reached) == 1
 
 
@@ -315,7 +313,7 @@ async def test_a_joiner_that_stops_reading_is_reset_and_the_others_get_on(tmp_pa
         assert (await stuck.head())[0] == 200
         stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await eventually(lambda: api.quiet, what=lambda: api.proxy.in_flight)
-        assert [outcome for outcome, _ in api.outcomes()] == [Outcome.ANSWERED]
+        assert [outcome for outcome, _ in await api.outcomes()] == [Outcome.ANSWERED]
         stuck.close()
 
 

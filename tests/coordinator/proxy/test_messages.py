@@ -67,7 +67,7 @@ async def test_a_stream_of_the_dialect_is_complete_with_its_comment(tmp_path: Pa
     sent, _, last = broken.body.partition(b"event: error\ndata: ")
     assert sent == b"".join(events)
     assert json.loads(last)["error"]["code"] == "child_lost"
-    assert api.outcomes() == [(Outcome.ANSWERED, None), (Outcome.FAILED, "child_lost")]
+    assert await api.outcomes() == [(Outcome.ANSWERED, None), (Outcome.FAILED, "child_lost")]
 
 
 @pytest.mark.parametrize("code", ["quota", "child_lost"])
@@ -93,4 +93,4 @@ async def test_what_fails_after_white_space_is_no_answer_and_is_not_repeated(tmp
         assert "event: error" in raised.value.doc
         assert "content" not in raised.value.doc
         assert calls == 1
-    assert api.outcomes() == [(Outcome.FAILED, code)]
+    assert await api.outcomes() == [(Outcome.FAILED, code)]

@@ -138,8 +138,7 @@ async def test_a_stream_passes_byte_for_byte_and_as_it_comes(tmp_path: Path) -> 
         assert rest == b"event: odd\r\ndata: \xff\xfe\r\n\r\n" + EVENT + DONE
         assert status == 200
         assert dict(headers)["content-type"] == "text/event-stream"
-        await eventually(lambda: api.done)
-        stats = api.done[0].stats
+        stats = (await api.ended())[0].stats
         assert stats.outcome is Outcome.ANSWERED
         assert stats.chunks >= 2
         assert stats.first_token_s is not None
@@ -183,8 +182,7 @@ async def test_a_stream_that_ends_in_the_midst_of_an_answer_ends_with_an_error(
         assert answer.body.count(b"\n\n") == passed_on.count(b"\n\n") + 1
         event = json.loads(answer.body.removeprefix(passed_on).removeprefix(b"data: "))
         assert event["error"]["code"] == "child_lost"
-        await eventually(lambda: api.done)
-        assert api.outcomes() == [(Outcome.FAILED, "child_lost")]
+        assert await api.outcomes() == [(Outcome.FAILED, "child_lost")]
         assert len(children.cancelled) == 1, "the page may still be at work"
 
 
@@ -199,8 +197,7 @@ async def test_a_stream_that_ends_with_a_childs_error_passes_as_it_is(tmp_path: 
     children = ScriptedChildren()
     async with scripted(tmp_path, script, children=children) as api:
         assert (await ask(api.port, request(chat(stream=True)))).body == stream
-        await eventually(lambda: api.done)
-        assert api.outcomes() == [(Outcome.FAILED, "other")]
+        assert await api.outcomes() == [(Outcome.FAILED, "other")]
         assert children.cancelled == []
 
 
@@ -225,7 +222,7 @@ async def test_a_childs_own_error_passes_unchanged(tmp_path: Path) -> None:
     async with scripted(tmp_path, script) as api:
         answer = await ask(api.port, request(chat()))
         assert (answer.status, answer.body) == (400, body)
-        assert api.outcomes() == [(Outcome.REFUSED, "unsupported_parameter")]
+        assert await api.outcomes() == [(Outcome.REFUSED, "unsupported_parameter")]
 
 
 @pytest.mark.parametrize("inside", [b"", b'data: {"choi', b"data: 1\n", EVENT[:-1]])
@@ -249,7 +246,7 @@ async def test_a_child_that_dies_in_mid_stream_ends_it_with_an_error_event(tmp_p
         assert events[2:] == [b""]
         await eventually(lambda: api.quiet)
         assert children.cancelled
-        assert api.outcomes() == [(Outcome.FAILED, "child_lost")]
+        assert await api.outcomes() == [(Outcome.FAILED, "child_lost")]
         caller.close()
 
 
@@ -324,7 +321,7 @@ async def test_white_space_before_a_whole_answer_passes_at_once(tmp_path: Path) 
         more.set()
         assert (await asking).id == "one"
         caller.close()
-        assert api.outcomes() == [(Outcome.ANSWERED, None)] * 2
+        assert await api.outcomes() == [(Outcome.ANSWERED, None)] * 2
 
 
 @pytest.mark.parametrize("code", ["quota", "child_lost", "shutdown", "stream_idle_timeout"])
@@ -358,8 +355,7 @@ async def test_what_fails_after_white_space_is_no_answer_and_is_not_repeated(tmp
         assert code_of(raised.value.doc.encode()) == code
         assert "choices" not in raised.value.doc
         assert calls == 1
-        await eventually(lambda: api.quiet)
-        assert api.outcomes() == [(Outcome.FAILED, code)]
+        assert await api.outcomes() == [(Outcome.FAILED, code)]
 
 
 async def test_a_stream_without_an_end_marker_counts_as_failed(tmp_path: Path) -> None:
@@ -372,7 +368,7 @@ async def test_a_stream_without_an_end_marker_counts_as_failed(tmp_path: Path) -
     async with scripted(tmp_path, script) as api:
         for prompt in ("one", "two"):
             await ask(api.port, request(chat(prompt, stream=True)))
-        assert api.outcomes() == [(Outcome.FAILED, "quota"), (Outcome.FAILED, "other")]
+        assert await api.outcomes() == [(Outcome.FAILED, "quota"), (Outcome.FAILED, "other")]
 
 
 async def test_a_stream_that_never_begins_is_given_up(tmp_path: Path) -> None:
@@ -432,8 +428,8 @@ async def test_the_connection_of_a_client_that_does_not_read_is_aborted(
         caller = await Caller.connect(api.port)
         caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
         caller.writer.write(request(chat(stream=True)))
-        await eventually(lambda: api.done and api.quiet, what=api.outcomes)
-        assert api.outcomes() == [(Outcome.CLIENT_LEFT, "client_stalled")]
+        await eventually(lambda: api.done and api.quiet, what=lambda: api.done)
+        assert await api.outcomes() == [(Outcome.CLIENT_LEFT, "client_stalled")]
         assert len(children.cancelled) == 1
         caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
@@ -458,8 +454,8 @@ async def test_the_last_event_for_a_client_that_does_not_read_is_given_up(
 
         await eventually(stuck)
         api.proxy.cancel_all()
-        await eventually(lambda: api.done and api.quiet, what=api.outcomes)
-        assert api.outcomes() == [(Outcome.FAILED, "shutdown")]
+        await eventually(lambda: api.done and api.quiet, what=lambda: api.done)
+        assert await api.outcomes() == [(Outcome.FAILED, "shutdown")]
         caller.close()
     assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
@@ -501,7 +497,7 @@ async def test_a_client_that_leaves_frees_the_page_and_only_then_the_lease(
             await eventually(lambda: api.quiet)
             assert children.held_while_cancelling == 1
             assert len(children.cancelled) == 1
-            assert api.outcomes() == [(Outcome.CLIENT_LEFT, "client_left")]
+            assert await api.outcomes() == [(Outcome.CLIENT_LEFT, "client_left")]
 
 
 async def hang(conversation: Conversation) -> None:
@@ -581,7 +577,7 @@ async def test_a_request_that_costs_children_goes_to_one_further_child_at_most(t
         answer = await ask(api.port, request(chat()))
         assert (answer.status, answer.error["code"]) == (502, "child_lost")
         assert answer.header("x-should-retry") == "false"
-        assert api.done[0].stats.retries == 1
+        assert (await api.ended())[0].stats.retries == 1
         assert api.quiet
 
 
@@ -607,7 +603,7 @@ async def test_another_child_takes_what_was_certainly_not_submitted(
         pool.put(backend(url, name))
     async with served(pool, ScriptedChildren(submitted=submitted), tmp_path) as api:
         assert (await ask(api.port, request(chat()))).status == status
-        assert api.done[0].stats.retries == (1 if status == 200 else 0)
+        assert (await api.ended())[0].stats.retries == (1 if status == 200 else 0)
         assert api.quiet
 
 

@@ -425,7 +425,9 @@ async def test_a_client_that_leaves_within_its_body_is_forgotten(api: Served) ->
     caller.writer.write(request(b"{", "content-length: 100"))
     await caller.writer.drain()
     caller.reset()
-    await eventually(lambda: api.outcomes()[-1:] == [(Outcome.CLIENT_LEFT, None)], what=api.outcomes)
+    await eventually(
+        lambda: [one.stats.outcome for one in api.done][-1:] == [Outcome.CLIENT_LEFT], what=lambda: api.done
+    )
 
 
 async def test_every_answer_has_an_id_of_its_own_and_no_cors(api: Served) -> None:

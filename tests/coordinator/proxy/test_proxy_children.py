@@ -87,7 +87,7 @@ async def test_what_was_not_submitted_goes_to_another_child(
             assert text.startswith(digest(f"prompt {number}"))
         assert set(submissions(fleet, "b").values()) == {1}
         assert len(submissions(fleet, "b")) == 4
-        assert sum(done.stats.retries for done in api.done) >= 1
+        assert sum(done.stats.retries for done in await api.ended()) >= 1
 
 
 async def test_a_request_whose_child_is_killed_before_the_submission_is_answered_by_another(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ async def test_what_failed_after_its_submission_is_not_submitted_again(
             assert told(refused) == REPEATED
             assert refused.header("x-should-retry") == "false"
         assert submissions(fleet, "ab") == {digest("once"): 1, digest("raw"): 1}
-        assert api.outcomes()[-1] == (Outcome.REFUSED, "repeated_after_submission")
+        assert (await api.outcomes())[-1] == (Outcome.REFUSED, "repeated_after_submission")
 
 
 async def test_a_refusal_says_what_happened_and_how_to_submit_anyway(tmp_path: Path) -> None:

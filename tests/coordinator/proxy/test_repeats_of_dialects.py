@@ -40,7 +40,7 @@ async def test_a_cut_stream_is_had_again_by_its_key(tmp_path: Path, dialect: Dia
         await eventually(lambda: child.raw)
         leaver.reset()
         await eventually(lambda: api.quiet)
-        assert api.outcomes() == [(Outcome.ANSWERED, None)]
+        assert await api.outcomes() == [(Outcome.ANSWERED, None)]
         first, second = await ask(api.port, data), await ask(api.port, data)
         assert first.body == stream_of(response("1"))
         assert same(first) == same(second)

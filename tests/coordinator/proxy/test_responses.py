@@ -213,7 +213,7 @@ async def test_a_streamed_response_is_kept(tmp_path: Path, status: str) -> None:
         assert (await call(api, respond(stream=True))).body.endswith(END_COMMENT)
         assert json.loads((await look(api, "resp_x")).body) == response("x", status=status)
         await call(api, respond(stream=True))  # in pieces that end within events
-        (request_id,) = {done.request_id for done in api.done[1:]}
+        (request_id,) = {done.request_id for done in (await api.ended())[1:]}
         assert (await look(api, f"resp_{request_id}")).status == 200
 
 
@@ -231,7 +231,7 @@ async def test_what_has_failed_is_not_kept(tmp_path: Path, answer: bytes) -> Non
         received = (await call(api, respond(stream=True))).body
         assert b'event: error\ndata: {"type":"error"' in received
         assert (await look(api, "resp_x")).status == 404
-        assert api.outcomes()[0][0] is Outcome.FAILED
+        assert (await api.outcomes())[0][0] is Outcome.FAILED
 
 
 async def test_what_the_client_did_not_wait_for_is_not_kept(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_a_whole_response_after_white_space_is_kept_and_an_error_there_is_
         for _ in range(2):
             await call(api, respond())
         assert (await look(api, "resp_x")).status == 200
-        assert [outcome for outcome, _ in api.outcomes()] == [Outcome.ANSWERED, Outcome.FAILED]
+        assert [outcome for outcome, _ in await api.outcomes()] == [Outcome.ANSWERED, Outcome.FAILED]
 
 
 async def test_nothing_is_kept_where_the_caller_says_so(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_whatever_a_child_writes_ends_that_request_alone(tmp_path: Path, s
             assert answer.status not in NOTHING_SUBMITTED, what
             assert answer.status < 400 or answer.header("x-should-retry") == "false", what
         await eventually(lambda: api.quiet)
-        assert (Outcome.FAILED, None) not in api.outcomes(), "the proxy itself failed"
+        assert (Outcome.FAILED, None) not in await api.outcomes(), "the proxy itself failed"
         data, resets = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", False
         assert (await ask(api.port, request(chat()))).body == b"{}"
 
