@@ -20,29 +20,29 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## the tests: real browsers, real processes, the real client
 	@scripts/display-setup
-	@$(PYTHON) -m pytest $(PARALLEL) -m 'not long and not firefox and not sites and not clients'
+	@scripts/test $(PARALLEL) -m 'not long and not firefox and not sites and not clients'
 
 test-long: setup ## the same at their full size, and those that take long for what they add; not part of CI
 	@scripts/display-setup
-	@TEST_LONG=1 $(PYTHON) -m pytest $(PARALLEL) -m 'not firefox and not sites and not clients'
+	@TEST_LONG=1 scripts/test $(PARALLEL) -m 'not firefox and not sites and not clients'
 
 test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
 	@scripts/display-setup
 	@scripts/firefox-setup
 	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
-	@$(PYTHON) -m pytest -m 'sites or firefox' # one after another: three Firefox fleets starve each other on 2 cores
+	@scripts/test -m 'sites or firefox' # one after another: three Firefox fleets starve each other on 2 cores
 
 test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/display-setup
 	@scripts/firefox-setup
-	@$(PYTHON) -m pytest $(PARALLEL) -m firefox
+	@scripts/test $(PARALLEL) -m firefox
 
 test-api-fuzz: setup ## thousands of random requests over the OpenAPI document (schemathesis), at a coordinator without browsers
 	@$(PYTHON) -m tests.api_fuzz
 
 test-clients: setup ## real clients against a real fleet: what each gets, and that each submits once
 	@scripts/clients-setup
-	@$(PYTHON) -m pytest tests/clients -m clients
+	@scripts/test tests/clients -m clients
 
 chaos: setup ## a table of faults of the machine; requests under faults, and what was lost or leaked: nothing
 	@$(PYTHON) -m tests.chaos.faults
