@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
-from playwright.async_api import Dialog, Error, Page
+from playwright.async_api import Dialog, Error, JSHandle, Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
@@ -79,6 +79,7 @@ class Tab:
         self.site = site
         self.crashed = False
         self._on_crash = on_crash
+        self._looker: JSHandle | None = None
         self.prompted = False
         """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
@@ -110,14 +111,21 @@ class Tab:
         Raises PageHung after timeout_s seconds, and PageBroken for a selector that this browser does not know.
         """
         try:
-            found = await within(timeout_s, self.page.evaluate(scripts.PROBE, self._look_for), "page-look")
+            return PageSnapshot(**await within(timeout_s, self._look(), "page-look"))
         except TimeoutError:
             raise PageHung("the page does not answer") from None
         except Error as error:
             if unknown := NOT_A_SELECTOR.search(error.message):
                 raise PageBroken(f"the browser knows no such selector: {unknown[1]!r} (site file)") from None
             return None
-        return PageSnapshot(**found)
+
+    async def _look(self) -> dict[str, Any]:
+        """Call this document's looker; what the document before had of one is gone with it."""
+        if self._looker:
+            with suppress(Error):
+                return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
+        self._looker = await self.page.evaluate_handle(scripts.LOOKER, self._look_for)
+        return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
 
     async def wait_until(self, holds: Callable[[PageSnapshot], bool], timeout_s: float) -> bool:
         """Look until `holds` is true of what is seen; return whether it was within timeout_s seconds.
