@@ -10,7 +10,7 @@ Default: the product's packages. Give another folder to compare, such as an inst
   share of all functions. Dunder methods, and methods that a library calls by name, do not count.
 - comments: lines with a comment in words, as a share of all non-blank lines; a bare `noqa` or `type: ignore` is none.
 - public functions and classes with a docstring.
-- roots of exceptions: classes that derive directly from a built-in exception.
+- roots of exceptions: classes that derive from built-in exceptions alone.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def count(path: Path, figures: Figures) -> None:
         if isinstance(node, ast.ClassDef):
             if not node.name.startswith("_"):
                 _document(node, name, figures)
-            if any(isinstance(base, ast.Name) and base.id in BUILT_IN_ERRORS for base in node.bases):
+            named = {base.id for base in node.bases if isinstance(base, ast.Name)}
+            if named and named <= BUILT_IN_ERRORS:
                 figures.roots.append(f"{node.name} ({name})")
 
 
