@@ -109,7 +109,8 @@
     copy.append(...childrenOf(node).map((child) => flat(child, drawn)));
     return copy;
   };
-  const plainOf = (element) => (isComposed(element) ? flat(element) : element).textContent;
+  const laidOut = (element) => (isComposed(element) ? flat(element) : element);
+  const plainOf = (element) => laidOut(element).textContent;
 
   // `innerText`, with what components show: blocks are lines of their own, and white space counts as it is drawn.
   const shownOf = (element) => {
@@ -147,27 +148,23 @@
     return style ? style[0] : "";
   };
   const htmlOf = (element, dom) => {
-    if (!plainOf(element).trim() && !element.querySelector("img")) return "";
     const composed = isComposed(element);
     const copy = composed ? flat(element, true) : element.cloneNode(true);
+    if (!copy.textContent.trim() && !element.querySelector("img")) return "";
     const spans = composed ? [] : element.querySelectorAll("span");
     const copies = copy.querySelectorAll("span");
     spans.forEach((span, index) => { copies[index].dataset.drawn = markOf(span); });
-    return without(dom.ignore, copy).innerHTML;
-  };
-
-  const without = (ignore, copy) => {
-    if (ignore) copy.querySelectorAll(ignore).forEach((ignored) => ignored.remove());
-    return copy;
+    if (dom.ignore) copy.querySelectorAll(dom.ignore).forEach((ignored) => ignored.remove());
+    return copy.innerHTML;
   };
 
   const textOf = (element, dom) => {
     if (dom.read === "markdown") return htmlOf(element, dom);
     if (dom.read === "rendered") return shownOf(element);
-    if (!dom.ignore) return plainOf(element);
-    if (isComposed(element)) return without(dom.ignore, flat(element)).textContent;
+    const shown = laidOut(element);
+    if (!dom.ignore) return shown.textContent;
     let text = "";
-    const walker = document.createTreeWalker(element, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
+    const walker = document.createTreeWalker(shown, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
       node.nodeType === Node.ELEMENT_NODE && node.matches(dom.ignore)
         ? NodeFilter.FILTER_REJECT
         : NodeFilter.FILTER_ACCEPT);
@@ -177,9 +174,11 @@
 
   // The text of the first visible error message that is not empty, or null.
   const errorOf = (path) => {
-    const says = (element) => visible(element) && plainOf(element).trim();
-    const element = Array.prototype.find.call(findAll(path), says);
-    return element ? plainOf(element).trim().slice(0, 1000) : null;
+    for (const element of findAll(path)) {
+      const text = visible(element) && plainOf(element).trim();
+      if (text) return text.slice(0, 1000);
+    }
+    return null;
   };
 
   // Whether an element ends before another one begins.
