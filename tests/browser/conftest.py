@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +57,31 @@ def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(profile_lock, "locks_dir", lambda: folder)
         yield
+
+
+@asynccontextmanager
+async def _running(engine: EngineName, run_dir: Path) -> AsyncIterator[Browser]:
+    process = BrowserProcess(engine=engine, headless=True, run_dir=run_dir, settings=BrowserSettings())
+    try:
+        yield await process.start()
+    finally:
+        await process.close()
+
+
+@pytest.fixture(scope="module")
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    """A Chromium of the module's own, without a chat page."""
+    async with _running("chromium", tmp_path_factory.mktemp("run")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
+async def each_browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Browser]:
+    """Each engine in turn, as `browser`."""
+    async with _running(request.param, tmp_path_factory.mktemp("run")) as running:
+        yield running
 
 
 @pytest.fixture

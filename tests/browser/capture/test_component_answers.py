@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,40 +9,25 @@ from playwright.async_api import Browser, Page
 
 from browser.capture import scripts
 from browser.capture.markdown import from_html
-from browser.process.browser_process import BrowserProcess
-from browser.settings import BrowserSettings, EngineName
 from browser.site.selectors import path_or_none
 
 COMPONENTS = """<!doctype html><meta charset=utf-8><title>components</title><div id=place></div><script>
 let made = 0;
-const component = (name, html, fill = () => {}) => customElements.define(name, class extends HTMLElement {
-  constructor() { super(); made++; fill(this.attachShadow({ mode: "open" }), this, html); }
+const component = (name, html) => customElements.define(name, class extends HTMLElement {
+  constructor() { super(); made++; this.attachShadow({ mode: "open" }).innerHTML = html; }
 });
-const plain = (root, host, html) => { root.innerHTML = html; };
-component("my-code", "<style>pre {}</style><pre><code class=language-python><slot></slot></code></pre>", plain);
-component("my-name", "<b>Ada</b>", plain);
-component("my-quote", "<template>never</template><blockquote><p><slot>nothing was said</slot></p></blockquote>", plain);
-component("my-list", "<ul><li>one</li><li><my-name></my-name></li></ul>", plain);
-component("my-spoiler", "<p style='display: none'>hidden</p><p>shown</p>", plain);
+component("my-code", "<style>pre {}</style><pre><code class=language-python><slot></slot></code></pre>");
+component("my-name", "<b>Ada</b>");
+component("my-quote", "<template>never</template><blockquote><p><slot>nothing was said</slot></p></blockquote>");
+component("my-list", "<ul><li>one</li><li><my-name></my-name></li></ul>");
+component("my-spoiler", "<p style='display: none'>hidden</p><p>shown</p>");
 </script>"""
-
-
 WISH = {"answer": path_or_none(".answer"), "baseline": 0, "reasoning_baseline": 0, "settle_ms": 0}
 
 
-@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
-async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    engine: EngineName = request.param
-    process = BrowserProcess(
-        engine=engine, headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
-    )
-    yield await process.start()
-    await process.close()
-
-
 @pytest.fixture(scope="module")
-async def page(browser: Browser) -> Page:
-    page = await browser.new_page()
+async def page(each_browser: Browser) -> Page:
+    page = await each_browser.new_page()
     await page.set_content(COMPONENTS)
     return page
 

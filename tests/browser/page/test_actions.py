@@ -12,8 +12,6 @@ from playwright.async_api import Browser, Error, Page
 
 from browser.errors import PageBroken
 from browser.page.tab import Tab
-from browser.process.browser_process import BrowserProcess
-from browser.settings import BrowserSettings, EngineName
 from browser.site.load import parse_site
 from browser.site.schema import Action
 from browser.site.values import KEYS, key_to_press
@@ -66,16 +64,6 @@ name = "huge"
 """
 
 
-@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
-async def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    engine: EngineName = request.param
-    process = BrowserProcess(
-        engine=engine, headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
-    )
-    yield await process.start()
-    await process.close()
-
-
 @pytest.fixture(scope="module")
 async def url() -> AsyncIterator[str]:
     async def show(_: web.Request) -> web.Response:
@@ -91,8 +79,8 @@ async def url() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
-    page = await browser.new_page()
+async def tab(each_browser: Browser, url: str) -> AsyncIterator[Tab]:
+    page = await each_browser.new_page()
     await page.goto(url)
     yield Tab(page, parse_site(SITE.format(url=url), "steps.toml"))
     await page.close()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Browser, Page
 
 from browser.errors import PromptRejected
 from browser.page.page_input import enter_prompt, normalised
-from browser.process.browser_process import BrowserProcess
-from browser.settings import BrowserSettings
 from browser.site.schema import Input
 
 CHARACTERS = {
@@ -118,15 +115,6 @@ REFUSED = {
     "paragraphs": {"setter": NO_FIELD},
     "rewriting": {"setter": NO_FIELD, **dict.fromkeys(("fill", "insert_text", "paste", "lines"), REWRITTEN)},
 }
-
-
-@pytest.fixture(scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    process = BrowserProcess(
-        engine="chromium", headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
-    )
-    yield await process.start()
-    await process.close()
 
 
 def field(method: str) -> Input:

@@ -10,8 +10,6 @@ from structlog.testing import capture_logs
 
 from browser.errors import PageBroken, PromptRejected
 from browser.page.page_input import enter_prompt
-from browser.process.browser_process import BrowserProcess
-from browser.settings import BrowserSettings
 from browser.site.schema import Input
 
 PROMPT = 'first: "Grüße" & <b>\n\n  indented\ttab  \n東京 👩‍🚀 {x} \\n\nlast'
@@ -43,15 +41,6 @@ PASTE_ONLY = """<div id=i contenteditable></div><script>
     }));
   });
 </script>"""
-
-
-@pytest.fixture(scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    process = BrowserProcess(
-        engine="chromium", headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
-    )
-    yield await process.start()
-    await process.close()
 
 
 @pytest.fixture

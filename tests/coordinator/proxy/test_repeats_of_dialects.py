@@ -39,7 +39,6 @@ async def test_a_cut_stream_is_had_again_by_its_key(tmp_path: Path, dialect: Dia
         leaver.writer.write(data)
         await eventually(lambda: child.raw)
         leaver.reset()
-        await eventually(lambda: api.quiet)
         assert await api.outcomes() == [(Outcome.ANSWERED, None)]
         first, second = await ask(api.port, data), await ask(api.port, data)
         assert first.body == stream_of(response("1"))
