@@ -76,21 +76,12 @@ def main(folders: list[str]) -> None:
     print(f"files under {SMALL} lines           {len(figures.small)}: {', '.join(figures.small)}")
     print(f"files above {LARGE} lines          {len(figures.large)}: {', '.join(figures.large)}")
     if "--list" in sys.argv:
-        print(
-            "\n".join(
-                [
-                    "",
-                    "private helpers called once:",
-                    *called,
-                    "",
-                    "passed on once:",
-                    *passed,
-                    "",
-                    "without a docstring:",
-                    *figures.undocumented,
-                ]
-            )
-        )
+        for title, listed in (
+            ("private helpers called once", called),
+            ("passed on once", passed),
+            ("without a docstring", figures.undocumented),
+        ):
+            print(f"\n{title}:", *listed, sep="\n")
 
 
 def count(path: Path, figures: Figures) -> None:
