@@ -29,6 +29,7 @@ from browser.errors import (
 from browser.page.login_check import AWAY_AFTER_CHECKS, LoginCheck
 from browser.page.page_status import PageStatus
 from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
+from browser.page.session_report import SessionLog
 from browser.page.site_page import SitePage
 from browser.timeouts import within
 from contract.errors import BadProfile, reasons_only
@@ -49,8 +50,16 @@ SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFaile
 class SessionKeeper:
     """Saves a context's storage_state where it changed. Only call `save` when logged in."""
 
-    def __init__(self, profile: LoadedProfile, state: StorageState, run_dir: Path, url: str) -> None:
-        """`state` is what the context was opened with; `url` is the site's."""
+    def __init__(
+        self,
+        profile: LoadedProfile,
+        state: StorageState,
+        run_dir: Path,
+        url: str,
+        session_log: SessionLog | None = None,
+    ) -> None:
+        """`state` is what the context was opened with; `url` is the site's; `session_log` is told of each save."""
+        self._log = session_log or SessionLog()
         self._profile = profile
         self._run_dir = run_dir
         self._host = urlsplit(url).hostname or ""
@@ -87,17 +96,19 @@ class SessionKeeper:
             with reasons_only():
                 self._summary = _summary_of_login(state)
             save_session(self._profile, state, self._run_dir)
+            self._log.saved(time.time())
             self._saved = canonical
             self._cookies_until = _last_expiry(state)
             log.debug("session_saved")
         except BadProfile as error:
+            self._log.failed(error.reason)
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
-        except (Error, TimeoutError, OSError, RecursionError) as error:
+        except (Error, TimeoutError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
 
     def latest(self) -> StorageState:
         """Return the session as it was saved last, or the profile's own. Raises ProfileError if it has expired."""
-        return state_to_open(self._profile, self._run_dir)
+        return state_to_open(self._profile, self._run_dir, session_log=self._log)
 
     async def has_lost_cookies(self, context: BrowserContext) -> bool:
         """Return whether the context has no cookie left, though the session that was saved has some still valid.
