@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from contract.errors import BadProfile, reasons_only
@@ -92,7 +92,7 @@ class _Fields(TypedDict):
     saved_at: Annotated[float, Field(allow_inf_nan=False)]
 
 
-_FIELDS: Final = TypeAdapter(_Fields, config=ConfigDict(strict=True))
+_FIELDS: Final = TypeAdapter(_Fields)
 
 
 def _from_document(document: Any) -> SavedSession:
@@ -107,7 +107,7 @@ def _from_document(document: Any) -> SavedSession:
     fields: dict[str, Any] = {"login": "", "token": 0, "holder": "", "saved_at": 0.0} if version == 1 else {}
     fields |= document
     try:
-        read = _FIELDS.validate_python(fields)
+        read = _FIELDS.validate_python(fields, strict=True)
     except ValidationError:  # its text may hold a cookie
         raise BadSession("has a field of the wrong kind; remove it") from None
     token = Token(read["token"], read["holder"])
