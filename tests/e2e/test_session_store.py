@@ -1,4 +1,4 @@
-"""The session store with real processes: a rotated login outlives SIGKILL of child and coordinator, unread by others."""
+"""The session store with real processes: a rotated login outlives SIGKILL of child and coordinator, never in plain."""
 
 from __future__ import annotations
 
