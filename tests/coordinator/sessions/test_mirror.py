@@ -71,10 +71,8 @@ def test_another_machine_goes_on_where_the_first_ended(writable: Bucket, tmp_pat
     save(first, Token(1, "a"), "late")
     here.upload([first])
     assert here.failures == 1
-    assert here.warnings() == [
-        "The saved session of ann has a newer version in the bucket, of another coordinator, which is taken at the next"
-        " start."
-    ]
+    newer_there = "has a newer version in the bucket, of another coordinator, which is taken at the next start"
+    assert here.warnings() == [f"The saved session of ann {newer_there}."]
     here.fetch([first])
     assert saved(first) == "rotated again"
     assert here.warnings() == []
