@@ -143,7 +143,10 @@ class Fleet:
         """Look after the session store, for ever; returns at once if there is none."""
         while self._sessions is not None:
             await asyncio.sleep(TEND_S)
-            await in_daemon_thread(self._sessions.tend)
+            try:
+                await in_daemon_thread(self._sessions.tend)
+            except Exception:  # the next time may do
+                log.exception("sessions_not_tended")
 
     async def close_sessions(self, timeout_s: float) -> None:
         """Upload what children have saved at their end; give up after so many seconds."""

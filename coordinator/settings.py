@@ -341,12 +341,12 @@ class Settings(BaseSettings):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name.upper()} needs SESSION_DIR (--session-dir): the folder of the sessions")
             return self
-        for name in ("local_profile_dir", "auth_profile_cache_dir"):
-            if self.session_dir.is_relative_to(folder := getattr(self, name)):
-                raise ValueError(
-                    f"SESSION_DIR={self.session_dir} lies in {name.upper()}={folder}, which holds profiles;"
-                    " choose a folder of its own"
-                )
+        name = "auth_profile_cache_dir" if self.profile_backend == "s3" else "local_profile_dir"
+        if self.session_dir.is_relative_to(folder := getattr(self, name)):
+            raise ValueError(
+                f"SESSION_DIR={self.session_dir} lies in {name.upper()}={folder}, which holds profiles;"
+                " choose a folder of its own"
+            )
         return self
 
     @model_validator(mode="after")

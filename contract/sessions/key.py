@@ -68,6 +68,16 @@ class SessionKey:
         encrypted: bytes = pyrage.encrypt(data, [self.identities[0].to_public()])
         return encrypted
 
+    def is_newest(self, data: bytes) -> bool:
+        """Return whether these bytes are encrypted, and for the identity that encrypts now."""
+        if not is_encrypted(data):
+            return False
+        try:
+            pyrage.decrypt(data, [self.identities[0]])
+        except pyrage.DecryptError:
+            return False
+        return True
+
     def decrypt(self, data: bytes) -> bytes:
         """Return what an age file holds. Raises BadSession if it is damaged, or for another key."""
         try:

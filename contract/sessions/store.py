@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 
 from contract.files import write_private
 from contract.sessions.errors import BadSession, NotGranted
-from contract.sessions.key import SessionKey, is_encrypted
+from contract.sessions.key import SessionKey
 from contract.sessions.record import MAX_FILE_BYTES, SavedSession, Token
 
 SUFFIX: Final = ".session"
@@ -152,12 +152,12 @@ class SessionFile:
             return True
 
     def encrypt(self) -> None:
-        """Encrypt a session that was saved before there was a key. Raises BadSession, OSError."""
+        """Encrypt a session that was saved before there was a key, or for an older one. Raises BadSession, OSError."""
         if self.key is None:
             return
         with self._locked():
             data = self.read_bytes()
-            if data is not None and not is_encrypted(data):
+            if data is not None and not self.key.is_newest(data):
                 self._replace(replace(self.understood(data), login=self.name).to_bytes(self.key))
 
     def _replace(self, data: bytes) -> None:

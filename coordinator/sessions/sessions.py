@@ -67,13 +67,11 @@ class Sessions:
         self._names |= new
         try:
             self._prepare()
+            if self._mirror is not None:
+                self._mirror.fetch([SessionFile(self._folder, name, self._key) for name in sorted(new)])
+            self._tidy()
         except OSError as error:
             self._note_folder(error)
-            return
-        files = [SessionFile(self._folder, name, self._key) for name in sorted(new)]
-        if self._mirror is not None:
-            self._mirror.fetch(files)
-        self._tidy()
 
     def _prepare(self) -> None:
         """Make the folder, ours alone. Raises OSError."""

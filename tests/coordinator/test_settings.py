@@ -193,7 +193,7 @@ IN_S3 = ("--profile-backend=s3", "--auth-profile-s3-bucket=b", *KEYED)
         ([f"--session-key-file={__file__}"], "SESSION_KEY_FILE needs SESSION_DIR (--session-dir)"),
         (["--session-s3-prefix=s"], "SESSION_S3_PREFIX needs SESSION_DIR (--session-dir)"),
         (["--session-dir=/p/a/s", "--profiles=/p/a"], "SESSION_DIR=/p/a/s lies in LOCAL_PROFILE_DIR=/p/a"),
-        ([*KEYED, "--auth-profile-cache-dir=/volume"], "SESSION_DIR=/volume/sessions lies in AUTH_PROFILE_CACHE_DIR"),
+        ([*IN_S3, "--auth-profile-cache-dir=/volume"], "SESSION_DIR=/volume/sessions lies in AUTH_PROFILE_CACHE_DIR"),
         ([*KEYED, "--session-s3-prefix=s"], "(--session-s3-prefix) needs PROFILE_BACKEND=s3"),
         ([*IN_S3[:-1], "--session-s3-prefix=s"], "needs SESSION_KEY_FILE (--session-key-file): nothing goes to S3"),
         ([*IN_S3, "--session-s3-prefix=active"], "overlaps with active, which must stay read-only"),

@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, descendants, eventually, fetch, fleet, log_in_by_request
 from tests.support import age
+from tests.support.s3 import BUCKET, s3_server
 from tests.support.waiting import HANG_LIMIT_S
 
 COOKIE = "demo_session"
@@ -55,6 +56,35 @@ def test_a_rotated_login_outlives_child_and_coordinator(rotating: Site, tmp_path
     assert len(seen) == 3
     (file,) = store.glob("*.session")
     assert (file.stat().st_mode & 0o777, store.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+@pytest.mark.long  # tests/coordinator/sessions/test_mirror.py shows it without browsers
+def test_another_machine_without_the_volume_goes_on_with_the_copy_in_s3(rotating: Site, tmp_path: Path) -> None:
+    profiles = log_in_by_request(rotating, tmp_path / "logins", users=["ada"])
+    key = age.new_key(tmp_path / "key.age")
+    allowed = {"keeper": [f"Read:{BUCKET}", f"List:{BUCKET}", f"Write:{BUCKET}/fleet/sessions/*"]}
+    (tmp_path / "s3").mkdir()
+    with s3_server(tmp_path / "s3", allowed) as s3:
+        s3.upload({"fleet/active/ada.json": (profiles / "ada.json").read_bytes()})
+        given = {
+            **s3.credentials("keeper"),
+            "PROFILE_BACKEND": "s3",
+            "AUTH_PROFILE_S3_BUCKET": BUCKET,
+            "AUTH_PROFILE_S3_PREFIX": "fleet",
+            "SESSION_S3_PREFIX": "fleet/sessions",
+            "SESSION_KEY_FILE": str(key),
+        }
+        cookies = []
+        for machine in ("first", "second"):
+            store = tmp_path / machine / "sessions"
+            own = {"SESSION_DIR": str(store), "AUTH_PROFILE_CACHE_DIR": str(tmp_path / machine / "cache")}
+            with fleet(rotating, profiles, tmp_path / machine, **given, **own) as running:
+                running.wait_for(ada="READY")
+                cookies.append(_rotate(rotating, running, store, key))
+            assert "login_expired" not in running.log.read_text()
+            copy = s3.client().get_object(Bucket=BUCKET, Key="fleet/sessions/ada.session")["Body"].read()
+            assert copy == (store / "ada.session").read_bytes()
+            assert cookies[-1].encode() not in copy
 
 
 def _rotate(site: Site, running: Fleet, store: Path, key: Path) -> str:
