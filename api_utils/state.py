@@ -54,6 +54,7 @@ class ChildState:
             capture=status.capture,
             login_expires_at=status.login_expires_at,
             rest_s=status.rest_s,
+            session=status.session,
         )
 
 

@@ -20,6 +20,7 @@ CANCEL_TIMEOUT_S: Final = 5.0
 
 
 _MOST_MODELS: Final = 1000  # every lease looks at each
+_MOST_SAVES: Final = 2**53  # a counter of Prometheus is a float
 
 
 class UnreadyReason(StrEnum):
@@ -31,6 +32,28 @@ class UnreadyReason(StrEnum):
     PAGE_BROKEN = "page_broken"
     SITE_UNREACHABLE = "site_unreachable"
     QUOTA = "quota"
+
+
+@dataclass(frozen=True)
+class SessionReport:
+    """How a start has saved its login's session: how often, how often it failed, and what is in the way now.
+
+    `saved_at` is in Unix seconds, of an earlier start too; `trouble` completes "the saved session of ann ...".
+    """
+
+    saves: int = 0
+    failures: int = 0
+    saved_at: float | None = None
+    trouble: str | None = None
+
+    @classmethod
+    def from_json(cls, body: object) -> SessionReport | None:
+        """Return what a child said, None if it said nothing of it; fields of another type count as absent."""
+        if not isinstance(body, dict):
+            return None
+        counts = (body.get(name) for name in ("saves", "failures"))
+        saves, failures = (count if type(count) is int and 0 <= count < _MOST_SAVES else 0 for count in counts)
+        return cls(saves, failures, _number(body.get("saved_at")), _text(body.get("trouble")))
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,7 @@ class Readiness:
     capture: str | None = None
     login_expires_at: float | None = None
     rest_s: float | None = None
+    session: SessionReport | None = None
 
     @property
     def status_code(self) -> int:
@@ -86,6 +110,7 @@ class Readiness:
             capture=_text(body.get("capture")),
             login_expires_at=_number(body.get("login_expires_at")),
             rest_s=_number(body.get("rest_s")),
+            session=SessionReport.from_json(body.get("session")),
         )
 
 

@@ -18,6 +18,8 @@ from coordinator.profiles import Hydration, Hydrator
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.proxy.admission import Access
 from coordinator.proxy.pool import Pool
+from coordinator.sessions import Sessions
+from coordinator.sessions.sessions import TEND_S
 from coordinator.settings import Settings
 from coordinator.supervision.events import FleetEvent, log_event
 from coordinator.supervision.launcher import Launcher
@@ -44,10 +46,19 @@ class Fleet:
     """Turns profiles and keys into children, and says of them what `/ready` shows. Make it inside a running loop."""
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
-        self, settings: Settings, *, launcher: Launcher, hydrator: Hydrator, access: Access, metrics: Metrics, port: int
+        self,
+        settings: Settings,
+        *,
+        launcher: Launcher,
+        hydrator: Hydrator,
+        access: Access,
+        metrics: Metrics,
+        port: int,
+        sessions: Sessions | None = None,
     ) -> None:
-        """`port` is the coordinator's own, which no child may take."""
+        """`port` is the coordinator's own, which no child may take; `sessions` is the session store, if any."""
         self._settings, self._hydrator, self._access, self._metrics = settings, hydrator, access, metrics
+        self._sessions = sessions
         self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
         self.pool = Pool(max_queue=settings.max_queue)
         self.supervisor = Supervisor(
@@ -55,7 +66,7 @@ class Fleet:
             pool=self.pool,
             ports=self._ports,
             policy=Policy.from_settings(settings),
-            hooks=(log_event, metrics.fleet_event, self._look_soon),
+            hooks=(log_event, metrics.fleet_event, self._look_soon, *([sessions.fleet_event] if sessions else [])),
         )
         self._started = False
         self._hydration: Hydration | None = None
@@ -78,6 +89,7 @@ class Fleet:
         self._ports.check(count)
         check_ports_free(self._ports, count)
         self._memory_warning = plan_memory(count, settings.browser_engine, memory_limit())
+        await self._open_sessions(hydration)
         await self.supervisor.start(profiles, hydration.keys)
         self._use(hydration)
         self._started = True
@@ -96,6 +108,7 @@ class Fleet:
         async with self._reloading:
             try:
                 hydration = await self._hydrate()
+                await self._open_sessions(hydration)
                 self.supervisor.use_keys(hydration.keys)
                 changed = await self.supervisor.reconcile(hydration.discovery.accepted)
             except TabfleetError as error:
@@ -121,6 +134,30 @@ class Fleet:
             self._metrics.hydrated(time.monotonic() - began, ok=ok)
         return hydration
 
+    async def _open_sessions(self, hydration: Hydration) -> None:
+        sessions, names = self._sessions, [profile.name for profile in hydration.discovery.accepted]
+        if sessions is not None:
+            await in_daemon_thread(lambda: sessions.open(names))
+
+    async def keep_sessions(self) -> None:
+        """Look after the session store, for ever; returns at once if there is none."""
+        while self._sessions is not None:
+            await asyncio.sleep(TEND_S)
+            try:
+                await in_daemon_thread(self._sessions.tend)
+            except Exception:  # the next time may do
+                log.exception("sessions_not_tended")
+
+    async def close_sessions(self, timeout_s: float) -> None:
+        """Upload what children have saved at their end; give up after so many seconds."""
+        sessions = self._sessions
+        if sessions is None:
+            return
+        try:
+            await asyncio.wait_for(in_daemon_thread(lambda: sessions.upload(at_once=True)), timeout_s)
+        except TimeoutError:
+            log.warning("sessions_not_uploaded", after_s=timeout_s)
+
     def _use(self, hydration: Hydration) -> None:
         self._hydration, self._hydrated_at = hydration, time.time()
         self._access.keys = hydration.keys
@@ -140,6 +177,14 @@ class Fleet:
         """Return when profiles and keys were last fetched, in Unix seconds."""
         return self._hydrated_at
 
+    def oldest_session_at(self) -> float | None:
+        """Return when the session was saved that has not been saved for longest, in Unix seconds."""
+        return self._sessions.oldest_save_at() if self._sessions else None
+
+    def session_uploads(self) -> tuple[int, int] | None:
+        """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
+        return self._sessions.uploads() if self._sessions else None
+
     def unhealthy(self) -> list[str]:
         """Return the names of the children that should serve and do not."""
         return [child.name for child in self.supervisor.snapshot() if child.state not in _NOT_UNHEALTHY]
@@ -149,7 +194,8 @@ class Fleet:
         hydration = self._hydration
         hydrated = () if hydration is None else hydration.warnings
         open_api = _OPEN if hydration is not None and not hydration.keys else None
-        return [line for line in (self._reload_error, open_api, self._memory_warning, *hydrated) if line]
+        sessions = self._sessions.warnings() if self._sessions else ()
+        return [line for line in (self._reload_error, open_api, self._memory_warning, *hydrated, *sessions) if line]
 
     def view(self) -> dict[str, Any]:
         """Return the body of `/ready`: names, states and reasons; no path, no log line, no cookie."""

@@ -40,12 +40,16 @@ from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
 from coordinator.proxy.response_store import StoreLimits
 from coordinator.proxy.server import Server, bind
+from coordinator.sessions import Sessions
 from coordinator.settings import Settings, parse_origins
 
 log = structlog.get_logger(__name__)
 
 LAST_EVENTS_S: Final = 2.0
 """How long streams that are cut at the end get to send their error event."""
+
+LAST_UPLOADS_S: Final = 5.0
+"""How long the sessions that children have saved at their end get to be uploaded, where they are to be."""
 
 _FILES: Final = 65_536
 _RESERVED_FILES: Final = 256  # for logs, for children's pipes and probes
@@ -108,7 +112,8 @@ class Coordinator:
         """`listener` is the API's, and accepts already; `program` starts one child."""
         access, metrics = Access(), Metrics()
         self._settings, self._listener = settings, listener
-        self._launcher = LocalLauncher.from_settings(settings, program)
+        sessions = Sessions.from_settings(settings)
+        self._launcher = LocalLauncher.from_settings(settings, program, sessions)
         self._fleet = Fleet(
             settings,
             launcher=self._launcher,
@@ -116,6 +121,7 @@ class Coordinator:
             access=access,
             metrics=metrics,
             port=listener.getsockname()[1],
+            sessions=sessions,
         )
         metrics.watch(self._fleet)
         self._proxy = Proxy(
@@ -161,6 +167,7 @@ class Coordinator:
         self._started = True
         host, port = self._listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        self._spawn(self._fleet.keep_sessions(), "sessions")
         if self._settings.auth_profile_refresh_s:
             self._spawn(self._refresh(self._settings.auth_profile_refresh_s), "refresh")
 
@@ -177,7 +184,10 @@ class Coordinator:
                 future.result()
 
     async def shutdown(self, serving: asyncio.Task[None]) -> None:
-        """End in good order; takes `drain_timeout_s`, LAST_EVENTS_S and what the supervisor's stop takes at most."""
+        """End in good order.
+
+        It takes `drain_timeout_s`, LAST_EVENTS_S, what the supervisor's stop takes, and LAST_UPLOADS_S at most.
+        """
         loop, limit_s = asyncio.get_running_loop(), self._settings.drain_timeout_s
         began = loop.time()
 
@@ -207,6 +217,7 @@ class Coordinator:
         # Close the port and its connections, and end the children meanwhile.
         self._server.should_exit = True
         await asyncio.gather(serving, self._fleet.supervisor.stop())
+        await self._fleet.close_sessions(LAST_UPLOADS_S)
 
         # Close the connections to children: no request uses them any more.
         await self._proxy.close()

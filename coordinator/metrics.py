@@ -10,12 +10,19 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
-from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
+from coordinator.supervision.events import (
+    ChildExited,
+    ChildMoved,
+    ChildReady,
+    ChildStarted,
+    FleetEvent,
+    SessionReported,
+)
 from coordinator.supervision.lifecycle import State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,6 +44,12 @@ class WatchedFleet(Protocol):
 
     def hydrated_at(self) -> float | None:
         """Return when profiles and keys were last fetched, in Unix seconds."""
+
+    def oldest_session_at(self) -> float | None:
+        """Return when the session was saved that has not been saved for longest, in Unix seconds."""
+
+    def session_uploads(self) -> tuple[int, int] | None:
+        """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
 
 
 class Metrics:
@@ -95,6 +108,10 @@ class Metrics:
         self._failed_hydrations = Counter(
             "tabfleet_hydration_failures", "Reloads that failed and changed nothing", registry=registry
         )
+        self._session_saves = Counter("tabfleet_session_saves", "Logins' sessions saved", registry=registry)
+        self._failed_saves = Counter(
+            "tabfleet_session_save_failures", "Sessions that could not be saved", registry=registry
+        )
         self._end_reasons: dict[str, str] = {}
 
     def watch(self, fleet: WatchedFleet) -> None:
@@ -131,6 +148,9 @@ class Metrics:
                     self._restarts.labels(self._end_reasons.pop(event.child)).inc()
             case ChildReady():
                 self._start_time.observe(event.start_s)
+            case SessionReported():
+                self._session_saves.inc(event.new_saves)
+                self._failed_saves.inc(event.new_failures)
             case ChildExited(expected=False):
                 self._end_reasons[event.child] = event.reason
 
@@ -154,7 +174,7 @@ class _FleetCollector(Collector):
         """Yield nothing: registering must not read a fleet that is still being made."""
         yield from ()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the gauges as they are now."""
         fleet = self._fleet
         children = GaugeMetricFamily("tabfleet_children", "Children by state", labels=["state"])
@@ -170,3 +190,11 @@ class _FleetCollector(Collector):
         if hydrated_at is not None:
             text = "When profiles and keys were last fetched, in Unix seconds"
             yield GaugeMetricFamily("tabfleet_hydration_timestamp_seconds", text, value=hydrated_at)
+        oldest, uploads = fleet.oldest_session_at(), fleet.session_uploads()
+        if oldest is not None:
+            text = "When the session was saved that has not been saved for longest, in Unix seconds"
+            yield GaugeMetricFamily("tabfleet_session_oldest_save_timestamp_seconds", text, value=oldest)
+        if uploads is not None:
+            yield CounterMetricFamily("tabfleet_session_uploads", "Sessions uploaded to S3", value=uploads[0])
+            text = "Sessions that could not be uploaded"
+            yield CounterMetricFamily("tabfleet_session_upload_failures", text, value=uploads[1])

@@ -26,6 +26,7 @@ from contract.proxies import NO_PROXY_WORDS, PROXY_WORDS, parse_no_proxy, parse_
 
 PROFILES: Final = "Profiles and keys"
 S3: Final = "Profiles from S3"
+SESSIONS: Final = "Saved sessions"
 ADDRESS: Final = "The coordinator's address"
 CHILDREN: Final = "Children"
 REQUESTS: Final = "Requests"
@@ -178,6 +179,27 @@ class Settings(BaseSettings):
         Interval, About(PROFILES, "Reload profiles and keys this often; 0 never does")
     ] = 0.0
 
+    session_dir: Annotated[
+        AnyPath | None,
+        About(
+            SESSIONS,
+            "Folder on a volume that keeps what browsers make of their logins, a file for each; not set, what a site "
+            "has changed of a login is lost when the coordinator ends",
+        ),
+    ] = None
+    session_key_file: Annotated[
+        ExistingFile | None,
+        About(SESSIONS, "File of age identities, as age-keygen writes it; with it saved sessions are encrypted"),
+    ] = None
+    session_s3_prefix: Annotated[
+        Prefix | None,
+        About(
+            SESSIONS,
+            "Key prefix in the profiles' bucket for copies of the encrypted sessions. The credentials need the IAM "
+            "actions s3:PutObject and s3:GetObject on PREFIX/*",
+        ),
+    ] = None
+
     coordinator_host: Annotated[
         Text,
         About(
@@ -310,6 +332,40 @@ class Settings(BaseSettings):
                 "PROFILE_BACKEND=s3 needs AUTH_PROFILE_S3_BUCKET (--auth-profile-s3-bucket):"
                 " the bucket that holds the profiles"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_have_a_place_of_their_own(self) -> Self:
+        if self.session_dir is None:
+            for name in ("session_key_file", "session_s3_prefix"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name.upper()} needs SESSION_DIR (--session-dir): the folder of the sessions")
+            return self
+        name = "auth_profile_cache_dir" if self.profile_backend == "s3" else "local_profile_dir"
+        if self.session_dir.is_relative_to(folder := getattr(self, name)):
+            raise ValueError(
+                f"SESSION_DIR={self.session_dir} lies in {name.upper()}={folder}, which holds profiles;"
+                " choose a folder of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_in_s3_are_encrypted_and_apart(self) -> Self:
+        sessions = self.session_s3_prefix
+        if sessions is None:
+            return self
+        given = f"SESSION_S3_PREFIX={sessions} (--session-s3-prefix)"
+        if self.profile_backend != "s3":
+            raise ValueError(f"{given} needs PROFILE_BACKEND=s3: sessions go to the bucket of the profiles")
+        if self.session_key_file is None:
+            raise ValueError(f"{given} needs SESSION_KEY_FILE (--session-key-file): nothing goes to S3 in plain")
+        for used in ("active", "key.txt"):
+            kept = f"{self.auth_profile_s3_prefix}/{used}".lstrip("/")
+            if f"{kept}/".startswith(f"{sessions}/".lstrip("/")) or f"{sessions}/".startswith(f"{kept}/"):
+                raise ValueError(
+                    f"{given} overlaps with {kept}, which must stay read-only; choose a prefix beside it, such as"
+                    f" {f'{self.auth_profile_s3_prefix}/sessions'.lstrip('/')}"
+                )
         return self
 
     @model_validator(mode="after")

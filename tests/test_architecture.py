@@ -43,7 +43,14 @@ GROUPS = {
         *("coordinator.errors", "coordinator.settings"),
         *("coordinator.proxy.pool", "coordinator.supervision"),
     },
-    "coordinator/local": {"coordinator.errors", "coordinator.local", "coordinator.settings", "coordinator.supervision"},
+    "coordinator/sessions": {
+        *("coordinator.errors", "coordinator.settings", "coordinator.supervision.events"),
+        *("coordinator.supervision.lifecycle", "coordinator.profiles", "coordinator.sessions"),
+    },
+    "coordinator/local": {
+        *("coordinator.errors", "coordinator.settings", "coordinator.supervision"),
+        *("coordinator.sessions", "coordinator.local"),
+    },
     "coordinator/profiles": {"coordinator.errors", "coordinator.flags", "coordinator.profiles", "coordinator.settings"},
 }
 """Each group inside a package and what of its own package it may import; `contract` besides."""

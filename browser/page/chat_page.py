@@ -31,6 +31,7 @@ from browser.page.page_monitor import PageMonitor
 from browser.page.page_status import PageStatus, StatusSnapshot
 from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
+from browser.page.session_report import SessionLog
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess, Loss
 from browser.settings import BrowserSettings, EngineName
@@ -84,6 +85,7 @@ class ChatPage:
         )
         self._capture = Capture(site, stream_port, engine)
         self._status = PageStatus()
+        self._session_log = SessionLog()
         self._submitted: OrderedDict[str, None] = OrderedDict()
         self._lock: ProfileLock | None = None
         self._opened: _Opened | None = None
@@ -105,6 +107,7 @@ class ChatPage:
             capture=self._capture.mode,
             login_expires_at=self._opened.login.expires_at if self._opened else None,
             rest_s=self._status.rest_s if reason is UnreadyReason.QUOTA else None,
+            session=self._session_log.report,
         )
 
     @property
@@ -148,13 +151,13 @@ class ChatPage:
             profile.check_fits(self._site)
             if profile.fingerprint != NO_LOGIN:
                 self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
-            state = state_to_open(profile, self._run_dir)
+            state = state_to_open(profile, self._run_dir, session_log=self._session_log)
             await self._capture.stream_port.start()
             browser = await self._process.start()
             if self._lock:
                 self._lock.note_browser(self._process.identity, self._run_dir)
             await self._capture.stream_port.serving()
-            session = SessionKeeper(profile, state, self._run_dir, self._site.url)
+            session = SessionKeeper(profile, state, self._run_dir, self._site.url, self._session_log)
             page = await SitePage.in_new_context(
                 browser,
                 self._site,

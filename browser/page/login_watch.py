@@ -29,6 +29,7 @@ from browser.errors import (
 from browser.page.login_check import AWAY_AFTER_CHECKS, LoginCheck
 from browser.page.page_status import PageStatus
 from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
+from browser.page.session_report import SessionLog
 from browser.page.site_page import SitePage
 from browser.page.storage import StorageRead, read_storage
 from browser.timeouts import within
@@ -62,8 +63,16 @@ class SessionKeeper:
     of a document that does not answer, stay as they were.
     """
 
-    def __init__(self, profile: LoadedProfile, state: StorageState, run_dir: Path, url: str) -> None:
-        """`state` is what the context was opened with; `url` is the site's."""
+    def __init__(
+        self,
+        profile: LoadedProfile,
+        state: StorageState,
+        run_dir: Path,
+        url: str,
+        session_log: SessionLog | None = None,
+    ) -> None:
+        """`state` is what the context was opened with; `url` is the site's; `session_log` is told of each save."""
+        self._log = session_log or SessionLog()
         self._profile = profile
         self._run_dir = run_dir
         self._url = url
@@ -99,8 +108,9 @@ class SessionKeeper:
             self._note_incomplete(read)
             self._save_if_changed(storable(read.state), confirmed=confirmed)
         except BadProfile as error:
+            self._log.failed(error.reason)
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
-        except (Error, TimeoutError, OSError, RecursionError) as error:
+        except (Error, TimeoutError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
 
     def _note_incomplete(self, read: StorageRead) -> None:
@@ -118,12 +128,13 @@ class SessionKeeper:
             cookies = await within(SAVE_TIMEOUT_S, context.cookies(), "session-cookies")
             self._save_if_changed(storable({**self.last, "cookies": list(cookies)}), confirmed=False)
         except BadProfile as error:
+            self._log.failed(error.reason)
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
-        except (Error, TimeoutError, OSError, RecursionError) as error:
+        except (Error, TimeoutError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
 
     def _save_if_changed(self, state: StorageState, *, confirmed: bool) -> None:
-        """Save the state, unless it is poorer. Raises BadProfile with the reason why it is, OSError, RecursionError."""
+        """Save the state, unless it is poorer. Raises BadProfile with the reason why it is, RecursionError."""
         if self._misses_cookies(bool(state.get("cookies"))):
             raise BadProfile("the browser has lost all cookies")
         canonical = _canonical(state)
@@ -138,6 +149,7 @@ class SessionKeeper:
         if has_lost_login and not (confirmed or summary.holds_stored_token):
             raise BadProfile("has no cookie of the login left, and the site has not said that it holds")
         save_session(self._profile, state, self._run_dir)
+        self._log.saved(time.time())
         self.last, self._saved, self._summary = state, canonical, summary
         self._cookies_until = _last_expiry(state)
         log.debug("session_saved")
@@ -152,7 +164,7 @@ class SessionKeeper:
 
     def latest(self) -> StorageState:
         """Return the session as it was saved last, or the profile's own. Raises ProfileError if it has expired."""
-        return state_to_open(self._profile, self._run_dir)
+        return state_to_open(self._profile, self._run_dir, session_log=self._log)
 
     async def has_lost_cookies(self, context: BrowserContext) -> bool:
         """Return whether the context has no cookie left, though the session that was saved has some still valid.

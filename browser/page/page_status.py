@@ -20,7 +20,7 @@ from browser.errors import (
     SiteUnreachable,
 )
 from browser.page.refusals import DEFAULT_REST_S
-from contract.child_api import UnreadyReason
+from contract.child_api import SessionReport, UnreadyReason
 
 log = structlog.get_logger("browser")
 
@@ -47,6 +47,7 @@ class StatusSnapshot:
     capture: CaptureMode | None
     login_expires_at: float | None
     rest_s: float | None
+    session: SessionReport | None = None
 
 
 class PageStatus:

@@ -23,6 +23,7 @@ from coordinator.local import processes
 from coordinator.local.output import Logs, Output
 from coordinator.local.run_folder import RunFolder, delete
 from coordinator.local.run_root import RunRoot
+from coordinator.sessions import Sessions
 from coordinator.settings import Settings
 from coordinator.supervision.launcher import ChildSpec
 
@@ -160,7 +161,7 @@ class LocalChild:
 class LocalLauncher:
     """Starts children here. Use it from the main thread: a child dies with the thread that spawned it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         parent: Path | None = None,
         *,
@@ -168,16 +169,18 @@ class LocalLauncher:
         environment: Mapping[str, str] | None = None,
         log_dir: Path | None = None,
         program: Sequence[str] = PROGRAM,
+        sessions: Sessions | None = None,
     ) -> None:
         """`parent` takes the folder for running children (default: the system's folder for temporary files).
 
         `arguments` follow the program on every command line (engine, site, headless); `environment` is what
         the settings pass on to children. With `log_dir` a child's output is appended to NAME.log there, else
-        it goes to our stderr line by line.
+        it goes to our stderr line by line. `sessions` is where logins are saved, if not in the run folders.
         """
         self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)
         self._environment = dict(environment or {})
+        self._sessions = sessions
         self._setpriv = shutil.which("setpriv")
         self._logs = Logs(log_dir, as_json=self._environment.get("LOG_FORMAT") == "json")
         self._opened: RunRoot | None = None
@@ -186,13 +189,16 @@ class LocalLauncher:
         self.on_reaped: Callable[[], None] = lambda: None
 
     @classmethod
-    def from_settings(cls, settings: Settings, program: Sequence[str] = PROGRAM) -> LocalLauncher:
+    def from_settings(
+        cls, settings: Settings, program: Sequence[str] = PROGRAM, sessions: Sessions | None = None
+    ) -> LocalLauncher:
         """Return a launcher of children that go by the operator's settings."""
         return cls(
             arguments=child_arguments(settings),
             environment=settings_environment(settings),
             log_dir=settings.log_dir,
             program=program,
+            sessions=sessions,
         )
 
     @property
@@ -228,6 +234,8 @@ class LocalLauncher:
             output = Output(self._logs.writer(spec.name))
             self.root.restore()
             folder.prepare()
+            if self._sessions is not None:
+                await asyncio.to_thread(self._sessions.grant, spec.name, folder.path)
             process = await self._spawn(spec, folder, output)
         except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:
@@ -285,6 +293,8 @@ class LocalLauncher:
 
     async def forget(self, name: str) -> None:
         """Remove the log file's handle and the run folder of a child that will not come back."""
+        if self._sessions is not None:
+            self._sessions.forget(name)
         try:
             self._logs.close(name)
             discarded = self.root.forget(name)

@@ -58,17 +58,11 @@ class S3ProfileProvider:
     @classmethod
     def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:
         """Make the provider from the AUTH_PROFILE_ settings; does no I/O."""
-        options = S3Options(
-            settings.auth_profile_s3_region,
-            settings.auth_profile_s3_connect_timeout_s,
-            settings.auth_profile_s3_read_timeout_s,
-            settings.extra_ca_file,
-        )
         location = S3Location(settings.auth_profile_s3_bucket or "", settings.auth_profile_s3_prefix.strip("/"))
         return cls(
             location,
             settings.auth_profile_cache_dir,
-            options=options,
+            options=S3Options.from_settings(settings),
             allow_stale=settings.auth_profile_allow_stale,
             progress=progress,
         )

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contract.child_api import Readiness, UnreadyReason
+from contract.child_api import Readiness, SessionReport, UnreadyReason
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.child_client import ChildClient, ProbeResult
 from coordinator.supervision.child_run import ChildRun
@@ -33,6 +33,7 @@ from coordinator.supervision.events import (
     ChildStatus,
     Hooks,
     RestartPlanned,
+    SessionReported,
 )
 from coordinator.supervision.health import Health
 from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile
@@ -98,6 +99,7 @@ class Child:
         self._backoff_over = False
         self._short_lives = 0
         self._rest_s: float | None = None
+        self._session: SessionReport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # What it is
@@ -234,6 +236,17 @@ class Child:
             self.login_expires_at, self.capture = seen.login_expires_at, seen.capture
         elif seen.reason is UnreadyReason.QUOTA:
             self._rest_s = seen.rest_s
+        self._hear_of_session(run, seen.session)
+
+    def _hear_of_session(self, run: ChildRun, report: SessionReport | None) -> None:
+        old = self._session
+        if report is None or report == old:
+            return
+        self._session = report
+        if old is None:
+            old = SessionReport()
+        saves, failures = max(0, report.saves - old.saves), max(0, report.failures - old.failures)
+        self._context.hooks.emit(SessionReported(self.name, run.spec.generation, report, saves, failures))
 
     def exited(self, run: ChildRun, exit_code: int | None, detail: str | None) -> None:
         """Decide what follows the end of its process. Parts of it may still have to be killed."""
@@ -316,6 +329,7 @@ class Child:
         assert self.slot is not None  # noqa: S101 - start() gave it one
         context = self._context
         self.generation += 1
+        self._session = None
         self._backoff_over = False
         self._health = Health(context.policy, context.clock)
         self.run = ChildRun(

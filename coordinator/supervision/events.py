@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import structlog
 
+from contract.child_api import SessionReport
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 log = structlog.get_logger(__name__)
@@ -91,6 +92,16 @@ class RestartPlanned(FleetEvent):
 
 
 @dataclass(frozen=True)
+class SessionReported(FleetEvent):
+    """The child has told something new of the saving of its login's session; counts are since it last told."""
+
+    log_name: ClassVar[str] = "child_session"
+    report: SessionReport
+    new_saves: int
+    new_failures: int
+
+
+@dataclass(frozen=True)
 class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
@@ -146,7 +157,7 @@ def log_event(event: FleetEvent) -> None:
             level = logging.WARNING
         case ChildExited(expected=False):
             level = logging.WARNING
-        case ChildCleaned(killed=0):
+        case ChildCleaned(killed=0) | SessionReported():
             level = logging.DEBUG
         case _:
             level = logging.INFO

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.child_api import Readiness, UnreadyReason
+from contract.child_api import Readiness, SessionReport, UnreadyReason
 
 FULL = Readiness(
     None,
@@ -23,6 +23,7 @@ FULL = Readiness(
     capture="network",
     login_expires_at=4e9,
     rest_s=0.5,
+    session=SessionReport(saves=3, failures=1, saved_at=1.75e9, trouble="cannot be written"),
 )
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

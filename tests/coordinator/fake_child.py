@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract import child_environment
-from contract.child_api import READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, UnreadyReason
+from contract.child_api import READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, SessionReport, UnreadyReason
 from contract.dialects.chat import CHAT
 from contract.exit_codes import ExitCode
 from contract.processes import ProcessIdentity
@@ -135,6 +135,7 @@ class FakeChild:
             capture="network",
             login_expires_at=4e9,
             rest_s=behaviour.rest_s,
+            session=SessionReport.from_json(behaviour.session),
         )
         await exchange.answer(503 if reason else 200, readiness.to_json())
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract.child_api import SessionReport
 from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
 from coordinator.proxy.pool import Backend, Pool
-from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted
+from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, SessionReported
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 
@@ -22,12 +23,20 @@ class ShownFleet:
     pool: Pool = field(default_factory=lambda: Pool(max_queue=100))
     ready: bool = True
     at: float | None = None
+    saved_at: float | None = None
+    uploads: tuple[int, int] | None = None
 
     def states(self) -> list[State]:
         return [State.READY, State.READY, State.FAILED]
 
     def hydrated_at(self) -> float | None:
         return self.at
+
+    def oldest_session_at(self) -> float | None:
+        return self.saved_at
+
+    def session_uploads(self) -> tuple[int, int] | None:
+        return self.uploads
 
 
 DRAINING = Phase(State.DRAINING, State.STANDBY)
@@ -131,6 +140,22 @@ async def test_gauges_show_the_fleet_as_it_is() -> None:
     assert seen["tabfleet_leases_held", ()] == 0
     assert seen["tabfleet_ready", ()] == 0
     assert seen["tabfleet_hydration_timestamp_seconds", ()] == 1.75e9
+
+
+def test_saved_sessions_are_counted_and_the_oldest_is_shown() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    without = samples(metrics)
+    assert not any("session_oldest" in name or "session_upload" in name for name, _ in without)
+    metrics.fleet_event(SessionReported("a", 1, SessionReport(2, 1), new_saves=2, new_failures=1))
+    metrics.fleet_event(SessionReported("a", 1, SessionReport(3, 1), new_saves=1, new_failures=0))
+    fleet.saved_at, fleet.uploads = 1.75e9, (5, 2)
+    seen = samples(metrics)
+    assert seen["tabfleet_session_saves_total", ()] == 3
+    assert seen["tabfleet_session_save_failures_total", ()] == 1
+    assert seen["tabfleet_session_oldest_save_timestamp_seconds", ()] == 1.75e9
+    assert seen["tabfleet_session_uploads_total", ()] == 5
+    assert seen["tabfleet_session_upload_failures_total", ()] == 2
 
 
 @pytest.mark.parametrize("ok", [True, False])

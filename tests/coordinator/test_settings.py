@@ -183,6 +183,38 @@ def test_s3_needs_a_bucket() -> None:
     assert load_settings(["--profile-backend=s3", "--auth-profile-s3-bucket=b"]).auth_profile_s3_bucket == "b"
 
 
+KEYED = ("--session-dir=/volume/sessions", f"--session-key-file={__file__}")
+IN_S3 = ("--profile-backend=s3", "--auth-profile-s3-bucket=b", *KEYED)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([f"--session-key-file={__file__}"], "SESSION_KEY_FILE needs SESSION_DIR (--session-dir)"),
+        (["--session-s3-prefix=s"], "SESSION_S3_PREFIX needs SESSION_DIR (--session-dir)"),
+        (["--session-dir=/p/a/s", "--profiles=/p/a"], "SESSION_DIR=/p/a/s lies in LOCAL_PROFILE_DIR=/p/a"),
+        ([*IN_S3, "--auth-profile-cache-dir=/volume"], "SESSION_DIR=/volume/sessions lies in AUTH_PROFILE_CACHE_DIR"),
+        ([*KEYED, "--session-s3-prefix=s"], "(--session-s3-prefix) needs PROFILE_BACKEND=s3"),
+        ([*IN_S3[:-1], "--session-s3-prefix=s"], "needs SESSION_KEY_FILE (--session-key-file): nothing goes to S3"),
+        ([*IN_S3, "--session-s3-prefix=active"], "overlaps with active, which must stay read-only"),
+        ([*IN_S3, "--session-s3-prefix=/active/x/"], "beside it, such as sessions"),
+        ([*IN_S3, "--session-s3-prefix=/"], "overlaps with active"),
+        ([*IN_S3, "--auth-profile-s3-prefix=a/b", "--session-s3-prefix=a"], "beside it, such as a/b/sessions"),
+        ([*IN_S3, "--auth-profile-s3-prefix=a", "--session-s3-prefix=a/key.txt"], "overlaps with a/key.txt"),
+    ],
+    ids=range(11),
+)
+def test_sessions_have_a_place_of_their_own(argv: list[str], says: str) -> None:
+    line = error_of(*argv)
+    assert says in line
+    assert "\n" not in line
+
+
+def test_sessions_may_go_beside_the_profiles() -> None:
+    given = load_settings([*IN_S3, "--auth-profile-s3-prefix=a", "--session-s3-prefix=/a/active-sessions/"])
+    assert given.session_s3_prefix == "a/active-sessions"
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

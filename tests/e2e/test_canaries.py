@@ -14,6 +14,7 @@ import pytest
 
 from browser.site.load import SITES_DIR
 from tests.e2e.fleet import MODEL, PASSWORDS, Fleet, Site, command_line, descendants, eventually, fetch, fleet
+from tests.support import age
 from tests.support.pictures import image, part
 
 KEY = "canary-key-5b1f0c"
@@ -26,7 +27,10 @@ IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
     outputs: dict[str, str] = {}
     before = site.last_id()
+    store = tmp_path / "volume" / "sessions"
     more = {
+        "SESSION_DIR": str(store),
+        "SESSION_KEY_FILE": str(age.new_key(tmp_path / "session-key.txt")),
         "TMPDIR": str(empty_tmp),
         "LOG_LEVEL": "debug",
         "BACKOFF_MAX_S": "0.5",
@@ -41,12 +45,18 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
         outputs["/metrics"] = _metrics(running)
         assert running.screenshot("ada")[0] == 200
         outputs["command lines"] = "\n".join(" ".join(command_line(pid)) for pid in descendants(running.process.pid))
+        eventually(lambda: list(store.glob("*.session")), timeout_s=60, what="a saved session")
+        kept = [*store.iterdir(), *(path for path in empty_tmp.glob("*/children/*/*") if path.is_file())]
+        outputs["files of the store and the run folders"] = "\n".join(
+            path.read_bytes().decode("latin-1") for path in kept
+        )
         outputs["file names"] = "\n".join(map(str, [*tmp_path.rglob("*"), *empty_tmp.rglob("*")]))
     outputs["log"] = running.log.read_text()
     secrets = (
         _secrets(profiles)
         | {KEY, WRONG_KEY, REPEAT_KEY, PROMPT, *_pieces_of_the_image()}
         | {entry["token"] for entry in site.ledger(since=before)}
+        | {line for line in (tmp_path / "session-key.txt").read_text().splitlines() if not line.startswith("#")}
     )
     assert len(secrets) > 6
     assert "logged_in_by_steps" in outputs["log"]
