@@ -25,10 +25,11 @@ from browser.errors import (
 from browser.page.completion import Completion
 from browser.page.conversation import Conversation, EnoughRead, PageTurns
 from browser.page.images import Image, ImageLimits
+from browser.page.login_refresh import LoginRefresh
 from browser.page.login_steps import LoginLog, StepLogin
 from browser.page.login_watch import SYMPTOMS, LoginWatch, SessionKeeper
 from browser.page.page_monitor import PageMonitor
-from browser.page.page_status import PageStatus, StatusSnapshot
+from browser.page.page_status import PageStatus, RefreshStatus, StatusSnapshot
 from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
@@ -53,6 +54,7 @@ class _Opened:
 
     page: SitePage
     login: LoginWatch
+    refresh: LoginRefresh | None
     monitor: PageMonitor
 
 
@@ -105,6 +107,7 @@ class ChatPage:
             capture=self._capture.mode,
             login_expires_at=self._opened.login.expires_at if self._opened else None,
             rest_s=self._status.rest_s if reason is UnreadyReason.QUOTA else None,
+            refresh=self._opened.refresh.status if self._opened and self._opened.refresh else RefreshStatus(),
         )
 
     @property
@@ -164,16 +167,19 @@ class ChatPage:
                 log_in=self._step_login(profile),
             )
             login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
+            how = self._site.login.refresh
+            refresh = LoginRefresh(page, login, how, self._site.place) if how else None
             monitor = PageMonitor(
                 page=page,
                 status=self._status,
                 login=login,
+                refresh=refresh,
                 exclusive=self.exclusive,
                 current=lambda: self._completion,
                 login_check_s=self._settings.login_check_s,
                 give_up=self._process.give_up,
             )
-            self._opened = _Opened(page, login, monitor)
+            self._opened = _Opened(page, login, refresh, monitor)
             async with self.exclusive:
                 await monitor.recover()
             self._watch = asyncio.create_task(monitor.run(), name="page-watch")

@@ -148,6 +148,8 @@ class LoginWatch:
         """`on_cookies_lost` is called when the browser turns out to have lost the login's cookies."""
         self._on_cookies_lost = on_cookies_lost
         self._has_held = False
+        self.uses = 0
+        """How often the page was brought to an empty conversation."""
         self._page = page
         self._session = session
         self._status = status
@@ -239,6 +241,7 @@ class LoginWatch:
     def note_use(self) -> None:
         """Note that the page was used, logged in: the site may have changed the session."""
         self._may_have_changed = self._has_held = True
+        self.uses += 1
 
     async def save_if_changed(self) -> None:
         """Save the session if the page was used since, unless one was saved a moment ago."""

@@ -35,6 +35,20 @@ _ERRORS: Final[Mapping[UnreadyReason, type[BrowserError]]] = {
 
 
 @dataclass(frozen=True)
+class RefreshStatus:
+    """What came of the login's refreshes since the child's start.
+
+    `keeps_login` tells that the next one comes before the login expires, and that the last did not fail; `warning` is
+    a line for people after one that did.
+    """
+
+    refreshed: int = 0
+    failed: int = 0
+    keeps_login: bool = False
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
 class StatusSnapshot:
     """The status at one moment, as callers see it. `reason` is None when the page can take a prompt.
 
@@ -47,6 +61,7 @@ class StatusSnapshot:
     capture: CaptureMode | None
     login_expires_at: float | None
     rest_s: float | None
+    refresh: RefreshStatus = RefreshStatus()
 
 
 class PageStatus:

@@ -48,6 +48,8 @@ class SitePage:
         self._log_in = log_in
         self._tab: Tab | None = None
         self._is_opening = False
+        self._kept: set[Page] = set()
+        """Tabs beside the chat page's that are in use."""
         self.is_fresh = False
         """Whether an empty conversation was opened that no prompt has gone to yet."""
         self.answer_left_running = False
@@ -174,12 +176,31 @@ class SitePage:
             self._is_opening = False
         return self._tab
 
+    @asynccontextmanager
+    async def other_tab(self) -> AsyncIterator[Tab]:
+        """Open a tab beside the chat page's, with the same login, and close it at the end.
+
+        Raises Playwright's Error and TimeoutError where none can be opened.
+        """
+        self._is_opening = True
+        try:
+            page = await within(NEW_TAB_TIMEOUT_S, self.context.new_page(), "other-tab")
+            self._kept.add(page)
+        finally:
+            self._is_opening = False
+        try:
+            yield Tab(page, self._site)
+        finally:
+            self._kept.discard(page)
+            with suppress(Error, TimeoutError):
+                await within(CLOSE_TIMEOUT_S, page.close(), "other-tab-close")
+
     async def _close_other(self, page: Page) -> None:
         """Close a page that the site opened: nobody looks at it, and each takes a process of its own."""
         # A page that is opened by us is told from one that the site opens at the same moment once ours is there.
         while self._is_opening:  # noqa: ASYNC110 - it takes a moment, and the browser has no event for it
             await asyncio.sleep(OPENING_INTERVAL_S)
-        if self._tab is None or page is not self._tab.page:
+        if page not in self._kept and (self._tab is None or page is not self._tab.page):
             log.debug("popup_closed")
             # Firefox does not close a window that it has not finished opening, and then never does.
             with suppress(Error, TimeoutError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -109,8 +109,11 @@ class Tab:
 
         Raises PageHung after timeout_s seconds, and PageBroken for a selector that this browser does not know.
         """
+        return await self._look_at(self._look_for, timeout_s)
+
+    async def _look_at(self, look_for: Mapping[str, Any], timeout_s: float) -> PageSnapshot | None:
         try:
-            found = await within(timeout_s, self.page.evaluate(scripts.PROBE, self._look_for), "page-look")
+            found = await within(timeout_s, self.page.evaluate(scripts.PROBE, look_for), "page-look")
         except TimeoutError:
             raise PageHung("the page does not answer") from None
         except Error as error:
@@ -150,6 +153,19 @@ class Tab:
                     await asyncio.sleep(LOOK_INTERVAL_S)
         except (TimeoutError, PageHung):
             return "unknown"
+
+    async def wait_for_marker(self, markers: Sequence[Marker], timeout_s: float) -> bool:
+        """Wait until one of the markers holds; return whether it did within timeout_s seconds."""
+        look_for = {**self._look_for, "logged_in": [_marker(marker) for marker in markers]}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    with suppress(PageHung):
+                        seen = await self._look_at(look_for, timeout_s)
+                        if seen and seen.logged_in:
+                            return True
+                    await asyncio.sleep(LOOK_INTERVAL_S)
+        return False
 
     async def load(self) -> None:
         """Open the site's page. Raises SiteUnreachable, or PageBroken if it cannot be opened for another reason."""

@@ -71,16 +71,20 @@ def _steps(site: Site) -> Iterator[Problem]:
         (("send", "actions"), site.send.actions),
         (("stop", "actions"), site.stop.actions),
     ]
+    if site.login.refresh:
+        lists.insert(0, (("login", "refresh", "steps"), site.login.refresh.steps))
+    do_something = lists[:]
     if site.upload:
         lists.append((("upload", "actions"), site.upload.actions))
+    keep_the_page = [(path, actions) for path, actions in lists if path[0] in ("send", "upload")]
     chosen = [(("models", at, "choose"), model.choose) for at, model in enumerate(site.model_choices)]
     for path, actions in (*lists, *chosen):
         for at, action in enumerate(actions):
             yield from _step(site, (*path, at), action)
-    for path, actions in lists[:3]:
+    for path, actions in do_something:
         if actions and all(action.verb in _WAITS for action in actions):
             yield Problem(path, "only waits: needs a step that does something")
-    for path, actions in lists[1:2] + lists[3:]:
+    for path, actions in keep_the_page:
         if at_goto := [at for at, action in enumerate(actions) if action.goto]:
             yield Problem((*path, at_goto[0], "goto"), "opens another page, and what was entered is lost")
 
