@@ -208,6 +208,8 @@ async def _do_steps(tab: Tab, refresh: Refresh) -> str:
             await tab.load()
         except PageBroken as error:
             raise RefreshFailed(str(error), ("url",)) from None
+        if await tab.wait_for_login(tab.site.readiness.timeout_s) == "out":
+            raise RefreshFailed("the site shows its login page", REFRESH, logged_out=True)
     for at, step in enumerate(refresh.steps):
         try:
             await tab.run((step,))
