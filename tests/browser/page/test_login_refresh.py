@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from browser.page.login_refresh import (
     RefreshTimes,
 )
 from browser.site.schema import Refresh
-from tests.browser.asking import ask
-from tests.browser.conftest import Pages, tab_of
+from demo.site import SiteOptions, serve
+from tests.browser.asking import ask, check_answer, last
+from tests.browser.conftest import Pages, demo_file, tab_of
+from tests.browser.profiles import kind_state
 from tests.browser.short_login_page import COOKIE, LASTS_S, REFRESH_LINE, ShortSite, short_site
 from tests.support.waiting import eventually
 
@@ -44,16 +47,12 @@ def table(way: str, when: str = "every_s = 1") -> str:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[ShortSite]:
-    async with short_site() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For time: the monitor looks more often, and the first refresh comes at once."""
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ShortSite]:
+    # For time: the monitor looks more often, and the first refresh comes at once.
     monkeypatch.setattr(page_monitor, "TICK_S", 0.1)
     monkeypatch.setattr(login_refresh, "FIRST_WITHIN_S", 0.0)
+    async with short_site() as running:
+        yield running
 
 
 async def serves(page: ChatPage, prompt: str) -> bool:
@@ -93,6 +92,25 @@ async def test_it_dies_without(shared_pages: Pages, site: ShortSite) -> None:
     site.now += LASTS_S
     await eventually(lambda: page.status.reason == "login_expired", what=lambda: page.status)
     assert site.renewals == []
+
+
+async def test_the_demo_login_of_ten_seconds_lives_for_thirty_by_refreshing_and_dies_without(
+    shared_pages: Pages,
+) -> None:
+    async with serve(SiteOptions(refresh_ttl_s=10)) as demo:
+        line = 'check = { url = "/api/me", expired_status = [401] }'
+        how = 'refresh = { fetch = "/api/refresh", method = "POST", every_s = 2, before_expiry_s = 8 }'
+        kept = demo_file(demo, "/refresh/chat", refresh=f"{line}|{line}\n{how}")
+        page = await shared_pages.open(kept, kind_state(demo, "refresh", "ada"))
+        left = await shared_pages.open(
+            demo_file(demo, "/refresh/chat"), kind_state(demo, "refresh", "grace"), login_check_s=1
+        )
+        began = time.monotonic()
+        await eventually(lambda: left.status.reason == "login_expired", what=lambda: left.status)
+        await asyncio.sleep(max(0.0, 30 - (time.monotonic() - began)))
+        assert page.status.ready, page.status
+        assert page.status.refresh.refreshed >= 3
+        check_answer(await ask(page, "hello"), "hello", last(demo))
 
 
 async def test_a_login_that_is_about_to_expire_by_its_cookie_is_refreshed_once(
