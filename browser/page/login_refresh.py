@@ -190,15 +190,20 @@ async def _fetch(tab: Tab, refresh: Refresh, address: str) -> str:
     if not is_success:
         check = tab.site.login.check
         logged_out = status in (check.expired_status if check else (401, 403))
-        raise RefreshFailed(f"{address} says {status}", (*REFRESH, "fetch"), logged_out=logged_out)
+        raise RefreshFailed(f"{address} is answered with status {status}", (*REFRESH, "fetch"), logged_out=logged_out)
     return f"{refresh.method} {address} says {status}"
 
 
 async def _visit(tab: Tab, address: str) -> str:
     path: Path = (*REFRESH, "visit")
-    response = await tab.page.goto(tab.site.address(address), wait_until="load", timeout=0)
+    try:
+        # Without a limit of its own: the refresh as a whole has one.
+        response = await tab.page.goto(tab.site.address(address), wait_until="load", timeout=0)
+    except Error:
+        raise RefreshFailed(f"{address} cannot be loaded", path) from None
     if response is not None and response.status >= 400:
-        raise RefreshFailed(f"{address} says {response.status}", path, logged_out=response.status in (401, 403))
+        logged_out = response.status in (401, 403)
+        raise RefreshFailed(f"{address} is answered with status {response.status}", path, logged_out=logged_out)
     return f"{address} was loaded"
 
 

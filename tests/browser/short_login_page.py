@@ -84,8 +84,11 @@ class ShortSite:
     may_renew: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def text(self, refresh: str = "") -> str:
+        return SITE.format(url=self.url, refresh=refresh)
+
     def file(self, refresh: str = "") -> Site:
-        return parse_site(SITE.format(url=self.url, refresh=refresh), "/somewhere/short.toml")
+        return parse_site(self.text(refresh), "/somewhere/short.toml")
 
     def state(self, cookie_s: float = 86_400.0) -> dict[str, Any]:
         """A login whose cookie the browser keeps for so many seconds."""
@@ -112,7 +115,7 @@ class ShortSite:
         if not self.is_in(request):
             return web.Response(status=401, text=OUT, content_type="text/html")
         if self.status != 200:
-            return web.Response(status=self.status)
+            return web.Response(status=self.status, text="no")
         response = web.Response(text=RENEWED, content_type="text/html")
         if self.rotates:
             del self.sessions[request.cookies[COOKIE]]
