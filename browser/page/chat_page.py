@@ -256,6 +256,7 @@ class ChatPage:
         opened = self._require_open()  # it may have been closed in the meantime
         if earlier is None:
             self._status.require_ready()
+            await opened.login.save_cookies()
             tab = await opened.page.take_fresh_chat()
         else:
             await earlier.end_answer()

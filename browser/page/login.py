@@ -30,11 +30,12 @@ from browser.errors import (
 from browser.page.login_steps import StepLogin
 from browser.page.profile import StorageState, load_profile, storable
 from browser.page.site_page import SitePage
+from browser.page.storage import read_storage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
-from browser.timeouts import finish, within
+from browser.timeouts import finish
 from contract.errors import BadProfile, reasons_only
 from contract.files import create_private, write_private
 from contract.storage_state.summary import NO_LOGIN, ProfileSummary
@@ -193,33 +194,29 @@ async def _log_in_by_steps(page: SitePage, secrets: Mapping[str, str]) -> None:
 async def _state_that_holds(browser: Browser, page: SitePage, site: Site) -> StorageState | None:
     """Return a storage_state with which a new context is logged in, as that one has it then; None if there is none.
 
-    A login in IndexedDB alone is looked for where cookies and localStorage do not hold it: reading that takes longer,
-    at each save of the session too. Raises LoginNotSaved if it cannot be found out.
+    Raises LoginNotSaved if it cannot be found out.
     """
-    for with_databases in (False, True):
-        state = await _state_of(page, with_databases=with_databases)
-        if ProfileSummary.of(state).fingerprint == NO_LOGIN:
-            continue
-        other = await SitePage.in_new_context(browser, site, state=state)
-        try:
-            await other.open_tab()
-            await other.load()
-            if await other.wait_for_login() == "in":
-                # Some sites give a new token for each that is used, after which the old one is worth nothing.
-                return await _state_of(other, with_databases=with_databases)
-        except PageBroken as error:
-            raise LoginNotSaved(f"the login could not be tried in a new browser: {error}; {NOTHING_SAVED}") from None
-        finally:
-            with suppress(Error):
-                await other.context.close()
-    return None
-
-
-async def _state_of(page: SitePage, *, with_databases: bool) -> StorageState:
-    """Return what the browser knows of the login. Raises LoginNotSaved if no start could use it."""
-    asking = page.context.storage_state(indexed_db=with_databases)
+    state = await _state_of(page, site)
+    if ProfileSummary.of(state).fingerprint == NO_LOGIN:
+        return None
+    other = await SitePage.in_new_context(browser, site, state=state)
     try:
-        state = storable({**await within(SAVE_TIMEOUT_S, asking, "login-state")})
+        await other.open_tab()
+        await other.load()
+        # Some sites give a new token for each that is used, after which the old one is worth nothing.
+        return await _state_of(other, site) if await other.wait_for_login() == "in" else None
+    except PageBroken as error:
+        raise LoginNotSaved(f"the login could not be tried in a new browser: {error}; {NOTHING_SAVED}") from None
+    finally:
+        with suppress(Error):
+            await other.context.close()
+
+
+async def _state_of(page: SitePage, site: Site) -> StorageState:
+    """Return what the browser knows of the login. Raises LoginNotSaved if no start could use it."""
+    try:
+        read = await read_storage(page.context, site.url, page.state, timeout_s=SAVE_TIMEOUT_S, everywhere=True)
+        state = storable(read.state)
         with reasons_only():
             ProfileSummary.of(state)
     except TimeoutError:

@@ -7,9 +7,9 @@ checker because it names the step that fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page
@@ -17,7 +17,8 @@ from playwright.async_api import Browser, BrowserContext, Error, Page
 from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachable
 from browser.page.login_steps import StepLogin
-from browser.page.profile import StorageState, as_chromium_loads_it
+from browser.page.profile import StorageState
+from browser.page.storage import as_browser_loads_it, put_back_session_storage, without_databases
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.site.schema import Site
 from browser.timeouts import within
@@ -46,6 +47,8 @@ class SitePage:
         self._capture = capture
         self._on_crash = on_crash
         self._log_in = log_in
+        self.state: StorageState = {}
+        """The login as it was opened or saved last; each new tab gets its sessionStorage."""
         self._tab: Tab | None = None
         self._is_opening = False
         self._kept: set[Page] = set()
@@ -67,7 +70,7 @@ class SitePage:
         for_person: bool = False,
         log_in: StepLogin | None = None,
     ) -> Self:
-        """Open a context with this login's cookies and localStorage, and the capture's hook in every document.
+        """Open a context with this login's storage, and the capture's hook in every document.
 
         Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
         pages that it opens, such as a login in a popup; otherwise they are closed. `log_in` is used where the page
@@ -75,6 +78,7 @@ class SitePage:
         """
         context = await cls._new_context(browser, site, state, capture, for_person=for_person)
         opened = cls(context, site, capture, on_crash, log_in)
+        opened.state = state or {}
         if not for_person:
             context.on("page", opened._close_other)
         return opened
@@ -84,11 +88,24 @@ class SitePage:
         browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
     ) -> BrowserContext:
         is_chromium = browser.browser_type.name == "chromium"
-        context = await browser.new_context(
-            storage_state=as_chromium_loads_it(state) if state and is_chromium else state,  # type: ignore[arg-type]
-            accept_downloads=False,
-            no_viewport=for_person or None,
-        )
+        given = as_browser_loads_it(state, is_chromium=is_chromium) if state else None
+
+        def open_context() -> Coroutine[Any, Any, BrowserContext]:
+            return browser.new_context(
+                storage_state=given,  # type: ignore[arg-type]
+                accept_downloads=False,
+                no_viewport=for_person or None,
+            )
+
+        try:
+            context = await open_context()
+        except Error as error:
+            # A profile of another tool, or a database that this browser takes otherwise: the rest may be the login.
+            if given is None or "IndexedDB" not in error.message:
+                raise
+            log.warning("databases_not_put_back")
+            given = without_databases(given)
+            context = await open_context()
         # The page's own policy and the browser's protection of loopback stay in force: where they keep the hook from
         # the stream port, its frames come over the console.
         if site.local_network and is_chromium:  # Firefox does not know the permission
@@ -156,6 +173,7 @@ class SitePage:
             raise PageBroken("there is no browser")
         renewing = self._new_context(browser, self._site, state, self._capture)
         self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
+        self.state = state
         self.context.on("page", self._close_other)
         if self._tab:
             self._tab.retire()
@@ -165,13 +183,15 @@ class SitePage:
         await self.open()
 
     async def open_tab(self) -> Tab:
-        """Open a tab in place of the one before, if any. Raises Playwright's Error."""
+        """Open a tab in place of the one before, if any. Raises Playwright's Error and TimeoutError."""
         if self._tab and not self._tab.page.is_closed():
             await self._tab.page.close()
         self._is_opening = True
         try:
             hook_name = self._capture.hook_name if self._capture else None
-            self._tab = Tab(await self.context.new_page(), self._site, self._on_crash, hook_name=hook_name)
+            page = await self.context.new_page()
+            await put_back_session_storage(page, self.state)
+            self._tab = Tab(page, self._site, self._on_crash, hook_name=hook_name)
         finally:
             self._is_opening = False
         return self._tab

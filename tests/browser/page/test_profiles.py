@@ -284,6 +284,7 @@ class FakeContext:
 
     def __init__(self, state: dict[str, Any]) -> None:
         self._state = state
+        self.pages: list[Any] = []
 
     async def storage_state(self, **_: Any) -> dict[str, Any]:
         return self._state
@@ -321,8 +322,8 @@ async def test_a_session_nested_too_deep_is_not_saved_and_ends_nothing(tmp_path:
 
 async def test_half_a_surrogate_pair_that_a_page_stored_does_not_keep_a_login_from_being_saved(tmp_path: Path) -> None:
     plan = LoginPlan(load_site("demo"), tmp_path / "me.json", False, "chromium", BrowserSettings())
-    page = SimpleNamespace(context=FakeContext(stored("whole 😀, half \ud83d")))
-    state = await login._state_of(cast("Any", page), with_databases=False)
+    page = SimpleNamespace(context=FakeContext(stored("whole 😀, half \ud83d")), state={})
+    state = await login._state_of(cast("Any", page), plan.site)
     saved = login._save_login(state, {}, plan)
     assert (saved.cookies, saved.origins) == (1, 1)
     assert load_profile(plan.path).state == stored("whole 😀, half \ufffd")
