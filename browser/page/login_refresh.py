@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 from playwright.async_api import Error, Page, Request
@@ -16,7 +16,8 @@ from browser.capture import scripts
 from browser.errors import LoginExpired, PageBroken, PageHung, RefreshFailed, SiteUnreachable
 from browser.page.login_watch import LoginWatch
 from browser.page.page_status import RefreshStatus
-from browser.page.site_page import SitePage
+from browser.page.site_page import CLOSE_TIMEOUT_S, NEW_TAB_TIMEOUT_S, SitePage
+from browser.page.storage import put_back_session_storage
 from browser.page.tab import Tab
 from browser.site.schema import Refresh
 from browser.site.toml_lines import Path
@@ -117,14 +118,16 @@ class LoginRefresh:
         expired_at = self._login.expires_at
         failure: RefreshFailed | None = None
         did = ""
+        await self._login.save_cookies()
         try:
             did = await refresh_login(self._page, self._refresh)
         except RefreshFailed as error:
             failure = error
-        may_be_lost = bool(failure and failure.logged_out) or await self._login.holds() is False
+        holds = await self._login.holds()
+        may_be_lost = bool(failure and failure.logged_out) or holds is False
         if may_be_lost or not (self._refresh.has_own_tab or self._refresh.fetch or await _is_fresh(self._page)):
             await recover()
-        await self._login.save()
+        await self._login.save(confirmed=holds is True)
         if failure is None and self._is_as_before(expired_at):
             failure = RefreshFailed(f"{did}, and the login expires when it did before", REFRESH)
         if failure is None:
@@ -174,11 +177,23 @@ async def _refresh(page: SitePage, refresh: Refresh) -> str:
     if refresh.fetch is not None:
         return await _fetch(page.tab, refresh, refresh.fetch)
     async with AsyncExitStack() as stack:
-        tab = await stack.enter_async_context(page.other_tab()) if refresh.has_own_tab else page.tab
+        tab = await stack.enter_async_context(_other_tab(page)) if refresh.has_own_tab else page.tab
         async with _until_quiet(tab.page):
             did = await (_do_steps(tab, refresh) if refresh.visit is None else _visit(tab, refresh.visit))
         await _require_success(tab, refresh)
         return did
+
+
+@asynccontextmanager
+async def _other_tab(page: SitePage) -> AsyncIterator[Tab]:
+    """Open a tab beside the chat page's, with the same login, and close it at the end. Raises Error, TimeoutError."""
+    other = await within(NEW_TAB_TIMEOUT_S, page.open_beside(), "refresh-tab")
+    try:
+        await put_back_session_storage(other, page.state)
+        yield Tab(other, page.tab.site)
+    finally:
+        with suppress(Error, TimeoutError):
+            await within(CLOSE_TIMEOUT_S, other.close(), "refresh-tab-close")
 
 
 async def _fetch(tab: Tab, refresh: Refresh, address: str) -> str:
