@@ -54,6 +54,10 @@ class ChildState:
             capture=status.capture,
             login_expires_at=status.login_expires_at,
             rest_s=status.rest_s,
+            login_kept=status.refresh.keeps_login,
+            refreshes=status.refresh.refreshed,
+            refresh_failures=status.refresh.failed,
+            warning=status.refresh.warning,
         )
 
 

@@ -20,6 +20,7 @@ CANCEL_TIMEOUT_S: Final = 5.0
 
 
 _MOST_MODELS: Final = 1000  # every lease looks at each
+_LARGEST_COUNT: Final = 2**53  # where a float, as metrics are, no longer counts by one
 
 
 class UnreadyReason(StrEnum):
@@ -38,7 +39,9 @@ class Readiness:
     """The body of a child's `/ready`. `reason` is None exactly if the page can take a prompt, or is busy with one.
 
     `instance_id` and `generation` are those the coordinator gave at the start; `login_expires_at` is in Unix seconds;
-    `rest_s` is how long the site's quota still lasts, in seconds.
+    `rest_s` is how long the site's quota still lasts, in seconds. `login_kept` tells that the child refreshes the login
+    before it expires; `refreshes` and `refresh_failures` count from the child's start; `warning` is a line for people
+    about what keeps nobody from using the page.
     """
 
     reason: UnreadyReason | None
@@ -52,6 +55,10 @@ class Readiness:
     capture: str | None = None
     login_expires_at: float | None = None
     rest_s: float | None = None
+    login_kept: bool = False
+    refreshes: int = 0
+    refresh_failures: int = 0
+    warning: str | None = None
 
     @property
     def status_code(self) -> int:
@@ -86,12 +93,20 @@ class Readiness:
             capture=_text(body.get("capture")),
             login_expires_at=_number(body.get("login_expires_at")),
             rest_s=_number(body.get("rest_s")),
+            login_kept=body.get("login_kept") is True,
+            refreshes=_count(body.get("refreshes")),
+            refresh_failures=_count(body.get("refresh_failures")),
+            warning=_text(body.get("warning")),
         )
 
 
 def _text(value: object) -> str | None:
     """Return a text, its beginning if it is long; what UTF-8 cannot express is replaced, for it is shown and logged."""
     return value[:500].encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else 0
 
 
 def _number(value: object) -> float | None:

@@ -54,7 +54,10 @@ class Live(TypedDict):
 
 
 class Child(TypedDict):
-    """A child as everybody may see it. Times are seconds since 1970."""
+    """A child as everybody may see it. Times are seconds since 1970.
+
+    `login_kept` tells that the child refreshes its login before that expires; `warnings` are lines for people.
+    """
 
     name: str
     state: State
@@ -64,6 +67,8 @@ class Child(TypedDict):
     in_flight: int
     models: list[str]
     login_expires_at: float | None
+    login_kept: bool
+    warnings: list[str]
     capture: str | None
 
 

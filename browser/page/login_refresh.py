@@ -73,7 +73,7 @@ class RefreshTimes:
     def fail(self, now: float) -> float:
         """Take down that it was not, and return after how many seconds it is tried again: longer each time."""
         first_s = min(RETRY_S, self._shortest_s)
-        retry_s = min(first_s * 2 ** min(self.failures, 20), LAST_RETRY_S) * (1 + EVERY_JITTER * self._rand())
+        retry_s = min(first_s * 2.0 ** min(self.failures, 20), LAST_RETRY_S) * (1 + EVERY_JITTER * self._rand())
         self.failures += 1
         self._not_before = now + retry_s
         return retry_s

@@ -147,7 +147,7 @@ async def check_login_page(
     ids=["fetch", "nothing gained", "error", "steps", "no such step"],
 )
 async def test_the_check_refreshes_the_login_once(
-    tmp_path: Path, refresh: str, rotates: bool, status: int, mark: str, says: str
+    tmp_path: Path, *, refresh: str, rotates: bool, status: int, mark: str, says: str
 ) -> None:
     async with short_site() as site:
         site.rotates, site.status = rotates, status

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,23 +61,31 @@ async def serves(page: ChatPage, prompt: str) -> bool:
     return await ask(page, prompt, "short", request_id=prompt) == f"heard {prompt}"
 
 
-def saved_token(page: ChatPage) -> str:
+def has_saved(page: ChatPage, site: ShortSite) -> bool:
+    """Whether the session that is saved for the next start is the one that the site knows."""
     path: Path = page._run_dir / "session.json"
     cookies = json.loads(path.read_text())["storage_state"]["cookies"] if path.exists() else []
-    return next((cookie["value"] for cookie in cookies if cookie["name"] == COOKIE), "")
+    return any(cookie["name"] == COOKIE and cookie["value"] in site.sessions for cookie in cookies)
+
+
+def has_one_tab(page: ChatPage) -> bool:
+    return len(tab_of(page).page.context.pages) == 1
+
+
+def all_later(pages: dict[str, ChatPage], before: dict[str, int]) -> bool:
+    """Whether each page has refreshed its login since."""
+    return all(page.status.refresh.refreshed > before[way] for way, page in pages.items())
 
 
 async def test_a_short_login_lives_on_as_long_as_it_is_refreshed_in_any_way(
     shared_pages: Pages, site: ShortSite
 ) -> None:
     pages = {way: await shared_pages.open(site.file(table(way)), site.state()) for way in WAYS}
-
-    def states() -> dict[str, object]:
-        return {way: page.status for way, page in pages.items()}
-
-    for count in (1, 2):
+    for _ in range(2):
+        before = {way: page.status.refresh.refreshed for way, page in pages.items()}
         await eventually(
-            lambda count=count: all(page.status.refresh.refreshed >= count for page in pages.values()), what=states
+            partial(all_later, pages, before),
+            what=lambda: {way: page.status for way, page in pages.items()},
         )
         site.now += LASTS_S - 1
     for way, page in pages.items():
@@ -83,8 +93,8 @@ async def test_a_short_login_lives_on_as_long_as_it_is_refreshed_in_any_way(
         assert (page.status.refresh.failed, page.status.refresh.warning) == (0, None), way
         assert page.status.refresh.keeps_login, way
         assert await serves(page, way)
-        await eventually(lambda page=page: saved_token(page) in site.sessions, what=f"{way}: the new session is saved")
-        await eventually(lambda page=page: len(tab_of(page).page.context.pages) == 1, what=f"{way}: no tab stays open")
+        await eventually(partial(has_saved, page, site), what=f"{way}: the new session is saved")
+        await eventually(partial(has_one_tab, page), what=f"{way}: no tab stays open")
 
 
 async def test_it_dies_without(shared_pages: Pages, site: ShortSite) -> None:
@@ -131,7 +141,14 @@ async def test_a_refresh_that_fails_is_named_with_its_place_and_the_page_stays_r
     shared_pages: Pages, site: ShortSite
 ) -> None:
     site.status = 500
-    refresh = '\n[login.refresh]\nevery_s = 1\nsteps = [\n  { click = "#stay" },\n  { wait_for = "#never", timeout_s = 0.5 },\n]\n'
+    refresh = """
+[login.refresh]
+every_s = 1
+steps = [
+  { click = "#stay" },
+  { wait_for = "#never", timeout_s = 0.5 },
+]
+"""
     with capture_logs() as logs:
         page = await shared_pages.open(site.file(refresh), site.state())
         await eventually(lambda: page.status.refresh.failed, what=lambda: page.status)
@@ -178,7 +195,7 @@ async def test_a_request_waits_for_the_refresh_and_a_refresh_for_the_answer(
     page = await shared_pages.open(site.file(table("fetch")), site.state())
     await eventually(lambda: site.renewals, what=lambda: page.status)
     asking = asyncio.create_task(serves(page, "hello"))
-    await eventually(lambda: page.exclusive._waiters, what="the request waits")  # type: ignore[attr-defined]
+    await eventually(lambda: page.exclusive._waiters, what="the request waits")
     assert site.prompts == []
     site.may_answer.clear()
     site.may_renew.set()
@@ -239,7 +256,7 @@ def test_after_failures_it_is_tried_less_and_less_often(refresh: Refresh, seed: 
         waits.append(times.fail(now))
         now += waits[-1]
         assert times.due_at(now) == pytest.approx(now), "whatever the cookies say"
-    assert all(b > 1.5 * a for a, b in zip(waits, waits[1:], strict=False) if b < LAST_RETRY_S)
+    assert all(b > 1.5 * a for a, b in itertools.pairwise(waits) if b < LAST_RETRY_S)
     assert LAST_RETRY_S <= waits[-1] <= LAST_RETRY_S * (1 + EVERY_JITTER)
     times.succeed(now)
     assert times.failures == 0
