@@ -40,8 +40,8 @@ class Readiness:
 
     `instance_id` and `generation` are those the coordinator gave at the start; `login_expires_at` is in Unix seconds;
     `rest_s` is how long the site's quota still lasts, in seconds. `login_kept` tells that the child refreshes the login
-    before it expires; `refreshes` and `refresh_failures` count from the child's start; `warning` is a line for people
-    about what keeps nobody from using the page.
+    before it expires, or logs in again by itself; `refreshes` and `refresh_failures` count from the child's start;
+    `warning` is a line for people about what keeps nobody from using the page.
     """
 
     reason: UnreadyReason | None

@@ -56,7 +56,8 @@ class Live(TypedDict):
 class Child(TypedDict):
     """A child as everybody may see it. Times are seconds since 1970.
 
-    `login_kept` tells that the child refreshes its login before that expires; `warnings` are lines for people.
+    `login_kept` tells that the child refreshes its login in time, or logs in again by itself; `warnings` are lines for
+    people.
     """
 
     name: str

@@ -14,7 +14,7 @@ from browser.errors import LoginRefused, PageBroken, RefreshFailed
 from browser.page.login_check import login_check_status
 from browser.page.login_refresh import refresh_login
 from browser.page.login_steps import StepLogin
-from browser.page.profile import load_profile
+from browser.page.profile import load_profile, login_part
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
@@ -44,7 +44,8 @@ async def read_login(context: CheckContext) -> StepResult:
     text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
     if secrets := context.login.secrets:
         text += f", secrets: {', '.join(sorted(secrets))}"
-    expires = context.login.summary.expires_at(now, urlsplit(context.site.url).hostname)
+    ends = ProfileSummary.of(login_part(context.login.state, login.expires_by))
+    expires = None if secrets else ends.expires_at(now, urlsplit(context.site.url).hostname)
     if expires is None:
         return StepResult(text)
     return StepResult(f"{text}; expires {_minute(expires)} by its cookies")
@@ -166,8 +167,8 @@ async def refresh(context: CheckContext) -> StepResult:
 async def _expires_at(context: CheckContext) -> float | None:
     """Return when the login expires by the cookies that the browser has now, in Unix seconds."""
     state = {"cookies": await within(CHECK_TIMEOUT_S, context.opened.context.cookies(), "check-cookies")}
-    host = urlsplit(context.site.url).hostname
-    return ProfileSummary.of(state).expires_at(time.time(), host)
+    ends = ProfileSummary.of(login_part(state, context.site.login.expires_by))
+    return ends.expires_at(time.time(), urlsplit(context.site.url).hostname)
 
 
 def _minute(at: float) -> str:

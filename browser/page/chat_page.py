@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -107,8 +107,15 @@ class ChatPage:
             capture=self._capture.mode,
             login_expires_at=self._opened.login.expires_at if self._opened else None,
             rest_s=self._status.rest_s if reason is UnreadyReason.QUOTA else None,
-            refresh=self._opened.refresh.status if self._opened and self._opened.refresh else RefreshStatus(),
+            refresh=self._refresh_status(),
         )
+
+    def _refresh_status(self) -> RefreshStatus:
+        if self._opened is None:
+            return RefreshStatus()
+        refresh, page = self._opened.refresh, self._opened.page
+        status = refresh.status if refresh else RefreshStatus()
+        return replace(status, keeps_login=True) if page.can_log_in else status
 
     @property
     def busy(self) -> bool:
@@ -157,7 +164,8 @@ class ChatPage:
             if self._lock:
                 self._lock.note_browser(self._process.identity, self._run_dir)
             await self._capture.stream_port.serving()
-            session = SessionKeeper(profile, state, self._run_dir, self._site.url)
+            by = self._site.login.expires_by
+            session = SessionKeeper(profile, state, self._run_dir, self._site.url, expires_by=by)
             page = await SitePage.in_new_context(
                 browser,
                 self._site,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ from browser.errors import (
 )
 from browser.page.login_check import AWAY_AFTER_CHECKS, LoginCheck
 from browser.page.page_status import PageStatus
-from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
+from browser.page.profile import LoadedProfile, StorageState, login_part, save_session, state_to_open, storable
 from browser.page.site_page import SitePage
 from browser.page.storage import StorageRead, read_storage
 from browser.timeouts import within
@@ -62,8 +62,12 @@ class SessionKeeper:
     of a document that does not answer, stay as they were.
     """
 
-    def __init__(self, profile: LoadedProfile, state: StorageState, run_dir: Path, url: str) -> None:
-        """`state` is what the context was opened with; `url` is the site's."""
+    def __init__(
+        self, profile: LoadedProfile, state: StorageState, run_dir: Path, url: str, *, expires_by: Collection[str] = ()
+    ) -> None:
+        """`state` is what the context was opened with; `url` and `expires_by` are the site file's."""
+        self._expires_by = expires_by
+        self._ends = ProfileSummary.of(login_part(state, expires_by))
         self._profile = profile
         self._run_dir = run_dir
         self._url = url
@@ -79,7 +83,7 @@ class SessionKeeper:
     @property
     def login_expires_at(self) -> float | None:
         """When the login expires as far as the cookies say that the site gets, in Unix seconds."""
-        return self._summary.expires_at(time.time(), self._host)
+        return self._ends.expires_at(time.time(), self._host)
 
     @property
     def is_due(self) -> bool:
@@ -139,6 +143,7 @@ class SessionKeeper:
             raise BadProfile("has no cookie of the login left, and the site has not said that it holds")
         save_session(self._profile, state, self._run_dir)
         self.last, self._saved, self._summary = state, canonical, summary
+        self._ends = ProfileSummary.of(login_part(state, self._expires_by)) if self._expires_by else summary
         self._cookies_until = _last_expiry(state)
         log.debug("session_saved")
 

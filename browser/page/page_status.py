@@ -38,8 +38,8 @@ _ERRORS: Final[Mapping[UnreadyReason, type[BrowserError]]] = {
 class RefreshStatus:
     """What came of the login's refreshes since the child's start.
 
-    `keeps_login` tells that the next one comes before the login expires, and that the last did not fail; `warning` is
-    a line for people after one that did.
+    `keeps_login` tells that the next one comes before the login expires, and that the last did not fail, or that the
+    child logs in again by itself; `warning` is a line for people after one that failed.
     """
 
     refreshed: int = 0

@@ -270,6 +270,12 @@ class Login(Section):
     max_per_hour: int = Field(
         default=10, ge=1, le=60, description="how often the steps may be done in an hour, so that no account is locked"
     )
+    expires_by: Annotated[tuple[Line, ...], AfterValidator(distinct("name"))] = Field(
+        default=(),
+        min_length=1,
+        description="the names of the cookies by whose end the login ends, for login_expires_at and before_expiry_s; "
+        "when not given, all that scripts cannot read and the site gets, or all if there are none",
+    )
     refresh: Refresh | None = Field(
         default=None, description="a table: how an idle login is kept from expiring, and when that is done"
     )

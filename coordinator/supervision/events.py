@@ -115,7 +115,7 @@ class LoginRefreshed(FleetEvent):
 class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
-    `login_kept` tells that the child refreshes its login before that expires; `warnings` are lines for people.
+    `login_kept` tells that the child refreshes its login in time, or logs in again; `warnings` are lines for people.
     `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`.
     """
 

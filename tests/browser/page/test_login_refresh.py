@@ -212,6 +212,18 @@ async def test_a_request_waits_for_the_refresh_and_a_refresh_for_the_answer(
     await eventually(lambda: len(site.renewals) > 1, what=lambda: page.status)
 
 
+async def test_the_login_expires_by_the_cookies_that_the_file_names(shared_pages: Pages, site: ShortSite) -> None:
+    state = site.state(cookie_s=86_400)
+    [cookie] = state["cookies"]
+    state["cookies"].append({**cookie, "name": "firewall", "value": "x", "expires": cookie["expires"] - 80_000})
+    page = await shared_pages.open(site.file(f'expires_by = ["{COOKIE}"]'), state)
+    assert page.status.login_expires_at == pytest.approx(cookie["expires"], abs=1)
+    other = await shared_pages.open(
+        site.file(), {"cookies": [{**one, "value": site.open()} for one in state["cookies"]]}
+    )
+    assert other.status.login_expires_at == pytest.approx(cookie["expires"] - 80_000, abs=1)
+
+
 REFRESHES = st.builds(
     Refresh,
     fetch=st.just("/renew"),

@@ -159,6 +159,9 @@ WRONG: list[tuple[str, str, int, str, str]] = [
         "login",
         "refresh cannot stand beside none = true",
     ),
+    ("login.expires_by = []", REST + SSE, 1, "login.expires_by", "at least 1 item; expected: the names of the cookies"),
+    ("login.expires_by = 'session'", REST + SSE, 1, "login.expires_by", "should be a list"),
+    ("login.expires_by = ['a', 'a']", REST + SSE, 1, "login.expires_by", "each name may stand there once"),
     ("login.lost = [{ url = '*', status = [] }]", REST + SSE, 1, "login.lost[0].status", "at least 1 item"),
     (
         "login.lost = [{ url = '*', status = [4010] }]",
@@ -525,6 +528,7 @@ url = "https://chat.example.com/app"
 local_network = true
 [login]
 max_per_hour = 5
+expires_by = ["session"]
 logged_in = [
   { selector = "#me" },
 ]
