@@ -39,7 +39,8 @@ def check_password(username: str, password: str) -> bool:
 class Session:
     """One login of one account; its cookie or bearer header carries `token`. `expires_at` is Unix time in seconds.
 
-    `previous` is a rotating login's last token, which is good until `token` has been used.
+    `previous` is a rotating login's last token, which is good until `token` has been used. `id` counts the sessions,
+    `used` the requests of this one.
     """
 
     account: str
@@ -48,6 +49,8 @@ class Session:
     expires_at: float
     login: LoginKind = "cookie"
     previous: str | None = None
+    id: int = 0
+    used: int = 0
     welcome: Literal["shown", "deleted", "gone"] = "shown"
 
 
@@ -65,6 +68,7 @@ class Sessions:
         self._clock = clock
         self._open: dict[str, Session] = {}
         self._spent: dict[str, Session] = {}
+        self._last_id = 0
         self.reused = 0
         """How many sessions have ended because a spent token was used again."""
         self.resurrected = 0
@@ -76,6 +80,8 @@ class Sessions:
             account, kind, secrets.token_urlsafe(32), 0, login or ("cookie" if kind == "cookie" else "token")
         )
         session.expires_at = self._clock() + self.lasts_s(session)
+        self._last_id += 1
+        session.id = self._last_id
         self._open[session.token] = session
         return session
 
@@ -95,6 +101,7 @@ class Sessions:
         session = self._open.get(token)
         if session is None or session.kind != kind or not self.is_open(session):
             return None
+        session.used += 1
         if session.previous and token == session.token:
             self._spent[session.previous] = session
             del self._open[session.previous]
@@ -118,9 +125,9 @@ class Sessions:
 
     def view(self) -> list[dict[str, str | float]]:
         """Return the open sessions as JSON data, without their tokens."""
-        found = {id(session): session for session in self._open.values() if self.is_open(session)}
+        found = {session.id: session for session in self._open.values() if self.is_open(session)}
         return [
-            {"account": session.account, "login": session.login, "expires_at": session.expires_at}
+            {name: getattr(session, name) for name in ("id", "account", "login", "expires_at", "used")}
             for session in found.values()
         ]
 

@@ -179,6 +179,7 @@ class PageMonitor:
 
         One load tells a lost login from a page that went astray, so it is tried whatever is wrong.
         """
+        await self._login.save_cookies()
         await self._open(self._page.open())
 
     async def _open(self, opening: Coroutine[Any, Any, None]) -> None:

@@ -3,6 +3,7 @@
 // page from deleting it; reads 0, "" and null as nothing; and makes an empty object of what it cannot hold.
 async ({ openS, maxRecords, maxCharacters }) => {
   class Unkeepable extends Error {}
+  const MAX_DEPTH = 100; // what reads the file has a limit of its own
 
   const answerOf = (request, onBlocked) =>
     new Promise((resolve, reject) => {
@@ -18,7 +19,7 @@ async ({ openS, maxRecords, maxCharacters }) => {
   const isJson = (value, above = []) => {
     if (value === null || typeof value === "string" || typeof value === "boolean") return true;
     if (typeof value === "number") return Number.isFinite(value) && !Object.is(value, -0);
-    if (typeof value !== "object" || above.includes(value)) return false;
+    if (typeof value !== "object" || above.length > MAX_DEPTH || above.includes(value)) return false;
     if (!Array.isArray(value) && !isPlain(value)) return false;
     if (Array.isArray(value) && Object.keys(value).length !== value.length) return false;
     return Object.keys(value).every((key) => key !== "toJSON" && key !== "__proto__" && isJson(value[key], [...above, value]));
@@ -35,7 +36,7 @@ async ({ openS, maxRecords, maxCharacters }) => {
     Int32Array: "i32", Uint32Array: "ui32", Float32Array: "f32", Float64Array: "f64", BigInt64Array: "bi64",
     BigUint64Array: "bui64" };
 
-  const encode = (value, seen = new Map()) => {
+  const encode = (value, seen = new Map(), depth = 0) => {
     if (value === undefined) return { v: "undefined" };
     if (value === null) return { v: "null" };
     if (typeof value === "bigint") return { bi: value.toString() };
@@ -51,11 +52,12 @@ async ({ openS, maxRecords, maxCharacters }) => {
     if (name in TYPED)
       return { ta: { b: base64(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)), k: TYPED[name] } };
     if (seen.has(value)) return { ref: seen.get(value) };
-    if (!Array.isArray(value) && !isPlain(value)) throw new Unkeepable(name); // Blob, CryptoKey, Map, Set and others
+    // Blob, CryptoKey, Map, Set and others
+    if (depth > MAX_DEPTH || (!Array.isArray(value) && !isPlain(value))) throw new Unkeepable(name);
     const id = seen.size + 1;
     seen.set(value, id);
-    if (Array.isArray(value)) return { a: Array.from(value, (item) => encode(item, seen)), id };
-    return { o: Object.keys(value).map((k) => ({ k, v: encode(value[k], seen) })), id };
+    if (Array.isArray(value)) return { a: Array.from(value, (item) => encode(item, seen, depth + 1)), id };
+    return { o: Object.keys(value).map((k) => ({ k, v: encode(value[k], seen, depth + 1) })), id };
   };
 
   // Playwright takes a value that is false in JavaScript for none, but not its encoded form.

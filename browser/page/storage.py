@@ -134,7 +134,7 @@ def is_of_site(origin: str, url: str, cookies: Sequence[Mapping[str, Any]]) -> b
     can hold.
     """
     host, of_site = (urlsplit(address).hostname or "" for address in (origin, url))
-    if host == of_site or host.endswith(f".{of_site}") or of_site.endswith(f".{host}"):
+    if host == of_site or host.endswith(f".{of_site}") or ("." in host and of_site.endswith(f".{host}")):
         return True
     shared = [cookie["domain"] for cookie in cookies if cookie.get("domain", "").startswith(".")]
     return any(f".{host}".endswith(domain) and f".{of_site}".endswith(domain) for domain in shared)

@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.cookies import SimpleCookie
@@ -88,6 +88,11 @@ class Site:
         assert isinstance(answer, dict)
         return answer
 
+    def used_since(self, account: str, before: Collection[int]) -> bool:
+        """Return whether a login of the account has been used that is not among those before."""
+        sessions = self.sessions()["open"]
+        return any(one["account"] == account and one["used"] and one["id"] not in before for one in sessions)
+
     def clear_faults(self) -> None:
         """Clear all faults; answers that stall without an end go on."""
         self._control("/control/faults", method="DELETE")
@@ -99,10 +104,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def demo_site() -> Iterator[Site]:
-    """Run the demo site on a free port while the context lasts."""
+def demo_site(*arguments: str) -> Iterator[Site]:
+    """Run the demo site, with these arguments, on a free port while the context lasts."""
     token = secrets.token_hex(8)
-    command = [*DIES_WITH_PARENT, sys.executable, "-m", "demo.site", "--port", "0"]
+    command = [*DIES_WITH_PARENT, sys.executable, "-m", "demo.site", "--port", "0", *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "DEMO_CONTROL_TOKEN": token}
     )

@@ -314,9 +314,8 @@ async def test_a_session_nested_too_deep_is_not_saved_and_ends_nothing(tmp_path:
         deep = [deep]
     profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
     keeper = SessionKeeper(profile, STATE, tmp_path, "https://chat.example.com")
-    database = {"name": "d", "version": 1, "stores": deep}
     with capture_logs() as lines:
-        await keeper.save(cast("Any", FakeContext(STATE | {"origins": [STORED | {"indexedDB": [database]}]})))
+        await keeper.save(cast("Any", FakeContext(STATE | {"origins": [STORED | {"more": deep}]})))
     assert [line["error"] for line in lines] == ["RecursionError"]
 
 
