@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-sites test-firefox test-api-fuzz test-clients chaos check format bench lock
+.PHONY: help setup demo test test-long test-sites test-sites-long test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
 # Most tests wait for other processes half of the time.
@@ -10,7 +10,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what the other targets need: Python packages in .venv, a browser
 	@scripts/setup
@@ -26,11 +26,17 @@ test-long: setup ## the same at their full size, and those that take long for wh
 	@scripts/display-setup
 	@TEST_LONG=1 scripts/test $(PARALLEL) -m 'not firefox and not sites and not clients'
 
-test-sites: setup ## real chat apps on every engine, and all that the other engines need tested
+test-sites: setup ## real chat apps on the engines, and all that the other engines need tested
 	@scripts/display-setup
 	@scripts/firefox-setup
 	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
-	@scripts/test -m 'sites or firefox' # one after another: three Firefox fleets starve each other on 2 cores
+	@scripts/test -m '(sites or firefox) and not long' # one after another: three Firefox fleets starve each other on 2 cores
+
+test-sites-long: setup ## every app on every engine; not part of CI
+	@scripts/display-setup
+	@scripts/firefox-setup
+	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
+	@TEST_LONG=1 scripts/test -m 'sites or firefox'
 
 test-firefox: setup ## of those, the child's tests on Firefox ESR alone
 	@scripts/display-setup

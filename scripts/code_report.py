@@ -7,10 +7,11 @@ Default: the product's packages. Give another folder to compare, such as an inst
 
 - function lines: from `def` to the last statement, docstring included; median, 90th percentile, longest.
 - private helpers used once: functions named `_x` whose name occurs once in their module besides the definition, as a
-  share of all functions. Dunder methods, and methods that a library calls by name, do not count.
+  share of all functions: those that are called there, and those that are passed on, as callbacks are, and cannot be
+  inlined. Dunder methods, and methods that a library calls by name, do not count.
 - comments: lines with a comment in words, as a share of all non-blank lines; a bare `noqa` or `type: ignore` is none.
 - public functions and classes with a docstring.
-- roots of exceptions: classes that derive directly from a built-in exception.
+- roots of exceptions: classes that derive from built-in exceptions alone.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Figures:
     lines: int = 0
     comments: int = 0
     lengths: list[int] = field(default_factory=list)
-    helpers_used_once: list[str] = field(default_factory=list)
+    helpers_called_once: list[str] = field(default_factory=list)
+    helpers_passed_once: list[str] = field(default_factory=list)
     documented: Counter[bool] = field(default_factory=Counter)
     undocumented: list[str] = field(default_factory=list)
     roots: list[str] = field(default_factory=list)
@@ -65,15 +67,30 @@ def main(folders: list[str]) -> None:
     ninetieth = quantiles(figures.lengths, n=10)[-1]
     print(f"functions                      {functions}, lines {median(figures.lengths):g} / {ninetieth:g} /", end=" ")
     print(f"{max(figures.lengths)} (median / p90 / max)")
-    once = figures.helpers_used_once
-    print(f"private helpers used once      {len(once)} ({len(once) * share:.1f} % of functions)")
+    called, passed = figures.helpers_called_once, figures.helpers_passed_once
+    print(f"private helpers called once    {len(called)} ({len(called) * share:.1f} % of functions),", end=" ")
+    print(f"passed on once {len(passed)} ({len(passed) * share:.1f} %)")
     print(f"lines with a comment in words  {figures.comments} ({figures.comments * 100 / figures.lines:.1f} %)")
     print(f"public things documented       {figures.documented[True] * 100 / shown:.0f} %")
     print(f"roots of exceptions            {', '.join(figures.roots) or 'none'}")
     print(f"files under {SMALL} lines           {len(figures.small)}: {', '.join(figures.small)}")
     print(f"files above {LARGE} lines          {len(figures.large)}: {', '.join(figures.large)}")
     if "--list" in sys.argv:
-        print("\n".join(["", "private helpers used once:", *once, "", "without a docstring:", *figures.undocumented]))
+        print(
+            "\n".join(
+                [
+                    "",
+                    "private helpers called once:",
+                    *called,
+                    "",
+                    "passed on once:",
+                    *passed,
+                    "",
+                    "without a docstring:",
+                    *figures.undocumented,
+                ]
+            )
+        )
 
 
 def count(path: Path, figures: Figures) -> None:
@@ -89,19 +106,22 @@ def count(path: Path, figures: Figures) -> None:
         figures.small.append(name)
     if len(text.splitlines()) > LARGE:
         figures.large.append(name)
-    names = Counter(_names(tree))
+    names = Counter(map(_name, ast.walk(tree)))
+    called = {_name(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for function, public in _functions(tree):
         figures.lengths.append((function.end_lineno or 0) - function.lineno + 1)
         private = function.name.startswith("_") and not function.name.endswith("__")
         if private and names[function.name] == 1:
-            figures.helpers_used_once.append(f"{name}:{function.lineno} {function.name}")
+            helpers = figures.helpers_called_once if function.name in called else figures.helpers_passed_once
+            helpers.append(f"{name}:{function.lineno} {function.name}")
         if public:
             _document(function, name, figures)
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             if not node.name.startswith("_"):
                 _document(node, name, figures)
-            if any(isinstance(base, ast.Name) and base.id in BUILT_IN_ERRORS for base in node.bases):
+            named = {base.id for base in node.bases if isinstance(base, ast.Name)}
+            if named and named <= BUILT_IN_ERRORS:
                 figures.roots.append(f"{node.name} ({name})")
 
 
@@ -122,13 +142,11 @@ def _has_words(comment: str) -> bool:
     return directive is None or bool(directive["why"] or directive["more"])
 
 
-def _names(tree: ast.AST) -> Iterator[str]:
-    """Yield every use of a name: as a variable, an attribute, or an imported one."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.Attribute):
-            yield node.attr
+def _name(node: ast.AST) -> str | None:
+    """Return the name that is used here: of a variable, an attribute, or an imported one."""
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else None
 
 
 def _functions(tree: ast.AST, *, public: bool = True) -> Iterator[tuple[Function, bool]]:

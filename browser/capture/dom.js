@@ -79,6 +79,61 @@
     return [...pages].flatMap((page) => [page, ...rootsOf(page)]);
   };
 
+  // An answer may hold web components: what an element shows is its shadow root in place of its children, and in that what
+  // fills a slot in place of the slot. `textContent` and `innerText` know nothing of it.
+  const isComposed = (element) => {
+    const roots = rootsOf(element.ownerDocument);
+    if (!roots.length) return false;
+    const slotted = element.getRootNode().host && (element.nodeName === "SLOT" || element.querySelector("slot"));
+    return Boolean(slotted) || roots.some((root) => element.contains(root.host));
+  };
+  const SILENT = new Set(["SCRIPT", "STYLE", "TEMPLATE"]);
+  const childrenOf = (element) => {
+    const { shadowRoot } = element;
+    if (shadowRoot) return Array.prototype.filter.call(shadowRoot.childNodes, (node) => !SILENT.has(node.nodeName));
+    const filling = element.nodeName === "SLOT" ? element.assignedNodes() : [];
+    return filling.length ? filling : [...element.childNodes];
+  };
+  const isBlock = (element) => !/^(inline|contents|none|ruby)/.test(getComputedStyle(element).display);
+
+  // A copy of what an element shows, in a document without scripts: a clone here would run the components' own code. A
+  // component becomes a block or a span, as it is drawn.
+  let inert = null;
+  const flat = (node, drawn = false) => {
+    inert ||= document.implementation.createHTMLDocument("");
+    if (node.nodeType !== Node.ELEMENT_NODE) return inert.importNode(node);
+    const isComponent = node.shadowRoot || node.nodeName === "SLOT";
+    const copy = isComponent ? inert.createElement(isBlock(node) ? "div" : "span") : inert.importNode(node);
+    if (isComponent) for (const { name, value } of node.attributes) copy.setAttribute(name, value);
+    if (drawn && node.nodeName === "SPAN") copy.dataset.drawn = markOf(node);
+    copy.append(...childrenOf(node).map((child) => flat(child, drawn)));
+    return copy;
+  };
+  const plainOf = (element) => (isComposed(element) ? flat(element) : element).textContent;
+
+  // `innerText`, with what components show: blocks are lines of their own, and white space counts as it is drawn.
+  const shownOf = (element) => {
+    if (!isComposed(element)) return element.innerText;
+    let text = "";
+    const breakLine = () => { if (text && !text.endsWith("\n")) text = `${text.replace(/ $/, "")}\n`; };
+    const show = (node, around) => {
+      if (node.nodeType === Node.TEXT_NODE) {
+        const kept = getComputedStyle(around).whiteSpace.startsWith("pre");
+        const piece = kept ? node.data : node.data.replace(/\s+/g, " ");
+        text += !kept && (!text || /\s$/.test(text)) ? piece.trimStart() : piece;
+      } else if (node.nodeName === "BR") text += "\n";
+      else if (node.nodeType === Node.ELEMENT_NODE && (visible(node) || getComputedStyle(node).display === "contents")) {
+        const block = isBlock(node);
+        if (block) breakLine();
+        if (isComposed(node)) childrenOf(node).forEach((child) => show(child, node));
+        else text += node.innerText;
+        if (block) breakLine();
+      }
+    };
+    show(element);
+    return text.trimEnd();
+  };
+
   // For Markdown the child gets the HTML and converts it. What only a style sheet makes bold, italic or struck through
   // is marked in the HTML, where it could not be seen otherwise.
   const STYLES = [
@@ -92,18 +147,25 @@
     return style ? style[0] : "";
   };
   const htmlOf = (element, dom) => {
-    if (!element.textContent.trim() && !element.querySelector("img")) return "";
-    const copy = element.cloneNode(true);
-    const spans = element.querySelectorAll("span");
-    copy.querySelectorAll("span").forEach((span, index) => { span.dataset.drawn = markOf(spans[index]); });
-    if (dom.ignore) copy.querySelectorAll(dom.ignore).forEach((ignored) => ignored.remove());
-    return copy.innerHTML;
+    if (!plainOf(element).trim() && !element.querySelector("img")) return "";
+    const composed = isComposed(element);
+    const copy = composed ? flat(element, true) : element.cloneNode(true);
+    const spans = composed ? [] : element.querySelectorAll("span");
+    const copies = copy.querySelectorAll("span");
+    spans.forEach((span, index) => { copies[index].dataset.drawn = markOf(span); });
+    return without(dom.ignore, copy).innerHTML;
+  };
+
+  const without = (ignore, copy) => {
+    if (ignore) copy.querySelectorAll(ignore).forEach((ignored) => ignored.remove());
+    return copy;
   };
 
   const textOf = (element, dom) => {
     if (dom.read === "markdown") return htmlOf(element, dom);
-    if (dom.read === "rendered") return element.innerText;
-    if (!dom.ignore) return element.textContent;
+    if (dom.read === "rendered") return shownOf(element);
+    if (!dom.ignore) return plainOf(element);
+    if (isComposed(element)) return without(dom.ignore, flat(element)).textContent;
     let text = "";
     const walker = document.createTreeWalker(element, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
       node.nodeType === Node.ELEMENT_NODE && node.matches(dom.ignore)
@@ -115,9 +177,9 @@
 
   // The text of the first visible error message that is not empty, or null.
   const errorOf = (path) => {
-    const says = (element) => visible(element) && element.textContent.trim();
+    const says = (element) => visible(element) && plainOf(element).trim();
     const element = Array.prototype.find.call(findAll(path), says);
-    return element ? element.textContent.trim().slice(0, 1000) : null;
+    return element ? plainOf(element).trim().slice(0, 1000) : null;
   };
 
   // Whether an element ends before another one begins.
@@ -134,7 +196,7 @@
     const all = findAll(dom.reasoning);
     if (all.length <= dom.reasoning_baseline) return null;
     const newest = all[all.length - 1];
-    return dom.read === "text" ? newest.textContent : newest.innerText;
+    return dom.read === "text" ? plainOf(newest) : shownOf(newest);
   };
 
   // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline.

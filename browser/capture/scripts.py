@@ -13,8 +13,10 @@ DOM = f"{_DOM[1]}{_DOM[2].rstrip()}"
 _OWN_DOM = f"{DOM}()"
 _HOOK = (_FOLDER / "hook.js").read_text(encoding="utf-8")
 
-# What a look at the page finds: `browser.page.tab.PageSnapshot`. The hook, if there is one, knows of shadow roots.
-PROBE = f"""(wish) => {{
+# Makes the function that looks at the page and finds a `browser.page.tab.PageSnapshot`. It is made once for each
+# document and called by a handle: to send and parse all of it at every look was half of a look's cost. The hook, if
+# there is one, knows of shadow roots.
+LOOKER = f"""(wish) => () => {{
   const dom = {DOM}(window[wish.hook]?.mayHaveRoots);
   const holds = (marker) =>
     (!marker.selector || dom.seen(marker.selector)) && (!marker.url || new RegExp(marker.url).test(location.href));

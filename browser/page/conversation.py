@@ -14,9 +14,10 @@ from browser.page.completion import Completion
 from browser.page.images import Image
 from browser.site.schema import Model
 from browser.timeouts import finish
+from contract.errors import TabfleetError
 
 
-class EnoughRead(Exception):
+class EnoughRead(TabfleetError):
     """Thrown into `Conversation.ask` by a reader who needs no more of the answer."""
 
 

@@ -242,8 +242,16 @@ async def _do_steps(tab: Tab, refresh: Refresh) -> str:
 async def _require_success(tab: Tab, refresh: Refresh) -> None:
     """Raise RefreshFailed unless the tab shows that the login is refreshed."""
     if refresh.done:
-        if not await tab.wait_for_marker(refresh.done, refresh.timeout_s):
-            raise RefreshFailed("no marker of done holds", (*REFRESH, "done"), logged_out=await _shows_logout(tab))
+        # The same looks as for a login, with other markers.
+        done = tab.site.login.model_copy(update={"logged_in": refresh.done})
+        looker = Tab(tab.page, tab.site.model_copy(update={"login": done}))
+        path: Path = (*REFRESH, "done")
+        try:
+            is_done = await looker.wait_until(lambda seen: seen.logged_in, refresh.timeout_s)
+        except PageBroken as error:
+            raise RefreshFailed(str(error), path) from None
+        if not is_done:
+            raise RefreshFailed("no marker of done holds", path, logged_out=await _shows_logout(tab))
     elif await _shows_logout(tab):
         raise RefreshFailed("the site shows its login page", REFRESH, logged_out=True)
 

@@ -20,6 +20,7 @@ from browser.page.locate import locate
 from browser.page.prompt_difference import difference
 from browser.site.schema import Input
 from browser.site.selectors import path_or_none
+from contract.errors import TabfleetError
 
 log = structlog.get_logger("browser")
 
@@ -103,7 +104,7 @@ def normalised(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-class _NotPossible(Exception):
+class _NotPossible(TabfleetError):
     """A way to fill an input is none for this one; the message says why."""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
-from playwright.async_api import Dialog, Error, Page
+from playwright.async_api import Dialog, Error, JSHandle, Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
@@ -79,6 +79,7 @@ class Tab:
         self.site = site
         self.crashed = False
         self._on_crash = on_crash
+        self._looker: JSHandle | None = None
         self.prompted = False
         """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
@@ -109,18 +110,22 @@ class Tab:
 
         Raises PageHung after timeout_s seconds, and PageBroken for a selector that this browser does not know.
         """
-        return await self._look_at(self._look_for, timeout_s)
-
-    async def _look_at(self, look_for: Mapping[str, Any], timeout_s: float) -> PageSnapshot | None:
         try:
-            found = await within(timeout_s, self.page.evaluate(scripts.PROBE, look_for), "page-look")
+            return PageSnapshot(**await within(timeout_s, self._look(), "page-look"))
         except TimeoutError:
             raise PageHung("the page does not answer") from None
         except Error as error:
             if unknown := NOT_A_SELECTOR.search(error.message):
                 raise PageBroken(f"the browser knows no such selector: {unknown[1]!r} (site file)") from None
             return None
-        return PageSnapshot(**found)
+
+    async def _look(self) -> dict[str, Any]:
+        """Call this document's looker; what the document before had of one is gone with it."""
+        if self._looker:
+            with suppress(Error):
+                return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
+        self._looker = await self.page.evaluate_handle(scripts.LOOKER, self._look_for)
+        return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
 
     async def wait_until(self, holds: Callable[[PageSnapshot], bool], timeout_s: float) -> bool:
         """Look until `holds` is true of what is seen; return whether it was within timeout_s seconds.
@@ -153,19 +158,6 @@ class Tab:
                     await asyncio.sleep(LOOK_INTERVAL_S)
         except (TimeoutError, PageHung):
             return "unknown"
-
-    async def wait_for_marker(self, markers: Sequence[Marker], timeout_s: float) -> bool:
-        """Wait until one of the markers holds; return whether it did within timeout_s seconds."""
-        look_for = {**self._look_for, "logged_in": [_marker(marker) for marker in markers]}
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    with suppress(PageHung):
-                        seen = await self._look_at(look_for, timeout_s)
-                        if seen and seen.logged_in:
-                            return True
-                    await asyncio.sleep(LOOK_INTERVAL_S)
-        return False
 
     async def load(self) -> None:
         """Open the site's page. Raises SiteUnreachable, or PageBroken if it cannot be opened for another reason."""

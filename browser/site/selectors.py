@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TypedDict
 
+from contract.errors import TabfleetError
+
 FRAME = ">>>"
 
 _TOKEN = re.compile(
@@ -67,7 +69,7 @@ Path = list[Css]
 """What finds an element from the page inwards: a frame each, and last the element."""
 
 
-class PlaywrightOnly(ValueError):
+class PlaywrightOnly(TabfleetError, ValueError):
     """A selector is one of Playwright's that is no CSS."""
 
 

@@ -1,4 +1,4 @@
-"""Checks of shutdown in every phase, of restarts, and of fifty killed browsers."""
+"""Checks of shutdown in every phase, of restarts, and of many killed browsers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from openai.types.chat import ChatCompletionChunk
 from tests.container.checks import check
 from tests.container.podman import Container, eventually, podman
 from tests.container.services import MODEL, Fleet, Services
+from tests.support.size import size
 
 GRACE_S = 45.0
 CHILDREN = 10
@@ -20,6 +21,7 @@ CHILDREN = 10
 # machine must not time out. Eight short runs in a row would be a crash loop: hence ten children.
 FAST_RESTARTS = {"BACKOFF_MAX_S": "0.2", "START_TIMEOUT_S": "300"}
 WAIT_S = 400.0
+KILLS, KILLS_AS_PID_1 = size(20, 50), size(10, 20)
 
 
 def terminate(container: Container, within_s: float) -> float:
@@ -94,14 +96,14 @@ def pkill(services: Services) -> str:
         return f"back after {time.monotonic() - began:.1f} s"
 
 
-@check("50 browsers killed: no zombie, no growth of /tmp")
-def fifty_kills(services: Services) -> str:
-    return kill_browsers(services, (), kills=50)
+@check(f"{KILLS} browsers killed: no zombie, no growth of /tmp")
+def killed_browsers(services: Services) -> str:
+    return kill_browsers(services, (), kills=KILLS)
 
 
-@check("20 browsers killed with the entry point overridden, so that the coordinator is PID 1: the same")
-def twenty_kills_as_process_1(services: Services) -> str:
-    return kill_browsers(services, ("python", "-m", "coordinator.main"), kills=20)
+@check(f"{KILLS_AS_PID_1} browsers killed, the entry point overridden so that the coordinator is PID 1: the same")
+def killed_browsers_as_pid_1(services: Services) -> str:
+    return kill_browsers(services, ("python", "-m", "coordinator.main"), kills=KILLS_AS_PID_1)
 
 
 def kill_browsers(services: Services, command: Sequence[str], *, kills: int) -> str:

@@ -10,6 +10,16 @@ from browser.settings import EngineName
 from tests.sites.chat_app import ChatApp, chat_app
 from tests.support.camoufox import drive_firefox
 
+LONG_IN_FIREFOX = frozenset({"nicegui", "panel", "shiny", "streamlit"})
+"""Apps whose fleets run on Firefox in `make test-sites-long` alone: beside Chainlit and Gradio it adds little."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if parameters.get("served") == "firefox" and parameters.get("app_name") in LONG_IN_FIREFOX:
+            item.add_marker(pytest.mark.long)
+
 
 @pytest.fixture(scope="session", params=["chromium", "firefox", "camoufox"])
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineName]:

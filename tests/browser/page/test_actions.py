@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from browser.settings import BrowserSettings, EngineName
 from browser.site.load import parse_site
 from browser.site.schema import Action
 from browser.site.values import KEYS, key_to_press
+from tests.support.waiting import HANG_LIMIT_S
 
 PAGE = """<!doctype html><meta charset=utf-8><title>steps</title>
 <div id=overlay hidden style="position: fixed; inset: 0; background: white"><button id=close>No, thanks</button></div>
@@ -202,3 +204,36 @@ async def test_an_unexpected_browser_dialog_is_dismissed(tab: Tab) -> None:
 async def test_a_dialog_element_is_confirmed_by_a_click(tab: Tab) -> None:
     await do(tab, {"click": "#ask"}, {"click": "text=Yes, delete"}, {"wait_gone": "#sure"})
     assert not await tab.page.locator("#sure").is_visible()
+
+
+WRITTEN = "document.open(); document.write('nothing'); document.close()"
+
+
+async def test_a_look_sees_each_document_that_takes_the_place_of_another(tab: Tab, url: str) -> None:
+    """What looks at the page is kept from look to look, but never beyond its document."""
+
+    async def usable() -> bool:
+        seen = await tab.look()
+        return seen is not None and seen.usable
+
+    for _ in range(2):
+        assert await usable()
+        await tab.page.evaluate("document.querySelector('#new').remove()")
+        assert not await usable()
+        await tab.page.reload()
+        assert await usable()
+        await tab.page.evaluate(WRITTEN)
+        assert not await usable()
+        await tab.page.goto("about:blank")
+        assert not await usable()
+        await tab.page.goto(url)
+        assert await tab.wait_until(lambda seen: seen.usable, HANG_LIMIT_S)
+
+
+async def test_looks_while_documents_change_never_fail(tab: Tab) -> None:
+    """A look may fall between two documents, and is then none; it is no error, and the next one sees the page."""
+    for _ in range(20):
+        looks = asyncio.ensure_future(tab.look())
+        await tab.page.reload()
+        await looks
+    assert await tab.wait_until(lambda seen: seen.usable, HANG_LIMIT_S)
