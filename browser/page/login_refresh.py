@@ -18,7 +18,7 @@ from browser.page.login_watch import LoginWatch
 from browser.page.page_status import RefreshStatus
 from browser.page.site_page import CLOSE_TIMEOUT_S, NEW_TAB_TIMEOUT_S, SitePage
 from browser.page.storage import put_back_session_storage
-from browser.page.tab import Tab
+from browser.page.tab import GRACE_S, Tab
 from browser.site.schema import Refresh
 from browser.site.toml_lines import Path
 from browser.timeouts import within
@@ -166,21 +166,22 @@ def key_of(path: Path) -> str:
 async def refresh_login(page: SitePage, refresh: Refresh) -> str:
     """Refresh the login once, and return what was done in words. Raises RefreshFailed."""
     try:
-        return await within(refresh.timeout_s, _refresh(page, refresh), "login-refresh")
+        deadline = asyncio.get_running_loop().time() + refresh.timeout_s
+        return await within(refresh.timeout_s + GRACE_S, _refresh(page, refresh, deadline), "login-refresh")
     except TimeoutError:
         raise RefreshFailed(f"it took longer than {refresh.timeout_s:g} s", (*REFRESH, "timeout_s")) from None
     except Error:
         raise RefreshFailed("the page went away meanwhile", REFRESH) from None
 
 
-async def _refresh(page: SitePage, refresh: Refresh) -> str:
+async def _refresh(page: SitePage, refresh: Refresh, deadline: float) -> str:
     if refresh.fetch is not None:
         return await _fetch(page.tab, refresh, refresh.fetch)
     async with AsyncExitStack() as stack:
         tab = await stack.enter_async_context(_other_tab(page)) if refresh.has_own_tab else page.tab
         async with _until_quiet(tab.page):
             did = await (_do_steps(tab, refresh) if refresh.visit is None else _visit(tab, refresh.visit))
-        await _require_success(tab, refresh)
+        await _require_success(tab, refresh, deadline)
         return did
 
 
@@ -239,7 +240,7 @@ async def _do_steps(tab: Tab, refresh: Refresh) -> str:
     return f"{len(refresh.steps)} steps were done"
 
 
-async def _require_success(tab: Tab, refresh: Refresh) -> None:
+async def _require_success(tab: Tab, refresh: Refresh, deadline: float) -> None:
     """Raise RefreshFailed unless the tab shows that the login is refreshed."""
     if refresh.done:
         # The same looks as for a login, with other markers.
@@ -247,7 +248,8 @@ async def _require_success(tab: Tab, refresh: Refresh) -> None:
         looker = Tab(tab.page, tab.site.model_copy(update={"login": done}))
         path: Path = (*REFRESH, "done")
         try:
-            is_done = await looker.wait_until(lambda seen: seen.logged_in, refresh.timeout_s)
+            rest_s = max(QUIET_FOR_S, deadline - asyncio.get_running_loop().time())
+            is_done = await looker.wait_until(lambda seen: seen.logged_in, rest_s)
         except PageBroken as error:
             raise RefreshFailed(str(error), path) from None
         if not is_done:

@@ -137,31 +137,44 @@ async def test_a_login_that_is_about_to_expire_by_its_cookie_is_refreshed_once(
     assert page.status.refresh.keeps_login
 
 
+@pytest.mark.parametrize(
+    ("status", "lines", "at", "key", "says"),
+    [
+        (
+            500,
+            ["steps = [", '  { click = "#stay" },', '  { wait_for = "#never", timeout_s = 0.5 },', "]"],
+            2,
+            "steps[1]",
+            "the step wait_for = '#never', timeout_s = 0.5 took too long",
+        ),
+        (
+            200,
+            ['visit = "/renew"', "timeout_s = 1", "done = [", '  { selector = "#never" },', "]"],
+            2,
+            "done",
+            "no marker of done holds",
+        ),
+        (500, ['fetch = "/api/renew"'], 0, "fetch", "/api/renew is answered with status 500"),
+        (200, ['visit = "http://127.0.0.1:1/"'], 0, "visit", "http://127.0.0.1:1/ cannot be loaded"),
+    ],
+    ids=["steps", "done", "fetch", "visit"],
+)
 async def test_a_refresh_that_fails_is_named_with_its_place_and_the_page_stays_ready(
-    shared_pages: Pages, site: ShortSite
+    shared_pages: Pages, site: ShortSite, *, status: int, lines: list[str], at: int, key: str, says: str
 ) -> None:
-    site.status = 500
-    refresh = """
-[login.refresh]
-every_s = 1
-steps = [
-  { click = "#stay" },
-  { wait_for = "#never", timeout_s = 0.5 },
-]
-"""
+    site.status = status
     with capture_logs() as logs:
+        refresh = "\n".join(["[login.refresh]", "every_s = 1", *lines])
         page = await shared_pages.open(site.file(refresh), site.state())
         await eventually(lambda: page.status.refresh.failed, what=lambda: page.status)
-    line = REFRESH_LINE + 5
-    key = "login.refresh.steps[1]"
     [said, *_] = [entry for entry in logs if entry["event"] == "login_not_refreshed"]
-    assert (said["place"], said["key"], said["log_level"]) == (f"short.toml, line {line}", key, "warning")
-    assert "wait_for = '#never'" in said["reason"]
-    status = page.status
-    assert status.refresh.warning
-    assert f"look at short.toml, line {line} ({key})" in status.refresh.warning
-    assert not status.refresh.keeps_login
-    assert status.ready, status
+    place, key = f"short.toml, line {REFRESH_LINE + 2 + at}", f"login.refresh.{key}"
+    assert (said["place"], said["key"], said["log_level"]) == (place, key, "warning")
+    assert said["reason"] == says
+    assert page.status.refresh.warning
+    assert f"look at {place} ({key})" in page.status.refresh.warning
+    assert not page.status.refresh.keeps_login
+    assert page.status.ready, page.status
     assert await serves(page, "all the same")
 
 
