@@ -55,6 +55,10 @@ class ChildState:
             login_expires_at=status.login_expires_at,
             rest_s=status.rest_s,
             session=status.session,
+            login_kept=status.refresh.keeps_login,
+            refreshes=status.refresh.refreshed,
+            refresh_failures=status.refresh.failed,
+            warning=status.refresh.warning,
         )
 
 

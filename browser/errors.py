@@ -13,6 +13,19 @@ class PageHung(TabfleetError):
     """
 
 
+class RefreshFailed(TabfleetError):
+    """A login was not refreshed; the message is one line for people.
+
+    `path` leads to the site file's key that it is about; `logged_out` tells that the site may have ended the login. Not
+    a BrowserError: the page goes on serving.
+    """
+
+    def __init__(self, message: str, path: tuple[str | int, ...], *, logged_out: bool = False) -> None:
+        super().__init__(message)
+        self.path = path
+        self.logged_out = logged_out
+
+
 class BrowserError(TabfleetError):
     """Base of what a caller of the page may get.
 

@@ -20,7 +20,7 @@ CANCEL_TIMEOUT_S: Final = 5.0
 
 
 _MOST_MODELS: Final = 1000  # every lease looks at each
-_MOST_SAVES: Final = 2**53  # a counter of Prometheus is a float
+_LARGEST_COUNT: Final = 2**53  # where a float, as metrics are, no longer counts by one
 
 
 class UnreadyReason(StrEnum):
@@ -52,7 +52,7 @@ class SessionReport:
         if not isinstance(body, dict):
             return None
         counts = (body.get(name) for name in ("saves", "failures"))
-        saves, failures = (count if type(count) is int and 0 <= count < _MOST_SAVES else 0 for count in counts)
+        saves, failures = (count if type(count) is int and 0 <= count < _LARGEST_COUNT else 0 for count in counts)
         return cls(saves, failures, _number(body.get("saved_at")), _text(body.get("trouble")))
 
 
@@ -61,7 +61,9 @@ class Readiness:
     """The body of a child's `/ready`. `reason` is None exactly if the page can take a prompt, or is busy with one.
 
     `instance_id` and `generation` are those the coordinator gave at the start; `login_expires_at` is in Unix seconds;
-    `rest_s` is how long the site's quota still lasts, in seconds.
+    `rest_s` is how long the site's quota still lasts, in seconds. `login_kept` tells that the child refreshes the login
+    before it expires, or logs in again by itself; `refreshes` and `refresh_failures` count from the child's start;
+    `warning` is a line for people about what keeps nobody from using the page.
     """
 
     reason: UnreadyReason | None
@@ -76,6 +78,10 @@ class Readiness:
     login_expires_at: float | None = None
     rest_s: float | None = None
     session: SessionReport | None = None
+    login_kept: bool = False
+    refreshes: int = 0
+    refresh_failures: int = 0
+    warning: str | None = None
 
     @property
     def status_code(self) -> int:
@@ -111,12 +117,20 @@ class Readiness:
             login_expires_at=_number(body.get("login_expires_at")),
             rest_s=_number(body.get("rest_s")),
             session=SessionReport.from_json(body.get("session")),
+            login_kept=body.get("login_kept") is True,
+            refreshes=_count(body.get("refreshes")),
+            refresh_failures=_count(body.get("refresh_failures")),
+            warning=_text(body.get("warning")),
         )
 
 
 def _text(value: object) -> str | None:
     """Return a text, its beginning if it is long; what UTF-8 cannot express is replaced, for it is shown and logged."""
     return value[:500].encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else 0
 
 
 def _number(value: object) -> float | None:

@@ -24,6 +24,7 @@ from coordinator.settings import Settings
 from coordinator.supervision.events import FleetEvent, log_event
 from coordinator.supervision.launcher import Launcher
 from coordinator.supervision.lifecycle import State
+from coordinator.supervision.login_expiry import DAY_S
 from coordinator.supervision.memory import memory_limit, plan_memory
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan, check_ports_free
@@ -185,6 +186,12 @@ class Fleet:
         """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
         return self._sessions.uploads() if self._sessions else None
 
+    def login_days_left(self) -> dict[str, float]:
+        """Return in how many days each login expires, by its child's name, as far as its cookies say so."""
+        now = time.time()
+        found = {child.name: child.login_expires_at for child in self.supervisor.snapshot()}
+        return {name: (at - now) / DAY_S for name, at in found.items() if at is not None}
+
     def unhealthy(self) -> list[str]:
         """Return the names of the children that should serve and do not."""
         return [child.name for child in self.supervisor.snapshot() if child.state not in _NOT_UNHEALTHY]
@@ -195,7 +202,9 @@ class Fleet:
         hydrated = () if hydration is None else hydration.warnings
         open_api = _OPEN if hydration is not None and not hydration.keys else None
         sessions = self._sessions.warnings() if self._sessions else ()
-        return [line for line in (self._reload_error, open_api, self._memory_warning, *hydrated, *sessions) if line]
+        of_children = [f"{child.name}: {line}" for child in self.supervisor.snapshot() for line in child.warnings]
+        lines = (self._reload_error, open_api, self._memory_warning, *hydrated, *sessions, *of_children)
+        return [line for line in lines if line]
 
     def view(self) -> dict[str, Any]:
         """Return the body of `/ready`: names, states and reasons; no path, no log line, no cookie."""

@@ -1,12 +1,13 @@
 """Counters for Prometheus, fed by hooks: https://prometheus.io/docs/practices/naming/
 
-Every label has a closed set of values: states, reasons, outcomes and the error codes of this program.
+Every label has a closed set of values: states, reasons, outcomes, the error codes of this program, and the names of
+children, which are those of the operator's profiles.
 """
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
@@ -21,6 +22,7 @@ from coordinator.supervision.events import (
     ChildReady,
     ChildStarted,
     FleetEvent,
+    LoginRefreshed,
     SessionReported,
 )
 from coordinator.supervision.lifecycle import State
@@ -41,6 +43,9 @@ class WatchedFleet(Protocol):
 
     def states(self) -> list[State]:
         """Return the state of each child."""
+
+    def login_days_left(self) -> Mapping[str, float]:
+        """Return in how many days each login expires, by its child's name, as far as that is known."""
 
     def hydrated_at(self) -> float | None:
         """Return when profiles and keys were last fetched, in Unix seconds."""
@@ -102,6 +107,9 @@ class Metrics:
         self._start_time = Histogram(
             "tabfleet_child_start_seconds", "From a child's start to READY", buckets=_SECONDS, registry=registry
         )
+        self._refreshes = Counter(
+            "tabfleet_login_refreshes", "Refreshes of idle logins, by outcome", ["outcome"], registry=registry
+        )
         self._hydration = Histogram(
             "tabfleet_hydration_duration_seconds", "Fetching profiles and keys", buckets=_SECONDS, registry=registry
         )
@@ -151,6 +159,9 @@ class Metrics:
             case SessionReported():
                 self._session_saves.inc(event.new_saves)
                 self._failed_saves.inc(event.new_failures)
+            case LoginRefreshed():
+                self._refreshes.labels("refreshed").inc(event.refreshed)
+                self._refreshes.labels("failed").inc(event.failed)
             case ChildExited(expected=False):
                 self._end_reasons[event.child] = event.reason
 
@@ -186,6 +197,11 @@ class _FleetCollector(Collector):
         yield GaugeMetricFamily("tabfleet_ready", "1 when requests are served", value=ready)
         yield GaugeMetricFamily("tabfleet_queue_length", "Requests that wait for a child", value=pool.queue_length)
         yield GaugeMetricFamily("tabfleet_leases_held", "Requests that a child works on", value=pool.leases_held)
+        text = "Days until a child's login expires by its cookies, negative once it has; absent where they do not say"
+        expires = GaugeMetricFamily("tabfleet_login_expires_in_days", text, labels=["child"])
+        for child, days in fleet.login_days_left().items():
+            expires.add_metric([child], days)
+        yield expires
         hydrated_at = fleet.hydrated_at()
         if hydrated_at is not None:
             text = "When profiles and keys were last fetched, in Unix seconds"

@@ -98,6 +98,7 @@ Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
 Number = Annotated[int, Field(ge=1), Takes("a whole number, 1 or more", "N")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Takes("a number of seconds above 0", "SECONDS")]
 Interval = Annotated[float, Field(ge=0, allow_inf_nan=False), Takes("a number of seconds, 0 or more", "SECONDS")]
+Days = Annotated[float, Field(ge=0, le=3650), Takes("a number of days, 0 to 3650", "DAYS")]
 Switch = Annotated[bool, Takes("true or false", "BOOL")]
 Text = Annotated[str, Takes("a text", "TEXT")]
 # Paths are made absolute, because children run in another folder than we.
@@ -290,6 +291,9 @@ class Settings(BaseSettings):
     unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = 30.0
     backoff_max_s: Annotated[Seconds, About(HEALTH, "Longest delay before a restart")] = 60.0
     login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = LOGIN_CHECK_S
+    expiry_warning_days: Annotated[
+        Days, About(HEALTH, "Days before a login expires from which /ready, log and hooks tell of it; 0 never does")
+    ] = 3.0
     child_memory_limit_mb: Annotated[
         Count, About(HEALTH, "Restart a child, once idle, above this many MB; 0 never does")
     ] = 0

@@ -54,7 +54,11 @@ class Live(TypedDict):
 
 
 class Child(TypedDict):
-    """A child as everybody may see it. Times are seconds since 1970."""
+    """A child as everybody may see it. Times are seconds since 1970.
+
+    `login_kept` tells that the child refreshes its login in time, or logs in again by itself; `warnings` are lines for
+    people.
+    """
 
     name: str
     state: State
@@ -64,6 +68,8 @@ class Child(TypedDict):
     in_flight: int
     models: list[str]
     login_expires_at: float | None
+    login_kept: bool
+    warnings: list[str]
     capture: str | None
 
 

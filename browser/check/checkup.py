@@ -36,6 +36,7 @@ OPENING = (
     Step("page", steps_open.open_page, ("url",)),
     Step("logged in", steps_open.logged_in, ("login.logged_in", "login.logged_out", "readiness.selector")),
     Step("login check", steps_open.check_login, ("login.check",)),
+    Step("login refresh", steps_open.refresh, ("login.refresh",)),
     Step("logged out", steps_open.without_login, ("login.logged_in", "login.logged_out")),
     Step("capture", steps_open.test_capture, ("capture",)),
     Step("fresh chat", steps_prompt.fresh_chat, ("fresh_chat",)),

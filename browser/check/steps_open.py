@@ -8,16 +8,18 @@ from urllib.parse import urlsplit
 
 from browser.check import page_facts
 from browser.check.context import CheckContext
-from browser.check.outcome import Exit, StepFailed, StepResult
+from browser.check.outcome import Exit, Mark, StepFailed, StepResult
 from browser.check.traffic import Traffic
-from browser.errors import LoginRefused, PageBroken
+from browser.errors import LoginRefused, PageBroken, RefreshFailed
 from browser.page.login_check import login_check_status
+from browser.page.login_refresh import refresh_login
 from browser.page.login_steps import StepLogin
-from browser.page.profile import load_profile
+from browser.page.profile import load_profile, login_part
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
-from contract.storage_state.summary import NO_LOGIN
+from browser.timeouts import within
+from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 CHECK_TIMEOUT_S = 5.0
 
@@ -42,11 +44,11 @@ async def read_login(context: CheckContext) -> StepResult:
     text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
     if secrets := context.login.secrets:
         text += f", secrets: {', '.join(sorted(secrets))}"
-    expires = context.login.summary.expires_at(now, urlsplit(context.site.url).hostname)
+    ends = ProfileSummary.of(login_part(context.login.state, login.expires_by))
+    expires = None if secrets else ends.expires_at(now, urlsplit(context.site.url).hostname)
     if expires is None:
         return StepResult(text)
-    day = datetime.fromtimestamp(expires, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
-    return StepResult(f"{text}; expires {day} UTC by its cookies")
+    return StepResult(f"{text}; expires {_minute(expires)} by its cookies")
 
 
 async def start_browser(context: CheckContext) -> StepResult:
@@ -130,6 +132,47 @@ async def check_login(context: CheckContext) -> StepResult:
     if status >= 400:
         return StepResult(f"{check.url} says {status}: is that the right address?", "warn")
     return StepResult(f"{check.url} says {status}")
+
+
+async def refresh(context: CheckContext) -> StepResult:
+    """Refresh the login once, and say what came of it. Raises StepFailed, and BrowserError where the page is lost."""
+    how = context.site.login.refresh
+    if how is None:
+        return StepResult("the file has none: an idle login lasts as long as the site lets it", "skip")
+    before = await _expires_at(context)
+    try:
+        did = await refresh_login(context.opened, how)
+    except RefreshFailed as error:
+        hints = []
+        if how.steps and not how.own_tab:  # else the page that failed is gone
+            hints.append(f"the page: {await page_facts.where(context.tab.page)}")
+            for step in how.steps:
+                hints += await page_facts.action(context.tab.page, step, context.site.input.selector)
+            hints += await page_facts.markers(context.tab.page, "done", how.done)
+        raise StepFailed(str(error), *hints, keys=(".".join(map(str, error.path)),)) from None
+    after = await _expires_at(context)
+    if not how.has_own_tab and how.fetch is None:
+        await context.opened.load(CHECK_TIMEOUT_S)
+    if await context.opened.wait_for_login() == "out":
+        text = f"{did}, and then the page shows that it is logged out"
+        raise StepFailed(text, code=Exit.LOGGED_OUT, keys=("login.refresh",))
+    if after is None:
+        return StepResult(f"{did}; no cookie says when the login expires")
+    if before is not None and after <= before:
+        mark: Mark = "ok" if how.before_expiry_s is None else "warn"
+        return StepResult(f"{did}; the login expires {_minute(after)} by its cookies, as before", mark)
+    return StepResult(f"{did}; the login expires {_minute(after)} by its cookies")
+
+
+async def _expires_at(context: CheckContext) -> float | None:
+    """Return when the login expires by the cookies that the browser has now, in Unix seconds."""
+    state = {"cookies": await within(CHECK_TIMEOUT_S, context.opened.context.cookies(), "check-cookies")}
+    ends = ProfileSummary.of(login_part(state, context.site.login.expires_by))
+    return ends.expires_at(time.time(), urlsplit(context.site.url).hostname)
+
+
+def _minute(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 async def without_login(context: CheckContext) -> StepResult:

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -25,10 +25,11 @@ from browser.errors import (
 from browser.page.completion import Completion
 from browser.page.conversation import Conversation, EnoughRead, PageTurns
 from browser.page.images import Image, ImageLimits
+from browser.page.login_refresh import LoginRefresh
 from browser.page.login_steps import LoginLog, StepLogin
 from browser.page.login_watch import SYMPTOMS, LoginWatch, SessionKeeper
 from browser.page.page_monitor import PageMonitor
-from browser.page.page_status import PageStatus, StatusSnapshot
+from browser.page.page_status import PageStatus, RefreshStatus, StatusSnapshot
 from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
 from browser.page.session_report import SessionLog
@@ -54,6 +55,7 @@ class _Opened:
 
     page: SitePage
     login: LoginWatch
+    refresh: LoginRefresh | None
     monitor: PageMonitor
 
 
@@ -108,7 +110,15 @@ class ChatPage:
             login_expires_at=self._opened.login.expires_at if self._opened else None,
             rest_s=self._status.rest_s if reason is UnreadyReason.QUOTA else None,
             session=self._session_log.report,
+            refresh=self._refresh_status(),
         )
+
+    def _refresh_status(self) -> RefreshStatus:
+        if self._opened is None:
+            return RefreshStatus()
+        refresh, page = self._opened.refresh, self._opened.page
+        status = refresh.status if refresh else RefreshStatus()
+        return replace(status, keeps_login=True) if page.can_log_in else status
 
     @property
     def busy(self) -> bool:
@@ -157,7 +167,10 @@ class ChatPage:
             if self._lock:
                 self._lock.note_browser(self._process.identity, self._run_dir)
             await self._capture.stream_port.serving()
-            session = SessionKeeper(profile, state, self._run_dir, self._site.url, self._session_log)
+            by = self._site.login.expires_by
+            session = SessionKeeper(
+                profile, state, self._run_dir, self._site.url, session_log=self._session_log, expires_by=by
+            )
             page = await SitePage.in_new_context(
                 browser,
                 self._site,
@@ -167,16 +180,19 @@ class ChatPage:
                 log_in=self._step_login(profile),
             )
             login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
+            how = self._site.login.refresh
+            refresh = LoginRefresh(page, login, how, self._site.place) if how else None
             monitor = PageMonitor(
                 page=page,
                 status=self._status,
                 login=login,
+                refresh=refresh,
                 exclusive=self.exclusive,
                 current=lambda: self._completion,
                 login_check_s=self._settings.login_check_s,
                 give_up=self._process.give_up,
             )
-            self._opened = _Opened(page, login, monitor)
+            self._opened = _Opened(page, login, refresh, monitor)
             async with self.exclusive:
                 await monitor.recover()
             self._watch = asyncio.create_task(monitor.run(), name="page-watch")

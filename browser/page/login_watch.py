@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ from browser.errors import (
 )
 from browser.page.login_check import AWAY_AFTER_CHECKS, LoginCheck
 from browser.page.page_status import PageStatus
-from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
+from browser.page.profile import LoadedProfile, StorageState, login_part, save_session, state_to_open, storable
 from browser.page.session_report import SessionLog
 from browser.page.site_page import SitePage
 from browser.page.storage import StorageRead, read_storage
@@ -63,16 +63,23 @@ class SessionKeeper:
     of a document that does not answer, stay as they were.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it keeps, where, and who is told
         self,
         profile: LoadedProfile,
         state: StorageState,
         run_dir: Path,
         url: str,
+        *,
         session_log: SessionLog | None = None,
+        expires_by: Collection[str] = (),
     ) -> None:
-        """`state` is what the context was opened with; `url` is the site's; `session_log` is told of each save."""
+        """`state` is what the context was opened with; `url` and `expires_by` are the site file's.
+
+        `session_log` is told of each save.
+        """
         self._log = session_log or SessionLog()
+        self._expires_by = expires_by
+        self._ends = ProfileSummary.of(login_part(state, expires_by))
         self._profile = profile
         self._run_dir = run_dir
         self._url = url
@@ -88,7 +95,7 @@ class SessionKeeper:
     @property
     def login_expires_at(self) -> float | None:
         """When the login expires as far as the cookies say that the site gets, in Unix seconds."""
-        return self._summary.expires_at(time.time(), self._host)
+        return self._ends.expires_at(time.time(), self._host)
 
     @property
     def is_due(self) -> bool:
@@ -151,6 +158,7 @@ class SessionKeeper:
         save_session(self._profile, state, self._run_dir)
         self._log.saved(time.time())
         self.last, self._saved, self._summary = state, canonical, summary
+        self._ends = ProfileSummary.of(login_part(state, self._expires_by)) if self._expires_by else summary
         self._cookies_until = _last_expiry(state)
         log.debug("session_saved")
 
@@ -217,6 +225,8 @@ class LoginWatch:
         """`on_cookies_lost` is called when the browser turns out to have lost the login's cookies."""
         self._on_cookies_lost = on_cookies_lost
         self._has_held = False
+        self.uses = 0
+        """How often the page was brought to an empty conversation."""
         self._page = page
         self._session = session
         self._status = status
@@ -309,6 +319,7 @@ class LoginWatch:
     def note_use(self) -> None:
         """Note that the page was used, logged in: the site may have changed the session."""
         self._may_have_changed = self._has_held = True
+        self.uses += 1
 
     async def save_if_changed(self) -> None:
         """Save the session if the page was used since, unless one was saved a moment ago."""

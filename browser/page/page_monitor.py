@@ -13,6 +13,7 @@ from playwright.async_api import Error
 
 from browser.errors import BrowserError, LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.completion import Completion
+from browser.page.login_refresh import LoginRefresh
 from browser.page.login_watch import LoginWatch
 from browser.page.page_status import PageStatus
 from browser.page.site_page import SitePage
@@ -50,15 +51,17 @@ class PageMonitor:
         page: SitePage,
         status: PageStatus,
         login: LoginWatch,
+        refresh: LoginRefresh | None,
         exclusive: asyncio.Lock,
         current: Callable[[], Completion | None],
         login_check_s: float,
         give_up: Callable[[], object],
     ) -> None:
-        """`give_up` is called where the page goes on hanging whatever is done."""
+        """`refresh` keeps the login, if the site file says how; `give_up` is called where the page goes on hanging."""
         self._page = page
         self._status = status
         self._login = login
+        self._refresh = refresh
         self._exclusive = exclusive
         self._current = current
         self._login_check_s = login_check_s
@@ -127,6 +130,16 @@ class PageMonitor:
             await self._recover_if_due("the site answers again" if reason else "the site's login check failed")
         elif await self._socket.is_lost():
             await self._recover_if_due(SOCKET_CLOSED)
+        elif self._refresh and self._refresh.is_due and not self._exclusive.locked():
+            await self._refresh_login(self._refresh)
+
+    async def _refresh_login(self, refresh: LoginRefresh) -> None:
+        """Refresh the login. A request that comes meanwhile waits: one that is cut off may cost the login."""
+        uses = self._login.uses
+        async with self._exclusive:
+            # A lock that is free may have a waiter that has not woken yet: then a request went before.
+            if self._login.uses == uses:
+                await refresh.run(self.recover)
 
     async def _renew_if_due(self) -> None:
         """Open a page that hangs in a new context, unless it has a prompt, which may still end well.

@@ -35,6 +35,20 @@ _ERRORS: Final[Mapping[UnreadyReason, type[BrowserError]]] = {
 
 
 @dataclass(frozen=True)
+class RefreshStatus:
+    """What came of the login's refreshes since the child's start.
+
+    `keeps_login` tells that the next one comes before the login expires, and that the last did not fail, or that the
+    child logs in again by itself; `warning` is a line for people after one that failed.
+    """
+
+    refreshed: int = 0
+    failed: int = 0
+    keeps_login: bool = False
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
 class StatusSnapshot:
     """The status at one moment, as callers see it. `reason` is None when the page can take a prompt.
 
@@ -48,6 +62,7 @@ class StatusSnapshot:
     login_expires_at: float | None
     rest_s: float | None
     session: SessionReport | None = None
+    refresh: RefreshStatus = RefreshStatus()
 
 
 class PageStatus:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,13 @@ def _read_saved(run_dir: Path) -> SavedSession | None:
         return grant.file().read()
     path = run_dir / SESSION
     return SavedSession.from_bytes(read_profile_file(path), None) if path.exists() else None
+
+
+def login_part(state: StorageState, expires_by: Collection[str]) -> StorageState:
+    """Return the part of the state by which the login expires: the cookies of these names, or all if there are none."""
+    if not expires_by:
+        return state
+    return {**state, "cookies": [cookie for cookie in state.get("cookies", ()) if cookie["name"] in expires_by]}
 
 
 def as_chromium_loads_it(state: StorageState) -> StorageState:

@@ -96,7 +96,7 @@ def parse_site(text: str, file: str, *, url: str | None = None) -> Site:
             _Mistake(problem.path, "rule", problem.message, _value_at(data, problem.path)) for problem in problems(site)
         ]
         if not mistakes:
-            return site
+            return site.read_from(FilePath(file).name, text)
     raise SiteError(_explain(mistakes, text, file, url))
 
 

@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from contract.child_api import Readiness, SessionReport, UnreadyReason
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.child_client import ChildClient, ProbeResult
@@ -32,6 +34,8 @@ from coordinator.supervision.events import (
     ChildStarted,
     ChildStatus,
     Hooks,
+    LoginExpires,
+    LoginRefreshed,
     RestartPlanned,
     SessionReported,
 )
@@ -50,9 +54,12 @@ from coordinator.supervision.lifecycle import (
     exit_reason,
     short_lives_after,
 )
+from coordinator.supervision.login_expiry import LoginExpiry
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import Slot
 from coordinator.supervision.tasks import Tasks
+
+log = structlog.get_logger(__name__)
 
 _RUNS_KEPT = 4
 """Runs of a child that still answer for what was submitted to them, the present one included."""
@@ -92,7 +99,11 @@ class Child:
         self.generation = 0
         self.profile_gone = False
         self.models: tuple[str, ...] = ()
-        self.login_expires_at: float | None = None
+        self.login = LoginExpiry(context.policy.expiry_warning_days)
+        self.warning: str | None = None
+        """What the child itself warns of; it is no reason to be unready."""
+        self._refreshes = (0, 0)
+        """How many refreshes of this run's login were counted, with success and without."""
         self.capture: str | None = None
         self._context = context
         self._health = Health(context.policy, context.clock)
@@ -137,7 +148,9 @@ class Child:
             restarts=max(0, self.generation - 1),
             in_flight=self.run.backend.in_flight if self.run else 0,
             models=self.models,
-            login_expires_at=self.login_expires_at,
+            login_expires_at=self.login.expires_at,
+            login_kept=self.login.kept,
+            warnings=tuple(filter(None, (self.login.warning(self._context.wall()), self.warning))),
             capture=self.capture,
             generation=self.generation,
             pid=process.pid if process and self.phase.state in LIVE else None,
@@ -186,6 +199,7 @@ class Child:
     def change_profile(self, profile: Profile) -> None:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
+        self.login = LoginExpiry(self._context.policy.expiry_warning_days)
         self.fire(Event.PROFILE_CHANGED, Reason.PROFILE_CHANGED)
         self.skip_backoff()
 
@@ -232,8 +246,12 @@ class Child:
         if seen.models and seen.models != self.models:
             self.models = seen.models
             self._context.pool.set_ready(run.backend, ready=run.backend.ready, models=self.models)
+        self.warning = seen.warning
+        self._count_refreshes(run, seen)
         if seen.reason is None:
-            self.login_expires_at, self.capture = seen.login_expires_at, seen.capture
+            self.capture = seen.capture
+            if run.fingerprint == self.profile.fingerprint:  # else it is the login that is being replaced
+                self.login.learn(seen.login_expires_at, kept=seen.login_kept)
         elif seen.reason is UnreadyReason.QUOTA:
             self._rest_s = seen.rest_s
         self._hear_of_session(run, seen.session)
@@ -247,6 +265,22 @@ class Child:
             old = SessionReport()
         saves, failures = max(0, report.saves - old.saves), max(0, report.failures - old.failures)
         self._context.hooks.emit(SessionReported(self.name, run.spec.generation, report, saves, failures))
+
+    def _count_refreshes(self, run: ChildRun, seen: Readiness) -> None:
+        counted, now = self._refreshes, (seen.refreshes, seen.refresh_failures)
+        if run is self.run and now != counted:
+            self._refreshes = now
+            refreshed, failed = (max(0, new - old) for new, old in zip(now, counted, strict=True))
+            self._context.hooks.emit(LoginRefreshed(self.name, run.spec.generation, refreshed, failed))
+
+    def look_at_login(self) -> None:
+        """Tell that the login expires soon, and log it, if that is due."""
+        login, now = self.login, self._context.wall()
+        if login.log(now):
+            log.warning("login_expires_soon", child=self.name, message=login.warning(now))
+        if login.tell(now) and login.expires_at is not None:
+            left_s = login.expires_at - now
+            self._context.hooks.emit(LoginExpires(self.name, self.generation, login.expires_at, left_s))
 
     def exited(self, run: ChildRun, exit_code: int | None, detail: str | None) -> None:
         """Decide what follows the end of its process. Parts of it may still have to be killed."""
@@ -332,6 +366,7 @@ class Child:
         self._session = None
         self._backoff_over = False
         self._health = Health(context.policy, context.clock)
+        self.warning, self._refreshes = None, (0, 0)
         self.run = ChildRun(
             ChildSpec.for_start(self.profile, self.slot, self.generation),
             self,

@@ -102,9 +102,31 @@ class SessionReported(FleetEvent):
 
 
 @dataclass(frozen=True)
+class LoginExpires(FleetEvent):
+    """The child's login expires at `expires_at`, in Unix seconds: `left_s` are left, below 0 where it is over.
+
+    It is told when that comes within the days of the warning, and again each time that half of the rest is over.
+    """
+
+    log_name: ClassVar[str] = "login_expires"
+    expires_at: float
+    left_s: float
+
+
+@dataclass(frozen=True)
+class LoginRefreshed(FleetEvent):
+    """The child has tried to refresh its login since it was last asked: so many times with success, and without."""
+
+    log_name: ClassVar[str] = "login_refreshes"
+    refreshed: int
+    failed: int
+
+
+@dataclass(frozen=True)
 class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
+    `login_kept` tells that the child refreshes its login in time, or logs in again; `warnings` are lines for people.
     `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`.
     """
 
@@ -117,6 +139,8 @@ class ChildStatus:
     in_flight: int
     models: tuple[str, ...]
     login_expires_at: float | None
+    login_kept: bool
+    warnings: tuple[str, ...]
     capture: str | None
     generation: int
     pid: int | None
@@ -124,8 +148,9 @@ class ChildStatus:
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
-        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture")
-        return {key: getattr(self, key) for key in shown}
+        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models")
+        of_login = ("login_expires_at", "login_kept", "warnings")
+        return {key: getattr(self, key) for key in (*shown, *of_login, "capture")}
 
     def private(self) -> dict[str, Any]:
         """Return everything, for key holders."""
@@ -157,7 +182,8 @@ def log_event(event: FleetEvent) -> None:
             level = logging.WARNING
         case ChildExited(expected=False):
             level = logging.WARNING
-        case ChildCleaned(killed=0) | SessionReported():
+        # Of a login's end there is one line a day, and of its refreshes the child's own.
+        case ChildCleaned(killed=0) | LoginExpires() | LoginRefreshed() | SessionReported():
             level = logging.DEBUG
         case _:
             level = logging.INFO

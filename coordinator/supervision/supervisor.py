@@ -103,6 +103,14 @@ class Supervisor:
         if self.policy.memory_limit_bytes:
             watch = watch_memory(lambda: tuple(self._children.values()), self.policy)
             self._tasks.spawn(watch, "memory watch")
+        if self.policy.expiry_warning_days:
+            self._tasks.spawn(self._watch_logins(), "login watch")
+
+    async def _watch_logins(self) -> None:
+        while True:
+            await asyncio.sleep(self.policy.expiry_check_s)
+            for child in tuple(self._children.values()):
+                child.look_at_login()
 
     def use_keys(self, keys: KeyStore) -> None:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""

@@ -36,6 +36,11 @@ class Behaviour:
     detail: str | None = None
     rest_s: float | None = None
     session: dict[str, Any] | None = None  # the fields of its SessionReport
+    login_expires_at: float | None = 4e9
+    login_kept: bool = False
+    refreshes: int = 0
+    refresh_failures: int = 0
+    warning: str | None = None
     ready_delay_s: float = 0.0  # /ready answers this late
     models: list[str] = field(default_factory=lambda: ["fake"])
     orphan: bool = False  # a "browser" in a session of its own, recorded, that outlives this process

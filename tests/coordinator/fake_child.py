@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from contract.keys import KeyStore
 
 
+OF_LOGIN = ("login_expires_at", "login_kept", "refreshes", "refresh_failures", "warning")
+
+
 class FakeChild:
     """State and routes of the one child in this process."""
 
@@ -133,9 +136,9 @@ class FakeChild:
             site="fake",
             engine="fake",
             capture="network",
-            login_expires_at=4e9,
             rest_s=behaviour.rest_s,
             session=SessionReport.from_json(behaviour.session),
+            **{key: getattr(behaviour, key) for key in OF_LOGIN},
         )
         await exchange.answer(503 if reason else 200, readiness.to_json())
 

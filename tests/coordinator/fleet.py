@@ -43,6 +43,7 @@ QUICK = Policy(
     drain_timeout_s=30.0,
     term_grace_s=10.0,
     memory_check_s=0.05,
+    expiry_check_s=0.05,
 )
 
 

@@ -12,7 +12,14 @@ from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
 from coordinator.proxy.pool import Backend, Pool
-from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, SessionReported
+from coordinator.supervision.events import (
+    ChildExited,
+    ChildMoved,
+    ChildReady,
+    ChildStarted,
+    LoginRefreshed,
+    SessionReported,
+)
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 
@@ -25,6 +32,10 @@ class ShownFleet:
     at: float | None = None
     saved_at: float | None = None
     uploads: tuple[int, int] | None = None
+    days_left: dict[str, float] = field(default_factory=dict)
+
+    def login_days_left(self) -> dict[str, float]:
+        return self.days_left
 
     def states(self) -> list[State]:
         return [State.READY, State.READY, State.FAILED]
@@ -120,6 +131,15 @@ def test_changes_of_state_are_counted_with_their_reason() -> None:
     assert b"secret" not in metrics.text()
 
 
+def test_refreshes_of_logins_are_counted_by_their_outcome() -> None:
+    metrics = Metrics()
+    metrics.fleet_event(LoginRefreshed("a", 1, refreshed=2, failed=1))
+    metrics.fleet_event(LoginRefreshed("b", 1, refreshed=1, failed=0))
+    seen = samples(metrics)
+    assert seen["tabfleet_login_refreshes_total", ("refreshed",)] == 3
+    assert seen["tabfleet_login_refreshes_total", ("failed",)] == 1
+
+
 async def test_gauges_show_the_fleet_as_it_is() -> None:
     metrics, fleet = Metrics(), ShownFleet()
     fleet.pool.put(Backend("a", "http://127.0.0.1:1", models=("m",), ready=True))
@@ -134,12 +154,14 @@ async def test_gauges_show_the_fleet_as_it_is() -> None:
     assert seen["tabfleet_queue_length", ()] == 0
     assert seen["tabfleet_ready", ()] == 1
     assert ("tabfleet_hydration_timestamp_seconds", ()) not in seen
+    assert not [name for name, _ in seen if name == "tabfleet_login_expires_in_days"], "nothing is known"
     lease.release()
-    fleet.ready, fleet.at = False, 1.75e9
+    fleet.ready, fleet.at, fleet.days_left = False, 1.75e9, {"a": 2.5, "b": -1.0}
     seen = samples(metrics)
     assert seen["tabfleet_leases_held", ()] == 0
     assert seen["tabfleet_ready", ()] == 0
     assert seen["tabfleet_hydration_timestamp_seconds", ()] == 1.75e9
+    assert (seen["tabfleet_login_expires_in_days", ("a",)], seen["tabfleet_login_expires_in_days", ("b",)]) == (2.5, -1)
 
 
 def test_saved_sessions_are_counted_and_the_oldest_is_shown() -> None:

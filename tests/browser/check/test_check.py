@@ -30,6 +30,7 @@ from demo.site import DemoSite
 from tests.browser.conftest import SharedBrowser, SharedBrowserProcess
 from tests.browser.login_page import LOGIN, WITHOUT, LoginSite, login_site
 from tests.browser.profiles import cookie_state, no_login, write_profile
+from tests.browser.short_login_page import REFRESH_LINE, short_site
 from tests.support.png import decode
 from tests.support.waiting import eventually
 
@@ -106,8 +107,8 @@ async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> 
     out, error = await asyncio.wait_for(process.communicate(), HANG_S)
     assert (process.returncode, error) == (0, b""), out.decode()
     *steps, last = (line for line in out.decode().splitlines() if not line.startswith(" "))
-    assert [line.split()[0] for line in steps] == ["ok"] * len(steps)
     expected = ["site file"] + [step.name for step in (*OPENING, *SENDING)]
+    assert [line.split()[0] for line in steps] == ["skip" if name == "login refresh" else "ok" for name in expected]
     assert [line[6:20].strip() for line in steps] == expected
     assert last.startswith("passed in ")
     asked, stopped = demo.ledger.entries()
@@ -132,6 +133,33 @@ async def check_login_page(
     code = await asyncio.wait_for(checkup.run(), HANG_S)
     evidence = {file.name: file.read_bytes().decode("latin-1") for file in (folder / "report").glob("*")}
     return Checked(code, out.getvalue().splitlines()), evidence
+
+
+@pytest.mark.parametrize(
+    ("refresh", "rotates", "status", "mark", "says"),
+    [
+        ("fetch = '/api/renew', method = 'POST'", True, 200, "ok", "POST /api/renew says 200; the login expires 20"),
+        ("visit = '/renew'", False, 200, "warn", "/renew was loaded; the login expires 20"),
+        ("visit = '/renew'", True, 500, "fail", "/renew is answered with status 500"),
+        ("steps = [{ click = '#away' }]", True, 200, "ok", "1 steps were done; the login expires 20"),
+        ("steps = [{ click = '#gone', timeout_s = 0.5 }]", True, 200, "fail", "the step click = '#gone'"),
+    ],
+    ids=["fetch", "nothing gained", "error", "steps", "no such step"],
+)
+async def test_the_check_refreshes_the_login_once(
+    tmp_path: Path, *, refresh: str, rotates: bool, status: int, mark: str, says: str
+) -> None:
+    async with short_site() as site:
+        site.rotates, site.status = rotates, status
+        text = site.text(f"refresh = {{ {refresh}, before_expiry_s = 3600 }}")
+        checked, _ = await check_login_page(tmp_path, text, site.state(), "--no-send")
+    line = checked.line("login refresh")
+    assert line.startswith(mark), checked.text
+    assert says in line
+    assert checked.code == (Exit.FAILED if mark == "fail" else Exit.PASSED), checked.text
+    if mark == "fail":
+        assert re.search(rf"mine\.toml, line {REFRESH_LINE} \(login\.refresh", checked.text), checked.text
+    assert len(site.renewals) == (0 if "#gone" in refresh else 1)
 
 
 async def test_a_site_without_a_login_is_checked_without_a_login_file(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ async def test_a_file_that_is_not_ours_is_told_and_left_alone_until_it_is_gone(t
         state = state_to_open(profile, run_dir, session_log=told)
         assert state == STATE
         assert told.report == SessionReport(trouble="is not JSON: Expecting value (line 1, column 1); remove it")
-        keeper = SessionKeeper(profile, state, run_dir, "https://chat.example.com", told)
+        keeper = SessionKeeper(profile, state, run_dir, "https://chat.example.com", session_log=told)
         await keeper.save(cast("Any", FakeContext(stored("rotated"))))
         assert (told.report.saves, told.report.failures, file.path.read_text()) == (0, 1, "damaged")
         file.path.unlink()
