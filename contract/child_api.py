@@ -51,8 +51,7 @@ class SessionReport:
         """Return what a child said, None if it said nothing of it; fields of another type count as absent."""
         if not isinstance(body, dict):
             return None
-        counts = (body.get(name) for name in ("saves", "failures"))
-        saves, failures = (count if type(count) is int and 0 <= count < _LARGEST_COUNT else 0 for count in counts)
+        saves, failures = _count(body.get("saves")), _count(body.get("failures"))
         return cls(saves, failures, _number(body.get("saved_at")), _text(body.get("trouble")))
 
 
