@@ -6,7 +6,7 @@ import _thread
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 import structlog
@@ -44,9 +44,17 @@ class Fleet:
     """Turns profiles and keys into children, and says of them what `/ready` shows. Make it inside a running loop."""
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
-        self, settings: Settings, *, launcher: Launcher, hydrator: Hydrator, access: Access, metrics: Metrics, port: int
+        self,
+        settings: Settings,
+        *,
+        launcher: Launcher,
+        hydrator: Hydrator,
+        access: Access,
+        metrics: Metrics,
+        port: int,
+        hooks: Iterable[Callable[[FleetEvent], None]] = (),
     ) -> None:
-        """`port` is the coordinator's own, which no child may take."""
+        """`port` is the coordinator's own, which no child may take; `hooks` are told what happens to children."""
         self._settings, self._hydrator, self._access, self._metrics = settings, hydrator, access, metrics
         self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
         self.pool = Pool(max_queue=settings.max_queue)
@@ -55,7 +63,7 @@ class Fleet:
             pool=self.pool,
             ports=self._ports,
             policy=Policy.from_settings(settings),
-            hooks=(log_event, metrics.fleet_event, self._look_soon),
+            hooks=(log_event, metrics.fleet_event, *hooks, self._look_soon),
         )
         self._started = False
         self._hydration: Hydration | None = None

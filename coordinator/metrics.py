@@ -6,13 +6,14 @@ Every label has a closed set of values: states, reasons, outcomes and the error 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from coordinator.alerts.alert import Kind
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
@@ -95,11 +96,43 @@ class Metrics:
         self._failed_hydrations = Counter(
             "tabfleet_hydration_failures", "Reloads that failed and changed nothing", registry=registry
         )
+        self._alerts_sent = Counter(
+            "tabfleet_alerts_sent", "Alerts that the receiver has, by kind", ["kind"], registry=registry
+        )
+        self._alerts_failed = Counter(
+            "tabfleet_alert_failures", "Attempts to send an alert that failed, by kind", ["kind"], registry=registry
+        )
+        self._alerts_dropped = Counter(
+            "tabfleet_alerts_dropped",
+            "Alerts that were not sent when they were due, by kind, for an hour's bound, a full queue or a refusal",
+            ["kind", "why"],
+            registry=registry,
+        )
         self._end_reasons: dict[str, str] = {}
 
     def watch(self, fleet: WatchedFleet) -> None:
         """Add the gauges that are read off the fleet at each scrape."""
         self.registry.register(_FleetCollector(fleet))
+
+    def watch_alerts(self, queued: Callable[[], Mapping[Kind, int]]) -> None:
+        """Add how many alerts wait, read at each scrape."""
+        # A counter that is not there before its first event has no rate for it.
+        for kind in Kind:
+            self._alerts_sent.labels(kind)
+            self._alerts_failed.labels(kind)
+        self.registry.register(_AlertCollector(queued))
+
+    def alert_sent(self, kind: Kind) -> None:
+        """Count an alert that the receiver has."""
+        self._alerts_sent.labels(kind).inc()
+
+    def alert_failed(self, kind: Kind) -> None:
+        """Count an attempt that failed."""
+        self._alerts_failed.labels(kind).inc()
+
+    def alert_dropped(self, kind: Kind, why: str) -> None:
+        """Count an alert that is not sent, or not when it was due: `bound`, `full` or `refused`."""
+        self._alerts_dropped.labels(kind, why).inc()
 
     def request_done(self, done: RequestDone) -> None:
         """Count a request that has ended; a hook of the proxy."""
@@ -170,3 +203,16 @@ class _FleetCollector(Collector):
         if hydrated_at is not None:
             text = "When profiles and keys were last fetched, in Unix seconds"
             yield GaugeMetricFamily("tabfleet_hydration_timestamp_seconds", text, value=hydrated_at)
+
+
+class _AlertCollector(Collector):
+    def __init__(self, queued: Callable[[], Mapping[Kind, int]]) -> None:
+        self._queued = queued
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield how many alerts wait now."""
+        queued = self._queued()
+        gauge = GaugeMetricFamily("tabfleet_alerts_queued", "Alerts that wait to be sent, by kind", labels=["kind"])
+        for kind in Kind:
+            gauge.add_metric([kind.value], queued.get(kind, 0))
+        yield gauge

@@ -1,0 +1,237 @@
+"""From what happens in the fleet to what an operator is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from coordinator.alerts.alert import Kind, utc
+from coordinator.alerts.conditions import Bounds, Conditions, Key
+from coordinator.alerts.receiver import Receiver
+from coordinator.alerts.sender import Counts, Destination, Patience, Sender
+from coordinator.proxy.pool import Pool
+from coordinator.settings import Settings
+from coordinator.supervision.events import ChildMoved, ChildStatus, FleetEvent
+from coordinator.supervision.lifecycle import STEADY_AFTER_S, Reason, State
+
+log = structlog.get_logger(__name__)
+
+LAST_ALERTS_S: Final = 2.0
+"""How long alerts that still wait may take at the coordinator's end; the children take their time meanwhile."""
+
+_DAY_S: Final = 86_400.0
+_LONGEST_WHERE: Final = 500
+_OF_REASON: Final = {
+    Reason.LOGIN_EXPIRED: Kind.LOGIN_LOST,
+    Reason.QUOTA: Kind.QUOTA,
+    Reason.PAGE_BROKEN: Kind.PAGE_CHANGED,
+    Reason.CRASH_LOOP: Kind.CRASH_LOOP,
+}
+_OVER_WHEN_READY: Final = (Kind.LOGIN_LOST, Kind.QUOTA, Kind.PAGE_CHANGED)
+
+
+class Supervised(Protocol):
+    """The children as they stand."""
+
+    def snapshot(self) -> tuple[ChildStatus, ...]:
+        """Return all children as they are now."""
+
+
+class WatchedFleet(Protocol):
+    """What is looked at every few seconds."""
+
+    pool: Pool
+
+    @property
+    def supervisor(self) -> Supervised:
+        """Who knows the children."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would find a page."""
+
+    def hydrated_at(self) -> float | None:
+        """Return when profiles and keys were last fetched; None before there are children."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When something is a condition: times in seconds.
+
+    A login `expiry_warning_days` before it expires. A fleet that has had no ready child for `away_after_s`, or for
+    `first_ready_s` after its start: one child that restarts is no alarm. A child whose start finds another page for
+    `page_broken_s`. A crash loop is over when the child has been READY for `steady_s`.
+    """
+
+    expiry_warning_days: float = 7.0
+    away_after_s: float = 30.0
+    first_ready_s: float = 90.0
+    page_broken_s: float = 10.0
+    steady_s: float = STEADY_AFTER_S
+    look_every_s: float = 5.0
+
+
+class Alerts:
+    """A hook of the supervisor, and a look every few seconds. Make it inside a running loop.
+
+    What the hook does is synchronous and short: telling is an append to a queue.
+    """
+
+    def __init__(  # noqa: PLR0913 - by keyword
+        self,
+        receiver: Destination,
+        counts: Counts,
+        *,
+        thresholds: Thresholds | None = None,
+        bounds: Bounds | None = None,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock` is monotonic, `wall` in Unix seconds."""
+        self._clock, self._wall, self._thresholds = clock, wall, thresholds or Thresholds()
+        self._sender = Sender(receiver, counts, patience=patience)
+
+        def left_out(kind: Kind) -> None:
+            why = "bound" if self._sender.has_room else "full"
+            counts.alert_dropped(kind, why)
+            log.warning("alert_left_out", kind=kind, why=why)
+
+        self._conditions = Conditions(
+            self._sender.put,
+            has_room=lambda: self._sender.has_room,
+            left_out=left_out,
+            clock=clock,
+            wall=wall,
+            bounds=bounds,
+        )
+        self._fleet: WatchedFleet | None = None
+        self._away_at: float | None = None
+        """By the clock: when the fleet counts as away; None while it is ready, or before it was looked at."""
+        self._was_seen = False
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    @classmethod
+    def from_settings(cls, settings: Settings, counts: Counts) -> Alerts | None:
+        """Return what the settings ask for, None without an `ALERT_URL`. Raises SettingsError."""
+        receiver = Receiver.from_settings(settings)
+        if receiver is None:
+            return None
+        return cls(receiver, counts, thresholds=Thresholds(first_ready_s=settings.start_timeout_s + 30.0))
+
+    # What happens
+
+    def fleet_event(self, event: FleetEvent) -> None:
+        """Take note of what happens to a child; a hook of the supervisor."""
+        if not isinstance(event, ChildMoved):
+            return
+        if event.new.state is State.READY:
+            for kind in _OVER_WHEN_READY:
+                self._conditions.end(Key(kind, event.child))
+        elif event.reason in _OF_REASON:
+            self._begin(Key(_OF_REASON[event.reason], event.child), event.reason)
+
+    def page_changed(self, site: str, where: str, *, child: str | None = None) -> None:
+        """Tell that a site's page is not what its file says any more, until `page_as_described`.
+
+        `where` is a line for people: file, line and selector; `child` is whose login was tried.
+        """
+        line = " ".join(where.split())[:_LONGEST_WHERE]
+        facts = {"where": line, "reason": Reason.PAGE_BROKEN, **({"child": child} if child else {})}
+        self._conditions.begin(Key(Kind.PAGE_CHANGED, site=site), **facts)
+
+    def page_as_described(self, site: str) -> None:
+        """Tell that a site's page is what its file says, if it was told that it is not."""
+        self._conditions.end(Key(Kind.PAGE_CHANGED, site=site))
+
+    def _begin(self, key: Key, reason: Reason, **facts: Any) -> None:
+        self._conditions.begin(key, reason=reason, **facts)
+
+    # What is looked at
+
+    def watch(self, fleet: WatchedFleet) -> None:
+        """Look at this fleet from `start` on."""
+        self._fleet = fleet
+
+    def queued(self) -> Counter[Kind]:
+        """Return how many alerts wait, by kind."""
+        return self._sender.queued()
+
+    def look(self) -> None:
+        """Find what no event tells: logins that expire, children that are gone, how long the fleet has been away."""
+        fleet = self._fleet
+        # While it ends, children that go are no news.
+        if fleet is None or fleet.hydrated_at() is None or fleet.pool.draining:
+            return
+        children = fleet.supervisor.snapshot()
+        for child in children:
+            self._look_at(child)
+        names = {child.name for child in children}
+        for key in self._conditions.holding():
+            if key.child is not None and key.child not in names:
+                self._conditions.end(key, reason=Reason.PROFILE_GONE)
+        self._look_at_all(children, ready=fleet.ready)
+        self._conditions.look()
+
+    def _look_at(self, child: ChildStatus) -> None:
+        now, thresholds = self._wall(), self._thresholds
+        expires, expires_at = Key(Kind.LOGIN_EXPIRES, child.name), child.login_expires_at
+        if expires_at is not None and expires_at - now <= thresholds.expiry_warning_days * _DAY_S:
+            days_left = round(max(0.0, expires_at - now) / _DAY_S, 2)
+            self._conditions.begin(expires, expires_at=utc(expires_at), days_left=days_left)
+        else:
+            self._conditions.end(expires)
+
+        lasts_s = now - child.since
+        if child.state is State.READY and lasts_s >= thresholds.steady_s:
+            self._conditions.end(Key(Kind.CRASH_LOOP, child.name))
+        broken = child.state is State.STARTING and child.reason is Reason.PAGE_BROKEN
+        if broken and lasts_s >= thresholds.page_broken_s:
+            self._begin(Key(Kind.PAGE_CHANGED, child.name), Reason.PAGE_BROKEN)
+
+    def _look_at_all(self, children: tuple[ChildStatus, ...], *, ready: bool) -> None:
+        now, key = self._clock(), Key(Kind.ALL_AWAY)
+        if ready:
+            self._away_at = None
+            self._conditions.end(key)
+        elif self._away_at is None:
+            limit_s = self._thresholds.away_after_s if self._was_seen else self._thresholds.first_ready_s
+            self._away_at = now + limit_s
+        elif now >= self._away_at:
+            self._conditions.begin(key, children=dict(Counter(child.state for child in children)))
+        self._was_seen = True
+
+    # Its life
+
+    def start(self) -> None:
+        """Begin to look and to send."""
+        self._tasks = (
+            asyncio.create_task(self._sender.run(), name="send alerts"),
+            asyncio.create_task(self._look_often(), name="look for alerts"),
+        )
+
+    async def _look_often(self) -> None:
+        while True:
+            await asyncio.sleep(self._thresholds.look_every_s)
+            try:
+                self.look()
+            except Exception:
+                log.exception("look_for_alerts_failed")
+
+    async def close(self, limit_s: float = LAST_ALERTS_S) -> None:
+        """Give alerts that still wait this long, in seconds, and end. Never raises."""
+        self._sender.end()
+        sending, looking = self._tasks or (None, None)
+        if looking is not None:
+            looking.cancel()
+        if sending is not None:
+            await asyncio.wait({sending}, timeout=limit_s)
+            sending.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sender.close()
