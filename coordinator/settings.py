@@ -291,12 +291,12 @@ class Settings(BaseSettings):
 
     extra_ca_file: Annotated[
         ExistingFile | None,
-        About(NETWORK, "PEM file of further authorities to trust, for S3 and the browsers", flag=None),
+        About(NETWORK, "PEM file of further authorities to trust, for S3, alerts and the browsers", flag=None),
     ] = None
     https_proxy: Annotated[
         ProxyUrl | None,
         Field(repr=False),
-        About(NETWORK, "Proxy for S3 and the browsers; loopback is never proxied", flag=None, secret=True),
+        About(NETWORK, "Proxy for S3, alerts and the browsers; loopback is never proxied", flag=None, secret=True),
     ] = None
     no_proxy: Annotated[
         DirectHosts | None,
@@ -323,6 +323,13 @@ class Settings(BaseSettings):
     alert_secret_file: Annotated[
         ExistingFile | None,
         About(ALERTS, "File with the secret, whsec_ and base64, that alerts are signed with; needed with ALERT_URL"),
+    ] = None
+    alert_state_file: Annotated[
+        AnyPath | None,
+        About(
+            ALERTS,
+            "File in which alerts that are not delivered yet outlive the coordinator; not set, they are lost with it",
+        ),
     ] = None
 
     @model_validator(mode="before")

@@ -15,6 +15,7 @@ from coordinator.alerts.alert import Kind, utc
 from coordinator.alerts.conditions import Bounds, Conditions, Key
 from coordinator.alerts.receiver import Receiver
 from coordinator.alerts.sender import Counts, Destination, Patience, Sender
+from coordinator.alerts.state_file import StateFile
 from coordinator.proxy.pool import Pool
 from coordinator.settings import Settings
 from coordinator.supervision.events import ChildMoved, ChildStatus, FleetEvent
@@ -91,12 +92,21 @@ class Alerts:
         thresholds: Thresholds | None = None,
         bounds: Bounds | None = None,
         patience: Patience | None = None,
+        state_file: StateFile | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`clock` is monotonic, `wall` in Unix seconds."""
         self._clock, self._wall, self._thresholds = clock, wall, thresholds or Thresholds()
-        self._sender = Sender(receiver, counts, patience=patience)
+        self._state_file, self._changed = state_file, asyncio.Event()
+        self._closing = self._saved = False
+        self._sender = Sender(
+            receiver,
+            counts,
+            patience=patience,
+            queued=state_file.queued if state_file else (),
+            on_change=self._changed.set,
+        )
 
         def left_out(kind: Kind) -> None:
             why = "bound" if self._sender.has_room else "full"
@@ -110,6 +120,7 @@ class Alerts:
             clock=clock,
             wall=wall,
             bounds=bounds,
+            told=state_file.told if state_file else {},
         )
         self._fleet: WatchedFleet | None = None
         self._away_at: float | None = None
@@ -123,7 +134,9 @@ class Alerts:
         receiver = Receiver.from_settings(settings)
         if receiver is None:
             return None
-        return cls(receiver, counts, thresholds=Thresholds(first_ready_s=settings.start_timeout_s + 30.0))
+        state_file = StateFile(settings.alert_state_file) if settings.alert_state_file else None
+        thresholds = Thresholds(first_ready_s=settings.start_timeout_s + 30.0)
+        return cls(receiver, counts, thresholds=thresholds, state_file=state_file)
 
     # What happens
 
@@ -214,6 +227,7 @@ class Alerts:
         self._tasks = (
             asyncio.create_task(self._sender.run(), name="send alerts"),
             asyncio.create_task(self._look_often(), name="look for alerts"),
+            asyncio.create_task(self._save_changes(), name="save alerts"),
         )
 
     async def _look_often(self) -> None:
@@ -224,14 +238,31 @@ class Alerts:
             except Exception:
                 log.exception("look_for_alerts_failed")
 
+    async def _save_changes(self) -> None:
+        while self._state_file is not None and not self._closing:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await asyncio.to_thread(self._state_file.write, self._sender.waiting(), self._conditions.told())
+                self._saved = True
+            except Exception as error:  # noqa: BLE001 - the next change may be saved
+                self._saved = False
+                log.warning("alert_state_not_saved", error=getattr(error, "strerror", None) or type(error).__name__)
+
     async def close(self, limit_s: float = LAST_ALERTS_S) -> None:
-        """Give alerts that still wait this long, in seconds, and end. Never raises."""
+        """Give alerts that still wait this long, in seconds, and as long again to be saved; then end."""
+        if not self._tasks:
+            return
+        sending, looking, saving = self._tasks
+        looking.cancel()
         self._sender.end()
-        sending, looking = self._tasks or (None, None)
-        if looking is not None:
-            looking.cancel()
-        if sending is not None:
-            await asyncio.wait({sending}, timeout=limit_s)
-            sending.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait({sending}, timeout=limit_s)
+        sending.cancel()
+        await asyncio.wait({sending})
+        # Not cancelled: a thread that writes what was before would not stop, and could be the last to write.
+        self._closing = True
+        self._changed.set()
+        await asyncio.wait({saving}, timeout=limit_s)
         await self._sender.close()
+        if waiting := self._sender.queued():
+            log.warning("alerts_not_delivered", queued=dict(waiting), kept=self._saved)

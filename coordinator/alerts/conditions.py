@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,15 +61,17 @@ class Conditions:
         clock: Callable[[], float],
         wall: Callable[[], float],
         bounds: Bounds | None = None,
+        told: Mapping[Key, float] | None = None,
     ) -> None:
         """`left_out` is called with the kind of each condition that is not told when it begins.
 
+        `told` are conditions that were told before this process, and since when, in Unix seconds.
         `clock` is monotonic, in seconds; `wall` in Unix seconds.
         """
         self._tell, self._has_room, self._on_left_out = tell, has_room, left_out
         self._clock, self._wall, self._bounds = clock, wall, bounds or Bounds()
-        self._holding: dict[Key, _Condition] = {}
-        self._told: dict[Kind, deque[tuple[float, Key]]] = {}
+        self._holding = {key: _Condition(since, {}, told=True) for key, since in (told or {}).items()}
+        self._recent: dict[Kind, deque[tuple[float, Key]]] = {}
         """What was told within the window, by kind, with the time by the clock."""
         self._left_out: Counter[Kind] = Counter()
         self._left_out_since = 0.0
@@ -78,6 +80,10 @@ class Conditions:
     def holding(self) -> tuple[Key, ...]:
         """Return the conditions that hold, told or not."""
         return tuple(self._holding)
+
+    def told(self) -> dict[Key, float]:
+        """Return the conditions that hold and were told, and since when, in Unix seconds."""
+        return {key: condition.since for key, condition in self._holding.items() if condition.told}
 
     def begin(self, key: Key, **facts: Any) -> None:
         """Take note that a condition holds; tell of it if it is new, and within the bounds."""
@@ -114,7 +120,7 @@ class Conditions:
 
     def _tell_of(self, key: Key, condition: _Condition) -> bool:
         now, bounds = self._clock(), self._bounds
-        told = self._told.setdefault(key.kind, deque())
+        told = self._recent.setdefault(key.kind, deque())
         while told and told[0][0] <= now - bounds.window_s:
             told.popleft()
         of_one = sum(other == key for _, other in told)

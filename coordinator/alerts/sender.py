@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -61,17 +61,22 @@ class Patience:
 class Sender:
     """Delivers alerts one by one, at least once, in order. Make it inside a running loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most by keyword
         self,
         receiver: Destination,
         counts: Counts,
         *,
         patience: Patience | None = None,
+        queued: Iterable[Alert] = (),
+        on_change: Callable[[], None] = lambda: None,
         rand: Callable[[], float] = random.random,
     ) -> None:
-        """`rand` returns a number in [0, 1)."""
+        """`queued` is sent first; `on_change` is called when the queue has changed.
+
+        `rand` returns a number in [0, 1).
+        """
         self._receiver, self._counts, self._patience, self._rand = receiver, counts, patience or Patience(), rand
-        self._queue: deque[Alert] = deque()
+        self._queue, self._on_change = deque(queued), on_change
         self._filled, self._ending = asyncio.Event(), asyncio.Event()
         self._warning = AtMostEvery(_WARN_EVERY_S)
 
@@ -79,6 +84,10 @@ class Sender:
     def has_room(self) -> bool:
         """Whether more may be told. What follows something that was told is taken in any case: see `put`."""
         return len(self._queue) < self._patience.most_queued
+
+    def waiting(self) -> tuple[Alert, ...]:
+        """Return the alerts that wait, in order."""
+        return tuple(self._queue)
 
     def queued(self) -> Counter[Kind]:
         """Return how many alerts wait, by kind."""
@@ -91,6 +100,7 @@ class Sender:
         """
         self._queue.append(alert)
         self._filled.set()
+        self._on_change()
 
     async def run(self) -> None:
         """Send what comes, until `close`; then what is left, each once, up to the first that fails."""
@@ -101,9 +111,9 @@ class Sender:
                 await self._wait_for(self._filled)
                 continue
             alert = self._queue[0]
-            outcome = await self._receiver.deliver(alert)
+            outcome = await self._try(alert)
             if outcome.delivered:
-                self._queue.popleft()
+                self._remove_first()
                 failures = refusals = 0
                 self._counts.alert_sent(alert.kind)
                 log.info("alert_sent", kind=alert.kind, **_about(alert))
@@ -112,7 +122,7 @@ class Sender:
             refusals += outcome.refused
             self._counts.alert_failed(alert.kind)
             if refusals >= self._patience.refusals:
-                self._queue.popleft()
+                self._remove_first()
                 refusals = 0
                 self._counts.alert_dropped(alert.kind, "refused")
                 log.error("alert_given_up", kind=alert.kind, problem=outcome.problem, **_about(alert))
@@ -124,6 +134,18 @@ class Sender:
                 failures, rand=self._rand, base_s=self._patience.first_s, max_s=self._patience.longest_s
             )
             await self._wait_for(self._ending, max(delay_s, outcome.retry_after_s))
+
+    async def _try(self, alert: Alert) -> Outcome:
+        try:
+            return await self._receiver.deliver(alert)
+        except Exception:
+            # Not foreseen: the fault is ours, and may lie in this very alert.
+            log.exception("sending_alert_failed")
+            return Outcome(problem="an error in the program itself; its log has the place", refused=True)
+
+    def _remove_first(self) -> None:
+        self._queue.popleft()
+        self._on_change()
 
     async def _wait_for(self, event: asyncio.Event, timeout_s: float | None = None) -> None:
         """Wait for this event, or for the end, up to so many seconds."""
@@ -139,11 +161,9 @@ class Sender:
         self._ending.set()
 
     async def close(self) -> None:
-        """Close the connection, after `run` has ended; tell the log of what is lost."""
+        """Close the connection, after `run` has ended."""
         with contextlib.suppress(Exception):  # nothing of it matters any more
             await self._receiver.close()
-        if self._queue:
-            log.warning("alerts_lost", queued=dict(self.queued()))
 
 
 def _about(alert: Alert) -> dict[str, object]:

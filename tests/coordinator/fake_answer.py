@@ -35,6 +35,7 @@ class Behaviour:
     unready: str | None = None  # the reason in /ready: browser_lost, login_expired, page_broken, quota ...
     detail: str | None = None
     rest_s: float | None = None
+    login_expires_at: float | None = 4e9
     ready_delay_s: float = 0.0  # /ready answers this late
     models: list[str] = field(default_factory=lambda: ["fake"])
     orphan: bool = False  # a "browser" in a session of its own, recorded, that outlives this process

@@ -133,7 +133,7 @@ class FakeChild:
             site="fake",
             engine="fake",
             capture="network",
-            login_expires_at=4e9,
+            login_expires_at=behaviour.login_expires_at,
             rest_s=behaviour.rest_s,
         )
         await exchange.answer(503 if reason else 200, readiness.to_json())
