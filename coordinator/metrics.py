@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from coordinator.alerts.alert import Kind
+from coordinator.alerts.alert import AlertKind
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
@@ -114,23 +114,23 @@ class Metrics:
         """Add the gauges that are read off the fleet at each scrape."""
         self.registry.register(_FleetCollector(fleet))
 
-    def watch_alerts(self, queued: Callable[[], Mapping[Kind, int]]) -> None:
+    def watch_alerts(self, queued: Callable[[], Mapping[AlertKind, int]]) -> None:
         """Add how many alerts wait, read at each scrape."""
         # A counter that is not there before its first event has no rate for it.
-        for kind in Kind:
+        for kind in AlertKind:
             self._alerts_sent.labels(kind)
             self._alerts_failed.labels(kind)
         self.registry.register(_AlertCollector(queued))
 
-    def alert_sent(self, kind: Kind) -> None:
+    def alert_sent(self, kind: AlertKind) -> None:
         """Count an alert that the receiver has."""
         self._alerts_sent.labels(kind).inc()
 
-    def alert_failed(self, kind: Kind) -> None:
+    def alert_failed(self, kind: AlertKind) -> None:
         """Count an attempt that failed."""
         self._alerts_failed.labels(kind).inc()
 
-    def alert_dropped(self, kind: Kind, why: str) -> None:
+    def alert_dropped(self, kind: AlertKind, why: str) -> None:
         """Count an alert that is not sent, or not when it was due: `bound`, `full` or `refused`."""
         self._alerts_dropped.labels(kind, why).inc()
 
@@ -206,13 +206,13 @@ class _FleetCollector(Collector):
 
 
 class _AlertCollector(Collector):
-    def __init__(self, queued: Callable[[], Mapping[Kind, int]]) -> None:
+    def __init__(self, queued: Callable[[], Mapping[AlertKind, int]]) -> None:
         self._queued = queued
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield how many alerts wait now."""
         queued = self._queued()
         gauge = GaugeMetricFamily("tabfleet_alerts_queued", "Alerts that wait to be sent, by kind", labels=["kind"])
-        for kind in Kind:
+        for kind in AlertKind:
             gauge.add_metric([kind.value], queued.get(kind, 0))
         yield gauge

@@ -12,7 +12,7 @@ from typing import Final
 from contract.errors import TabfleetError
 from contract.logs import configure_logging
 from contract.output import flush_output, tell
-from coordinator.alerts.alert import Alert, Kind
+from coordinator.alerts.alert import Alert, AlertKind
 from coordinator.alerts.receiver import ANSWER_TIMEOUT_S, Outcome, Receiver
 from coordinator.errors import SettingsError
 from coordinator.flags import load_settings
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _send(receiver: Receiver) -> Outcome:
     try:
-        return await receiver.deliver(Alert(Kind.TEST, time.time()))
+        return await receiver.deliver(Alert(AlertKind.TEST, time.time()))
     finally:
         await receiver.close()
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Literal, NotRequired
+from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict
 
 from coordinator.supervision.lifecycle import Reason, State
 
 
-class Kind(StrEnum):
+class AlertKind(StrEnum):
     """What an alert is about; a closed set: labels stay bounded."""
 
     LOGIN_EXPIRES = "login_expires"
@@ -33,16 +33,16 @@ class Kind(StrEnum):
     TEST = "test"
 
 
-WORDS: Final[Mapping[Kind, str]] = {
-    Kind.LOGIN_EXPIRES: "The login will expire soon; renew it before.",
-    Kind.LOGIN_LOST: "The site does not accept the login any more; log in again.",
-    Kind.QUOTA: "The site's quota for this login is used up; the child rests until it is tried again.",
-    Kind.PAGE_CHANGED: "The page is not what the site file says; check the site file.",
-    Kind.CRASH_LOOP: "The child ended soon after each of its last starts; it is tried again, but slowly.",
-    Kind.ALL_AWAY: "No child is ready; requests get no answer.",
-    Kind.RECOVERED: "What was told before is over.",
-    Kind.LEFT_OUT: "More has happened than is told; GET /ready shows how things stand.",
-    Kind.TEST: "A test; nothing has happened.",
+WORDS: Final[Mapping[AlertKind, str]] = {
+    AlertKind.LOGIN_EXPIRES: "The login will expire soon; renew it before.",
+    AlertKind.LOGIN_LOST: "The site does not accept the login any more; log in again.",
+    AlertKind.QUOTA: "The site's quota for this login is used up; the child rests until it is tried again.",
+    AlertKind.PAGE_CHANGED: "The page is not what the site file says; check the site file.",
+    AlertKind.CRASH_LOOP: "The child ended soon after each of its last starts; it is tried again, but slowly.",
+    AlertKind.ALL_AWAY: "No child is ready; requests get no answer.",
+    AlertKind.RECOVERED: "What was told before is over.",
+    AlertKind.LEFT_OUT: "More has happened than is told; GET /ready shows how things stand.",
+    AlertKind.TEST: "A test; nothing has happened.",
 }
 """What each kind means, in a line for people."""
 
@@ -62,26 +62,16 @@ class AlertData(TypedDict):
     where: NotRequired[str]
     expires_at: NotRequired[str]
     days_left: NotRequired[float]
-    recovered_from: NotRequired[Kind]
+    recovered_from: NotRequired[AlertKind]
     lasted_s: NotRequired[float]
     children: NotRequired[dict[State, int]]
-    left_out: NotRequired[dict[Kind, int]]
+    left_out: NotRequired[dict[AlertKind, int]]
 
 
 class AlertBody(TypedDict):
     """The body of a webhook. `timestamp` is when it happened, in UTC (RFC 3339)."""
 
-    type: Literal[
-        "login_expires",
-        "login_lost",
-        "quota",
-        "page_changed",
-        "crash_loop",
-        "all_away",
-        "recovered",
-        "left_out",
-        "test",
-    ]
+    type: AlertKind
     timestamp: str
     data: AlertData
 
@@ -100,7 +90,7 @@ def utc(at: float) -> str:
 class Alert:
     """One alert. `at` is when it happened, in Unix seconds; `id` stays the same however often it is sent."""
 
-    kind: Kind
+    kind: AlertKind
     at: float
     data: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=new_id)

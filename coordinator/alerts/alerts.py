@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from coordinator.alerts.alert import Kind, utc
+from coordinator.alerts.alert import AlertKind, utc
 from coordinator.alerts.conditions import Bounds, Conditions, Key
 from coordinator.alerts.receiver import Receiver
 from coordinator.alerts.sender import Counts, Destination, Patience, Sender
@@ -29,12 +29,12 @@ LAST_ALERTS_S: Final = 2.0
 _DAY_S: Final = 86_400.0
 _LONGEST_WHERE: Final = 500
 _OF_REASON: Final = {
-    Reason.LOGIN_EXPIRED: Kind.LOGIN_LOST,
-    Reason.QUOTA: Kind.QUOTA,
-    Reason.PAGE_BROKEN: Kind.PAGE_CHANGED,
-    Reason.CRASH_LOOP: Kind.CRASH_LOOP,
+    Reason.LOGIN_EXPIRED: AlertKind.LOGIN_LOST,
+    Reason.QUOTA: AlertKind.QUOTA,
+    Reason.PAGE_BROKEN: AlertKind.PAGE_CHANGED,
+    Reason.CRASH_LOOP: AlertKind.CRASH_LOOP,
 }
-_OVER_WHEN_READY: Final = (Kind.LOGIN_LOST, Kind.QUOTA, Kind.PAGE_CHANGED)
+_OVER_WHEN_READY: Final = (AlertKind.LOGIN_LOST, AlertKind.QUOTA, AlertKind.PAGE_CHANGED)
 
 
 class Supervised(Protocol):
@@ -108,7 +108,7 @@ class Alerts:
             on_change=self._changed.set,
         )
 
-        def left_out(kind: Kind) -> None:
+        def left_out(kind: AlertKind) -> None:
             why = "bound" if self._sender.has_room else "full"
             counts.alert_dropped(kind, why)
             log.warning("alert_left_out", kind=kind, why=why)
@@ -157,11 +157,11 @@ class Alerts:
         """
         line = " ".join(where.split())[:_LONGEST_WHERE]
         facts = {"where": line, "reason": Reason.PAGE_BROKEN, **({"child": child} if child else {})}
-        self._conditions.begin(Key(Kind.PAGE_CHANGED, site=site), **facts)
+        self._conditions.begin(Key(AlertKind.PAGE_CHANGED, site=site), **facts)
 
     def page_as_described(self, site: str) -> None:
         """Tell that a site's page is what its file says, if it was told that it is not."""
-        self._conditions.end(Key(Kind.PAGE_CHANGED, site=site))
+        self._conditions.end(Key(AlertKind.PAGE_CHANGED, site=site))
 
     def _begin(self, key: Key, reason: Reason, **facts: Any) -> None:
         self._conditions.begin(key, reason=reason, **facts)
@@ -172,7 +172,7 @@ class Alerts:
         """Look at this fleet from `start` on."""
         self._fleet = fleet
 
-    def queued(self) -> Counter[Kind]:
+    def queued(self) -> Counter[AlertKind]:
         """Return how many alerts wait, by kind."""
         return self._sender.queued()
 
@@ -194,7 +194,7 @@ class Alerts:
 
     def _look_at(self, child: ChildStatus) -> None:
         now, thresholds = self._wall(), self._thresholds
-        expires, expires_at = Key(Kind.LOGIN_EXPIRES, child.name), child.login_expires_at
+        expires, expires_at = Key(AlertKind.LOGIN_EXPIRES, child.name), child.login_expires_at
         if expires_at is not None and expires_at - now <= thresholds.expiry_warning_days * _DAY_S:
             days_left = round(max(0.0, expires_at - now) / _DAY_S, 2)
             self._conditions.begin(expires, expires_at=utc(expires_at), days_left=days_left)
@@ -203,13 +203,13 @@ class Alerts:
 
         lasts_s = now - child.since
         if child.state is State.READY and lasts_s >= thresholds.steady_s:
-            self._conditions.end(Key(Kind.CRASH_LOOP, child.name))
+            self._conditions.end(Key(AlertKind.CRASH_LOOP, child.name))
         broken = child.state is State.STARTING and child.reason is Reason.PAGE_BROKEN
         if broken and lasts_s >= thresholds.page_broken_s:
-            self._begin(Key(Kind.PAGE_CHANGED, child.name), Reason.PAGE_BROKEN)
+            self._begin(Key(AlertKind.PAGE_CHANGED, child.name), Reason.PAGE_BROKEN)
 
     def _look_at_all(self, children: tuple[ChildStatus, ...], *, ready: bool) -> None:
-        now, key = self._clock(), Key(Kind.ALL_AWAY)
+        now, key = self._clock(), Key(AlertKind.ALL_AWAY)
         if ready:
             self._away_at = None
             self._conditions.end(key)

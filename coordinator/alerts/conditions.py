@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from coordinator.alerts.alert import Alert, Kind
+from coordinator.alerts.alert import Alert, AlertKind
 
 
 class Key(NamedTuple):
     """A condition: its kind, and the child or the site that it is about."""
 
-    kind: Kind
+    kind: AlertKind
     child: str | None = None
     site: str | None = None
 
@@ -57,7 +57,7 @@ class Conditions:
         tell: Callable[[Alert], None],
         *,
         has_room: Callable[[], bool],
-        left_out: Callable[[Kind], None],
+        left_out: Callable[[AlertKind], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
         bounds: Bounds | None = None,
@@ -71,9 +71,9 @@ class Conditions:
         self._tell, self._has_room, self._on_left_out = tell, has_room, left_out
         self._clock, self._wall, self._bounds = clock, wall, bounds or Bounds()
         self._holding = {key: _Condition(since, {}, told=True) for key, since in (told or {}).items()}
-        self._recent: dict[Kind, deque[tuple[float, Key]]] = {}
+        self._recent: dict[AlertKind, deque[tuple[float, Key]]] = {}
         """What was told within the window, by kind, with the time by the clock."""
-        self._left_out: Counter[Kind] = Counter()
+        self._left_out: Counter[AlertKind] = Counter()
         self._left_out_since = 0.0
         self._summed_up_at = -math.inf
 
@@ -104,7 +104,7 @@ class Conditions:
         now = self._wall()
         lasted_s = round(max(0.0, now - condition.since), 3)
         data = {**key.subject, "recovered_from": key.kind, "lasted_s": lasted_s, **facts}
-        self._tell(Alert(Kind.RECOVERED, now, data))
+        self._tell(Alert(AlertKind.RECOVERED, now, data))
 
     def look(self) -> None:
         """Tell what has had to wait and still holds, and how much was left out; to be called every few seconds."""
@@ -114,7 +114,7 @@ class Conditions:
         now, bounds = self._clock(), self._bounds
         due = max(self._left_out_since + bounds.summary_after_s, self._summed_up_at + bounds.summary_every_s)
         if self._left_out and now >= due and self._has_room():
-            self._tell(Alert(Kind.LEFT_OUT, self._wall(), {"left_out": dict(self._left_out)}))
+            self._tell(Alert(AlertKind.LEFT_OUT, self._wall(), {"left_out": dict(self._left_out)}))
             self._left_out.clear()
             self._summed_up_at = now
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from contract.logs import AtMostEvery
-from coordinator.alerts.alert import Alert, Kind
+from coordinator.alerts.alert import Alert, AlertKind
 from coordinator.alerts.receiver import Outcome
 from coordinator.supervision.lifecycle import backoff_s
 
@@ -35,13 +35,13 @@ class Destination(Protocol):
 class Counts(Protocol):
     """What is counted of alerts; see `coordinator.metrics`."""
 
-    def alert_sent(self, kind: Kind) -> None:
+    def alert_sent(self, kind: AlertKind) -> None:
         """The receiver has one."""
 
-    def alert_failed(self, kind: Kind) -> None:
+    def alert_failed(self, kind: AlertKind) -> None:
         """An attempt failed."""
 
-    def alert_dropped(self, kind: Kind, why: str) -> None:
+    def alert_dropped(self, kind: AlertKind, why: str) -> None:
         """One is not told, or not when it happened: `bound`, `full`, `refused`."""
 
 
@@ -89,7 +89,7 @@ class Sender:
         """Return the alerts that wait, in order."""
         return tuple(self._queue)
 
-    def queued(self) -> Counter[Kind]:
+    def queued(self) -> Counter[AlertKind]:
         """Return how many alerts wait, by kind."""
         return Counter(alert.kind for alert in self._queue)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contract.files import write_private
-from coordinator.alerts.alert import Alert, Kind
+from coordinator.alerts.alert import Alert, AlertKind
 from coordinator.alerts.conditions import Key
 from coordinator.errors import SettingsError
 
@@ -22,7 +22,7 @@ _Time = Annotated[float, Field(ge=0, lt=2.5e11, allow_inf_nan=False)]  # what `d
 class _Queued(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind
+    kind: AlertKind
     at: _Time
     data: dict[str, Any]
     id: str
@@ -31,7 +31,7 @@ class _Queued(BaseModel):
 class _Told(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind
+    kind: AlertKind
     child: str | None = None
     site: str | None = None
     since: _Time

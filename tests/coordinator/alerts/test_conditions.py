@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.alerts.alert import Alert, Kind
+from coordinator.alerts.alert import Alert, AlertKind
 from coordinator.alerts.conditions import Bounds, Conditions, Key
 
-KINDS = (Kind.LOGIN_LOST, Kind.QUOTA, Kind.CRASH_LOOP)
+KINDS = (AlertKind.LOGIN_LOST, AlertKind.QUOTA, AlertKind.CRASH_LOOP)
 CHILDREN = ("ada", "bob", "cyd")
 BOUNDS = Bounds(window_s=100.0, of_a_kind=5, of_one=2, summary_after_s=10.0, summary_every_s=30.0)
 Step = tuple[str, Key | float | bool | None]
@@ -27,7 +27,7 @@ class World:
     now: float = 1000.0
     room: bool = True
     told: list[tuple[float, Alert]] = field(default_factory=list)
-    left_out: Counter[Kind] = field(default_factory=Counter)
+    left_out: Counter[AlertKind] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.conditions = Conditions(
@@ -55,7 +55,7 @@ class World:
             case _:
                 self.conditions.look()
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[AlertKind]:
         return [alert.kind for _, alert in self.told]
 
     def of(self, key: Key) -> Iterator[tuple[str, Alert]]:
@@ -108,51 +108,51 @@ def test_whatever_happens_each_condition_is_told_once_and_its_end_after_it(steps
         world.now += 2 * BOUNDS.window_s
     for key in holding:
         assert [part for part, _ in world.of(key)][-1] == "begin"
-    summed_up: Counter[Kind] = Counter()
+    summed_up: Counter[AlertKind] = Counter()
     for _, alert in world.told:
         summed_up.update(alert.data.get("left_out", {}))
     assert summed_up == world.left_out
 
 
 def test_a_child_that_flaps_is_told_of_a_few_times_an_hour_and_the_rest_is_summed_up() -> None:
-    world, key = World(Bounds()), Key(Kind.QUOTA, "ada")
+    world, key = World(Bounds()), Key(AlertKind.QUOTA, "ada")
     for _ in range(300):
         world.conditions.begin(key)
         world.now += 1
         world.conditions.end(key)
         world.conditions.look()
     kinds = Counter(world.kinds())
-    assert kinds == {Kind.QUOTA: 4, Kind.RECOVERED: 4, Kind.LEFT_OUT: 1}
+    assert kinds == {AlertKind.QUOTA: 4, AlertKind.RECOVERED: 4, AlertKind.LEFT_OUT: 1}
     world.now += 600
     world.conditions.look()
-    summaries = [alert.data["left_out"] for _, alert in world.told if alert.kind is Kind.LEFT_OUT]
-    assert sum(summary[Kind.QUOTA] for summary in summaries) == 296
+    summaries = [alert.data["left_out"] for _, alert in world.told if alert.kind is AlertKind.LEFT_OUT]
+    assert sum(summary[AlertKind.QUOTA] for summary in summaries) == 296
 
 
 def test_one_child_that_flaps_does_not_take_the_place_of_others() -> None:
     world = World(Bounds(of_a_kind=5, of_one=2))
     for _ in range(10):
-        world.conditions.begin(Key(Kind.LOGIN_LOST, "ada"))
-        world.conditions.end(Key(Kind.LOGIN_LOST, "ada"))
-    world.conditions.begin(Key(Kind.LOGIN_LOST, "bob"))
+        world.conditions.begin(Key(AlertKind.LOGIN_LOST, "ada"))
+        world.conditions.end(Key(AlertKind.LOGIN_LOST, "ada"))
+    world.conditions.begin(Key(AlertKind.LOGIN_LOST, "bob"))
     assert world.told[-1][1].data["child"] == "bob"
 
 
 def test_a_large_fleet_that_fails_at_once_is_one_bound_and_one_summary() -> None:
     world = World(Bounds())
     for number in range(200):
-        world.conditions.begin(Key(Kind.LOGIN_LOST, f"login-{number}"))
+        world.conditions.begin(Key(AlertKind.LOGIN_LOST, f"login-{number}"))
     world.now += 61
     world.conditions.look()
-    assert Counter(world.kinds()) == {Kind.LOGIN_LOST: 20, Kind.LEFT_OUT: 1}
-    assert world.told[-1][1].data["left_out"] == {Kind.LOGIN_LOST: 180}
+    assert Counter(world.kinds()) == {AlertKind.LOGIN_LOST: 20, AlertKind.LEFT_OUT: 1}
+    assert world.told[-1][1].data["left_out"] == {AlertKind.LOGIN_LOST: 180}
     world.now += 3600
     world.conditions.look()
-    assert Counter(world.kinds())[Kind.LOGIN_LOST] == 40, "what lasts is told when the hour is over"
+    assert Counter(world.kinds())[AlertKind.LOGIN_LOST] == 40, "what lasts is told when the hour is over"
 
 
 def test_what_finds_no_room_is_told_when_there_is_some() -> None:
-    world, key = World(), Key(Kind.CRASH_LOOP, "ada")
+    world, key = World(), Key(AlertKind.CRASH_LOOP, "ada")
     world.room = False
     world.conditions.begin(key, reason="crash_loop")
     world.conditions.look()
@@ -162,15 +162,15 @@ def test_what_finds_no_room_is_told_when_there_is_some() -> None:
     world.conditions.look()
     (_, alert) = world.told[0]
     assert (alert.kind, alert.at, alert.data) == (
-        Kind.CRASH_LOOP,
+        AlertKind.CRASH_LOOP,
         began + 1e9,
         {"child": "ada", "reason": "crash_loop"},
     )
 
 
 def test_a_recovery_says_from_what_and_how_long_it_lasted() -> None:
-    world, key = World(), Key(Kind.PAGE_CHANGED, site="demo")
+    world, key = World(), Key(AlertKind.PAGE_CHANGED, site="demo")
     world.conditions.begin(key, where="demo.toml line 3")
     world.now += 12.5
     world.conditions.end(key)
-    assert world.told[-1][1].data == {"site": "demo", "recovered_from": Kind.PAGE_CHANGED, "lasted_s": 12.5}
+    assert world.told[-1][1].data == {"site": "demo", "recovered_from": AlertKind.PAGE_CHANGED, "lasted_s": 12.5}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from contract.proxies import parse_no_proxy, parse_proxy
-from coordinator.alerts.alert import Alert, Kind
+from coordinator.alerts.alert import Alert, AlertKind
 from coordinator.alerts.receiver import Outcome, Receiver
 from coordinator.alerts.sender import Patience, Sender
 from coordinator.alerts.signature import read_secrets
@@ -38,17 +38,17 @@ QUICK = Patience(first_s=0.01, longest_s=0.05)
 
 @dataclass
 class Counted:
-    sent: Counter[Kind] = field(default_factory=Counter)
-    failed: Counter[Kind] = field(default_factory=Counter)
-    dropped: Counter[tuple[Kind, str]] = field(default_factory=Counter)
+    sent: Counter[AlertKind] = field(default_factory=Counter)
+    failed: Counter[AlertKind] = field(default_factory=Counter)
+    dropped: Counter[tuple[AlertKind, str]] = field(default_factory=Counter)
 
-    def alert_sent(self, kind: Kind) -> None:
+    def alert_sent(self, kind: AlertKind) -> None:
         self.sent[kind] += 1
 
-    def alert_failed(self, kind: Kind) -> None:
+    def alert_failed(self, kind: AlertKind) -> None:
         self.failed[kind] += 1
 
-    def alert_dropped(self, kind: Kind, why: str) -> None:
+    def alert_dropped(self, kind: AlertKind, why: str) -> None:
         self.dropped[kind, why] += 1
 
 
@@ -60,7 +60,7 @@ class Sending:
 
     def lost(self, *names: str) -> None:
         for name in names:
-            self.sender.put(Alert(Kind.LOGIN_LOST, 1.7e9, {"child": name}))
+            self.sender.put(Alert(AlertKind.LOGIN_LOST, 1.7e9, {"child": name}))
 
     async def ended(self) -> None:
         self.sender.end()
@@ -94,7 +94,7 @@ async def test_alerts_come_in_order_signed_with_an_id_of_their_own(tmp_path: Pat
     assert names(server) == list(map(str, range(30)))
     assert len({one.id for one in server.taken}) == 30
     assert server.wrong == []
-    assert s.counts.sent == {Kind.LOGIN_LOST: 30}
+    assert s.counts.sent == {AlertKind.LOGIN_LOST: 30}
     assert {one.path for one in server.taken} == {"/hook?token=canary-url-token-1d77"}
 
 
@@ -120,7 +120,7 @@ async def test_an_alert_is_sent_until_it_is_taken_and_none_overtakes_it(tmp_path
     tries = [one for one in server.received if one.body["data"]["child"] == "first"]
     assert len(tries) == len(FAULTS[fault]) + 1
     assert len({one.id for one in tries}) == 1, "a receiver tells by the id that it has it already"
-    assert s.counts.failed == {Kind.LOGIN_LOST: len(FAULTS[fault])}
+    assert s.counts.failed == {AlertKind.LOGIN_LOST: len(FAULTS[fault])}
     assert not s.counts.dropped
 
 
@@ -141,7 +141,7 @@ async def test_a_receiver_that_is_away_for_a_while_gets_all_of_it_in_order(tmp_p
             await eventually(lambda: names(before) == ["a"])
     async with sending(before.url, tmp_path) as s:
         s.lost("b", "c", "d")
-        await eventually(lambda: s.counts.failed[Kind.LOGIN_LOST] >= 3)
+        await eventually(lambda: s.counts.failed[AlertKind.LOGIN_LOST] >= 3)
         s.lost("e")
         with webhook_server(port=port, kept=before):
             await eventually(lambda: len(before.taken) == 5)
@@ -154,7 +154,7 @@ async def test_one_that_the_receiver_calls_wrong_does_not_hold_up_the_others_for
         async with sending(server.url, tmp_path) as s:
             s.lost("wrong", "right")
             await eventually(lambda: names(server) == ["right"])
-    assert s.counts.dropped == {(Kind.LOGIN_LOST, "refused"): 1}
+    assert s.counts.dropped == {(AlertKind.LOGIN_LOST, "refused"): 1}
 
 
 async def test_at_the_end_what_is_left_is_sent_without_waiting_for_the_next_try(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_at_the_end_a_receiver_that_fails_is_not_asked_again(tmp_path: Pat
             await eventually(lambda: s.counts.failed)
             await s.ended()
     assert len(server.received) <= 3
-    assert s.sender.queued() == {Kind.LOGIN_LOST: 2}
+    assert s.sender.queued() == {AlertKind.LOGIN_LOST: 2}
 
 
 async def test_a_full_queue_takes_nothing_new_but_the_end_of_what_was_told(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ async def test_a_full_queue_takes_nothing_new_but_the_end_of_what_was_told(tmp_p
         seen = [s.sender.has_room]
         s.lost("a", "b")
         assert [*seen, s.sender.has_room] == [True, False]
-        s.sender.put(Alert(Kind.RECOVERED, 1.7e9, {"child": "a"}))
-        assert s.sender.queued() == {Kind.LOGIN_LOST: 2, Kind.RECOVERED: 1}
+        s.sender.put(Alert(AlertKind.RECOVERED, 1.7e9, {"child": "a"}))
+        assert s.sender.queued() == {AlertKind.LOGIN_LOST: 2, AlertKind.RECOVERED: 1}
 
 
 NOW = 1.7e9
@@ -223,7 +223,7 @@ def test_every_other_status_is_a_problem_that_is_named(code: int) -> None:
 
 # How an attempt is explained
 
-TEST = Alert(Kind.TEST, NOW)
+TEST = Alert(AlertKind.TEST, NOW)
 
 
 async def problem(

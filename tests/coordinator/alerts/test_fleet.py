@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.alerts.alert import WORDS, Kind
+from coordinator.alerts.alert import WORDS, AlertKind
 from coordinator.alerts.alerts import Alerts, Thresholds
 from coordinator.alerts.receiver import Receiver
 from coordinator.alerts.signature import read_secrets
@@ -48,7 +48,9 @@ class Told:
     server: WebhookServer
     alerts: Alerts
 
-    async def until(self, kind: Kind, about: str | None = None, recovered_from: Kind | None = None) -> dict[str, Any]:
+    async def until(
+        self, kind: AlertKind, about: str | None = None, recovered_from: AlertKind | None = None
+    ) -> dict[str, Any]:
         """Wait until this was told, and return its data."""
         wanted = (kind, about, recovered_from)
         await eventually(lambda: wanted in self.server.told(), what=self.server.told)
@@ -84,36 +86,36 @@ async def test_each_condition_of_a_child_is_told_and_its_end_too(tmp_path: Path)
 
         # A lost login is over when another profile is ready.
         await fleet.behave("ada", unready="login_expired", detail="canary-detail")
-        assert (await t.until(Kind.LOGIN_LOST, "ada"))["reason"] == "login_expired"
+        assert (await t.until(AlertKind.LOGIN_LOST, "ada"))["reason"] == "login_expired"
         await fleet.supervisor.reconcile([fleet.profile(name, version=2 if name == "ada" else 1) for name in names])
-        ended = await t.until(Kind.RECOVERED, "ada", Kind.LOGIN_LOST)
+        ended = await t.until(AlertKind.RECOVERED, "ada", AlertKind.LOGIN_LOST)
         assert ended["lasted_s"] >= 0
 
         # A quota is over when the child has rested and is ready again.
         await fleet.behave("bob", unready="quota", rest_s=0.1)
-        assert (await t.until(Kind.QUOTA, "bob"))["reason"] == "quota"
-        await t.until(Kind.RECOVERED, "bob", Kind.QUOTA)
+        assert (await t.until(AlertKind.QUOTA, "bob"))["reason"] == "quota"
+        await t.until(AlertKind.RECOVERED, "bob", AlertKind.QUOTA)
 
         # A crash loop is over when the child has been ready for a while.
         fleet.plan("cyd", exit_code=1)
         await fleet.behave("cyd", exit_code=1)
-        assert (await t.until(Kind.CRASH_LOOP, "cyd"))["reason"] == "crash_loop"
+        assert (await t.until(AlertKind.CRASH_LOOP, "cyd"))["reason"] == "crash_loop"
         fleet.plan("cyd")
-        await t.until(Kind.RECOVERED, "cyd", Kind.CRASH_LOOP)
+        await t.until(AlertKind.RECOVERED, "cyd", AlertKind.CRASH_LOOP)
 
         # A page that is not as described may come back as it is.
         await fleet.behave("dan", unready="page_broken")
-        assert (await t.until(Kind.PAGE_CHANGED, "dan"))["reason"] == "page_broken"
+        assert (await t.until(AlertKind.PAGE_CHANGED, "dan"))["reason"] == "page_broken"
         await fleet.behave("dan", unready=None)
-        await t.until(Kind.RECOVERED, "dan", Kind.PAGE_CHANGED)
+        await t.until(AlertKind.RECOVERED, "dan", AlertKind.PAGE_CHANGED)
 
         # A login that expires soon is told ahead, and is over when it is renewed.
         await fleet.behave("eve", login_expires_at=time.time() + 3 * DAY_S)
-        warned = await t.until(Kind.LOGIN_EXPIRES, "eve")
+        warned = await t.until(AlertKind.LOGIN_EXPIRES, "eve")
         assert warned["days_left"] == pytest.approx(3, abs=0.01)
         assert warned["expires_at"].endswith("Z")
         await fleet.behave("eve", login_expires_at=time.time() + 30 * DAY_S)
-        await t.until(Kind.RECOVERED, "eve", Kind.LOGIN_EXPIRES)
+        await t.until(AlertKind.RECOVERED, "eve", AlertKind.LOGIN_EXPIRES)
 
         kinds = {
             "ada": "login_lost",
@@ -132,9 +134,9 @@ async def test_a_fleet_without_a_ready_child_is_told_when_that_lasts(tmp_path: P
     async with told(tmp_path, "ada", "bob") as t:
         await t.fleet.behave("ada", unready="browser_lost")
         await t.fleet.behave("bob", unready="browser_lost")
-        assert (await t.until(Kind.ALL_AWAY))["children"] == {"UNHEALTHY": 2}
+        assert (await t.until(AlertKind.ALL_AWAY))["children"] == {"UNHEALTHY": 2}
         await t.fleet.behave("ada", unready=None)
-        await t.until(Kind.RECOVERED, None, Kind.ALL_AWAY)
+        await t.until(AlertKind.RECOVERED, None, AlertKind.ALL_AWAY)
         assert t.about(None) == ["all_away", "recovered"]
 
 
@@ -142,15 +144,15 @@ async def test_a_page_that_stays_another_at_each_start_is_told(tmp_path: Path) -
     async with told(tmp_path, "ada") as t:
         t.fleet.plan("ada", unready="page_broken")
         t.fleet.supervisor.restart("ada")
-        await t.until(Kind.PAGE_CHANGED, "ada")
+        await t.until(AlertKind.PAGE_CHANGED, "ada")
 
 
 async def test_what_is_gone_is_over(tmp_path: Path) -> None:
     async with told(tmp_path, "ada", "bob") as t:
         await t.fleet.behave("ada", unready="login_expired")
-        await t.until(Kind.LOGIN_LOST, "ada")
+        await t.until(AlertKind.LOGIN_LOST, "ada")
         await t.fleet.supervisor.reconcile([t.fleet.profile("bob")])
-        assert (await t.until(Kind.RECOVERED, "ada", Kind.LOGIN_LOST))["reason"] == "profile_gone"
+        assert (await t.until(AlertKind.RECOVERED, "ada", AlertKind.LOGIN_LOST))["reason"] == "profile_gone"
 
 
 async def test_a_check_of_a_page_is_told_with_file_line_and_selector(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ async def test_a_check_of_a_page_is_told_with_file_line_and_selector(tmp_path: P
         where = "demo.toml, line 12,\n ready: nothing matches #prompt " + "x" * 1000
         for _ in range(3):
             t.alerts.page_changed("demo", where, child="ada")
-        told_of = await t.until(Kind.PAGE_CHANGED, "ada")
+        told_of = await t.until(AlertKind.PAGE_CHANGED, "ada")
         assert told_of["site"] == "demo"
         assert told_of["where"].startswith("demo.toml, line 12, ready: nothing matches #prompt x")
         assert len(told_of["where"]) == 500
@@ -168,7 +170,7 @@ async def test_a_check_of_a_page_is_told_with_file_line_and_selector(tmp_path: P
         await t.fleet.behave("ada", unready=None)
         await t.fleet.until("ada", t.fleet.status("ada").state.READY)
         t.alerts.page_as_described("demo")
-        await t.until(Kind.RECOVERED, "demo", Kind.PAGE_CHANGED)
+        await t.until(AlertKind.RECOVERED, "demo", AlertKind.PAGE_CHANGED)
         assert [kind for kind, _, _ in t.server.told()].count("page_changed") == 1
 
 
@@ -189,4 +191,4 @@ async def test_a_receiver_that_hangs_or_is_away_does_not_touch_supervision(tmp_p
             await t.fleet.until_start(name, 2)
         assert t.server.taken == []
         t.server.released.set()
-        await t.until(Kind.RECOVERED, "bob", Kind.QUOTA)
+        await t.until(AlertKind.RECOVERED, "bob", AlertKind.QUOTA)

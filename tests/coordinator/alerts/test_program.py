@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.alerts.alert import Alert, Kind
+from coordinator.alerts.alert import Alert, AlertKind
 from coordinator.alerts.conditions import Key
 from coordinator.alerts.state_file import StateFile
 from coordinator.errors import SettingsError
@@ -147,8 +147,12 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "alerts.json"
     file = StateFile(path)
     assert (file.queued, file.told) == ((), {})
-    alert = Alert(Kind.ALL_AWAY, 1.7e9, {"children": {"FAILED": 2}})
-    told = {Key(Kind.ALL_AWAY): 1.7e9, Key(Kind.PAGE_CHANGED, site="demo"): 1.6e9, Key(Kind.QUOTA, "ümlaut"): 0.0}
+    alert = Alert(AlertKind.ALL_AWAY, 1.7e9, {"children": {"FAILED": 2}})
+    told = {
+        Key(AlertKind.ALL_AWAY): 1.7e9,
+        Key(AlertKind.PAGE_CHANGED, site="demo"): 1.6e9,
+        Key(AlertKind.QUOTA, "ümlaut"): 0.0,
+    }
     file.write((alert,), told)
     again = StateFile(path)
     assert (again.queued, again.told) == ((alert,), told)

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from coordinator.alerts.alert import WORDS, Alert, Kind
+from coordinator.alerts.alert import WORDS, Alert, AlertKind
 from coordinator.alerts.signature import read_secrets, sign
 from coordinator.errors import SettingsError
 
 NAMES = st.text(st.characters(exclude_categories=()), max_size=40)  # with what UTF-8 cannot express
 
 
-@given(key=st.binary(min_size=24, max_size=64), name=NAMES, kind=st.sampled_from(Kind))
-def test_the_library_verifies_what_is_signed_and_nothing_else(key: bytes, name: str, kind: Kind) -> None:
+@given(key=st.binary(min_size=24, max_size=64), name=NAMES, kind=st.sampled_from(AlertKind))
+def test_the_library_verifies_what_is_signed_and_nothing_else(key: bytes, name: str, kind: AlertKind) -> None:
     alert = Alert(kind, 1.7e9, {"child": name})
     headers = sign((key,), alert.id, int(time.time()), alert.body())
     body = Webhook(key).verify(alert.body(), headers)
@@ -44,7 +44,7 @@ def test_each_secret_of_the_file_signs_so_that_a_receiver_can_change_over(tmp_pa
     file = tmp_path / "secret"
     old, new = secret(24), secret(64)
     file.write_bytes(f"\ufeff# the new one\r\n{new}\r\n\r\n{old.rstrip('=')}\r\n".encode())
-    alert = Alert(Kind.TEST, 0.0)
+    alert = Alert(AlertKind.TEST, 0.0)
     headers = sign(read_secrets(file), alert.id, int(time.time()), alert.body())
     for one in (old, new):
         assert Webhook(one).verify(alert.body(), headers)
