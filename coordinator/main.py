@@ -214,8 +214,8 @@ class Coordinator:
 
         # Close the port and its connections, end the children, and send the last alerts meanwhile.
         self._server.should_exit = True
-        alerts_end = self._alerts.close() if self._alerts else asyncio.sleep(0)
-        await asyncio.gather(serving, self._fleet.supervisor.stop(), alerts_end)
+        ending = [self._alerts.close()] if self._alerts else []
+        await asyncio.gather(serving, self._fleet.supervisor.stop(), *ending)
 
         # Close the connections to children: no request uses them any more.
         await self._proxy.close()

@@ -17,7 +17,7 @@ _CHILD: Final = {"child": "ada"}
 EXAMPLES: Final[Mapping[AlertKind, Alert]] = {
     alert.kind: alert
     for alert in (
-        Alert(AlertKind.LOGIN_EXPIRES, _AT, {**_CHILD, "expires_at": "2026-12-04T18:40:00.000Z", "days_left": 4.78}),
+        Alert(AlertKind.LOGIN_EXPIRES, _AT, {**_CHILD, "expires_at": "2026-12-03T11:58:00.000Z", "days_left": 3.0}),
         Alert(AlertKind.LOGIN_LOST, _AT, {**_CHILD, "reason": Reason.LOGIN_EXPIRED}),
         Alert(AlertKind.QUOTA, _AT, {**_CHILD, "reason": Reason.QUOTA}),
         Alert(

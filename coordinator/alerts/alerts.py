@@ -65,12 +65,13 @@ class WatchedFleet(Protocol):
 class Thresholds:
     """When something is a condition: times in seconds.
 
-    A login `expiry_warning_days` before it expires. A fleet that has had no ready child for `away_after_s`, or for
-    `first_ready_s` after its start: one child that restarts is no alarm. A child whose start finds another page for
-    `page_broken_s`. A crash loop is over when the child has been READY for `steady_s`.
+    A login `expiry_warning_days` before it expires; 0 never warns. A fleet that has had no ready child for
+    `away_after_s`, or for `first_ready_s` after its start: one child that restarts is no alarm. A child that has not
+    been ready for `page_broken_s`, and finds another page. A crash loop is over when the child has been READY for
+    `steady_s`.
     """
 
-    expiry_warning_days: float = 7.0
+    expiry_warning_days: float = 3.0
     away_after_s: float = 30.0
     first_ready_s: float = 90.0
     page_broken_s: float = 10.0
@@ -195,7 +196,8 @@ class Alerts:
     def _look_at(self, child: ChildStatus) -> None:
         now, thresholds = self._wall(), self._thresholds
         expires, expires_at = Key(AlertKind.LOGIN_EXPIRES, child.name), child.login_expires_at
-        if expires_at is not None and expires_at - now <= thresholds.expiry_warning_days * _DAY_S:
+        warning_s = thresholds.expiry_warning_days * _DAY_S
+        if warning_s and expires_at is not None and expires_at - now <= warning_s:
             days_left = round(max(0.0, expires_at - now) / _DAY_S, 2)
             self._conditions.begin(expires, expires_at=utc(expires_at), days_left=days_left)
         else:
@@ -204,7 +206,8 @@ class Alerts:
         lasts_s = now - child.since
         if child.state is State.READY and lasts_s >= thresholds.steady_s:
             self._conditions.end(Key(AlertKind.CRASH_LOOP, child.name))
-        broken = child.state is State.STARTING and child.reason is Reason.PAGE_BROKEN
+        # A start, and a child that was unhealthy for another reason, find it without an event.
+        broken = child.state in (State.STARTING, State.UNHEALTHY) and child.reason is Reason.PAGE_BROKEN
         if broken and lasts_s >= thresholds.page_broken_s:
             self._begin(Key(AlertKind.PAGE_CHANGED, child.name), Reason.PAGE_BROKEN)
 

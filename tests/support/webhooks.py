@@ -15,6 +15,7 @@ from typing import Any, Final
 from standardwebhooks import Webhook
 
 SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMhISE="
+URL_TOKEN: Final = "canary-url-token-1d77"
 Answer = Callable[["_Handler"], None]
 
 
@@ -133,7 +134,7 @@ def webhook_server(
         context.load_cert_chain(*certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     scheme = "https" if certificate else "http"
-    server.kept = kept or WebhookServer(f"{scheme}://127.0.0.1:{server.server_port}/hook?token=canary-url-token-1d77")
+    server.kept = kept or WebhookServer(f"{scheme}://127.0.0.1:{server.server_port}/hook?token={URL_TOKEN}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -157,6 +157,33 @@ async def test_one_that_the_receiver_calls_wrong_does_not_hold_up_the_others_for
     assert s.counts.dropped == {(AlertKind.LOGIN_LOST, "refused"): 1}
 
 
+@dataclass
+class Faulty:
+    """A destination with a fault of the program itself: the first alert makes it raise."""
+
+    got: list[str] = field(default_factory=list)
+
+    async def deliver(self, alert: Alert) -> Outcome:
+        if alert.data["child"] == "first":
+            raise RuntimeError("canary")
+        self.got.append(alert.data["child"])
+        return Outcome(204)
+
+    async def close(self) -> None:
+        raise RuntimeError("canary")
+
+
+async def test_an_error_of_the_program_itself_does_not_end_the_sending() -> None:
+    faulty, counts = Faulty(), Counted()
+    sender = Sender(faulty, counts, patience=QUICK)
+    s = Sending(sender, counts, asyncio.create_task(sender.run()))
+    s.lost("first", "second")
+    await eventually(lambda: faulty.got == ["second"])
+    assert counts.dropped == {(AlertKind.LOGIN_LOST, "refused"): 1}
+    await s.ended()
+    await sender.close()
+
+
 async def test_at_the_end_what_is_left_is_sent_without_waiting_for_the_next_try(tmp_path: Path) -> None:
     with webhook_server() as server:
         server.answers.append(status(503, retry_after="3600"))

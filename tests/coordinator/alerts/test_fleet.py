@@ -16,6 +16,7 @@ from coordinator.alerts.alert import WORDS, AlertKind
 from coordinator.alerts.alerts import Alerts, Thresholds
 from coordinator.alerts.receiver import Receiver
 from coordinator.alerts.signature import read_secrets
+from coordinator.alerts.state_file import StateFile
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.supervisor import Supervisor
 from tests.coordinator.alerts.test_delivery import Counted
@@ -63,10 +64,11 @@ class Told:
 
 
 @contextlib.asynccontextmanager
-async def told(tmp_path: Path, *names: str, **policy: Any) -> AsyncIterator[Told]:
+async def told(tmp_path: Path, *names: str, state_file: StateFile | None = None, **policy: Any) -> AsyncIterator[Told]:
     """Ready children, and a receiver that is told of them."""
     with webhook_server() as server:
-        alerts = Alerts(Receiver(server.url, read_secrets(write_secret(tmp_path))), Counted(), thresholds=QUICK)
+        receiver = Receiver(server.url, read_secrets(write_secret(tmp_path)))
+        alerts = Alerts(receiver, Counted(), thresholds=QUICK, state_file=state_file)
         async with prepared_fleet(tmp_path, hooks=[alerts.fleet_event], **policy) as fleet:
             alerts.watch(Watched(fleet.supervisor, fleet.pool))
             alerts.start()
@@ -110,9 +112,9 @@ async def test_each_condition_of_a_child_is_told_and_its_end_too(tmp_path: Path)
         await t.until(AlertKind.RECOVERED, "dan", AlertKind.PAGE_CHANGED)
 
         # A login that expires soon is told ahead, and is over when it is renewed.
-        await fleet.behave("eve", login_expires_at=time.time() + 3 * DAY_S)
+        await fleet.behave("eve", login_expires_at=time.time() + 2 * DAY_S)
         warned = await t.until(AlertKind.LOGIN_EXPIRES, "eve")
-        assert warned["days_left"] == pytest.approx(3, abs=0.01)
+        assert warned["days_left"] == pytest.approx(2, abs=0.01)
         assert warned["expires_at"].endswith("Z")
         await fleet.behave("eve", login_expires_at=time.time() + 30 * DAY_S)
         await t.until(AlertKind.RECOVERED, "eve", AlertKind.LOGIN_EXPIRES)
@@ -172,6 +174,16 @@ async def test_a_check_of_a_page_is_told_with_file_line_and_selector(tmp_path: P
         t.alerts.page_as_described("demo")
         await t.until(AlertKind.RECOVERED, "demo", AlertKind.PAGE_CHANGED)
         assert [kind for kind, _, _ in t.server.told()].count("page_changed") == 1
+
+
+async def test_a_place_that_is_lost_keeps_no_alert_from_being_sent(tmp_path: Path) -> None:
+    place = tmp_path / "volume"
+    place.mkdir()
+    async with told(tmp_path, "ada", state_file=StateFile(place / "alerts.json")) as t:
+        (place / "alerts.json").unlink()
+        place.rmdir()
+        await t.fleet.behave("ada", unready="quota", rest_s=0.1)
+        await t.until(AlertKind.RECOVERED, "ada", AlertKind.QUOTA)
 
 
 async def test_an_orderly_end_is_no_news(tmp_path: Path) -> None:

@@ -92,9 +92,11 @@ async def test_metrics_count_what_is_sent_what_fails_and_what_waits(tmp_path: Pa
 DELIVERED, FAILED, WRONG_SETTING = 0, 1, 2
 
 
-async def alerts(tmp_path: Path, *arguments: str, **given: str) -> tuple[int | None, str]:
+async def alerts(
+    tmp_path: Path, *arguments: str, module: str = "coordinator.alerts", **given: str
+) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "coordinator.alerts", *arguments),
+        *(sys.executable, "-m", module, *arguments),
         env=environment(tmp_path, **given),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
@@ -138,6 +140,18 @@ async def test_a_wrong_setting_is_a_line_with_its_name_and_without_its_value(tmp
         assert said.startswith(f"error: {begins}")
         assert said.count("\n") == 1
         assert "canary" not in said
+
+
+async def test_a_coordinator_does_not_start_with_what_it_cannot_sign_with(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    wrong = tmp_path / "wrong"
+    wrong.write_text("whsec_canary")
+    given = {"ALERT_URL": "https://hooks.example/canary", "ALERT_SECRET_FILE": str(wrong)}
+    code, said = await alerts(tmp_path, module="coordinator.main", **given)
+    (line,) = said.splitlines()
+    assert code == WRONG_SETTING
+    assert line.startswith("tabfleet: ALERT_SECRET_FILE: line 1 is no secret; it takes whsec_ and the base64")
+    assert "canary" not in line
 
 
 # What outlives the coordinator
