@@ -148,6 +148,11 @@ class Fleet:
         """Return when profiles and keys were last fetched, in Unix seconds."""
         return self._hydrated_at
 
+    def rejected(self) -> frozenset[str]:
+        """Return the names of the children that there are not, because their profiles are not accepted."""
+        found = () if self._hydration is None else self._hydration.discovery.rejected
+        return frozenset(item.name.removesuffix(".json") for item in found)
+
     def unhealthy(self) -> list[str]:
         """Return the names of the children that should serve and do not."""
         return [child.name for child in self.supervisor.snapshot() if child.state not in _NOT_UNHEALTHY]

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -34,6 +34,7 @@ _OF_REASON: Final = {
     Reason.PAGE_BROKEN: AlertKind.PAGE_CHANGED,
     Reason.CRASH_LOOP: AlertKind.CRASH_LOOP,
 }
+_REJECTED: Final = "The profile that is there now is not accepted; GET /ready says why, under rejected_profiles."
 _OVER_WHEN_READY: Final = (AlertKind.LOGIN_LOST, AlertKind.QUOTA, AlertKind.PAGE_CHANGED)
 
 
@@ -59,6 +60,9 @@ class WatchedFleet(Protocol):
 
     def hydrated_at(self) -> float | None:
         """Return when profiles and keys were last fetched; None before there are children."""
+
+    def rejected(self) -> frozenset[str]:
+        """Return the names of the children that there are not, because their profiles are not accepted."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ class Alerts:
         self._away_at: float | None = None
         """By the clock: when the fleet counts as away; None while it is ready, or before it was looked at."""
         self._was_seen = False
+        self._had_children = {key.child for key in self._conditions.holding() if key.child is not None}
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     @classmethod
@@ -145,11 +150,12 @@ class Alerts:
         """Take note of what happens to a child; a hook of the supervisor."""
         if not isinstance(event, ChildMoved):
             return
+        self._had_children.add(event.child)
         if event.new.state is State.READY:
             for kind in _OVER_WHEN_READY:
                 self._conditions.end(Key(kind, event.child))
         elif event.reason in _OF_REASON:
-            self._begin(Key(_OF_REASON[event.reason], event.child), event.reason)
+            self._conditions.begin(Key(_OF_REASON[event.reason], event.child), reason=event.reason)
 
     def page_changed(self, site: str, where: str, *, child: str | None = None) -> None:
         """Tell that a site's page is not what its file says any more, until `page_as_described`.
@@ -163,9 +169,6 @@ class Alerts:
     def page_as_described(self, site: str) -> None:
         """Tell that a site's page is what its file says, if it was told that it is not."""
         self._conditions.end(Key(AlertKind.PAGE_CHANGED, site=site))
-
-    def _begin(self, key: Key, reason: Reason, **facts: Any) -> None:
-        self._conditions.begin(key, reason=reason, **facts)
 
     # What is looked at
 
@@ -186,10 +189,12 @@ class Alerts:
         children = fleet.supervisor.snapshot()
         for child in children:
             self._look_at(child)
-        names = {child.name for child in children}
+        names, rejected = {child.name for child in children}, fleet.rejected()
         for key in self._conditions.holding():
-            if key.child is not None and key.child not in names:
+            if key.child is not None and key.child not in names and key.child not in rejected:
                 self._conditions.end(key, reason=Reason.PROFILE_GONE)
+        for name in sorted(self._had_children & rejected - names):
+            self._conditions.begin(Key(AlertKind.LOGIN_LOST, name), message=_REJECTED)
         self._look_at_all(children, ready=fleet.ready)
         self._conditions.look()
 
@@ -200,7 +205,7 @@ class Alerts:
         if warning_s and expires_at is not None and expires_at - now <= warning_s:
             days_left = round(max(0.0, expires_at - now) / _DAY_S, 2)
             self._conditions.begin(expires, expires_at=utc(expires_at), days_left=days_left)
-        else:
+        elif expires_at is not None or child.state is State.READY:  # before its first start nobody knows
             self._conditions.end(expires)
 
         lasts_s = now - child.since
@@ -209,7 +214,7 @@ class Alerts:
         # A start, and a child that was unhealthy for another reason, find it without an event.
         broken = child.state in (State.STARTING, State.UNHEALTHY) and child.reason is Reason.PAGE_BROKEN
         if broken and lasts_s >= thresholds.page_broken_s:
-            self._begin(Key(AlertKind.PAGE_CHANGED, child.name), Reason.PAGE_BROKEN)
+            self._conditions.begin(Key(AlertKind.PAGE_CHANGED, child.name), reason=Reason.PAGE_BROKEN)
 
     def _look_at_all(self, children: tuple[ChildStatus, ...], *, ready: bool) -> None:
         now, key = self._clock(), Key(AlertKind.ALL_AWAY)

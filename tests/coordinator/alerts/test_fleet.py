@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 
 from coordinator.alerts.alert import WORDS, AlertKind
 from coordinator.alerts.alerts import Alerts, Thresholds
+from coordinator.alerts.conditions import Key
 from coordinator.alerts.receiver import Receiver
 from coordinator.alerts.signature import read_secrets
 from coordinator.alerts.state_file import StateFile
@@ -41,6 +43,9 @@ class Watched:
 
     def hydrated_at(self) -> float | None:
         return 1.0
+
+    def rejected(self) -> frozenset[str]:
+        return frozenset()
 
 
 @dataclass
@@ -174,6 +179,20 @@ async def test_a_check_of_a_page_is_told_with_file_line_and_selector(tmp_path: P
         t.alerts.page_as_described("demo")
         await t.until(AlertKind.RECOVERED, "demo", AlertKind.PAGE_CHANGED)
         assert [kind for kind, _, _ in t.server.told()].count("page_changed") == 1
+
+
+async def test_what_was_told_before_a_restart_is_not_told_again_nor_over_before_its_child_is_ready(
+    tmp_path: Path,
+) -> None:
+    file = StateFile(tmp_path / "alerts.json")
+    file.write((), {Key(AlertKind.LOGIN_EXPIRES, "ada"): 1.7e9, Key(AlertKind.LOGIN_LOST, "bob"): 1.7e9})
+    plan = {"start_s": 0.3, "login_expires_at": time.time() + DAY_S}
+    (tmp_path / "ada.json").write_text(json.dumps(plan))
+    async with told(tmp_path, "ada", "bob", state_file=StateFile(tmp_path / "alerts.json")) as t:
+        assert (await t.until(AlertKind.RECOVERED, "bob", AlertKind.LOGIN_LOST))["lasted_s"] > 1e6
+        await t.fleet.behave("ada", login_expires_at=time.time() + 30 * DAY_S)
+        await t.until(AlertKind.RECOVERED, "ada", AlertKind.LOGIN_EXPIRES)
+        assert (t.about("ada"), t.about("bob")) == (["recovered"], ["recovered"])
 
 
 async def test_a_place_that_is_lost_keeps_no_alert_from_being_sent(tmp_path: Path) -> None:

@@ -68,6 +68,26 @@ async def test_a_coordinator_tells_what_happens_over_a_restart_and_shows_no_secr
         assert not [canary for canary in CANARIES if canary in text]
 
 
+async def test_a_profile_that_is_not_accepted_any_more_is_a_lost_login(tmp_path: Path) -> None:
+    for name in ("ada", "bob"):
+        write_profile(tmp_path / "active", name)
+    with webhook_server() as server:
+        given = {"ALERT_URL": server.url, "ALERT_SECRET_FILE": str(write_secret(tmp_path))}
+        async with coordinator(tmp_path, **given) as running:
+            await running.until_ready("ada", "bob")
+            # Bob is only taken away, and never was told of; a file that never was a child is none that was lost.
+            (tmp_path / "active/bob.json").rename(tmp_path / "bob.json")
+            write_profile(tmp_path / "active", "cyd")
+            for name in ("ada", "new"):
+                (tmp_path / f"active/{name}.json").write_text("{")
+            running.process.send_signal(signal.SIGHUP)
+            await eventually(lambda: LOST in server.told())
+            assert "rejected_profiles" in server.taken[0].body["data"]["message"]
+            write_profile(tmp_path / "active", "ada")
+            running.process.send_signal(signal.SIGHUP)
+            await eventually(lambda: server.told() == [LOST, RECOVERED], what=server.told)
+
+
 async def test_metrics_count_what_is_sent_what_fails_and_what_waits(tmp_path: Path) -> None:
     write_profile(tmp_path / "active", "ada")
     with webhook_server() as server:

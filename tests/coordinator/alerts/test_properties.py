@@ -60,6 +60,9 @@ class AlertingMachine(SupervisorMachine):
     def hydrated_at(self) -> float | None:
         return 0.0
 
+    def rejected(self) -> frozenset[str]:
+        return frozenset()
+
     @initialize()
     def watch(self) -> None:
         self.alerts.watch(self)
