@@ -237,6 +237,8 @@ class Alerts:
             asyncio.create_task(self._look_often(), name="look for alerts"),
             asyncio.create_task(self._save_changes(), name="save alerts"),
         )
+        for task in self._tasks:
+            task.add_done_callback(_log_failure)
 
     async def _look_often(self) -> None:
         while True:
@@ -274,3 +276,9 @@ class Alerts:
         await self._sender.close()
         if waiting := self._sender.queued():
             log.warning("alerts_not_delivered", queued=dict(waiting), kept=self._saved)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Log what ended a task by an error of the program itself: the fleet goes on without alerts."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("alerting_failed", task=task.get_name(), exc_info=error)

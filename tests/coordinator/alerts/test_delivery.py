@@ -11,9 +11,11 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from contract.proxies import parse_no_proxy, parse_proxy
 from coordinator.alerts.alert import Alert, AlertKind
+from coordinator.alerts.alerts import Alerts
 from coordinator.alerts.receiver import Outcome, Receiver
 from coordinator.alerts.sender import Patience, Sender
 from coordinator.alerts.signature import read_secrets
@@ -182,6 +184,24 @@ async def test_an_error_of_the_program_itself_does_not_end_the_sending() -> None
     assert counts.dropped == {(AlertKind.LOGIN_LOST, "refused"): 1}
     await s.ended()
     await sender.close()
+
+
+@dataclass
+class Uncounting(Counted):
+    """Counters with a fault of the program itself, where nothing catches it."""
+
+    def alert_sent(self, kind: AlertKind) -> None:
+        raise RuntimeError("canary")
+
+
+async def test_sending_that_ends_by_an_error_is_in_the_log_and_the_end_is_orderly() -> None:
+    alerts = Alerts(Faulty(), Uncounting())
+    with capture_logs() as logged:
+        alerts.start()
+        alerts.page_changed("demo", "demo.toml, line 12", child="ada")
+        await eventually(lambda: [entry for entry in logged if entry["event"] == "alerting_failed"])
+        await asyncio.wait_for(alerts.close(), HANG_LIMIT_S)
+    assert [entry["task"] for entry in logged if entry["event"] == "alerting_failed"] == ["send alerts"]
 
 
 async def test_at_the_end_what_is_left_is_sent_without_waiting_for_the_next_try(tmp_path: Path) -> None:
