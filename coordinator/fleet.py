@@ -6,7 +6,7 @@ import _thread
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 import structlog
@@ -56,8 +56,12 @@ class Fleet:
         metrics: Metrics,
         port: int,
         sessions: Sessions | None = None,
+        hooks: Iterable[Callable[[FleetEvent], None]] = (),
     ) -> None:
-        """`port` is the coordinator's own, which no child may take; `sessions` is the session store, if any."""
+        """`port` is the coordinator's own, which no child may take; `sessions` is the session store, if any.
+
+        `hooks` are told what happens to children.
+        """
         self._settings, self._hydrator, self._access, self._metrics = settings, hydrator, access, metrics
         self._sessions = sessions
         self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
@@ -67,7 +71,7 @@ class Fleet:
             pool=self.pool,
             ports=self._ports,
             policy=Policy.from_settings(settings),
-            hooks=(log_event, metrics.fleet_event, self._look_soon, *([sessions.fleet_event] if sessions else [])),
+            hooks=(log_event, metrics.fleet_event, *hooks, self._look_soon),
         )
         self._started = False
         self._hydration: Hydration | None = None
@@ -191,6 +195,11 @@ class Fleet:
         now = time.time()
         found = {child.name: child.login_expires_at for child in self.supervisor.snapshot()}
         return {name: (at - now) / DAY_S for name, at in found.items() if at is not None}
+
+    def rejected(self) -> frozenset[str]:
+        """Return the names of the children that there are not, because their profiles are not accepted."""
+        found = () if self._hydration is None else self._hydration.discovery.rejected
+        return frozenset(item.name.removesuffix(".json") for item in found)
 
     def unhealthy(self) -> list[str]:
         """Return the names of the children that should serve and do not."""

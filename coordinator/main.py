@@ -26,6 +26,7 @@ from contract.hosts import Hosts
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
 from contract.output import flush_output, tell
+from coordinator.alerts.alerts import Alerts
 from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import load_settings
@@ -111,6 +112,7 @@ class Coordinator:
     def __init__(self, settings: Settings, listener: socket.socket, program: Sequence[str]) -> None:
         """`listener` is the API's, and accepts already; `program` starts one child."""
         access, metrics = Access(), Metrics()
+        self._alerts = Alerts.from_settings(settings, metrics)
         self._settings, self._listener = settings, listener
         sessions = Sessions.from_settings(settings)
         self._launcher = LocalLauncher.from_settings(settings, program, sessions)
@@ -122,8 +124,12 @@ class Coordinator:
             metrics=metrics,
             port=listener.getsockname()[1],
             sessions=sessions,
+            hooks=[told.fleet_event for told in (sessions, self._alerts) if told],
         )
         metrics.watch(self._fleet)
+        if self._alerts:
+            self._alerts.watch(self._fleet)
+            metrics.watch_alerts(self._alerts.queued)
         self._proxy = Proxy(
             pool=self._fleet.pool,
             children=self._fleet.supervisor,
@@ -148,6 +154,8 @@ class Coordinator:
             loop.add_signal_handler(number, self.handle_stop)
         loop.add_signal_handler(signal.SIGHUP, self.handle_reload)
         install_if_process_1(self._launcher)
+        if self._alerts:
+            self._alerts.start()
 
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
         try:
@@ -214,9 +222,10 @@ class Coordinator:
         for task in (idle, cut, *self._side_tasks):
             task.cancel()
 
-        # Close the port and its connections, and end the children meanwhile.
+        # Close the port and its connections, end the children, and send the last alerts meanwhile.
         self._server.should_exit = True
-        await asyncio.gather(serving, self._fleet.supervisor.stop())
+        ending = [self._alerts.close()] if self._alerts else []
+        await asyncio.gather(serving, self._fleet.supervisor.stop(), *ending)
         await self._fleet.close_sessions(LAST_UPLOADS_S)
 
         # Close the connections to children: no request uses them any more.

@@ -7,13 +7,14 @@ children, which are those of the operator's profiles.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from coordinator.alerts.alert import AlertKind
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.events import (
@@ -120,11 +121,43 @@ class Metrics:
         self._failed_saves = Counter(
             "tabfleet_session_save_failures", "Sessions that could not be saved", registry=registry
         )
+        self._alerts_sent = Counter(
+            "tabfleet_alerts_sent", "Alerts that the receiver has, by kind", ["kind"], registry=registry
+        )
+        self._alerts_failed = Counter(
+            "tabfleet_alert_failures", "Attempts to send an alert that failed, by kind", ["kind"], registry=registry
+        )
+        self._alerts_dropped = Counter(
+            "tabfleet_alerts_dropped",
+            "Alerts that were not sent when they were due, by kind, for an hour's bound, a full queue or a refusal",
+            ["kind", "why"],
+            registry=registry,
+        )
         self._end_reasons: dict[str, str] = {}
 
     def watch(self, fleet: WatchedFleet) -> None:
         """Add the gauges that are read off the fleet at each scrape."""
         self.registry.register(_FleetCollector(fleet))
+
+    def watch_alerts(self, queued: Callable[[], Mapping[AlertKind, int]]) -> None:
+        """Add how many alerts wait, read at each scrape."""
+        # A counter that is not there before its first event has no rate for it.
+        for kind in AlertKind:
+            self._alerts_sent.labels(kind)
+            self._alerts_failed.labels(kind)
+        self.registry.register(_AlertCollector(queued))
+
+    def alert_sent(self, kind: AlertKind) -> None:
+        """Count an alert that the receiver has."""
+        self._alerts_sent.labels(kind).inc()
+
+    def alert_failed(self, kind: AlertKind) -> None:
+        """Count an attempt that failed."""
+        self._alerts_failed.labels(kind).inc()
+
+    def alert_dropped(self, kind: AlertKind, why: str) -> None:
+        """Count an alert that is not sent, or not when it was due: `bound`, `full` or `refused`."""
+        self._alerts_dropped.labels(kind, why).inc()
 
     def request_done(self, done: RequestDone) -> None:
         """Count a request that has ended; a hook of the proxy."""
@@ -214,3 +247,16 @@ class _FleetCollector(Collector):
             yield CounterMetricFamily("tabfleet_session_uploads", "Sessions uploaded to S3", value=uploads[0])
             text = "Sessions that could not be uploaded"
             yield CounterMetricFamily("tabfleet_session_upload_failures", text, value=uploads[1])
+
+
+class _AlertCollector(Collector):
+    def __init__(self, queued: Callable[[], Mapping[AlertKind, int]]) -> None:
+        self._queued = queued
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield how many alerts wait now."""
+        queued = self._queued()
+        gauge = GaugeMetricFamily("tabfleet_alerts_queued", "Alerts that wait to be sent, by kind", labels=["kind"])
+        for kind in AlertKind:
+            gauge.add_metric([kind.value], queued.get(kind, 0))
+        yield gauge

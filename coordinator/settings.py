@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +34,7 @@ REQUESTS: Final = "Requests"
 HEALTH: Final = "Health and restarts"
 NETWORK: Final = "Network"
 OUTPUT: Final = "Logs and metrics"
+ALERTS: Final = "Alerts"
 
 _LISTS: Final = "The credentials need the IAM action s3:ListBucket on this bucket"
 _GETS: Final = "The credentials need the IAM action s3:GetObject on PREFIX/active/* and PREFIX/key.txt"
@@ -90,6 +92,18 @@ def parse_origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def check_web_address(text: str) -> None:
+    """Raise ValueError, without the text, unless it is the http or https address of a host."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is no address") from None
+    printable = text.isascii() and text.isprintable() and " " not in text
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.fragment or not printable:
+        raise ValueError("is no address of a web server")
+
+
 _ORIGIN: Final = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 65535", "PORT")]
@@ -109,6 +123,9 @@ ProxyUrl = Annotated[str, AfterValidator(_kept_if(parse_proxy)), Takes(PROXY_WOR
 DirectHosts = Annotated[str, AfterValidator(_kept_if(parse_no_proxy)), Takes(NO_PROXY_WORDS, "HOSTS")]
 Origins = Annotated[
     str, AfterValidator(_kept_if(parse_origins)), Takes("origins such as https://app.example.com, or *", "ORIGINS")
+]
+WebAddress = Annotated[
+    str, AfterValidator(_kept_if(check_web_address)), Takes("an address that begins with https:// or http://", "URL")
 ]
 Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
 BackendName = Annotated[Literal["local", "s3"], Takes("local or s3", "NAME"), BeforeValidator(_lower)]
@@ -300,12 +317,12 @@ class Settings(BaseSettings):
 
     extra_ca_file: Annotated[
         ExistingFile | None,
-        About(NETWORK, "PEM file of further authorities to trust, for S3 and the browsers", flag=None),
+        About(NETWORK, "PEM file of further authorities to trust, for S3, alerts and the browsers", flag=None),
     ] = None
     https_proxy: Annotated[
         ProxyUrl | None,
         Field(repr=False),
-        About(NETWORK, "Proxy for S3 and the browsers; loopback is never proxied", flag=None, secret=True),
+        About(NETWORK, "Proxy for S3, alerts and the browsers; loopback is never proxied", flag=None, secret=True),
     ] = None
     no_proxy: Annotated[
         DirectHosts | None,
@@ -320,6 +337,25 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, About(OUTPUT, "Least level that is logged")] = "info"
     log_dir: Annotated[
         AnyPath | None, About(OUTPUT, "Folder for the children's logs, reopened on SIGHUP; not set, they go to stderr")
+    ] = None
+
+    alert_url: Annotated[
+        WebAddress | None,
+        Field(repr=False),
+        About(
+            ALERTS, "Address that is told, by signed webhooks, of what an operator should know", flag=None, secret=True
+        ),
+    ] = None
+    alert_secret_file: Annotated[
+        ExistingFile | None,
+        About(ALERTS, "File with the secret, whsec_ and base64, that alerts are signed with; needed with ALERT_URL"),
+    ] = None
+    alert_state_file: Annotated[
+        AnyPath | None,
+        About(
+            ALERTS,
+            "File in which alerts that are not delivered yet outlive the coordinator; not set, they are lost with it",
+        ),
     ] = None
 
     @model_validator(mode="before")
@@ -377,6 +413,15 @@ class Settings(BaseSettings):
         problem = self.https_proxy and parse_proxy(self.https_proxy).unusable_by(self.browser_engine)
         if problem:
             raise ValueError(f"HTTPS_PROXY: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _alerts_are_signed(self) -> Self:
+        if self.alert_url is not None and self.alert_secret_file is None:
+            raise ValueError(
+                "ALERT_URL needs ALERT_SECRET_FILE (--alert-secret-file):"
+                " the file with the secret that alerts are signed with"
+            )
         return self
 
     @property

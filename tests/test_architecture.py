@@ -38,6 +38,10 @@ GROUPS = {
         *("browser.errors", "browser.settings", "browser.timeouts"),
         *("browser.site", "browser.process", "browser.capture", "browser.page"),
     },
+    "coordinator/alerts": {
+        *("coordinator.errors", "coordinator.flags", "coordinator.settings"),
+        *("coordinator.proxy.pool", "coordinator.supervision", "coordinator.alerts"),
+    },
     "coordinator/proxy": {"coordinator.errors", "coordinator.proxy"},
     "coordinator/supervision": {
         *("coordinator.errors", "coordinator.settings"),

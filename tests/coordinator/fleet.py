@@ -135,7 +135,9 @@ def make_profile(folder: Path, name: str, *, version: int = 1, login: str | None
 
 
 @contextlib.asynccontextmanager
-async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]:
+async def prepared_fleet(
+    tmp_path: Path, hooks: Iterable[Callable[[FleetEvent], None]] = (), **changes: Any
+) -> AsyncIterator[Fleet]:
     """A fleet that has not been started; stopped at the end. `changes` are of the policy."""
     events: list[FleetEvent] = []
     base = free_range(2 * ROOM)
@@ -145,7 +147,7 @@ async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(
-        launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append]
+        launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append, *hooks]
     )
     async with aiohttp.ClientSession() as http:
         fleet = Fleet(tmp_path, supervisor, pool, launcher, ports, events, http)

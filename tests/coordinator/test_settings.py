@@ -125,6 +125,8 @@ WRONG = {
     "CHROMIUM_SANDBOX": "perhaps",
     "EXTRA_CA_FILE": "/nowhere/ca.pem",
     "HTTPS_PROXY": "ftp://proxy",
+    "ALERT_URL": "hooks.example/in",
+    "ALERT_SECRET_FILE": "/nowhere/secret",
     "NO_PROXY": "10.0.0.0/99",
     "LOG_FORMAT": "xml",
     "LOG_LEVEL": "loud",
@@ -175,6 +177,40 @@ def test_a_proxy_that_firefox_cannot_use_is_refused(monkeypatch: pytest.MonkeyPa
     line = error_of("--engine", "firefox")
     assert line.startswith("HTTPS_PROXY: Firefox")
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "ftp://hooks.example/hunter2",
+            "//hooks.example/hunter2",
+            "https:///hunter2",
+            "https://hooks.example:0/hunter2",
+        ),
+        *("https://hooks.example:port/hunter2", "https://hooks.example/#hunter2", "https://hooks.example/hunter2 x"),
+        *("https://[hooks/hunter2", "javascript:hunter2", "hunter2"),
+    ],
+)
+def test_an_address_for_alerts_that_is_none_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("ALERT_URL", url)
+    line = error_of()
+    assert line.startswith("ALERT_URL: got a value that is not shown, takes an address that begins with https://")
+    assert "hunter2" not in line
+
+
+def test_alerts_need_a_secret_and_do_not_show_their_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ALERT_URL", "https://user:pass@hooks.example:8443/in?token=hunter2")
+    line = error_of()
+    assert line.startswith("ALERT_URL needs ALERT_SECRET_FILE (--alert-secret-file)")
+    assert "hunter2" not in line
+    secret = tmp_path / "secret"
+    secret.touch()
+    settings = load_settings([f"--alert-secret-file={secret}"])
+    assert settings.alert_secret_file == secret
+    assert "hunter2" not in repr(settings)
 
 
 def test_s3_needs_a_bucket() -> None:
