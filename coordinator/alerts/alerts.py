@@ -69,7 +69,7 @@ class WatchedFleet(Protocol):
 class Thresholds:
     """When something is a condition: times in seconds.
 
-    A login `expiry_warning_days` before it expires; 0 never warns. A fleet that has had no ready child for
+    A login `expiry_warning_days` before it expires, unless its child keeps it alive; 0 never warns. A fleet that has had no ready child for
     `away_after_s`, or for `first_ready_s` after its start: one child that restarts is no alarm. A child that has not
     been ready for `page_broken_s`, and finds another page. A crash loop is over when the child has been READY for
     `steady_s`.
@@ -141,7 +141,9 @@ class Alerts:
         if receiver is None:
             return None
         state_file = StateFile(settings.alert_state_file) if settings.alert_state_file else None
-        thresholds = Thresholds(first_ready_s=settings.start_timeout_s + 30.0)
+        thresholds = Thresholds(
+            expiry_warning_days=settings.expiry_warning_days, first_ready_s=settings.start_timeout_s + 30.0
+        )
         return cls(receiver, counts, thresholds=thresholds, state_file=state_file)
 
     # What happens
@@ -202,7 +204,7 @@ class Alerts:
         now, thresholds = self._wall(), self._thresholds
         expires, expires_at = Key(AlertKind.LOGIN_EXPIRES, child.name), child.login_expires_at
         warning_s = thresholds.expiry_warning_days * _DAY_S
-        if warning_s and expires_at is not None and expires_at - now <= warning_s:
+        if warning_s and expires_at is not None and not child.login_kept and expires_at - now <= warning_s:
             days_left = round(max(0.0, expires_at - now) / _DAY_S, 2)
             self._conditions.begin(expires, expires_at=utc(expires_at), days_left=days_left)
         elif expires_at is not None or child.state is State.READY:  # before its first start nobody knows
