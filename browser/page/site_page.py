@@ -86,7 +86,7 @@ class SitePage:
         browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
     ) -> BrowserContext:
         is_chromium = browser.browser_type.name == "chromium"
-        given = as_browser_loads_it(state, is_chromium=is_chromium) if state else None
+        given = as_browser_loads_it(state) if state else None
 
         def open_context() -> Coroutine[Any, Any, BrowserContext]:
             return browser.new_context(

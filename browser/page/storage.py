@@ -167,12 +167,13 @@ def _session_storage(
     return [{"origin": origin, "items": items} for origin, items in found.items() if items]
 
 
-def as_browser_loads_it(state: StorageState, *, is_chromium: bool) -> StorageState:
+def as_browser_loads_it(state: StorageState) -> StorageState:
     """Return the state as Playwright takes it: without what it does not know, and what it would fail at.
 
+    Firefox 153 drops a cookie with SameSite=None that is not secure as Chromium does, though it reports such ones.
     Playwright's own reader loses a key of 0 or "", and then no browser loads the profile: those records are left out.
     """
-    state = as_chromium_loads_it(state) if is_chromium else state
+    state = as_chromium_loads_it(state)
     origins = [
         {**origin, "indexedDB": [_loadable(database) for database in origin["indexedDB"]]}
         if origin.get("indexedDB")

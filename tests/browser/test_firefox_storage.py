@@ -52,7 +52,7 @@ async def test_values_and_cookies_of_every_form(pages: Pages, demo: DemoSite) ->
     ]
     state = {"cookies": cookies, "origins": []}
     for _ in range(2):
-        given = as_browser_loads_it(state, is_chromium=False)
+        given = as_browser_loads_it(state)
         context = await browser.new_context(storage_state=cast("Any", given))
         state = (await storage.read_storage(context, "https://chat.example.com", {})).state
         await context.close()

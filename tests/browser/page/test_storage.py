@@ -266,11 +266,11 @@ async def test_partitioned_cookies_and_forms_that_browsers_treat_differently(sha
         base | {"name": "far", "value": "3", "sameSite": "Lax", "expires": time.time() + 2000 * 86400},
         base | {"name": "none", "value": "4", "sameSite": "None", "secure": False},
     ]
-    given = as_browser_loads_it({"cookies": cookies, "origins": []}, is_chromium=True)
+    given = as_browser_loads_it({"cookies": cookies, "origins": []})
     context = await browser.new_context(storage_state=cast("Any", given))
     read = await storage.read_storage(context, "https://chat.example.com", {})
     await context.close()
-    again = await browser.new_context(storage_state=cast("Any", as_browser_loads_it(read.state, is_chromium=True)))
+    again = await browser.new_context(storage_state=cast("Any", as_browser_loads_it(read.state)))
     kept = {
         cookie["name"]: cookie
         for cookie in (await storage.read_storage(again, "https://chat.example.com", {})).state["cookies"]
@@ -312,7 +312,7 @@ async def test_a_frame_of_the_same_site_keeps_its_storage(shared_browser: Shared
             read = await storage.read_storage(context, url, {})
             await context.close()
             again = await (await shared_browser.browser()).new_context(
-                storage_state=cast("Any", as_browser_loads_it(read.state, is_chromium=True))
+                storage_state=cast("Any", as_browser_loads_it(read.state))
             )
             page = await again.new_page()
             await storage.put_back_session_storage(page, read.state)

@@ -413,6 +413,8 @@ ORIGINS = (
         "origins[0].indexedDB[0].stores[0] is a text, not an object",
         indexedDB=[{**DATABASE, "stores": ["a"]}],
     ),
+)
+TABS = (
     _with_tabs("what a tab stores as an object", "sessionStorage is an object, not a list", {"token": "x"}),
     _with_tabs("a tab's items as an object", "sessionStorage[0].items is an object, not a list", [TAB | {"items": {}}]),
     _with_tabs(
@@ -536,4 +538,4 @@ SOUND = (
 )
 """Odd profiles that are in order: their reason is empty."""
 
-ALL = (*BYTES, *LOOKALIKES, *JSON, *SHAPE, *COOKIES, *ORIGINS, *EXPIRED, *NAMES, *PLACES, *TWICE)
+ALL = (*BYTES, *LOOKALIKES, *JSON, *SHAPE, *COOKIES, *ORIGINS, *TABS, *EXPIRED, *NAMES, *PLACES, *TWICE)
