@@ -87,7 +87,7 @@ class SitePage:
         browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
     ) -> BrowserContext:
         is_chromium = browser.browser_type.name == "chromium"
-        given = as_browser_loads_it(state, is_chromium=is_chromium) if state else None
+        given = as_browser_loads_it(state) if state else None
 
         def open_context() -> Coroutine[Any, Any, BrowserContext]:
             return browser.new_context(
@@ -100,7 +100,7 @@ class SitePage:
             context = await open_context()
         except Error as error:
             # A profile of another tool, or a database that this browser takes otherwise: the rest may be the login.
-            if given is None or "IndexedDB" not in error.message:
+            if given is None or "indexeddb" not in error.message.lower():
                 raise
             log.warning("databases_not_put_back")
             given = without_databases(given)

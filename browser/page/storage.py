@@ -26,10 +26,10 @@ log = structlog.get_logger("browser")
 READ_TIMEOUT_S: Final = 2.0
 OPEN_DATABASE_S: Final = 1.0
 MAX_ORIGINS: Final = 8
-MAX_RECORDS: Final = 20_000
-MAX_DATABASE_CHARACTERS: Final = 2 * 1024 * 1024
+MAX_RECORDS: Final = 5_000
+MAX_DATABASE_CHARACTERS: Final = 1024 * 1024
 """Larger databases hold a site's content, such as its conversations; a login takes a few kilobytes."""
-MAX_CHARACTERS: Final = 4 * MAX_DATABASE_CHARACTERS
+MAX_CHARACTERS: Final = 8 * MAX_DATABASE_CHARACTERS
 """What is read of one login's databases and tabs together."""
 PUT_BACK_TIMEOUT_S: Final = 5.0
 
@@ -167,12 +167,13 @@ def _session_storage(
     return [{"origin": origin, "items": items} for origin, items in found.items() if items]
 
 
-def as_browser_loads_it(state: StorageState, *, is_chromium: bool) -> StorageState:
+def as_browser_loads_it(state: StorageState) -> StorageState:
     """Return the state as Playwright takes it: without what it does not know, and what it would fail at.
 
+    Firefox 153 drops a cookie with SameSite=None that is not secure as Chromium does, though it reports such ones.
     Playwright's own reader loses a key of 0 or "", and then no browser loads the profile: those records are left out.
     """
-    state = as_chromium_loads_it(state) if is_chromium else state
+    state = as_chromium_loads_it(state)
     origins = [
         {**origin, "indexedDB": [_loadable(database) for database in origin["indexedDB"]]}
         if origin.get("indexedDB")
@@ -192,11 +193,20 @@ def _loadable(database: Mapping[str, Any]) -> dict[str, Any]:
     return {**database, "stores": [{**store, "records": _with_key(store)} for store in database["stores"]]}
 
 
-def _with_key(store: Mapping[str, Any]) -> list[Any]:
-    records: list[Any] = store.get("records", [])
-    if store.get("keyPath") is not None or store.get("keyPathArray") is not None or store.get("autoIncrement"):
+def _with_key(store: Mapping[str, Any]) -> Any:
+    records: Any = store.get("records", [])
+    if (
+        not isinstance(records, list)
+        or store.get("keyPath") is not None
+        or store.get("keyPathArray") is not None
+        or store.get("autoIncrement")
+    ):
         return records
-    return [record for record in records if record.get("key") is not None or record.get("keyEncoded") is not None]
+    return [
+        record
+        for record in records
+        if not isinstance(record, dict) or record.get("key") is not None or record.get("keyEncoded") is not None
+    ]
 
 
 async def put_back_session_storage(page: Page, state: StorageState) -> None:

@@ -69,10 +69,10 @@ class WatchedFleet(Protocol):
 class Thresholds:
     """When something is a condition: times in seconds.
 
-    A login `expiry_warning_days` before it expires, unless its child keeps it alive; 0 never warns. A fleet that has had no ready child for
-    `away_after_s`, or for `first_ready_s` after its start: one child that restarts is no alarm. A child that has not
-    been ready for `page_broken_s`, and finds another page. A crash loop is over when the child has been READY for
-    `steady_s`.
+    A login `expiry_warning_days` before it expires, unless its child keeps it alive; 0 never warns. A fleet that has
+    had no ready child for `away_after_s`, or for `first_ready_s` after its start: one child that restarts is no alarm.
+    A child that has not been ready for `page_broken_s`, and finds another page. A crash loop is over when the child
+    has been READY for `steady_s`.
     """
 
     expiry_warning_days: float = 3.0

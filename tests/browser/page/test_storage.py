@@ -118,7 +118,7 @@ async def reopened(pages: Pages, page: ChatPage, site: Site) -> ChatPage:
     """Close the page, and return one that was started on the same profile and run folder."""
     await page.close()
     state = json.loads(page._profile.read_text())
-    return await pages.open(site, state, run_dir=page._run_dir)
+    return await pages.open(site, state, run_dir=page._run_dir, engine=page._process._engine)
 
 
 @pytest.mark.parametrize("kind", CARRIED_BY)
@@ -246,11 +246,12 @@ async def test_a_profile_whose_database_no_browser_takes_opens_without_it(shared
     ]
     page = await shared_pages.open(demo_file(demo), state)
     assert (await tab_of(page).page.evaluate(SHOW))[1:] == ["number 1 = number 2"]
-    store["records"] = [{"key": 1, "value": 1}, {"key": 1, "value": 2}]
-    with capture_logs() as lines:
-        page = await shared_pages.open(demo_file(demo), state)
-    assert page.status.ready
-    assert "databases_not_put_back" in [line["event"] for line in lines]
+    for wrong in ([{"key": 1, "value": 1}, {"key": 1, "value": 2}], 5, ["a text"]):
+        store["records"] = wrong
+        with capture_logs() as lines:
+            page = await shared_pages.open(demo_file(demo), state)
+        assert page.status.ready
+        assert "databases_not_put_back" in [line["event"] for line in lines]
 
 
 async def test_partitioned_cookies_and_forms_that_browsers_treat_differently(shared_browser: SharedBrowser) -> None:
@@ -265,11 +266,11 @@ async def test_partitioned_cookies_and_forms_that_browsers_treat_differently(sha
         base | {"name": "far", "value": "3", "sameSite": "Lax", "expires": time.time() + 2000 * 86400},
         base | {"name": "none", "value": "4", "sameSite": "None", "secure": False},
     ]
-    given = as_browser_loads_it({"cookies": cookies, "origins": []}, is_chromium=True)
+    given = as_browser_loads_it({"cookies": cookies, "origins": []})
     context = await browser.new_context(storage_state=cast("Any", given))
     read = await storage.read_storage(context, "https://chat.example.com", {})
     await context.close()
-    again = await browser.new_context(storage_state=cast("Any", as_browser_loads_it(read.state, is_chromium=True)))
+    again = await browser.new_context(storage_state=cast("Any", as_browser_loads_it(read.state)))
     kept = {
         cookie["name"]: cookie
         for cookie in (await storage.read_storage(again, "https://chat.example.com", {})).state["cookies"]
@@ -311,7 +312,7 @@ async def test_a_frame_of_the_same_site_keeps_its_storage(shared_browser: Shared
             read = await storage.read_storage(context, url, {})
             await context.close()
             again = await (await shared_browser.browser()).new_context(
-                storage_state=cast("Any", as_browser_loads_it(read.state, is_chromium=True))
+                storage_state=cast("Any", as_browser_loads_it(read.state))
             )
             page = await again.new_page()
             await storage.put_back_session_storage(page, read.state)
