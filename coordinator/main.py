@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 LAST_EVENTS_S: Final = 2.0
 """How long streams that are cut at the end get to send their error event."""
 
-LAST_UPLOADS_S: Final = 5.0
+LAST_UPLOADS_S: Final = 2.0
 """How long the sessions that children have saved at their end get to be uploaded, where they are to be."""
 
 _FILES: Final = 65_536

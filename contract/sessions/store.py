@@ -153,10 +153,10 @@ class SessionFile:
 
     def encrypt(self) -> None:
         """Encrypt a session that was saved before there was a key, or for an older one. Raises BadSession, OSError."""
-        if self.key is None:
+        if self.key is None or (data := self.read_bytes()) is None or self.key.is_newest(data):
             return
         with self._locked():
-            data = self.read_bytes()
+            data = self.read_bytes()  # a child may have written meanwhile
             if data is not None and not self.key.is_newest(data):
                 self._replace(replace(self.understood(data), login=self.name).to_bytes(self.key))
 
@@ -173,6 +173,8 @@ class SessionFile:
         """Hold the lock of both files; give the fence's descriptor. Raises OSError, TimeoutError among them."""
         descriptor = os.open(self.fence, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            if (owner := os.fstat(descriptor).st_uid) != os.geteuid():
+                raise PermissionError(errno.EPERM, f"its fence belongs to uid {owner}; chown it to {os.geteuid()}")
             deadline = time.monotonic() + LOCK_TIMEOUT_S
             while True:
                 try:

@@ -46,7 +46,7 @@ class Sessions:
         self._holder = secrets.token_hex(8)
         self._lock = threading.Lock()  # a run folder's note and the fence say the same
         self._names: set[str] = set()
-        self._ungranted: dict[str, Path] = {}
+        self._ungranted: dict[str, tuple[Path, str]] = {}
         self._folder_trouble: str | None = None
         self._troubles: dict[str, str] = {}
         self._saved_at: dict[str, float] = {}
@@ -105,18 +105,28 @@ class Sessions:
         the run folder.
         """
         with self._lock:
-            number = None
-            try:
-                self._prepare()
-                number = SessionFile(self._folder, name, self._key).grant(self._holder).number
-                self._note_folder(None)
-            except OSError as error:
-                self._note_folder(error)
+            number, reason = self._next_number(name)
             self._ungranted.pop(name, None)
             if number is None:
-                self._ungranted[name] = run_dir
+                self._ungranted[name] = run_dir, reason
             key_file = str(self._key_file) if self._key_file else None
             write_grant(run_dir, Grant(str(self._folder), name, number, self._holder, key_file))
+
+    def _next_number(self, name: str) -> tuple[int | None, str]:
+        """Return the number of the next start; None if there is none, with the reason unless that is the folder's."""
+        try:
+            self._prepare()
+        except OSError as error:
+            self._note_folder(error)
+            return None, ""
+        self._note_folder(None)
+        try:
+            return SessionFile(self._folder, name, self._key).grant(self._holder).number, ""
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            if reason != self._ungranted.get(name, (None, None))[1]:
+                log.warning("session_not_granted", child=name, reason=reason)
+            return None, reason
 
     def _note_folder(self, error: OSError | None) -> None:
         trouble = None if error is None else error.strerror or type(error).__name__
@@ -126,7 +136,7 @@ class Sessions:
 
     def tend(self) -> None:
         """Grant again what could not be granted, and upload what has changed."""
-        for name, run_dir in tuple(self._ungranted.items()):
+        for name, (run_dir, _) in tuple(self._ungranted.items()):
             with suppress(OSError):  # of the run folder, which has gone meanwhile
                 self.grant(name, run_dir)
         self.upload()
@@ -171,7 +181,11 @@ class Sessions:
 
     def warnings(self) -> list[str]:
         """Return what the operator should know, a line each; no path and no secret."""
-        lines = [f"The saved session of {name} {trouble}." for name, trouble in sorted(self._troubles.items())]
+        refused = {
+            name: f"cannot be given to its child: {why}" for name, (_, why) in self._ungranted.copy().items() if why
+        }
+        troubles = self._troubles | refused
+        lines = [f"The saved session of {name} {trouble}." for name, trouble in sorted(troubles.items())]
         if self._folder_trouble:
             lost = "logins that change are lost when the coordinator ends"
             lines.insert(0, f"SESSION_DIR cannot be used: {self._folder_trouble}; {lost}.")

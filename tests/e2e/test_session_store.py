@@ -52,8 +52,11 @@ def test_a_rotated_login_outlives_child_and_coordinator(rotating: Site, tmp_path
     with fleet(rotating, profiles, tmp_path / "second", **given) as running:
         running.wait_for(ada="READY")
         seen.add(_rotate(rotating, running, store, key))
+        _goes_on_without_its_volume(rotating, running, store)
+        seen.add(_rotate(rotating, running, store, key))
+        eventually(lambda: not running.ready()[1]["warnings"], timeout_s=HANG_LIMIT_S, what="the end of the warning")
         assert "login_expired" not in running.log.read_text()
-    assert len(seen) == 3
+    assert len(seen) == 4
     (file,) = store.glob("*.session")
     assert (file.stat().st_mode & 0o777, store.stat().st_mode & 0o777) == (0o600, 0o700)
 
@@ -90,8 +93,7 @@ def test_another_machine_without_the_volume_goes_on_with_the_copy_in_s3(rotating
 def _rotate(site: Site, running: Fleet, store: Path, key: Path) -> str:
     """Ask while cookies change with each request; return the last one, once the store holds that."""
     site.fault("rotate_sessions")
-    answer = running.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "go on"}])
-    assert answer.choices[0].message.content
+    _ask(running)
     # Without rotation, the saved cookie can be tried without taking the browser's.
     site.clear_faults()
 
@@ -100,6 +102,24 @@ def _rotate(site: Site, running: Fleet, store: Path, key: Path) -> str:
         return cookie if fetch(f"{site.url}/api/me", headers={"cookie": f"{COOKIE}={cookie}"})[0] == 200 else None
 
     return eventually(accepted, timeout_s=HANG_LIMIT_S, what="the saved session") or ""
+
+
+def _goes_on_without_its_volume(site: Site, running: Fleet, store: Path) -> None:
+    """Take the store away for a request: that is answered, and the trouble told by the login's name."""
+    away = store.with_name("away")
+    store.rename(away)
+    store.write_text("no folder")
+    site.fault("rotate_sessions")
+    _ask(running)
+    told = "The saved session of ada cannot be written: Not a directory."
+    eventually(lambda: running.ready()[1]["warnings"] == [told], timeout_s=HANG_LIMIT_S, what="the warning")
+    store.unlink()
+    away.rename(store)
+
+
+def _ask(running: Fleet) -> None:
+    answer = running.client().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "go on"}])
+    assert answer.choices[0].message.content
 
 
 def _saved(store: Path, key: Path) -> str:

@@ -215,9 +215,12 @@ def test_a_file_of_another_user_is_left_alone(tmp_path: Path, monkeypatch: pytes
     file = SessionFile(tmp_path, "ann", KEY)
     token = file.grant("a")
     file.write(session(token))
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(BadSession, match=rf"^belongs to uid {os.getuid()}; chown it to {os.getuid() + 1}, or remove"):
+    mine, other = os.geteuid(), os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    with pytest.raises(PermissionError, match=f"its fence belongs to uid {mine}; chown it to {other}"):
         file.write(session(token, "second"))
+    with pytest.raises(BadSession, match=rf"^belongs to uid {mine}; chown it to {other}, or remove it$"):
+        file.read()
 
 
 def test_once_the_file_is_removed_the_session_is_saved(tmp_path: Path) -> None:

@@ -81,6 +81,26 @@ def test_a_folder_that_cannot_be_used_is_told_and_granted_later(tmp_path: Path) 
     assert saved(later)
 
 
+def test_a_fence_that_is_not_ours_is_told_by_the_logins_name_and_the_others_go_on(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "store")
+    sessions.open(["ann", "bob"])
+    (tmp_path / "store/ann.fence").symlink_to("elsewhere")
+    with capture_logs() as logs:
+        assert granted(sessions, tmp_path / "ann").number is None
+        assert granted(sessions, tmp_path / "bob", "bob").number == 1
+        sessions.tend()
+    assert [(line["event"], line["child"]) for line in logs] == [("session_not_granted", "ann")]
+    loop = "Too many levels of symbolic links"
+    assert sessions.warnings() == [f"The saved session of ann cannot be given to its child: {loop}."]
+    assert not (tmp_path / "store/elsewhere").exists()
+    (tmp_path / "store/ann.fence").unlink()
+    sessions.tend()
+    assert sessions.warnings() == []
+    later = read_grant(tmp_path / "ann")
+    assert later is not None
+    assert later.number == 1
+
+
 def test_a_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "store").mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
