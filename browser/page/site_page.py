@@ -100,7 +100,7 @@ class SitePage:
             context = await open_context()
         except Error as error:
             # A profile of another tool, or a database that this browser takes otherwise: the rest may be the login.
-            if given is None or "IndexedDB" not in error.message:
+            if given is None or "indexeddb" not in error.message.lower():
                 raise
             log.warning("databases_not_put_back")
             given = without_databases(given)

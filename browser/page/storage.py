@@ -26,10 +26,10 @@ log = structlog.get_logger("browser")
 READ_TIMEOUT_S: Final = 2.0
 OPEN_DATABASE_S: Final = 1.0
 MAX_ORIGINS: Final = 8
-MAX_RECORDS: Final = 20_000
-MAX_DATABASE_CHARACTERS: Final = 2 * 1024 * 1024
+MAX_RECORDS: Final = 5_000
+MAX_DATABASE_CHARACTERS: Final = 1024 * 1024
 """Larger databases hold a site's content, such as its conversations; a login takes a few kilobytes."""
-MAX_CHARACTERS: Final = 4 * MAX_DATABASE_CHARACTERS
+MAX_CHARACTERS: Final = 8 * MAX_DATABASE_CHARACTERS
 """What is read of one login's databases and tabs together."""
 PUT_BACK_TIMEOUT_S: Final = 5.0
 
@@ -192,11 +192,20 @@ def _loadable(database: Mapping[str, Any]) -> dict[str, Any]:
     return {**database, "stores": [{**store, "records": _with_key(store)} for store in database["stores"]]}
 
 
-def _with_key(store: Mapping[str, Any]) -> list[Any]:
-    records: list[Any] = store.get("records", [])
-    if store.get("keyPath") is not None or store.get("keyPathArray") is not None or store.get("autoIncrement"):
+def _with_key(store: Mapping[str, Any]) -> Any:
+    records: Any = store.get("records", [])
+    if (
+        not isinstance(records, list)
+        or store.get("keyPath") is not None
+        or store.get("keyPathArray") is not None
+        or store.get("autoIncrement")
+    ):
         return records
-    return [record for record in records if record.get("key") is not None or record.get("keyEncoded") is not None]
+    return [
+        record
+        for record in records
+        if not isinstance(record, dict) or record.get("key") is not None or record.get("keyEncoded") is not None
+    ]
 
 
 async def put_back_session_storage(page: Page, state: StorageState) -> None:

@@ -118,7 +118,7 @@ async def reopened(pages: Pages, page: ChatPage, site: Site) -> ChatPage:
     """Close the page, and return one that was started on the same profile and run folder."""
     await page.close()
     state = json.loads(page._profile.read_text())
-    return await pages.open(site, state, run_dir=page._run_dir)
+    return await pages.open(site, state, run_dir=page._run_dir, engine=page._process._engine)
 
 
 @pytest.mark.parametrize("kind", CARRIED_BY)
@@ -246,11 +246,12 @@ async def test_a_profile_whose_database_no_browser_takes_opens_without_it(shared
     ]
     page = await shared_pages.open(demo_file(demo), state)
     assert (await tab_of(page).page.evaluate(SHOW))[1:] == ["number 1 = number 2"]
-    store["records"] = [{"key": 1, "value": 1}, {"key": 1, "value": 2}]
-    with capture_logs() as lines:
-        page = await shared_pages.open(demo_file(demo), state)
-    assert page.status.ready
-    assert "databases_not_put_back" in [line["event"] for line in lines]
+    for wrong in ([{"key": 1, "value": 1}, {"key": 1, "value": 2}], 5, ["a text"]):
+        store["records"] = wrong
+        with capture_logs() as lines:
+            page = await shared_pages.open(demo_file(demo), state)
+        assert page.status.ready
+        assert "databases_not_put_back" in [line["event"] for line in lines]
 
 
 async def test_partitioned_cookies_and_forms_that_browsers_treat_differently(shared_browser: SharedBrowser) -> None:
