@@ -225,6 +225,25 @@ async def test_a_request_waits_for_the_refresh_and_a_refresh_for_the_answer(
     await eventually(lambda: len(site.renewals) > 1, what=lambda: page.status)
 
 
+async def test_a_refresh_gives_way_to_a_request_that_waits_as_the_page_becomes_free(
+    shared_pages: Pages, site: ShortSite
+) -> None:
+    page = await shared_pages.open(site.file(table("fetch")), site.state())
+    assert page._opened
+    refresh, monitor = page._opened.refresh, page._opened.monitor
+    assert refresh
+    await page.exclusive.acquire()  # as a prompt does
+    before = len(site.renewals)
+    asking = asyncio.create_task(serves(page, "hello"))
+    await eventually(lambda: page.exclusive._waiters, what="the request waits")
+    await eventually(lambda: refresh.is_due)
+    page.exclusive.release()
+    assert not page.exclusive.locked(), "the request has not woken yet"
+    await monitor._refresh_login(refresh)
+    assert (site.prompts, len(site.renewals)) == (["hello"], before)
+    assert await asking
+
+
 async def test_the_login_expires_by_the_cookies_that_the_file_names(shared_pages: Pages, site: ShortSite) -> None:
     state = site.state(cookie_s=86_400)
     [cookie] = state["cookies"]
