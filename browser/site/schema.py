@@ -18,6 +18,7 @@ from browser.site.values import (
     traffic_pattern,
     web_url,
 )
+from contract.toml_document import NOT_BLANK, ONE_LINE
 
 
 class Section(BaseModel):
@@ -28,8 +29,6 @@ class Section(BaseModel):
 Text = Annotated[str, Field(min_length=1)]
 Selector = Annotated[str, Field(min_length=1), AfterValidator(css_selector)]
 StepSelector = Annotated[str, Field(min_length=1), AfterValidator(step_selector)]
-NOT_BLANK = r"\S"
-ONE_LINE = r"^\S(.*\S)?$"
 Words = Annotated[str, Field(pattern=NOT_BLANK)]
 Line = Annotated[str, Field(pattern=ONE_LINE)]
 Expression = Annotated[str, Field(min_length=1), AfterValidator(jmespath_expression)]
