@@ -105,7 +105,13 @@ class TomlForm(Generic[S]):
             return self.schema.model_validate_json(json.dumps(data))
         except ValidationError as error:
             mistakes = [
-                Mistake(problem["loc"], problem["type"], problem["msg"], problem["input"])
+                # Of a table whose keys are free, pydantic marks a wrong key.
+                Mistake(
+                    tuple(part for part in problem["loc"] if part != "[key]"),
+                    problem["type"],
+                    problem["msg"],
+                    problem["input"],
+                )
                 for problem in error.errors(include_url=False)
             ]
         raise self.error(mistakes, text)
@@ -127,7 +133,11 @@ class TomlForm(Generic[S]):
         fields = self._fields(around)
         if mistake.kind == "extra_forbidden":
             return f"unknown key{self._nearest(key, fields)}; expected one of: {', '.join(fields)}"
-        hint = f"; expected: {fields[key].description}" if key in fields else ""
+        described = fields.get(key)
+        if described is None and around:  # a name that the file itself chooses: what the table takes is meant
+            table = self._fields(around[:-1]).get(around[-1])
+            described = table if table and next(_sections_in(table.annotation), None) is None else None
+        hint = f"; expected: {described.description}" if described else ""
         if mistake.kind == "missing":
             return f"is missing{hint}"
         message = mistake.message.removeprefix("Value error, ").removesuffix(" after validation, not 0")

@@ -91,6 +91,8 @@ class Child:
         self.generation = 0
         self.profile_gone = False
         self.models: tuple[str, ...] = ()
+        """Those that it serves: of its page's, what its login has."""
+        self._page_models: tuple[str, ...] = ()
         self.login_expires_at: float | None = None
         self.capture: str | None = None
         self._context = context
@@ -181,6 +183,17 @@ class Child:
         event = Event.SLOT_FREE if self.phase.state is State.STANDBY else Event.DELAY_OVER
         self.fire(event, Reason.STARTING)
 
+    def differs(self, profile: Profile) -> bool:
+        """Return whether a browser that runs for the present profile is the wrong one for this version of it."""
+        return profile.sha256 != self.profile.sha256 or not profile.login.starts_like(self.profile.login)
+
+    def change_routing(self, profile: Profile) -> None:
+        """Take over what a version of the profile that needs no other browser says of models and weight."""
+        old, self.profile = self.profile.login, profile
+        if self.run is not None and profile.login != old:
+            self.models = profile.login.serves(self._page_models)
+            self._context.pool.change(self.run.backend, models=self.models, weight=profile.login.weight)
+
     def change_profile(self, profile: Profile) -> None:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
@@ -227,9 +240,10 @@ class Child:
 
     def _remember(self, run: ChildRun, seen: Readiness) -> None:
         # A child that does not know its models yet serves those it served before.
-        if seen.models and seen.models != self.models:
-            self.models = seen.models
-            self._context.pool.set_ready(run.backend, ready=run.backend.ready, models=self.models)
+        if seen.models and seen.models != self._page_models:
+            self._page_models = seen.models
+            self.models = self.profile.login.serves(seen.models)
+            self._context.pool.change(run.backend, models=self.models)
         if seen.reason is None:
             self.login_expires_at, self.capture = seen.login_expires_at, seen.capture
         elif seen.reason is UnreadyReason.QUOTA:
@@ -315,6 +329,9 @@ class Child:
     def _begin_run(self) -> None:
         assert self.slot is not None  # noqa: S101 - start() gave it one
         context = self._context
+        if self.run is not None and self.run.spec.login.site != self.profile.login.site:
+            self._page_models = ()  # those of another page
+        self.models = self.profile.login.serves(self._page_models)
         self.generation += 1
         self._backoff_over = False
         self._health = Health(context.policy, context.clock)

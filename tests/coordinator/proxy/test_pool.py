@@ -202,7 +202,7 @@ async def test_models_are_known_while_nothing_is_ready() -> None:
 
 async def test_models_may_change() -> None:
     pool = pool_of("a")
-    pool.set_ready(backend(pool, "a"), ready=True, models=("n",))
+    pool.change(backend(pool, "a"), models=("n",))
     assert pool.try_acquire("m") is None
     assert take(pool, "n").backend.name == "a"
 
