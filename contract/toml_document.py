@@ -122,7 +122,8 @@ class TomlForm(Generic[S]):
         # What only follows from a problem inside it is left out: a list that is empty without its bad elements.
         outer = {mistake.path[:length] for mistake in mistakes for length in range(len(mistake.path))}
         mistakes = [mistake for mistake in mistakes if mistake.path not in outer]
-        first = min(mistakes, key=lambda mistake: line_of(lines, mistake.path))
+        # A key that is missing may be the one that is misspelt on the same line.
+        first = min(mistakes, key=lambda mistake: (line_of(lines, mistake.path), mistake.kind == "missing"))
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in first.path).lstrip(".")
         more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
         return TomlError(f"{self._problem(first)}{more}", line_of(lines, first.path), key or "the file")
