@@ -41,10 +41,17 @@ GROUPS = {
     "coordinator/proxy": {"coordinator.errors", "coordinator.proxy"},
     "coordinator/supervision": {
         *("coordinator.errors", "coordinator.settings"),
-        *("coordinator.proxy.pool", "coordinator.supervision"),
+        *("coordinator.fleet_file.login", "coordinator.proxy.pool", "coordinator.supervision"),
     },
-    "coordinator/local": {"coordinator.errors", "coordinator.local", "coordinator.settings", "coordinator.supervision"},
-    "coordinator/profiles": {"coordinator.errors", "coordinator.flags", "coordinator.profiles", "coordinator.settings"},
+    "coordinator/local": {
+        *("coordinator.errors", "coordinator.settings", "coordinator.site_files"),
+        *("coordinator.local", "coordinator.supervision"),
+    },
+    "coordinator/fleet_file": {"coordinator.errors", "coordinator.fleet_file", "coordinator.site_files"},
+    "coordinator/profiles": {
+        *("coordinator.errors", "coordinator.flags", "coordinator.settings"),
+        *("coordinator.fleet_file", "coordinator.profiles"),
+    },
 }
 """Each group inside a package and what of its own package it may import; `contract` besides."""
 

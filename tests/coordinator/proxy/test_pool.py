@@ -86,9 +86,9 @@ def test_shares_are_as_the_weights(weights: list[float], rounds: int, others: in
         with take(pool) as lease:
             counts[lease.backend.name] += 1
         for _ in range(others):
-            lease = pool.try_acquire("n", exclude=frozenset(map(str, range(len(weights)))))
-            assert lease is not None
-            lease.release()
+            other = pool.try_acquire("n", exclude=frozenset(map(str, range(len(weights)))))
+            assert other is not None
+            other.release()
     for number, weight in enumerate(weights):
         assert abs(counts[str(number)] - rounds * weight) <= 1 + len(weights), (counts, weights)
 
