@@ -65,6 +65,7 @@ class Child(TypedDict):
     models: list[str]
     login_expires_at: float | None
     capture: str | None
+    site: str | None
 
 
 class ChildDetail(Child):

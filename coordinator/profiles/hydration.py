@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +12,7 @@ import structlog
 from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import KeyStore, default_key_file
 from coordinator.errors import KeyFileError, NoUsableProfile
-from coordinator.fleet_file.load import FleetFileReader
+from coordinator.fleet_file.load import FleetFile, FleetFileReader
 from coordinator.profiles.assignment import assign_logins
 from coordinator.profiles.discover import discover_profiles, no_profiles_message
 from coordinator.profiles.model import Discovery, ProfileHydrationResult, ProfileProvider, Progress, no_progress
@@ -28,7 +28,7 @@ class Hydration:
 
     `key_file` is the file whose keys count, None if there is none; `keys` are its keys. `stale` says
     that the backend could not be reached and these are the profiles of an earlier hydration.
-    `warnings` are lines for ``/ready``. `aliases` are the fleet file's names for models.
+    `warnings` are lines for ``/ready``. `fleet_file` has given the profiles their logins, where there is one.
     """
 
     result: ProfileHydrationResult
@@ -37,7 +37,12 @@ class Hydration:
     keys: KeyStore
     stale: bool
     warnings: tuple[str, ...]
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fleet_file: FleetFile | None = None
+
+    @property
+    def aliases(self) -> Mapping[str, tuple[str, ...]]:
+        """The fleet file's names for models."""
+        return self.fleet_file.aliases if self.fleet_file else {}
 
 
 class Hydrator:
@@ -88,8 +93,7 @@ class Hydrator:
             raise NoUsableProfile(no_profiles_message(self._provider.nothing_found, discovery))
         key_file, keys, key_warnings = self._keys(result)
         warnings = (*result.warnings, *key_warnings, *fleet_warnings)
-        aliases = fleet.aliases if fleet else {}
-        hydration = Hydration(result, discovery, key_file, keys, result.stale, warnings, aliases)
+        hydration = Hydration(result, discovery, key_file, keys, result.stale, warnings, fleet)
         self._report(hydration)
         self._last = hydration
         return hydration

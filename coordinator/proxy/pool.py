@@ -230,8 +230,8 @@ class Pool:
         targets = self._targets(name)
         if len(targets) == 1:
             return targets[0]
-        ready = [t for t in targets if self.ready_backend(t, exclude=exclude) is not None]
-        free = [t for t in ready if self.has_room(t, exclude=exclude)] if exclude else []
+        ready = [target for target in targets if self._has_ready(target, exclude)]
+        free = [target for target in ready if self.has_room(target, exclude=exclude)] if exclude else []
         return (free or ready or targets)[0]
 
     def may_go_on(self, name: str, model: str, *, exclude: frozenset[str]) -> bool:
@@ -241,8 +241,11 @@ class Pool:
         """
         targets = self._targets(name)
         further = targets[targets.index(model) + 1 :] if model in targets else ()
-        return self.has_room(model, exclude=exclude) or any(
-            self.ready_backend(target, exclude=exclude) is not None for target in further
+        return self.has_room(model, exclude=exclude) or any(self._has_ready(target, exclude) for target in further)
+
+    def _has_ready(self, model: str | None, exclude: frozenset[str]) -> bool:
+        return any(
+            b.ready and b.name not in exclude and (model is None or model in b.names) for b in self._backends.values()
         )
 
     def _targets(self, name: str) -> tuple[str, ...]:
@@ -322,9 +325,7 @@ class Pool:
             return lease
         if self.draining:
             raise NoBackend("draining", _NONE_READY_RETRY_S)
-        if not any(
-            b.ready and b.name not in exclude and (model is None or model in b.names) for b in self._backends.values()
-        ):
+        if not self._has_ready(model, exclude):
             raise NoBackend("none_ready", _NONE_READY_RETRY_S)
         if len(self._queue) >= self.max_queue:
             raise QueueFull(len(self._queue), _BUSY_RETRY_S)

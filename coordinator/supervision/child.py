@@ -142,6 +142,7 @@ class Child:
             generation=self.generation,
             pid=process.pid if process and self.phase.state in LIVE else None,
             slot=self.slot.index if self.slot else None,
+            site=self.profile.login.site_name or None,
         )
 
     def last_lines(self) -> tuple[str, ...]:

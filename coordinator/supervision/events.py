@@ -94,7 +94,8 @@ class RestartPlanned(FleetEvent):
 class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
-    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`.
+    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`. `site`
+    is the name of its site where there is a fleet file.
     """
 
     name: str
@@ -110,11 +111,12 @@ class ChildStatus:
     generation: int
     pid: int | None
     slot: int | None
+    site: str | None = None
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
         shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture")
-        return {key: getattr(self, key) for key in shown}
+        return {key: getattr(self, key) for key in (*shown, "site")}
 
     def private(self) -> dict[str, Any]:
         """Return everything, for key holders."""

@@ -104,7 +104,8 @@ async def test_several_sites_in_one_coordinator(tmp_path: Path) -> None:
         ledgers = {name: len(json_lines(tmp_path / f"evidence/{name}.ledger")) for name in ("grace", "alan")}
         assert ledgers["grace"] == 2
         assert ledgers["alan"] >= 2
-        assert (await running.child("ada"))["models"] == ["demo-small"]
+        ada, grace = await running.child("ada"), await running.child("grace")
+        assert (ada["models"], ada["site"], grace["site"]) == (["demo-small"], "demo", "own")
 
         # With its first model's login away, an alias goes on to the next.
         await running.behave("grace", unready="page_broken")

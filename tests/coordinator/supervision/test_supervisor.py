@@ -55,6 +55,7 @@ async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> 
         shown = fleet.status("a").public()
         assert set(shown) == {
             *("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture"),
+            "site",
         }
         assert str(tmp_path) not in repr(shown)
 
