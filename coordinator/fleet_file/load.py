@@ -183,7 +183,7 @@ class _Reading:
             viewport=Viewport(width=size.width, height=size.height) if size else None,
             user_agent=entry.user_agent,
         )
-        weight = 1.0 if entry.weight is None else entry.weight
+        weight = 1 if entry.weight is None else entry.weight
         line, models_line = line_of(self._lines, at), line_of(self._lines, (*at, "models"))
         login = Login(site, surroundings, entry.models, weight)
         return _Entry(entry.name, entry.pattern, login, given, line, models_line, f"login[{index}].models")

@@ -19,7 +19,7 @@ class Login:
     site: str | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
     models: tuple[str, ...] | None = None
-    weight: float = 1.0
+    weight: int = 1
     site_name: str = ""
 
     def serves(self, models: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from contract.proxies import parse_proxy
 from contract.toml_document import ONE_LINE
 
-LIGHTEST: Final = 0.01
-HEAVIEST: Final = 100.0
+HEAVIEST: Final = 100
+"""Choosing a child costs a look at each weight that there is: whole numbers up to here keep them few."""
 
 # RFC 5646, section 2.1, without extlangs, extensions and private use: what both Chromium and Firefox take.
 _LOCALE: Final = re.compile(
@@ -130,12 +130,11 @@ class LoginEntry(Section):
         default=None, description="the browser's User-Agent, up to 500 characters of ASCII in one line"
     )
     models: Names | None = Field(default=None, description="a list of the site's models that these logins serve")
-    weight: float | None = Field(
+    weight: int | None = Field(
         default=None,
-        ge=LIGHTEST,
+        ge=1,
         le=HEAVIEST,
-        allow_inf_nan=False,
-        description=f"the share of requests among logins of the same model, {LIGHTEST:g} to {HEAVIEST:g}; 1 is usual",
+        description=f"the share of requests among logins of the same model, a whole number, 1 to {HEAVIEST}",
     )
 
 

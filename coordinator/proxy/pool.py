@@ -144,7 +144,10 @@ class _Index:
         if not backend.ready or backend.in_flight >= backend.capacity:
             return
         for name in (None, *backend.names):
-            self._lines.setdefault(name, _Line()).add(backend)
+            line = self._lines.get(name)
+            if line is None:
+                line = self._lines[name] = _Line()
+            line.add(backend)
 
     def discard(self, backend: Backend) -> None:
         """Take a backend out, if it is in; to be called before its load, models, weight or readiness change."""

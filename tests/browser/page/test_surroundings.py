@@ -44,7 +44,7 @@ async def test_a_page_sees_its_own_surroundings(pages: Pages, demo: DemoSite, en
     # A context that takes the place of one that hangs is like it.
     assert page._opened is not None
     async with page.exclusive:
-        await page._opened.page.renew(await page._opened.page.context.storage_state())
+        await page._opened.page.renew(cookie_state(demo))
     assert await seen(page) == SEEN
     check_answer(await ask(page, "two"), "two", last(demo))
 

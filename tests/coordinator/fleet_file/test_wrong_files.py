@@ -38,7 +38,7 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("[login]\nname = 'ada'\nsite = 'demo'\n", 1, "login", "should be a list; expected: [[login]] tables"),
     ("login = ['ada']\n", 1, "login[0]", "[[login]] tables, in the order in which they apply; found 'ada'"),
     (f"{LOGIN}site = true\n", 3, "login[0].site", "should be text; expected: a name in sites/"),
-    (f"{LOGIN}weight = '2'\n", 3, "login[0].weight", "should be a number; expected: the share of requests"),
+    (f"{LOGIN}weight = '2'\n", 3, "login[0].weight", "should be a whole number; expected: the share of requests"),
     (
         f"{LOGIN}models = 'demo-small'\n",
         3,
@@ -159,10 +159,11 @@ WRONG: list[tuple[str, int, str, str]] = [
         "names 'gpt-5', but the models of demo are: demo",
     ),
     (f"{LOGIN}models = [1]\n", 3, "login[0].models[0]", "should be text; expected: a list of the site's models"),
-    (f"{LOGIN}weight = 0\n", 3, "login[0].weight", "greater than or equal to 0.01"),
+    (f"{LOGIN}weight = 0\n", 3, "login[0].weight", "greater than or equal to 1"),
+    (f"{LOGIN}weight = 1.5\n", 3, "login[0].weight", "a whole number"),
     (f"{LOGIN}weight = 1000\n", 3, "login[0].weight", "less than or equal to 100"),
-    (f"{LOGIN}weight = nan\n", 3, "login[0].weight", "finite number"),
-    (f"{LOGIN}weight = true\n", 3, "login[0].weight", "should be a number"),
+    (f"{LOGIN}weight = nan\n", 3, "login[0].weight", "a whole number"),
+    (f"{LOGIN}weight = true\n", 3, "login[0].weight", "should be a whole number"),
     # aliases
     ("alias = ['fast']\n", 1, "alias", "should be a table; expected: a name and the list of models"),
     ("[alias]\nfast = 'demo-small'\n", 2, "alias.fast", "should be a list; expected: a name and the list of models"),
