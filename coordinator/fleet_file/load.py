@@ -196,6 +196,8 @@ class _Reading:
                 self._models[site] = models_of(site)
             except SiteMissing as error:
                 self._wrong(at, str(error))
+            if [site_name(known) for known in self._models].count(site_name(site)) > 1:
+                self._wrong(at, "is called as another site here: SITE/MODEL would mean both; rename the file")
         return site
 
     def _path(self, at: KeyPath, text: str) -> Path:

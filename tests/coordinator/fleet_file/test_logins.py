@@ -59,7 +59,7 @@ weight = 2
         viewport=Viewport(width=900, height=600),
         user_agent="Mozilla/5.0 (mine)",
     )
-    assert login == Login(str(tmp_path / "own.toml"), own, ("own-model",), 2.0, "own")
+    assert login == Login(str(tmp_path / "own.toml"), own, ("own-model",), 2, "own")
     # As every program reads an address: what means something in it is encoded.
     proxy = parse_proxy(login.surroundings.proxy or "")
     assert (proxy.server, proxy.username, proxy.password) == ("http://proxy.example:3128", "us", "er:p@ss/wörd")

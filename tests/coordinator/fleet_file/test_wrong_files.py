@@ -76,6 +76,7 @@ WRONG: list[tuple[str, int, str, str]] = [
     (f"{LOGIN}site = './broken.toml'\n", 3, "login[0].site", "the file is not valid TOML"),
     (f"{LOGIN}site = '.'\n", 3, "login[0].site", "there is no such site file"),
     (f"{LOGIN}site = './'\n", 3, "login[0].site", "the file cannot be read"),
+    (f"{LOGIN}site = './demo.toml'\n", 3, "login[0].site", "is called as another site here"),
     # proxies
     *(
         (
@@ -183,6 +184,7 @@ WRONG: list[tuple[str, int, str, str]] = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with what the files of the table name."""
+    (tmp_path / "demo.toml").write_text("models = [{ name = 'm' }]\n")
     (tmp_path / "broken.toml").write_text("name = \n")
     credentials = {
         "good": (f"user:{SECRET}\n".encode(), 0o600),
