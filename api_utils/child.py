@@ -22,6 +22,7 @@ from contract.exit_codes import ExitCode
 from contract.listener import listen
 from contract.logs import configure_logging
 from contract.output import tell
+from contract.surroundings import SurroundingsError, read_surroundings
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,8 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
         site, keys = load_site(arguments.site), initialize_keys()
-    except (VariableError, KeyFileError, SiteError, ValueError) as error:
+        surroundings = read_surroundings(run_dir)
+    except (VariableError, KeyFileError, SiteError, SurroundingsError, ValueError) as error:
         return _refuse(str(error), ExitCode.USAGE)
     port = arguments.server_port
     try:
@@ -49,6 +51,7 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         stream_port=arguments.stream_port,
         run_dir=run_dir,
         settings=settings,
+        surroundings=surroundings,
     )
     starting = asyncio.create_task(page.start(), name="page-start")
     starting.add_done_callback(lambda _: give_back_memory())

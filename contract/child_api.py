@@ -11,6 +11,9 @@ from typing import Any, Final
 TOKEN_HEADER: Final = "x-tabfleet-token"  # noqa: S105 - the header's name
 """Authorises the coordinator at one start of a child, beside any API key."""
 
+MODEL_HEADER: Final = "x-tabfleet-model"
+"""The model that a coordinator means, percent-encoded, where the body names it by an alias or with its site."""
+
 REQUEST_ID_HEADER: Final = "x-request-id"
 READY_PATH: Final = "/ready"
 SCREENSHOT_PATH: Final = "/screenshot"

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 import structlog
 
 from contract.errors import TabfleetError
-from coordinator.errors import ActionRefused, KeyFileError, NoUsableProfile, ProfileBackendError
+from coordinator.errors import ActionRefused, FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydration, Hydrator
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
@@ -165,7 +165,7 @@ class Fleet:
 
     def _use(self, hydration: Hydration) -> None:
         self._hydration, self._hydrated_at = hydration, time.time()
-        self._access.keys = hydration.keys
+        self._access.keys, self.pool.aliases = hydration.keys, hydration.aliases
 
     # What it shows
 
@@ -249,6 +249,8 @@ def _without_paths(error: TabfleetError) -> str:
     """Return what whoever has no key may know of an error: other messages than those of S3 may name local paths."""
     if isinstance(error, S3Refused | S3Unreachable):
         return str(error)
+    if isinstance(error, FleetFileError):
+        return error.public
     what = next((what for kind, what in _RELOAD_FAILURES.items() if isinstance(error, kind)), "it could not be applied")
     return f"{what}; the log has the reason."
 

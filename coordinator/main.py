@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -43,6 +42,7 @@ from coordinator.proxy.response_store import StoreLimits
 from coordinator.proxy.server import Server, bind
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings, parse_origins
+from coordinator.site_files import site_name
 
 log = structlog.get_logger(__name__)
 
@@ -86,12 +86,12 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
 
 
 def proxy_config(settings: Settings) -> ProxyConfig:
-    """Return the operator's numbers that the proxy goes by; the site's name is shown as the owner of models."""
+    """Return the operator's numbers that the proxy goes by, and the name of CHAT_SITE."""
     limits = Limits(settings.queue_timeout_s, settings.first_token_timeout_s, settings.stream_idle_timeout_s)
     buffered_bytes = max(settings.max_buffered_bytes, settings.max_body_bytes)
     bodies = BodyLimits(settings.max_body_bytes, buffered_bytes, settings.stream_idle_timeout_s)
     kept = StoreLimits(settings.responses_ttl_s, settings.max_responses_bytes)
-    return ProxyConfig(limits, bodies, owner=Path(settings.chat_site or "tabfleet").stem, responses=kept)
+    return ProxyConfig(limits, bodies, owner=site_name(settings.chat_site or "tabfleet"), responses=kept)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

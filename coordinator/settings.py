@@ -37,7 +37,7 @@ OUTPUT: Final = "Logs and metrics"
 ALERTS: Final = "Alerts"
 
 _LISTS: Final = "The credentials need the IAM action s3:ListBucket on this bucket"
-_GETS: Final = "The credentials need the IAM action s3:GetObject on PREFIX/active/* and PREFIX/key.txt"
+_GETS: Final = "The credentials need the IAM action s3:GetObject on PREFIX/active/*, PREFIX/key.txt, PREFIX/fleet.toml"
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ def _absolute_site(site: str) -> str:
     """Return the name of a site in sites/ as it is, and the path of a site file absolute."""
     is_path = "/" in site or site.endswith(".toml")
     return str(Path(site).absolute()) if is_path else site
+
+
+def _absolute_or_s3(path: str) -> str:
+    """Return the path of a file absolute; `s3` stands for the one in the bucket."""
+    return path if path == "s3" else str(Path(path).absolute())
 
 
 def _kept_if(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -117,6 +122,11 @@ Switch = Annotated[bool, Takes("true or false", "BOOL")]
 Text = Annotated[str, Takes("a text", "TEXT")]
 # Paths are made absolute, because children run in another folder than we.
 SiteName = Annotated[str, AfterValidator(_absolute_site), Takes("a text", "TEXT")]
+FleetFileName = Annotated[
+    str,
+    AfterValidator(_absolute_or_s3),
+    Takes("a path, or s3 for PREFIX/fleet.toml in the bucket of the profiles", "PATH"),
+]
 AnyPath = Annotated[Path, AfterValidator(Path.absolute), Takes("a path", "PATH")]
 ExistingFile = Annotated[FilePath, AfterValidator(Path.absolute), Takes("the path of an existing file", "PATH")]
 ProxyUrl = Annotated[str, AfterValidator(_kept_if(parse_proxy)), Takes(PROXY_WORDS, "URL")]
@@ -246,11 +256,19 @@ class Settings(BaseSettings):
     ] = 0
     chat_site: Annotated[
         SiteName | None,
-        About(CHILDREN, "Site file: a name in sites/ or the path of a TOML file; required", flag="--site"),
+        About(
+            CHILDREN,
+            "Site file: a name in sites/ or the path of a TOML file; required unless FLEET_FILE gives each login one",
+            flag="--site",
+        ),
     ] = None
-    site_url: Annotated[Text | None, About(CHILDREN, "Address of the site, in place of the site file's", flag=None)] = (
-        None
-    )
+    fleet_file: Annotated[
+        FleetFileName | None,
+        About(CHILDREN, "Fleet file: which site, proxy, locale, models and weight single logins have; and aliases"),
+    ] = None
+    site_url: Annotated[
+        Text | None, About(CHILDREN, "Address of the site, in place of that of CHAT_SITE's file", flag=None)
+    ] = None
     browser_engine: Annotated[EngineName, About(CHILDREN, "Browser to drive", flag="--engine")] = "camoufox"
     headless: Annotated[Switch, About(CHILDREN, "Run browsers without a display")] = True
     browser_executable: Annotated[
@@ -406,6 +424,12 @@ class Settings(BaseSettings):
                     f"{given} overlaps with {kept}, which must stay read-only; choose a prefix beside it, such as"
                     f" {f'{self.auth_profile_s3_prefix}/sessions'.lstrip('/')}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_fleet_file_in_s3_needs_s3(self) -> Self:
+        if self.fleet_file == "s3" and self.profile_backend != "s3":
+            raise ValueError("FLEET_FILE=s3 (--fleet-file) needs PROFILE_BACKEND=s3; or give the path of a file")
         return self
 
     @model_validator(mode="after")

@@ -71,6 +71,7 @@ class Child(TypedDict):
     login_kept: bool
     warnings: list[str]
     capture: str | None
+    site: str | None
 
 
 class ChildDetail(Child):

@@ -45,17 +45,21 @@ GROUPS = {
     "coordinator/proxy": {"coordinator.errors", "coordinator.proxy"},
     "coordinator/supervision": {
         *("coordinator.errors", "coordinator.settings"),
-        *("coordinator.proxy.pool", "coordinator.supervision"),
+        *("coordinator.fleet_file.login", "coordinator.proxy.pool", "coordinator.supervision"),
+    },
+    "coordinator/local": {
+        *("coordinator.errors", "coordinator.settings", "coordinator.site_files"),
+        *("coordinator.local", "coordinator.sessions", "coordinator.supervision"),
+    },
+    "coordinator/fleet_file": {"coordinator.errors", "coordinator.fleet_file", "coordinator.site_files"},
+    "coordinator/profiles": {
+        *("coordinator.errors", "coordinator.flags", "coordinator.settings"),
+        *("coordinator.fleet_file", "coordinator.profiles"),
     },
     "coordinator/sessions": {
         *("coordinator.errors", "coordinator.settings", "coordinator.supervision.events"),
         *("coordinator.supervision.lifecycle", "coordinator.profiles", "coordinator.sessions"),
     },
-    "coordinator/local": {
-        *("coordinator.errors", "coordinator.settings", "coordinator.supervision"),
-        *("coordinator.sessions", "coordinator.local"),
-    },
-    "coordinator/profiles": {"coordinator.errors", "coordinator.flags", "coordinator.profiles", "coordinator.settings"},
 }
 """Each group inside a package and what of its own package it may import; `contract` besides."""
 

@@ -18,7 +18,7 @@ from browser.check.outcome import Exit, StepFailed, StepReport, StepResult, exit
 from browser.check.screen import Screen
 from browser.errors import BrowserError, BrowserLost, SiteError
 from browser.site.load import Site, find_site, load_site, read_site_file
-from browser.site.toml_lines import key_lines
+from contract.toml_lines import key_lines
 
 
 @dataclass(frozen=True)

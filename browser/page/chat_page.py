@@ -33,7 +33,7 @@ from browser.page.page_status import PageStatus, RefreshStatus, StatusSnapshot
 from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
 from browser.page.session_report import SessionLog
-from browser.page.site_page import SitePage
+from browser.page.site_page import COMMON, SitePage
 from browser.process.browser_process import BrowserProcess, Loss
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import PromptTexts, Site
@@ -41,6 +41,7 @@ from browser.timeouts import finish
 from contract.child_api import UnreadyReason
 from contract.run_folder import mark_submitted, submission_id, unmark_submitted
 from contract.storage_state.summary import NO_LOGIN
+from contract.surroundings import Surroundings
 
 log = structlog.get_logger("browser")
 
@@ -76,12 +77,14 @@ class ChatPage:
         stream_port: int,
         run_dir: Path,
         settings: BrowserSettings,
+        surroundings: Surroundings = COMMON,
     ) -> None:
         self.exclusive = asyncio.Lock()  # asyncio's lock wakes its waiters in the order they came
         self._site = site
         self._profile = profile
         self._run_dir = run_dir
         self._settings = settings
+        self._surroundings = surroundings
         self._process = BrowserProcess(
             engine=engine, headless=headless, run_dir=run_dir, settings=settings, on_lost=self._start_closing
         )
@@ -178,6 +181,7 @@ class ChatPage:
                 capture=self._capture,
                 on_crash=self._page_crashed,
                 log_in=self._step_login(profile),
+                surroundings=self._surroundings,
             )
             login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
             how = self._site.login.refresh

@@ -20,8 +20,8 @@ from browser.page.site_page import CLOSE_TIMEOUT_S, NEW_TAB_TIMEOUT_S, SitePage
 from browser.page.storage import put_back_session_storage
 from browser.page.tab import GRACE_S, Tab
 from browser.site.schema import Refresh
-from browser.site.toml_lines import Path
 from browser.timeouts import within
+from contract.toml_lines import Path
 
 log = structlog.get_logger("browser")
 

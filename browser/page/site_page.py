@@ -22,12 +22,14 @@ from browser.page.storage import as_browser_loads_it, put_back_session_storage, 
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.site.schema import Site
 from browser.timeouts import within
+from contract.surroundings import Surroundings
 
 log = structlog.get_logger("browser")
 
 NEW_TAB_TIMEOUT_S = 15.0
 OPENING_INTERVAL_S = 0.01
 POPUP_OPENS_WITHIN_S = 2.0
+COMMON = Surroundings()
 CLOSE_TIMEOUT_S = 5.0
 
 
@@ -49,6 +51,7 @@ class SitePage:
         self._log_in = log_in
         self.state: StorageState = {}
         """The login as it was opened or saved last; each new tab gets its sessionStorage."""
+        self._surroundings = COMMON
         self._tab: Tab | None = None
         self._opening = 0
         self._beside: set[Page] = set()
@@ -68,32 +71,46 @@ class SitePage:
         on_crash: Callable[[], None] = lambda: None,
         for_person: bool = False,
         log_in: StepLogin | None = None,
+        surroundings: Surroundings = COMMON,
     ) -> Self:
         """Open a context with this login's storage, and the capture's hook in every document.
 
         Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
         pages that it opens, such as a login in a popup; otherwise they are closed. `log_in` is used where the page
-        shows that it is logged out. Downloads are refused. Raises Playwright's Error.
+        shows that it is logged out. `surroundings` are what the page sees of them: locale, time zone, size and user
+        agent. Downloads are refused. Raises Playwright's Error.
         """
-        context = await cls._new_context(browser, site, state, capture, for_person=for_person)
+        context = await cls._new_context(browser, site, state, capture, surroundings, for_person=for_person)
         opened = cls(context, site, capture, on_crash, log_in)
         opened.state = state or {}
+        opened._surroundings = surroundings
         if not for_person:
             context.on("page", opened._close_other)
         return opened
 
     @staticmethod
-    async def _new_context(
-        browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
+    async def _new_context(  # noqa: PLR0913 - what a context is made of
+        browser: Browser,
+        site: Site,
+        state: StorageState | None,
+        capture: Capture | None,
+        surroundings: Surroundings,
+        *,
+        for_person: bool = False,
     ) -> BrowserContext:
         is_chromium = browser.browser_type.name == "chromium"
         given = as_browser_loads_it(state) if state else None
+        size = surroundings.viewport
 
         def open_context() -> Coroutine[Any, Any, BrowserContext]:
             return browser.new_context(
                 storage_state=given,  # type: ignore[arg-type]
                 accept_downloads=False,
                 no_viewport=for_person or None,
+                viewport={"width": size.width, "height": size.height} if size and not for_person else None,
+                locale=surroundings.locale,
+                timezone_id=surroundings.timezone,
+                user_agent=surroundings.user_agent,
             )
 
         try:
@@ -170,7 +187,7 @@ class SitePage:
         old, browser = self.context, self.context.browser
         if browser is None:
             raise PageBroken("there is no browser")
-        renewing = self._new_context(browser, self._site, state, self._capture)
+        renewing = self._new_context(browser, self._site, state, self._capture, self._surroundings)
         self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
         self.state = state
         self.context.on("page", self._close_other)

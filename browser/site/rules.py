@@ -23,8 +23,8 @@ from browser.site.schema import (
     Refusal,
     Site,
 )
-from browser.site.toml_lines import Path
 from browser.site.values import is_of_kind
+from contract.toml_lines import Path
 
 _REQUESTS = ("sse", "jsonl")  # the kinds of capture.network that are the body of a request
 _WAITS = ("wait_for", "wait_gone")

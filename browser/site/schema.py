@@ -19,7 +19,6 @@ from pydantic import (
 
 from browser.site.expressions import jmespath_expression
 from browser.site.selectors import css_selector, inner_selector, path_or_none, step_selector
-from browser.site.toml_lines import Path, key_lines, line_of
 from browser.site.values import (
     address_pattern,
     distinct,
@@ -28,6 +27,8 @@ from browser.site.values import (
     traffic_pattern,
     web_url,
 )
+from contract.toml_document import NOT_BLANK, ONE_LINE
+from contract.toml_lines import Path, key_lines, line_of
 
 
 class Section(BaseModel):
@@ -38,8 +39,6 @@ class Section(BaseModel):
 Text = Annotated[str, Field(min_length=1)]
 Selector = Annotated[str, Field(min_length=1), AfterValidator(css_selector)]
 StepSelector = Annotated[str, Field(min_length=1), AfterValidator(step_selector)]
-NOT_BLANK = r"\S"
-ONE_LINE = r"^\S(.*\S)?$"
 Words = Annotated[str, Field(pattern=NOT_BLANK)]
 Line = Annotated[str, Field(pattern=ONE_LINE)]
 Expression = Annotated[str, Field(min_length=1), AfterValidator(jmespath_expression)]

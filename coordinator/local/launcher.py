@@ -18,6 +18,7 @@ import structlog
 from contract import child_environment
 from contract.keys import KeyStore
 from contract.logs import log_format
+from contract.surroundings import write_surroundings
 from coordinator.errors import LaunchError
 from coordinator.local import processes
 from coordinator.local.output import Logs, Output
@@ -65,8 +66,7 @@ def inherited_environment() -> dict[str, str]:
 
 def child_arguments(settings: Settings) -> tuple[str, ...]:
     """Return the part of a child's command line that is the same for all."""
-    headless = "--headless" if settings.headless else "--no-headless"
-    return (headless, "--site", settings.chat_site or "", "--engine", settings.browser_engine)
+    return ("--headless" if settings.headless else "--no-headless", "--engine", settings.browser_engine)
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
@@ -167,20 +167,23 @@ class LocalLauncher:
         *,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        default_site: str | None = None,
         log_dir: Path | None = None,
         program: Sequence[str] = PROGRAM,
         sessions: Sessions | None = None,
     ) -> None:
         """`parent` takes the folder for running children (default: the system's folder for temporary files).
 
-        `arguments` follow the program on every command line (engine, site, headless); `environment` is what
-        the settings pass on to children. With `log_dir` a child's output is appended to NAME.log there, else
-        it goes to our stderr line by line. `sessions` is where logins are saved, if not in the run folders.
+        `arguments` follow the program on every command line (engine, headless), and then the login's site, or
+        `default_site`; `environment` is what the settings pass on to children. With `log_dir` a child's output is
+        appended to NAME.log there, else it goes to our stderr line by line. `sessions` is where logins are saved,
+        if not in the run folders.
         """
         self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)
         self._environment = dict(environment or {})
         self._sessions = sessions
+        self._default_site = default_site
         self._setpriv = shutil.which("setpriv")
         self._logs = Logs(log_dir, as_json=self._environment.get("LOG_FORMAT") == "json")
         self._opened: RunRoot | None = None
@@ -196,6 +199,7 @@ class LocalLauncher:
         return cls(
             arguments=child_arguments(settings),
             environment=settings_environment(settings),
+            default_site=settings.chat_site,
             log_dir=settings.log_dir,
             program=program,
             sessions=sessions,
@@ -236,6 +240,7 @@ class LocalLauncher:
             folder.prepare()
             if self._sessions is not None:
                 await asyncio.to_thread(self._sessions.grant, spec.name, folder.path)
+            write_surroundings(folder.path, spec.login.surroundings)
             process = await self._spawn(spec, folder, output)
         except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:
@@ -253,11 +258,13 @@ class LocalLauncher:
         self.on_reaped()
 
     async def _spawn(self, spec: ChildSpec, folder: RunFolder, output: Output) -> asyncio.subprocess.Process:
+        site = spec.login.site or self._default_site
         command = (
             # The kernel ends the child when we die, whatever killed us.
             *(str(self._setpriv), "--pdeathsig", "KILL", "--"),
             *self._program,
             *self._arguments,
+            *(("--site", site) if site else ()),
             *("--server-port", str(spec.api_port), "--stream-port", str(spec.stream_port)),
             *("--active-auth-json", str(spec.profile_path)),
         )
@@ -273,6 +280,8 @@ class LocalLauncher:
             child_environment.INSTANCE_ID: spec.instance_id,
             child_environment.CONTROL_TOKEN: spec.control_token,
         }
+        if spec.login.site:  # SITE_URL is the address of the other one
+            environment.pop("SITE_URL", None)
         self.spawning += 1
         try:
             return await asyncio.create_subprocess_exec(

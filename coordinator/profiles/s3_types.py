@@ -27,6 +27,11 @@ class S3Location:
         """The key of the file with the API keys."""
         return f"{self.prefix}/key.txt".lstrip("/")
 
+    @property
+    def fleet_file(self) -> str:
+        """The key of the fleet file."""
+        return f"{self.prefix}/fleet.toml".lstrip("/")
+
     def uri(self, key: str) -> str:
         """Return a key or prefix as people write it."""
         return f"s3://{self.bucket}/{key}"

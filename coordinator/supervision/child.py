@@ -99,11 +99,13 @@ class Child:
         self.generation = 0
         self.profile_gone = False
         self.models: tuple[str, ...] = ()
-        self.login = LoginExpiry(context.policy.expiry_warning_days)
+        self.login_expiry = LoginExpiry(context.policy.expiry_warning_days)
         self.warning: str | None = None
         """What the child itself warns of; it is no reason to be unready."""
         self._refreshes = (0, 0)
         """How many refreshes of this run's login were counted, with success and without."""
+        """Those that it serves: of its page's, what its login has."""
+        self._page_models: tuple[str, ...] = ()
         self.capture: str | None = None
         self._context = context
         self._health = Health(context.policy, context.clock)
@@ -148,13 +150,14 @@ class Child:
             restarts=max(0, self.generation - 1),
             in_flight=self.run.backend.in_flight if self.run else 0,
             models=self.models,
-            login_expires_at=self.login.expires_at,
-            login_kept=self.login.kept,
-            warnings=tuple(filter(None, (self.login.warning(self._context.wall()), self.warning))),
+            login_expires_at=self.login_expiry.expires_at,
+            login_kept=self.login_expiry.kept,
+            warnings=tuple(filter(None, (self.login_expiry.warning(self._context.wall()), self.warning))),
             capture=self.capture,
             generation=self.generation,
             pid=process.pid if process and self.phase.state in LIVE else None,
             slot=self.slot.index if self.slot else None,
+            site=self.profile.login.site_name or None,
         )
 
     def last_lines(self) -> tuple[str, ...]:
@@ -196,10 +199,21 @@ class Child:
         event = Event.SLOT_FREE if self.phase.state is State.STANDBY else Event.DELAY_OVER
         self.fire(event, Reason.STARTING)
 
+    def differs(self, profile: Profile) -> bool:
+        """Return whether a browser that runs for the present profile is the wrong one for this version of it."""
+        return profile.sha256 != self.profile.sha256 or not profile.login.starts_like(self.profile.login)
+
+    def change_routing(self, profile: Profile) -> None:
+        """Take over what a version of the profile that needs no other browser says of models and weight."""
+        old, self.profile = self.profile.login, profile
+        if self.run is not None and profile.login != old:
+            self.models = profile.login.serves(self._page_models)
+            self._context.pool.change(self.run.backend, models=self.models, weight=profile.login.weight)
+
     def change_profile(self, profile: Profile) -> None:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
-        self.login = LoginExpiry(self._context.policy.expiry_warning_days)
+        self.login_expiry = LoginExpiry(self._context.policy.expiry_warning_days)
         self.fire(Event.PROFILE_CHANGED, Reason.PROFILE_CHANGED)
         self.skip_backoff()
 
@@ -243,15 +257,16 @@ class Child:
 
     def _remember(self, run: ChildRun, seen: Readiness) -> None:
         # A child that does not know its models yet serves those it served before.
-        if seen.models and seen.models != self.models:
-            self.models = seen.models
-            self._context.pool.set_ready(run.backend, ready=run.backend.ready, models=self.models)
         self.warning = seen.warning
         self._count_refreshes(run, seen)
+        if seen.models and seen.models != self._page_models:
+            self._page_models = seen.models
+            self.models = self.profile.login.serves(seen.models)
+            self._context.pool.change(run.backend, models=self.models)
         if seen.reason is None:
             self.capture = seen.capture
             if run.fingerprint == self.profile.fingerprint:  # else it is the login that is being replaced
-                self.login.learn(seen.login_expires_at, kept=seen.login_kept)
+                self.login_expiry.learn(seen.login_expires_at, kept=seen.login_kept)
         elif seen.reason is UnreadyReason.QUOTA:
             self._rest_s = seen.rest_s
         self._hear_of_session(run, seen.session)
@@ -275,7 +290,7 @@ class Child:
 
     def look_at_login(self) -> None:
         """Tell that the login expires soon, and log it, if that is due."""
-        login, now = self.login, self._context.wall()
+        login, now = self.login_expiry, self._context.wall()
         if login.log(now):
             log.warning("login_expires_soon", child=self.name, message=login.warning(now))
         if login.tell(now) and login.expires_at is not None:
@@ -362,6 +377,9 @@ class Child:
     def _begin_run(self) -> None:
         assert self.slot is not None  # noqa: S101 - start() gave it one
         context = self._context
+        if self.run is not None and self.run.spec.login.site != self.profile.login.site:
+            self._page_models = ()  # those of another page
+        self.models = self.profile.login.serves(self._page_models)
         self.generation += 1
         self._session = None
         self._backoff_over = False

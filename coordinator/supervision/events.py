@@ -127,7 +127,8 @@ class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
     `login_kept` tells that the child refreshes its login in time, or logs in again; `warnings` are lines for people.
-    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`.
+    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`. `site`
+    is the name of its site where there is a fleet file.
     """
 
     name: str
@@ -145,12 +146,13 @@ class ChildStatus:
     generation: int
     pid: int | None
     slot: int | None
+    site: str | None = None
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
         shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models")
         of_login = ("login_expires_at", "login_kept", "warnings")
-        return {key: getattr(self, key) for key in (*shown, *of_login, "capture")}
+        return {key: getattr(self, key) for key in (*shown, *of_login, "capture", "site")}
 
     def private(self) -> dict[str, Any]:
         """Return everything, for key holders."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from contract.keys import KeyStore
+from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.supervision.ports import Slot
 
 
@@ -35,6 +36,10 @@ class Profile(Protocol):
     def fingerprint(self) -> str:
         """What stands for the login in it: of two with the same one only one may run."""
 
+    @property
+    def login(self) -> Login:
+        """What the fleet file says of it."""
+
 
 @dataclass(frozen=True)
 class ChildSpec:
@@ -47,6 +52,7 @@ class ChildSpec:
     generation: int
     instance_id: str
     control_token: str = field(repr=False)
+    login: Login = PLAIN
 
     @classmethod
     def for_start(cls, profile: Profile, slot: Slot, generation: int) -> ChildSpec:
@@ -59,6 +65,7 @@ class ChildSpec:
             generation=generation,
             instance_id=secrets.token_hex(8),
             control_token=secrets.token_urlsafe(24),
+            login=profile.login,
         )
 
 

@@ -119,16 +119,14 @@ class Supervisor:
     async def reconcile(self, profiles: Iterable[Profile]) -> Reconciled:
         """Make these the profiles: start new ones, replace changed ones, drain those that are gone.
 
-        A changed child is replaced after its running answer (or `drain_timeout_s`). Does not wait for
-        any of it. Raises ActionRefused while draining.
+        A changed child is replaced after its running answer (or `drain_timeout_s`); other models and another weight
+        are used at once, for the browser is the same. Does not wait for any of it. Raises ActionRefused while draining.
         """
         self._refuse_if_draining()
         wanted = {profile.name: profile for profile in profiles}
         staying = {name: child for name, child in self._children.items() if not child.profile_gone}
         added = tuple(name for name in wanted if name not in staying)
-        changed = tuple(
-            name for name, child in staying.items() if name in wanted and wanted[name].sha256 != child.profile.sha256
-        )
+        changed = tuple(name for name, child in staying.items() if name in wanted and child.differs(wanted[name]))
         removed = tuple(name for name in staying if name not in wanted)
         self._returning.clear()
         for name in added:
@@ -136,8 +134,11 @@ class Supervisor:
                 self._returning[name] = wanted[name]
             else:
                 self._children[name] = Child(wanted[name], self._context)
-        for name in changed:
-            self._children[name].change_profile(wanted[name])
+        for name, child in staying.items():
+            if name in changed:
+                child.change_profile(wanted[name])
+            elif name in wanted:
+                child.change_routing(wanted[name])
         for name in removed:
             self._children[name].profile_gone = True
             self._children[name].fire(Event.PROFILE_GONE, Reason.PROFILE_GONE)

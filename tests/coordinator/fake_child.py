@@ -24,9 +24,18 @@ import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from contract import child_environment
-from contract.child_api import READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, SessionReport, UnreadyReason
+from contract.child_api import (
+    MODEL_HEADER,
+    READY_PATH,
+    REQUEST_ID_HEADER,
+    TOKEN_HEADER,
+    Readiness,
+    SessionReport,
+    UnreadyReason,
+)
 from contract.dialects.chat import CHAT
 from contract.exit_codes import ExitCode
 from contract.processes import ProcessIdentity
@@ -44,8 +53,9 @@ OF_LOGIN = ("login_expires_at", "login_kept", "refreshes", "refresh_failures", "
 class FakeChild:
     """State and routes of the one child in this process."""
 
-    def __init__(self, name: str, folder: Path | None) -> None:
+    def __init__(self, name: str, folder: Path | None, site: str | None) -> None:
         self.name = name
+        self.site = site
         self.folder = folder
         self.run_dir = Path(os.environ.get(child_environment.RUN_DIR, ".")).resolve()
         self.behaviour = Behaviour()
@@ -70,7 +80,16 @@ class FakeChild:
     def begin(self) -> None:
         plan = self.folder / f"{self.name}.json" if self.folder else None
         given = json.loads(plan.read_text()) if plan and plan.exists() else {}
-        self.note("starts", pid=os.getpid(), generation=os.environ.get(child_environment.GENERATION), at=time.time())
+        surroundings = self.run_dir / "surroundings.json"
+        self.note(
+            "starts",
+            pid=os.getpid(),
+            generation=os.environ.get(child_environment.GENERATION),
+            at=time.time(),
+            site=self.site,
+            site_url=os.environ.get("SITE_URL"),
+            surroundings=json.loads(surroundings.read_text()) if surroundings.exists() else None,
+        )
         self.behave(given)
         self.ready_at = time.monotonic() + self.behaviour.start_s
 
@@ -194,7 +213,8 @@ class FakeChild:
         self.running[request_id] = task
         try:
             async with self.page:
-                if body.get("model") not in self.behaviour.models:
+                model = unquote(exchange.headers.get(MODEL_HEADER, "")) or body.get("model")
+                if model not in self.behaviour.models:
                     await error(exchange, 404, "model_not_found")
                     return
                 own = body.get("fake")
@@ -246,7 +266,7 @@ async def serve_until_stopped(child: FakeChild, port: int) -> int:
 
 async def run(arguments: argparse.Namespace) -> int:
     folder = os.environ.get("FAKE_CHILD_DIR")
-    child = FakeChild(arguments.active_auth_json.stem, Path(folder) if folder else None)
+    child = FakeChild(arguments.active_auth_json.stem, Path(folder) if folder else None, arguments.site)
     child.begin()
     return await serve_until_stopped(child, arguments.server_port)
 
@@ -256,6 +276,7 @@ def main() -> int:
     parser.add_argument("--server-port", type=int, required=True)
     parser.add_argument("--stream-port", type=int, required=True)
     parser.add_argument("--active-auth-json", type=Path, required=True)
+    parser.add_argument("--site")
     arguments, _ = parser.parse_known_args()
     parent = os.environ.get(child_environment.PARENT_PID)
     if parent and os.getppid() != int(parent):

@@ -15,6 +15,7 @@ import aiohttp
 
 from contract.keys import KeyStore
 from contract.processes import ProcessIdentity
+from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.local.launcher import LocalLauncher
 from coordinator.local.run_root import RunRoot
 from coordinator.proxy.pool import Pool
@@ -53,6 +54,7 @@ class FakeProfile:
     path: Path
     sha256: str
     fingerprint: str
+    login: Login = PLAIN
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from browser.errors import SiteError
 from browser.site.docs import json_schema
 from browser.site.load import parse_site
-from browser.site.toml_lines import key_lines
+from contract.toml_lines import key_lines
 
 HEAD = "name = 'mine'\nurl = 'https://chat.example.com/app'\n"
 LOGIN = "login.logged_in = [{ selector = '#me' }]\n"

@@ -56,6 +56,7 @@ async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> 
         assert set(shown) == {
             *("name", "state", "reason", "since", "restarts", "in_flight", "models", "capture"),
             *("login_expires_at", "login_kept", "warnings"),
+            "site",
         }
         assert str(tmp_path) not in repr(shown)
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from contract.child_api import Readiness, UnreadyReason
 from contract.keys import KeyStore
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
+from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.proxy.pool import Lease, Pool
 from coordinator.supervision.child import Child
 from coordinator.supervision.child_client import ChildClient, ProbeResult
@@ -62,6 +63,7 @@ class TestProfile:
     name: str
     fingerprint: str
     sha256: str
+    login: Login = PLAIN
 
     @property
     def path(self) -> Path:
