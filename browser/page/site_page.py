@@ -19,6 +19,7 @@ from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachab
 from browser.page.login_steps import StepLogin
 from browser.page.profile import StorageState, as_chromium_loads_it
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
+from browser.process.own_proxy import OwnProxy, ProxyProblem
 from browser.site.schema import Site
 from browser.timeouts import within
 
@@ -33,19 +34,22 @@ CLOSE_TIMEOUT_S = 5.0
 class SitePage:
     """A site's page in one browser context. The tab is another one after a crash, the rest stays."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - called once
         self,
         context: BrowserContext,
         site: Site,
         capture: Capture | None,
         on_crash: Callable[[], None],
-        log_in: StepLogin | None = None,
+        *,
+        log_in: StepLogin | None,
+        own_proxy: OwnProxy | None,
     ) -> None:
         self.context = context
         self._site = site
         self._capture = capture
         self._on_crash = on_crash
         self._log_in = log_in
+        self._own_proxy = own_proxy
         self._tab: Tab | None = None
         self._is_opening = False
         self.is_fresh = False
@@ -64,15 +68,17 @@ class SitePage:
         on_crash: Callable[[], None] = lambda: None,
         for_person: bool = False,
         log_in: StepLogin | None = None,
+        own_proxy: OwnProxy | None = None,
     ) -> Self:
         """Open a context with this login's cookies and localStorage, and the capture's hook in every document.
 
         Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
         pages that it opens, such as a login in a popup; otherwise they are closed. `log_in` is used where the page
-        shows that it is logged out. Downloads are refused. Raises Playwright's Error.
+        shows that it is logged out; `own_proxy`, the browser's, is checked before each load. Downloads are
+        refused. Raises Playwright's Error.
         """
         context = await cls._new_context(browser, site, state, capture, for_person=for_person)
-        opened = cls(context, site, capture, on_crash, log_in)
+        opened = cls(context, site, capture, on_crash, log_in=log_in, own_proxy=own_proxy)
         if not for_person:
             context.on("page", opened._close_other)
         return opened
@@ -132,6 +138,10 @@ class SitePage:
         if self._capture and self._capture.mode is None:
             await self.test_capture()
         await self.open_fresh_chat(just_loaded=True)
+
+    def proxy_problem(self) -> ProxyProblem | None:
+        """Return what is wrong with the login's own proxy, if it has one."""
+        return self._own_proxy.look() if self._own_proxy else None
 
     @property
     def can_log_in(self) -> bool:
@@ -193,10 +203,15 @@ class SitePage:
         A page that goes on to another address by itself while it loads is no failure, if it then shows within the
         time given, in seconds, whether it is logged in.
         """
+        if self._own_proxy:
+            await self._own_proxy.check()
         try:
             await self.tab.load()
         except SiteUnreachable:
-            raise  # whatever the browser shows in place of the page tells nothing of the login
+            # Whatever the browser shows in place of the page tells nothing of the login.
+            if self._own_proxy:
+                await self._own_proxy.check()  # it may have died meanwhile
+            raise
         except PageBroken:
             if await self.tab.wait_for_login(login_shows_within_s) == "unknown":
                 raise
