@@ -1,12 +1,11 @@
 """A login's own proxy, which fails closed: the browser knows a listener of this process, and no other way out.
 
-The listener speaks HTTP to the browser, whatever the proxy is, and does the login at the proxy. So every engine takes
-every proxy, no browser holds a password, and that the proxy is away is known here, at once and in words. A connection
-that the proxy does not take ends; none is tried in another way. Names go to the proxy as they are: none is resolved
-here but the proxy's own.
+The listener speaks HTTP and SOCKS to the browser, whatever the proxy is, and does the login at the proxy. So every
+engine takes every proxy, no browser holds a password, and that the proxy is away is known here, at once and in words. A
+connection that the proxy does not take ends; none is tried in another way. Names go to the proxy as they are: none is
+resolved here but the proxy's own.
 
-Wire formats: RFC 9110 section 9.3.6 (CONNECT) and RFC 9112 section 3.2 (the forms of a request's target); SOCKS5 is
-RFC 1928 with the login of RFC 1929, as python-socks speaks it.
+Wire formats: RFC 9110 section 9.3.6 (CONNECT), RFC 7617 (its login), RFC 1928 and 1929 (SOCKS5, by python-socks).
 """
 
 from __future__ import annotations
@@ -19,15 +18,14 @@ import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
 
 from browser.errors import ProxyRefused, ProxyUnreachable, SiteUnreachable
+from browser.process.proxy_requests import Request, Streams, Target, Wish, close, read_wish, relay
 from contract.proxies import Proxy
 
 log = structlog.get_logger("browser")
@@ -37,12 +35,7 @@ CONNECT_TIMEOUT_S = 15.0
 LOOK_AGAIN_S = 5.0
 """How long after its last sign of life the proxy is looked at again, and how often while it is away."""
 _HEAD_BYTES: Final = 256 * 1024
-_CHUNK_BYTES: Final = 64 * 1024
-_REQUEST_LINE: Final = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
-_DROPPED: Final = frozenset({b"connection", b"proxy-connection", b"proxy-authorization", b"keep-alive"})
-"""What a browser says to the listener alone."""
-_BAD_GATEWAY: Final = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NOT_ALLOWED = 2
 _SOCKS_REPLIES: Final[Mapping[int, str]] = {
     3: "its network is unreachable",
@@ -54,91 +47,10 @@ _SOCKS_REPLIES: Final[Mapping[int, str]] = {
 
 ProxyProblem = ProxyRefused | ProxyUnreachable
 """What is wrong with a proxy itself."""
-_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _BadReply(Exception):
     """What answers is no proxy of this kind."""
-
-
-@dataclass(frozen=True)
-class _Target:
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, address: str, default_port: int | None = None) -> Self:
-        """Read HOST:PORT. Raises ValueError."""
-        parts = urlsplit(f"//{address}")
-        port = parts.port or default_port
-        if not parts.hostname or not port:
-            raise ValueError(address)
-        return cls(parts.hostname.rstrip("."), port)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the host is this machine by its name, or by an address that means none but itself."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
-            return True
-        with suppress(ValueError):
-            address = ip_address(self.host)
-            return address.is_loopback or address.is_unspecified
-        # The system takes forms such as 127.1 and 0x7f.1, and so do proxies.
-        with suppress(OSError):
-            return ip_address(socket.inet_aton(self.host)).is_loopback
-        return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The head of a request to the listener."""
-
-    method: bytes
-    url: bytes
-    lines: tuple[bytes, ...]
-
-    @classmethod
-    def parse(cls, head: bytes) -> Self:
-        """Raises ValueError for what no browser sends to a proxy."""
-        first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-        found = _REQUEST_LINE.fullmatch(first)
-        if not found:
-            raise ValueError("no request line")
-        return cls(found[1], found[2], tuple(lines))
-
-    def target(self) -> _Target:
-        """Return where it goes. Raises ValueError."""
-        if self.method == b"CONNECT":
-            return _Target.of(self.url.decode("ascii"))
-        parts = urlsplit(self.url.decode("ascii"))
-        if parts.scheme != "http":
-            raise ValueError("no address of a page")
-        return _Target.of(parts.netloc.rpartition("@")[2], 80)
-
-    def head(self, url: bytes, *more: bytes) -> bytes:
-        """Return the head for another url, for a connection that takes this one request."""
-        kept = (line for line in self.lines if line.partition(b":")[0].strip().lower() not in _DROPPED)
-        return b"\r\n".join((b"%s %s HTTP/1.1" % (self.method, url), *kept, *more, b"Connection: close", b"", b""))
-
-    def path(self) -> bytes:
-        """Return what the site itself is asked for."""
-        rest = self.url.partition(b"://")[2]
-        start = re.search(rb"[/?]", rest)
-        path = rest[start.start() :] if start else b""
-        return path if path.startswith(b"/") else b"/" + path
-
-    def body_bytes(self) -> int | None:
-        """Return the length of its body; None for one in chunks, which ends as it says itself."""
-        for line in self.lines:
-            name, _, value = line.partition(b":")
-            if name.strip().lower() == b"transfer-encoding":
-                return None
-            if name.strip().lower() == b"content-length":
-                return int(value)
-        return 0
 
 
 class OwnProxy:
@@ -152,7 +64,7 @@ class OwnProxy:
         parts = urlsplit(site_url)
         self._proxy = proxy
         self._is_plain = parts.scheme == "http"
-        self._site = _Target.of(parts.netloc.rpartition("@")[2], 80 if self._is_plain else 443)
+        self._site = Target.of(parts.netloc.rpartition("@")[2], 80 if self._is_plain else 443)
         self._extra_ca_file = extra_ca_file
         self._tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
@@ -193,7 +105,7 @@ class OwnProxy:
         if self._is_plain and self._proxy.scheme != "socks5":
             await self._check_plain()
         else:
-            _close(await self._tunnel(self._site))
+            close(await self._tunnel(self._site))
 
     def look(self) -> ProxyProblem | None:
         """Return what is wrong with the proxy, as far as its last connection tells; begin a new one if that is old.
@@ -210,7 +122,7 @@ class OwnProxy:
             if self._problem:
                 await self.check()
             else:
-                _close(await self._reach())
+                close(await self._reach())
 
     # What the browser asks for.
 
@@ -223,36 +135,35 @@ class OwnProxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream: _Streams | None = None
+        upstream: Streams | None = None
         try:
-            request = _Request.parse(await reader.readuntil(b"\r\n\r\n"))
-            target = request.target()
-            if target.is_loopback and target != self._site:
-                log.info("own_proxy_loopback_refused", port=target.port)
-                writer.write(_BAD_GATEWAY)
-            elif request.method == b"CONNECT":
-                upstream = await self._tunnel_or_refuse(target, writer)
+            wish = await read_wish(reader, writer)
+            if wish.target.is_loopback and wish.target != self._site:
+                log.info("own_proxy_loopback_refused", port=wish.target.port)
+                writer.write(wish.refused)
+            elif wish.request is None:
+                upstream = await self._tunnel_or_refuse(wish, writer)
                 if upstream:
-                    writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    await _relay((reader, writer), upstream)
+                    writer.write(wish.granted)
+                    await relay((reader, writer), upstream)
             else:
-                upstream = await self._send_plain(request, target)
+                upstream = await self._send_plain(wish.request, wish.target)
                 begin = self._begin_plain(upstream[0], writer)
-                await _relay((reader, writer), upstream, body_bytes=request.body_bytes(), begin=begin)
+                await relay((reader, writer), upstream, body_bytes=wish.request.body_bytes(), begin=begin)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, SiteUnreachable):
             pass  # an end without an answer: to the browser the site is not reached
         finally:
             for streams in filter(None, ((reader, writer), upstream)):
-                _close(streams)
+                close(streams)
 
-    async def _tunnel_or_refuse(self, target: _Target, writer: asyncio.StreamWriter) -> _Streams | None:
+    async def _tunnel_or_refuse(self, wish: Wish, writer: asyncio.StreamWriter) -> Streams | None:
         try:
-            return await self._tunnel(target)
+            return await self._tunnel(wish.target)
         except SiteUnreachable:
-            writer.write(_BAD_GATEWAY)
+            writer.write(wish.refused)
             return None
 
-    async def _send_plain(self, request: _Request, target: _Target) -> _Streams:
+    async def _send_plain(self, request: Request, target: Target) -> Streams:
         """Send a request to a http:// address on. Raises SiteUnreachable.
 
         HTTP proxies take them as they are: many allow CONNECT to port 443 only.
@@ -283,7 +194,7 @@ class OwnProxy:
 
     # What the proxy says.
 
-    async def _tunnel(self, target: _Target) -> _Streams:
+    async def _tunnel(self, target: Target) -> Streams:
         """Have the proxy connect to a host. Raises ProxyUnreachable, ProxyRefused, SiteUnreachable."""
         connect = self._tunnel_by_socks if self._proxy.scheme == "socks5" else self._tunnel_by_http
         try:
@@ -299,7 +210,7 @@ class OwnProxy:
             self._works()
         return streams
 
-    async def _tunnel_by_socks(self, target: _Target) -> _Streams:
+    async def _tunnel_by_socks(self, target: Target) -> Streams:
         from python_socks import ProxyConnectionError, ProxyError, ProxyType  # noqa: PLC0415 - few logins need it
         from python_socks.async_.asyncio.v2 import Proxy as SocksProxy  # noqa: PLC0415
 
@@ -323,23 +234,23 @@ class OwnProxy:
             raise _site_not_reached("its name is none") from None
         return stream.reader, stream.writer
 
-    async def _tunnel_by_http(self, target: _Target) -> _Streams:
+    async def _tunnel_by_http(self, target: Target) -> Streams:
         reader, writer = await self._open()
         try:
             lines = (f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode(), *self._authorization())
             writer.write(b"\r\n".join((*lines, b"", b"")))
             status, head = await _read_status(reader)
         except BaseException:
-            _close((reader, writer))
+            close((reader, writer))
             raise
         if not 200 <= status < 300:
-            _close((reader, writer))
+            close((reader, writer))
             raise _refusal(status, head)
         return reader, writer
 
     async def _check_plain(self) -> None:
         """Ask for the head of a page of a http:// site: what the proxy itself says comes as its status."""
-        request = _Request(b"HEAD", f"http://{self._site}/".encode(), (f"Host: {self._site}".encode(),))
+        request = Request(b"HEAD", f"http://{self._site}/".encode(), (f"Host: {self._site}".encode(),))
         streams = await self._reach()
         try:
             streams[1].write(request.head(request.url, *self._authorization()))
@@ -351,10 +262,10 @@ class OwnProxy:
         except (OSError, EOFError, _BadReply) as error:
             raise self._noted(self._unreachable(error)) from None
         finally:
-            _close(streams)
+            close(streams)
         self._works()
 
-    async def _reach(self) -> _Streams:
+    async def _reach(self) -> Streams:
         """Connect to the proxy itself. Raises ProxyUnreachable."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -362,7 +273,7 @@ class OwnProxy:
         except OSError as error:
             raise self._noted(self._unreachable(error)) from None
 
-    async def _open(self) -> _Streams:
+    async def _open(self) -> Streams:
         proxy = self._proxy
         return await asyncio.open_connection(proxy.host, proxy.port, ssl=self._tls, limit=_HEAD_BYTES)
 
@@ -438,54 +349,3 @@ async def _read_status(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     if not found:
         raise _BadReply
     return int(found[1]), head
-
-
-async def _relay(
-    browser: _Streams,
-    upstream: _Streams,
-    *,
-    body_bytes: int | None = None,
-    begin: Coroutine[Any, Any, None] | None = None,
-) -> None:
-    """Copy both ways until both have ended, or one breaks; `begin` passes on the beginning of what comes back.
-
-    With `body_bytes` no more than these are taken from the browser: what it would send next on this connection may be
-    for another host. Raises OSError, EOFError, SiteUnreachable.
-    """
-
-    async def down() -> None:
-        if begin:
-            await begin
-        await _copy(upstream[0], browser[1])
-
-    ways = (
-        asyncio.create_task(_copy(browser[0], upstream[1], body_bytes), name="own-proxy-up"),
-        asyncio.create_task(down(), name="own-proxy-down"),
-    )
-    try:
-        await asyncio.gather(*ways)
-    finally:
-        for way in ways:
-            way.cancel()
-
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, most_bytes: int | None = None) -> None:
-    left = most_bytes
-    while left != 0:
-        data = await source.read(_CHUNK_BYTES if left is None else min(_CHUNK_BYTES, left))
-        if not data:
-            break
-        sink.write(data)
-        await sink.drain()
-        left = None if left is None else left - len(data)
-    if most_bytes is not None:
-        await source.read(1)
-        raise ConnectionResetError("the browser has left, or has more to say than this connection is for")
-    if sink.can_write_eof():
-        sink.write_eof()
-    else:  # TLS has no half of a connection to close
-        sink.close()
-
-
-def _close(streams: _Streams) -> None:
-    streams[1].close()

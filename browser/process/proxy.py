@@ -47,6 +47,8 @@ def chromium_way_out(way_out: WayOut) -> list[str]:
         "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
         "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
         "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+        # Hiding addresses that are not told anyway joins a multicast group, of which the local network hears.
+        "--disable-features=WebRtcHideLocalIpsWithMdns",
         "--dns-prefetch-disable",
     ]
 
@@ -56,7 +58,7 @@ def firefox_way_out(way_out: WayOut) -> Mapping[str, str | int | bool]:
 
     Their meanings: modules/libpref/init/StaticPrefList.yaml and all.js in Firefox's source. A SOCKS server with remote
     names makes Firefox resolve none itself (nsDNSService2.cpp, DNSForbiddenByActiveProxy); HTTP goes to the HTTP proxy
-    all the same, and what would go to the SOCKS server is refused, as the listener speaks no SOCKS.
+    all the same, and all else, WebSockets included, to the SOCKS server, which is the same listener.
     """
     kinds = ("http", "ssl", "socks")
     return {
