@@ -73,6 +73,9 @@ def firefox_way_out(way_out: WayOut) -> Mapping[str, str | int | bool]:
         # Firefox's own services would go directly where the proxy fails, or from the start.
         "network.proxy.failover_direct": False,
         "network.proxy.allow_bypass": False,
+        "network.dns.native_https_query": False,
+        "network.dns.use_https_rr_as_altsvc": False,
+        "network.dns.upgrade_with_https_rr": False,
         "network.trr.mode": 5,
         "network.http.http3.enable": False,
         "network.http.http3.enabled": False,

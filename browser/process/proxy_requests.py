@@ -52,6 +52,7 @@ class Target:
             return True
         with suppress(ValueError):
             address = ip_address(self.host)
+            address = getattr(address, "ipv4_mapped", None) or address
             return address.is_loopback or address.is_unspecified
         # The system takes forms such as 127.1 and 0x7f.1, and so do proxies.
         with suppress(OSError):

@@ -144,6 +144,7 @@ async def behind(proxy: RealProxy, engine: str, world: World) -> dict[str, Any]:
             "candidates": sorted(site.candidates),
             "asked_for": sorted(proxy.asked_for()),
             "past_it": working,
+            "names": sorted(capture.names),
             "away": away["detail"],
             "refused": refused,
             "past_it_when_killed": killed,

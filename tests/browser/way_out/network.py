@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import itertools
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -48,9 +49,10 @@ class Packet:
 
 @dataclass
 class Capture:
-    """All packets that have come over the wire so far."""
+    """All packets that have come over the wire so far, and the names that were asked for in them."""
 
     packets: Counter[Packet] = field(default_factory=Counter)
+    names: set[str] = field(default_factory=set)
 
     def past(self, host: str, port: int) -> dict[str, int]:
         """Return what did not go to this host and port by TCP."""
@@ -67,6 +69,20 @@ class Capture:
         packet = None if address[2] == _OUTGOING else _parse(frame)
         if packet:
             self.packets[packet] += 1
+
+    def answer_name(self, sock: socket.socket) -> None:
+        """Say of any name that it is the site's (RFC 1035); a question of another kind has no answer."""
+        query, sender = sock.recvfrom(512)
+        end = query.index(0, 12) + 5
+        name, kind = (
+            re.sub(rb"[^!-~]", b".", query[13 : end - 5]).decode(),
+            struct.unpack("!H", query[end - 4 : end - 2]),
+        )
+        self.names.add(f"{name} {kind[0]}")
+        is_ipv4 = query[end - 4 : end - 2] == b"\0\1"
+        answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(SITE) if is_ipv4 else b""
+        header = query[:2] + b"\x81\x80" + query[4:6] + struct.pack("!HHH", bool(answer), 0, 0)
+        sock.sendto(header + query[12:end] + answer, sender)
 
 
 def _parse(frame: bytes) -> Packet | None:
@@ -130,7 +146,12 @@ def network(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Namespace, C
     resolver.write_text(f"nameserver {NAME_SERVER}\noptions attempts:1 timeout:1\n")
     hosts.write_text(f"127.0.0.1 localhost\n{SITE} {' '.join(names)}\n")
     wire = f"wire{next(_numbers)}"
-    script = f"mount --bind {resolver} /etc/resolv.conf && ip link set lo up && echo ready && exec cat"
+    # Playwright's driver looks for both addresses of localhost, where Firefox listens for it. A machine's own file has
+    # them, unlike some containers'.
+    own_hosts = folder / "own-hosts"
+    own_hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
+    binds = f"mount --bind {resolver} /etc/resolv.conf && mount --bind {own_hosts} /etc/hosts"
+    script = f"{binds} && ip link set lo up && echo ready && exec cat"
     with subprocess.Popen(
         ["unshare", "--net", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
@@ -167,23 +188,13 @@ def network(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Namespace, C
                 capture = Capture()
                 loop = asyncio.get_running_loop()
                 loop.add_reader(packets, capture.read, packets)
-                loop.add_reader(name_server, _answer_name, name_server)
+                loop.add_reader(name_server, capture.answer_name, name_server)
                 yield namespace, capture
                 loop.remove_reader(packets)
                 loop.remove_reader(name_server)
                 subprocess.run(["ip", "link", "del", wire], check=True)
         finally:
             holder.kill()
-
-
-def _answer_name(sock: socket.socket) -> None:
-    """Say of any name that it is the site's (RFC 1035): a question of another kind has no answer."""
-    query, sender = sock.recvfrom(512)
-    end = query.index(0, 12) + 5
-    is_ipv4 = query[end - 4 : end - 2] == b"\0\1"
-    answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(SITE) if is_ipv4 else b""
-    header = query[:2] + b"\x81\x80" + query[4:6] + struct.pack("!HHH", bool(answer), 0, 0)
-    sock.sendto(header + query[12:end] + answer, sender)
 
 
 def own_network() -> tuple[str, ...]:
