@@ -307,7 +307,7 @@ class ChatPage:
         if isinstance(error, SYMPTOMS) and not opened.page.is_gone and await opened.login.is_logged_out():
             error = LoginExpired("the site's session is over", submitted=error.submitted)
         if isinstance(error, SYMPTOMS) and (problem := opened.page.proxy_problem()):
-            error = problem
+            error = type(problem)(str(problem), submitted=error.submitted)
         if isinstance(error, BrowserError):
             error = await opened.login.judge(error)
             error.submitted = error.submitted or submitted

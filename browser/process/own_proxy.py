@@ -36,7 +36,8 @@ LOOK_AGAIN_S = 5.0
 """How long after its last sign of life the proxy is looked at again, and how often while it is away."""
 _HEAD_BYTES: Final = 256 * 1024
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
-_NOT_ALLOWED = 2
+_BROKEN_OFF: Final = (EOFError, TimeoutError, ConnectionResetError, BrokenPipeError)
+_NOT_ALLOWED: Final = 2
 _SOCKS_REPLIES: Final[Mapping[int, str]] = {
     3: "its network is unreachable",
     4: "no such host, or it is unreachable",
@@ -205,7 +206,11 @@ class OwnProxy:
                 self._noted(error)
             raise
         except (OSError, EOFError, _BadReply) as error:
-            raise self._noted(self._unreachable(error)) from None
+            unreachable = self._unreachable(error)
+            # What ends without an answer, some proxies treat so for the sake of the host.
+            if target == self._site or not isinstance(error, (*_BROKEN_OFF, _BadReply)):
+                self._noted(unreachable)
+            raise unreachable from None
         if target == self._site or _is_of_all_sites(self._problem):
             self._works()
         return streams

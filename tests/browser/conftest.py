@@ -16,6 +16,7 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
 from contract.processes import ProcessIdentity
+from contract.proxies import Proxy
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.profiles import cookie_state, write_profile
 from tests.support.ports import free_range
@@ -143,10 +144,11 @@ class Pages:
         *,
         engine: EngineName = "chromium",
         run_dir: Path | None = None,
+        proxy: Proxy | None = None,
         **settings: Any,
     ) -> ChatPage:
         """Start a page, and return it when it is up; `settings` are those of BrowserSettings."""
-        page = self.make(site, state, engine=engine, run_dir=run_dir, **settings)
+        page = self.make(site, state, engine=engine, run_dir=run_dir, proxy=proxy, **settings)
         await page.start()
         return page
 
@@ -157,6 +159,7 @@ class Pages:
         *,
         engine: EngineName = "chromium",
         run_dir: Path | None = None,
+        proxy: Proxy | None = None,
         **settings: Any,
     ) -> ChatPage:
         """Make a page that has not been started."""
@@ -169,6 +172,7 @@ class Pages:
             stream_port=free_range(1),
             run_dir=run_dir or self._new_run_dir(),
             settings=BrowserSettings(**settings),
+            proxy=proxy,
         )
         if self._shared and engine == "chromium":
             page._process = SharedBrowserProcess(self._shared, page._run_dir)

@@ -300,9 +300,10 @@ async def test_a_proxy_that_dies_is_noticed_while_idle_and_one_that_is_back_too(
 
 async def test_what_another_site_does_is_no_fault_of_the_proxy() -> None:
     async with small_proxy("http") as small, listening(small.url) as proxy:
-        small.reply = OWN_REPLIES["forbidden"]
-        assert b"502" in await say(proxy, connect("tracker.test", 443), until=b"\r\n\r\n")
-        assert proxy.look() is None
+        for reply in ("forbidden", "no name", "no proxy", "nothing"):
+            small.reply = OWN_REPLIES[reply]
+            assert b"502" in await say(proxy, connect("tracker.test", 443), until=b"\r\n\r\n")
+            assert proxy.look() is None, reply
 
 
 async def test_closing_it_ends_what_goes_through_it() -> None:

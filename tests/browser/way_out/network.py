@@ -149,7 +149,7 @@ def network(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Namespace, C
     # Playwright's driver looks for both addresses of localhost, where Firefox listens for it. A machine's own file has
     # them, unlike some containers'.
     own_hosts = folder / "own-hosts"
-    own_hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
+    own_hosts.write_text(f"{Path('/etc/hosts').read_text()}\n::1 localhost\n")
     binds = f"mount --bind {resolver} /etc/resolv.conf && mount --bind {own_hosts} /etc/hosts"
     script = f"{binds} && ip link set lo up && echo ready && exec cat"
     with subprocess.Popen(

@@ -87,6 +87,13 @@ FAILURES = {
         child={"unready": "site_unreachable"},
         moves=[("UNHEALTHY", "site_unreachable")],
     ),
+    "proxy-away": Failure(
+        code="proxy_unreachable",
+        request={"site_error": "proxy_unreachable"},
+        status=502,
+        child={"unready": "proxy_unreachable", "detail": "the login's proxy refuses connections; does it run?"},
+        moves=[("UNHEALTHY", "proxy_unreachable")],
+    ),
     "login-expired": Failure(
         code="login_expired",
         request={"site_error": "login_expired"},
