@@ -30,6 +30,9 @@ BROWSER: Final = "10.99.0.2"
 SITE: Final = "10.99.1.1"
 NAME_SERVER: Final = "198.51.100.53"
 
+# Playwright's driver looks for both addresses of localhost, where Firefox listens for it, and something for the
+# machine's own name. A usual hosts file has them, unlike some containers'.
+_OWN_HOSTS: Final = f"127.0.0.1 localhost {socket.gethostname()}\n::1 localhost {socket.gethostname()}\n"
 _numbers = itertools.count()
 _CLONE_NEWNET: Final = 0x40000000
 _ALL_PROTOCOLS: Final = 0x0003
@@ -146,10 +149,8 @@ def network(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Namespace, C
     resolver.write_text(f"nameserver {NAME_SERVER}\noptions attempts:1 timeout:1\n")
     hosts.write_text(f"127.0.0.1 localhost\n{SITE} {' '.join(names)}\n")
     wire = f"wire{next(_numbers)}"
-    # Playwright's driver looks for both addresses of localhost, where Firefox listens for it. A machine's own file has
-    # them, unlike some containers'.
     own_hosts = folder / "own-hosts"
-    own_hosts.write_text(f"{Path('/etc/hosts').read_text()}\n::1 localhost\n")
+    own_hosts.write_text(_OWN_HOSTS)
     binds = f"mount --bind {resolver} /etc/resolv.conf && mount --bind {own_hosts} /etc/hosts"
     script = f"{binds} && ip link set lo up && echo ready && exec cat"
     with subprocess.Popen(
