@@ -306,7 +306,7 @@ class ChatPage:
             error = PageBroken("the page went away")
         if isinstance(error, SYMPTOMS) and not opened.page.is_gone and await opened.login.is_logged_out():
             error = LoginExpired("the site's session is over", submitted=error.submitted)
-        if isinstance(error, SYMPTOMS) and (problem := opened.page.proxy_problem()):
+        if isinstance(error, SYMPTOMS) and (problem := await opened.page.find_proxy_problem()):
             error = type(problem)(str(problem), submitted=error.submitted)
         if isinstance(error, BrowserError):
             error = await opened.login.judge(error)

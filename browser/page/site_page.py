@@ -143,6 +143,10 @@ class SitePage:
         """Return what is wrong with the login's own proxy, if it has one."""
         return self._own_proxy.look() if self._own_proxy else None
 
+    async def find_proxy_problem(self) -> ProxyProblem | None:
+        """Find out whether the login's own proxy is what has failed."""
+        return await self._own_proxy.look_now() if self._own_proxy else None
+
     @property
     def can_log_in(self) -> bool:
         """Whether the page is logged in by steps, without a person, where it shows that it is logged out."""

@@ -115,10 +115,15 @@ class OwnProxy:
         """
         if time.monotonic() - self._heard_at >= LOOK_AGAIN_S:
             self._heard_at = time.monotonic()
-            self._spawn(self._look_again(), "own-proxy-look")
+            self._spawn(self._look(), "own-proxy-look")
         return self._problem
 
-    async def _look_again(self) -> None:
+    async def look_now(self) -> ProxyProblem | None:
+        """Return what is wrong with the proxy, by a connection that is made now. Takes CONNECT_TIMEOUT_S at most."""
+        await self._look()
+        return self._problem
+
+    async def _look(self) -> None:
         with suppress(SiteUnreachable):
             if self._problem:
                 await self.check()

@@ -33,6 +33,13 @@ class SmallProxy:
     heads: list[bytes] = field(default_factory=list)
     connections: int = 0
     stop: Callable[[], None] = lambda: None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def kill(self) -> None:
+        """Take no more connections, and end those that there are."""
+        self.stop()
+        for writer in self._writers:
+            writer.transport.abort()
 
     @property
     def url_with_login(self) -> str:
@@ -42,6 +49,7 @@ class SmallProxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self.connections += 1
+        self._writers.add(writer)
         upstream: Streams | None = None
         try:
             upstream = await (self._socks if self.kind == "socks5" else self._http)(reader, writer)
