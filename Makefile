@@ -31,6 +31,7 @@ test-long: setup ## the same at their full size, and those that take long for wh
 test-sites: setup ## real chat apps on the engines, and all that the other engines need tested
 	@scripts/display-setup
 	@scripts/firefox-setup
+	@scripts/proxies-setup
 	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
 	@scripts/test -m '(sites or firefox) and not long' # one after another: three Firefox fleets starve each other on 2 cores
 

@@ -45,6 +45,12 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--active-auth-json", type=Path, help="the login: a Playwright storage_state file")
     cli.add_argument("--site", required=True, help="a name in sites/, or a site file's path")
     cli.add_argument("--engine", choices=("camoufox", "chromium", "firefox"), default="camoufox")
+    cli.add_argument(
+        "--proxy-file",
+        type=Path,
+        metavar="PATH",
+        help="a file with the URL of the login's own proxy: nothing goes past it",
+    )
     login = cli.add_argument_group("to log in", "needs --site and --save, and a display unless login.steps log in")
     login.add_argument("--login", action="store_true", help="open a browser, and save the login once it is done")
     login.add_argument("--save", type=Path, metavar="PATH", help="where: a new file, NAME.json, that only you may read")

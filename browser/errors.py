@@ -98,6 +98,22 @@ class SiteUnreachable(PageBroken):
     reason = "site_unreachable"
 
 
+class ProxyUnreachable(SiteUnreachable):
+    """The login's own proxy cannot be reached, or does not act as one."""
+
+    reason = "proxy_unreachable"
+
+
+class ProxyRefused(SiteUnreachable):
+    """The login's own proxy does not take its user name or password (`login_refused`), or forbids the site."""
+
+    reason = "proxy_refused"
+
+    def __init__(self, message: str, *, submitted: bool = False, login_refused: bool = False) -> None:
+        super().__init__(message, submitted=submitted)
+        self.login_refused = login_refused
+
+
 class BrowserLost(BrowserError):
     """The browser or Playwright's driver died, or the browser does not answer."""
 

@@ -34,7 +34,13 @@ class UnreadyReason(StrEnum):
     LOGIN_EXPIRED = "login_expired"
     PAGE_BROKEN = "page_broken"
     SITE_UNREACHABLE = "site_unreachable"
+    PROXY_UNREACHABLE = "proxy_unreachable"
+    PROXY_REFUSED = "proxy_refused"
     QUOTA = "quota"
+
+
+AWAY: Final = frozenset({UnreadyReason.SITE_UNREACHABLE, UnreadyReason.PROXY_UNREACHABLE, UnreadyReason.PROXY_REFUSED})
+"""Reasons for which the child is not to blame: it waits until they pass, and a restart would bring nothing back."""
 
 
 @dataclass(frozen=True)

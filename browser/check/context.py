@@ -24,9 +24,11 @@ from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
+from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Model, Site
 from contract.files import write_private
+from contract.proxies import Proxy
 
 SCREENSHOT_TIMEOUT_S = 10.0
 SHORTEST_SECRET = 4
@@ -46,6 +48,7 @@ class CheckPlan:
     stop_prompt: str
     model: str | None
     sends: bool
+    proxy: Proxy | None = None
 
 
 @dataclass
@@ -62,6 +65,8 @@ class CheckContext:
     site_page: SitePage | None = None
     page: Tab | None = None
     log: EventLog = field(default_factory=EventLog)
+    own_proxy: OwnProxy | None = field(init=False)
+    stream_port: int = field(init=False)
     capture: Capture = field(init=False)
     traffic: Traffic | None = None
     completion: Completion | None = None
@@ -69,8 +74,10 @@ class CheckContext:
 
     def __post_init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            stream_port = probe.getsockname()[1]
-        self.capture = Capture(self.site, stream_port, self.plan.engine, self.log)
+            self.stream_port = probe.getsockname()[1]
+        self.capture = Capture(self.site, self.stream_port, self.plan.engine, self.log)
+        proxy, ca_file = self.plan.proxy, self.plan.settings.extra_ca_file
+        self.own_proxy = OwnProxy(proxy, self.site.url, extra_ca_file=ca_file) if proxy else None
 
     @property
     def opened(self) -> SitePage:

@@ -10,7 +10,7 @@ from browser.check import page_facts
 from browser.check.context import CheckContext
 from browser.check.outcome import Exit, Mark, StepFailed, StepResult
 from browser.check.traffic import Traffic
-from browser.errors import LoginRefused, PageBroken, RefreshFailed
+from browser.errors import LoginRefused, PageBroken, ProxyRefused, ProxyUnreachable, RefreshFailed
 from browser.page.login_check import login_check_status
 from browser.page.login_refresh import refresh_login
 from browser.page.login_steps import StepLogin
@@ -56,13 +56,20 @@ async def start_browser(context: CheckContext) -> StepResult:
     await context.capture.stream_port.start()
     plan = context.plan
     context.host = BrowserProcess(
-        engine=plan.engine, headless=plan.headless, run_dir=context.run_dir, settings=plan.settings
+        engine=plan.engine,
+        headless=plan.headless,
+        run_dir=context.run_dir,
+        settings=plan.settings,
+        own_proxy=context.own_proxy,
+        stream_port=context.stream_port,
     )
     browser = await context.host.start()
     if context.lock:
         context.lock.note_browser(context.host.identity, context.run_dir)
     state = context.login.state if context.login else None
-    context.site_page = await SitePage.in_new_context(browser, context.site, state=state, capture=context.capture)
+    context.site_page = await SitePage.in_new_context(
+        browser, context.site, state=state, capture=context.capture, own_proxy=context.own_proxy
+    )
     return StepResult(f"{plan.engine} {browser.version}")
 
 
@@ -72,6 +79,8 @@ async def open_page(context: CheckContext) -> StepResult:
     context.traffic = Traffic(context.tab.page)
     try:
         await context.opened.load(CHECK_TIMEOUT_S)
+    except (ProxyRefused, ProxyUnreachable) as error:
+        raise StepFailed(str(error), "is the file of --proxy-file right, and is the proxy up?") from None
     except PageBroken as error:
         raise StepFailed(str(error), "is the address right, and is the site up?") from None
     return StepResult(await page_facts.where(context.tab.page))

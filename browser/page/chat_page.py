@@ -35,10 +35,12 @@ from browser.page.profile_lock import ProfileLock
 from browser.page.session_report import SessionLog
 from browser.page.site_page import COMMON, SitePage
 from browser.process.browser_process import BrowserProcess, Loss
+from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish
 from contract.child_api import UnreadyReason
+from contract.proxies import Proxy
 from contract.run_folder import mark_submitted, submission_id, unmark_submitted
 from contract.storage_state.summary import NO_LOGIN
 from contract.surroundings import Surroundings
@@ -78,15 +80,24 @@ class ChatPage:
         run_dir: Path,
         settings: BrowserSettings,
         surroundings: Surroundings = COMMON,
+        proxy: Proxy | None = None,
     ) -> None:
+        """`proxy` is the login's own, and takes the place of `settings.https_proxy`."""
         self.exclusive = asyncio.Lock()  # asyncio's lock wakes its waiters in the order they came
         self._site = site
         self._profile = profile
         self._run_dir = run_dir
         self._settings = settings
         self._surroundings = surroundings
+        self._own_proxy = OwnProxy(proxy, site.url, extra_ca_file=settings.extra_ca_file) if proxy else None
         self._process = BrowserProcess(
-            engine=engine, headless=headless, run_dir=run_dir, settings=settings, on_lost=self._start_closing
+            engine=engine,
+            headless=headless,
+            run_dir=run_dir,
+            settings=settings,
+            on_lost=self._start_closing,
+            own_proxy=self._own_proxy,
+            stream_port=stream_port,
         )
         self._capture = Capture(site, stream_port, engine)
         self._status = PageStatus()
@@ -182,6 +193,7 @@ class ChatPage:
                 on_crash=self._page_crashed,
                 log_in=self._step_login(profile),
                 surroundings=self._surroundings,
+                own_proxy=self._own_proxy,
             )
             login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
             how = self._site.login.refresh
@@ -318,6 +330,8 @@ class ChatPage:
             error = PageBroken("the page went away")
         if isinstance(error, SYMPTOMS) and not opened.page.is_gone and await opened.login.is_logged_out():
             error = LoginExpired("the site's session is over", submitted=error.submitted)
+        if isinstance(error, SYMPTOMS) and (problem := await opened.page.find_proxy_problem()):
+            error = type(problem)(str(problem), submitted=error.submitted)
         if isinstance(error, BrowserError):
             error = await opened.login.judge(error)
             error.submitted = error.submitted or submitted

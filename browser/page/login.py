@@ -33,11 +33,13 @@ from browser.page.site_page import SitePage
 from browser.page.storage import read_storage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
+from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish
 from contract.errors import BadProfile, reasons_only
 from contract.files import create_private, write_private
+from contract.proxies import Proxy
 from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 LOOK_INTERVAL_S = 0.25
@@ -80,6 +82,7 @@ class LoginPlan:
     replace: bool
     engine: EngineName
     settings: BrowserSettings
+    proxy: Proxy | None = None
 
 
 def save_no_login(plan: LoginPlan) -> None:
@@ -103,10 +106,17 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[bool]
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if not (has_display or by_steps):
         raise EngineMissing(NO_DISPLAY)
-    process = BrowserProcess(engine=plan.engine, headless=not has_display, run_dir=run_dir, settings=plan.settings)
+    own_proxy = OwnProxy(plan.proxy, plan.site.url, extra_ca_file=plan.settings.extra_ca_file) if plan.proxy else None
+    process = BrowserProcess(
+        engine=plan.engine,
+        headless=not has_display,
+        run_dir=run_dir,
+        settings=plan.settings,
+        own_proxy=own_proxy,
+    )
     try:
         browser = await process.start()
-        page = await SitePage.in_new_context(browser, plan.site, for_person=True)
+        page = await SitePage.in_new_context(browser, plan.site, for_person=True, own_proxy=own_proxy)
         await page.open_tab()
         await page.load(ALREADY_IN_S)
         if await page.wait_for_login(ALREADY_IN_S) == "in":

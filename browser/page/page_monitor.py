@@ -19,7 +19,7 @@ from browser.page.page_status import PageStatus
 from browser.page.site_page import SitePage
 from browser.page.socket_watch import SocketWatch
 from browser.page.tab import PageSnapshot
-from contract.child_api import UnreadyReason
+from contract.child_api import AWAY as AWAY_REASONS
 
 log = structlog.get_logger("browser")
 
@@ -119,15 +119,20 @@ class PageMonitor:
     async def _tend(self, seen: PageSnapshot) -> None:
         """See to a page that has no prompt."""
         reason = self._status.page_reason
-        if not seen.usable or self._must_recover or reason not in (None, UnreadyReason.SITE_UNREACHABLE):
+        if not seen.usable or self._must_recover or reason not in (None, *AWAY_REASONS):
             await self._recover_if_due("the page is not as it should be")
+            return
+        if problem := self._page.proxy_problem():
+            self._status.set_error(problem)  # and the page is kept, as below
             return
         must_load = not await self._login.check_if_due()
         if self._login.site_is_away:
             # The page itself is as it was, and is kept as long as a load can only fail.
             self._status.set_error(SiteUnreachable(AWAY))
         elif must_load or reason is not None:
-            await self._recover_if_due("the site answers again" if reason else "the site's login check failed")
+            await self._recover_if_due(
+                "the site, or the proxy, answers again" if reason else "the site's login check failed"
+            )
         elif await self._socket.is_lost():
             await self._recover_if_due(SOCKET_CLOSED)
         elif self._refresh and self._refresh.is_due and not self._exclusive.locked():

@@ -16,6 +16,8 @@ from browser.errors import (
     LoginExpired,
     NotStarted,
     PageBroken,
+    ProxyRefused,
+    ProxyUnreachable,
     QuotaExceeded,
     SiteUnreachable,
 )
@@ -31,6 +33,8 @@ _ERRORS: Final[Mapping[UnreadyReason, type[BrowserError]]] = {
     UnreadyReason.PAGE_BROKEN: PageBroken,
     UnreadyReason.QUOTA: QuotaExceeded,
     UnreadyReason.SITE_UNREACHABLE: SiteUnreachable,
+    UnreadyReason.PROXY_UNREACHABLE: ProxyUnreachable,
+    UnreadyReason.PROXY_REFUSED: ProxyRefused,
 }
 
 

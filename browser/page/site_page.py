@@ -20,6 +20,7 @@ from browser.page.login_steps import StepLogin
 from browser.page.profile import StorageState
 from browser.page.storage import as_browser_loads_it, put_back_session_storage, without_databases
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
+from browser.process.own_proxy import OwnProxy, ProxyProblem
 from browser.site.schema import Site
 from browser.timeouts import within
 from contract.surroundings import Surroundings
@@ -36,13 +37,15 @@ CLOSE_TIMEOUT_S = 5.0
 class SitePage:
     """A site's page in one browser context. The tab is another one after a crash, the rest stays."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - called once
         self,
         context: BrowserContext,
         site: Site,
         capture: Capture | None,
         on_crash: Callable[[], None],
-        log_in: StepLogin | None = None,
+        *,
+        log_in: StepLogin | None,
+        own_proxy: OwnProxy | None,
     ) -> None:
         self.context = context
         self._site = site
@@ -52,6 +55,7 @@ class SitePage:
         self.state: StorageState = {}
         """The login as it was opened or saved last; each new tab gets its sessionStorage."""
         self._surroundings = COMMON
+        self._own_proxy = own_proxy
         self._tab: Tab | None = None
         self._opening = 0
         self._beside: set[Page] = set()
@@ -72,16 +76,17 @@ class SitePage:
         for_person: bool = False,
         log_in: StepLogin | None = None,
         surroundings: Surroundings = COMMON,
+        own_proxy: OwnProxy | None = None,
     ) -> Self:
         """Open a context with this login's storage, and the capture's hook in every document.
 
         Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
         pages that it opens, such as a login in a popup; otherwise they are closed. `log_in` is used where the page
-        shows that it is logged out. `surroundings` are what the page sees of them: locale, time zone, size and user
-        agent. Downloads are refused. Raises Playwright's Error.
+        shows that it is logged out; `own_proxy`, the browser's, is checked before each load. `surroundings` are what
+        the page sees of them: locale, time zone, size and user agent. Downloads are refused. Raises Playwright's Error.
         """
         context = await cls._new_context(browser, site, state, capture, surroundings, for_person=for_person)
-        opened = cls(context, site, capture, on_crash, log_in)
+        opened = cls(context, site, capture, on_crash, log_in=log_in, own_proxy=own_proxy)
         opened.state = state or {}
         opened._surroundings = surroundings
         if not for_person:
@@ -168,6 +173,14 @@ class SitePage:
             await self.test_capture()
         await self.open_fresh_chat(just_loaded=True)
 
+    def proxy_problem(self) -> ProxyProblem | None:
+        """Return what is wrong with the login's own proxy, if it has one."""
+        return self._own_proxy.look() if self._own_proxy else None
+
+    async def find_proxy_problem(self) -> ProxyProblem | None:
+        """Find out whether the login's own proxy is what has failed."""
+        return await self._own_proxy.look_now() if self._own_proxy else None
+
     @property
     def can_log_in(self) -> bool:
         """Whether the page is logged in by steps, without a person, where it shows that it is logged out."""
@@ -253,10 +266,15 @@ class SitePage:
         A page that goes on to another address by itself while it loads is no failure, if it then shows within the
         time given, in seconds, whether it is logged in.
         """
+        if self._own_proxy:
+            await self._own_proxy.check()
         try:
             await self.tab.load()
         except SiteUnreachable:
-            raise  # whatever the browser shows in place of the page tells nothing of the login
+            # Whatever the browser shows in place of the page tells nothing of the login.
+            if self._own_proxy:
+                await self._own_proxy.check()  # it may have died meanwhile
+            raise
         except PageBroken:
             if await self.tab.wait_for_login(login_shows_within_s) == "unknown":
                 raise

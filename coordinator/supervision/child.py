@@ -42,6 +42,7 @@ from coordinator.supervision.events import (
 from coordinator.supervision.health import Health
 from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile
 from coordinator.supervision.lifecycle import (
+    AWAY,
     FIRST,
     LIVE,
     Event,
@@ -252,7 +253,7 @@ class Child:
             state is State.UNHEALTHY or (state is State.STARTING and result.reason is not Reason.PROBE_FAILED)
         ):
             self.reason, self.detail = result.reason, result.detail
-        if result.reason is Reason.SITE_UNREACHABLE:
+        if result.reason in AWAY:
             self._begin_limit()
 
     def _remember(self, run: ChildRun, seen: Readiness) -> None:

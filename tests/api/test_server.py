@@ -73,6 +73,32 @@ def test_surroundings_that_are_damaged_keep_a_child_from_starting(tmp_path: Path
     assert done.stderr == "launch_camoufox.py: surroundings.json of the run folder is damaged at locale\n"
 
 
+def test_a_login_whose_proxy_cannot_be_read_opens_no_page(tmp_path: Path) -> None:
+    """It would go out without it; and nothing of it is told, which may be a password."""
+    (tmp_path / "proxy").write_text("hunter2@proxy.test")
+    command = [sys.executable, "launch_camoufox.py", "--site", "demo", "--active-auth-json", str(tmp_path / "a.json")]
+    command += ["--server-port", "1", "--stream-port", "2"]
+    for surroundings, arguments, says in (
+        ('{"proxy": "socks4://hunter2@proxy.test"}', (), "the login's proxy takes http://HOST:PORT"),
+        ('{"proxy": ["hunter2"]}', (), "surroundings.json of the run folder is damaged at proxy"),
+        ("{}", ("--proxy-file", str(tmp_path / "proxy")), f"--proxy-file: {tmp_path / 'proxy'} takes http://HOST:PORT"),
+    ):
+        (tmp_path / "surroundings.json").write_text(surroundings)
+        done = subprocess.run(
+            [*command, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "TABFLEET_RUN_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == ExitCode.USAGE
+        assert done.stderr.startswith(f"launch_camoufox.py: {says}")
+        assert "hunter2" not in done.stderr + done.stdout
+        assert done.stderr.count("\n") == 1
+
+
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]

@@ -17,6 +17,7 @@ from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
 from contract.processes import ProcessIdentity
+from contract.proxies import Proxy
 from contract.surroundings import Surroundings
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.profiles import cookie_state, write_profile
@@ -146,10 +147,13 @@ class Pages:
         engine: EngineName = "chromium",
         run_dir: Path | None = None,
         surroundings: Surroundings = COMMON,
+        proxy: Proxy | None = None,
         **settings: Any,
     ) -> ChatPage:
         """Start a page, and return it when it is up; `settings` are those of BrowserSettings."""
-        page = self.make(site, state, engine=engine, run_dir=run_dir, surroundings=surroundings, **settings)
+        page = self.make(
+            site, state, engine=engine, run_dir=run_dir, surroundings=surroundings, proxy=proxy, **settings
+        )
         await page.start()
         return page
 
@@ -161,6 +165,7 @@ class Pages:
         engine: EngineName = "chromium",
         run_dir: Path | None = None,
         surroundings: Surroundings = COMMON,
+        proxy: Proxy | None = None,
         **settings: Any,
     ) -> ChatPage:
         """Make a page that has not been started."""
@@ -174,6 +179,7 @@ class Pages:
             run_dir=run_dir or self._new_run_dir(),
             settings=BrowserSettings(**settings),
             surroundings=surroundings,
+            proxy=proxy,
         )
         if self._shared and engine == "chromium":
             page._process = SharedBrowserProcess(self._shared, page._run_dir)

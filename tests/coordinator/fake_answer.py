@@ -17,7 +17,7 @@ from contract.run_folder import mark_submitted
 from tests.coordinator.proxy.tiny_http import Cut, Exchange
 
 # Of an error of the page; any other: 502.
-STATUS = {"login_expired": 503, "site_unreachable": 503, "quota": 429, "refused": 400}
+STATUS = {"login_expired": 503, "site_unreachable": 503, "proxy_unreachable": 503, "quota": 429, "refused": 400}
 
 
 @dataclass

@@ -24,6 +24,7 @@ from browser.check.checkup import OPENING, SENDING, Checkup
 from browser.check.outcome import Exit, StepReport, StepResult
 from browser.check.screen import Screen, plain
 from browser.check.traffic import PageRequest, mismatch
+from browser.settings import VariableError
 from browser.site.load import SITES_DIR
 from browser.site.schema import Network
 from demo.site import DemoSite
@@ -31,6 +32,8 @@ from tests.browser.conftest import SharedBrowser, SharedBrowserProcess
 from tests.browser.login_page import LOGIN, WITHOUT, LoginSite, login_site
 from tests.browser.profiles import cookie_state, no_login, write_profile
 from tests.browser.short_login_page import REFRESH_LINE, short_site
+from tests.browser.small_proxy import LOGIN as PROXY_LOGIN
+from tests.browser.small_proxy import small_proxy
 from tests.support.png import decode
 from tests.support.waiting import eventually
 
@@ -101,10 +104,16 @@ def saved(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> None:
+    """Behind the login's own proxy, through which all of it goes."""
     profile = write_profile(tmp_path / "ada.json", cookie_state(demo))
     arguments = ["demo", "--active-auth-json", str(profile), "--engine", "chromium", "--stop-prompt", LONG]
-    process = await start_program(*arguments, "--model", "demo-large", SITE_URL=demo.url, TMPDIR=str(tmp_path))
-    out, error = await asyncio.wait_for(process.communicate(), HANG_S)
+    arguments += ["--proxy-file", str(tmp_path / "proxy"), "--model", "demo-large"]
+    async with small_proxy("socks5") as small:
+        small.login = PROXY_LOGIN
+        (tmp_path / "proxy").write_text(small.url_with_login)
+        process = await start_program(*arguments, SITE_URL=demo.url, TMPDIR=str(tmp_path))
+        out, error = await asyncio.wait_for(process.communicate(), HANG_S)
+    assert demo.url.removeprefix("http://") in small.asked
     assert (process.returncode, error) == (0, b""), out.decode()
     *steps, last = (line for line in out.decode().splitlines() if not line.startswith(" "))
     expected = ["site file"] + [step.name for step in (*OPENING, *SENDING)]
@@ -115,7 +124,19 @@ async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> 
     assert (asked.prompt, asked.model, asked.outcome) == (program.PROMPT, "demo-large", "done")
     assert (stopped.prompt, stopped.outcome) == (LONG, "stopped")
     assert plain("".join(asked.pieces), 60)[:-1] in out.decode()
-    assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ada.json", "proxy"]
+
+
+async def test_a_proxy_that_fails_is_named_in_place_of_the_page(tmp_path: Path, demo: DemoSite) -> None:
+    async with small_proxy("socks5") as small:
+        (tmp_path / "proxy").write_text(small.url)
+        small.stop()
+    checked = await check(tmp_path, demo, "--proxy-file", str(tmp_path / "proxy"))
+    assert checked.code == Exit.FAILED
+    assert "the login's proxy refuses connections; does it run?" in checked.text
+    assert "--proxy-file" in checked.text
+    with pytest.raises(VariableError, match=r"--proxy-file: .*nowhere cannot be read"):
+        await check(tmp_path / "run", demo, "--proxy-file", str(tmp_path / "nowhere"))
 
 
 async def check_login_page(
