@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     login.add_argument("--login", action="store_true", help="open a browser, and save the login once it is done")
     login.add_argument("--save", type=Path, metavar="PATH", help="where: a new file, NAME.json, that only you may read")
     login.add_argument("--replace", action="store_true", help="with --save: replace the file if it is there")
+    cli.add_argument("--remote-login", action="store_true", help=argparse.SUPPRESS)  # by the coordinator alone
     return cli
 
 
@@ -82,6 +83,10 @@ def _run(arguments: argparse.Namespace, run_dir: Path) -> int:
         from api_utils.login import run_login  # noqa: PLC0415 - as below
 
         return asyncio.run(run_login(arguments, run_dir))
+    if arguments.remote_login:
+        from api_utils.remote_login import run_remote_login  # noqa: PLC0415 - as below
+
+        return asyncio.run(run_remote_login(arguments, run_dir))
     from api_utils.child import run_child  # noqa: PLC0415 - --help and a lost parent need none of it
 
     return asyncio.run(run_child(arguments, run_dir))
