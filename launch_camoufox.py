@@ -57,7 +57,9 @@ def parse() -> argparse.Namespace:
     """Return the command line that was given; what is missing of it ends the program."""
     cli = parser()
     arguments = cli.parse_args()
-    wanted = ("save",) if arguments.login else ("server_port", "stream_port", "active_auth_json")
+    wanted: tuple[str, ...] = ("server_port", "stream_port", "active_auth_json")
+    if arguments.login or arguments.remote_login:
+        wanted = ("save",) if arguments.login else ("server_port",)
     missing = [f"--{name.replace('_', '-')}" for name in wanted if getattr(arguments, name) is None]
     if missing:
         cli.error(f"the following arguments are required: {', '.join(missing)}")

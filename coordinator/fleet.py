@@ -13,6 +13,8 @@ import structlog
 
 from contract.errors import TabfleetError
 from coordinator.errors import ActionRefused, KeyFileError, NoUsableProfile, ProfileBackendError
+from coordinator.logins.remote import RemoteLogins
+from coordinator.logins.saver import ChildSaver
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydration, Hydrator
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
@@ -56,6 +58,12 @@ class Fleet:
             ports=self._ports,
             policy=Policy.from_settings(settings),
             hooks=(log_event, metrics.fleet_event, self._look_soon),
+        )
+        self.logins = RemoteLogins(
+            launcher=launcher,
+            saver=ChildSaver(self.supervisor),
+            profiles=lambda: [child.name for child in self.supervisor.snapshot()],
+            site=settings.chat_site or "",
         )
         self._started = False
         self._hydration: Hydration | None = None
@@ -167,6 +175,11 @@ class Fleet:
         """Take no new requests; children that are idle end now. `/ready` is 503 from here on."""
         self.supervisor.begin_drain()
         self._look()
+
+    async def stop(self) -> None:
+        """End every login that a person is doing, and every child. Idempotent."""
+        await self.logins.close()  # first, for the launcher ends with the supervisor
+        await self.supervisor.stop()
 
     def _look_soon(self, _: FleetEvent) -> None:
         # Not at once: in the midst of a transition the child is in neither state.

@@ -206,7 +206,7 @@ class Coordinator:
 
         # Close the port and its connections, and end the children meanwhile.
         self._server.should_exit = True
-        await asyncio.gather(serving, self._fleet.supervisor.stop())
+        await asyncio.gather(serving, self._fleet.stop())
 
         # Close the connections to children: no request uses them any more.
         await self._proxy.close()

@@ -16,8 +16,11 @@ from typing import Final
 import structlog
 
 from contract import child_environment
+from contract.files import write_private
 from contract.keys import KeyStore
 from contract.logs import log_format
+from contract.run_folder import SESSION
+from contract.surroundings import write_surroundings
 from coordinator.errors import LaunchError
 from coordinator.local import processes
 from coordinator.local.output import Logs, Output
@@ -73,6 +76,13 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     given = {name.upper(): getattr(settings, name) for name in _SETTINGS}
     given["LOG_FORMAT"] = log_format(settings.log_format)
     return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _work_arguments(spec: ChildSpec) -> tuple[str, ...]:
+    """Return the part of the command line that says what the child is for."""
+    if spec.remote_login:
+        return ("--remote-login",)
+    return ("--stream-port", str(spec.stream_port), "--active-auth-json", str(spec.profile_path))
 
 
 class LocalChild:
@@ -228,6 +238,9 @@ class LocalLauncher:
             output = Output(self._logs.writer(spec.name))
             self.root.restore()
             folder.prepare()
+            write_surroundings(folder.path, spec.surroundings)
+            if spec.session is not None:
+                write_private(folder.path / SESSION, spec.session)
             process = await self._spawn(spec, folder, output)
         except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:
@@ -250,8 +263,8 @@ class LocalLauncher:
             *(str(self._setpriv), "--pdeathsig", "KILL", "--"),
             *self._program,
             *self._arguments,
-            *("--server-port", str(spec.api_port), "--stream-port", str(spec.stream_port)),
-            *("--active-auth-json", str(spec.profile_path)),
+            *("--server-port", str(spec.api_port)),
+            *_work_arguments(spec),
         )
         environment = {
             **inherited_environment(),

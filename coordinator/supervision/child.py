@@ -90,6 +90,8 @@ class Child:
         self.runs: deque[ChildRun] = deque(maxlen=_RUNS_KEPT)
         self.generation = 0
         self.profile_gone = False
+        self.new_session: bytes | None = None
+        """A renewed login, which the next start takes over; kept until one has begun with it."""
         self.models: tuple[str, ...] = ()
         self.login_expires_at: float | None = None
         self.capture: str | None = None
@@ -184,6 +186,7 @@ class Child:
     def change_profile(self, profile: Profile) -> None:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
+        self.new_session = None  # it came of the version before
         self.fire(Event.PROFILE_CHANGED, Reason.PROFILE_CHANGED)
         self.skip_backoff()
 
@@ -203,6 +206,8 @@ class Child:
 
     def started(self, run: ChildRun, process: ChildProcess) -> None:
         """Tell of the process; the child is READY only when a probe says so."""
+        if run.spec.session is self.new_session:
+            self.new_session = None
         self._context.hooks.emit(ChildStarted(self.name, run.spec.generation, process.pid, process.url))
 
     def probed(self, run: ChildRun, result: ProbeResult) -> None:
@@ -319,7 +324,7 @@ class Child:
         self._backoff_over = False
         self._health = Health(context.policy, context.clock)
         self.run = ChildRun(
-            ChildSpec.for_start(self.profile, self.slot, self.generation),
+            ChildSpec.for_start(self.profile, self.slot, self.generation, self.new_session),
             self,
             fingerprint=self.profile.fingerprint,
             models=self.models,

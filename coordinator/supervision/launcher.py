@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from contract.keys import KeyStore
+from contract.surroundings import Surroundings
 from coordinator.supervision.ports import Slot
 
 
@@ -38,7 +39,11 @@ class Profile(Protocol):
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start."""
+    """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start.
+
+    `session` is what the child opens in place of the session that an earlier start saved: the content of that file.
+    With `remote_login` the child has a person log in, and takes no requests; it has neither profile nor stream.
+    """
 
     name: str
     profile_path: Path
@@ -47,9 +52,12 @@ class ChildSpec:
     generation: int
     instance_id: str
     control_token: str = field(repr=False)
+    surroundings: Surroundings = field(default_factory=Surroundings, repr=False)
+    session: bytes | None = field(default=None, repr=False)
+    remote_login: bool = False
 
     @classmethod
-    def for_start(cls, profile: Profile, slot: Slot, generation: int) -> ChildSpec:
+    def for_start(cls, profile: Profile, slot: Slot, generation: int, session: bytes | None = None) -> ChildSpec:
         """Return the spec of a new start."""
         return cls(
             name=profile.name,
@@ -59,6 +67,7 @@ class ChildSpec:
             generation=generation,
             instance_id=secrets.token_hex(8),
             control_token=secrets.token_urlsafe(24),
+            session=session,
         )
 
 
