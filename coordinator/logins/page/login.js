@@ -6,6 +6,7 @@ const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 const coarse = matchMedia("(pointer: coarse)");
 const LIVE = ["opening", "open", "trying"];
 const WORDS = { opening: "The browser opens the page.", trying: "Logged in. The login is being tried in a new browser." };
+const END = { saved: "Saved", failed: "Failed", cancelled: "Cancelled", expired: "Over" };
 const RETRY_MS = 1000;
 
 function phase(name) { document.body.dataset.phase = name; }
@@ -31,15 +32,17 @@ let picture = 0;
 let number = -1;
 
 function show(state) {
+  const opens = state.phase === "open" && page.phase !== "open";
   page = state;
   number = state.number;
   if (LIVE.includes(state.phase)) {
     phase("live");
     find("host").textContent = state.host;
     note.textContent = state.detail ?? WORDS[state.phase] ?? "";
+    if (opens) { room = { width: 0, height: 0 }; fit(); } // what was sent to a browser that was starting is lost
     return true;
   }
-  over(`${state.phase}: ${state.detail ?? ""}`);
+  over(`${END[state.phase]}: ${state.detail ?? ""}`);
   find("download").href = `${base}/profile`;
   find("download").hidden = !(state.phase === "saved" && state.detail.includes("Download"));
   return false;
@@ -53,7 +56,7 @@ async function draw(blob) {
   }
   screen.getContext("2d").drawImage(drawn, 0, 0);
   drawn.close();
-  screen.dispatchEvent(new Event("drawn"));
+  screen.dataset.drawn = Number(screen.dataset.drawn ?? 0) + 1; // for who waits for the next one
 }
 
 async function follow() {
