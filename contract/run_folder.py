@@ -1,6 +1,6 @@
 """The files of a child's run folder that both programs know.
 
-session.json    the rotated login, kept over the child's restarts; written by the child, or before its start, a renewed one
+session.json    the rotated login, kept over the child's restarts; a renewed one is written before the child's start
 logins.json     when the child has logged in by itself, kept as well, for a limit must not begin anew; the child's alone
 processes.json  driver and browser group: {"driver": {"pid", "start_time"}, "browser": {"pgid", "start_time"}}
 submitted       one request id a line: prompts that may have reached the page; a line "!ID" takes an id back; "ID#2" is

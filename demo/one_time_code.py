@@ -88,6 +88,7 @@ class CodeRoutes:
 
 def _form(name: str, *, status: int = 200, ticket: str = "", notice: str = "") -> web.Response:
     text = (STATIC / name).read_text(encoding="utf-8")
-    for key, value in (("ticket", ticket), ("notice", notice)):
+    title = notice or ("One-time code" if ticket else "Log in")  # screen readers say it first
+    for key, value in (("title", title), ("ticket", ticket), ("notice", notice)):
         text = text.replace(f"{{{{{key}}}}}", html.escape(value))
     return web.Response(text=text, status=status, content_type="text/html")

@@ -44,6 +44,9 @@ GROUPS = {
         *("coordinator.proxy.pool", "coordinator.supervision"),
     },
     "coordinator/local": {"coordinator.errors", "coordinator.local", "coordinator.settings", "coordinator.supervision"},
+    "coordinator/logins": {
+        *("coordinator.errors", "coordinator.profiles", "coordinator.supervision", "coordinator.logins"),
+    },
     "coordinator/profiles": {"coordinator.errors", "coordinator.flags", "coordinator.profiles", "coordinator.settings"},
 }
 """Each group inside a package and what of its own package it may import; `contract` besides."""

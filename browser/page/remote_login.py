@@ -7,7 +7,7 @@ written anywhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,8 @@ JPEG_QUALITY = 60
 LARGEST_PICTURE: Any = {"width": 1920, "height": 1920}  # otherwise Chromium's are made smaller than the page
 SHOWN_WITHOUT_CHANGE_S = 0.1
 ACT_TIMEOUT_S = 5.0
+TITLE_TIMEOUT_S = 2.0
+LONGEST_TITLE = 100
 DONE_SHOWS_AFTER_S = STEADY_S + 2.0
 NOT_YET = "the page does not show that it is logged in (site file: login.logged_in)"
 NO_LOGIN_THERE = "there is nothing to log into (site file: login.none)"
@@ -55,6 +57,7 @@ class RemoteLogin:
         self._size = Size(kind="size", width=1280, height=800)
         self._changed, self._acted = asyncio.Event(), asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
+        self._running: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
         self.state = LoginState()
         self.picture: bytes = b""
         self.picture_number = 0
@@ -62,7 +65,7 @@ class RemoteLogin:
         """What a new browser is logged in with; there as soon as the phase is SAVED."""
 
     async def run(self) -> None:
-        """Open the login page, and wait until it is logged in. The state tells how it ended; never raises BrowserError."""
+        """Open the login page, and wait until it is logged in. The state tells how it ended, with errors of the page."""
         try:
             if self._site.login.none:
                 raise LoginNotSaved(NO_LOGIN_THERE)
@@ -101,13 +104,30 @@ class RemoteLogin:
     def _follow(self, page: Page) -> None:
         """Show a page that was opened, such as a login in a popup; the one before it once that is closed."""
         page.on("close", lambda _: self._show(page.context))
+        page.on("domcontentloaded", lambda _: self._soon(self._name(page), "remote-login-title"))
         self._show(page.context)
 
     def _show(self, context: BrowserContext) -> None:
         page = context.pages[-1] if context.pages else None
         if page is not None and page is not self._page:
             self._page = page
-            asyncio.create_task(self._cast(page), name="remote-login-cast").add_done_callback(_ignore)
+            self._soon(self._cast(page), "remote-login-cast")
+            self._soon(self._name(page), "remote-login-title")
+
+    def _soon(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # of a page that was closed before it could be shown
+
+    async def _name(self, page: Page) -> None:
+        title = await within(TITLE_TIMEOUT_S, page.title(), "remote-login-title")
+        if page is self._page:
+            self._tell(title=title[:LONGEST_TITLE])
 
     async def _cast(self, page: Page) -> None:
         async def take(frame: ScreencastFrame) -> None:
@@ -182,9 +202,3 @@ def _options(own: Surroundings) -> dict[str, Any]:
         "viewport": own.viewport.model_dump() if own.viewport else None,
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _ignore(task: asyncio.Task[None]) -> None:
-    """Take the error of a page that was closed before it could be shown."""
-    if not task.cancelled():
-        task.exception()

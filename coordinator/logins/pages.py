@@ -80,8 +80,7 @@ class LoginPages:
         login = self._logins.find(request.path_params["token"])
         cookie = self._logins.open(login) if login else None
         if cookie is None:
-            log.warning("login_refused", reason="link_used", profile=login.profile if login else None)
-            raise _over()
+            raise _over(login)
         response = Response(status_code=204, headers=HEADERS)
         response.set_cookie(
             COOKIE,
@@ -166,13 +165,13 @@ class LoginPages:
             raise _foreign()
         login = self._logins.find(request.path_params["token"])
         if login is None:
-            raise _over()
+            raise _over(login)
         if login.is_opened_by(request.cookies.get(COOKIE)):
             self._logins.saw(login)
             return login
         if login.cookie is None and not login.told.is_set():
             raise ApiError(ErrorCode.HTTP_ERROR, "Open the link first.", status=401)
-        raise _over()
+        raise _over(login)
 
 
 def check_same_origin(request: Request) -> None:
@@ -193,7 +192,8 @@ def _foreign() -> ApiError:
     return ApiError(ErrorCode.HTTP_ERROR, message, status=403)
 
 
-def _over() -> ApiError:
+def _over(login: Login | None) -> ApiError:
+    log.warning("login_refused", reason="link_used", profile=login.profile if login else None)
     return ApiError(ErrorCode.HTTP_ERROR, _OVER, status=410)
 
 

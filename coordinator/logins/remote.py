@@ -43,6 +43,13 @@ log = structlog.get_logger(__name__)
 SaveTo = Literal["store", "download"]
 
 _NO_ANSWER_PAUSE_S: Final = 0.2
+_AUDITED: Final = {
+    LoginPhase.SAVED: "login_saved",
+    LoginPhase.FAILED: "login_failed",
+    LoginPhase.CANCELLED: "login_cancelled",
+    LoginPhase.EXPIRED: "login_expired",
+}
+"""What the log calls each end of a login."""
 
 
 class NewLogin(BaseModel):
@@ -101,7 +108,7 @@ class Login:
         if not self.told.is_set():
             self.state = replace(self.state, phase=phase, detail=detail, number=self.state.number + 1)
             self.told.set()
-            log.info(f"login_{phase}", profile=self.profile, by=self.by)
+            log.info(_AUDITED[phase], profile=self.profile, by=self.by)
 
     def is_opened_by(self, cookie: str | None) -> bool:
         """Return whether this cookie is that of who opened the link."""
@@ -135,7 +142,8 @@ class RemoteLogins:
     async def begin(self, wanted: NewLogin, by: str) -> dict[str, Any]:
         """Open a browser on the site's login page; return the link, and until when it can be opened, in Unix seconds.
 
-        A login of the same profile whose link nobody has opened ends. Raises ApiError (400), ActionRefused, LaunchError.
+        A login of the same profile whose link nobody has opened ends. Raises ActionRefused, LaunchError, and ApiError
+        (400).
         """
         save = self._checked(wanted)
         self._forget_old()
@@ -230,9 +238,7 @@ class RemoteLogins:
                 if over_in_s <= 0:
                     login.end(LoginPhase.EXPIRED, "the time for this login is over; ask for a new link")
                     break
-                await asyncio.wait(
-                    {following, exited, told}, timeout=over_in_s, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait({following, exited, told}, timeout=over_in_s, return_when=asyncio.FIRST_COMPLETED)
                 if following.done() and (error := following.exception()) is not None:
                     log.error("login_broke", profile=login.profile, exc_info=error)
                     login.end(LoginPhase.FAILED, "an error in the program itself; its log has the place")

@@ -38,6 +38,7 @@ function show(state) {
   if (LIVE.includes(state.phase)) {
     phase("live");
     find("host").textContent = state.host;
+    find("title").textContent = state.title;
     note.textContent = state.detail ?? WORDS[state.phase] ?? "";
     if (opens) { room = { width: 0, height: 0 }; fit(); } // what was sent to a browser that was starting is lost
     return true;

@@ -44,7 +44,7 @@ class Saved:
 
 @contextlib.asynccontextmanager
 async def remote_logins(
-    tmp_path: Path, program: tuple[str, ...] = SLEEPS, **limits: float
+    tmp_path: Path, *, program: tuple[str, ...] = SLEEPS, **limits: Any
 ) -> AsyncIterator[RemoteLogins]:
     launcher = LocalLauncher(tmp_path, program=program)
     launcher.open()
@@ -53,7 +53,7 @@ async def remote_logins(
         saver=Saved(),
         profiles=lambda: ["ada"],
         site="/anywhere/demo.toml",
-        limits=LoginLimits(**limits),  # type: ignore[arg-type]
+        limits=LoginLimits(**limits),
     )
     try:
         yield logins
@@ -181,7 +181,8 @@ async def test_an_unopened_link_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", ["idle_s", "total_s"])
 async def test_an_opened_login_ends(tmp_path: Path, limit: str) -> None:
-    async with remote_logins(tmp_path, **{limit: 0.2}) as logins, person(logins) as client:
+    given: dict[str, Any] = {limit: 0.2}
+    async with remote_logins(tmp_path, **given) as logins, person(logins) as client:
         link, login = await begin(logins)
         assert (await opened(client, link)).status_code == 204
         await ended(login)
@@ -210,7 +211,7 @@ async def test_cancel_ends_the_browser(tmp_path: Path) -> None:
 
 
 async def test_a_browser_that_ends_is_told(tmp_path: Path) -> None:
-    async with remote_logins(tmp_path, ENDS) as logins:
+    async with remote_logins(tmp_path, program=ENDS) as logins:
         _, login = await begin(logins)
         await ended(login)
         assert login.state.phase is LoginPhase.FAILED
