@@ -2,8 +2,9 @@
 
 A child started with `--remote-login` serves these paths to the coordinator, which shows its control token:
 
-GET   PICTURE_PATH?picture=N&state=M  waits until there is a picture or a state newer than these, WAIT_S at most; 200 with a
-                                      JPEG, or 204 where only the state is new, or nothing. STATE_HEADER has the state
+GET   PICTURE_PATH?picture=N&state=M  waits until there is a picture or a state newer than these, WAIT_S at most: 200
+                                      with a JPEG, or 204 where only the state is new, or nothing; STATE_HEADER has
+                                      the state
 GET   STATE_PATH?state=M              waits likewise for a newer state: JSON
 POST  INPUT_PATH                      a JSON array of what the person did, as in `browser.page.remote_input`; 204
 POST  DONE_PATH                       looks whether the page is logged in now; the state says what it found; 204
@@ -52,8 +53,9 @@ class LoginPhase(StrEnum):
 class LoginState:
     """What is shown beside the picture.
 
-    `number` grows with each change. `host` and `title` tell which page is shown, `detail` is a line for the person. `width` and `height`
-    are the page's, in CSS pixels: positions that are sent count in these, whatever the picture's own size.
+    `number` grows with each change. `host` and `title` tell which page is shown, `detail` is a line for the person.
+    `width` and `height` are the page's, in CSS pixels: positions that are sent count in these, whatever the picture's
+    own size.
     """
 
     phase: LoginPhase = LoginPhase.OPENING

@@ -27,12 +27,13 @@ from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish, within
 from contract.remote_login import LoginPhase, LoginState
-from contract.surroundings import Surroundings, read_surroundings
+from contract.surroundings import Viewport, read_surroundings
 
 log = structlog.get_logger("browser")
 
 JPEG_QUALITY = 60
 LARGEST_PICTURE: Any = {"width": 1920, "height": 1920}  # otherwise Chromium's are made smaller than the page
+_FIRST_SIZE = Viewport(width=1280, height=800)
 SHOWN_WITHOUT_CHANGE_S = 0.1
 ACT_TIMEOUT_S = 5.0
 TITLE_TIMEOUT_S = 2.0
@@ -54,7 +55,8 @@ class RemoteLogin:
             settings = settings.model_copy(update={"https_proxy": self._own.proxy, "no_proxy": None})
         self._process = BrowserProcess(engine=engine, headless=True, run_dir=run_dir, settings=settings)
         self._page: Page | None = None
-        self._size = Size(kind="size", width=1280, height=800)
+        fixed = self._own.viewport or _FIRST_SIZE
+        self._size = Size.model_construct(kind="size", width=fixed.width, height=fixed.height)
         self._changed, self._acted = asyncio.Event(), asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
@@ -65,7 +67,7 @@ class RemoteLogin:
         """What a new browser is logged in with; there as soon as the phase is SAVED."""
 
     async def run(self) -> None:
-        """Open the login page, and wait until it is logged in. The state tells how it ended, with errors of the page."""
+        """Open the login page, and wait until it is logged in. The state tells how it ended, errors of the page too."""
         try:
             if self._site.login.none:
                 raise LoginNotSaved(NO_LOGIN_THERE)
@@ -73,16 +75,17 @@ class RemoteLogin:
             self.document = await self._log_in(browser)
             self._tell(phase=LoginPhase.SAVED, detail=None)
         except (BrowserError, Error, TimeoutError) as error:
-            detail = str(error) if isinstance(error, BrowserError) else "the browser failed"
+            # A browser that dies closes its pages, which is what fails then.
+            is_lost = self._process.lost is not None or not isinstance(error, BrowserError)
+            detail = "the browser has ended; ask for a new link" if is_lost else str(error)
             log.warning("remote_login_failed", reason=getattr(error, "reason", "page_broken"))
             self._tell(phase=LoginPhase.FAILED, detail=detail)
         finally:
             await finish(self._process.close(), "remote-login-close")
 
     async def _log_in(self, browser: Browser) -> StorageState:
-        context = await browser.new_context(accept_downloads=False, **_options(self._own))
-        context.on("page", self._follow)
-        opened = SitePage(context, self._site, None, lambda: None)
+        opened = await SitePage.in_new_context(browser, self._site, for_person=True, surroundings=self._own)
+        opened.context.on("page", self._follow)
         await opened.open_tab()
         await opened.load(ALREADY_IN_S)
         if await opened.wait_for_login(ALREADY_IN_S) == "in":
@@ -94,10 +97,6 @@ class RemoteLogin:
         if state is None:
             raise LoginNotSaved(IN_MEMORY)
         return state
-
-    async def wait_lost(self) -> None:
-        """Return as soon as driver or browser has died."""
-        await self._process.wait_lost()
 
     # What is shown
 
@@ -134,9 +133,10 @@ class RemoteLogin:
             if page is self._page:
                 await self._take(page, frame)
 
-        if self._own.viewport is None:
-            await self._size.do(page)
-        with suppress(Error):  # it is cast already: it was shown before the popup that has been closed
+        await self._size.do(page)
+        with suppress(Error):  # it was shown before the popup that has been closed: only a new start shows it again
+            await page.screencast.stop()
+        with suppress(Error):
             await page.screencast.start(on_frame=take, quality=JPEG_QUALITY, size=LARGEST_PICTURE)
 
     async def _take(self, page: Page, frame: ScreencastFrame) -> None:
@@ -180,9 +180,9 @@ class RemoteLogin:
                 if page is None or self.state.phase.is_final:
                     return
                 if isinstance(one, Size):
-                    self._size = one
                     if self._own.viewport is not None:
                         continue
+                    self._size = one
                 self._acted.set()
                 with suppress(Error, TimeoutError):
                     await within(ACT_TIMEOUT_S, one.do(page), "remote-login-act")
@@ -191,14 +191,3 @@ class RemoteLogin:
         """Say so if the page does not show within seconds that it is logged in."""
         if not await self.wait_for(lambda: self.state.phase is not LoginPhase.OPEN, DONE_SHOWS_AFTER_S):
             self._tell(detail=NOT_YET)
-
-
-def _options(own: Surroundings) -> dict[str, Any]:
-    """Return the arguments of Playwright's `new_context` for what a login has of its own."""
-    given = {
-        "locale": own.locale,
-        "timezone_id": own.timezone,
-        "user_agent": own.user_agent,
-        "viewport": own.viewport.model_dump() if own.viewport else None,
-    }
-    return {name: value for name, value in given.items() if value is not None}

@@ -21,12 +21,14 @@ from browser.page.profile import StorageState, as_chromium_loads_it
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.site.schema import Site
 from browser.timeouts import within
+from contract.surroundings import Surroundings
 
 log = structlog.get_logger("browser")
 
 NEW_TAB_TIMEOUT_S = 15.0
 OPENING_INTERVAL_S = 0.01
 POPUP_OPENS_WITHIN_S = 2.0
+COMMON = Surroundings()
 CLOSE_TIMEOUT_S = 5.0
 
 
@@ -46,6 +48,7 @@ class SitePage:
         self._capture = capture
         self._on_crash = on_crash
         self._log_in = log_in
+        self._surroundings = COMMON
         self._tab: Tab | None = None
         self._is_opening = False
         self.is_fresh = False
@@ -64,28 +67,42 @@ class SitePage:
         on_crash: Callable[[], None] = lambda: None,
         for_person: bool = False,
         log_in: StepLogin | None = None,
+        surroundings: Surroundings = COMMON,
     ) -> Self:
         """Open a context with this login's cookies and localStorage, and the capture's hook in every document.
 
         Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
         pages that it opens, such as a login in a popup; otherwise they are closed. `log_in` is used where the page
-        shows that it is logged out. Downloads are refused. Raises Playwright's Error.
+        shows that it is logged out. `surroundings` are what the page sees of them: locale, time zone, size and user
+        agent. Downloads are refused. Raises Playwright's Error.
         """
-        context = await cls._new_context(browser, site, state, capture, for_person=for_person)
+        context = await cls._new_context(browser, site, state, capture, surroundings, for_person=for_person)
         opened = cls(context, site, capture, on_crash, log_in)
+        opened._surroundings = surroundings
         if not for_person:
             context.on("page", opened._close_other)
         return opened
 
     @staticmethod
-    async def _new_context(
-        browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
+    async def _new_context(  # noqa: PLR0913 - what a context is made of
+        browser: Browser,
+        site: Site,
+        state: StorageState | None,
+        capture: Capture | None,
+        surroundings: Surroundings,
+        *,
+        for_person: bool = False,
     ) -> BrowserContext:
         is_chromium = browser.browser_type.name == "chromium"
+        size = surroundings.viewport
         context = await browser.new_context(
             storage_state=as_chromium_loads_it(state) if state and is_chromium else state,  # type: ignore[arg-type]
             accept_downloads=False,
             no_viewport=for_person or None,
+            viewport={"width": size.width, "height": size.height} if size and not for_person else None,
+            locale=surroundings.locale,
+            timezone_id=surroundings.timezone,
+            user_agent=surroundings.user_agent,
         )
         # The page's own policy and the browser's protection of loopback stay in force: where they keep the hook from
         # the stream port, its frames come over the console.
@@ -152,7 +169,7 @@ class SitePage:
         old, browser = self.context, self.context.browser
         if browser is None:
             raise PageBroken("there is no browser")
-        renewing = self._new_context(browser, self._site, state, self._capture)
+        renewing = self._new_context(browser, self._site, state, self._capture, self._surroundings)
         self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
         self.context.on("page", self._close_other)
         if self._tab:

@@ -19,7 +19,7 @@ from contract import child_environment
 from contract.files import write_private
 from contract.keys import KeyStore
 from contract.logs import log_format
-from contract.run_folder import SESSION
+from contract.run_folder import SESSION, session_content
 from contract.surroundings import write_surroundings
 from coordinator.errors import LaunchError
 from coordinator.local import processes
@@ -239,8 +239,9 @@ class LocalLauncher:
             self.root.restore()
             folder.prepare()
             write_surroundings(folder.path, spec.surroundings)
-            if spec.session is not None:
-                write_private(folder.path / SESSION, spec.session)
+            if spec.renewed is not None:
+                content = session_content(spec.renewed.source_sha256, spec.renewed.state)
+                write_private(folder.path / SESSION, content)
             process = await self._spawn(spec, folder, output)
         except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:

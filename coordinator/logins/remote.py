@@ -199,7 +199,7 @@ class RemoteLogins:
         """Drop what has ended so long ago that nobody comes for it any more."""
         now = self._now()
         for token, login in tuple(self._logins.items()):
-            if login.gone.is_set() and now > login.deadline:
+            if login.gone.is_set() and now >= login.deadline:
                 del self._logins[token]
 
     # What the person does
@@ -255,6 +255,7 @@ class RemoteLogins:
                 await process.clean_up()
             await self._launcher.forget(name)
             login.deadline = self._now() + self.limits.kept_s
+            asyncio.get_running_loop().call_at(login.deadline, self._forget_old)  # a download does not stay in memory
             login.gone.set()
 
     def _over_in_s(self, login: Login) -> float:

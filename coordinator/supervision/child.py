@@ -35,7 +35,7 @@ from coordinator.supervision.events import (
     RestartPlanned,
 )
 from coordinator.supervision.health import Health
-from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile
+from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import (
     FIRST,
     LIVE,
@@ -90,7 +90,7 @@ class Child:
         self.runs: deque[ChildRun] = deque(maxlen=_RUNS_KEPT)
         self.generation = 0
         self.profile_gone = False
-        self.new_session: bytes | None = None
+        self.renewed: RenewedLogin | None = None
         """A renewed login, which the next start takes over; kept until one has begun with it."""
         self.models: tuple[str, ...] = ()
         self.login_expires_at: float | None = None
@@ -186,7 +186,7 @@ class Child:
     def change_profile(self, profile: Profile) -> None:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
-        self.new_session = None  # it came of the version before
+        self.renewed = None  # it came of the version before
         self.fire(Event.PROFILE_CHANGED, Reason.PROFILE_CHANGED)
         self.skip_backoff()
 
@@ -206,8 +206,8 @@ class Child:
 
     def started(self, run: ChildRun, process: ChildProcess) -> None:
         """Tell of the process; the child is READY only when a probe says so."""
-        if run.spec.session is self.new_session:
-            self.new_session = None
+        if run.spec.renewed is self.renewed:
+            self.renewed = None
         self._context.hooks.emit(ChildStarted(self.name, run.spec.generation, process.pid, process.url))
 
     def probed(self, run: ChildRun, result: ProbeResult) -> None:
@@ -324,7 +324,7 @@ class Child:
         self._backoff_over = False
         self._health = Health(context.policy, context.clock)
         self.run = ChildRun(
-            ChildSpec.for_start(self.profile, self.slot, self.generation, self.new_session),
+            ChildSpec.for_start(self.profile, self.slot, self.generation, self.renewed),
             self,
             fingerprint=self.profile.fingerprint,
             models=self.models,

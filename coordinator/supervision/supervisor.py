@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from contract.keys import KeyStore
-from contract.run_folder import session_content
 from contract.storage_state.summary import NO_LOGIN
 from coordinator.errors import ActionRefused, NoPage, UnknownChild
 from coordinator.proxy.pool import Backend, Pool
@@ -20,7 +19,7 @@ from coordinator.supervision.child import Child, Context
 from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.child_run import ChildRun
 from coordinator.supervision.events import ChildStatus, FleetEvent, Hooks
-from coordinator.supervision.launcher import Launcher, Profile
+from coordinator.supervision.launcher import Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.memory import watch_memory
 from coordinator.supervision.policy import Policy
@@ -170,7 +169,7 @@ class Supervisor:
         place, as it does with every session that a child has saved. Raises UnknownChild, ActionRefused.
         """
         child = self._for_action(name)
-        child.new_session = session_content(child.profile.sha256, state)
+        child.renewed = RenewedLogin(child.profile.sha256, state)
         try:
             self.restart(name)
         except ActionRefused:
