@@ -174,6 +174,7 @@ class Fleet:
     def begin_drain(self) -> None:
         """Take no new requests; children that are idle end now. `/ready` is 503 from here on."""
         self.supervisor.begin_drain()
+        self.logins.begin_drain()
         self._look()
 
     async def stop(self) -> None:

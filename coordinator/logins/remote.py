@@ -303,11 +303,15 @@ class RemoteLogins:
 
     # The end
 
-    async def close(self) -> None:
-        """End all of them now, and wait until nothing of their browsers is left. Idempotent."""
+    def begin_drain(self) -> None:
+        """Begin no further one, and end all there are."""
         self._closing = True
         for login in self._logins.values():
             login.end(LoginPhase.CANCELLED, "the coordinator is shutting down")
+
+    async def close(self) -> None:
+        """End all of them now, and wait until nothing of their browsers is left. Idempotent."""
+        self.begin_drain()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
