@@ -17,7 +17,7 @@ from browser.errors import ProfileError
 from browser.site.schema import Site
 from contract.errors import BadProfile, reasons_only
 from contract.files import write_private
-from contract.run_folder import SESSION, session_content
+from contract.run_folder import SESSION
 from contract.storage_state.document import parse_document
 from contract.storage_state.profile_file import read_profile_file
 from contract.storage_state.schema import NOTHING_STORED
@@ -133,4 +133,5 @@ def storable(state: StorageState) -> StorageState:
 
 def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path) -> None:
     """Keep a browser's storage_state for the next start on this profile. Raises OSError."""
-    write_private(run_dir / SESSION, session_content(profile.sha256, state))
+    data = {"source_sha256": profile.sha256, "storage_state": state}
+    write_private(run_dir / SESSION, json.dumps(data).encode())
