@@ -83,7 +83,9 @@ def place_of(page: Page, url: str, selector: str) -> tuple[float, float]:
     other = page.context.new_page()
     other.set_viewport_size({"width": round(box["width"]), "height": round(box["height"])})
     other.goto(url)
-    inside = other.locator(selector).bounding_box()
+    field = other.locator(selector).first
+    field.click(trial=True)  # once it has its place
+    inside = field.bounding_box()
     assert inside
     other.close()
     return box["x"] + inside["x"] + inside["width"] / 2, box["y"] + inside["y"] + inside["height"] / 2
