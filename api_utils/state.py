@@ -83,16 +83,16 @@ async def require_viewer(request: Request) -> None:
 
 
 def _check(request: Request, needed: Role | None) -> None:
-    if has_control_token(request):
-        return
     state = ChildState.of(request)
+    if has_control_token(request, state.settings.tabfleet_control_token):
+        return
     key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
     check_key(state.keys.current(), key, needed)
 
 
-def has_control_token(request: Request) -> bool:
-    """Return whether the coordinator that started this child asks."""
-    token, given = ChildState.of(request).settings.tabfleet_control_token, request.headers.get(TOKEN_HEADER, "")
+def has_control_token(request: Request, token: str | None) -> bool:
+    """Return whether the request comes from the coordinator that has started this child."""
+    given = request.headers.get(TOKEN_HEADER, "")
     return token is not None and hmac.compare_digest(given.encode(), token.encode())
 
 

@@ -13,6 +13,9 @@ import structlog
 
 from contract.errors import TabfleetError
 from coordinator.errors import ActionRefused, FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError
+from coordinator.fleet_file.login import PLAIN, Login
+from coordinator.logins.remote import RemoteLogins
+from coordinator.logins.saver import ChildSaver
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydration, Hydrator
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
@@ -72,6 +75,13 @@ class Fleet:
             ports=self._ports,
             policy=Policy.from_settings(settings),
             hooks=(log_event, metrics.fleet_event, *hooks, self._look_soon),
+        )
+        self.logins = RemoteLogins(
+            launcher=launcher,
+            saver=ChildSaver(self.supervisor),
+            profiles=lambda: [child.name for child in self.supervisor.snapshot()],
+            site=settings.chat_site or "",
+            login_of=self._login_of,
         )
         self._started = False
         self._hydration: Hydration | None = None
@@ -230,7 +240,17 @@ class Fleet:
     def begin_drain(self) -> None:
         """Take no new requests; children that are idle end now. `/ready` is 503 from here on."""
         self.supervisor.begin_drain()
+        self.logins.begin_drain()
         self._look()
+
+    def _login_of(self, name: str) -> Login:
+        fleet_file = self._hydration.fleet_file if self._hydration else None
+        return fleet_file.login_of(name) if fleet_file else PLAIN
+
+    async def stop(self) -> None:
+        """End every login that a person is doing, and every child. Idempotent."""
+        await self.logins.close()  # first, for the launcher ends with the supervisor
+        await self.supervisor.stop()
 
     def _look_soon(self, _: FleetEvent) -> None:
         # Not at once: in the midst of a transition the child is in neither state.

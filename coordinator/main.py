@@ -225,7 +225,7 @@ class Coordinator:
         # Close the port and its connections, end the children, and send the last alerts meanwhile.
         self._server.should_exit = True
         ending = [self._alerts.close()] if self._alerts else []
-        await asyncio.gather(serving, self._fleet.supervisor.stop(), *ending)
+        await asyncio.gather(serving, self._fleet.stop(), *ending)
         await self._fleet.close_sessions(LAST_UPLOADS_S)
 
         # Close the connections to children: no request uses them any more.

@@ -23,6 +23,7 @@ from demo.control import ControlRoutes
 from demo.faults import FAULT_HELP, Faults
 from demo.images import Images
 from demo.ledger import Ledger
+from demo.one_time_code import CodeRoutes
 from demo.pages import PageRoutes
 from demo.shape import DIRECTIVE_HELP
 from demo.transports import ChatRoutes
@@ -69,6 +70,7 @@ def make_app(options: SiteOptions | None = None) -> web.Application:
     pages = PageRoutes(authenticator, sessions, strict_csp=options.strict_csp)
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_too_large])
     app.add_routes(pages.routes())
+    app.add_routes(CodeRoutes(sessions).routes())
     chat_routes = ChatRoutes(authenticator, sessions, chat, images, options.max_body_bytes)
     app.add_routes(chat_routes.routes())
     if options.control_token:

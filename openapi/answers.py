@@ -13,6 +13,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from contract.api_error import ErrorCode
+from coordinator.logins.remote import SaveTo
 from coordinator.supervision.lifecycle import Reason, State
 
 
@@ -114,6 +115,15 @@ class Accepted(TypedDict):
     """The action has begun."""
 
     status: Literal["accepted"]
+
+
+class LoginBegun(TypedDict):
+    """A browser waits for a person: `link` is a path of this server, which can be opened once, until `expires_at`."""
+
+    profile: str
+    save: list[SaveTo]
+    link: str
+    expires_at: int
 
 
 Document = dict[str, Any]

@@ -133,7 +133,8 @@ def _schemas(operations: tuple[Operation, ...]) -> tuple[dict[Any, Any], dict[st
     for operation in operations:
         if operation.body:
             body = schemas[refs[operation.body]["$ref"].removeprefix(_SCHEMAS)]
-            body["description"] = f"What `{operation.path}` takes. Other parameters are accepted, and have no effect."
+            others = "refused" if body.get("additionalProperties") is False else "accepted, and have no effect"
+            body["description"] = f"What `{operation.path}` takes. Other parameters are {others}."
             body["properties"] = {
                 name: schema
                 for name, schema in {**body["properties"], **operation.more}.items()

@@ -60,6 +60,10 @@ GROUPS = {
         *("coordinator.errors", "coordinator.settings", "coordinator.supervision.events"),
         *("coordinator.supervision.lifecycle", "coordinator.profiles", "coordinator.sessions"),
     },
+    "coordinator/logins": {
+        *("coordinator.errors", "coordinator.fleet_file.login", "coordinator.profiles"),
+        *("coordinator.supervision", "coordinator.logins"),
+    },
 }
 """Each group inside a package and what of its own package it may import; `contract` besides."""
 

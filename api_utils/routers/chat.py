@@ -58,7 +58,9 @@ async def _read(dialect: Dialect, request: Request) -> tuple[PageRequest, Prompt
     body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
     if isinstance(body, dict):
         body["stream"] = stream_of(body.get("stream"))  # as the coordinator has read it
-        if MODEL_HEADER in request.headers and has_control_token(request):
+        if MODEL_HEADER in request.headers and has_control_token(
+            request, ChildState.of(request).settings.tabfleet_control_token
+        ):
             body["model"] = unquote(request.headers[MODEL_HEADER])
     asked = PARSERS[dialect.path](body)
     if asked.model not in page.models:

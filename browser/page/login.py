@@ -128,8 +128,8 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[bool]
         if by_steps:
             await _log_in_by_steps(page, secrets)
         else:
-            await _wait_logged_in(page, plan.site)
-        state = await _state_that_holds(browser, page, plan.site)
+            await wait_logged_in(page, plan.site)
+        state = await state_that_holds(browser, page, plan.site)
         if state is None and not by_steps:
             raise LoginNotSaved(IN_MEMORY)
         return _save_login(state, secrets, plan)
@@ -157,7 +157,7 @@ def check_destination(plan: LoginPlan) -> None:
         raise SavePlaceError(f"--save {path}: cannot be written to")
 
 
-async def _wait_logged_in(opened: SitePage, site: Site) -> None:
+async def wait_logged_in(opened: SitePage, site: Site) -> None:
     """Return once a page of the site has shown for STEADY_S seconds that it is logged in. Raises LoginNotSaved.
 
     Any page counts: a login may go through popups, or end in another tab than it began in.
@@ -201,7 +201,7 @@ async def _log_in_by_steps(page: SitePage, secrets: Mapping[str, str]) -> None:
         raise LoginNotSaved(f"{error}; {NOTHING_SAVED}") from None
 
 
-async def _state_that_holds(browser: Browser, page: SitePage, site: Site) -> StorageState | None:
+async def state_that_holds(browser: Browser, page: SitePage, site: Site) -> StorageState | None:
     """Return a storage_state with which a new context is logged in, as that one has it then; None if there is none.
 
     Raises LoginNotSaved if it cannot be found out.

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,12 @@ from typing import Final
 import structlog
 
 from contract import child_environment
+from contract.files import write_private
 from contract.keys import KeyStore
 from contract.logs import log_format
+from contract.run_folder import SESSION, session_content
+from contract.sessions.errors import BadSession, NotGranted
+from contract.sessions.grant import read_grant
 from contract.surroundings import write_surroundings
 from coordinator.errors import LaunchError
 from coordinator.local import processes
@@ -26,7 +31,7 @@ from coordinator.local.run_folder import RunFolder, delete
 from coordinator.local.run_root import RunRoot
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings
-from coordinator.supervision.launcher import ChildSpec
+from coordinator.supervision.launcher import ChildSpec, RenewedLogin
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +79,25 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     given = {name.upper(): getattr(settings, name) for name in _SETTINGS}
     given["LOG_FORMAT"] = log_format(settings.log_format)
     return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _work_arguments(spec: ChildSpec) -> tuple[str, ...]:
+    """Return the part of the command line that says what the child is for."""
+    if spec.remote_login:
+        return ("--remote-login",)
+    return ("--stream-port", str(spec.stream_port), "--active-auth-json", str(spec.profile_path))
+
+
+def _save_renewed(run_dir: Path, renewed: RenewedLogin) -> None:
+    """Save a login as its child would have: in the session store if there is one. Raises OSError, RuntimeError."""
+    try:
+        grant = read_grant(run_dir)
+        if grant is None:
+            write_private(run_dir / SESSION, session_content(renewed.source_sha256, renewed.state))
+        else:
+            grant.save(renewed.source_sha256, dict(renewed.state), time.time())
+    except (BadSession, NotGranted) as error:
+        raise RuntimeError(f"the renewed login cannot be saved: {error}") from None
 
 
 class LocalChild:
@@ -238,9 +262,11 @@ class LocalLauncher:
             output = Output(self._logs.writer(spec.name))
             self.root.restore()
             folder.prepare()
-            if self._sessions is not None:
+            if self._sessions is not None and not spec.remote_login:
                 await asyncio.to_thread(self._sessions.grant, spec.name, folder.path)
             write_surroundings(folder.path, spec.login.surroundings)
+            if spec.renewed is not None:
+                await asyncio.to_thread(_save_renewed, folder.path, spec.renewed)
             process = await self._spawn(spec, folder, output)
         except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:
@@ -265,8 +291,8 @@ class LocalLauncher:
             *self._program,
             *self._arguments,
             *(("--site", site) if site else ()),
-            *("--server-port", str(spec.api_port), "--stream-port", str(spec.stream_port)),
-            *("--active-auth-json", str(spec.profile_path)),
+            *("--server-port", str(spec.api_port)),
+            *_work_arguments(spec),
         )
         environment = {
             **inherited_environment(),

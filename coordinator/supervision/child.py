@@ -40,7 +40,7 @@ from coordinator.supervision.events import (
     SessionReported,
 )
 from coordinator.supervision.health import Health
-from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile
+from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import (
     AWAY,
     FIRST,
@@ -99,13 +99,15 @@ class Child:
         self.runs: deque[ChildRun] = deque(maxlen=_RUNS_KEPT)
         self.generation = 0
         self.profile_gone = False
+        self.renewed: RenewedLogin | None = None
+        """A renewed login, which the next start takes over; kept until one has begun with it."""
         self.models: tuple[str, ...] = ()
+        """Those that it serves: of its page's, what its login has."""
         self.login_expiry = LoginExpiry(context.policy.expiry_warning_days)
         self.warning: str | None = None
         """What the child itself warns of; it is no reason to be unready."""
         self._refreshes = (0, 0)
         """How many refreshes of this run's login were counted, with success and without."""
-        """Those that it serves: of its page's, what its login has."""
         self._page_models: tuple[str, ...] = ()
         self.capture: str | None = None
         self._context = context
@@ -215,6 +217,7 @@ class Child:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
         self.login_expiry = LoginExpiry(self._context.policy.expiry_warning_days)
+        self.renewed = None  # it came of the version before
         self.fire(Event.PROFILE_CHANGED, Reason.PROFILE_CHANGED)
         self.skip_backoff()
 
@@ -234,6 +237,8 @@ class Child:
 
     def started(self, run: ChildRun, process: ChildProcess) -> None:
         """Tell of the process; the child is READY only when a probe says so."""
+        if run.spec.renewed is self.renewed:
+            self.renewed = None
         self._context.hooks.emit(ChildStarted(self.name, run.spec.generation, process.pid, process.url))
 
     def probed(self, run: ChildRun, result: ProbeResult) -> None:
@@ -387,7 +392,7 @@ class Child:
         self._health = Health(context.policy, context.clock)
         self.warning, self._refreshes = None, (0, 0)
         self.run = ChildRun(
-            ChildSpec.for_start(self.profile, self.slot, self.generation),
+            ChildSpec.for_start(self.profile, self.slot, self.generation, self.renewed),
             self,
             fingerprint=self.profile.fingerprint,
             models=self.models,

@@ -8,9 +8,10 @@ is not loopback.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from contract.keys import KeyStore
 from coordinator.fleet_file.login import PLAIN, Login
@@ -42,8 +43,20 @@ class Profile(Protocol):
 
 
 @dataclass(frozen=True)
+class RenewedLogin:
+    """A storage_state that takes the place of the profile's with this SHA-256, and of what was saved of it."""
+
+    source_sha256: str
+    state: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class ChildSpec:
-    """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start."""
+    """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start.
+
+    `renewed` is what the child opens, and saves as its own session from then on. With `remote_login` the child has a
+    person log in, and takes no requests; it has neither profile nor stream.
+    """
 
     name: str
     profile_path: Path
@@ -53,9 +66,11 @@ class ChildSpec:
     instance_id: str
     control_token: str = field(repr=False)
     login: Login = PLAIN
+    renewed: RenewedLogin | None = None
+    remote_login: bool = False
 
     @classmethod
-    def for_start(cls, profile: Profile, slot: Slot, generation: int) -> ChildSpec:
+    def for_start(cls, profile: Profile, slot: Slot, generation: int, renewed: RenewedLogin | None = None) -> ChildSpec:
         """Return the spec of a new start."""
         return cls(
             name=profile.name,
@@ -66,6 +81,7 @@ class ChildSpec:
             instance_id=secrets.token_hex(8),
             control_token=secrets.token_urlsafe(24),
             login=profile.login,
+            renewed=renewed,
         )
 
 

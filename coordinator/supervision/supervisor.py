@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -18,7 +19,7 @@ from coordinator.supervision.child import Child, Context
 from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.child_run import ChildRun
 from coordinator.supervision.events import ChildStatus, FleetEvent, Hooks
-from coordinator.supervision.launcher import Launcher, Profile
+from coordinator.supervision.launcher import Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.memory import watch_memory
 from coordinator.supervision.policy import Policy
@@ -169,6 +170,20 @@ class Supervisor:
         child = self._for_action(name)
         if not child.fire(Event.DRAIN, Reason.DRAINED):
             raise ActionRefused(f"Child {name!r} is {child.phase}; there is nothing to drain.")
+
+    def renew(self, name: str, state: Mapping[str, Any]) -> bool:
+        """Have a child go on with this storage_state of its login; return whether it is restarted for that now.
+
+        One that is on its way out, or stands by, takes it at its next start. A new version of the profile takes its
+        place, as it does with every session that a child has saved. Raises UnknownChild, ActionRefused.
+        """
+        child = self._for_action(name)
+        child.renewed = RenewedLogin(child.profile.sha256, state)
+        try:
+            self.restart(name)
+        except ActionRefused:
+            return False
+        return True
 
     async def screenshot(self, name: str) -> bytes:
         """Return a PNG of what a child's page shows now. Raises UnknownChild, NoPage, PageSilent, PageFailed."""

@@ -376,7 +376,7 @@ async def test_login_saves_what_only_a_tab_holds(shared_browser: SharedBrowser, 
     await page.open_tab()
     await page.load()
     assert await page.wait_for_login() == "in"
-    state = await login._state_that_holds(browser, page, any_site(demo))
+    state = await login.state_that_holds(browser, page, any_site(demo))
     await page.context.close()
     assert state
     assert [one["origin"] for one in state["sessionStorage"]] == [demo.url]
