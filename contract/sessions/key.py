@@ -13,7 +13,7 @@ import pyrage  # type: ignore[import-untyped]
 from contract.sessions.errors import BadSession, SessionKeyError
 
 BINARY: Final = b"age-encryption.org/v1\n"
-"""How an age file begins: https://github.com/C2SP/C2SP/blob/main/age.md#encrypted-file-format"""
+"""How an age file begins: https://age-encryption.org/v1"""
 ARMORED: Final = b"-----BEGIN AGE ENCRYPTED FILE-----"
 
 _MOST_BYTES: Final = 64 * 1024

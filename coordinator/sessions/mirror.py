@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -59,6 +60,15 @@ class _Copy:
     trouble: str | None = None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the bucket has of a login."""
+
+    data: bytes
+    etag: str
+    session: SavedSession
+
+
 class Mirror:
     """Fetches and uploads sessions. To be used by one thread at a time."""
 
@@ -77,8 +87,8 @@ class Mirror:
         for file in files:
             copy = self._copies.setdefault(file.name, _Copy())
             try:
-                found = self._read(file, copy)
-                if found is not None and file.adopt(*found):
+                found = self._read(file)
+                if found is not None and file.adopt(found.data, found.session):
                     log.info("session_fetched", login=file.name)
                 copy.trouble = None
             except (TabfleetError, OSError) as error:
@@ -114,23 +124,20 @@ class Mirror:
             raise BadSession(f"is larger than the {MAX_PROFILE_BYTES} bytes that are fetched again")
         session = file.understood(data)
         for _ in range(_ATTEMPTS):
-            if copy.etag is None:
-                there = self._read(file, copy)
-                if there is not None and there[0] == data:
+            # Known only where the object is one that we have written.
+            replaces, copy.etag = copy.etag, None
+            if replaces is None and (there := self._read(file)) is not None:
+                if there.data == data:
                     return False
-                if there is not None:
-                    _check_newer(session, there[1])
-            try:
-                copy.etag = self._bucket().write(self._key(file), data, replaces=copy.etag)
-            except ObjectChanged:
-                copy.etag = None
-            else:
+                _check_newer(session, there.session)
+                replaces = there.etag
+            with suppress(ObjectChanged):
+                copy.etag = self._bucket().write(self._key(file), data, replaces=replaces)
                 return True
         raise NotUploaded("another coordinator uploads it too; stop one of the two")
 
-    def _read(self, file: SessionFile, copy: _Copy) -> tuple[bytes, SavedSession] | None:
-        """Return what the bucket has of this login. Raises BadSession, S3Refused, S3Unreachable."""
-        copy.etag = None
+    def _read(self, file: SessionFile) -> _Found | None:
+        """Return what the bucket has of this login. Raises NotUploaded, S3Refused, S3Unreachable."""
         try:
             fetched = self._bucket().read(self._key(file))
         except ObjectGone:
@@ -138,11 +145,9 @@ class Mirror:
         if fetched.refused:
             raise NotUploaded(f"cannot be read in the bucket: {fetched.refused}")
         try:
-            session = file.understood(fetched.data)
+            return _Found(fetched.data, fetched.etag, file.understood(fetched.data))
         except BadSession as error:
             raise NotUploaded(f"in the bucket {error.reason}") from None
-        copy.etag = fetched.etag or None
-        return fetched.data, session
 
     def _tell(self, name: str, copy: _Copy, done: str, error: TabfleetError | OSError) -> None:
         if isinstance(error, BadSession):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import os
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import pyrage  # type: ignore[import-untyped]
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from contract.sessions.key import SessionKey
 from contract.sessions.record import SavedSession, Token
 from contract.sessions.store import SessionFile
 from coordinator.profiles import S3Location, S3Options
-from coordinator.profiles.errors import ObjectChanged, S3Refused, S3Unreachable
+from coordinator.profiles.errors import ObjectChanged, ObjectGone, S3Refused, S3Unreachable
 from coordinator.profiles.s3_client import S3Client
 from coordinator.profiles.s3_types import Fetched
 from coordinator.sessions.mirror import Mirror
 from tests.coordinator.profiles.support.bucket import Bucket
 from tests.support.s3 import BUCKET
+from tests.support.size import size
 
 KEY = SessionKey((pyrage.x25519.Identity.generate(),))
 
@@ -148,6 +154,84 @@ def test_an_object_that_is_not_ours_is_named_and_left_alone(writable: Bucket, tm
     assert client(writable).read(f"{writable.prefix}/sessions/ann.session").data == content
 
 
+class OneBucket:
+    """A bucket in memory, which lets another coordinator come between a look and a write: no real one does at will."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.between: Callable[[], object] | None = None
+
+    def read(self, key: str) -> Fetched:
+        if key not in self.objects:
+            raise ObjectGone
+        return Fetched(self.objects[key], hashlib.sha256(self.objects[key]).hexdigest())
+
+    def write(self, key: str, data: bytes, *, replaces: str | None) -> str:
+        between, self.between = self.between, None
+        if between is not None:
+            between()
+        there = self.objects.get(key)
+        if (there is None) != (replaces is None) or (there and hashlib.sha256(there).hexdigest() != replaces):
+            raise ObjectChanged
+        self.objects[key] = data
+        return hashlib.sha256(data).hexdigest()
+
+
+class TwoCoordinators(RuleBasedStateMachine):
+    """Two machines with a bucket in common start, save and upload in any order, also in the midst of an upload."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bucket = OneBucket()
+        self.files: list[SessionFile] = []
+        self.mirrors: list[Mirror] = []
+        self.tokens: list[Token | None] = [None, None]
+        for _ in range(2):
+            folder = Path(os.environ["MACHINES"]) / os.urandom(8).hex()
+            folder.mkdir()
+            self.files.append(SessionFile(folder, "ann", KEY))
+            self.mirrors.append(Mirror(lambda: self.bucket, "s", clock=itertools.count(0, 1000).__next__))
+        self.newest = Token()
+
+    @rule(who=st.integers(0, 1))
+    def start(self, who: int) -> None:
+        self.mirrors[who].fetch([self.files[who]])
+        self.tokens[who] = granted = self.files[who].grant(f"{who}{os.urandom(4).hex()}")
+        there = self.there()
+        assert there is None or granted.number > there.token.number, "it begins behind what the bucket has"
+
+    @rule(who=st.integers(0, 1), value=st.integers())
+    def save(self, who: int, value: int) -> None:
+        if (token := self.tokens[who]) is not None:
+            save(self.files[who], token, str(value))
+
+    @rule(who=st.integers(0, 1), in_between=st.booleans())
+    def upload(self, who: int, in_between: bool) -> None:
+        other = 1 - who
+        if in_between:
+            self.bucket.between = lambda: self.mirrors[other].upload([self.files[other]])
+        self.mirrors[who].upload([self.files[who]])
+        self.bucket.between = None
+
+    def there(self) -> SavedSession | None:
+        data = self.bucket.objects.get("s/ann.session")
+        return None if data is None else SavedSession.from_bytes(data, KEY)
+
+    @invariant()
+    def no_older_start_replaces_a_newer_one(self) -> None:
+        there = self.there()
+        if there is not None:
+            assert there.token.number >= self.newest.number
+            assert there.token.number > self.newest.number or there.token.holder == self.newest.holder
+            self.newest = there.token
+
+
+def test_of_two_coordinators_the_later_one_stays_in_the_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MACHINES", str(tmp_path))
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # for a busy disk takes long, and nothing crashes here
+    run_state_machine_as_test(TwoCoordinators, settings=settings(max_examples=size(25, 200), stateful_step_count=20))
+
+
 class Away:
     """A bucket that does not answer, until it is back: no real one fails at will."""
 
@@ -174,7 +258,7 @@ def test_a_bucket_that_is_away_is_asked_ever_more_rarely(tmp_path: Path) -> None
         one.upload([file])
         if bucket.asked > before:
             asked_at.append(now)
-    gaps = [later - earlier for earlier, later in pairwise(asked_at)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(asked_at)]
     assert gaps[:4] == [5, 10, 20, 40]
     assert max(gaps) == gaps[-1] == 300
     assert one.failures == len(asked_at)
