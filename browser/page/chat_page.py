@@ -33,7 +33,7 @@ from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess, Loss
-from browser.process.own_proxy import OwnProxy
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish
@@ -83,7 +83,7 @@ class ChatPage:
         self._profile = profile
         self._run_dir = run_dir
         self._settings = settings
-        self._own_proxy = OwnProxy(proxy, site.url, extra_ca_file=settings.extra_ca_file) if proxy else None
+        self._own_proxy = own_proxy_of(proxy, site.url, settings)
         self._process = BrowserProcess(
             engine=engine,
             headless=headless,
