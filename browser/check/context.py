@@ -24,7 +24,7 @@ from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
-from browser.process.own_proxy import OwnProxy
+from browser.process.own_proxy import OwnProxy, own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Model, Site
 from contract.files import write_private
@@ -76,8 +76,7 @@ class CheckContext:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.stream_port = probe.getsockname()[1]
         self.capture = Capture(self.site, self.stream_port, self.plan.engine, self.log)
-        proxy, ca_file = self.plan.proxy, self.plan.settings.extra_ca_file
-        self.own_proxy = OwnProxy(proxy, self.site.url, extra_ca_file=ca_file) if proxy else None
+        self.own_proxy = own_proxy_of(self.plan.proxy, self.site.url, self.plan.settings)
 
     @property
     def opened(self) -> SitePage:

@@ -35,7 +35,7 @@ from browser.page.profile_lock import ProfileLock
 from browser.page.session_report import SessionLog
 from browser.page.site_page import COMMON, SitePage
 from browser.process.browser_process import BrowserProcess, Loss
-from browser.process.own_proxy import OwnProxy
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish
@@ -89,7 +89,7 @@ class ChatPage:
         self._run_dir = run_dir
         self._settings = settings
         self._surroundings = surroundings
-        self._own_proxy = OwnProxy(proxy, site.url, extra_ca_file=settings.extra_ca_file) if proxy else None
+        self._own_proxy = own_proxy_of(proxy, site.url, settings)
         self._process = BrowserProcess(
             engine=engine,
             headless=headless,

@@ -33,7 +33,7 @@ from browser.page.site_page import SitePage
 from browser.page.storage import read_storage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
-from browser.process.own_proxy import OwnProxy
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish
@@ -106,7 +106,7 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[bool]
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if not (has_display or by_steps):
         raise EngineMissing(NO_DISPLAY)
-    own_proxy = OwnProxy(plan.proxy, plan.site.url, extra_ca_file=plan.settings.extra_ca_file) if plan.proxy else None
+    own_proxy = own_proxy_of(plan.proxy, plan.site.url, plan.settings)
     process = BrowserProcess(
         engine=plan.engine,
         headless=not has_display,

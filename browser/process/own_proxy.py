@@ -26,6 +26,7 @@ import structlog
 
 from browser.errors import ProxyRefused, ProxyUnreachable, SiteUnreachable
 from browser.process.proxy_requests import Request, Streams, Target, Wish, close, read_wish, relay
+from browser.settings import BrowserSettings
 from contract.proxies import Proxy
 
 log = structlog.get_logger("browser")
@@ -316,6 +317,11 @@ class OwnProxy:
         if self._problem:
             log.info("own_proxy_works", proxy=self._proxy.server)
         self._problem, self._heard_at = None, time.monotonic()
+
+
+def own_proxy_of(proxy: Proxy | None, site_url: str, settings: BrowserSettings) -> OwnProxy | None:
+    """Return what stands between a browser and the login's own proxy, if it has one."""
+    return OwnProxy(proxy, site_url, extra_ca_file=settings.extra_ca_file) if proxy else None
 
 
 def _is_of_all_sites(error: SiteUnreachable | None) -> bool:
