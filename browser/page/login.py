@@ -209,7 +209,7 @@ async def state_that_holds(browser: Browser, page: SitePage, site: Site) -> Stor
     state = await _state_of(page, site)
     if ProfileSummary.of(state).fingerprint == NO_LOGIN:
         return None
-    other = await SitePage.in_new_context(browser, site, state=state)
+    other = await page.with_login(browser, state)
     try:
         await other.open_tab()
         await other.load()

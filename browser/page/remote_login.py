@@ -23,11 +23,13 @@ from browser.page.profile import StorageState
 from browser.page.remote_input import Input, Size
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
 from browser.timeouts import finish, within
+from contract.proxies import parse_own_proxy
 from contract.remote_login import LoginPhase, LoginState
-from contract.surroundings import Viewport, read_surroundings
+from contract.surroundings import SurroundingsError, Viewport, read_surroundings
 
 log = structlog.get_logger("browser")
 
@@ -51,9 +53,14 @@ class RemoteLogin:
         """Read what this login has of its own. Raises SurroundingsError: without its proxy nothing is opened."""
         self._site = site
         self._own = read_surroundings(run_dir)
-        if self._own.proxy:
-            settings = settings.model_copy(update={"https_proxy": self._own.proxy, "no_proxy": None})
-        self._process = BrowserProcess(engine=engine, headless=True, run_dir=run_dir, settings=settings)
+        try:
+            proxy = parse_own_proxy(self._own.proxy) if self._own.proxy else None
+        except ValueError as error:
+            raise SurroundingsError(f"the login's proxy {error}") from None
+        self._own_proxy = own_proxy_of(proxy, site.url, settings)
+        self._process = BrowserProcess(
+            engine=engine, headless=True, run_dir=run_dir, settings=settings, own_proxy=self._own_proxy
+        )
         self._page: Page | None = None
         fixed = self._own.viewport or _FIRST_SIZE
         self._size = Size.model_construct(kind="size", width=fixed.width, height=fixed.height)
@@ -84,7 +91,9 @@ class RemoteLogin:
             await finish(self._process.close(), "remote-login-close")
 
     async def _log_in(self, browser: Browser) -> StorageState:
-        opened = await SitePage.in_new_context(browser, self._site, for_person=True, surroundings=self._own)
+        opened = await SitePage.in_new_context(
+            browser, self._site, for_person=True, surroundings=self._own, own_proxy=self._own_proxy
+        )
         opened.context.on("page", self._follow)
         await opened.open_tab()
         await opened.load(ALREADY_IN_S)

@@ -93,6 +93,12 @@ class SitePage:
             context.on("page", opened._close_other)
         return opened
 
+    async def with_login(self, browser: Browser, state: StorageState) -> SitePage:
+        """Open a new context with this login, of the same site and with the same surroundings, without a hook."""
+        return await SitePage.in_new_context(
+            browser, self._site, state=state, surroundings=self._surroundings, own_proxy=self._own_proxy
+        )
+
     @staticmethod
     async def _new_context(  # noqa: PLR0913 - what a context is made of
         browser: Browser,

@@ -11,7 +11,7 @@ from zoneinfo import TZPATH, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from contract.proxies import parse_proxy
+from contract.proxies import parse_own_proxy
 from contract.toml_document import ONE_LINE
 
 HEAVIEST: Final = 100
@@ -69,8 +69,7 @@ def _proxy(text: str) -> str:
             " proxy_credentials_file"
         )
     try:
-        # The rules for hosts and ports are the same for all three.
-        parse_proxy(re.sub(r"^socks5:", "http:", text))
+        parse_own_proxy(text)
         has_port = urlsplit(text).port is not None
     except ValueError:
         raise ValueError("is no address of a proxy") from None
