@@ -331,15 +331,20 @@ class LoginWatch:
 
         So a child that is killed has used no cookie that was not saved: the site may have taken it for the last time.
         """
-        if self._status.page_reason is None and not self._status.hangs:
+        if not self._in_doubt:
             await self._session.save_cookies(self._page.context)
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether what the browser holds may be that of an error page, or of a login that is over."""
+        return self._status.page_reason is not None or self._status.hangs or self._check.is_in_doubt
 
     async def save(self, *, confirmed: bool = False) -> None:
         """Save the session for the next start, if the page shows that it is logged in, and the site answers.
 
         `confirmed`: the site has just said that the login holds.
         """
-        if self._status.page_reason is not None or self._status.hangs or self._check.is_in_doubt:
+        if self._in_doubt:
             return
         with suppress(PageHung):
             seen = await self._page.tab.look()
