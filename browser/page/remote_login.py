@@ -40,6 +40,7 @@ SHOWN_WITHOUT_CHANGE_S = 0.1
 ACT_TIMEOUT_S = 5.0
 TITLE_TIMEOUT_S = 2.0
 LONGEST_TITLE = 100
+PICTURE_TIMEOUT_S = 10.0
 DONE_SHOWS_AFTER_S = STEADY_S + 2.0
 NOT_YET = "the page does not show that it is logged in (site file: login.logged_in)"
 NO_LOGIN_THERE = "there is nothing to log into (site file: login.none)"
@@ -143,10 +144,15 @@ class RemoteLogin:
                 await self._take(page, frame)
 
         await self._size.do(page)
+        number = self.picture_number
         with suppress(Error):  # it was shown before the popup that has been closed: only a new start shows it again
             await page.screencast.stop()
         with suppress(Error):
             await page.screencast.start(on_frame=take, quality=JPEG_QUALITY, size=LARGEST_PICTURE)
+        # Of a page that was behind a popup, and on which nothing changes, Chromium sends no frame.
+        picture = await within(PICTURE_TIMEOUT_S, page.screenshot(type="jpeg", quality=JPEG_QUALITY), "first-picture")
+        if page is self._page and self.picture_number == number and (size := page.viewport_size):
+            self._keep(page, picture, size["width"], size["height"])
 
     async def _take(self, page: Page, frame: ScreencastFrame) -> None:
         """Keep a frame in place of the one before. The next comes when this returns."""
@@ -156,9 +162,12 @@ class RemoteLogin:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._acted.wait(), SHOWN_WITHOUT_CHANGE_S)
             return
-        self.picture = frame["data"]
+        self._keep(page, frame["data"], frame["viewportWidth"], frame["viewportHeight"])
+
+    def _keep(self, page: Page, picture: bytes, width: int, height: int) -> None:
+        self.picture = picture
         self.picture_number += 1
-        seen = {"host": urlsplit(page.url).netloc, "width": frame["viewportWidth"], "height": frame["viewportHeight"]}
+        seen = {"host": urlsplit(page.url).netloc, "width": width, "height": height}
         if any(getattr(self.state, name) != value for name, value in seen.items()):
             self._tell(**seen)
         self._notify()
