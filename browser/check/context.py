@@ -29,6 +29,7 @@ from browser.site.schema import Model, Site
 from contract.files import write_private
 
 SCREENSHOT_TIMEOUT_S = 10.0
+PROMPT = "Reply with one short sentence: what is a quay?"
 SHORTEST_SECRET = 4
 """A secret with fewer characters is in every text by chance."""
 

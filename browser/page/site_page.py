@@ -47,7 +47,8 @@ class SitePage:
         self._on_crash = on_crash
         self._log_in = log_in
         self._tab: Tab | None = None
-        self._is_opening = False
+        self._opening = 0
+        self._beside: set[Page] = set()
         self.is_fresh = False
         """Whether an empty conversation was opened that no prompt has gone to yet."""
         self.answer_left_running = False
@@ -166,20 +167,42 @@ class SitePage:
         """Open a tab in place of the one before, if any. Raises Playwright's Error."""
         if self._tab and not self._tab.page.is_closed():
             await self._tab.page.close()
-        self._is_opening = True
+        self._opening += 1
         try:
             hook_name = self._capture.hook_name if self._capture else None
             self._tab = Tab(await self.context.new_page(), self._site, self._on_crash, hook_name=hook_name)
         finally:
-            self._is_opening = False
+            self._opening -= 1
         return self._tab
+
+    async def open_beside(self) -> Page:
+        """Open a page in the same context, with the same login, that is the caller's, who closes it.
+
+        Raises Playwright's Error.
+        """
+        self._opening += 1
+        try:
+            page = await self.context.new_page()
+            self._beside.add(page)
+            page.once("close", self._beside_closed)
+        finally:
+            self._opening -= 1
+        return page
+
+    def _beside_closed(self, page: Page) -> None:
+        self._beside.discard(page)
+
+    @property
+    def has_beside(self) -> bool:
+        """Whether a page of `open_beside` is open."""
+        return bool(self._beside)
 
     async def _close_other(self, page: Page) -> None:
         """Close a page that the site opened: nobody looks at it, and each takes a process of its own."""
         # A page that is opened by us is told from one that the site opens at the same moment once ours is there.
-        while self._is_opening:  # noqa: ASYNC110 - it takes a moment, and the browser has no event for it
+        while self._opening:  # noqa: ASYNC110 - it takes a moment, and the browser has no event for it
             await asyncio.sleep(OPENING_INTERVAL_S)
-        if self._tab is None or page is not self._tab.page:
+        if page not in self._beside and (self._tab is None or page is not self._tab.page):
             log.debug("popup_closed")
             # Firefox does not close a window that it has not finished opening, and then never does.
             with suppress(Error, TimeoutError):

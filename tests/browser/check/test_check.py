@@ -20,9 +20,11 @@ from rich.console import Console
 
 from browser.check import __main__ as program
 from browser.check import steps_open
-from browser.check.checkup import OPENING, SENDING, Checkup
+from browser.check.checkup import Checkup
 from browser.check.outcome import Exit, StepReport, StepResult
-from browser.check.screen import Screen, plain
+from browser.check.plain_text import plain
+from browser.check.screen import Screen
+from browser.check.steps import OPENING, SENDING
 from browser.check.traffic import PageRequest, mismatch
 from browser.site.load import SITES_DIR
 from browser.site.schema import Network
