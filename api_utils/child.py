@@ -31,7 +31,7 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     try:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
-        site, keys = load_site(arguments.site), initialize_keys()
+        site, keys = load_site(arguments.site, shown=settings.tabfleet_site_file), initialize_keys()
     except (VariableError, KeyFileError, SiteError, ValueError) as error:
         return _refuse(str(error), ExitCode.USAGE)
     port = arguments.server_port

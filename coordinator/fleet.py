@@ -12,19 +12,23 @@ from typing import Any, Final, TypeVar, cast
 import structlog
 
 from contract.errors import TabfleetError
-from coordinator.errors import ActionRefused, KeyFileError, NoUsableProfile, ProfileBackendError
+from coordinator.errors import ActionRefused, KeyFileError, NoUsableProfile, ProfileBackendError, SiteMissing
+from coordinator.local.preflight import site_path
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydration, Hydrator
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.proxy.admission import Access
 from coordinator.proxy.pool import Pool
 from coordinator.settings import Settings
-from coordinator.supervision.events import FleetEvent, log_event
+from coordinator.supervision.canary import Canary, SiteStatus
+from coordinator.supervision.events import FleetEvent, Hooks, log_event
 from coordinator.supervision.launcher import Launcher
 from coordinator.supervision.lifecycle import State
 from coordinator.supervision.memory import memory_limit, plan_memory
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan, check_ports_free
+from coordinator.supervision.site_file import SiteFile
+from coordinator.supervision.site_reload import SiteReload
 from coordinator.supervision.supervisor import Reconciled, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -50,13 +54,19 @@ class Fleet:
         self._settings, self._hydrator, self._access, self._metrics = settings, hydrator, access, metrics
         self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
         self.pool = Pool(max_queue=settings.max_queue)
+        hooks = (log_event, metrics.fleet_event, self._look_soon)
         self.supervisor = Supervisor(
             launcher=launcher,
             pool=self.pool,
             ports=self._ports,
             policy=Policy.from_settings(settings),
-            hooks=(log_event, metrics.fleet_event, self._look_soon),
+            hooks=hooks,
         )
+        self._site = SiteFile(site_path(settings.chat_site or ""))
+        self._canary = Canary(self._site, self.supervisor, interval_s=settings.site_check_s, emit=Hooks(hooks).emit)
+        policy = self.supervisor.policy
+        child_limit_s = policy.drain_timeout_s + policy.term_grace_s + policy.reap_timeout_s + policy.start_timeout_s
+        self._site_reload = SiteReload(self._canary, self.supervisor, child_limit_s=child_limit_s)
         self._started = False
         self._hydration: Hydration | None = None
         self._hydrated_at: float | None = None
@@ -78,6 +88,11 @@ class Fleet:
         self._ports.check(count)
         check_ports_free(self._ports, count)
         self._memory_warning = plan_memory(count, settings.browser_engine, memory_limit())
+        try:
+            self._site.text = await asyncio.to_thread(self._site.read)
+        except (OSError, UnicodeDecodeError):
+            raise SiteMissing(f"CHAT_SITE={settings.chat_site}: the file cannot be read any more.") from None
+        self.supervisor.use_site(self._site.site, self._site.name, self._site.text)
         await self.supervisor.start(profiles, hydration.keys)
         self._use(hydration)
         self._started = True
@@ -93,6 +108,7 @@ class Fleet:
         """
         if not self._started or self.pool.draining:
             raise ActionRefused("There is nothing to reload while the coordinator starts or ends.")
+        self._site_reload.try_again()
         async with self._reloading:
             try:
                 hydration = await self._hydrate()
@@ -110,6 +126,14 @@ class Fleet:
             self._use(hydration)
             log.info("reloaded", added=changed.added, replaced=changed.replaced, removed=changed.removed)
             return changed
+
+    async def watch_sites(self) -> None:
+        """Check the site's page now and then, and follow its site file, until cancelled."""
+        await asyncio.gather(self._canary.run(), self._site_reload.run())
+
+    def site_checks(self) -> list[SiteStatus]:
+        """Return what is known of each site's page."""
+        return [self._site_reload.status()]
 
     async def _hydrate(self) -> Hydration:
         began = time.monotonic()
@@ -149,7 +173,8 @@ class Fleet:
         hydration = self._hydration
         hydrated = () if hydration is None else hydration.warnings
         open_api = _OPEN if hydration is not None and not hydration.keys else None
-        return [line for line in (self._reload_error, open_api, self._memory_warning, *hydrated) if line]
+        of_site = self._site_reload.warnings()
+        return [line for line in (self._reload_error, open_api, self._memory_warning, *of_site, *hydrated) if line]
 
     def view(self) -> dict[str, Any]:
         """Return the body of `/ready`: names, states and reasons; no path, no log line, no cookie."""
@@ -159,6 +184,7 @@ class Fleet:
             "children": [child.public() for child in self.supervisor.snapshot()],
             "unhealthy": self.unhealthy(),
             "rejected_profiles": [{"name": item.name, "reason": item.reason} for item in rejected],
+            "site_checks": [site.public() for site in self.site_checks()],
             "api_keys": "enforced" if self._access.enforced else "open",
             "warnings": self.warnings(),
         }

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
+from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
 from coordinator.supervision.lifecycle import State
 
@@ -34,6 +35,9 @@ class WatchedFleet(Protocol):
 
     def states(self) -> list[State]:
         """Return the state of each child."""
+
+    def site_checks(self) -> list[SiteStatus]:
+        """Return what is known of each site's page."""
 
     def hydrated_at(self) -> float | None:
         """Return when profiles and keys were last fetched, in Unix seconds."""
@@ -154,7 +158,7 @@ class _FleetCollector(Collector):
         """Yield nothing: registering must not read a fleet that is still being made."""
         yield from ()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Yield the gauges as they are now."""
         fleet = self._fleet
         children = GaugeMetricFamily("tabfleet_children", "Children by state", labels=["state"])
@@ -166,7 +170,23 @@ class _FleetCollector(Collector):
         yield GaugeMetricFamily("tabfleet_ready", "1 when requests are served", value=ready)
         yield GaugeMetricFamily("tabfleet_queue_length", "Requests that wait for a child", value=pool.queue_length)
         yield GaugeMetricFamily("tabfleet_leases_held", "Requests that a child works on", value=pool.leases_held)
+        yield from _of_sites(fleet.site_checks())
         hydrated_at = fleet.hydrated_at()
         if hydrated_at is not None:
             text = "When profiles and keys were last fetched, in Unix seconds"
             yield GaugeMetricFamily("tabfleet_hydration_timestamp_seconds", text, value=hydrated_at)
+
+
+def _of_sites(sites: list[SiteStatus]) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    """Yield what the checks of sites have found; a site that was not checked yet has only its count of failures."""
+    ok = GaugeMetricFamily("tabfleet_site_check_ok", "1 when a site's page is what its file says", labels=["site"])
+    text = "When a check of a site's page last ended, in Unix seconds"
+    checked_at = GaugeMetricFamily("tabfleet_site_check_timestamp_seconds", text, labels=["site"])
+    text = "Checks that found a site's page changed"
+    failures = CounterMetricFamily("tabfleet_site_check_failures", text, labels=["site"])
+    for site in sites:
+        failures.add_metric([site.site], site.failures)
+        if site.ok is not None and site.checked_at is not None:
+            ok.add_metric([site.site], site.ok)
+            checked_at.add_metric([site.site], site.checked_at)
+    yield from (ok, checked_at, failures)

@@ -268,6 +268,10 @@ class Settings(BaseSettings):
     unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = 30.0
     backoff_max_s: Annotated[Seconds, About(HEALTH, "Longest delay before a restart")] = 60.0
     login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = LOGIN_CHECK_S
+    site_check_s: Annotated[
+        Interval,
+        About(HEALTH, "Longest time between two checks of a site file on an idle login's page; 0 never checks"),
+    ] = 3600.0
     child_memory_limit_mb: Annotated[
         Count, About(HEALTH, "Restart a child, once idle, above this many MB; 0 never does")
     ] = 0

@@ -181,6 +181,7 @@ class LocalLauncher:
         self._setpriv = shutil.which("setpriv")
         self._logs = Logs(log_dir, as_json=self._environment.get("LOG_FORMAT") == "json")
         self._opened: RunRoot | None = None
+        self._site: tuple[str, str, str] | None = None
         self._running: dict[int, LocalChild] = {}
         self.spawning = 0
         self.on_reaped: Callable[[], None] = lambda: None
@@ -212,6 +213,8 @@ class LocalLauncher:
         if self._setpriv is None:
             raise LaunchError("setpriv is not installed; children need it (package util-linux).")
         self._opened = RunRoot(self._parent)
+        if self._site is not None:
+            self.use_site(*self._site)
 
     def use_keys(self, keys: KeyStore) -> None:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
@@ -219,6 +222,26 @@ class LocalLauncher:
             self.root.write_keys(keys.to_text())
         except OSError as error:
             raise LaunchError(f"The children cannot be given their API keys: {error.strerror}.") from None
+
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """Have children that start from now on use a site file of this text. Raises LaunchError."""
+        if self._opened is not None:
+            try:
+                self._opened.write_site(site, text)
+            except OSError as error:
+                raise LaunchError(f"The children cannot be given {file}: {error.strerror}.") from None
+        self._site = (site, file, text)
+
+    def _site_of(self, _: ChildSpec) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return what a child is told of its site file, on the command line and in the environment.
+
+        That is our copy, which stays when the file changes, under the name that the operator knows. It comes after the
+        arguments that all children share, and so in place of the site there.
+        """
+        if self._site is None:
+            return (), {}
+        site, file, _text = self._site
+        return ("--site", str(self.root.site_file(site))), {child_environment.SITE_FILE: file}
 
     async def start(self, spec: ChildSpec) -> LocalChild:
         """Start a child, in a session of its own. Raises LaunchError if it cannot even begin to run."""
@@ -245,17 +268,20 @@ class LocalLauncher:
         self.on_reaped()
 
     async def _spawn(self, spec: ChildSpec, folder: RunFolder, output: Output) -> asyncio.subprocess.Process:
+        site_arguments, site_environment = self._site_of(spec)
         command = (
             # The kernel ends the child when we die, whatever killed us.
             *(str(self._setpriv), "--pdeathsig", "KILL", "--"),
             *self._program,
             *self._arguments,
+            *site_arguments,
             *("--server-port", str(spec.api_port), "--stream-port", str(spec.stream_port)),
             *("--active-auth-json", str(spec.profile_path)),
         )
         environment = {
             **inherited_environment(),
             **self._environment,
+            **site_environment,
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(folder.tmp),
             child_environment.KEY_FILE_PATH: str(self.root.key_file),

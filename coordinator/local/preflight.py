@@ -64,7 +64,7 @@ def check_site(site: str | None) -> None:
     known = ", ".join(sorted(path.stem for path in _SITES.glob("*.toml"))) or "none"
     if site is None:
         raise SiteMissing(f"CHAT_SITE (--site) is not set; it takes one of {known}, or the path of a site file.")
-    path = Path(site) if Path(site).is_absolute() else _SITES / f"{site}.toml"
+    path = site_path(site)
     try:
         tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -73,6 +73,11 @@ def check_site(site: str | None) -> None:
         raise SiteMissing(f"CHAT_SITE={site}: the file cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise SiteMissing(f"CHAT_SITE={site}: the file is not valid TOML: {error}.") from None
+
+
+def site_path(site: str) -> Path:
+    """Return where a site file is that is given as in the settings."""
+    return Path(site) if Path(site).is_absolute() else _SITES / f"{site}.toml"
 
 
 def _check_camoufox(executable: Path | None) -> None:

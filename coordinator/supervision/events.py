@@ -91,6 +91,33 @@ class RestartPlanned(FleetEvent):
 
 
 @dataclass(frozen=True)
+class PageChanged(FleetEvent):
+    """A site's page is not what its site file says: two checks have found so, the last one on this child.
+
+    All of it stands in the site file, and nothing comes from the page. `line` counts from 1; `key` is the path of a key
+    in the file, and `selector` its value.
+    """
+
+    log_name: ClassVar[str] = "site_changed"
+    site: str
+    file: str
+    line: int | None
+    key: str | None
+    selector: str | None
+    step: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class PageRecovered(FleetEvent):
+    """A site's page is what its site file says again, by the page or by another file."""
+
+    log_name: ClassVar[str] = "site_recovered"
+    site: str
+    file: str
+
+
+@dataclass(frozen=True)
 class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
@@ -145,6 +172,8 @@ def log_event(event: FleetEvent) -> None:
         case ChildMoved(new=phase) if phase.state in _WARNED_OF:
             level = logging.WARNING
         case ChildExited(expected=False):
+            level = logging.WARNING
+        case PageChanged():
             level = logging.WARNING
         case ChildCleaned(killed=0):
             level = logging.DEBUG

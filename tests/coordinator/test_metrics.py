@@ -11,6 +11,7 @@ from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
 from coordinator.proxy.pool import Backend, Pool
+from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
@@ -22,9 +23,13 @@ class ShownFleet:
     pool: Pool = field(default_factory=lambda: Pool(max_queue=100))
     ready: bool = True
     at: float | None = None
+    sites: list[SiteStatus] = field(default_factory=list)
 
     def states(self) -> list[State]:
         return [State.READY, State.READY, State.FAILED]
+
+    def site_checks(self) -> list[SiteStatus]:
+        return self.sites
 
     def hydrated_at(self) -> float | None:
         return self.at

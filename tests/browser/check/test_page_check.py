@@ -77,27 +77,29 @@ async def test_a_good_file_passes_and_the_page_in_service_is_as_it_was(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "step", "key"),
+    ("change", "step", "key"),
     [
-        ("[data-testid=account]", "#gone", "logged in", "login.logged_in[0].selector"),
-        ("[data-testid=login-form]", "#gone", "logged out", "login.logged_out[0]"),
-        ('5.0\nselector = "[data-testid=prompt]"', '5.0\nselector = "#gone"', "logged in", "readiness.selector"),
-        ('{ click = "[data-testid=new-chat]"', '{ timeout_s = 0.3, click = "#gone"', "fresh chat", "click"),
-        ('[input]\nselector = "[data-testid=prompt]"', '[input]\nselector = "#gone"', "input", "input.selector"),
-        ('{ click = "[data-testid=send]"', '{ timeout_s = 0.3, click = "#gone"', "send is there", "send"),
+        (("[data-testid=account]", "#gone"), "logged in", "login.logged_in[0].selector"),
+        (("[data-testid=login-form]", "#gone"), "logged out", "login.logged_out[0]"),
+        (('5.0\nselector = "[data-testid=prompt]"', '5.0\nselector = "#gone"'), "logged in", "readiness.selector"),
+        (('{ click = "[data-testid=new-chat]"', '{ timeout_s = 0.3, click = "#gone"'), "fresh chat", "click"),
+        (('[input]\nselector = "[data-testid=prompt]"', '[input]\nselector = "#gone"'), "input", "input.selector"),
+        (('{ click = "[data-testid=send]"', '{ timeout_s = 0.3, click = "#gone"'), "send is there", "send"),
         (
-            'name = "demo-large"\nchoose = [{ select = "[data-testid=model]"',
-            'name = "demo-large"\nchoose = [{ timeout_s = 0.3, select = "#gone"',
+            (
+                'name = "demo-large"\nchoose = [{ select = "[data-testid=model]"',
+                'name = "demo-large"\nchoose = [{ timeout_s = 0.3, select = "#gone"',
+            ),
             "models",
             "models[1].choose[0].select",
         ),
     ],
     ids=["logged-in", "logged-out", "readiness", "fresh-chat", "input", "send", "model"],
 )
-async def test_a_selector_that_finds_nothing_is_named_with_its_line(  # noqa: PLR0913 - what was changed, and what is told
-    page: ChatPage, demo: DemoSite, old: str, new: str, step: str, key: str
+async def test_a_selector_that_finds_nothing_is_named_with_its_line(
+    page: ChatPage, demo: DemoSite, change: tuple[str, str], step: str, key: str
 ) -> None:
-    text = demo_text(demo, QUICK, (old, new)) if step.startswith("logged") else demo_text(demo, (old, new))
+    text = demo_text(demo, QUICK, change) if step.startswith("logged") else demo_text(demo, change)
     found = await check(page, text)
     assert (found.outcome, found.step, found.file) == (CheckOutcome.CHANGED, step, "demo.toml"), found
     assert found.line == line_with(text, "#gone"), found
