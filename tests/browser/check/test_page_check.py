@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from api_utils.settings import ChildSettings
 from browser.check.page_check import check_beside
 from browser.page.chat_page import ChatPage
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR
 from contract.site_check import CheckOutcome, SiteCheck
 from demo.site import DemoSite, serve
+from tests.api.conftest import serve_page
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, SharedBrowser, demo_file, tab_of
 from tests.browser.profiles import cookie_state
@@ -152,3 +154,28 @@ async def test_a_check_that_is_called_off_leaves_the_page_alone(page: ChatPage, 
     assert not page.site_page.has_beside
     assert page.site_page.context.pages == [tab_of(page).page]
     check_answer(await ask(page, "and now?"), "and now?", last(demo))
+
+
+async def test_a_request_that_comes_ends_the_check_and_is_answered(page: ChatPage, demo: DemoSite) -> None:
+    async with serve_page(page, settings=ChildSettings(tabfleet_control_token="the-token")) as client:
+        body = {"file": "demo.toml", "text": demo_text(demo)}
+        checking = asyncio.create_task(client.post("/check", json=body, headers={"x-tabfleet-token": "the-token"}))
+        await eventually(lambda: page.site_page.has_beside)
+        another = await (await client.post("/check", json=body, headers={"x-tabfleet-token": "the-token"})).json()
+        assert (another["outcome"], another["message"]) == ("given_up", "another check is under way")
+        chat = {"model": "demo-small", "messages": [{"role": "user", "content": "in the midst of a check"}]}
+        async with client.post("/v1/chat/completions", json=chat) as answer:
+            text = (await answer.json())["choices"][0]["message"]["content"]
+        check_answer(text, "in the midst of a check", last(demo))
+        found = await (await checking).json()
+        assert (found["outcome"], found["message"]) == ("given_up", "a request came")
+        await eventually(lambda: page.site_page.context.pages == [tab_of(page).page])
+
+
+async def test_a_site_that_opens_pages_does_not_hide_behind_a_check(page: ChatPage, demo: DemoSite) -> None:
+    """What is open beside the page is the check's tab alone; others are closed, while it runs too."""
+    checking = asyncio.create_task(check(page, demo_text(demo)))
+    await eventually(lambda: page.site_page.has_beside)
+    await tab_of(page).page.evaluate("() => { open(location.href); }")
+    assert (await checking).outcome is CheckOutcome.PASSED
+    await eventually(lambda: page.site_page.context.pages == [tab_of(page).page])
