@@ -16,6 +16,7 @@ CHECK_TIMEOUT_S: Final = 120.0
 """How long a child takes for a check at most, apart from waiting for an answer to the site file's prompt."""
 
 _LONGEST: Final = 500
+_MOST_S: Final = 1e9
 
 
 class CheckOutcome(StrEnum):
@@ -92,8 +93,9 @@ class SiteCheck:
 def _step(given: object) -> CheckedStep:
     step = given if isinstance(given, dict) else {}
     took_s = step.get("took_s")
-    took = float(took_s) if isinstance(took_s, int | float) else 0.0
-    return CheckedStep(_text(step.get("name")) or "", _text(step.get("mark")) or "", took)
+    # A whole number may be too large for a float, and JSON as Python reads it may hold infinity.
+    known = isinstance(took_s, int | float) and 0 <= took_s < _MOST_S
+    return CheckedStep(_text(step.get("name")) or "", _text(step.get("mark")) or "", float(took_s) if known else 0.0)
 
 
 def _text(value: object) -> str | None:

@@ -92,7 +92,7 @@ class Fleet:
             self._site.text = await asyncio.to_thread(self._site.read)
         except (OSError, UnicodeDecodeError):
             raise SiteMissing(f"CHAT_SITE={settings.chat_site}: the file cannot be read any more.") from None
-        self.supervisor.use_site(self._site.site, self._site.name, self._site.text)
+        self.supervisor.use_site(self._site.site, str(self._site.path), self._site.text)
         await self.supervisor.start(profiles, hydration.keys)
         self._use(hydration)
         self._started = True

@@ -8,9 +8,10 @@ from typing import Final, Protocol
 
 import structlog
 
+from contract.child_api import MOST_SITE_FILE_BYTES
 from contract.errors import TabfleetError
 from contract.site_check import CheckOutcome
-from coordinator.errors import ActionRefused
+from coordinator.errors import ActionRefused, UnknownChild
 from coordinator.supervision.canary import Canary, SiteStatus
 from coordinator.supervision.events import ChildStatus
 from coordinator.supervision.lifecycle import Reason, State
@@ -79,7 +80,9 @@ class SiteReload:
             self._tell(f"{site.name} cannot be read: {problem}")
             self._seen = None
             return
-        if text == site.text:
+        if len(text.encode()) > MOST_SITE_FILE_BYTES:
+            self._tell(f"it is larger than {MOST_SITE_FILE_BYTES} bytes")
+        elif text == site.text:
             self._seen = self._refused = self.note = None
         elif text == self._refused:
             pass
@@ -117,7 +120,7 @@ class SiteReload:
             log.warning("site_file_taken_untried", site=self._canary.site.site, file=self._canary.site.name)
             for child in children:
                 if child.state is State.FAILED:
-                    self._fleet.restart(child.name)
+                    self._restart(child.name)
         return True
 
     def _tell(self, note: str) -> None:
@@ -133,7 +136,7 @@ class SiteReload:
         """Have children that start from now on use this text; False if they cannot be given it."""
         site = self._canary.site
         try:
-            self._fleet.use_site(site.site, site.name, text)
+            self._fleet.use_site(site.site, str(site.path), text)
         except TabfleetError as error:
             self._refuse(text, "it cannot be written for the children; the log has the reason")
             log.error("site_file_not_written", site=site.site, message=str(error))  # noqa: TRY400 - a line for people
@@ -157,17 +160,23 @@ class SiteReload:
             now = self._status(child.name)
             if now is None or now.generation != child.generation or now.state not in _WITH_PAGE:
                 continue
-            try:
-                self._fleet.restart(child.name)
-            except ActionRefused:  # it is leaving, or all end
+            if not self._restart(child.name):
                 continue
             failed = await self._until_ready(child)
             one_is_ready = one_is_ready or failed is None
             if failed is not None and failed not in _NOT_THE_FILES_FAULT and not one_is_ready:
                 if self._use(before):
                     self._refuse(text, f"{child.name} did not become ready with it: {failed}")
-                    self._fleet.restart(child.name)
+                    self._restart(child.name)
                 return False
+        return True
+
+    def _restart(self, name: str) -> bool:
+        """Replace a child's process; False if it is leaving or gone, or all end."""
+        try:
+            self._fleet.restart(name)
+        except (ActionRefused, UnknownChild):
+            return False
         return True
 
     async def _until_ready(self, before: ChildStatus) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -152,3 +152,21 @@ def test_metric_names_have_a_prefix_and_process_metrics_are_included() -> None:
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert "process_resident_memory_bytes" in names
     assert all(name.startswith(("tabfleet_", "process_")) for name in names)
+
+
+def test_the_check_of_a_site_is_unknown_until_it_has_ended() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    new = SiteStatus("mine", "mine.toml", ok=None, checked_at=None, failures=0, found=None, new_file=None)
+    fleet.sites = [new]
+    seen = samples(metrics)
+    assert seen["tabfleet_site_check_failures_total", ("mine",)] == 0
+    assert not {"tabfleet_site_check_ok", "tabfleet_site_check_timestamp_seconds"} & {name for name, _ in seen}
+    fleet.sites = [
+        replace(new, ok=False, checked_at=123.0, failures=2),
+        replace(new, site="b", ok=True, checked_at=4.0),
+    ]
+    seen = samples(metrics)
+    assert (seen["tabfleet_site_check_ok", ("mine",)], seen["tabfleet_site_check_ok", ("b",)]) == (0, 1)
+    assert seen["tabfleet_site_check_timestamp_seconds", ("mine",)] == 123
+    assert seen["tabfleet_site_check_failures_total", ("mine",)] == 2

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contract.child_api import MOST_SITE_FILE_BYTES
 from coordinator.supervision.canary import Canary
 from coordinator.supervision.events import ChildMoved, PageChanged, PageRecovered
 from coordinator.supervision.lifecycle import State
@@ -51,7 +52,7 @@ async def watched(
         site.path.write_text(OLD)
         for name, behaviour in (plans or {}).items():
             fleet.plan(name, **behaviour)
-        fleet.supervisor.use_site(site.site, site.name, site.text)
+        fleet.supervisor.use_site(site.site, str(site.path), site.text)
         await fleet.start([fleet.profile(name) for name in NAMES])
         for name in NAMES:
             await fleet.until(name, State.READY)
@@ -72,7 +73,7 @@ async def test_a_new_file_that_passes_is_given_to_one_child_after_another(tmp_pa
         assert running.tried() == [("a", NEW)]
         for name in NAMES:
             assert running.texts(name) == [OLD, NEW]
-            assert fleet.notes(name, "sites")[-1]["shown"] == "mine.toml"
+            assert fleet.notes(name, "sites")[-1]["shown"] == str(running.site.path)
             assert fleet.is_in(name, State.READY)
         away: set[str] = set()
         for event in fleet.events[seen:]:
@@ -113,6 +114,9 @@ async def test_a_file_that_is_being_written_is_not_tried(tmp_path: Path) -> None
             running.site.path.write_text(NEW[:length])
             await running.reload.look()
         assert running.tried() == []
+        running.site.path.write_text(OLD + "#" * MOST_SITE_FILE_BYTES)
+        await running.reload.look()
+        assert running.reload.note == "it is larger than 1048576 bytes"
         running.site.path.unlink()
         await running.reload.look()
         assert running.reload.note == "mine.toml cannot be read: No such file or directory"
