@@ -94,8 +94,8 @@ def _step(given: object) -> CheckedStep:
     step = given if isinstance(given, dict) else {}
     took_s = step.get("took_s")
     # A whole number may be too large for a float, and JSON as Python reads it may hold infinity.
-    known = isinstance(took_s, int | float) and 0 <= took_s < _MOST_S
-    return CheckedStep(_text(step.get("name")) or "", _text(step.get("mark")) or "", float(took_s) if known else 0.0)
+    took = float(took_s) if isinstance(took_s, int | float) and 0 <= took_s < _MOST_S else 0.0
+    return CheckedStep(_text(step.get("name")) or "", _text(step.get("mark")) or "", took)
 
 
 def _text(value: object) -> str | None:

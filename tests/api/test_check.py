@@ -57,12 +57,13 @@ async def test_without_a_page_nothing_is_known(serve: Serve) -> None:
 
 
 async def test_a_page_in_use_is_left_alone(serve: Serve) -> None:
-    page = ScriptedPage(hold_before=asyncio.Event())
+    held = asyncio.Event()
+    page = ScriptedPage(hold_before=held)
     async with serve(page, settings=SETTINGS) as client:
         chat = {"model": "demo-small", "messages": [{"role": "user", "content": "hello"}]}
         asking = asyncio.create_task(client.post("/v1/chat/completions", headers=TOKEN, json=chat))
         await page.begun.wait()
         answer = await (await client.post("/check", headers=TOKEN, json=BODY)).json()
         assert (answer["outcome"], answer["message"]) == ("given_up", "the page is in use")
-        page.hold_before.set()
+        held.set()
         assert (await asking).status == 200

@@ -211,8 +211,8 @@ class FakeChild:
         body, behaviour = exchange.json(), self.behaviour
         found = SiteCheck(CheckOutcome(behaviour.check), file=body["file"])
         if behaviour.check_changed_by and behaviour.check_changed_by in body["text"]:
-            where = {"step": "input", "line": 3, "key": "input.selector", "selector": "#gone"}
-            found = SiteCheck(CheckOutcome.CHANGED, "the step failed", file=body["file"], **where)
+            found = replace(found, outcome=CheckOutcome.CHANGED, step="input", line=3, key="input.selector")
+            found = replace(found, selector="#gone")
         self.note("checks", text=body["text"], outcome=found.outcome)
         await exchange.answer(200, found.to_json())
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from contract.child_api import MOST_SITE_FILE_BYTES
 from coordinator.supervision.canary import Canary
 from coordinator.supervision.events import ChildMoved, PageChanged, PageRecovered
@@ -123,21 +125,20 @@ async def test_a_file_that_is_being_written_is_not_tried(tmp_path: Path) -> None
         assert restarts(running.fleet) == []
 
 
-async def test_a_file_with_which_the_first_child_does_not_become_ready_is_taken_back(tmp_path: Path) -> None:
+async def test_a_file_with_which_the_first_child_does_not_become_ready_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with watched(tmp_path, crash_loop_after=1) as running:
         running.fleet.plan("a", exit_code=70)  # from its next start on, whatever its file
-
-        def heal() -> None:
-            (tmp_path / "a.json").unlink(missing_ok=True)
 
         use = running.fleet.supervisor.use_site
 
         def use_site(site: str, file: str, text: str) -> None:
             use(site, file, text)
             if text == OLD:
-                heal()
+                (tmp_path / "a.json").unlink()
 
-        running.fleet.supervisor.use_site = use_site  # type: ignore[method-assign] - to see it taken back
+        monkeypatch.setattr(running.fleet.supervisor, "use_site", use_site)
         await running.change(NEW)
         assert running.reload.note is not None
         assert running.reload.note.startswith("refused: a did not become ready with it")
