@@ -127,7 +127,8 @@ def _told(step: Step, failure: StepFailed, file: str, text: str, done: tuple[Che
         return SiteCheck(outcome, message, step.name, file, steps=done)
     path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
     shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-    value = _value_at(tomllib.loads(text), path)
+    # Everybody may see the result, and an address can be a secret.
+    value = None if path[-1] in ("url", "goto") else _value_at(tomllib.loads(text), path)
     selector = value if isinstance(value, str) else None
     return SiteCheck(outcome, message, step.name, file, line_of(key_lines(text), path), shown, selector, done)
 

@@ -28,6 +28,11 @@ _NOT_THE_FILES_FAULT: Final = frozenset({Reason.QUOTA, Reason.SITE_UNREACHABLE})
 _UNDECIDED: Final = frozenset({CheckOutcome.UNREACHABLE, CheckOutcome.REFUSED})
 
 
+def _is_dead(child: ChildStatus) -> bool:
+    """Whether a child has no process, and will have none soon."""
+    return child.state in _DEAD or (child.state is State.RESTING and child.reason is Reason.CRASH_LOOP)
+
+
 class ReloadedFleet(Protocol):
     """What is done with the children of a site whose file has changed."""
 
@@ -114,14 +119,18 @@ class SiteReload:
     def _takes_untried(self, text: str) -> bool:
         """Take a text where nobody serves, or will by itself: there is no login to try it on, and nothing to lose."""
         children = self._fleet.snapshot()
-        if not children or any(child.state not in _DEAD for child in children):
+        if not children or not all(_is_dead(child) for child in children):
             return False
         if self._use(text):
             log.warning("site_file_taken_untried", site=self._canary.site.site, file=self._canary.site.name)
-            for child in children:
-                if child.state is State.FAILED:
-                    self._restart(child.name)
+            self._revive(children)
         return True
+
+    def _revive(self, children: tuple[ChildStatus, ...]) -> None:
+        """Start those that have no process, and perhaps for want of a site file that fits."""
+        for child in children:
+            if child.state is not State.STOPPED and _is_dead(child):
+                self._restart(child.name)
 
     def _tell(self, note: str) -> None:
         if note != self.note:
@@ -169,6 +178,7 @@ class SiteReload:
                     self._refuse(text, f"{child.name} did not become ready with it: {failed}")
                     self._restart(child.name)
                 return False
+        self._revive(self._fleet.snapshot())
         return True
 
     def _restart(self, name: str) -> bool:

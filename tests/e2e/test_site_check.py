@@ -7,6 +7,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from browser.site.load import SITES_DIR
 from tests.e2e.fleet import MODEL, Fleet, demo_site, eventually, fleet, log_in_by_request
 
@@ -94,3 +96,22 @@ def test_a_changed_page_is_named_and_site_files_are_tried_before_they_are_used(t
             assert ask(running, "with the old file")
             assert len(logged(running, "child_started")) == starts
             assert str(tmp_path) not in json.dumps(running.ready()[1])
+
+
+@pytest.mark.long
+def test_a_file_that_fits_takes_the_place_of_one_with_which_no_child_gets_ready(tmp_path: Path) -> None:
+    """The page of children that are not READY is checked where none is, and the mended file is tried on it."""
+    file = tmp_path / "mine.toml"
+    changed = site_file((NEW_CHAT, GONE))
+    file.write_text(changed)
+    with demo_site() as site:
+        profiles = log_in_by_request(site, tmp_path / "active")
+        with fleet(site, profiles, tmp_path / "fleet", CHAT_SITE=str(file), SITE_CHECK_S="3") as running:
+            eventually(lambda: checked(running)["ok"] is False, timeout_s=HANG_LIMIT_S, what="the change")
+            assert running.ready()[0] == 503
+            assert (checked(running)["line"], checked(running)["step"]) == (line_of(changed), "fresh chat")
+            file.write_text(site_file())
+            running.wait_for(HANG_LIMIT_S, ada="READY", grace="READY")
+            eventually(lambda: checked(running)["ok"], timeout_s=HANG_LIMIT_S, what="the recovery")
+            assert ask(running, "with the new file")
+            assert [event["file"] for event in logged(running, "site_file_taken")] == ["mine.toml"]

@@ -135,6 +135,7 @@ async def test_a_site_that_is_away_is_no_changed_page(page: ChatPage, demo: Demo
         text = demo_text(demo).replace(demo.url, gone.url)
     found = await check(page, text)
     assert (found.outcome, found.step) == (CheckOutcome.UNREACHABLE, "page")
+    assert (found.key, found.selector) == ("url", None), "an address may hold what not everybody is to see"
 
 
 async def test_a_login_that_ended_is_no_changed_page(shared_pages: Pages, demo: DemoSite) -> None:

@@ -160,8 +160,10 @@ async def test_a_new_file_waits_for_an_idle_login(tmp_path: Path) -> None:
 
 
 async def test_where_nobody_serves_there_is_nothing_to_lose(tmp_path: Path) -> None:
-    async with watched(tmp_path) as running:
-        for name in NAMES:
+    async with watched(tmp_path, crash_loop_after=1) as running:
+        await running.fleet.behave("a", exit_code=70)
+        await running.fleet.until("a", State.RESTING)
+        for name in ("b", "c"):
             await running.fleet.behave(name, unready="login_expired")
             await running.fleet.until(name, State.FAILED)
         await running.change(NEW)
