@@ -27,8 +27,6 @@ from browser.timeouts import finish, within
 from contract.site_check import CHECK_TIMEOUT_S, CheckedStep, CheckOutcome, SiteCheck
 
 CLOSE_TIMEOUT_S = 5.0
-_ALREADY_DONE = ("login file", "browser")
-_NEEDS_A_LONG_ANSWER = ("stop",)
 _OUTCOMES = {
     Exit.FAILED: CheckOutcome.CHANGED,
     Exit.LOGGED_OUT: CheckOutcome.LOGGED_OUT,
@@ -103,7 +101,7 @@ async def _run(context: CheckContext, file: str, text: str) -> SiteCheck:
     done: list[CheckedStep] = []
     steps = [*OPENING, *(SENDING if context.plan.sends else UNSENT)]
     for step in steps:
-        if step.name in (*_ALREADY_DONE, *_NEEDS_A_LONG_ANSWER):
+        if not step.beside:
             continue
         began = time.monotonic()
         try:

@@ -15,42 +15,53 @@ from browser.errors import BrowserError, BrowserLost, SiteUnreachable
 
 @dataclass(frozen=True)
 class Step:
-    """One step; `keys` are what to look at in the site file when it fails."""
+    """One step; `keys` are what to look at in the site file when it fails.
+
+    `beside` tells that it may be done beside a page in service too: it needs no browser of its own, and changes nothing
+    about the login.
+    """
 
     name: str
     work: Callable[[CheckContext], Awaitable[StepResult]]
     keys: tuple[str, ...] = ()
+    beside: bool = False
 
 
 OPENING = (
     Step("login file", steps_open.read_login),
     Step("browser", steps_open.start_browser),
-    Step("page", steps_open.open_page, ("url",)),
-    Step("logged in", steps_open.logged_in, ("login.logged_in", "login.logged_out", "readiness.selector")),
-    Step("login check", steps_open.check_login, ("login.check",)),
-    Step("logged out", steps_open.without_login, ("login.logged_in", "login.logged_out")),
-    Step("capture", steps_open.test_capture, ("capture",)),
-    Step("fresh chat", steps_prompt.fresh_chat, ("fresh_chat",)),
-    Step("models", steps_prompt.choose_models, ("models",)),
-    Step("input", steps_prompt.fill, ("input",)),
+    Step("page", steps_open.open_page, ("url",), beside=True),
+    Step("logged in", steps_open.logged_in, ("login.logged_in", "login.logged_out", "readiness.selector"), beside=True),
+    Step("login check", steps_open.check_login, ("login.check",), beside=True),
+    Step("logged out", steps_open.without_login, ("login.logged_in", "login.logged_out"), beside=True),
+    Step("capture", steps_open.test_capture, ("capture",), beside=True),
+    Step("fresh chat", steps_prompt.fresh_chat, ("fresh_chat",), beside=True),
+    Step("models", steps_prompt.choose_models, ("models",), beside=True),
+    Step("input", steps_prompt.fill, ("input",), beside=True),
 )
 SENDING = (
-    Step("send", steps_prompt.send, ("send",)),
-    Step("first event", steps_answer.first_event, ("capture.network.url", "capture.dom.answer")),
+    Step("send", steps_prompt.send, ("send",), beside=True),
+    Step("first event", steps_answer.first_event, ("capture.network.url", "capture.dom.answer"), beside=True),
     Step(
         "first text",
         steps_answer.first_text,
         ("capture.network.start", "capture.network.text", "capture.network.whole", "capture.dom.answer"),
+        beside=True,
     ),
-    Step("end", steps_answer.end, ("capture.network.end", "capture.network.end_data", "capture.dom.done")),
-    Step("sent prompt", steps_prompt.sent_prompt, ("send.prompt",)),
-    Step("page's text", steps_answer.page_text, ("capture.dom.answer", "capture.dom.ignore", "capture.dom.read")),
-    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",)),
+    Step("end", steps_answer.end, ("capture.network.end", "capture.network.end_data", "capture.dom.done"), beside=True),
+    Step("sent prompt", steps_prompt.sent_prompt, ("send.prompt",), beside=True),
+    Step(
+        "page's text",
+        steps_answer.page_text,
+        ("capture.dom.answer", "capture.dom.ignore", "capture.dom.read"),
+        beside=True,
+    ),
+    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",), beside=True),
     Step("stop", steps_answer.stop, ("stop.answering", "stop.actions")),
-    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",)),
+    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",), beside=True),
 )
 
-UNSENT = (Step("send is there", steps_prompt.send_is_there, ("send",)),)
+UNSENT = (Step("send is there", steps_prompt.send_is_there, ("send",), beside=True),)
 """What takes the place of SENDING where nothing is to be sent."""
 
 # Some failures can come in any step, and are not about its keys.
