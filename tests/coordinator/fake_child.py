@@ -88,7 +88,7 @@ class FakeChild:
             pid=os.getpid(),
             generation=os.environ.get(child_environment.GENERATION),
             at=time.time(),
-            site=self.site,
+            site=os.environ.get(child_environment.SITE_FILE) or self.site,
             site_url=os.environ.get("SITE_URL"),
             surroundings=json.loads(surroundings.read_text()) if surroundings.exists() else None,
         )

@@ -49,7 +49,7 @@ async def watched(
     tmp_path: Path, plans: dict[str, dict[str, Any]] | None = None, **changes: Any
 ) -> AsyncIterator[Watched]:
     """A fleet of three with a site file, all READY; `plans` are how children behave from the start."""
-    async with prepared_fleet(tmp_path, **changes) as fleet:
+    async with prepared_fleet(tmp_path, default_site=str(tmp_path / "mine.toml"), **changes) as fleet:
         site = SiteFile(tmp_path / "mine.toml", OLD)
         site.path.write_text(OLD)
         for name, behaviour in (plans or {}).items():
