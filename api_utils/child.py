@@ -33,7 +33,7 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     try:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
-        site, keys = load_site(arguments.site), initialize_keys()
+        site, keys = load_site(arguments.site, shown=settings.tabfleet_site_file), initialize_keys()
         surroundings, proxy = read_surroundings(run_dir), own_proxy(arguments, run_dir)
     except (VariableError, KeyFileError, SiteError, SurroundingsError, ValueError) as error:
         return _refuse(str(error), ExitCode.USAGE)

@@ -18,6 +18,7 @@ REQUEST_ID_HEADER: Final = "x-request-id"
 READY_PATH: Final = "/ready"
 SCREENSHOT_PATH: Final = "/screenshot"
 CANCEL_PATH: Final = "/requests/{request_id}/cancel"
+MOST_SITE_FILE_BYTES: Final = 1024 * 1024
 CANCEL_TIMEOUT_S: Final = 5.0
 """How long a child takes at most to confirm that a cancelled request's page is fresh."""
 

@@ -14,6 +14,7 @@ import structlog
 from contract.errors import TabfleetError
 from coordinator.errors import ActionRefused, FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError
 from coordinator.fleet_file.login import PLAIN, Login
+from coordinator.fleet_sites import FleetSites
 from coordinator.logins.remote import RemoteLogins
 from coordinator.logins.saver import ChildSaver
 from coordinator.metrics import Metrics
@@ -24,7 +25,8 @@ from coordinator.proxy.pool import Pool
 from coordinator.sessions import Sessions
 from coordinator.sessions.sessions import TEND_S
 from coordinator.settings import Settings
-from coordinator.supervision.events import FleetEvent, log_event
+from coordinator.supervision.canary import SiteStatus
+from coordinator.supervision.events import FleetEvent, Hooks, log_event
 from coordinator.supervision.launcher import Launcher
 from coordinator.supervision.lifecycle import State
 from coordinator.supervision.login_expiry import DAY_S
@@ -69,12 +71,13 @@ class Fleet:
         self._sessions = sessions
         self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
         self.pool = Pool(max_queue=settings.max_queue)
+        hooks = (log_event, metrics.fleet_event, *hooks, self._look_soon)
         self.supervisor = Supervisor(
             launcher=launcher,
             pool=self.pool,
             ports=self._ports,
             policy=Policy.from_settings(settings),
-            hooks=(log_event, metrics.fleet_event, *hooks, self._look_soon),
+            hooks=hooks,
         )
         self.logins = RemoteLogins(
             launcher=launcher,
@@ -82,6 +85,12 @@ class Fleet:
             profiles=lambda: [child.name for child in self.supervisor.snapshot()],
             site=settings.chat_site or "",
             login_of=self._login_of,
+        )
+        self._sites = FleetSites(
+            self.supervisor,
+            default_site=settings.chat_site,
+            interval_s=settings.site_check_s,
+            emit=Hooks(hooks).emit,
         )
         self._started = False
         self._hydration: Hydration | None = None
@@ -105,6 +114,7 @@ class Fleet:
         check_ports_free(self._ports, count)
         self._memory_warning = plan_memory(count, settings.browser_engine, memory_limit())
         await self._open_sessions(hydration)
+        self._sites.add(await self._sites.read(profiles))
         await self.supervisor.start(profiles, hydration.keys)
         self._use(hydration)
         self._started = True
@@ -120,12 +130,17 @@ class Fleet:
         """
         if not self._started or self.pool.draining:
             raise ActionRefused("There is nothing to reload while the coordinator starts or ends.")
+        self._sites.try_again()
         async with self._reloading:
             try:
                 hydration = await self._hydrate()
                 await self._open_sessions(hydration)
+                profiles = hydration.discovery.accepted
+                site_files = await self._sites.read(profiles)
                 self.supervisor.use_keys(hydration.keys)
-                changed = await self.supervisor.reconcile(hydration.discovery.accepted)
+                self._sites.add(site_files)
+                changed = await self.supervisor.reconcile(profiles)
+                self._sites.keep_only(site_files)
             except TabfleetError as error:
                 self._reload_error = f"The last reload failed and changed nothing: {_without_paths(error)}"
                 log.error("reload_failed", message=str(error))  # noqa: TRY400 - a line for people
@@ -138,6 +153,14 @@ class Fleet:
             self._use(hydration)
             log.info("reloaded", added=changed.added, replaced=changed.replaced, removed=changed.removed)
             return changed
+
+    async def watch_sites(self) -> None:
+        """Check each site's page now and then, and follow its site file, until cancelled."""
+        await self._sites.run()
+
+    def site_checks(self) -> list[SiteStatus]:
+        """Return what is known of each site's page."""
+        return self._sites.status()
 
     async def _hydrate(self) -> Hydration:
         began = time.monotonic()
@@ -222,7 +245,8 @@ class Fleet:
         open_api = _OPEN if hydration is not None and not hydration.keys else None
         sessions = self._sessions.warnings() if self._sessions else ()
         of_children = [f"{child.name}: {line}" for child in self.supervisor.snapshot() for line in child.warnings]
-        lines = (self._reload_error, open_api, self._memory_warning, *hydrated, *sessions, *of_children)
+        of_logins = (*self._sites.warnings(), *hydrated, *sessions, *of_children)
+        lines = (self._reload_error, open_api, self._memory_warning, *of_logins)
         return [line for line in lines if line]
 
     def view(self) -> dict[str, Any]:
@@ -233,6 +257,7 @@ class Fleet:
             "children": [child.public() for child in self.supervisor.snapshot()],
             "unhealthy": self.unhealthy(),
             "rejected_profiles": [{"name": item.name, "reason": item.reason} for item in rejected],
+            "site_checks": [site.public() for site in self.site_checks()],
             "api_keys": "enforced" if self._access.enforced else "open",
             "warnings": self.warnings(),
         }

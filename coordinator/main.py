@@ -176,6 +176,7 @@ class Coordinator:
         host, port = self._listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         self._spawn(self._fleet.keep_sessions(), "sessions")
+        self._spawn(self._fleet.watch_sites(), "sites")
         if self._settings.auth_profile_refresh_s:
             self._spawn(self._refresh(self._settings.auth_profile_refresh_s), "refresh")
 

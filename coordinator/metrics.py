@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from coordinator.alerts.alert import AlertKind
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
+from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import (
     ChildExited,
     ChildMoved,
@@ -47,6 +48,9 @@ class WatchedFleet(Protocol):
 
     def login_days_left(self) -> Mapping[str, float]:
         """Return in how many days each login expires, by its child's name, as far as that is known."""
+
+    def site_checks(self) -> list[SiteStatus]:
+        """Return what is known of each site's page."""
 
     def hydrated_at(self) -> float | None:
         """Return when profiles and keys were last fetched, in Unix seconds."""
@@ -218,7 +222,7 @@ class _FleetCollector(Collector):
         """Yield nothing: registering must not read a fleet that is still being made."""
         yield from ()
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Yield the gauges as they are now."""
         fleet = self._fleet
         children = GaugeMetricFamily("tabfleet_children", "Children by state", labels=["state"])
@@ -235,6 +239,7 @@ class _FleetCollector(Collector):
         for child, days in fleet.login_days_left().items():
             expires.add_metric([child], days)
         yield expires
+        yield from _of_sites(fleet.site_checks())
         hydrated_at = fleet.hydrated_at()
         if hydrated_at is not None:
             text = "When profiles and keys were last fetched, in Unix seconds"
@@ -260,3 +265,18 @@ class _AlertCollector(Collector):
         for kind in AlertKind:
             gauge.add_metric([kind.value], queued.get(kind, 0))
         yield gauge
+
+
+def _of_sites(sites: list[SiteStatus]) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    """Yield what the checks of sites have found; a site that was not checked yet has only its count of failures."""
+    ok = GaugeMetricFamily("tabfleet_site_check_ok", "1 when a site's page is what its file says", labels=["site"])
+    text = "When a check of a site's page last ended, in Unix seconds"
+    checked_at = GaugeMetricFamily("tabfleet_site_check_timestamp_seconds", text, labels=["site"])
+    text = "Checks that found a site's page changed"
+    failures = CounterMetricFamily("tabfleet_site_check_failures", text, labels=["site"])
+    for site in sites:
+        failures.add_metric([site.site], site.failures)
+        if site.ok is not None and site.checked_at is not None:
+            ok.add_metric([site.site], site.ok)
+            checked_at.add_metric([site.site], site.checked_at)
+    yield from (ok, checked_at, failures)

@@ -329,6 +329,10 @@ class Settings(BaseSettings):
     expiry_warning_days: Annotated[
         Days, About(HEALTH, "Days before a login expires from which /ready, log and hooks tell of it; 0 never does")
     ] = 3.0
+    site_check_s: Annotated[
+        Interval,
+        About(HEALTH, "Longest time between two checks of a site file on an idle login's page; 0 never checks"),
+    ] = 3600.0
     child_memory_limit_mb: Annotated[
         Count, About(HEALTH, "Restart a child, once idle, above this many MB; 0 never does")
     ] = 0

@@ -26,6 +26,11 @@ def site_name(site: str) -> str:
     return Path(site).name.removesuffix(".toml")
 
 
+def site_path(site: str) -> Path:
+    """Return where the file of a site is, given its name in sites/ or an absolute path."""
+    return Path(site) if Path(site).is_absolute() else SITES / f"{site}.toml"
+
+
 def names_of(model: str, site: str) -> tuple[str, str]:
     """Return the names by which a model may be asked: its own, and the one that means this site's alone."""
     return model, f"{site_name(site)}/{model}"
@@ -36,7 +41,7 @@ def models_of(site: str) -> tuple[str, ...]:
 
     `site` is a name in sites/, or an absolute path. The error's message does not name it.
     """
-    path = Path(site) if Path(site).is_absolute() else SITES / f"{site}.toml"
+    path = site_path(site)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

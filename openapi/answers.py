@@ -92,6 +92,24 @@ class RejectedProfile(TypedDict):
     reason: str
 
 
+class SiteChecked(TypedDict):
+    """What the last check of a site's page found. `ok` is null before the first; `checked_at` is in Unix seconds.
+
+    Where it failed, `step` is the check's, and the rest is the place in the site file to look at. `new_file` says why
+    another text of the file is not in use.
+    """
+
+    site: str
+    file: str
+    ok: bool | None
+    checked_at: float | None
+    step: str | None
+    line: int | None
+    key: str | None
+    selector: str | None
+    new_file: str | None
+
+
 class Ready(TypedDict):
     """Whether a request would find a page, and the children. `unhealthy` names those that should serve and do not."""
 
@@ -99,6 +117,7 @@ class Ready(TypedDict):
     children: list[Child]
     unhealthy: list[str]
     rejected_profiles: list[RejectedProfile]
+    site_checks: list[SiteChecked]
     api_keys: Literal["enforced", "open"]
     warnings: list[str]
 

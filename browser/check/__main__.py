@@ -15,7 +15,7 @@ from typing import get_args
 from rich.console import Console
 
 from browser.check.checkup import Checkup
-from browser.check.context import CheckPlan
+from browser.check.context import PROMPT, CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
@@ -23,7 +23,6 @@ from contract.logs import escape_unencodable
 from contract.output import flush_output
 from contract.proxies import Proxy, read_own_proxy
 
-PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
 ANSWER_TIMEOUT_S = 30.0
 _EPILOG = """\

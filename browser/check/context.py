@@ -31,6 +31,7 @@ from contract.files import write_private
 from contract.proxies import Proxy
 
 SCREENSHOT_TIMEOUT_S = 10.0
+PROMPT = "Reply with one short sentence: what is a quay?"
 SHORTEST_SECRET = 4
 """A secret with fewer characters is in every text by chance."""
 

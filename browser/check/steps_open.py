@@ -10,7 +10,7 @@ from browser.check import page_facts
 from browser.check.context import CheckContext
 from browser.check.outcome import Exit, Mark, StepFailed, StepResult
 from browser.check.traffic import Traffic
-from browser.errors import LoginRefused, PageBroken, ProxyRefused, ProxyUnreachable, RefreshFailed
+from browser.errors import LoginRefused, PageBroken, ProxyRefused, ProxyUnreachable, RefreshFailed, SiteUnreachable
 from browser.page.login_check import login_check_status
 from browser.page.login_refresh import refresh_login
 from browser.page.login_steps import StepLogin
@@ -80,9 +80,11 @@ async def open_page(context: CheckContext) -> StepResult:
     try:
         await context.opened.load(CHECK_TIMEOUT_S)
     except (ProxyRefused, ProxyUnreachable) as error:
-        raise StepFailed(str(error), "is the file of --proxy-file right, and is the proxy up?") from None
+        hint = "is the file of --proxy-file right, and is the proxy up?"
+        raise StepFailed(str(error), hint, site_is_away=True) from None
     except PageBroken as error:
-        raise StepFailed(str(error), "is the address right, and is the site up?") from None
+        is_away = isinstance(error, SiteUnreachable)
+        raise StepFailed(str(error), "is the address right, and is the site up?", site_is_away=is_away) from None
     return StepResult(await page_facts.where(context.tab.page))
 
 
@@ -101,13 +103,14 @@ async def logged_in(context: CheckContext) -> StepResult:
     if login == "out":
         hints += await page_facts.markers(page, "logged_out", site.login.logged_out)
         raise StepFailed("the page shows that it is logged out", *hints, code=Exit.LOGGED_OUT)
+    unseen = await page_facts.unseen(page, site)
     hints += await page_facts.markers(page, "logged_in", site.login.logged_in)
     if ready := site.ready_selector:
         hints.append(f"readiness: {ready!r} {await page_facts.css(page, ready)}")
     if site.login.none:
         text = f"the page cannot take a prompt within {site.readiness.timeout_s:g} s"
         raise StepFailed(text, *hints, keys=("readiness.selector", "input.selector"))
-    raise StepFailed(f"no marker of being logged in or out within {site.readiness.timeout_s:g} s", *hints)
+    raise StepFailed(f"no marker of being logged in or out within {site.readiness.timeout_s:g} s", *hints, keys=unseen)
 
 
 async def _log_in(context: CheckContext, step_login: StepLogin) -> StepResult:
@@ -135,7 +138,7 @@ async def check_login(context: CheckContext) -> StepResult:
         return StepResult(f"the file has none: {unnoticed} while idle is noticed at the next prompt only", "skip")
     status = await login_check_status(context.tab, CHECK_TIMEOUT_S)
     if status is None:
-        raise StepFailed(f"the page gets no response from {check.url}")
+        raise StepFailed(f"the page gets no response from {check.url}", site_is_away=True)
     if status in check.expired_status and not context.site.login.none:
         raise StepFailed(f"{check.url} says {status}, logged out, although the page shows that it is logged in")
     if status >= 400:
@@ -194,7 +197,7 @@ async def without_login(context: CheckContext) -> StepResult:
     browser = context.opened.context.browser
     if browser is None:
         raise RuntimeError("there is no browser")
-    other = await SitePage.in_new_context(browser, site)
+    other = await SitePage.in_new_context(browser, site, surroundings=context.opened.surroundings)
     try:
         tab = await other.open_tab()
         await tab.load()
@@ -207,7 +210,8 @@ async def without_login(context: CheckContext) -> StepResult:
     if login == "in":
         raise StepFailed("without the login, too, the page counts as logged in", *hints)
     if login == "unknown":
-        raise StepFailed("without the login the page shows no marker of being logged out", *hints)
+        keys = tuple(f"login.logged_out.{at}" for at in range(len(site.login.logged_out)))
+        raise StepFailed("without the login the page shows no marker of being logged out", *hints, keys=keys)
     return StepResult("without the login the page shows that it is logged out")
 
 

@@ -155,6 +155,11 @@ class ChatPage:
         upload = self._site.upload
         return ImageLimits(upload.max_images, upload.max_image_bytes) if upload else None
 
+    @property
+    def site_page(self) -> SitePage:
+        """The page in its browser, for what works beside it. Raises BrowserLost, NotStarted."""
+        return self._require_open().page
+
     async def wait_lost(self) -> Loss:
         """Return as soon as the browser's process or the driver's is dead, with which of the two."""
         return await self._process.wait_lost()

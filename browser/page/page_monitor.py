@@ -113,7 +113,8 @@ class PageMonitor:
                 completion.interrupt(LoginExpired("the site shows its login page"))
             elif seen.error is not None:
                 completion.refuse(seen.error)
-        elif not self._exclusive.locked():
+        # A check beside the page shall be the only one that asks the site: some end a session whose cookie comes twice.
+        elif not self._exclusive.locked() and not self._page.has_beside:
             await self._tend(seen)
 
     async def _tend(self, seen: PageSnapshot) -> None:

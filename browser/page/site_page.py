@@ -143,6 +143,11 @@ class SitePage:
         return context
 
     @property
+    def surroundings(self) -> Surroundings:
+        """What the page sees of locale, time zone, size and user agent."""
+        return self._surroundings
+
+    @property
     def tab(self) -> Tab:
         """The tab that is open. Raises PageBroken if none is."""
         if self._tab is None:
@@ -178,6 +183,11 @@ class SitePage:
         if self._capture and self._capture.mode is None:
             await self.test_capture()
         await self.open_fresh_chat(just_loaded=True)
+
+    @property
+    def own_proxy(self) -> OwnProxy | None:
+        """The browser's one way out, if the login has a proxy of its own."""
+        return self._own_proxy
 
     def proxy_problem(self) -> ProxyProblem | None:
         """Return what is wrong with the login's own proxy, if it has one."""

@@ -660,6 +660,16 @@ class Readiness(Section):
     timeout_s: Seconds = Field(default=30.0, description="how long the page may take to load, in seconds")
 
 
+class Check(Section):
+    """What the regular check of the page may do beside looking at it (SITE_CHECK_S of the coordinator)."""
+
+    prompt: Words | None = Field(
+        default=None,
+        description="a prompt that each check sends, and reads the answer of; none is sent when not given, and what "
+        "only an answer shows is not checked then",
+    )
+
+
 class Site(Section):
     """One chat page, as its site file describes it."""
 
@@ -684,6 +694,7 @@ class Site(Section):
     readiness: Readiness = Field(
         default_factory=Readiness, validate_default=True, description="a table: when the page can take a prompt"
     )
+    check: Check = Field(default_factory=Check, description="a table: what the regular check of the page may do")
     local_network: bool = Field(
         default=False,
         description="true: the page itself needs services of this machine or its network; Chromium then lets it "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,7 +18,8 @@ from coordinator.alerts.sender import Counts, Destination, Patience, Sender
 from coordinator.alerts.state_file import StateFile
 from coordinator.proxy.pool import Pool
 from coordinator.settings import Settings
-from coordinator.supervision.events import ChildMoved, ChildStatus, FleetEvent
+from coordinator.supervision.canary import SiteStatus
+from coordinator.supervision.events import ChildMoved, ChildStatus, FleetEvent, PageChanged, PageRecovered
 from coordinator.supervision.lifecycle import STEADY_AFTER_S, Reason, State
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,9 @@ class WatchedFleet(Protocol):
 
     def rejected(self) -> frozenset[str]:
         """Return the names of the children that there are not, because their profiles are not accepted."""
+
+    def site_checks(self) -> list[SiteStatus]:
+        """Return what is known of each site's page."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,15 @@ class Alerts:
 
     def fleet_event(self, event: FleetEvent) -> None:
         """Take note of what happens to a child; a hook of the supervisor."""
-        if not isinstance(event, ChildMoved):
-            return
+        match event:
+            case PageChanged():
+                self.page_changed(event.site, _place_of(event), child=event.child)
+            case PageRecovered():
+                self.page_as_described(event.site)
+            case ChildMoved():
+                self._child_moved(event)
+
+    def _child_moved(self, event: ChildMoved) -> None:
         self._had_children.add(event.child)
         if event.new.state is State.READY:
             for kind in _OVER_WHEN_READY:
@@ -197,6 +208,7 @@ class Alerts:
                 self._conditions.end(key, reason=Reason.PROFILE_GONE)
         for name in sorted(self._had_children & rejected - names):
             self._conditions.begin(Key(AlertKind.LOGIN_LOST, name), message=_REJECTED)
+        self._look_at_sites({site.site: site.ok for site in fleet.site_checks()})
         self._look_at_all(children, ready=fleet.ready)
         self._conditions.look()
 
@@ -217,6 +229,14 @@ class Alerts:
         broken = child.state in (State.STARTING, State.UNHEALTHY) and child.reason is Reason.PAGE_BROKEN
         if broken and lasts_s >= thresholds.page_broken_s:
             self._conditions.begin(Key(AlertKind.PAGE_CHANGED, child.name), reason=Reason.PAGE_BROKEN)
+
+    def _look_at_sites(self, sites: Mapping[str, bool | None]) -> None:
+        """End what no event ends: of sites that no login has any more, and what was told before the last restart."""
+        for key in self._conditions.holding():
+            if key.site is not None and key.site not in sites:
+                self._conditions.end(key, reason=Reason.PROFILE_GONE)
+            elif key.site is not None and sites[key.site]:
+                self._conditions.end(key)
 
     def _look_at_all(self, children: tuple[ChildStatus, ...], *, ready: bool) -> None:
         now, key = self._clock(), Key(AlertKind.ALL_AWAY)
@@ -278,6 +298,13 @@ class Alerts:
         await self._sender.close()
         if waiting := self._sender.queued():
             log.warning("alerts_not_delivered", queued=dict(waiting), kept=self._saved)
+
+
+def _place_of(changed: PageChanged) -> str:
+    """Return where in the site file to look, as far as that is known."""
+    line = None if changed.line is None else f"line {changed.line}"
+    place = ", ".join(part for part in (changed.file, line, changed.key) if part)
+    return f"{place}: {changed.selector}" if changed.selector else place
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

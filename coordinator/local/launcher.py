@@ -31,6 +31,7 @@ from coordinator.local.run_folder import RunFolder, delete
 from coordinator.local.run_root import RunRoot
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings
+from coordinator.site_files import site_name, site_path
 from coordinator.supervision.launcher import ChildSpec, RenewedLogin
 
 log = structlog.get_logger(__name__)
@@ -211,6 +212,8 @@ class LocalLauncher:
         self._setpriv = shutil.which("setpriv")
         self._logs = Logs(log_dir, as_json=self._environment.get("LOG_FORMAT") == "json")
         self._opened: RunRoot | None = None
+        self._sites: dict[str, tuple[str, str]] = {}
+        """By the names of sites: their files, and the text of each that children are started with."""
         self._running: dict[int, LocalChild] = {}
         self.spawning = 0
         self.on_reaped: Callable[[], None] = lambda: None
@@ -246,6 +249,8 @@ class LocalLauncher:
         if self._setpriv is None:
             raise LaunchError("setpriv is not installed; children need it (package util-linux).")
         self._opened = RunRoot(self._parent)
+        for site, (file, text) in self._sites.items():
+            self.use_site(site, file, text)
 
     def use_keys(self, keys: KeyStore) -> None:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
@@ -253,6 +258,33 @@ class LocalLauncher:
             self.root.write_keys(keys.to_text())
         except OSError as error:
             raise LaunchError(f"The children cannot be given their API keys: {error.strerror}.") from None
+
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """Have children of this site that start from now on use a site file of this text. Raises LaunchError."""
+        if self._opened is not None:
+            try:
+                self._opened.write_site(site, text)
+            except OSError as error:
+                raise LaunchError(f"The children cannot be given {file}: {error.strerror}.") from None
+        self._sites[site] = (file, text)
+
+    def forget_site(self, site: str) -> None:
+        """Have children that start from now on use the site's own file again."""
+        self._sites.pop(site, None)
+
+    def _site_of(self, spec: ChildSpec) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return what a child is told of its site file, on the command line and in the environment.
+
+        That is our copy, which stays when the file changes, under the name that the operator knows. A site that no
+        child had yet, such as that of a new login, has no copy.
+        """
+        site = spec.login.site or self._default_site
+        if not site:
+            return (), {}
+        name, file = site_name(site), str(site_path(site))
+        if self._sites.get(name, ("", ""))[0] != file:
+            return ("--site", site), {}
+        return ("--site", str(self.root.site_file(name))), {child_environment.SITE_FILE: file}
 
     async def start(self, spec: ChildSpec) -> LocalChild:
         """Start a child, in a session of its own. Raises LaunchError if it cannot even begin to run."""
@@ -284,19 +316,20 @@ class LocalLauncher:
         self.on_reaped()
 
     async def _spawn(self, spec: ChildSpec, folder: RunFolder, output: Output) -> asyncio.subprocess.Process:
-        site = spec.login.site or self._default_site
+        site_arguments, site_environment = self._site_of(spec)
         command = (
             # The kernel ends the child when we die, whatever killed us.
             *(str(self._setpriv), "--pdeathsig", "KILL", "--"),
             *self._program,
             *self._arguments,
-            *(("--site", site) if site else ()),
+            *site_arguments,
             *("--server-port", str(spec.api_port)),
             *_work_arguments(spec),
         )
         environment = {
             **inherited_environment(),
             **self._environment,
+            **site_environment,
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(folder.tmp),
             child_environment.KEY_FILE_PATH: str(self.root.key_file),

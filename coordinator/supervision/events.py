@@ -123,6 +123,33 @@ class LoginRefreshed(FleetEvent):
 
 
 @dataclass(frozen=True)
+class PageChanged(FleetEvent):
+    """A site's page is not what its site file says: two checks have found so, the last one on this child.
+
+    All of it stands in the site file, and nothing comes from the page. `line` counts from 1; `key` is the path of a key
+    in the file, and `selector` its value.
+    """
+
+    log_name: ClassVar[str] = "site_changed"
+    site: str
+    file: str
+    line: int | None
+    key: str | None
+    selector: str | None
+    step: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class PageRecovered(FleetEvent):
+    """A site's page is what its site file says again, by the page or by another file."""
+
+    log_name: ClassVar[str] = "site_recovered"
+    site: str
+    file: str
+
+
+@dataclass(frozen=True)
 class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
@@ -182,7 +209,7 @@ def log_event(event: FleetEvent) -> None:
     match event:
         case ChildMoved(new=phase) if phase.state in _WARNED_OF:
             level = logging.WARNING
-        case ChildExited(expected=False):
+        case ChildExited(expected=False) | PageChanged():
             level = logging.WARNING
         # Of a login's end there is one line a day, and of its refreshes the child's own.
         case ChildCleaned(killed=0) | LoginExpires() | LoginRefreshed() | SessionReported():

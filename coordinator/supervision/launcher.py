@@ -133,6 +133,15 @@ class Launcher(Protocol):
     def use_keys(self, keys: KeyStore) -> None:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
 
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """Have children of this site that start from now on use a site file of this text; `file` is its own name.
+
+        Raises LaunchError.
+        """
+
+    def forget_site(self, site: str) -> None:
+        """Have children that start from now on use the site's own file again: nobody follows it any more."""
+
     async def start(self, spec: ChildSpec) -> ChildProcess:
         """Start a child. Raises LaunchError if it cannot even begin to run."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from contract.keys import KeyStore
+from contract.site_check import CheckOutcome, SiteCheck
 from contract.storage_state.summary import NO_LOGIN
 from coordinator.errors import ActionRefused, NoPage, UnknownChild
 from coordinator.proxy.pool import Backend, Pool
@@ -117,6 +118,14 @@ class Supervisor:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
         self._launcher.use_keys(keys)
 
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """Have children that start from now on use this site file. Raises LaunchError."""
+        self._launcher.use_site(site, file, text)
+
+    def forget_site(self, site: str) -> None:
+        """Have children that start from now on use the site's own file: no profile has that site any more."""
+        self._launcher.forget_site(site)
+
     async def reconcile(self, profiles: Iterable[Profile]) -> Reconciled:
         """Make these the profiles: start new ones, replace changed ones, drain those that are gone.
 
@@ -191,6 +200,32 @@ class Supervisor:
         if child.run is None or not child.run.running:
             raise NoPage(f"Child {name!r} is {child.phase}; it has no page now.")
         return await child.run.screenshot()
+
+    # Checks of the page
+
+    def checkable(self, among: Collection[str] | None = None) -> list[str]:
+        """Return the names of the children, those of one site or all, on whose page a site file may be checked now.
+
+        They are READY and idle. Where none is READY, those whose page is not what the site file says: it is for them
+        that somebody needs to know why.
+        """
+        of_site = [child for child in self._children.values() if among is None or child.name in among]
+        running = [child for child in of_site if child.run is not None and child.run.running]
+        ready = [child for child in running if child.phase.state is State.READY]
+        broken = [
+            child
+            for child in running
+            if child.phase.state in (State.STARTING, State.UNHEALTHY) and child.reason is Reason.PAGE_BROKEN
+        ]
+        idle = [child.name for child in ready or broken if child.run and not child.run.backend.in_flight]
+        return [] if self._pool.draining else idle
+
+    async def check_site(self, name: str, file: str, text: str) -> SiteCheck:
+        """Check a site file of this name and text on a child's page; whatever goes wrong is an outcome."""
+        child = self._children.get(name)
+        if child is None or child.run is None or not child.run.running:
+            return SiteCheck(CheckOutcome.GIVEN_UP, "the child has no page now")
+        return await self._client.check(child.run.backend.url, child.run.spec.control_token, file, text)
 
     def _for_action(self, name: str) -> Child:
         self._refuse_if_draining()

@@ -63,6 +63,9 @@ class Behaviour:
     piece_bytes: int = 0  # pad each token to this length
     break_after: int | None = None  # cut the connection after this many tokens
     cancel_status: int = 200
+    # checks of a site file
+    check: str = "passed"  # the outcome of a check
+    check_changed_by: str | None = None  # where the site file holds this, its line 3 is to blame
 
 
 class Failed(Exception):

@@ -40,6 +40,7 @@ from contract.dialects.chat import CHAT
 from contract.exit_codes import ExitCode
 from contract.processes import ProcessIdentity
 from contract.run_folder import write_processes
+from contract.site_check import CHECK_PATH, CheckOutcome, SiteCheck
 from tests.coordinator.fake_answer import Behaviour, Conversation, error
 from tests.coordinator.proxy.tiny_http import Exchange, serve
 
@@ -72,6 +73,7 @@ class FakeChild:
             ("GET", "/v1/models"): self.models,
             ("POST", CHAT.path): self.chat,
             ("POST", "/requests/cancel"): self.cancel,
+            ("POST", CHECK_PATH): self.check,
             ("POST", "/fake"): self.fake,
         }
 
@@ -86,10 +88,12 @@ class FakeChild:
             pid=os.getpid(),
             generation=os.environ.get(child_environment.GENERATION),
             at=time.time(),
-            site=self.site,
+            site=os.environ.get(child_environment.SITE_FILE) or self.site,
             site_url=os.environ.get("SITE_URL"),
             surroundings=json.loads(surroundings.read_text()) if surroundings.exists() else None,
         )
+        if self.site and Path(self.site).is_file():
+            self.note("sites", text=Path(self.site).read_text(), shown=os.environ.get(child_environment.SITE_FILE))
         self.behave(given)
         self.ready_at = time.monotonic() + self.behaviour.start_s
 
@@ -226,6 +230,15 @@ class FakeChild:
         finally:
             self.running.pop(request_id, None)
 
+    async def check(self, exchange: Exchange) -> None:
+        body, behaviour = exchange.json(), self.behaviour
+        found = SiteCheck(CheckOutcome(behaviour.check), file=body["file"])
+        if behaviour.check_changed_by and behaviour.check_changed_by in body["text"]:
+            found = replace(found, outcome=CheckOutcome.CHANGED, step="input", line=3, key="input.selector")
+            found = replace(found, selector="#gone")
+        self.note("checks", text=body["text"], outcome=found.outcome)
+        await exchange.answer(200, found.to_json())
+
     async def route(self, exchange: Exchange) -> None:
         method, path = exchange.method, exchange.path.partition("?")[0]
         if method == "POST" and path.startswith("/requests/") and path.endswith("/cancel"):
@@ -233,7 +246,7 @@ class FakeChild:
         handler = self.routes.get((method, path))
         if handler is None:
             await error(exchange, 404, "not_found")
-        elif path.startswith(("/v1/", "/requests/")) and not self.authorised(exchange):
+        elif path.startswith(("/v1/", "/requests/", CHECK_PATH)) and not self.authorised(exchange):
             await error(exchange, 401, "invalid_api_key")
         else:
             await handler(exchange)

@@ -138,13 +138,19 @@ def make_profile(folder: Path, name: str, *, version: int = 1, login: str | None
 
 @contextlib.asynccontextmanager
 async def prepared_fleet(
-    tmp_path: Path, hooks: Iterable[Callable[[FleetEvent], None]] = (), **changes: Any
+    tmp_path: Path,
+    hooks: Iterable[Callable[[FleetEvent], None]] = (),
+    *,
+    default_site: str | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Fleet]:
     """A fleet that has not been started; stopped at the end. `changes` are of the policy."""
     events: list[FleetEvent] = []
     base = free_range(2 * ROOM)
     ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM)
-    launcher = LocalLauncher(tmp_path, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
+    launcher = LocalLauncher(
+        tmp_path, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD, default_site=default_site
+    )
     pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from coordinator.site_files import site_path
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.coordinator.proxy.proxied import chat
 from tests.coordinator.test_main import refused
 from tests.support.json_lines import json_lines
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
+DEMO = str(site_path("demo"))
 SECRET = "pass-word-of-the-proxy"
 FILE = """\
 [[login]]
@@ -83,7 +85,7 @@ async def test_several_sites_in_one_coordinator(tmp_path: Path) -> None:
 
         # Each child has its site and its surroundings, and SITE_URL is for CHAT_SITE alone.
         (ada,), (grace,) = starts(tmp_path, "ada"), starts(tmp_path, "grace")
-        assert (ada["site"], ada["site_url"], ada["surroundings"]) == ("demo", "http://127.0.0.1:9/", None)
+        assert (ada["site"], ada["site_url"], ada["surroundings"]) == (DEMO, "http://127.0.0.1:9/", None)
         assert (grace["site"], grace["site_url"]) == (str(tmp_path / "own.toml"), None)
         proxy = f"http://user:{SECRET}@proxy.example:3128"
         assert grace["surroundings"] == {"proxy": proxy, "locale": "de-CH"}
@@ -139,9 +141,9 @@ async def test_several_sites_in_one_coordinator(tmp_path: Path) -> None:
         assert "another" in (await until_starts(tmp_path, running, "grace", 3))["surroundings"]["proxy"]
         write(tmp_path, "[[login]]\nname = 'ada'\nsite = 'gradio'\n")
         assert (await reload(running))[1]["replaced"] == ["ada", "grace"]
-        assert (await until_starts(tmp_path, running, "ada", 2))["site"] == "gradio"
+        assert (await until_starts(tmp_path, running, "ada", 2))["site"] == str(site_path("gradio"))
         grace = await until_starts(tmp_path, running, "grace", 4)
-        assert (grace["site"], grace["surroundings"]) == ("demo", None)
+        assert (grace["site"], grace["surroundings"]) == (DEMO, None)
         assert await ask(running, "quick") == 404
         assert len(starts(tmp_path, "alan")) == 1
         assert SECRET not in running.log.read_text()

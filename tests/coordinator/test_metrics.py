@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,6 +12,7 @@ from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
 from coordinator.proxy.pool import Backend, Pool
+from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import (
     ChildExited,
     ChildMoved,
@@ -33,12 +34,16 @@ class ShownFleet:
     saved_at: float | None = None
     uploads: tuple[int, int] | None = None
     days_left: dict[str, float] = field(default_factory=dict)
+    sites: list[SiteStatus] = field(default_factory=list)
 
     def login_days_left(self) -> dict[str, float]:
         return self.days_left
 
     def states(self) -> list[State]:
         return [State.READY, State.READY, State.FAILED]
+
+    def site_checks(self) -> list[SiteStatus]:
+        return self.sites
 
     def hydrated_at(self) -> float | None:
         return self.at
@@ -194,3 +199,21 @@ def test_metric_names_have_a_prefix_and_process_metrics_are_included() -> None:
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert "process_resident_memory_bytes" in names
     assert all(name.startswith(("tabfleet_", "process_")) for name in names)
+
+
+def test_the_check_of_a_site_is_unknown_until_it_has_ended() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    new = SiteStatus("mine", "mine.toml", ok=None, checked_at=None, failures=0, found=None, new_file=None)
+    fleet.sites = [new]
+    seen = samples(metrics)
+    assert seen["tabfleet_site_check_failures_total", ("mine",)] == 0
+    assert not {"tabfleet_site_check_ok", "tabfleet_site_check_timestamp_seconds"} & {name for name, _ in seen}
+    fleet.sites = [
+        replace(new, ok=False, checked_at=123.0, failures=2),
+        replace(new, site="b", ok=True, checked_at=4.0),
+    ]
+    seen = samples(metrics)
+    assert (seen["tabfleet_site_check_ok", ("mine",)], seen["tabfleet_site_check_ok", ("b",)]) == (0, 1)
+    assert seen["tabfleet_site_check_timestamp_seconds", ("mine",)] == 123
+    assert seen["tabfleet_site_check_failures_total", ("mine",)] == 2

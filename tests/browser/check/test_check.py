@@ -20,9 +20,12 @@ from rich.console import Console
 
 from browser.check import __main__ as program
 from browser.check import steps_open
-from browser.check.checkup import OPENING, SENDING, Checkup
+from browser.check.checkup import Checkup
+from browser.check.context import PROMPT
 from browser.check.outcome import Exit, StepReport, StepResult
-from browser.check.screen import Screen, plain
+from browser.check.plain_text import plain
+from browser.check.screen import Screen
+from browser.check.steps import OPENING, SENDING
 from browser.check.traffic import PageRequest, mismatch
 from browser.settings import VariableError
 from browser.site.load import SITES_DIR
@@ -121,7 +124,7 @@ async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> 
     assert [line[6:20].strip() for line in steps] == expected
     assert last.startswith("passed in ")
     asked, stopped = demo.ledger.entries()
-    assert (asked.prompt, asked.model, asked.outcome) == (program.PROMPT, "demo-large", "done")
+    assert (asked.prompt, asked.model, asked.outcome) == (PROMPT, "demo-large", "done")
     assert (stopped.prompt, stopped.outcome) == (LONG, "stopped")
     assert plain("".join(asked.pieces), 60)[:-1] in out.decode()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ada.json", "proxy"]

@@ -582,6 +582,8 @@ verify = true
 answering = ".stop"
 [[stop.actions]]
 click = ".stop"
+[check]
+prompt = "How do you do?"
 [capture]
 verify = true
 [capture.network]

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from coordinator.alerts.receiver import Receiver
 from coordinator.alerts.signature import read_secrets
 from coordinator.alerts.state_file import StateFile
 from coordinator.proxy.pool import Pool
+from coordinator.supervision.canary import SiteStatus
+from coordinator.supervision.events import PageChanged, PageRecovered
 from coordinator.supervision.supervisor import Supervisor
 from tests.coordinator.alerts.test_delivery import Counted
 from tests.coordinator.fleet import Fleet, prepared_fleet
@@ -28,6 +30,7 @@ from tests.support.webhooks import WebhookServer, hangs, webhook_server, write_s
 
 QUICK = Thresholds(away_after_s=0.2, page_broken_s=0.2, steady_s=0.3, look_every_s=0.05)
 DAY_S = 86_400.0
+DEMO = SiteStatus("demo", "demo.toml", ok=None, checked_at=None, failures=0, found=None, new_file=None)
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Watched:
 
     supervisor: Supervisor
     pool: Pool
+    sites: list[SiteStatus]
 
     @property
     def ready(self) -> bool:
@@ -47,12 +51,16 @@ class Watched:
     def rejected(self) -> frozenset[str]:
         return frozenset()
 
+    def site_checks(self) -> list[SiteStatus]:
+        return self.sites
+
 
 @dataclass
 class Told:
     fleet: Fleet
     server: WebhookServer
     alerts: Alerts
+    sites: list[SiteStatus]
 
     async def until(
         self, kind: AlertKind, about: str | None = None, recovered_from: AlertKind | None = None
@@ -75,12 +83,13 @@ async def told(tmp_path: Path, *names: str, state_file: StateFile | None = None,
         receiver = Receiver(server.url, read_secrets(write_secret(tmp_path)))
         alerts = Alerts(receiver, Counted(), thresholds=QUICK, state_file=state_file)
         async with prepared_fleet(tmp_path, hooks=[alerts.fleet_event], **policy) as fleet:
-            alerts.watch(Watched(fleet.supervisor, fleet.pool))
+            sites: list[SiteStatus] = []
+            alerts.watch(Watched(fleet.supervisor, fleet.pool, sites))
             alerts.start()
             await fleet.start([fleet.profile(name) for name in names])
             try:
                 await eventually(lambda: all(child.state == "READY" for child in fleet.supervisor.snapshot()))
-                yield Told(fleet, server, alerts)
+                yield Told(fleet, server, alerts, sites)
             finally:
                 await alerts.close()
     assert server.wrong == []
@@ -165,6 +174,7 @@ async def test_what_is_gone_is_over(tmp_path: Path) -> None:
 async def test_a_check_of_a_page_is_told_with_file_line_and_selector(tmp_path: Path) -> None:
     async with told(tmp_path, "ada") as t:
         where = "demo.toml, line 12,\n ready: nothing matches #prompt " + "x" * 1000
+        t.sites.append(DEMO)
         for _ in range(3):
             t.alerts.page_changed("demo", where, child="ada")
         told_of = await t.until(AlertKind.PAGE_CHANGED, "ada")
@@ -179,6 +189,27 @@ async def test_a_check_of_a_page_is_told_with_file_line_and_selector(tmp_path: P
         t.alerts.page_as_described("demo")
         await t.until(AlertKind.RECOVERED, "demo", AlertKind.PAGE_CHANGED)
         assert [kind for kind, _, _ in t.server.told()].count("page_changed") == 1
+
+
+async def test_what_the_canary_finds_is_told_and_its_end_too(tmp_path: Path) -> None:
+    async with told(tmp_path, "ada") as t:
+        t.sites.append(DEMO)
+        changed = PageChanged("ada", 0, "demo", "demo.toml", 7, "input.selector", "#gone", "input", "nothing matches")
+        t.alerts.fleet_event(changed)
+        told_of = await t.until(AlertKind.PAGE_CHANGED, "ada")
+        assert (told_of["site"], told_of["where"]) == ("demo", "demo.toml, line 7, input.selector: #gone")
+        t.alerts.fleet_event(PageRecovered("ada", 0, "demo", "demo.toml"))
+        await t.until(AlertKind.RECOVERED, "demo", AlertKind.PAGE_CHANGED)
+
+
+async def test_a_changed_page_is_over_when_a_later_check_passes_or_no_login_has_its_site(tmp_path: Path) -> None:
+    async with told(tmp_path, "ada") as t:
+        t.sites[:] = [DEMO, replace(DEMO, site="gone")]
+        for site in ("demo", "gone"):
+            t.alerts.page_changed(site, f"{site}.toml")
+        t.sites[:] = [replace(DEMO, ok=True, checked_at=time.time())]  # by a coordinator that did not see it begin
+        await t.until(AlertKind.RECOVERED, "demo", AlertKind.PAGE_CHANGED)
+        assert (await t.until(AlertKind.RECOVERED, "gone", AlertKind.PAGE_CHANGED))["reason"] == "profile_gone"
 
 
 async def test_what_was_told_before_a_restart_is_not_told_again_nor_over_before_its_child_is_ready(

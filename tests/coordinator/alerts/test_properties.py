@@ -10,6 +10,7 @@ from coordinator.alerts.alerts import Alerts, Thresholds
 from coordinator.alerts.conditions import Bounds
 from coordinator.alerts.receiver import Outcome
 from coordinator.alerts.sender import Patience
+from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.lifecycle import Reason, State
 from tests.coordinator.alerts.test_delivery import Counted
 from tests.coordinator.supervision.test_supervisor_properties import SupervisorMachine
@@ -62,6 +63,9 @@ class AlertingMachine(SupervisorMachine):
 
     def rejected(self) -> frozenset[str]:
         return frozenset()
+
+    def site_checks(self) -> list[SiteStatus]:
+        return []
 
     @initialize()
     def watch(self) -> None:

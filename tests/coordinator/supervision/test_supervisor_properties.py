@@ -142,6 +142,12 @@ class TestLauncher:
     def use_keys(self, keys: KeyStore) -> None:
         """No process here looks at them."""
 
+    def forget_site(self, site: str) -> None:
+        pass
+
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """No process here looks at it."""
+
     async def start(self, spec: ChildSpec) -> Process:
         assert not [p for p in self.processes if p.unclean and spec.name == p.spec.name]
         self.spawning.append(spec.name)
