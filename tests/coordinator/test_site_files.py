@@ -60,10 +60,11 @@ async def test_a_running_fleet_checks_its_page_and_follows_its_site_file(tmp_pat
             (evidence / f"{name}.json").unlink()
         running.process.send_signal(signal.SIGHUP)
         await until(running, lambda site: site["new_file"] is None)
+        for name in ("a", "b"):  # the file is in use before the children have it
+            started = evidence / f"{name}.sites"
+            await eventually(lambda started=started: len(json_lines(started)) == 2, timeout_s=HANG_LIMIT_S)
+            assert [note["text"] for note in json_lines(started)] == [OLD, NEW]
+            assert {note["shown"] for note in json_lines(started)} == {str(site)}
         await running.until_ready("a", "b")
-        for name in ("a", "b"):
-            started = json_lines(evidence / f"{name}.sites")
-            assert [note["text"] for note in started] == [OLD, NEW]
-            assert {note["shown"] for note in started} == {str(site)}
         assert await running.end() == 0
         assert not running.events("side_task_failed")
