@@ -20,15 +20,18 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 
 test: setup ## the tests: real browsers, real processes, the real client
 	@scripts/display-setup
+	@scripts/age-setup
 	@scripts/test $(PARALLEL) -m 'not long and not firefox and not sites and not clients'
 
 test-long: setup ## the same at their full size, and those that take long for what they add; not part of CI
 	@scripts/display-setup
+	@scripts/age-setup
 	@TEST_LONG=1 scripts/test $(PARALLEL) -m 'not firefox and not sites and not clients'
 
 apps-setup: setup
 	@scripts/display-setup
 	@scripts/firefox-setup
+	@scripts/proxies-setup
 	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
 
 test-sites: apps-setup ## real chat apps on the engines, and all that the other engines need tested

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_utils.error_responses import EXCEPTION_HANDLERS, error_response
-from api_utils.routers import chat, health, models, screenshot
+from api_utils.routers import chat, check, health, models, screenshot
 from api_utils.state import ChildState
 from contract.api_error import ApiError
 from contract.dialects import dialect_of
@@ -22,7 +22,7 @@ _HOSTS: Final = Hosts(loopback_only=True, settable=False)
 def make_app(state: ChildState) -> ASGIApp:
     """Return the application with one child's parts behind its routes."""
     app = Starlette(
-        routes=[*health.routes, *models.routes, *chat.routes, *screenshot.routes],
+        routes=[*health.routes, *models.routes, *chat.routes, *screenshot.routes, *check.routes],
         exception_handlers=EXCEPTION_HANDLERS,
     )
     app.state.child = state

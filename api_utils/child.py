@@ -22,6 +22,8 @@ from contract.exit_codes import ExitCode
 from contract.listener import listen
 from contract.logs import configure_logging
 from contract.output import tell
+from contract.proxies import Proxy, parse_own_proxy, read_own_proxy
+from contract.surroundings import SurroundingsError, read_surroundings
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +33,9 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     try:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
-        site, keys = load_site(arguments.site), initialize_keys()
-    except (VariableError, KeyFileError, SiteError, ValueError) as error:
+        site, keys = load_site(arguments.site, shown=settings.tabfleet_site_file), initialize_keys()
+        surroundings, proxy = read_surroundings(run_dir), own_proxy(arguments, run_dir)
+    except (VariableError, KeyFileError, SiteError, SurroundingsError, ValueError) as error:
         return _refuse(str(error), ExitCode.USAGE)
     port = arguments.server_port
     try:
@@ -49,6 +52,8 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         stream_port=arguments.stream_port,
         run_dir=run_dir,
         settings=settings,
+        surroundings=surroundings,
+        proxy=proxy,
     )
     starting = asyncio.create_task(page.start(), name="page-start")
     starting.add_done_callback(lambda _: give_back_memory())
@@ -59,6 +64,20 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
 
     state = ChildState(page, RequestQueue(page), settings, keys, site.name, arguments.engine)
     return await serve(state, listener, starting)
+
+
+def own_proxy(arguments: argparse.Namespace, run_dir: Path) -> Proxy | None:
+    """Return the login's own proxy, of --proxy-file or the surroundings. Raises SurroundingsError, ValueError."""
+    if arguments.proxy_file is not None:
+        try:
+            return read_own_proxy(arguments.proxy_file)
+        except ValueError as error:
+            raise ValueError(f"--proxy-file: {error}") from None
+    text = read_surroundings(run_dir).proxy
+    try:
+        return None if text is None else parse_own_proxy(text)
+    except ValueError as error:
+        raise SurroundingsError(f"the login's proxy {error}") from None
 
 
 def give_back_memory() -> None:

@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from api_utils.child import own_proxy
 from browser.errors import BrowserError
 from browser.page.login import NOTHING_SAVED, LoginPlan, capture_login, save_no_login
 from browser.settings import BrowserSettings, VariableError, read_variables
@@ -18,6 +19,7 @@ from browser.site.load import load_site
 from contract.exit_codes import ExitCode
 from contract.logs import configure_logging, escape_unencodable
 from contract.output import tell
+from contract.surroundings import SurroundingsError
 
 
 async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
@@ -39,6 +41,7 @@ async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
             replace=arguments.replace,
             engine=arguments.engine,
             settings=read_variables(BrowserSettings),
+            proxy=own_proxy(arguments, run_dir),
         )
         if plan.site.login.none:
             save_no_login(plan)
@@ -50,7 +53,7 @@ async def run_login(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, capturing.cancel)
         saved = await capturing
-    except (BrowserError, VariableError) as error:
+    except (BrowserError, VariableError, SurroundingsError, ValueError) as error:
         tell(f"launch_camoufox.py: {error}")
         return ExitCode(error.exit_code) if isinstance(error, BrowserError) else ExitCode.USAGE
     except asyncio.CancelledError:
@@ -74,7 +77,8 @@ def _check_command(arguments: argparse.Namespace) -> str:
     # sys.executable is the one that has what is needed, such as .venv/bin/python in a checkout.
     python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
     command = (python, "-m", "browser.check", arguments.site, "--active-auth-json", str(arguments.save))
-    return shlex.join((*command, "--engine", arguments.engine))
+    proxy = () if arguments.proxy_file is None else ("--proxy-file", str(arguments.proxy_file))
+    return shlex.join((*command, "--engine", arguments.engine, *proxy))
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ class ChildSettings(BrowserSettings):
     tabfleet_run_dir: Path | None = None
     tabfleet_parent_pid: Annotated[int | None, Field(gt=0)] = None
     tabfleet_generation: int | None = None
+    tabfleet_site_file: OptionalText = None
     tabfleet_instance_id: OptionalText = None
     tabfleet_control_token: Annotated[OptionalText, Field(repr=False)] = None
     max_body_bytes: Annotated[int, Field(gt=0)] = MAX_BODY_BYTES

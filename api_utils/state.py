@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pydantic_core
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
 from browser.page.chat_page import ChatPage
+from browser.settings import EngineName
 from contract.api_error import ApiError, ErrorCode, bad_request
 from contract.child_api import TOKEN_HEADER, Readiness, UnreadyReason
 from contract.content_coding import decoder_of
@@ -32,12 +33,19 @@ class ChildState:
     settings: ChildSettings
     keys: FollowedKeys
     site: str
-    engine: str
+    engine: EngineName
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a site file is checked beside the page."""
 
     @staticmethod
     def of(request: Request) -> ChildState:
         """Return the state of the application that serves this request."""
         return cast("ChildState", request.app.state.child)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a request has the page or waits for it, or the page is being recovered."""
+        return self.queue.busy or self.page.busy
 
     def readiness(self) -> Readiness:
         """Return what `/ready` says now."""
@@ -47,13 +55,18 @@ class ChildState:
             detail=status.detail,
             instance_id=self.settings.tabfleet_instance_id,
             generation=self.settings.tabfleet_generation,
-            busy=self.queue.busy or self.page.busy,
+            busy=self.in_use,
             models=self.page.models,
             site=self.site,
             engine=self.engine,
             capture=status.capture,
             login_expires_at=status.login_expires_at,
             rest_s=status.rest_s,
+            session=status.session,
+            login_kept=status.refresh.keeps_login,
+            refreshes=status.refresh.refreshed,
+            refresh_failures=status.refresh.failed,
+            warning=status.refresh.warning,
         )
 
 
@@ -77,15 +90,21 @@ async def require_viewer(request: Request) -> None:
     _check(request, Role.VIEW)
 
 
+async def require_operator(request: Request) -> None:
+    """Raise ApiError unless the request carries the control token or a key of `Role.OPERATE`: 401, or 403."""
+    _check(request, Role.OPERATE)
+
+
 def _check(request: Request, needed: Role | None) -> None:
     state = ChildState.of(request)
-    if _has_control_token(request, state.settings.tabfleet_control_token):
+    if has_control_token(request, state.settings.tabfleet_control_token):
         return
     key = presented_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
     check_key(state.keys.current(), key, needed)
 
 
-def _has_control_token(request: Request, token: str | None) -> bool:
+def has_control_token(request: Request, token: str | None) -> bool:
+    """Return whether the request comes from the coordinator that has started this child."""
     given = request.headers.get(TOKEN_HEADER, "")
     return token is not None and hmac.compare_digest(given.encode(), token.encode())
 

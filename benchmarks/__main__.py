@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import hostile, hydration, proxy, scale, start, supervision
+from benchmarks import hostile, hydration, proxy, remote_login, scale, start, supervision
 from benchmarks.pages.benchmark import BENCHMARKS as PAGES
 from benchmarks.report import Benchmark, show
 
@@ -22,6 +22,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "supervision": supervision.run,
     "scale": scale.run,
     "hostile": hostile.run,
+    "remote-login": remote_login.run,
     **PAGES,
 }
 

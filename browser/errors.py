@@ -13,6 +13,19 @@ class PageHung(TabfleetError):
     """
 
 
+class RefreshFailed(TabfleetError):
+    """A login was not refreshed; the message is one line for people.
+
+    `path` leads to the site file's key that it is about; `logged_out` tells that the site may have ended the login. Not
+    a BrowserError: the page goes on serving.
+    """
+
+    def __init__(self, message: str, path: tuple[str | int, ...], *, logged_out: bool = False) -> None:
+        super().__init__(message)
+        self.path = path
+        self.logged_out = logged_out
+
+
 class BrowserError(TabfleetError):
     """Base of what a caller of the page may get.
 
@@ -83,6 +96,22 @@ class SiteUnreachable(PageBroken):
     """The site cannot be reached, or answers with a server error. A PageBroken, for there is no page to work with."""
 
     reason = "site_unreachable"
+
+
+class ProxyUnreachable(SiteUnreachable):
+    """The login's own proxy cannot be reached, or does not act as one."""
+
+    reason = "proxy_unreachable"
+
+
+class ProxyRefused(SiteUnreachable):
+    """The login's own proxy does not take its user name or password (`login_refused`), or forbids the site."""
+
+    reason = "proxy_refused"
+
+    def __init__(self, message: str, *, submitted: bool = False, login_refused: bool = False) -> None:
+        super().__init__(message, submitted=submitted)
+        self.login_refused = login_refused
 
 
 class BrowserLost(BrowserError):

@@ -53,6 +53,8 @@ class ErrorCode(StrEnum):
     PREVIOUS_RESPONSE_NOT_FOUND = "previous_response_not_found"
     PROMPT_CHANGED = "prompt_changed"
     PROMPT_REJECTED = "prompt_rejected"
+    PROXY_REFUSED = "proxy_refused"
+    PROXY_UNREACHABLE = "proxy_unreachable"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
     QUOTA = "quota"
@@ -104,6 +106,8 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND: 404,
     ErrorCode.PROMPT_CHANGED: 502,
     ErrorCode.PROMPT_REJECTED: 502,
+    ErrorCode.PROXY_REFUSED: 503,
+    ErrorCode.PROXY_UNREACHABLE: 503,
     ErrorCode.QUEUE_FULL: 429,
     ErrorCode.QUEUE_TIMEOUT: 503,
     ErrorCode.QUOTA: 429,

@@ -11,15 +11,20 @@ from typing import Any, Final
 TOKEN_HEADER: Final = "x-tabfleet-token"  # noqa: S105 - the header's name
 """Authorises the coordinator at one start of a child, beside any API key."""
 
+MODEL_HEADER: Final = "x-tabfleet-model"
+"""The model that a coordinator means, percent-encoded, where the body names it by an alias or with its site."""
+
 REQUEST_ID_HEADER: Final = "x-request-id"
 READY_PATH: Final = "/ready"
 SCREENSHOT_PATH: Final = "/screenshot"
 CANCEL_PATH: Final = "/requests/{request_id}/cancel"
+MOST_SITE_FILE_BYTES: Final = 1024 * 1024
 CANCEL_TIMEOUT_S: Final = 5.0
 """How long a child takes at most to confirm that a cancelled request's page is fresh."""
 
 
 _MOST_MODELS: Final = 1000  # every lease looks at each
+_LARGEST_COUNT: Final = 2**53  # where a float, as metrics are, no longer counts by one
 
 
 class UnreadyReason(StrEnum):
@@ -30,7 +35,34 @@ class UnreadyReason(StrEnum):
     LOGIN_EXPIRED = "login_expired"
     PAGE_BROKEN = "page_broken"
     SITE_UNREACHABLE = "site_unreachable"
+    PROXY_UNREACHABLE = "proxy_unreachable"
+    PROXY_REFUSED = "proxy_refused"
     QUOTA = "quota"
+
+
+AWAY: Final = frozenset({UnreadyReason.SITE_UNREACHABLE, UnreadyReason.PROXY_UNREACHABLE, UnreadyReason.PROXY_REFUSED})
+"""Reasons for which the child is not to blame: it waits until they pass, and a restart would bring nothing back."""
+
+
+@dataclass(frozen=True)
+class SessionReport:
+    """How a start has saved its login's session: how often, how often it failed, and what is in the way now.
+
+    `saved_at` is in Unix seconds, of an earlier start too; `trouble` completes "the saved session of ann ...".
+    """
+
+    saves: int = 0
+    failures: int = 0
+    saved_at: float | None = None
+    trouble: str | None = None
+
+    @classmethod
+    def from_json(cls, body: object) -> SessionReport | None:
+        """Return what a child said, None if it said nothing of it; fields of another type count as absent."""
+        if not isinstance(body, dict):
+            return None
+        saves, failures = _count(body.get("saves")), _count(body.get("failures"))
+        return cls(saves, failures, _number(body.get("saved_at")), _text(body.get("trouble")))
 
 
 @dataclass(frozen=True)
@@ -38,7 +70,9 @@ class Readiness:
     """The body of a child's `/ready`. `reason` is None exactly if the page can take a prompt, or is busy with one.
 
     `instance_id` and `generation` are those the coordinator gave at the start; `login_expires_at` is in Unix seconds;
-    `rest_s` is how long the site's quota still lasts, in seconds.
+    `rest_s` is how long the site's quota still lasts, in seconds. `login_kept` tells that the child refreshes the login
+    before it expires, or logs in again by itself; `refreshes` and `refresh_failures` count from the child's start;
+    `warning` is a line for people about what keeps nobody from using the page.
     """
 
     reason: UnreadyReason | None
@@ -52,6 +86,11 @@ class Readiness:
     capture: str | None = None
     login_expires_at: float | None = None
     rest_s: float | None = None
+    session: SessionReport | None = None
+    login_kept: bool = False
+    refreshes: int = 0
+    refresh_failures: int = 0
+    warning: str | None = None
 
     @property
     def status_code(self) -> int:
@@ -86,12 +125,21 @@ class Readiness:
             capture=_text(body.get("capture")),
             login_expires_at=_number(body.get("login_expires_at")),
             rest_s=_number(body.get("rest_s")),
+            session=SessionReport.from_json(body.get("session")),
+            login_kept=body.get("login_kept") is True,
+            refreshes=_count(body.get("refreshes")),
+            refresh_failures=_count(body.get("refresh_failures")),
+            warning=_text(body.get("warning")),
         )
 
 
 def _text(value: object) -> str | None:
     """Return a text, its beginning if it is long; what UTF-8 cannot express is replaced, for it is shown and logged."""
     return value[:500].encode(errors="replace").decode() if isinstance(value, str) else None
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else 0
 
 
 def _number(value: object) -> float | None:

@@ -8,6 +8,8 @@ KEY_FILE_PATH: Final = "KEY_FILE_PATH"
 RUN_DIR: Final = "TABFLEET_RUN_DIR"
 PARENT_PID: Final = "TABFLEET_PARENT_PID"
 GENERATION: Final = "TABFLEET_GENERATION"
+SITE_FILE: Final = "TABFLEET_SITE_FILE"
+"""The path that messages give of the site file: a child of a coordinator is given a copy of it."""
 INSTANCE_ID: Final = "TABFLEET_INSTANCE_ID"
 CONTROL_TOKEN: Final = "TABFLEET_CONTROL_TOKEN"  # noqa: S105 - the variable's name
 

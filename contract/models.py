@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from contract.api_error import ApiError, ErrorCode
@@ -13,9 +13,9 @@ def model_card(name: str, owner: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
-def model_list(names: Iterable[str], owner: str) -> dict[str, Any]:
-    """Return models in OpenAI's list form."""
-    return {"object": "list", "data": [model_card(name, owner) for name in names]}
+def model_list(owners: Mapping[str, str]) -> dict[str, Any]:
+    """Return models in OpenAI's list form, given their owners by their names."""
+    return {"object": "list", "data": [model_card(name, owner) for name, owner in owners.items()]}
 
 
 def model_not_found(name: str, offered: Iterable[str]) -> ApiError:

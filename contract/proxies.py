@@ -1,4 +1,4 @@
-"""HTTPS_PROXY and NO_PROXY: one meaning of each, for S3 and for every browser.
+"""HTTPS_PROXY and NO_PROXY: one meaning of each, for S3 and for every browser; and a login's own proxy.
 
 NO_PROXY is a list with commas or spaces. Each entry is one of these:
 
@@ -18,13 +18,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-PROXY_WORDS: Final = (
-    "http://HOST:PORT or https://HOST:PORT, before the host USER:PASSWORD@ if needed,"
-    " in which %, #, /, ? and @ are written %25, %23, %2F, %3F and %40"
+_LOGIN_WORDS: Final = (
+    "before the host USER:PASSWORD@ if needed, in which %, #, /, ? and @ are written %25, %23, %2F, %3F and %40"
 )
+PROXY_WORDS: Final = f"http://HOST:PORT or https://HOST:PORT, {_LOGIN_WORDS}"
+OWN_PROXY_WORDS: Final = f"http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, {_LOGIN_WORDS}"
 NO_PROXY_WORDS: Final = "host names, addresses, networks such as 10.0.0.0/8, or *, with commas"
 VARIABLES: Final = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"})
 """The variables by which programs find a proxy, in lower case; each is also read in capitals."""
@@ -32,7 +34,9 @@ VARIABLES: Final = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_pro
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _ENTRY: Final = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 _PORTS: Final = range(1, 65536)
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "socks5": 1080}
+_PROXY_FILE_BYTES: Final = 4096
+_SOCKS_FIELD: Final = 255
 
 
 @dataclass(frozen=True)
@@ -96,22 +100,51 @@ class NoProxy:
 
 def parse_proxy(text: str) -> Proxy:
     """Return the proxy at a URL. Raises ValueError, whose message does not hold the text, which may hold a password."""
+    return _parse(text, ("http", "https"), PROXY_WORDS)
+
+
+def parse_own_proxy(text: str) -> Proxy:
+    """Return a login's own proxy, which may be a SOCKS server, too. Raises ValueError as `parse_proxy` does.
+
+    Its user name and password go to it as the child gives them, whatever the browser can do.
+    """
+    proxy = _parse(text.replace("socks5h://", "socks5://", 1), ("http", "https", "socks5"), OWN_PROXY_WORDS)
+    if ":" in proxy.username and proxy.scheme != "socks5":
+        raise ValueError("has a user name with a colon, which ends the name where it is sent (RFC 7617)")
+    if proxy.scheme == "socks5" and proxy.username:
+        # RFC 1929: one byte tells the length of each. Names in other letters have no encoding that servers agree on.
+        for name, value in (("user name", proxy.username), ("password", proxy.password)):
+            if not (value.isascii() and 1 <= len(value) <= _SOCKS_FIELD):
+                raise ValueError(f"has a {name} that SOCKS5 cannot send: 1 to {_SOCKS_FIELD} ASCII characters")
+    return proxy
+
+
+def read_own_proxy(path: Path) -> Proxy:
+    """Return the proxy whose URL a file holds. Raises ValueError, one line without anything of the file's content."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_PROXY_FILE_BYTES + 1).decode()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8") from None
+    try:
+        return parse_own_proxy(text.strip())
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+
+
+def _parse(text: str, schemes: tuple[str, ...], words: str) -> Proxy:
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
         is_address = "[" in parts.netloc
         host = str(ip_address(host)) if is_address else _name(host)
     except ValueError:
-        raise ValueError(f"takes {PROXY_WORDS}") from None
+        raise ValueError(f"takes {words}") from None
     # A '#', '/' or '?' of a password ends the host, and what comes before it would be taken for one.
-    if (
-        parts.scheme not in ("http", "https")
-        or port == 0
-        or parts.path not in ("", "/")
-        or parts.query
-        or parts.fragment
-    ):
-        raise ValueError(f"takes {PROXY_WORDS}")
+    if parts.scheme not in schemes or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"takes {words}")
     return Proxy(
         parts.scheme,
         host,

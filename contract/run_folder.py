@@ -1,6 +1,6 @@
 """The files of a child's run folder that both programs know.
 
-session.json    the rotated login, kept over the child's restarts; the child's alone
+session.json    the rotated login, kept over the child's restarts; a renewed one is written before the child's start
 logins.json     when the child has logged in by itself, kept as well, for a limit must not begin anew; the child's alone
 processes.json  driver and browser group: {"driver": {"pid", "start_time"}, "browser": {"pgid", "start_time"}}
 submitted       one request id a line: prompts that may have reached the page; a line "!ID" takes an id back; "ID#2" is
@@ -28,6 +28,11 @@ _TAKEN_BACK: Final = "!"  # no request id holds this, nor a #
 
 Role = Literal["driver", "browser"]
 _ID_KEY: Final[Mapping[Role, str]] = {"driver": "pid", "browser": "pgid"}
+
+
+def session_content(source_sha256: str, state: Mapping[str, Any]) -> bytes:
+    """Return the content of SESSION: a browser's storage_state, and the SHA-256 of the profile that it came of."""
+    return json.dumps({"source_sha256": source_sha256, "storage_state": state}).encode()
 
 
 def submission_id(request_id: str, number: int) -> str:

@@ -8,26 +8,29 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contract.api_error import SHOULD_RETRY_HEADER, ApiError, ErrorCode
+from contract.api_error import SHOULD_RETRY_HEADER, ApiError, ErrorCode, bad_request
 from contract.child_api import REQUEST_ID_HEADER
 from contract.dialects import dialect_of
 from contract.errors import TabfleetError
 from contract.hosts import Hosts
 from contract.request_id import RequestIds
 from contract.routes import no_route, route_of, wrong_method
-from coordinator.errors import ActionRefused, NoPage, PageFailed, PageSilent, UnknownChild
+from coordinator.errors import ActionRefused, LaunchError, NoPage, PageFailed, PageSilent, UnknownChild
+from coordinator.logins.pages import LoginPages
+from coordinator.logins.remote import NewLogin, RemoteLogins, audit_name
 from coordinator.metrics import CONTENT_TYPE
 from coordinator.proxy.admission import Access
 from coordinator.proxy.application import Proxy
-from coordinator.proxy.headers import CLOSE, Headers, encode
+from coordinator.proxy.headers import CLOSE, Headers, encode, presented
 from coordinator.proxy.idempotency import REPLAYED_HEADER
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import send_error
@@ -41,11 +44,14 @@ Check: TypeAlias = Callable[[Headers], None]
 _CODES: Final[Mapping[type[TabfleetError], ErrorCode]] = {
     UnknownChild: ErrorCode.UNKNOWN_CHILD,
     ActionRefused: ErrorCode.ACTION_REFUSED,
+    LaunchError: ErrorCode.ACTION_REFUSED,
     NoPage: ErrorCode.NO_PAGE,
     PageSilent: ErrorCode.SCREENSHOT_TIMEOUT,
     PageFailed: ErrorCode.PAGE_BROKEN,
 }
 """What an action's error is to its caller; every other one is RELOAD_FAILED."""
+
+_LARGEST_BODY_BYTES: Final = 16 * 1024
 
 _PROBES: Final = frozenset({"/live", "/ready"})
 
@@ -60,6 +66,8 @@ class Fleet(Protocol):
     def ready(self) -> bool: ...
     @property
     def supervisor(self) -> Supervisor: ...
+    @property
+    def logins(self) -> RemoteLogins: ...
     def view(self) -> dict[str, Any]: ...
     async def reload(self) -> Reconciled: ...
 
@@ -125,11 +133,13 @@ def build_api(
             _route("GET", "/metrics", anyone if metrics_public else key_holders, show.metrics),
             _route("GET", "/openapi.json", key_holders, show.document),
             _route("POST", "/admin/reload", operators, show.reload),
+            _route("POST", "/admin/logins", operators, show.begin_login),
             _route("GET", "/admin/children/{name}", viewers, show.child),
             _route("GET", "/admin/children/{name}/screenshot", viewers, show.screenshot),
             _route("POST", "/admin/children/{name}/restart", operators, _begin(lambda: fleet.supervisor.restart)),
             _route("POST", "/admin/children/{name}/reset", operators, _begin(lambda: fleet.supervisor.reset)),
             _route("POST", "/admin/children/{name}/drain", operators, _begin(lambda: fleet.supervisor.drain)),
+            Mount("/login", _login_pages(fleet)),
         ],
         exception_handlers={TabfleetError: _show_error, HTTPException: _show_error},
     )
@@ -176,6 +186,13 @@ class _Endpoints:
         changed = await self._fleet.reload()
         return JSONResponse({"added": changed.added, "replaced": changed.replaced, "removed": changed.removed})
 
+    async def begin_login(self, request: Request) -> Response:
+        """Open a browser for a person to log in, and return the link to it."""
+        wanted = await _read_login(request)
+        begun = await self._fleet.logins.begin(wanted, audit_name(presented(request.scope["headers"])))
+        headers = {"location": begun["link"], "cache-control": "no-store"}
+        return JSONResponse(begun, 201, headers)
+
     async def child(self, request: Request) -> Response:
         """Return all that is known of a child, the last lines of its log included."""
         child = self._fleet.supervisor.child(request.path_params["name"])
@@ -188,6 +205,35 @@ class _Endpoints:
         log.info("screenshot_shown", child=name)
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         return Response(picture, headers=headers, media_type="image/png")
+
+
+async def _read_login(request: Request) -> NewLogin:
+    """Return the body of a request for a login. Raises ApiError: 415, 413, 400, which names the field."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LARGEST_BODY_BYTES:
+            raise ApiError(ErrorCode.BODY_TOO_LARGE, f"The body is larger than {_LARGEST_BODY_BYTES} bytes.")
+    try:
+        return NewLogin.model_validate_json(bytes(body))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        names = [part for part in first["loc"] if part in NewLogin.model_fields]
+        raise bad_request(f"The body is no request for a login: {first['msg']}.", param=str(*names[:1])) from None
+
+
+def _login_pages(fleet: Fleet) -> ASGIApp:
+    """Return the application below `/login`; it is made when it is first needed, as the fleet of a test has none."""
+    made: list[LoginPages] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not made:
+            made.append(LoginPages(fleet.logins))
+        await made[0].router(scope, receive, send)
+
+    return app
 
 
 def _begin(action: Callable[[], Callable[[str], None]]) -> Endpoint:

@@ -31,6 +31,18 @@ class SiteMissing(TabfleetError):
     """No site file was chosen, or the chosen one cannot be read."""
 
 
+class FleetFileError(TabfleetError):
+    """The fleet file cannot be used; the message names file, line, key and what is expected.
+
+    `public` is what may be said of it without a key: no path, and nothing of the content.
+    """
+
+    def __init__(self, message: str, line: int | None = None, key: str = "") -> None:
+        super().__init__(message)
+        place = "" if line is None else f" in line {line}" + (f" at {key}" if key else "")
+        self.public = f"the fleet file is wrong{place}; the log has the reason."
+
+
 class ProfileError(TabfleetError):
     """Base of what can be wrong with profiles as a whole."""
 

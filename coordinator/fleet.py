@@ -6,22 +6,30 @@ import _thread
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 import structlog
 
 from contract.errors import TabfleetError
-from coordinator.errors import ActionRefused, KeyFileError, NoUsableProfile, ProfileBackendError
+from coordinator.errors import ActionRefused, FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError
+from coordinator.fleet_file.login import PLAIN, Login
+from coordinator.fleet_sites import FleetSites
+from coordinator.logins.remote import RemoteLogins
+from coordinator.logins.saver import ChildSaver
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydration, Hydrator
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.proxy.admission import Access
 from coordinator.proxy.pool import Pool
+from coordinator.sessions import Sessions
+from coordinator.sessions.sessions import TEND_S
 from coordinator.settings import Settings
-from coordinator.supervision.events import FleetEvent, log_event
+from coordinator.supervision.canary import SiteStatus
+from coordinator.supervision.events import FleetEvent, Hooks, log_event
 from coordinator.supervision.launcher import Launcher
 from coordinator.supervision.lifecycle import State
+from coordinator.supervision.login_expiry import DAY_S
 from coordinator.supervision.memory import memory_limit, plan_memory
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan, check_ports_free
@@ -44,18 +52,45 @@ class Fleet:
     """Turns profiles and keys into children, and says of them what `/ready` shows. Make it inside a running loop."""
 
     def __init__(  # noqa: PLR0913 - the parts that it connects
-        self, settings: Settings, *, launcher: Launcher, hydrator: Hydrator, access: Access, metrics: Metrics, port: int
+        self,
+        settings: Settings,
+        *,
+        launcher: Launcher,
+        hydrator: Hydrator,
+        access: Access,
+        metrics: Metrics,
+        port: int,
+        sessions: Sessions | None = None,
+        hooks: Iterable[Callable[[FleetEvent], None]] = (),
     ) -> None:
-        """`port` is the coordinator's own, which no child may take."""
+        """`port` is the coordinator's own, which no child may take; `sessions` is the session store, if any.
+
+        `hooks` are told what happens to children.
+        """
         self._settings, self._hydrator, self._access, self._metrics = settings, hydrator, access, metrics
+        self._sessions = sessions
         self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
         self.pool = Pool(max_queue=settings.max_queue)
+        hooks = (log_event, metrics.fleet_event, *hooks, self._look_soon)
         self.supervisor = Supervisor(
             launcher=launcher,
             pool=self.pool,
             ports=self._ports,
             policy=Policy.from_settings(settings),
-            hooks=(log_event, metrics.fleet_event, self._look_soon),
+            hooks=hooks,
+        )
+        self.logins = RemoteLogins(
+            launcher=launcher,
+            saver=ChildSaver(self.supervisor),
+            profiles=lambda: [child.name for child in self.supervisor.snapshot()],
+            site=settings.chat_site or "",
+            login_of=self._login_of,
+        )
+        self._sites = FleetSites(
+            self.supervisor,
+            default_site=settings.chat_site,
+            interval_s=settings.site_check_s,
+            emit=Hooks(hooks).emit,
         )
         self._started = False
         self._hydration: Hydration | None = None
@@ -78,6 +113,8 @@ class Fleet:
         self._ports.check(count)
         check_ports_free(self._ports, count)
         self._memory_warning = plan_memory(count, settings.browser_engine, memory_limit())
+        await self._open_sessions(hydration)
+        self._sites.add(await self._sites.read(profiles))
         await self.supervisor.start(profiles, hydration.keys)
         self._use(hydration)
         self._started = True
@@ -93,11 +130,17 @@ class Fleet:
         """
         if not self._started or self.pool.draining:
             raise ActionRefused("There is nothing to reload while the coordinator starts or ends.")
+        self._sites.try_again()
         async with self._reloading:
             try:
                 hydration = await self._hydrate()
+                await self._open_sessions(hydration)
+                profiles = hydration.discovery.accepted
+                site_files = await self._sites.read(profiles)
                 self.supervisor.use_keys(hydration.keys)
-                changed = await self.supervisor.reconcile(hydration.discovery.accepted)
+                self._sites.add(site_files)
+                changed = await self.supervisor.reconcile(profiles)
+                self._sites.keep_only(site_files)
             except TabfleetError as error:
                 self._reload_error = f"The last reload failed and changed nothing: {_without_paths(error)}"
                 log.error("reload_failed", message=str(error))  # noqa: TRY400 - a line for people
@@ -111,6 +154,14 @@ class Fleet:
             log.info("reloaded", added=changed.added, replaced=changed.replaced, removed=changed.removed)
             return changed
 
+    async def watch_sites(self) -> None:
+        """Check each site's page now and then, and follow its site file, until cancelled."""
+        await self._sites.run()
+
+    def site_checks(self) -> list[SiteStatus]:
+        """Return what is known of each site's page."""
+        return self._sites.status()
+
     async def _hydrate(self) -> Hydration:
         began = time.monotonic()
         ok = False
@@ -121,9 +172,33 @@ class Fleet:
             self._metrics.hydrated(time.monotonic() - began, ok=ok)
         return hydration
 
+    async def _open_sessions(self, hydration: Hydration) -> None:
+        sessions, names = self._sessions, [profile.name for profile in hydration.discovery.accepted]
+        if sessions is not None:
+            await in_daemon_thread(lambda: sessions.open(names))
+
+    async def keep_sessions(self) -> None:
+        """Look after the session store, for ever; returns at once if there is none."""
+        while self._sessions is not None:
+            await asyncio.sleep(TEND_S)
+            try:
+                await in_daemon_thread(self._sessions.tend)
+            except Exception:  # the next time may do
+                log.exception("sessions_not_tended")
+
+    async def close_sessions(self, timeout_s: float) -> None:
+        """Upload what children have saved at their end; give up after so many seconds."""
+        sessions = self._sessions
+        if sessions is None:
+            return
+        try:
+            await asyncio.wait_for(in_daemon_thread(lambda: sessions.upload(at_once=True)), timeout_s)
+        except TimeoutError:
+            log.warning("sessions_not_uploaded", after_s=timeout_s)
+
     def _use(self, hydration: Hydration) -> None:
         self._hydration, self._hydrated_at = hydration, time.time()
-        self._access.keys = hydration.keys
+        self._access.keys, self.pool.aliases = hydration.keys, hydration.aliases
 
     # What it shows
 
@@ -140,6 +215,25 @@ class Fleet:
         """Return when profiles and keys were last fetched, in Unix seconds."""
         return self._hydrated_at
 
+    def oldest_session_at(self) -> float | None:
+        """Return when the session was saved that has not been saved for longest, in Unix seconds."""
+        return self._sessions.oldest_save_at() if self._sessions else None
+
+    def session_uploads(self) -> tuple[int, int] | None:
+        """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
+        return self._sessions.uploads() if self._sessions else None
+
+    def login_days_left(self) -> dict[str, float]:
+        """Return in how many days each login expires, by its child's name, as far as its cookies say so."""
+        now = time.time()
+        found = {child.name: child.login_expires_at for child in self.supervisor.snapshot()}
+        return {name: (at - now) / DAY_S for name, at in found.items() if at is not None}
+
+    def rejected(self) -> frozenset[str]:
+        """Return the names of the children that there are not, because their profiles are not accepted."""
+        found = () if self._hydration is None else self._hydration.discovery.rejected
+        return frozenset(item.name.removesuffix(".json") for item in found)
+
     def unhealthy(self) -> list[str]:
         """Return the names of the children that should serve and do not."""
         return [child.name for child in self.supervisor.snapshot() if child.state not in _NOT_UNHEALTHY]
@@ -149,7 +243,11 @@ class Fleet:
         hydration = self._hydration
         hydrated = () if hydration is None else hydration.warnings
         open_api = _OPEN if hydration is not None and not hydration.keys else None
-        return [line for line in (self._reload_error, open_api, self._memory_warning, *hydrated) if line]
+        sessions = self._sessions.warnings() if self._sessions else ()
+        of_children = [f"{child.name}: {line}" for child in self.supervisor.snapshot() for line in child.warnings]
+        of_logins = (*self._sites.warnings(), *hydrated, *sessions, *of_children)
+        lines = (self._reload_error, open_api, self._memory_warning, *of_logins)
+        return [line for line in lines if line]
 
     def view(self) -> dict[str, Any]:
         """Return the body of `/ready`: names, states and reasons; no path, no log line, no cookie."""
@@ -159,6 +257,7 @@ class Fleet:
             "children": [child.public() for child in self.supervisor.snapshot()],
             "unhealthy": self.unhealthy(),
             "rejected_profiles": [{"name": item.name, "reason": item.reason} for item in rejected],
+            "site_checks": [site.public() for site in self.site_checks()],
             "api_keys": "enforced" if self._access.enforced else "open",
             "warnings": self.warnings(),
         }
@@ -166,7 +265,17 @@ class Fleet:
     def begin_drain(self) -> None:
         """Take no new requests; children that are idle end now. `/ready` is 503 from here on."""
         self.supervisor.begin_drain()
+        self.logins.begin_drain()
         self._look()
+
+    def _login_of(self, name: str) -> Login:
+        fleet_file = self._hydration.fleet_file if self._hydration else None
+        return fleet_file.login_of(name) if fleet_file else PLAIN
+
+    async def stop(self) -> None:
+        """End every login that a person is doing, and every child. Idempotent."""
+        await self.logins.close()  # first, for the launcher ends with the supervisor
+        await self.supervisor.stop()
 
     def _look_soon(self, _: FleetEvent) -> None:
         # Not at once: in the midst of a transition the child is in neither state.
@@ -185,6 +294,8 @@ def _without_paths(error: TabfleetError) -> str:
     """Return what whoever has no key may know of an error: other messages than those of S3 may name local paths."""
     if isinstance(error, S3Refused | S3Unreachable):
         return str(error)
+    if isinstance(error, FleetFileError):
+        return error.public
     what = next((what for kind, what in _RELOAD_FAILURES.items() if isinstance(error, kind)), "it could not be applied")
     return f"{what}; the log has the reason."
 

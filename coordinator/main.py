@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -26,6 +25,7 @@ from contract.hosts import Hosts
 from contract.http_protocol import ConnectionLimits
 from contract.logs import configure_logging
 from contract.output import flush_output, tell
+from coordinator.alerts.alerts import Alerts
 from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import load_settings
@@ -40,12 +40,17 @@ from coordinator.proxy.application import Proxy, ProxyConfig
 from coordinator.proxy.exchange import Limits
 from coordinator.proxy.response_store import StoreLimits
 from coordinator.proxy.server import Server, bind
+from coordinator.sessions import Sessions
 from coordinator.settings import Settings, parse_origins
+from coordinator.site_files import site_name
 
 log = structlog.get_logger(__name__)
 
 LAST_EVENTS_S: Final = 2.0
 """How long streams that are cut at the end get to send their error event."""
+
+LAST_UPLOADS_S: Final = 2.0
+"""How long the sessions that children have saved at their end get to be uploaded, where they are to be."""
 
 _FILES: Final = 65_536
 _RESERVED_FILES: Final = 256  # for logs, for children's pipes and probes
@@ -81,12 +86,12 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
 
 
 def proxy_config(settings: Settings) -> ProxyConfig:
-    """Return the operator's numbers that the proxy goes by; the site's name is shown as the owner of models."""
+    """Return the operator's numbers that the proxy goes by, and the name of CHAT_SITE."""
     limits = Limits(settings.queue_timeout_s, settings.first_token_timeout_s, settings.stream_idle_timeout_s)
     buffered_bytes = max(settings.max_buffered_bytes, settings.max_body_bytes)
     bodies = BodyLimits(settings.max_body_bytes, buffered_bytes, settings.stream_idle_timeout_s)
     kept = StoreLimits(settings.responses_ttl_s, settings.max_responses_bytes)
-    return ProxyConfig(limits, bodies, owner=Path(settings.chat_site or "tabfleet").stem, responses=kept)
+    return ProxyConfig(limits, bodies, owner=site_name(settings.chat_site or "tabfleet"), responses=kept)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -107,8 +112,10 @@ class Coordinator:
     def __init__(self, settings: Settings, listener: socket.socket, program: Sequence[str]) -> None:
         """`listener` is the API's, and accepts already; `program` starts one child."""
         access, metrics = Access(), Metrics()
+        self._alerts = Alerts.from_settings(settings, metrics)
         self._settings, self._listener = settings, listener
-        self._launcher = LocalLauncher.from_settings(settings, program)
+        sessions = Sessions.from_settings(settings)
+        self._launcher = LocalLauncher.from_settings(settings, program, sessions)
         self._fleet = Fleet(
             settings,
             launcher=self._launcher,
@@ -116,8 +123,13 @@ class Coordinator:
             access=access,
             metrics=metrics,
             port=listener.getsockname()[1],
+            sessions=sessions,
+            hooks=[told.fleet_event for told in (sessions, self._alerts) if told],
         )
         metrics.watch(self._fleet)
+        if self._alerts:
+            self._alerts.watch(self._fleet)
+            metrics.watch_alerts(self._alerts.queued)
         self._proxy = Proxy(
             pool=self._fleet.pool,
             children=self._fleet.supervisor,
@@ -142,6 +154,8 @@ class Coordinator:
             loop.add_signal_handler(number, self.handle_stop)
         loop.add_signal_handler(signal.SIGHUP, self.handle_reload)
         install_if_process_1(self._launcher)
+        if self._alerts:
+            self._alerts.start()
 
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
         try:
@@ -161,6 +175,8 @@ class Coordinator:
         self._started = True
         host, port = self._listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        self._spawn(self._fleet.keep_sessions(), "sessions")
+        self._spawn(self._fleet.watch_sites(), "sites")
         if self._settings.auth_profile_refresh_s:
             self._spawn(self._refresh(self._settings.auth_profile_refresh_s), "refresh")
 
@@ -177,7 +193,10 @@ class Coordinator:
                 future.result()
 
     async def shutdown(self, serving: asyncio.Task[None]) -> None:
-        """End in good order; takes `drain_timeout_s`, LAST_EVENTS_S and what the supervisor's stop takes at most."""
+        """End in good order.
+
+        It takes `drain_timeout_s`, LAST_EVENTS_S, what the supervisor's stop takes, and LAST_UPLOADS_S at most.
+        """
         loop, limit_s = asyncio.get_running_loop(), self._settings.drain_timeout_s
         began = loop.time()
 
@@ -204,9 +223,11 @@ class Coordinator:
         for task in (idle, cut, *self._side_tasks):
             task.cancel()
 
-        # Close the port and its connections, and end the children meanwhile.
+        # Close the port and its connections, end the children, and send the last alerts meanwhile.
         self._server.should_exit = True
-        await asyncio.gather(serving, self._fleet.supervisor.stop())
+        ending = [self._alerts.close()] if self._alerts else []
+        await asyncio.gather(serving, self._fleet.stop(), *ending)
+        await self._fleet.close_sessions(LAST_UPLOADS_S)
 
         # Close the connections to children: no request uses them any more.
         await self._proxy.close()

@@ -1,21 +1,32 @@
 """Counters for Prometheus, fed by hooks: https://prometheus.io/docs/practices/naming/
 
-Every label has a closed set of values: states, reasons, outcomes and the error codes of this program.
+Every label has a closed set of values: states, reasons, outcomes, the error codes of this program, and the names of
+children, which are those of the operator's profiles.
 """
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from coordinator.alerts.alert import AlertKind
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
-from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted, FleetEvent
+from coordinator.supervision.canary import SiteStatus
+from coordinator.supervision.events import (
+    ChildExited,
+    ChildMoved,
+    ChildReady,
+    ChildStarted,
+    FleetEvent,
+    LoginRefreshed,
+    SessionReported,
+)
 from coordinator.supervision.lifecycle import State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -35,8 +46,20 @@ class WatchedFleet(Protocol):
     def states(self) -> list[State]:
         """Return the state of each child."""
 
+    def login_days_left(self) -> Mapping[str, float]:
+        """Return in how many days each login expires, by its child's name, as far as that is known."""
+
+    def site_checks(self) -> list[SiteStatus]:
+        """Return what is known of each site's page."""
+
     def hydrated_at(self) -> float | None:
         """Return when profiles and keys were last fetched, in Unix seconds."""
+
+    def oldest_session_at(self) -> float | None:
+        """Return when the session was saved that has not been saved for longest, in Unix seconds."""
+
+    def session_uploads(self) -> tuple[int, int] | None:
+        """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
 
 
 class Metrics:
@@ -89,17 +112,56 @@ class Metrics:
         self._start_time = Histogram(
             "tabfleet_child_start_seconds", "From a child's start to READY", buckets=_SECONDS, registry=registry
         )
+        self._refreshes = Counter(
+            "tabfleet_login_refreshes", "Refreshes of idle logins, by outcome", ["outcome"], registry=registry
+        )
         self._hydration = Histogram(
             "tabfleet_hydration_duration_seconds", "Fetching profiles and keys", buckets=_SECONDS, registry=registry
         )
         self._failed_hydrations = Counter(
             "tabfleet_hydration_failures", "Reloads that failed and changed nothing", registry=registry
         )
+        self._session_saves = Counter("tabfleet_session_saves", "Logins' sessions saved", registry=registry)
+        self._failed_saves = Counter(
+            "tabfleet_session_save_failures", "Sessions that could not be saved", registry=registry
+        )
+        self._alerts_sent = Counter(
+            "tabfleet_alerts_sent", "Alerts that the receiver has, by kind", ["kind"], registry=registry
+        )
+        self._alerts_failed = Counter(
+            "tabfleet_alert_failures", "Attempts to send an alert that failed, by kind", ["kind"], registry=registry
+        )
+        self._alerts_dropped = Counter(
+            "tabfleet_alerts_dropped",
+            "Alerts that were not sent when they were due, by kind, for an hour's bound, a full queue or a refusal",
+            ["kind", "why"],
+            registry=registry,
+        )
         self._end_reasons: dict[str, str] = {}
 
     def watch(self, fleet: WatchedFleet) -> None:
         """Add the gauges that are read off the fleet at each scrape."""
         self.registry.register(_FleetCollector(fleet))
+
+    def watch_alerts(self, queued: Callable[[], Mapping[AlertKind, int]]) -> None:
+        """Add how many alerts wait, read at each scrape."""
+        # A counter that is not there before its first event has no rate for it.
+        for kind in AlertKind:
+            self._alerts_sent.labels(kind)
+            self._alerts_failed.labels(kind)
+        self.registry.register(_AlertCollector(queued))
+
+    def alert_sent(self, kind: AlertKind) -> None:
+        """Count an alert that the receiver has."""
+        self._alerts_sent.labels(kind).inc()
+
+    def alert_failed(self, kind: AlertKind) -> None:
+        """Count an attempt that failed."""
+        self._alerts_failed.labels(kind).inc()
+
+    def alert_dropped(self, kind: AlertKind, why: str) -> None:
+        """Count an alert that is not sent, or not when it was due: `bound`, `full` or `refused`."""
+        self._alerts_dropped.labels(kind, why).inc()
 
     def request_done(self, done: RequestDone) -> None:
         """Count a request that has ended; a hook of the proxy."""
@@ -131,6 +193,12 @@ class Metrics:
                     self._restarts.labels(self._end_reasons.pop(event.child)).inc()
             case ChildReady():
                 self._start_time.observe(event.start_s)
+            case SessionReported():
+                self._session_saves.inc(event.new_saves)
+                self._failed_saves.inc(event.new_failures)
+            case LoginRefreshed():
+                self._refreshes.labels("refreshed").inc(event.refreshed)
+                self._refreshes.labels("failed").inc(event.failed)
             case ChildExited(expected=False):
                 self._end_reasons[event.child] = event.reason
 
@@ -154,7 +222,7 @@ class _FleetCollector(Collector):
         """Yield nothing: registering must not read a fleet that is still being made."""
         yield from ()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Yield the gauges as they are now."""
         fleet = self._fleet
         children = GaugeMetricFamily("tabfleet_children", "Children by state", labels=["state"])
@@ -166,7 +234,49 @@ class _FleetCollector(Collector):
         yield GaugeMetricFamily("tabfleet_ready", "1 when requests are served", value=ready)
         yield GaugeMetricFamily("tabfleet_queue_length", "Requests that wait for a child", value=pool.queue_length)
         yield GaugeMetricFamily("tabfleet_leases_held", "Requests that a child works on", value=pool.leases_held)
+        text = "Days until a child's login expires by its cookies, negative once it has; absent where they do not say"
+        expires = GaugeMetricFamily("tabfleet_login_expires_in_days", text, labels=["child"])
+        for child, days in fleet.login_days_left().items():
+            expires.add_metric([child], days)
+        yield expires
+        yield from _of_sites(fleet.site_checks())
         hydrated_at = fleet.hydrated_at()
         if hydrated_at is not None:
             text = "When profiles and keys were last fetched, in Unix seconds"
             yield GaugeMetricFamily("tabfleet_hydration_timestamp_seconds", text, value=hydrated_at)
+        oldest, uploads = fleet.oldest_session_at(), fleet.session_uploads()
+        if oldest is not None:
+            text = "When the session was saved that has not been saved for longest, in Unix seconds"
+            yield GaugeMetricFamily("tabfleet_session_oldest_save_timestamp_seconds", text, value=oldest)
+        if uploads is not None:
+            yield CounterMetricFamily("tabfleet_session_uploads", "Sessions uploaded to S3", value=uploads[0])
+            text = "Sessions that could not be uploaded"
+            yield CounterMetricFamily("tabfleet_session_upload_failures", text, value=uploads[1])
+
+
+class _AlertCollector(Collector):
+    def __init__(self, queued: Callable[[], Mapping[AlertKind, int]]) -> None:
+        self._queued = queued
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield how many alerts wait now."""
+        queued = self._queued()
+        gauge = GaugeMetricFamily("tabfleet_alerts_queued", "Alerts that wait to be sent, by kind", labels=["kind"])
+        for kind in AlertKind:
+            gauge.add_metric([kind.value], queued.get(kind, 0))
+        yield gauge
+
+
+def _of_sites(sites: list[SiteStatus]) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    """Yield what the checks of sites have found; a site that was not checked yet has only its count of failures."""
+    ok = GaugeMetricFamily("tabfleet_site_check_ok", "1 when a site's page is what its file says", labels=["site"])
+    text = "When a check of a site's page last ended, in Unix seconds"
+    checked_at = GaugeMetricFamily("tabfleet_site_check_timestamp_seconds", text, labels=["site"])
+    text = "Checks that found a site's page changed"
+    failures = CounterMetricFamily("tabfleet_site_check_failures", text, labels=["site"])
+    for site in sites:
+        failures.add_metric([site.site], site.failures)
+        if site.ok is not None and site.checked_at is not None:
+            ok.add_metric([site.site], site.ok)
+            checked_at.add_metric([site.site], site.checked_at)
+    yield from (ok, checked_at, failures)

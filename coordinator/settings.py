@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,15 +27,17 @@ from contract.proxies import NO_PROXY_WORDS, PROXY_WORDS, parse_no_proxy, parse_
 
 PROFILES: Final = "Profiles and keys"
 S3: Final = "Profiles from S3"
+SESSIONS: Final = "Saved sessions"
 ADDRESS: Final = "The coordinator's address"
 CHILDREN: Final = "Children"
 REQUESTS: Final = "Requests"
 HEALTH: Final = "Health and restarts"
 NETWORK: Final = "Network"
 OUTPUT: Final = "Logs and metrics"
+ALERTS: Final = "Alerts"
 
 _LISTS: Final = "The credentials need the IAM action s3:ListBucket on this bucket"
-_GETS: Final = "The credentials need the IAM action s3:GetObject on PREFIX/active/* and PREFIX/key.txt"
+_GETS: Final = "The credentials need the IAM action s3:GetObject on PREFIX/active/*, PREFIX/key.txt, PREFIX/fleet.toml"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ def _absolute_site(site: str) -> str:
     return str(Path(site).absolute()) if is_path else site
 
 
+def _absolute_or_s3(path: str) -> str:
+    """Return the path of a file absolute; `s3` stands for the one in the bucket."""
+    return path if path == "s3" else str(Path(path).absolute())
+
+
 def _kept_if(parse: Callable[[str], object]) -> Callable[[str], str]:
     """Return a validator that keeps a text that can be parsed; the text is what children are given."""
 
@@ -89,6 +97,18 @@ def parse_origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def check_web_address(text: str) -> None:
+    """Raise ValueError, without the text, unless it is the http or https address of a host."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is no address") from None
+    printable = text.isascii() and text.isprintable() and " " not in text
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.fragment or not printable:
+        raise ValueError("is no address of a web server")
+
+
 _ORIGIN: Final = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 65535", "PORT")]
@@ -97,16 +117,25 @@ Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
 Number = Annotated[int, Field(ge=1), Takes("a whole number, 1 or more", "N")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Takes("a number of seconds above 0", "SECONDS")]
 Interval = Annotated[float, Field(ge=0, allow_inf_nan=False), Takes("a number of seconds, 0 or more", "SECONDS")]
+Days = Annotated[float, Field(ge=0, le=3650), Takes("a number of days, 0 to 3650", "DAYS")]
 Switch = Annotated[bool, Takes("true or false", "BOOL")]
 Text = Annotated[str, Takes("a text", "TEXT")]
 # Paths are made absolute, because children run in another folder than we.
 SiteName = Annotated[str, AfterValidator(_absolute_site), Takes("a text", "TEXT")]
+FleetFileName = Annotated[
+    str,
+    AfterValidator(_absolute_or_s3),
+    Takes("a path, or s3 for PREFIX/fleet.toml in the bucket of the profiles", "PATH"),
+]
 AnyPath = Annotated[Path, AfterValidator(Path.absolute), Takes("a path", "PATH")]
 ExistingFile = Annotated[FilePath, AfterValidator(Path.absolute), Takes("the path of an existing file", "PATH")]
 ProxyUrl = Annotated[str, AfterValidator(_kept_if(parse_proxy)), Takes(PROXY_WORDS, "URL")]
 DirectHosts = Annotated[str, AfterValidator(_kept_if(parse_no_proxy)), Takes(NO_PROXY_WORDS, "HOSTS")]
 Origins = Annotated[
     str, AfterValidator(_kept_if(parse_origins)), Takes("origins such as https://app.example.com, or *", "ORIGINS")
+]
+WebAddress = Annotated[
+    str, AfterValidator(_kept_if(check_web_address)), Takes("an address that begins with https:// or http://", "URL")
 ]
 Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
 BackendName = Annotated[Literal["local", "s3"], Takes("local or s3", "NAME"), BeforeValidator(_lower)]
@@ -178,6 +207,27 @@ class Settings(BaseSettings):
         Interval, About(PROFILES, "Reload profiles and keys this often; 0 never does")
     ] = 0.0
 
+    session_dir: Annotated[
+        AnyPath | None,
+        About(
+            SESSIONS,
+            "Folder on a volume that keeps what browsers make of their logins, a file for each; not set, what a site "
+            "has changed of a login is lost when the coordinator ends",
+        ),
+    ] = None
+    session_key_file: Annotated[
+        ExistingFile | None,
+        About(SESSIONS, "File of age identities, as age-keygen writes it; with it saved sessions are encrypted"),
+    ] = None
+    session_s3_prefix: Annotated[
+        Prefix | None,
+        About(
+            SESSIONS,
+            "Key prefix in the profiles' bucket for copies of the encrypted sessions. The credentials need the IAM "
+            "actions s3:PutObject and s3:GetObject on PREFIX/*",
+        ),
+    ] = None
+
     coordinator_host: Annotated[
         Text,
         About(
@@ -206,11 +256,19 @@ class Settings(BaseSettings):
     ] = 0
     chat_site: Annotated[
         SiteName | None,
-        About(CHILDREN, "Site file: a name in sites/ or the path of a TOML file; required", flag="--site"),
+        About(
+            CHILDREN,
+            "Site file: a name in sites/ or the path of a TOML file; required unless FLEET_FILE gives each login one",
+            flag="--site",
+        ),
     ] = None
-    site_url: Annotated[Text | None, About(CHILDREN, "Address of the site, in place of the site file's", flag=None)] = (
-        None
-    )
+    fleet_file: Annotated[
+        FleetFileName | None,
+        About(CHILDREN, "Fleet file: which site, proxy, locale, models and weight single logins have; and aliases"),
+    ] = None
+    site_url: Annotated[
+        Text | None, About(CHILDREN, "Address of the site, in place of that of CHAT_SITE's file", flag=None)
+    ] = None
     browser_engine: Annotated[EngineName, About(CHILDREN, "Browser to drive", flag="--engine")] = "camoufox"
     headless: Annotated[Switch, About(CHILDREN, "Run browsers without a display")] = True
     browser_executable: Annotated[
@@ -268,18 +326,25 @@ class Settings(BaseSettings):
     unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = 30.0
     backoff_max_s: Annotated[Seconds, About(HEALTH, "Longest delay before a restart")] = 60.0
     login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = LOGIN_CHECK_S
+    expiry_warning_days: Annotated[
+        Days, About(HEALTH, "Days before a login expires from which /ready, log and hooks tell of it; 0 never does")
+    ] = 3.0
+    site_check_s: Annotated[
+        Interval,
+        About(HEALTH, "Longest time between two checks of a site file on an idle login's page; 0 never checks"),
+    ] = 3600.0
     child_memory_limit_mb: Annotated[
         Count, About(HEALTH, "Restart a child, once idle, above this many MB; 0 never does")
     ] = 0
 
     extra_ca_file: Annotated[
         ExistingFile | None,
-        About(NETWORK, "PEM file of further authorities to trust, for S3 and the browsers", flag=None),
+        About(NETWORK, "PEM file of further authorities to trust, for S3, alerts and the browsers", flag=None),
     ] = None
     https_proxy: Annotated[
         ProxyUrl | None,
         Field(repr=False),
-        About(NETWORK, "Proxy for S3 and the browsers; loopback is never proxied", flag=None, secret=True),
+        About(NETWORK, "Proxy for S3, alerts and the browsers; loopback is never proxied", flag=None, secret=True),
     ] = None
     no_proxy: Annotated[
         DirectHosts | None,
@@ -294,6 +359,25 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, About(OUTPUT, "Least level that is logged")] = "info"
     log_dir: Annotated[
         AnyPath | None, About(OUTPUT, "Folder for the children's logs, reopened on SIGHUP; not set, they go to stderr")
+    ] = None
+
+    alert_url: Annotated[
+        WebAddress | None,
+        Field(repr=False),
+        About(
+            ALERTS, "Address that is told, by signed webhooks, of what an operator should know", flag=None, secret=True
+        ),
+    ] = None
+    alert_secret_file: Annotated[
+        ExistingFile | None,
+        About(ALERTS, "File with the secret, whsec_ and base64, that alerts are signed with; needed with ALERT_URL"),
+    ] = None
+    alert_state_file: Annotated[
+        AnyPath | None,
+        About(
+            ALERTS,
+            "File in which alerts that are not delivered yet outlive the coordinator; not set, they are lost with it",
+        ),
     ] = None
 
     @model_validator(mode="before")
@@ -313,10 +397,59 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _sessions_have_a_place_of_their_own(self) -> Self:
+        if self.session_dir is None:
+            for name in ("session_key_file", "session_s3_prefix"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name.upper()} needs SESSION_DIR (--session-dir): the folder of the sessions")
+            return self
+        name = "auth_profile_cache_dir" if self.profile_backend == "s3" else "local_profile_dir"
+        if self.session_dir.is_relative_to(folder := getattr(self, name)):
+            raise ValueError(
+                f"SESSION_DIR={self.session_dir} lies in {name.upper()}={folder}, which holds profiles;"
+                " choose a folder of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_in_s3_are_encrypted_and_apart(self) -> Self:
+        sessions = self.session_s3_prefix
+        if sessions is None:
+            return self
+        given = f"SESSION_S3_PREFIX={sessions} (--session-s3-prefix)"
+        if self.profile_backend != "s3":
+            raise ValueError(f"{given} needs PROFILE_BACKEND=s3: sessions go to the bucket of the profiles")
+        if self.session_key_file is None:
+            raise ValueError(f"{given} needs SESSION_KEY_FILE (--session-key-file): nothing goes to S3 in plain")
+        for used in ("active", "key.txt"):
+            kept = f"{self.auth_profile_s3_prefix}/{used}".lstrip("/")
+            if f"{kept}/".startswith(f"{sessions}/".lstrip("/")) or f"{sessions}/".startswith(f"{kept}/"):
+                raise ValueError(
+                    f"{given} overlaps with {kept}, which must stay read-only; choose a prefix beside it, such as"
+                    f" {f'{self.auth_profile_s3_prefix}/sessions'.lstrip('/')}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _a_fleet_file_in_s3_needs_s3(self) -> Self:
+        if self.fleet_file == "s3" and self.profile_backend != "s3":
+            raise ValueError("FLEET_FILE=s3 (--fleet-file) needs PROFILE_BACKEND=s3; or give the path of a file")
+        return self
+
+    @model_validator(mode="after")
     def _the_engine_can_use_the_proxy(self) -> Self:
         problem = self.https_proxy and parse_proxy(self.https_proxy).unusable_by(self.browser_engine)
         if problem:
             raise ValueError(f"HTTPS_PROXY: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _alerts_are_signed(self) -> Self:
+        if self.alert_url is not None and self.alert_secret_file is None:
+            raise ValueError(
+                "ALERT_URL needs ALERT_SECRET_FILE (--alert-secret-file):"
+                " the file with the secret that alerts are signed with"
+            )
         return self
 
     @property

@@ -35,6 +35,7 @@ class ControlRoutes:
             web.get("/control/faults", self.faults),
             web.post("/control/faults", self.add_fault),
             web.delete("/control/faults", self.clear_faults),
+            web.get("/control/sessions", self.sessions),
         ]
 
     def _check(self, request: web.Request) -> None:
@@ -55,6 +56,14 @@ class ControlRoutes:
         """Return the active faults."""
         self._check(request)
         return web.json_response({"faults": self._faults.view()})
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        """Return the open sessions, and how many logins were ended by a spent token, and deleted cookies came back."""
+        self._check(request)
+        sessions = self._sessions
+        return web.json_response(
+            {"open": sessions.view(), "reused": sessions.reused, "resurrected": sessions.resurrected}
+        )
 
     async def add_fault(self, request: web.Request) -> web.Response:
         """Activate a fault and return its id; `expire_session` acts at once and returns how many sessions ended."""

@@ -71,7 +71,7 @@ async def _log_in(browser: Browser, site_url: str, username: str, password: str)
     await page.fill("#password", password)
     await page.click("[data-testid=log-in]")
     await page.wait_for_selector("[data-testid=account]")
-    state = await context.storage_state()
+    state = await context.storage_state(indexed_db=True)
     await context.close()
     return json.dumps(state, indent=2)
 

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from demo.accounts import Sessions
+from demo.accounts import REFRESH_TTL_S, Sessions
 from demo.chat import Chat
 from demo.control import ControlRoutes
 from demo.faults import FAULT_HELP, Faults
 from demo.images import Images
 from demo.ledger import Ledger
+from demo.one_time_code import CodeRoutes
 from demo.pages import PageRoutes
 from demo.shape import DIRECTIVE_HELP
 from demo.transports import ChatRoutes
@@ -39,6 +40,7 @@ class SiteOptions:
 
     control_token: str | None = None
     session_ttl_s: float = WEEK_S
+    refresh_ttl_s: float = REFRESH_TTL_S
     max_body_bytes: int = MAX_BODY_BYTES
     strict_csp: bool = False
 
@@ -61,12 +63,14 @@ SITE = web.AppKey("site", DemoSite)
 def make_app(options: SiteOptions | None = None) -> web.Application:
     """Return a new application; `app[SITE]` is its state."""
     options = options or SiteOptions()
-    sessions, ledger, faults = Sessions(ttl_s=options.session_ttl_s), Ledger(), Faults()
+    sessions = Sessions(ttl_s=options.session_ttl_s, refresh_ttl_s=options.refresh_ttl_s)
+    ledger, faults = Ledger(), Faults()
     authenticator, images = Authenticator(sessions, faults), Images()
     chat = Chat(ledger, faults, images)
     pages = PageRoutes(authenticator, sessions, strict_csp=options.strict_csp)
     app = web.Application(client_max_size=options.max_body_bytes, middlewares=[_too_large])
     app.add_routes(pages.routes())
+    app.add_routes(CodeRoutes(sessions).routes())
     chat_routes = ChatRoutes(authenticator, sessions, chat, images, options.max_body_bytes)
     app.add_routes(chat_routes.routes())
     if options.control_token:
@@ -109,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = SiteOptions(
         control_token=parsed.control_token or os.environ.get(CONTROL_TOKEN_VARIABLE) or None,
         session_ttl_s=parsed.session_ttl_s,
+        refresh_ttl_s=parsed.refresh_ttl_s,
         max_body_bytes=parsed.max_body_bytes,
         strict_csp=parsed.strict_csp,
     )
@@ -148,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8800, help="0 chooses a free one (default 8800)")
     parser.add_argument("--control-token", help=f"enables /control/; prefer the variable {CONTROL_TOKEN_VARIABLE}")
     parser.add_argument("--session-ttl-s", type=float, default=WEEK_S, help="lifetime of a session in seconds")
+    parser.add_argument(
+        "--refresh-ttl-s",
+        type=float,
+        default=REFRESH_TTL_S,
+        help="lifetime in seconds of a session at /refresh/, from its last refresh",
+    )
     parser.add_argument("--max-body-bytes", type=int, default=MAX_BODY_BYTES)
     parser.add_argument("--strict-csp", action="store_true", help="allow the page to connect to this site only")
     return parser

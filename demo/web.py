@@ -11,7 +11,10 @@ from demo.accounts import Session, Sessions
 from demo.faults import Faults
 
 COOKIE = "demo_session"
-NEW_COOKIE = web.RequestKey("new_cookie", str)
+WELCOME = "demo_welcome"
+"""A cookie that a login at /rotating/ or /refresh/ comes with, and that its first prompt deletes."""
+NEW_COOKIES = web.RequestKey("new_cookies", list[str])
+_ROTATE_AT = ("/rotating/chat", "/any/chat", "/api/chat")
 
 _STATUS: dict[int, type[web.HTTPException]] = {
     400: web.HTTPBadRequest,
@@ -54,14 +57,36 @@ class Authenticator:
         self._faults = faults
 
     def session(self, request: web.Request) -> Session | None:
-        """Return the request's open session or None; rotate its token if a fault asks for it."""
+        """Return the request's open session or None; rotate its token if its kind, or a fault, asks for it."""
         if header := request.headers.get("Authorization"):
             return self.bearer(header.removeprefix("Bearer "))
-        session = self._sessions.find(request.cookies.get(COOKIE, ""), "cookie")
-        if session and self._faults.rotates(session.account):
+        used = request.cookies.get(COOKIE, "")
+        session = self._sessions.find(used, "cookie")
+        if session is None:
+            return None
+        self._note_welcome(request, session)
+        if self._faults.rotates(session.account):
             self._sessions.rotate(session)
-            request[NEW_COOKIE] = session.token
+            self.set_cookie(request, session)
+        elif session.login == "rotating" and request.path in _ROTATE_AT:
+            self._sessions.next_token(session, used)
+            self.set_cookie(request, session)
         return session
+
+    def set_cookie(self, request: web.Request, session: Session) -> None:
+        """Send the session's cookie with the response to this request."""
+        new = request.setdefault(NEW_COOKIES, [])
+        new.append(cookie_header(session.token, self._sessions.lasts_s(session)))
+
+    def _note_welcome(self, request: web.Request, session: Session) -> None:
+        """Delete the welcome cookie at the first prompt, and count the requests that bring it back."""
+        if WELCOME not in request.cookies:
+            session.welcome = "gone" if session.welcome == "deleted" else session.welcome
+            return
+        self._sessions.resurrected += session.welcome == "gone"
+        if request.path == "/api/chat":
+            session.welcome = "deleted"
+            request.setdefault(NEW_COOKIES, []).append(f"{WELCOME}=; Max-Age=0; Path=/; SameSite=Lax")
 
     def bearer(self, token: str) -> Session | None:
         """Return the open session of a bearer token, or None."""
@@ -75,3 +100,8 @@ class Authenticator:
 def cookie_header(token: str, max_age_s: float) -> str:
     """Return the Set-Cookie value of a session."""
     return f"{COOKIE}={token}; Max-Age={int(max_age_s)}; Path=/; HttpOnly; SameSite=Lax"
+
+
+def welcome_header(max_age_s: float) -> str:
+    """Return the Set-Cookie value of the welcome cookie."""
+    return f"{WELCOME}=1; Max-Age={int(max_age_s)}; Path=/; SameSite=Lax"

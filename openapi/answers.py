@@ -13,6 +13,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from contract.api_error import ErrorCode
+from coordinator.logins.remote import SaveTo
 from coordinator.supervision.lifecycle import Reason, State
 
 
@@ -54,7 +55,11 @@ class Live(TypedDict):
 
 
 class Child(TypedDict):
-    """A child as everybody may see it. Times are seconds since 1970."""
+    """A child as everybody may see it. Times are seconds since 1970.
+
+    `login_kept` tells that the child refreshes its login in time, or logs in again by itself; `warnings` are lines for
+    people.
+    """
 
     name: str
     state: State
@@ -64,7 +69,10 @@ class Child(TypedDict):
     in_flight: int
     models: list[str]
     login_expires_at: float | None
+    login_kept: bool
+    warnings: list[str]
     capture: str | None
+    site: str | None
 
 
 class ChildDetail(Child):
@@ -84,6 +92,24 @@ class RejectedProfile(TypedDict):
     reason: str
 
 
+class SiteChecked(TypedDict):
+    """What the last check of a site's page found. `ok` is null before the first; `checked_at` is in Unix seconds.
+
+    Where it failed, `step` is the check's, and the rest is the place in the site file to look at. `new_file` says why
+    another text of the file is not in use.
+    """
+
+    site: str
+    file: str
+    ok: bool | None
+    checked_at: float | None
+    step: str | None
+    line: int | None
+    key: str | None
+    selector: str | None
+    new_file: str | None
+
+
 class Ready(TypedDict):
     """Whether a request would find a page, and the children. `unhealthy` names those that should serve and do not."""
 
@@ -91,6 +117,7 @@ class Ready(TypedDict):
     children: list[Child]
     unhealthy: list[str]
     rejected_profiles: list[RejectedProfile]
+    site_checks: list[SiteChecked]
     api_keys: Literal["enforced", "open"]
     warnings: list[str]
 
@@ -107,6 +134,15 @@ class Accepted(TypedDict):
     """The action has begun."""
 
     status: Literal["accepted"]
+
+
+class LoginBegun(TypedDict):
+    """A browser waits for a person: `link` is a path of this server, which can be opened once, until `expires_at`."""
+
+    profile: str
+    save: list[SaveTo]
+    link: str
+    expires_at: int
 
 
 Document = dict[str, Any]

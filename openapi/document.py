@@ -22,6 +22,7 @@ from contract.child_api import REQUEST_ID_HEADER
 from coordinator.proxy.idempotency import REPLAYED_HEADER
 from openapi.operation import IDEMPOTENCY_KEY, Operation
 from openapi.operations import OPERATIONS
+from openapi.webhooks import BODY, TAG, webhooks
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 FILE: Final = _ROOT / "coordinator" / "openapi.json"
@@ -43,6 +44,7 @@ _TAGS: Final = {
     "health": "For orchestrators; without a key",
     "metrics": "For operators, with any key",
     "admin": "For operators, with a key that has the role",
+    TAG: "What operators are told at `ALERT_URL`",
 }
 _SECURITY: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer KEY`"},
@@ -101,6 +103,7 @@ def document(operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": what} for name, what in _TAGS.items()],
         "paths": paths,
+        "webhooks": webhooks(refs[BODY]),
         "components": {
             "schemas": schemas,
             "securitySchemes": _SECURITY,
@@ -115,7 +118,7 @@ def document(operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
 def _schemas(operations: tuple[Operation, ...]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Return for each type the schema that refers to it, and all components."""
     taken = dict.fromkeys(operation.body for operation in operations if operation.body)
-    given = dict.fromkeys(kind for operation in operations for kind in _answered(operation))
+    given = dict.fromkeys([*(kind for operation in operations for kind in _answered(operation)), BODY])
     inputs: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
         *((kind, "validation", TypeAdapter(kind)) for kind in taken),
         *((kind, "serialization", TypeAdapter(kind)) for kind in given),
@@ -130,7 +133,8 @@ def _schemas(operations: tuple[Operation, ...]) -> tuple[dict[Any, Any], dict[st
     for operation in operations:
         if operation.body:
             body = schemas[refs[operation.body]["$ref"].removeprefix(_SCHEMAS)]
-            body["description"] = f"What `{operation.path}` takes. Other parameters are accepted, and have no effect."
+            others = "refused" if body.get("additionalProperties") is False else "accepted, and have no effect"
+            body["description"] = f"What `{operation.path}` takes. Other parameters are {others}."
             body["properties"] = {
                 name: schema
                 for name, schema in {**body["properties"], **operation.more}.items()

@@ -34,7 +34,8 @@ ASKS_A_PAGE: Final = TAKES_A_PROMPT | frozenset(
     {
         *(ErrorCode.QUEUE_FULL, ErrorCode.QUEUE_TIMEOUT, ErrorCode.SHUTDOWN, ErrorCode.CANCELLED, ErrorCode.CHILD_LOST),
         *(ErrorCode.REFUSED, ErrorCode.QUOTA, ErrorCode.LOGIN_EXPIRED, ErrorCode.SITE_ERROR, ErrorCode.PAGE_BROKEN),
-        *(ErrorCode.SITE_UNREACHABLE, ErrorCode.PROMPT_REJECTED, ErrorCode.BROWSER_LOST, ErrorCode.CAPTURE_GAP),
+        *(ErrorCode.SITE_UNREACHABLE, ErrorCode.PROXY_UNREACHABLE, ErrorCode.PROXY_REFUSED),
+        *(ErrorCode.PROMPT_REJECTED, ErrorCode.BROWSER_LOST, ErrorCode.CAPTURE_GAP),
         ErrorCode.PROMPT_CHANGED,
         *(ErrorCode.BAD_FORMAT, ErrorCode.BAD_TOOL_CALL),
         *(ErrorCode.FIRST_TOKEN_TIMEOUT, ErrorCode.STREAM_IDLE_TIMEOUT),
@@ -51,6 +52,8 @@ _OTHER_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.CANCELLED: 502,
     ErrorCode.SHUTDOWN: 502,
     ErrorCode.SITE_UNREACHABLE: 502,
+    ErrorCode.PROXY_UNREACHABLE: 502,
+    ErrorCode.PROXY_REFUSED: 502,
 }
 """Codes that a route which asks a page gives with another status, too."""
 

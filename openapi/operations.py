@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from contract.api_error import ErrorCode
+from coordinator.logins.remote import NewLogin
 from openapi import answers, chat, messages, responses
 from openapi.operation import JSON, Operation, Parameter
 
@@ -64,6 +65,19 @@ OPERATIONS: Final = (
         {JSON: answers.Reloaded},
         key="operate",
         codes=frozenset({ErrorCode.RELOAD_FAILED}),
+    ),
+    Operation(
+        "post",
+        "/admin/logins",
+        "beginLogin",
+        "admin",
+        "Open a browser for a person to log in, from anywhere",
+        {JSON: answers.LoginBegun},
+        description="Whoever opens the link first sees that browser, and is the only one; docs/logins.md has the rest.",
+        status=201,
+        body=NewLogin,
+        key="operate",
+        codes=frozenset({ErrorCode.ACTION_REFUSED, ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.BODY_TOO_LARGE}),
     ),
     Operation(
         "get",

@@ -38,13 +38,32 @@ GROUPS = {
         *("browser.errors", "browser.settings", "browser.timeouts"),
         *("browser.site", "browser.process", "browser.capture", "browser.page"),
     },
+    "coordinator/alerts": {
+        *("coordinator.errors", "coordinator.flags", "coordinator.settings"),
+        *("coordinator.proxy.pool", "coordinator.supervision", "coordinator.alerts"),
+    },
     "coordinator/proxy": {"coordinator.errors", "coordinator.proxy"},
     "coordinator/supervision": {
         *("coordinator.errors", "coordinator.settings"),
-        *("coordinator.proxy.pool", "coordinator.supervision"),
+        *("coordinator.fleet_file.login", "coordinator.proxy.pool", "coordinator.supervision"),
     },
-    "coordinator/local": {"coordinator.errors", "coordinator.local", "coordinator.settings", "coordinator.supervision"},
-    "coordinator/profiles": {"coordinator.errors", "coordinator.flags", "coordinator.profiles", "coordinator.settings"},
+    "coordinator/local": {
+        *("coordinator.errors", "coordinator.settings", "coordinator.site_files"),
+        *("coordinator.local", "coordinator.sessions", "coordinator.supervision"),
+    },
+    "coordinator/fleet_file": {"coordinator.errors", "coordinator.fleet_file", "coordinator.site_files"},
+    "coordinator/profiles": {
+        *("coordinator.errors", "coordinator.flags", "coordinator.settings"),
+        *("coordinator.fleet_file", "coordinator.profiles"),
+    },
+    "coordinator/sessions": {
+        *("coordinator.errors", "coordinator.settings", "coordinator.supervision.events"),
+        *("coordinator.supervision.lifecycle", "coordinator.profiles", "coordinator.sessions"),
+    },
+    "coordinator/logins": {
+        *("coordinator.errors", "coordinator.fleet_file.login", "coordinator.profiles"),
+        *("coordinator.supervision", "coordinator.logins"),
+    },
 }
 """Each group inside a package and what of its own package it may import; `contract` besides."""
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
 from contract.api_error import ErrorCode
+from coordinator.alerts.alert import AlertKind
 from openapi.document import FILE, document, text
 from openapi.operation import ASKS_A_PAGE, Operation
 from openapi.operations import OPERATIONS
+from openapi.webhooks import EXAMPLES
 
-API_PAGE = (Path(__file__).resolve().parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+API_PAGE = (DOCS / "api.md").read_text(encoding="utf-8")
+LOGINS_PAGE = (DOCS / "logins.md").read_text(encoding="utf-8")
 DOCUMENT = document()
 CHAT = DOCUMENT["paths"]["/v1/chat/completions"]["post"]
 
@@ -49,6 +55,20 @@ def test_every_error_belongs_to_a_route() -> None:
 def test_ids_are_unique() -> None:
     ids = [operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()]
     assert len(set(ids)) == len(ids)
+
+
+def test_there_is_an_example_of_each_kind_of_alert_and_the_guide_shows_the_same() -> None:
+    content = DOCUMENT["webhooks"]["alert"]["post"]["requestBody"]["content"]["application/json"]
+    shown = [example["value"] for example in content["examples"].values()]
+    assert [body["type"] for body in shown] == list(AlertKind)
+    schema = {**content["schema"], "components": DOCUMENT["components"]}
+    known = DOCUMENT["components"]["schemas"]["AlertData"]["properties"]
+    for body in shown:
+        jsonschema.validate(body, schema)
+        assert set(body["data"]) <= set(known)
+    section = LOGINS_PAGE.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert [json.loads(line) for line in section.splitlines() if line.startswith("{")] == shown
+    assert [json.loads(alert.body()) for alert in EXAMPLES.values()] == shown
 
 
 def codes(operation: dict[str, Any], status: str) -> set[str]:

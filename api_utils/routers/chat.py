@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from functools import partial
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,11 +20,11 @@ from api_utils.dialects.page_request import PageRequest
 from api_utils.error_responses import from_reason
 from api_utils.prompt import Prompt, images_of, text_of
 from api_utils.prompt_form import PromptForm
-from api_utils.state import ChildState, keyed, read_json
+from api_utils.state import ChildState, has_control_token, keyed, read_json
 from api_utils.usage import ESTIMATED, USAGE_HEADER, Usage
 from contract.api_error import bad_request
 from contract.chat_body import longest_s, stream_of
-from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, REQUEST_ID_HEADER
+from contract.child_api import CANCEL_PATH, CANCEL_TIMEOUT_S, MODEL_HEADER, REQUEST_ID_HEADER
 from contract.dialects import DIALECTS
 from contract.dialects.dialect import Dialect
 from contract.dialects.messages import COUNT_TOKENS_PATH, MESSAGES
@@ -57,6 +58,10 @@ async def _read(dialect: Dialect, request: Request) -> tuple[PageRequest, Prompt
     body = await read_json(request, settings.max_body_bytes, longest_s(settings.stream_idle_timeout_s))
     if isinstance(body, dict):
         body["stream"] = stream_of(body.get("stream"))  # as the coordinator has read it
+        if MODEL_HEADER in request.headers and has_control_token(
+            request, ChildState.of(request).settings.tabfleet_control_token
+        ):
+            body["model"] = unquote(request.headers[MODEL_HEADER])
     asked = PARSERS[dialect.path](body)
     if asked.model not in page.models:
         raise model_not_found(asked.model, page.models)

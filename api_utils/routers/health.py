@@ -18,6 +18,8 @@ _MESSAGES: Final = {
     UnreadyReason.LOGIN_EXPIRED: "the site asks for a login",
     UnreadyReason.PAGE_BROKEN: "the page is not what the site file says",
     UnreadyReason.SITE_UNREACHABLE: "the site does not answer",
+    UnreadyReason.PROXY_UNREACHABLE: "the login's proxy does not answer",
+    UnreadyReason.PROXY_REFUSED: "the login's proxy does not let it through",
     UnreadyReason.QUOTA: "the site refuses further prompts for now",
 }
 

@@ -13,7 +13,7 @@ from contract.models import model_card, model_list, model_not_found
 async def list_models(request: Request) -> Response:
     """Answer with all models, in OpenAI's list form."""
     state = ChildState.of(request)
-    return JSONResponse(model_list(state.page.models, state.site))
+    return JSONResponse(model_list(dict.fromkeys(state.page.models, state.site)))
 
 
 async def get_model(request: Request) -> Response:

@@ -157,8 +157,8 @@ READ_BACK = f"""async (element) => {{
   return [{_OWN_DOM}.typed(element), !("value" in element)];
 }}"""
 
-REQUEST_STATUS = """async (url) => {
-  const response = await fetch(url, { credentials: "include", cache: "no-store", redirect: "manual" });
+REQUEST_STATUS = """async ([url, method]) => {
+  const response = await fetch(url, { method, credentials: "include", cache: "no-store", redirect: "manual" });
   return response.type === "opaqueredirect" ? 401 : response.status;
 }"""
 

@@ -15,14 +15,14 @@ from typing import get_args
 from rich.console import Console
 
 from browser.check.checkup import Checkup
-from browser.check.context import CheckPlan
+from browser.check.context import PROMPT, CheckPlan
 from browser.check.outcome import MEANINGS, Exit
 from browser.check.screen import Screen
 from browser.settings import BrowserSettings, EngineName, VariableError, read_variables
 from contract.logs import escape_unencodable
 from contract.output import flush_output
+from contract.proxies import Proxy, read_own_proxy
 
-PROMPT = "Reply with one short sentence: what is a quay?"
 STOP_PROMPT = "Write the numbers from 1 to 400, one on each line, and nothing else."
 ANSWER_TIMEOUT_S = 30.0
 _EPILOG = """\
@@ -85,7 +85,15 @@ def plan(options: argparse.Namespace) -> CheckPlan:
         stop_prompt=options.stop_prompt,
         model=options.model,
         sends=options.send,
+        proxy=_own_proxy(options.proxy_file),
     )
+
+
+def _own_proxy(path: Path | None) -> Proxy | None:
+    try:
+        return None if path is None else read_own_proxy(path)
+    except ValueError as error:
+        raise VariableError(f"--proxy-file: {error}") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,6 +111,12 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="P",
         help="the login: a Playwright storage_state file; not needed where the site has none (login.none)",
+    )
+    parser.add_argument(
+        "--proxy-file",
+        type=Path,
+        metavar="P",
+        help="a file with the URL of the login's own proxy: nothing goes past it",
     )
     parser.add_argument("--engine", choices=get_args(EngineName), help="the browser; BROWSER_ENGINE, else camoufox")
     parser.add_argument(

@@ -4,69 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, replace
+from collections.abc import MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
-from playwright.async_api import Error
 
-from browser.check import steps_answer, steps_open, steps_prompt
 from browser.check.context import CheckContext, CheckPlan
 from browser.check.outcome import Exit, StepFailed, StepReport, StepResult, exit_code_of
 from browser.check.screen import Screen
-from browser.errors import BrowserError, BrowserLost, SiteError
+from browser.check.steps import OPENING, SENDING, UNSENT, Step, run_step
+from browser.errors import BrowserError, SiteError
 from browser.site.load import Site, find_site, load_site, read_site_file
-from browser.site.toml_lines import key_lines
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step; `keys` are what to look at in the site file when it fails."""
-
-    name: str
-    work: Callable[[CheckContext], Awaitable[StepResult]]
-    keys: tuple[str, ...] = ()
-
-
-OPENING = (
-    Step("login file", steps_open.read_login),
-    Step("browser", steps_open.start_browser),
-    Step("page", steps_open.open_page, ("url",)),
-    Step("logged in", steps_open.logged_in, ("login.logged_in", "login.logged_out", "readiness.selector")),
-    Step("login check", steps_open.check_login, ("login.check",)),
-    Step("logged out", steps_open.without_login, ("login.logged_in", "login.logged_out")),
-    Step("capture", steps_open.test_capture, ("capture",)),
-    Step("fresh chat", steps_prompt.fresh_chat, ("fresh_chat",)),
-    Step("models", steps_prompt.choose_models, ("models",)),
-    Step("input", steps_prompt.fill, ("input",)),
-)
-SENDING = (
-    Step("send", steps_prompt.send, ("send",)),
-    Step("first event", steps_answer.first_event, ("capture.network.url", "capture.dom.answer")),
-    Step(
-        "first text",
-        steps_answer.first_text,
-        ("capture.network.start", "capture.network.text", "capture.network.whole", "capture.dom.answer"),
-    ),
-    Step("end", steps_answer.end, ("capture.network.end", "capture.network.end_data", "capture.dom.done")),
-    Step("sent prompt", steps_prompt.sent_prompt, ("send.prompt",)),
-    Step("page's text", steps_answer.page_text, ("capture.dom.answer", "capture.dom.ignore", "capture.dom.read")),
-    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",)),
-    Step("stop", steps_answer.stop, ("stop.answering", "stop.actions")),
-    Step("fresh again", steps_prompt.fresh_chat, ("fresh_chat",)),
-)
-
-
-# Some failures can come in any step, and are not about its keys.
-_KEYS_OF: dict[Exit, tuple[str, ...]] = {
-    Exit.REFUSED: ("refusals",),
-    Exit.LOGGED_OUT: ("login.logged_in", "login.logged_out", "login.check", "login.lost"),
-    Exit.BROWSER_LOST: (),
-    Exit.PROFILE_LOCKED: (),
-    Exit.NO_BROWSER: (),
-}
+from contract.toml_lines import key_lines
 
 
 class Checkup:
@@ -96,12 +47,11 @@ class Checkup:
         try:
             site = self._load_site()
         except BrowserError as error:
-            self._fail("site file", error, began)
-            return Exit.USAGE
+            return self._fail("site file", StepFailed(str(error), code=exit_code_of(error)), began)
         context = CheckContext(self._plan, site, self._run_dir)
         self._show("site file", StepResult(f"{site.name}: {site.url}"), began)
         code = Exit.PASSED
-        steps = [*OPENING, *SENDING] if self._plan.sends else [*OPENING]
+        steps = [*OPENING, *(SENDING if self._plan.sends else UNSENT)]
         try:
             while steps and code is Exit.PASSED:
                 code = await self._run_step(context, steps.pop(0))
@@ -139,27 +89,14 @@ class Checkup:
         began = time.monotonic()
         try:
             with self._screen.running(step.name):
-                result = await step.work(context)
+                result = await run_step(context, step)
         except StepFailed as failure:
-            error = failure
-        except BrowserError as lost:
-            return self._fail(step.name, lost, began, step.keys)
-        except Error as of_playwright:
-            error = StepFailed(of_playwright.message.splitlines()[0])
-        else:
-            self._show(step.name, result, began)
-            return Exit.PASSED
-        # A browser that died fails whatever step it is in; the site file is not to blame for that.
-        if error.code is Exit.FAILED and context.host and await context.host.is_lost_soon():
-            return self._fail(step.name, BrowserLost("the browser died"), began, step.keys)
-        return self._fail(step.name, error, began, step.keys)
+            return self._fail(step.name, failure, began)
+        self._show(step.name, result, began)
+        return Exit.PASSED
 
-    def _fail(self, name: str, error: BrowserError | StepFailed, began: float, keys: tuple[str, ...] = ()) -> Exit:
-        if isinstance(error, BrowserError):
-            error = StepFailed(str(error), code=exit_code_of(error))
-        about_login = any(key.startswith("login.") for key in keys)
-        found = error.keys or (keys if about_login else _KEYS_OF.get(error.code, keys))
-        self._show(name, StepResult(str(error), "fail", error.hints, found), began)
+    def _fail(self, name: str, error: StepFailed, began: float) -> Exit:
+        self._show(name, StepResult(str(error), "fail", error.hints, error.keys), began)
         return error.code
 
     def _show(self, name: str, result: StepResult, began: float) -> None:

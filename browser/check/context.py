@@ -24,11 +24,14 @@ from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
+from browser.process.own_proxy import OwnProxy, own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Model, Site
 from contract.files import write_private
+from contract.proxies import Proxy
 
 SCREENSHOT_TIMEOUT_S = 10.0
+PROMPT = "Reply with one short sentence: what is a quay?"
 SHORTEST_SECRET = 4
 """A secret with fewer characters is in every text by chance."""
 
@@ -46,6 +49,7 @@ class CheckPlan:
     stop_prompt: str
     model: str | None
     sends: bool
+    proxy: Proxy | None = None
 
 
 @dataclass
@@ -62,6 +66,8 @@ class CheckContext:
     site_page: SitePage | None = None
     page: Tab | None = None
     log: EventLog = field(default_factory=EventLog)
+    own_proxy: OwnProxy | None = field(init=False)
+    stream_port: int = field(init=False)
     capture: Capture = field(init=False)
     traffic: Traffic | None = None
     completion: Completion | None = None
@@ -69,8 +75,9 @@ class CheckContext:
 
     def __post_init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            stream_port = probe.getsockname()[1]
-        self.capture = Capture(self.site, stream_port, self.plan.engine, self.log)
+            self.stream_port = probe.getsockname()[1]
+        self.capture = Capture(self.site, self.stream_port, self.plan.engine, self.log)
+        self.own_proxy = own_proxy_of(self.plan.proxy, self.site.url, self.plan.settings)
 
     @property
     def opened(self) -> SitePage:

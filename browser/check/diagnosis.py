@@ -9,7 +9,7 @@ from typing import Any
 
 from browser.capture.framing import WIRE_FORMATS
 from browser.capture.trace import EventTrace
-from browser.check.screen import plain
+from browser.check.plain_text import plain
 from browser.site.schema import Network
 
 SAMPLES = 3

@@ -64,11 +64,20 @@ class StepReport:
 class StepFailed(TabfleetError):
     """A step failed; the message is one line, `hints` are what helps to find out why.
 
-    `keys` are the site file's keys to look at; where there are none, those of the step.
+    `keys` are the site file's keys to look at; where there are none, those of the step. `site_is_away` tells that the
+    site was not reached, or answered with a server error: its page may be as it was.
     """
 
-    def __init__(self, message: str, *hints: str, keys: tuple[str, ...] = (), code: Exit = Exit.FAILED) -> None:
+    def __init__(
+        self,
+        message: str,
+        *hints: str,
+        keys: tuple[str, ...] = (),
+        code: Exit = Exit.FAILED,
+        site_is_away: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.site_is_away = site_is_away
         self.hints = hints
         self.keys = keys
         self.code = code

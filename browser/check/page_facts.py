@@ -8,11 +8,12 @@ from urllib.parse import urlsplit, urlunsplit
 from playwright.async_api import Error, Page
 
 from browser.capture import scripts
-from browser.check.screen import plain
+from browser.check.diagnosis import Diagnosis
+from browser.check.plain_text import plain
 from browser.errors import PageHung
 from browser.page.locate import locate_all
 from browser.page.tab import Tab
-from browser.site.schema import Action, Marker
+from browser.site.schema import Action, Marker, Site
 from browser.site.selectors import FRAME, frame_parts, path_or_none
 from browser.timeouts import within
 
@@ -94,6 +95,31 @@ async def markers(page: Page, name: str, listed: tuple[Marker, ...]) -> list[str
     return lines
 
 
+async def unseen(page: Page, site: Site) -> tuple[str, ...]:
+    """Return the keys of what keeps the page from counting as logged in and ready, the most likely one first.
+
+    None, if nothing can be told from the selectors.
+    """
+    by_key = {
+        f"login.logged_in.{at}.selector": marker.selector
+        for at, marker in enumerate(site.login.logged_in)
+        if marker.selector
+    }
+    seen = {key: await _is_visible(page, selector) for key, selector in by_key.items()}
+    keys = [] if any(seen.values()) else list(seen)
+    if site.readiness.selector and not await _is_visible(page, site.readiness.selector):
+        keys.append("readiness.selector")
+    return tuple(keys)
+
+
+async def _is_visible(page: Page, selector: str) -> bool:
+    try:
+        counts = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.COUNTS, path_or_none(selector)), "check-look")
+    except (Error, TimeoutError):
+        return False
+    return bool(counts and counts[1])
+
+
 async def action(page: Page, step: Action, default: str) -> list[str]:
     """Say what the selector of an action finds; `default` is where keys go."""
     verb = step.verb
@@ -103,25 +129,29 @@ async def action(page: Page, step: Action, default: str) -> list[str]:
     return [f"{selector!r} {await found(page, selector)}"]
 
 
-async def why_not_fresh(tab: Tab) -> list[str]:
+async def why_not_fresh(tab: Tab) -> Diagnosis:
     """Say what keeps the page from showing an empty conversation that can take a prompt."""
-    site, hints = tab.site, []
+    site, hints, keys = tab.site, list[str](), list[str]()
     look = None
     with suppress(PageHung):
         look = await tab.look()
     if look is None:
-        return ["the page does not answer"]
+        return Diagnosis(("the page does not answer",))
     if look.answers != site.fresh_chat.answers and site.capture.dom:
         hints.append(
             f"capture.dom.answer {site.capture.dom.answer!r} finds {look.answers}, expected {site.fresh_chat.answers} "
             "(fresh_chat.answers)"
         )
+        keys += ["capture.dom.answer", "fresh_chat.actions"]
     if look.answering:
         hints.append(f"stop.answering {site.stop.answering!r} is there: the page counts as still answering")
+        keys.append("stop.answering")
     if look.error is not None:
         hints.append(f"the page shows an error: {plain(look.error)}")
+        keys.append("capture.dom.error")
     if not look.usable:
+        keys += await unseen(tab.page, site)
         hints += await markers(tab.page, "logged_in", site.login.logged_in)
         if ready := site.ready_selector:
             hints.append(f"readiness: {ready!r} {await css(tab.page, ready)}")
-    return hints
+    return Diagnosis(tuple(hints), tuple(keys))

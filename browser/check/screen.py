@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.padding import Padding
@@ -66,13 +65,3 @@ class Screen:
     def say(self, text: str, style: str = "") -> None:
         """Show a line; `style` is one of rich's."""
         self.console.print(Text(text, style), soft_wrap=True)
-
-
-def plain(value: Any, limit: int = 160) -> str:
-    """Return a value as text for one line: at most `limit` characters, none of them a control character."""
-    try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    except RecursionError:
-        text = "JSON that is nested too deep"
-    text = "".join(character if character.isprintable() else "␤" if character == "\n" else " " for character in text)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

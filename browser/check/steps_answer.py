@@ -13,7 +13,7 @@ from browser.check.answer_task import AnswerTask
 from browser.check.context import CheckContext
 from browser.check.diagnosis import Diagnosis
 from browser.check.outcome import Exit, StepFailed, StepResult, exit_code_of
-from browser.check.screen import plain
+from browser.check.plain_text import plain
 from browser.errors import BrowserError, CaptureGap, PageBroken, PageHung
 from browser.site.schema import Network
 

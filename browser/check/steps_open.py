@@ -8,16 +8,18 @@ from urllib.parse import urlsplit
 
 from browser.check import page_facts
 from browser.check.context import CheckContext
-from browser.check.outcome import Exit, StepFailed, StepResult
+from browser.check.outcome import Exit, Mark, StepFailed, StepResult
 from browser.check.traffic import Traffic
-from browser.errors import LoginRefused, PageBroken
+from browser.errors import LoginRefused, PageBroken, ProxyRefused, ProxyUnreachable, RefreshFailed, SiteUnreachable
 from browser.page.login_check import login_check_status
+from browser.page.login_refresh import refresh_login
 from browser.page.login_steps import StepLogin
-from browser.page.profile import load_profile
+from browser.page.profile import load_profile, login_part
 from browser.page.profile_lock import ProfileLock
 from browser.page.site_page import SitePage
 from browser.process.browser_process import BrowserProcess
-from contract.storage_state.summary import NO_LOGIN
+from browser.timeouts import within
+from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 CHECK_TIMEOUT_S = 5.0
 
@@ -42,11 +44,11 @@ async def read_login(context: CheckContext) -> StepResult:
     text = f"{path.name}: cookies: {cookies}, origins with localStorage: {origins}"
     if secrets := context.login.secrets:
         text += f", secrets: {', '.join(sorted(secrets))}"
-    expires = context.login.summary.expires_at(now, urlsplit(context.site.url).hostname)
+    ends = ProfileSummary.of(login_part(context.login.state, login.expires_by))
+    expires = None if secrets else ends.expires_at(now, urlsplit(context.site.url).hostname)
     if expires is None:
         return StepResult(text)
-    day = datetime.fromtimestamp(expires, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
-    return StepResult(f"{text}; expires {day} UTC by its cookies")
+    return StepResult(f"{text}; expires {_minute(expires)} by its cookies")
 
 
 async def start_browser(context: CheckContext) -> StepResult:
@@ -54,13 +56,20 @@ async def start_browser(context: CheckContext) -> StepResult:
     await context.capture.stream_port.start()
     plan = context.plan
     context.host = BrowserProcess(
-        engine=plan.engine, headless=plan.headless, run_dir=context.run_dir, settings=plan.settings
+        engine=plan.engine,
+        headless=plan.headless,
+        run_dir=context.run_dir,
+        settings=plan.settings,
+        own_proxy=context.own_proxy,
+        stream_port=context.stream_port,
     )
     browser = await context.host.start()
     if context.lock:
         context.lock.note_browser(context.host.identity, context.run_dir)
     state = context.login.state if context.login else None
-    context.site_page = await SitePage.in_new_context(browser, context.site, state=state, capture=context.capture)
+    context.site_page = await SitePage.in_new_context(
+        browser, context.site, state=state, capture=context.capture, own_proxy=context.own_proxy
+    )
     return StepResult(f"{plan.engine} {browser.version}")
 
 
@@ -70,8 +79,12 @@ async def open_page(context: CheckContext) -> StepResult:
     context.traffic = Traffic(context.tab.page)
     try:
         await context.opened.load(CHECK_TIMEOUT_S)
+    except (ProxyRefused, ProxyUnreachable) as error:
+        hint = "is the file of --proxy-file right, and is the proxy up?"
+        raise StepFailed(str(error), hint, site_is_away=True) from None
     except PageBroken as error:
-        raise StepFailed(str(error), "is the address right, and is the site up?") from None
+        is_away = isinstance(error, SiteUnreachable)
+        raise StepFailed(str(error), "is the address right, and is the site up?", site_is_away=is_away) from None
     return StepResult(await page_facts.where(context.tab.page))
 
 
@@ -90,13 +103,14 @@ async def logged_in(context: CheckContext) -> StepResult:
     if login == "out":
         hints += await page_facts.markers(page, "logged_out", site.login.logged_out)
         raise StepFailed("the page shows that it is logged out", *hints, code=Exit.LOGGED_OUT)
+    unseen = await page_facts.unseen(page, site)
     hints += await page_facts.markers(page, "logged_in", site.login.logged_in)
     if ready := site.ready_selector:
         hints.append(f"readiness: {ready!r} {await page_facts.css(page, ready)}")
     if site.login.none:
         text = f"the page cannot take a prompt within {site.readiness.timeout_s:g} s"
         raise StepFailed(text, *hints, keys=("readiness.selector", "input.selector"))
-    raise StepFailed(f"no marker of being logged in or out within {site.readiness.timeout_s:g} s", *hints)
+    raise StepFailed(f"no marker of being logged in or out within {site.readiness.timeout_s:g} s", *hints, keys=unseen)
 
 
 async def _log_in(context: CheckContext, step_login: StepLogin) -> StepResult:
@@ -124,12 +138,53 @@ async def check_login(context: CheckContext) -> StepResult:
         return StepResult(f"the file has none: {unnoticed} while idle is noticed at the next prompt only", "skip")
     status = await login_check_status(context.tab, CHECK_TIMEOUT_S)
     if status is None:
-        raise StepFailed(f"the page gets no response from {check.url}")
+        raise StepFailed(f"the page gets no response from {check.url}", site_is_away=True)
     if status in check.expired_status and not context.site.login.none:
         raise StepFailed(f"{check.url} says {status}, logged out, although the page shows that it is logged in")
     if status >= 400:
         return StepResult(f"{check.url} says {status}: is that the right address?", "warn")
     return StepResult(f"{check.url} says {status}")
+
+
+async def refresh(context: CheckContext) -> StepResult:
+    """Refresh the login once, and say what came of it. Raises StepFailed, and BrowserError where the page is lost."""
+    how = context.site.login.refresh
+    if how is None:
+        return StepResult("the file has none: an idle login lasts as long as the site lets it", "skip")
+    before = await _expires_at(context)
+    try:
+        did = await refresh_login(context.opened, how)
+    except RefreshFailed as error:
+        hints = []
+        if how.steps and not how.own_tab:  # else the page that failed is gone
+            hints.append(f"the page: {await page_facts.where(context.tab.page)}")
+            for step in how.steps:
+                hints += await page_facts.action(context.tab.page, step, context.site.input.selector)
+            hints += await page_facts.markers(context.tab.page, "done", how.done)
+        raise StepFailed(str(error), *hints, keys=(".".join(map(str, error.path)),)) from None
+    after = await _expires_at(context)
+    if not how.has_own_tab and how.fetch is None:
+        await context.opened.load(CHECK_TIMEOUT_S)
+    if await context.opened.wait_for_login() == "out":
+        text = f"{did}, and then the page shows that it is logged out"
+        raise StepFailed(text, code=Exit.LOGGED_OUT, keys=("login.refresh",))
+    if after is None:
+        return StepResult(f"{did}; no cookie says when the login expires")
+    if before is not None and after <= before:
+        mark: Mark = "ok" if how.before_expiry_s is None else "warn"
+        return StepResult(f"{did}; the login expires {_minute(after)} by its cookies, as before", mark)
+    return StepResult(f"{did}; the login expires {_minute(after)} by its cookies")
+
+
+async def _expires_at(context: CheckContext) -> float | None:
+    """Return when the login expires by the cookies that the browser has now, in Unix seconds."""
+    state = {"cookies": await within(CHECK_TIMEOUT_S, context.opened.context.cookies(), "check-cookies")}
+    ends = ProfileSummary.of(login_part(state, context.site.login.expires_by))
+    return ends.expires_at(time.time(), urlsplit(context.site.url).hostname)
+
+
+def _minute(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 async def without_login(context: CheckContext) -> StepResult:
@@ -142,7 +197,7 @@ async def without_login(context: CheckContext) -> StepResult:
     browser = context.opened.context.browser
     if browser is None:
         raise RuntimeError("there is no browser")
-    other = await SitePage.in_new_context(browser, site)
+    other = await SitePage.in_new_context(browser, site, surroundings=context.opened.surroundings)
     try:
         tab = await other.open_tab()
         await tab.load()
@@ -155,7 +210,8 @@ async def without_login(context: CheckContext) -> StepResult:
     if login == "in":
         raise StepFailed("without the login, too, the page counts as logged in", *hints)
     if login == "unknown":
-        raise StepFailed("without the login the page shows no marker of being logged out", *hints)
+        keys = tuple(f"login.logged_out.{at}" for at in range(len(site.login.logged_out)))
+        raise StepFailed("without the login the page shows no marker of being logged out", *hints, keys=keys)
     return StepResult("without the login the page shows that it is logged out")
 
 

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from playwright.async_api import Error
+
 from browser.check import page_facts
 from browser.check.answer_task import AnswerTask
 from browser.check.context import CheckContext
 from browser.check.outcome import StepFailed, StepResult
-from browser.check.screen import plain
-from browser.errors import BrowserError, PageBroken, PromptRejected
+from browser.check.plain_text import plain
+from browser.errors import BrowserError, PageBroken, PromptRejected, SiteUnreachable
 from browser.page.completion import Completion
+from browser.page.locate import locate
 from browser.page.sent_prompt import SentPromptWatch
 from browser.site.schema import Action, Actions, SentPrompt
+from browser.timeouts import within
+
+SEND_SHOWS_TIMEOUT_S = 5.0
 
 
-async def run_actions(context: CheckContext, actions: Actions, *, model: str = "") -> None:
-    """Do steps one by one. Raises StepFailed, which says what the failing one's selector finds."""
-    for step in actions:
+async def run_actions(context: CheckContext, actions: Actions, *, place: str = "", model: str = "") -> None:
+    """Do steps one by one; `place` is the key of their list in the site file.
+
+    Raises StepFailed, which says what the failing one's selector finds, and where it stands.
+    """
+    for at, step in enumerate(actions):
         try:
             await context.tab.run((step,), model=model)
         except PageBroken as error:
-            raise StepFailed(str(error), *await _explain(context, step)) from None
+            keys = (f"{place}.{at}.{step.verb}", place) if place else ()
+            hints, is_away = await _explain(context, step), isinstance(error, SiteUnreachable)
+            raise StepFailed(str(error), *hints, keys=keys, site_is_away=is_away) from None
 
 
 async def _explain(context: CheckContext, step: Action) -> list[str]:
@@ -29,11 +42,12 @@ async def _explain(context: CheckContext, step: Action) -> list[str]:
 async def fresh_chat(context: CheckContext) -> StepResult:
     """Open an empty conversation."""
     site, tab = context.site, context.tab
-    await run_actions(context, site.fresh_chat.actions)
+    await run_actions(context, site.fresh_chat.actions, place="fresh_chat.actions")
     try:
         await tab.wait_fresh()
     except PageBroken as error:
-        raise StepFailed(str(error), *await page_facts.why_not_fresh(tab)) from None
+        why = await page_facts.why_not_fresh(tab)
+        raise StepFailed(str(error), *why.hints, keys=why.keys) from None
     if not await context.capture.wait_connected(tab.page):
         keys = ("capture.network.url", "capture.network.ready_frames")
         text = "open, but no websocket sent what capture.network.ready_frames waits for"
@@ -51,9 +65,11 @@ async def choose_models(context: CheckContext) -> StepResult:
     others = [model for model in context.site.model_choices if model is not asked]
     for model in (*others, asked):
         try:
-            await run_actions(context, model.choose, model=model.name)
+            place = f"models.{context.site.model_choices.index(model)}.choose"
+            await run_actions(context, model.choose, place=place, model=model.name)
         except StepFailed as error:
-            raise StepFailed(f"model {model.name}: {error}", *error.hints) from None
+            text, is_away = f"model {model.name}: {error}", error.site_is_away
+            raise StepFailed(text, *error.hints, keys=error.keys, site_is_away=is_away) from None
     names = ", ".join(context.site.models)
     if not any(model.choose for model in context.site.model_choices):
         return StepResult(f"{names}: nothing to choose", "skip")
@@ -81,8 +97,30 @@ async def fill(context: CheckContext) -> StepResult:
         hint = f"input.selector {field.selector!r} {await page_facts.found(context.tab.page, field.selector)}"
         if isinstance(error, PromptRejected):
             raise StepFailed(str(error), hint, *error.tried, keys=("input.methods", "input")) from None
-        raise StepFailed(str(error), hint, f"tried: {', '.join(field.methods)}") from None
+        keys = ("input.selector",) if isinstance(error, PageBroken) else ()
+        raise StepFailed(str(error), hint, f"tried: {', '.join(field.methods)}", keys=keys) from None
     return StepResult(f"holds exactly the prompt of {len(prompt)} characters, by the method {method!r}")
+
+
+async def send_is_there(context: CheckContext) -> StepResult:
+    """Look for what the first step of the send acts on; nothing is sent, and the input is emptied."""
+    step, page = context.site.send.actions[0], context.tab.page
+    selector = step.click or (step.press and (step.on or context.site.input.selector))
+    if selector:
+        timeout_s = min(step.timeout_s, SEND_SHOWS_TIMEOUT_S)
+        try:
+            shown = locate(page, selector).wait_for(state="visible", timeout=timeout_s * 1000)
+            await context.tab.perform(shown, f"looking for {selector!r}", timeout_s)
+        except PageBroken as error:
+            keys = (f"send.actions.0.{step.verb}", "send.actions")
+            raise StepFailed(str(error), *await _explain(context, step), keys=keys) from None
+    # Some pages keep a draft, and show it in the next tab.
+    with suppress(Error, TimeoutError):
+        field = locate(page, context.site.input.selector)
+        await within(SEND_SHOWS_TIMEOUT_S, field.fill("", timeout=SEND_SHOWS_TIMEOUT_S * 1000), "check-empty")
+    if not selector:
+        return StepResult("the first step of the send neither clicks nor presses: not looked at", "skip")
+    return StepResult("what sends the prompt shows on the page; nothing was sent")
 
 
 async def send(context: CheckContext) -> StepResult:

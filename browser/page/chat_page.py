@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -25,20 +25,25 @@ from browser.errors import (
 from browser.page.completion import Completion
 from browser.page.conversation import Conversation, EnoughRead, PageTurns
 from browser.page.images import Image, ImageLimits
+from browser.page.login_refresh import LoginRefresh
 from browser.page.login_steps import LoginLog, StepLogin
 from browser.page.login_watch import SYMPTOMS, LoginWatch, SessionKeeper
 from browser.page.page_monitor import PageMonitor
-from browser.page.page_status import PageStatus, StatusSnapshot
+from browser.page.page_status import PageStatus, RefreshStatus, StatusSnapshot
 from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
-from browser.page.site_page import SitePage
+from browser.page.session_report import SessionLog
+from browser.page.site_page import COMMON, SitePage
 from browser.process.browser_process import BrowserProcess, Loss
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish
 from contract.child_api import UnreadyReason
+from contract.proxies import Proxy
 from contract.run_folder import mark_submitted, submission_id, unmark_submitted
 from contract.storage_state.summary import NO_LOGIN
+from contract.surroundings import Surroundings
 
 log = structlog.get_logger("browser")
 
@@ -53,6 +58,7 @@ class _Opened:
 
     page: SitePage
     login: LoginWatch
+    refresh: LoginRefresh | None
     monitor: PageMonitor
 
 
@@ -73,17 +79,29 @@ class ChatPage:
         stream_port: int,
         run_dir: Path,
         settings: BrowserSettings,
+        surroundings: Surroundings = COMMON,
+        proxy: Proxy | None = None,
     ) -> None:
+        """`proxy` is the login's own, and takes the place of `settings.https_proxy`."""
         self.exclusive = asyncio.Lock()  # asyncio's lock wakes its waiters in the order they came
         self._site = site
         self._profile = profile
         self._run_dir = run_dir
         self._settings = settings
+        self._surroundings = surroundings
+        self._own_proxy = own_proxy_of(proxy, site.url, settings)
         self._process = BrowserProcess(
-            engine=engine, headless=headless, run_dir=run_dir, settings=settings, on_lost=self._start_closing
+            engine=engine,
+            headless=headless,
+            run_dir=run_dir,
+            settings=settings,
+            on_lost=self._start_closing,
+            own_proxy=self._own_proxy,
+            stream_port=stream_port,
         )
         self._capture = Capture(site, stream_port, engine)
         self._status = PageStatus()
+        self._session_log = SessionLog()
         self._submitted: OrderedDict[str, None] = OrderedDict()
         self._lock: ProfileLock | None = None
         self._opened: _Opened | None = None
@@ -105,7 +123,16 @@ class ChatPage:
             capture=self._capture.mode,
             login_expires_at=self._opened.login.expires_at if self._opened else None,
             rest_s=self._status.rest_s if reason is UnreadyReason.QUOTA else None,
+            session=self._session_log.report,
+            refresh=self._refresh_status(),
         )
+
+    def _refresh_status(self) -> RefreshStatus:
+        if self._opened is None:
+            return RefreshStatus()
+        refresh, page = self._opened.refresh, self._opened.page
+        status = refresh.status if refresh else RefreshStatus()
+        return replace(status, keeps_login=True) if page.can_log_in else status
 
     @property
     def busy(self) -> bool:
@@ -128,6 +155,11 @@ class ChatPage:
         upload = self._site.upload
         return ImageLimits(upload.max_images, upload.max_image_bytes) if upload else None
 
+    @property
+    def site_page(self) -> SitePage:
+        """The page in its browser, for what works beside it. Raises BrowserLost, NotStarted."""
+        return self._require_open().page
+
     async def wait_lost(self) -> Loss:
         """Return as soon as the browser's process or the driver's is dead, with which of the two."""
         return await self._process.wait_lost()
@@ -148,13 +180,16 @@ class ChatPage:
             profile.check_fits(self._site)
             if profile.fingerprint != NO_LOGIN:
                 self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
-            state = state_to_open(profile, self._run_dir)
+            state = state_to_open(profile, self._run_dir, session_log=self._session_log)
             await self._capture.stream_port.start()
             browser = await self._process.start()
             if self._lock:
                 self._lock.note_browser(self._process.identity, self._run_dir)
             await self._capture.stream_port.serving()
-            session = SessionKeeper(profile, state, self._run_dir, self._site.url)
+            by = self._site.login.expires_by
+            session = SessionKeeper(
+                profile, state, self._run_dir, self._site.url, session_log=self._session_log, expires_by=by
+            )
             page = await SitePage.in_new_context(
                 browser,
                 self._site,
@@ -162,18 +197,23 @@ class ChatPage:
                 capture=self._capture,
                 on_crash=self._page_crashed,
                 log_in=self._step_login(profile),
+                surroundings=self._surroundings,
+                own_proxy=self._own_proxy,
             )
             login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
+            how = self._site.login.refresh
+            refresh = LoginRefresh(page, login, how, self._site.place) if how else None
             monitor = PageMonitor(
                 page=page,
                 status=self._status,
                 login=login,
+                refresh=refresh,
                 exclusive=self.exclusive,
                 current=lambda: self._completion,
                 login_check_s=self._settings.login_check_s,
                 give_up=self._process.give_up,
             )
-            self._opened = _Opened(page, login, monitor)
+            self._opened = _Opened(page, login, refresh, monitor)
             async with self.exclusive:
                 await monitor.recover()
             self._watch = asyncio.create_task(monitor.run(), name="page-watch")
@@ -250,6 +290,7 @@ class ChatPage:
         opened = self._require_open()  # it may have been closed in the meantime
         if earlier is None:
             self._status.require_ready()
+            await opened.login.save_cookies()
             tab = await opened.page.take_fresh_chat()
         else:
             await earlier.end_answer()
@@ -294,6 +335,8 @@ class ChatPage:
             error = PageBroken("the page went away")
         if isinstance(error, SYMPTOMS) and not opened.page.is_gone and await opened.login.is_logged_out():
             error = LoginExpired("the site's session is over", submitted=error.submitted)
+        if isinstance(error, SYMPTOMS) and (problem := await opened.page.find_proxy_problem()):
+            error = type(problem)(str(problem), submitted=error.submitted)
         if isinstance(error, BrowserError):
             error = await opened.login.judge(error)
             error.submitted = error.submitted or submitted

@@ -30,13 +30,16 @@ from browser.errors import (
 from browser.page.login_steps import StepLogin
 from browser.page.profile import StorageState, load_profile, storable
 from browser.page.site_page import SitePage
+from browser.page.storage import read_storage
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.schema import Site
-from browser.timeouts import finish, within
+from browser.timeouts import finish
 from contract.errors import BadProfile, reasons_only
 from contract.files import create_private, write_private
+from contract.proxies import Proxy
 from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 LOOK_INTERVAL_S = 0.25
@@ -79,6 +82,7 @@ class LoginPlan:
     replace: bool
     engine: EngineName
     settings: BrowserSettings
+    proxy: Proxy | None = None
 
 
 def save_no_login(plan: LoginPlan) -> None:
@@ -102,10 +106,17 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[bool]
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if not (has_display or by_steps):
         raise EngineMissing(NO_DISPLAY)
-    process = BrowserProcess(engine=plan.engine, headless=not has_display, run_dir=run_dir, settings=plan.settings)
+    own_proxy = own_proxy_of(plan.proxy, plan.site.url, plan.settings)
+    process = BrowserProcess(
+        engine=plan.engine,
+        headless=not has_display,
+        run_dir=run_dir,
+        settings=plan.settings,
+        own_proxy=own_proxy,
+    )
     try:
         browser = await process.start()
-        page = await SitePage.in_new_context(browser, plan.site, for_person=True)
+        page = await SitePage.in_new_context(browser, plan.site, for_person=True, own_proxy=own_proxy)
         await page.open_tab()
         await page.load(ALREADY_IN_S)
         if await page.wait_for_login(ALREADY_IN_S) == "in":
@@ -117,8 +128,8 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[bool]
         if by_steps:
             await _log_in_by_steps(page, secrets)
         else:
-            await _wait_logged_in(page, plan.site)
-        state = await _state_that_holds(browser, page, plan.site)
+            await wait_logged_in(page, plan.site)
+        state = await state_that_holds(browser, page, plan.site)
         if state is None and not by_steps:
             raise LoginNotSaved(IN_MEMORY)
         return _save_login(state, secrets, plan)
@@ -146,7 +157,7 @@ def check_destination(plan: LoginPlan) -> None:
         raise SavePlaceError(f"--save {path}: cannot be written to")
 
 
-async def _wait_logged_in(opened: SitePage, site: Site) -> None:
+async def wait_logged_in(opened: SitePage, site: Site) -> None:
     """Return once a page of the site has shown for STEADY_S seconds that it is logged in. Raises LoginNotSaved.
 
     Any page counts: a login may go through popups, or end in another tab than it began in.
@@ -190,36 +201,32 @@ async def _log_in_by_steps(page: SitePage, secrets: Mapping[str, str]) -> None:
         raise LoginNotSaved(f"{error}; {NOTHING_SAVED}") from None
 
 
-async def _state_that_holds(browser: Browser, page: SitePage, site: Site) -> StorageState | None:
+async def state_that_holds(browser: Browser, page: SitePage, site: Site) -> StorageState | None:
     """Return a storage_state with which a new context is logged in, as that one has it then; None if there is none.
 
-    A login in IndexedDB alone is looked for where cookies and localStorage do not hold it: reading that takes longer,
-    at each save of the session too. Raises LoginNotSaved if it cannot be found out.
+    Raises LoginNotSaved if it cannot be found out.
     """
-    for with_databases in (False, True):
-        state = await _state_of(page, with_databases=with_databases)
-        if ProfileSummary.of(state).fingerprint == NO_LOGIN:
-            continue
-        other = await SitePage.in_new_context(browser, site, state=state)
-        try:
-            await other.open_tab()
-            await other.load()
-            if await other.wait_for_login() == "in":
-                # Some sites give a new token for each that is used, after which the old one is worth nothing.
-                return await _state_of(other, with_databases=with_databases)
-        except PageBroken as error:
-            raise LoginNotSaved(f"the login could not be tried in a new browser: {error}; {NOTHING_SAVED}") from None
-        finally:
-            with suppress(Error):
-                await other.context.close()
-    return None
-
-
-async def _state_of(page: SitePage, *, with_databases: bool) -> StorageState:
-    """Return what the browser knows of the login. Raises LoginNotSaved if no start could use it."""
-    asking = page.context.storage_state(indexed_db=with_databases)
+    state = await _state_of(page, site)
+    if ProfileSummary.of(state).fingerprint == NO_LOGIN:
+        return None
+    other = await page.with_login(browser, state)
     try:
-        state = storable({**await within(SAVE_TIMEOUT_S, asking, "login-state")})
+        await other.open_tab()
+        await other.load()
+        # Some sites give a new token for each that is used, after which the old one is worth nothing.
+        return await _state_of(other, site) if await other.wait_for_login() == "in" else None
+    except PageBroken as error:
+        raise LoginNotSaved(f"the login could not be tried in a new browser: {error}; {NOTHING_SAVED}") from None
+    finally:
+        with suppress(Error):
+            await other.context.close()
+
+
+async def _state_of(page: SitePage, site: Site) -> StorageState:
+    """Return what the browser knows of the login. Raises LoginNotSaved if no start could use it."""
+    try:
+        read = await read_storage(page.context, site.url, page.state, timeout_s=SAVE_TIMEOUT_S, everywhere=True)
+        state = storable(read.state)
         with reasons_only():
             ProfileSummary.of(state)
     except TimeoutError:

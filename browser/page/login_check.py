@@ -23,7 +23,7 @@ async def login_check_status(tab: Tab, timeout_s: float = LOOK_TIMEOUT_S) -> int
     check = tab.site.login.check
     if check is None:
         return None
-    asking = tab.page.evaluate(scripts.REQUEST_STATUS, tab.site.address(check.url))
+    asking = tab.page.evaluate(scripts.REQUEST_STATUS, [tab.site.address(check.url), "GET"])
     try:
         status: int = await within(timeout_s, asking, "page-login-check")
     except (Error, TimeoutError):

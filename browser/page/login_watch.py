@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,16 +28,20 @@ from browser.errors import (
 )
 from browser.page.login_check import AWAY_AFTER_CHECKS, LoginCheck
 from browser.page.page_status import PageStatus
-from browser.page.profile import LoadedProfile, StorageState, save_session, state_to_open, storable
+from browser.page.profile import LoadedProfile, StorageState, login_part, save_session, state_to_open, storable
+from browser.page.session_report import SessionLog
 from browser.page.site_page import SitePage
+from browser.page.storage import StorageRead, read_storage
 from browser.timeouts import within
 from contract.errors import BadProfile, reasons_only
+from contract.storage_state.document import MAX_PROFILE_BYTES, TOO_LARGE
 from contract.storage_state.schema import NOTHING_STORED
 from contract.storage_state.summary import NO_LOGIN, ProfileSummary
 
 log = structlog.get_logger("browser")
 
 SAVE_TIMEOUT_S = 2.0
+FILE_OVERHEAD_BYTES = 64 * 1024
 SAVE_AFTER_S = 1.0
 LOGIN_SHOWS_AFTER_S = 1.0
 CHECK_AGAIN_S = 2.0
@@ -46,58 +50,129 @@ SYMPTOMS = (CaptureGap, FirstTokenTimeout, PageBroken, PromptRejected, SiteFaile
 """Errors that a lost login may first show as: the site fails, or does not answer, or shows another page."""
 
 
-class SessionKeeper:
-    """Saves a context's storage_state where it changed. Only call `save` when logged in."""
+SAVE_SHARE = 0.1
+"""How much of the time may go into saving after answers, which takes as long as the databases are large."""
 
-    def __init__(self, profile: LoadedProfile, state: StorageState, run_dir: Path, url: str) -> None:
-        """`state` is what the context was opened with; `url` is the site's."""
+
+class SessionKeeper:
+    """Saves a login's storage where it changed. Only call `save` and `save_cookies` when logged in.
+
+    What is poorer than what was saved last does not replace it: storage without any login in it; no cookie left, or
+    none that scripts cannot read and the site gets, though those saved are still valid, unless the site itself has just
+    said that the login holds, or a stored token could be the login. A database that cannot be read, and the storage
+    of a document that does not answer, stay as they were.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it keeps, where, and who is told
+        self,
+        profile: LoadedProfile,
+        state: StorageState,
+        run_dir: Path,
+        url: str,
+        *,
+        session_log: SessionLog | None = None,
+        expires_by: Collection[str] = (),
+    ) -> None:
+        """`state` is what the context was opened with; `url` and `expires_by` are the site file's.
+
+        `session_log` is told of each save.
+        """
+        self._log = session_log or SessionLog()
+        self._expires_by = expires_by
+        self._ends = ProfileSummary.of(login_part(state, expires_by))
         self._profile = profile
         self._run_dir = run_dir
+        self._url = url
         self._host = urlsplit(url).hostname or ""
         self._summary = ProfileSummary.of(state)
-        # A login may be in IndexedDB alone. Reading that costs time, so it is asked for only where there was some.
-        self._has_databases = any(origin.get("indexedDB") for origin in state.get("origins", []))
+        self.last = state
+        """The storage as it was saved last, or as the browser was given it."""
         self._saved = _canonical(state)
-        self._saved_at = -math.inf
+        self._save_due_at = -math.inf
+        self._incomplete: tuple[tuple[str, ...], int] = ((), 0)
         self._cookies_until = _last_expiry(state)
 
     @property
     def login_expires_at(self) -> float | None:
         """When the login expires as far as the cookies say that the site gets, in Unix seconds."""
-        return self._summary.expires_at(time.time(), self._host)
+        return self._ends.expires_at(time.time(), self._host)
 
     @property
-    def age_s(self) -> float:
-        """How long ago the session was last looked at, in seconds."""
-        return time.monotonic() - self._saved_at
+    def is_due(self) -> bool:
+        """Whether the session was last saved long enough ago, for what that cost."""
+        return time.monotonic() >= self._save_due_at
 
-    async def save(self, context: BrowserContext) -> None:
-        """Save what the context knows of the login, if it changed; what fails is logged, and the last one is kept."""
+    async def save(self, context: BrowserContext, *, confirmed: bool = False) -> None:
+        """Save what the context holds of the login, if it changed; what fails is logged, and the last one is kept.
+
+        `confirmed`: the site has just said that the login holds.
+        """
+        started = time.monotonic()
         try:
-            asking = context.storage_state(indexed_db=self._has_databases)
-            state = storable({**await within(SAVE_TIMEOUT_S, asking, "session-save")})
-            self._saved_at = time.monotonic()
-            if self._misses_cookies(bool(state.get("cookies"))):
-                log.warning("session_not_saved", reason="the browser has lost all cookies")
-                return
-            canonical = _canonical(state)
-            if canonical == self._saved:
-                return
-            # What no browser would load again, or holds no login, must not take the place of what it loads.
-            with reasons_only():
-                self._summary = _summary_of_login(state)
-            save_session(self._profile, state, self._run_dir)
-            self._saved = canonical
-            self._cookies_until = _last_expiry(state)
-            log.debug("session_saved")
+            read = await read_storage(context, self._url, self.last, timeout_s=SAVE_TIMEOUT_S)
+            now = time.monotonic()
+            self._save_due_at = now + max(SAVE_AFTER_S, (now - started) / SAVE_SHARE)
+            self._note_incomplete(read)
+            self._save_if_changed(storable(read.state), confirmed=confirmed)
         except BadProfile as error:
+            self._log.failed(error.reason)
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
-        except (Error, TimeoutError, OSError, RecursionError) as error:
+        except (Error, TimeoutError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
+
+    def _note_incomplete(self, read: StorageRead) -> None:
+        incomplete = (read.kept, read.left_out)
+        if any(incomplete) and incomplete != self._incomplete:
+            log.info("session_incomplete", kept_as_it_was=list(read.kept), records_left_out=read.left_out)
+        self._incomplete = incomplete
+
+    async def save_cookies(self, context: BrowserContext) -> None:
+        """Save the cookies, if they changed, before they are used: a site may take each of them only once.
+
+        The rest stays as it was saved last. What fails is logged, as by `save`.
+        """
+        try:
+            cookies = await within(SAVE_TIMEOUT_S, context.cookies(), "session-cookies")
+            self._save_if_changed(storable({**self.last, "cookies": list(cookies)}), confirmed=False)
+        except BadProfile as error:
+            self._log.failed(error.reason)
+            log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
+        except (Error, TimeoutError, RecursionError) as error:
+            log.warning("session_not_saved", error=type(error).__name__)
+
+    def _save_if_changed(self, state: StorageState, *, confirmed: bool) -> None:
+        """Save the state, unless it is poorer. Raises BadProfile with the reason why it is, RecursionError."""
+        if self._misses_cookies(bool(state.get("cookies"))):
+            raise BadProfile("the browser has lost all cookies")
+        canonical = _canonical(state)
+        if canonical == self._saved:
+            return
+        if len(canonical) > MAX_PROFILE_BYTES - FILE_OVERHEAD_BYTES:
+            raise BadProfile(TOO_LARGE)
+        # What no browser would load again, or holds no login, must not take the place of what it loads.
+        with reasons_only():
+            summary = _summary_of_login(state)
+        has_lost_login = self._is_of_server(self._summary) and not self._is_of_server(summary)
+        if has_lost_login and not (confirmed or summary.holds_stored_token):
+            raise BadProfile("has no cookie of the login left, and the site has not said that it holds")
+        save_session(self._profile, state, self._run_dir)
+        self._log.saved(time.time())
+        self.last, self._saved, self._summary = state, canonical, summary
+        self._ends = ProfileSummary.of(login_part(state, self._expires_by)) if self._expires_by else summary
+        self._cookies_until = _last_expiry(state)
+        log.debug("session_saved")
+
+    def _is_of_server(self, summary: ProfileSummary) -> bool:
+        """Return whether the site gets a cookie that is still valid and that its pages cannot have made."""
+        now = time.time()
+        return any(
+            cookie.http_only and cookie.reaches(self._host) and not cookie.has_expired(now)
+            for cookie in summary.cookies
+        )
 
     def latest(self) -> StorageState:
         """Return the session as it was saved last, or the profile's own. Raises ProfileError if it has expired."""
-        return state_to_open(self._profile, self._run_dir)
+        return state_to_open(self._profile, self._run_dir, session_log=self._log)
 
     async def has_lost_cookies(self, context: BrowserContext) -> bool:
         """Return whether the context has no cookie left, though the session that was saved has some still valid.
@@ -129,9 +204,11 @@ def _last_expiry(state: StorageState) -> float:
 
 
 def _canonical(state: StorageState) -> str:
-    """Return the content as a text that is the same for any order of cookies and origins."""
-    parts = [sorted(json.dumps(item, sort_keys=True) for item in state.get(key, [])) for key in ("cookies", "origins")]
-    return json.dumps(parts)
+    """Return the content as a text that is the same for any order of cookies and origins, about as long as its file."""
+    keys = ("cookies", "origins", "sessionStorage")
+    return "\n".join(
+        line for key in keys for line in sorted(json.dumps(one, sort_keys=True) for one in state.get(key, []))
+    )
 
 
 class LoginWatch:
@@ -148,6 +225,8 @@ class LoginWatch:
         """`on_cookies_lost` is called when the browser turns out to have lost the login's cookies."""
         self._on_cookies_lost = on_cookies_lost
         self._has_held = False
+        self.uses = 0
+        """How often the page was brought to an empty conversation."""
         self._page = page
         self._session = session
         self._status = status
@@ -222,13 +301,14 @@ class LoginWatch:
             await self.save_if_changed()
             return True
         self._checked_at = time.monotonic()
+        await self.save_cookies()
         holds = await self.holds()
         if holds is False:
             return False
         if holds is None and self._check.unanswered:
             log.warning("login_check_unanswered", in_a_row=self._check.unanswered)
             return not (self._check.never_answers and self._check.unanswered == AWAY_AFTER_CHECKS)
-        await self.save()
+        await self.save(confirmed=holds is True)
         return True
 
     def _next_check_s(self) -> float:
@@ -239,18 +319,36 @@ class LoginWatch:
     def note_use(self) -> None:
         """Note that the page was used, logged in: the site may have changed the session."""
         self._may_have_changed = self._has_held = True
+        self.uses += 1
 
     async def save_if_changed(self) -> None:
         """Save the session if the page was used since, unless one was saved a moment ago."""
-        if self._may_have_changed and self._session.age_s > SAVE_AFTER_S:
+        if self._may_have_changed and self._session.is_due:
             await self.save()
 
-    async def save(self) -> None:
-        """Save the session for the next start, if the page shows that it is logged in, and the site answers."""
-        if self._status.page_reason is not None or self._status.hangs or self._check.is_in_doubt:
+    async def save_cookies(self) -> None:
+        """Save the cookies before the site gets them, if the page was logged in when it was looked at last.
+
+        So a child that is killed has used no cookie that was not saved: the site may have taken it for the last time.
+        """
+        if not self._in_doubt:
+            await self._session.save_cookies(self._page.context)
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether what the browser holds may be that of an error page, or of a login that is over."""
+        return self._status.page_reason is not None or self._status.hangs or self._check.is_in_doubt
+
+    async def save(self, *, confirmed: bool = False) -> None:
+        """Save the session for the next start, if the page shows that it is logged in, and the site answers.
+
+        `confirmed`: the site has just said that the login holds.
+        """
+        if self._in_doubt:
             return
         with suppress(PageHung):
             seen = await self._page.tab.look()
             if seen and seen.logged_in and not seen.logged_out:
                 self._may_have_changed = False
-                await self._session.save(self._page.context)
+                await self._session.save(self._page.context, confirmed=confirmed)
+                self._page.state = self._session.last

@@ -13,12 +13,13 @@ from playwright.async_api import Error
 
 from browser.errors import BrowserError, LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.completion import Completion
+from browser.page.login_refresh import LoginRefresh
 from browser.page.login_watch import LoginWatch
 from browser.page.page_status import PageStatus
 from browser.page.site_page import SitePage
 from browser.page.socket_watch import SocketWatch
 from browser.page.tab import PageSnapshot
-from contract.child_api import UnreadyReason
+from contract.child_api import AWAY as AWAY_REASONS
 
 log = structlog.get_logger("browser")
 
@@ -50,15 +51,17 @@ class PageMonitor:
         page: SitePage,
         status: PageStatus,
         login: LoginWatch,
+        refresh: LoginRefresh | None,
         exclusive: asyncio.Lock,
         current: Callable[[], Completion | None],
         login_check_s: float,
         give_up: Callable[[], object],
     ) -> None:
-        """`give_up` is called where the page goes on hanging whatever is done."""
+        """`refresh` keeps the login, if the site file says how; `give_up` is called where the page goes on hanging."""
         self._page = page
         self._status = status
         self._login = login
+        self._refresh = refresh
         self._exclusive = exclusive
         self._current = current
         self._login_check_s = login_check_s
@@ -110,23 +113,39 @@ class PageMonitor:
                 completion.interrupt(LoginExpired("the site shows its login page"))
             elif seen.error is not None:
                 completion.refuse(seen.error)
-        elif not self._exclusive.locked():
+        # A check beside the page shall be the only one that asks the site: some end a session whose cookie comes twice.
+        elif not self._exclusive.locked() and not self._page.has_beside:
             await self._tend(seen)
 
     async def _tend(self, seen: PageSnapshot) -> None:
         """See to a page that has no prompt."""
         reason = self._status.page_reason
-        if not seen.usable or self._must_recover or reason not in (None, UnreadyReason.SITE_UNREACHABLE):
+        if not seen.usable or self._must_recover or reason not in (None, *AWAY_REASONS):
             await self._recover_if_due("the page is not as it should be")
+            return
+        if problem := self._page.proxy_problem():
+            self._status.set_error(problem)  # and the page is kept, as below
             return
         must_load = not await self._login.check_if_due()
         if self._login.site_is_away:
             # The page itself is as it was, and is kept as long as a load can only fail.
             self._status.set_error(SiteUnreachable(AWAY))
         elif must_load or reason is not None:
-            await self._recover_if_due("the site answers again" if reason else "the site's login check failed")
+            await self._recover_if_due(
+                "the site, or the proxy, answers again" if reason else "the site's login check failed"
+            )
         elif await self._socket.is_lost():
             await self._recover_if_due(SOCKET_CLOSED)
+        elif self._refresh and self._refresh.is_due and not self._exclusive.locked():
+            await self._refresh_login(self._refresh)
+
+    async def _refresh_login(self, refresh: LoginRefresh) -> None:
+        """Refresh the login. A request that comes meanwhile waits: one that is cut off may cost the login."""
+        uses = self._login.uses
+        async with self._exclusive:
+            # A lock that is free may have a waiter that has not woken yet: then a request went before.
+            if self._login.uses == uses:
+                await refresh.run(self.recover)
 
     async def _renew_if_due(self) -> None:
         """Open a page that hangs in a new context, unless it has a prompt, which may still end well.
@@ -166,6 +185,7 @@ class PageMonitor:
 
         One load tells a lost login from a page that went astray, so it is tried whatever is wrong.
         """
+        await self._login.save_cookies()
         await self._open(self._page.open())
 
     async def _open(self, opening: Coroutine[Any, Any, None]) -> None:

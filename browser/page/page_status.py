@@ -16,11 +16,13 @@ from browser.errors import (
     LoginExpired,
     NotStarted,
     PageBroken,
+    ProxyRefused,
+    ProxyUnreachable,
     QuotaExceeded,
     SiteUnreachable,
 )
 from browser.page.refusals import DEFAULT_REST_S
-from contract.child_api import UnreadyReason
+from contract.child_api import SessionReport, UnreadyReason
 
 log = structlog.get_logger("browser")
 
@@ -31,7 +33,23 @@ _ERRORS: Final[Mapping[UnreadyReason, type[BrowserError]]] = {
     UnreadyReason.PAGE_BROKEN: PageBroken,
     UnreadyReason.QUOTA: QuotaExceeded,
     UnreadyReason.SITE_UNREACHABLE: SiteUnreachable,
+    UnreadyReason.PROXY_UNREACHABLE: ProxyUnreachable,
+    UnreadyReason.PROXY_REFUSED: ProxyRefused,
 }
+
+
+@dataclass(frozen=True)
+class RefreshStatus:
+    """What came of the login's refreshes since the child's start.
+
+    `keeps_login` tells that the next one comes before the login expires, and that the last did not fail, or that the
+    child logs in again by itself; `warning` is a line for people after one that failed.
+    """
+
+    refreshed: int = 0
+    failed: int = 0
+    keeps_login: bool = False
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,8 @@ class StatusSnapshot:
     capture: CaptureMode | None
     login_expires_at: float | None
     rest_s: float | None
+    session: SessionReport | None = None
+    refresh: RefreshStatus = RefreshStatus()
 
 
 class PageStatus:

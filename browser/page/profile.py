@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from typing import Any
 import structlog
 
 from browser.errors import ProfileError
+from browser.page.session_report import SessionLog
 from browser.site.schema import Site
 from contract.errors import BadProfile, reasons_only
 from contract.files import write_private
 from contract.run_folder import SESSION
+from contract.sessions.errors import BadSession, NotGranted
+from contract.sessions.grant import read_grant
+from contract.sessions.record import SavedSession
 from contract.storage_state.document import parse_document
 from contract.storage_state.profile_file import read_profile_file
 from contract.storage_state.schema import NOTHING_STORED
@@ -85,26 +89,45 @@ def load_profile(path: Path) -> LoadedProfile:
         raise ProfileError(f"profile {path.name} {error.reason}") from None
 
 
-def state_to_open(profile: LoadedProfile, run_dir: Path, *, now: float | None = None) -> StorageState:
+def state_to_open(
+    profile: LoadedProfile, run_dir: Path, *, now: float | None = None, session_log: SessionLog | None = None
+) -> StorageState:
     """Return the session saved by an earlier start if it came of this very profile, else the profile's own.
 
-    A saved session that cannot be used, or has expired, counts as none. `now` is in Unix seconds. Raises
-    ProfileError if the profile has expired too.
+    A saved session that cannot be used, or has expired, counts as none. `now` is in Unix seconds; `session_log` is
+    told what was found. Raises ProfileError if the profile has expired too.
     """
     now = time.time() if now is None else now
-    path = run_dir / SESSION
-    if path.exists():
-        try:
-            with reasons_only():
-                saved = parse_document(read_profile_file(path))
-                if isinstance(saved, dict) and saved.get("source_sha256") == profile.sha256:
-                    state: StorageState = saved.get("storage_state", {})
-                    ProfileSummary.of(state).check_alive(now)
-                    return state
-        except BadProfile as error:
-            log.warning("session_not_used", reason=error.reason)
+    told = session_log or SessionLog()
+    try:
+        with reasons_only():
+            saved = _read_saved(run_dir)
+            if saved is not None and saved.source_sha256 == profile.sha256:
+                ProfileSummary.of(saved.state).check_alive(now)
+                told.found(saved.saved_at or None)
+                return saved.state
+    except BadProfile as error:
+        if isinstance(error, BadSession):  # one that has expired is no trouble, and is replaced
+            told.unusable(error.reason)
+        log.warning("session_not_used", reason=error.reason)
     profile.check_alive(now)
     return profile.state
+
+
+def _read_saved(run_dir: Path) -> SavedSession | None:
+    """Return what an earlier start saved, in the session store if there is one. Raises BadProfile."""
+    grant = read_grant(run_dir)
+    if grant is not None:
+        return grant.file().read()
+    path = run_dir / SESSION
+    return SavedSession.from_bytes(read_profile_file(path), None) if path.exists() else None
+
+
+def login_part(state: StorageState, expires_by: Collection[str]) -> StorageState:
+    """Return the part of the state by which the login expires: the cookies of these names, or all if there are none."""
+    if not expires_by:
+        return state
+    return {**state, "cookies": [cookie for cookie in state.get("cookies", ()) if cookie["name"] in expires_by]}
 
 
 def as_chromium_loads_it(state: StorageState) -> StorageState:
@@ -132,6 +155,18 @@ def storable(state: StorageState) -> StorageState:
 
 
 def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path) -> None:
-    """Keep a browser's storage_state for the next start on this profile. Raises OSError."""
-    data = {"source_sha256": profile.sha256, "storage_state": state}
-    write_private(run_dir / SESSION, json.dumps(data).encode())
+    """Keep a browser's storage_state for the next start on this profile: in the session store if there is one.
+
+    Raises BadSession, and then what was saved before is as it was.
+    """
+    try:
+        grant = read_grant(run_dir)
+        if grant is not None:
+            grant.save(profile.sha256, state, time.time())
+        else:
+            data = {"source_sha256": profile.sha256, "storage_state": state}
+            write_private(run_dir / SESSION, json.dumps(data).encode())
+    except NotGranted as error:
+        raise BadSession(f"is not written: {error}") from None
+    except OSError as error:
+        raise BadSession(f"cannot be written: {error.strerror or type(error).__name__}") from None

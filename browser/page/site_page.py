@@ -7,9 +7,9 @@ checker because it names the step that fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from playwright.async_api import Browser, BrowserContext, Error, Page
@@ -17,37 +17,48 @@ from playwright.async_api import Browser, BrowserContext, Error, Page
 from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachable
 from browser.page.login_steps import StepLogin
-from browser.page.profile import StorageState, as_chromium_loads_it
+from browser.page.profile import StorageState
+from browser.page.storage import as_browser_loads_it, put_back_session_storage, without_databases
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
+from browser.process.own_proxy import OwnProxy, ProxyProblem
 from browser.site.schema import Site
 from browser.timeouts import within
+from contract.surroundings import Surroundings
 
 log = structlog.get_logger("browser")
 
 NEW_TAB_TIMEOUT_S = 15.0
 OPENING_INTERVAL_S = 0.01
 POPUP_OPENS_WITHIN_S = 2.0
+COMMON = Surroundings()
 CLOSE_TIMEOUT_S = 5.0
 
 
 class SitePage:
     """A site's page in one browser context. The tab is another one after a crash, the rest stays."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - called once
         self,
         context: BrowserContext,
         site: Site,
         capture: Capture | None,
         on_crash: Callable[[], None],
-        log_in: StepLogin | None = None,
+        *,
+        log_in: StepLogin | None,
+        own_proxy: OwnProxy | None,
     ) -> None:
         self.context = context
         self._site = site
         self._capture = capture
         self._on_crash = on_crash
         self._log_in = log_in
+        self.state: StorageState = {}
+        """The login as it was opened or saved last; each new tab gets its sessionStorage."""
+        self._surroundings = COMMON
+        self._own_proxy = own_proxy
         self._tab: Tab | None = None
-        self._is_opening = False
+        self._opening = 0
+        self._beside: set[Page] = set()
         self.is_fresh = False
         """Whether an empty conversation was opened that no prompt has gone to yet."""
         self.answer_left_running = False
@@ -64,29 +75,64 @@ class SitePage:
         on_crash: Callable[[], None] = lambda: None,
         for_person: bool = False,
         log_in: StepLogin | None = None,
+        surroundings: Surroundings = COMMON,
+        own_proxy: OwnProxy | None = None,
     ) -> Self:
-        """Open a context with this login's cookies and localStorage, and the capture's hook in every document.
+        """Open a context with this login's storage, and the capture's hook in every document.
 
         Without `capture` the page is as in any browser. `for_person` makes it as large as its window, and keeps the
         pages that it opens, such as a login in a popup; otherwise they are closed. `log_in` is used where the page
-        shows that it is logged out. Downloads are refused. Raises Playwright's Error.
+        shows that it is logged out; `own_proxy`, the browser's, is checked before each load. `surroundings` are what
+        the page sees of them: locale, time zone, size and user agent. Downloads are refused. Raises Playwright's Error.
         """
-        context = await cls._new_context(browser, site, state, capture, for_person=for_person)
-        opened = cls(context, site, capture, on_crash, log_in)
+        context = await cls._new_context(browser, site, state, capture, surroundings, for_person=for_person)
+        opened = cls(context, site, capture, on_crash, log_in=log_in, own_proxy=own_proxy)
+        opened.state = state or {}
+        opened._surroundings = surroundings
         if not for_person:
             context.on("page", opened._close_other)
         return opened
 
+    async def with_login(self, browser: Browser, state: StorageState) -> SitePage:
+        """Open a new context with this login, of the same site and with the same surroundings, without a hook."""
+        return await SitePage.in_new_context(
+            browser, self._site, state=state, surroundings=self._surroundings, own_proxy=self._own_proxy
+        )
+
     @staticmethod
-    async def _new_context(
-        browser: Browser, site: Site, state: StorageState | None, capture: Capture | None, *, for_person: bool = False
+    async def _new_context(  # noqa: PLR0913 - what a context is made of
+        browser: Browser,
+        site: Site,
+        state: StorageState | None,
+        capture: Capture | None,
+        surroundings: Surroundings,
+        *,
+        for_person: bool = False,
     ) -> BrowserContext:
         is_chromium = browser.browser_type.name == "chromium"
-        context = await browser.new_context(
-            storage_state=as_chromium_loads_it(state) if state and is_chromium else state,  # type: ignore[arg-type]
-            accept_downloads=False,
-            no_viewport=for_person or None,
-        )
+        given = as_browser_loads_it(state) if state else None
+        size = surroundings.viewport
+
+        def open_context() -> Coroutine[Any, Any, BrowserContext]:
+            return browser.new_context(
+                storage_state=given,  # type: ignore[arg-type]
+                accept_downloads=False,
+                no_viewport=for_person or None,
+                viewport={"width": size.width, "height": size.height} if size and not for_person else None,
+                locale=surroundings.locale,
+                timezone_id=surroundings.timezone,
+                user_agent=surroundings.user_agent,
+            )
+
+        try:
+            context = await open_context()
+        except Error as error:
+            # A profile of another tool, or a database that this browser takes otherwise: the rest may be the login.
+            if given is None or "indexeddb" not in error.message.lower():
+                raise
+            log.warning("databases_not_put_back")
+            given = without_databases(given)
+            context = await open_context()
         # The page's own policy and the browser's protection of loopback stay in force: where they keep the hook from
         # the stream port, its frames come over the console.
         if site.local_network and is_chromium:  # Firefox does not know the permission
@@ -95,6 +141,11 @@ class SitePage:
         if capture is not None:
             await context.add_init_script(capture.init_script())
         return context
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What the page sees of locale, time zone, size and user agent."""
+        return self._surroundings
 
     @property
     def tab(self) -> Tab:
@@ -134,6 +185,19 @@ class SitePage:
         await self.open_fresh_chat(just_loaded=True)
 
     @property
+    def own_proxy(self) -> OwnProxy | None:
+        """The browser's one way out, if the login has a proxy of its own."""
+        return self._own_proxy
+
+    def proxy_problem(self) -> ProxyProblem | None:
+        """Return what is wrong with the login's own proxy, if it has one."""
+        return self._own_proxy.look() if self._own_proxy else None
+
+    async def find_proxy_problem(self) -> ProxyProblem | None:
+        """Find out whether the login's own proxy is what has failed."""
+        return await self._own_proxy.look_now() if self._own_proxy else None
+
+    @property
     def can_log_in(self) -> bool:
         """Whether the page is logged in by steps, without a person, where it shows that it is logged out."""
         return self._log_in is not None
@@ -152,8 +216,9 @@ class SitePage:
         old, browser = self.context, self.context.browser
         if browser is None:
             raise PageBroken("there is no browser")
-        renewing = self._new_context(browser, self._site, state, self._capture)
+        renewing = self._new_context(browser, self._site, state, self._capture, self._surroundings)
         self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
+        self.state = state
         self.context.on("page", self._close_other)
         if self._tab:
             self._tab.retire()
@@ -163,23 +228,47 @@ class SitePage:
         await self.open()
 
     async def open_tab(self) -> Tab:
-        """Open a tab in place of the one before, if any. Raises Playwright's Error."""
+        """Open a tab in place of the one before, if any. Raises Playwright's Error and TimeoutError."""
         if self._tab and not self._tab.page.is_closed():
             await self._tab.page.close()
-        self._is_opening = True
+        self._opening += 1
         try:
             hook_name = self._capture.hook_name if self._capture else None
-            self._tab = Tab(await self.context.new_page(), self._site, self._on_crash, hook_name=hook_name)
+            page = await self.context.new_page()
+            await put_back_session_storage(page, self.state)
+            self._tab = Tab(page, self._site, self._on_crash, hook_name=hook_name)
         finally:
-            self._is_opening = False
+            self._opening -= 1
         return self._tab
+
+    async def open_beside(self) -> Page:
+        """Open a page in the same context, with the same login, that is the caller's, who closes it.
+
+        Raises Playwright's Error.
+        """
+        self._opening += 1
+        try:
+            page = await self.context.new_page()
+            self._beside.add(page)
+            page.once("close", self._beside_closed)
+        finally:
+            self._opening -= 1
+        return page
+
+    def _beside_closed(self, page: Page) -> None:
+        self._beside.discard(page)
+
+    @property
+    def has_beside(self) -> bool:
+        """Whether a page of `open_beside` is open."""
+        return bool(self._beside)
 
     async def _close_other(self, page: Page) -> None:
         """Close a page that the site opened: nobody looks at it, and each takes a process of its own."""
         # A page that is opened by us is told from one that the site opens at the same moment once ours is there.
-        while self._is_opening:  # noqa: ASYNC110 - it takes a moment, and the browser has no event for it
+        while self._opening:  # noqa: ASYNC110 - it takes a moment, and the browser has no event for it
             await asyncio.sleep(OPENING_INTERVAL_S)
-        if self._tab is None or page is not self._tab.page:
+        if page not in self._beside and (self._tab is None or page is not self._tab.page):
             log.debug("popup_closed")
             # Firefox does not close a window that it has not finished opening, and then never does.
             with suppress(Error, TimeoutError):
@@ -193,10 +282,15 @@ class SitePage:
         A page that goes on to another address by itself while it loads is no failure, if it then shows within the
         time given, in seconds, whether it is logged in.
         """
+        if self._own_proxy:
+            await self._own_proxy.check()
         try:
             await self.tab.load()
         except SiteUnreachable:
-            raise  # whatever the browser shows in place of the page tells nothing of the login
+            # Whatever the browser shows in place of the page tells nothing of the login.
+            if self._own_proxy:
+                await self._own_proxy.check()  # it may have died meanwhile
+            raise
         except PageBroken:
             if await self.tab.wait_for_login(login_shows_within_s) == "unknown":
                 raise

@@ -15,7 +15,9 @@ from playwright.async_api import Browser, Playwright, async_playwright
 
 from browser.errors import EngineMissing
 from browser.process.engine import Launch, find_executable, launch
+from browser.process.own_proxy import OwnProxy
 from browser.process.parent_death import DeathWatch, started_process, wait_gone, wrapper, wrapper_environment
+from browser.process.proxy import WayOut
 from browser.process.trust import trust_environment
 from browser.settings import BrowserSettings, EngineName
 from browser.timeouts import within
@@ -36,7 +38,7 @@ class BrowserProcess:
     `on_lost` is called once, in the event loop, when either dies before `close` was called.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all by keyword
         self,
         *,
         engine: EngineName,
@@ -44,12 +46,17 @@ class BrowserProcess:
         run_dir: Path,
         settings: BrowserSettings,
         on_lost: Callable[[], object] = lambda: None,
+        own_proxy: OwnProxy | None = None,
+        stream_port: int | None = None,
     ) -> None:
+        """`own_proxy` is opened and closed with the browser, which then reaches nothing but it and `stream_port`."""
         self._engine = engine
         self._headless = headless
         self._run_dir = run_dir
         self._settings = settings
         self._on_lost = on_lost
+        self._own_proxy = own_proxy
+        self._stream_port = stream_port
         self._watch = DeathWatch(self._died)
         self._processes: dict[Role, ProcessIdentity] = {}
         self._loss: Loss | None = None
@@ -96,6 +103,10 @@ class BrowserProcess:
         program = wrapper("browser")
         trust = await trust_environment(self._engine, self._settings.extra_ca_file, self._run_dir)
 
+        way_out = None
+        if self._own_proxy:
+            await self._own_proxy.start()
+            way_out = WayOut(self._own_proxy.port, self._stream_port)
         node = Path(os.environ.get(_NODE_VARIABLE) or compute_driver_executable()[0])
         variables = {
             _NODE_VARIABLE: str(wrapper("driver")),
@@ -116,6 +127,7 @@ class BrowserProcess:
                 self._headless,
                 wrapper_environment("browser", executable, self._run_dir) | trust,
                 self._settings,
+                way_out,
             ),
         )
         # Playwright hears of it by the closed pipe, before the process itself is gone.
@@ -153,6 +165,8 @@ class BrowserProcess:
         self._kill()
         for process in self._processes.values():
             await wait_gone(process, 1.0)
+        if self._own_proxy:
+            await self._own_proxy.close()
 
     def _kill(self) -> None:
         if "browser" in self._processes:

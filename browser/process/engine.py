@@ -15,7 +15,7 @@ import structlog
 from playwright.async_api import Browser, Error, Playwright
 
 from browser.errors import BrowserError, BrowserLost, EngineMissing
-from browser.process.proxy import firefox_preferences, proxy_settings
+from browser.process.proxy import WayOut, chromium_way_out, firefox_preferences, firefox_way_out, proxy_settings
 from browser.settings import BrowserSettings, EngineName
 from contract import child_environment
 from contract.proxies import VARIABLES
@@ -70,6 +70,7 @@ class Launch:
     headless: bool
     environment: Mapping[str, str]
     settings: BrowserSettings
+    way_out: WayOut | None = None
 
 
 def find_executable(engine: EngineName, settings: BrowserSettings) -> Path:
@@ -167,7 +168,7 @@ def launch_options(plan: Launch) -> dict[str, Any]:
         "handle_sighup": False,
         "timeout": LAUNCH_TIMEOUT_S * 1000,
     }
-    if proxy := proxy_settings(plan.engine, plan.settings):
+    if plan.way_out is None and (proxy := proxy_settings(plan.engine, plan.settings)):
         options["proxy"] = proxy
     if plan.engine == "chromium":
         reason = None
@@ -177,12 +178,15 @@ def launch_options(plan: Launch) -> dict[str, Any]:
             reason = "Chromium has no sandbox for the user root"
         if reason:
             log.warning("browser_sandbox_off", reason=reason)
-        return options | {"args": [*_QUIET_CHROMIUM, *_CHROMIUM_FEATURES], "chromium_sandbox": reason is None}
+        arguments = [
+            *_QUIET_CHROMIUM,
+            *_CHROMIUM_FEATURES,
+            *(chromium_way_out(plan.way_out) if plan.way_out else ()),
+        ]
+        return options | {"args": arguments, "chromium_sandbox": reason is None}
     if plan.engine == "firefox":
-        return options | {
-            "channel": "moz-firefox",
-            "firefox_user_prefs": {**_QUIET_FIREFOX, **firefox_preferences(plan.settings)},
-        }
+        way_out = firefox_way_out(plan.way_out) if plan.way_out else firefox_preferences(plan.settings)
+        return options | {"channel": "moz-firefox", "firefox_user_prefs": {**_QUIET_FIREFOX, **way_out}}
     return options
 
 
@@ -221,7 +225,10 @@ def camoufox_options(plan: Launch) -> dict[str, Any]:
         main_world_eval=True,
         # Otherwise the newest uBlock Origin is fetched at each start: an unknown version, which changes pages.
         exclude_addons=[DefaultAddons.UBO],
-        firefox_user_prefs={"ui.caretBlinkTime": _QUIET_FIREFOX["ui.caretBlinkTime"]},
+        firefox_user_prefs={
+            "ui.caretBlinkTime": _QUIET_FIREFOX["ui.caretBlinkTime"],
+            **({**_QUIET_FIREFOX, **firefox_way_out(plan.way_out)} if plan.way_out else {}),
+        },
         i_know_what_im_doing=True,
         env={**options["env"]},
     )

@@ -10,6 +10,7 @@ proxy's password to every site in a header.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import structlog
 from playwright.async_api import ProxySettings
@@ -19,6 +20,73 @@ from browser.settings import BrowserSettings, EngineName
 from contract.proxies import DirectHost, NoProxy, Proxy, parse_no_proxy, parse_proxy
 
 log = structlog.get_logger("browser")
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """All that a browser with a proxy of its own may reach: two ports on 127.0.0.1.
+
+    `stream_port` is where the page's answers go, which never leave the machine.
+    """
+
+    port: int
+    stream_port: int | None
+
+
+def chromium_way_out(way_out: WayOut) -> list[str]:
+    """Return Chromium's arguments for it.
+
+    Chromium reaches loopback directly unless `<-loopback>` is in the list (net/docs/proxy.md in its source). With a
+    proxy it resolves no names; the rules see to it that it never does, whatever it may want one for. WebRTC sends UDP
+    past every proxy but for its policy, whose switch has two names in the versions of these years.
+    """
+    direct = ["<-loopback>", *([] if way_out.stream_port is None else [f"127.0.0.1:{way_out.stream_port}"])]
+    return [
+        f"--proxy-server=http://127.0.0.1:{way_out.port}",
+        f"--proxy-bypass-list={';'.join(direct)}",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+        "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+        "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+        # Hiding addresses that are not told anyway joins a multicast group, of which the local network hears.
+        "--disable-features=WebRtcHideLocalIpsWithMdns",
+        "--dns-prefetch-disable",
+    ]
+
+
+def firefox_way_out(way_out: WayOut) -> Mapping[str, str | int | bool]:
+    """Return Firefox's preferences for it, which Camoufox has too.
+
+    Their meanings: modules/libpref/init/StaticPrefList.yaml and all.js in Firefox's source. A SOCKS server with remote
+    names makes Firefox resolve none itself (nsDNSService2.cpp, DNSForbiddenByActiveProxy); HTTP goes to the HTTP proxy
+    all the same, and all else, WebSockets included, to the SOCKS server, which is the same listener.
+    """
+    kinds = ("http", "ssl", "socks")
+    return {
+        "network.proxy.type": 1,
+        **{f"network.proxy.{kind}": "127.0.0.1" for kind in kinds},
+        **{f"network.proxy.{kind}_port": way_out.port for kind in kinds},
+        "network.proxy.socks_version": 5,
+        "network.proxy.socks_remote_dns": True,
+        "network.proxy.socks5_remote_dns": True,
+        "network.proxy.no_proxies_on": "" if way_out.stream_port is None else f"127.0.0.1:{way_out.stream_port}",
+        "network.proxy.allow_hijacking_localhost": True,
+        # Firefox's own services would go directly where the proxy fails, or from the start.
+        "network.proxy.failover_direct": False,
+        "network.proxy.allow_bypass": False,
+        "network.dns.native_https_query": False,
+        "network.dns.use_https_rr_as_altsvc": False,
+        "network.dns.upgrade_with_https_rr": False,
+        "network.trr.mode": 5,
+        "network.http.http3.enable": False,
+        "network.http.http3.enabled": False,
+        "network.http.speculative-parallel-limit": 0,
+        "network.predictor.enabled": False,
+        "network.dns.disablePrefetchFromHTTPS": True,
+        "media.peerconnection.ice.proxy_only": True,
+        "media.peerconnection.ice.default_address_only": True,
+        "media.peerconnection.ice.no_host": True,
+        "media.peerconnection.ice.obfuscate_host_addresses": False,  # that announces names on the local network
+    }
 
 
 def proxy_settings(engine: EngineName, settings: BrowserSettings) -> ProxySettings | None:

@@ -54,6 +54,10 @@ def json_schema() -> Json:
     no_other = {"not": {"anyOf": [{"required": [key]} for key in others]}}
     made["definitions"]["Login"] |= {"if": has_none, "then": no_other, "else": {"required": ["logged_in"]}}
     made["definitions"]["Login"]["dependencies"] = {"steps": ["logged_out"]}
+    refresh = made["definitions"]["Refresh"]
+    refresh["oneOf"] = [{"required": [way]} for way in ("visit", "fetch", "steps")]
+    refresh["anyOf"] = [{"required": [when]} for when in ("every_s", "before_expiry_s")]
+    refresh["dependencies"] = {"method": ["fetch"], "done_status": ["fetch"], "own_tab": ["steps"]}
     for section in [made, *made["definitions"].values()]:
         section.pop("title", None)  # the name of a class here, which an editor would show
     return {"$schema": _DRAFT, **made, "title": "A site file of Tabfleet"}

@@ -11,9 +11,20 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from browser.site.expressions import problem_of
-from browser.site.schema import EXPRESSION_KEYS, PLACEHOLDER, Action, Actions, Login, Marker, Network, Refusal, Site
-from browser.site.toml_lines import Path
+from browser.site.schema import (
+    EXPRESSION_KEYS,
+    PLACEHOLDER,
+    Action,
+    Actions,
+    Login,
+    Marker,
+    Network,
+    Refresh,
+    Refusal,
+    Site,
+)
 from browser.site.values import is_of_kind
+from contract.toml_lines import Path
 
 _REQUESTS = ("sse", "jsonl")  # the kinds of capture.network that are the body of a request
 _WAITS = ("wait_for", "wait_gone")
@@ -33,6 +44,8 @@ class Problem:
 def problems(site: Site) -> Iterator[Problem]:
     """Yield what is wrong with the file as a whole."""
     yield from _login(site.login)
+    if site.login.refresh:
+        yield from _refresh(site, site.login.refresh)
     yield from _steps(site)
     if site.fresh_chat.answers and site.capture.dom is None:
         yield Problem(("fresh_chat", "answers"), "needs capture.dom, whose answer says what to count")
@@ -60,6 +73,15 @@ def _login(login: Login) -> Iterator[Problem]:
             yield Problem(("login", "logged_out", at), why)
 
 
+def _refresh(site: Site, refresh: Refresh) -> Iterator[Problem]:
+    path: Path = ("login", "refresh")
+    for key in ("visit", "fetch"):
+        yield from _begins_with_host(site, (*path, key), getattr(refresh, key))
+    for at, marker in enumerate(refresh.done):
+        if marker.selector is None and not (marker.url or "").strip("*"):
+            yield Problem((*path, "done", at, "url"), "matches every address, and so tells nothing")
+
+
 def _implies(marker: Marker, other: Marker) -> bool:
     """Return whether the other one holds wherever this one does."""
     return other.selector in (None, marker.selector) and other.url in (None, marker.url)
@@ -71,16 +93,20 @@ def _steps(site: Site) -> Iterator[Problem]:
         (("send", "actions"), site.send.actions),
         (("stop", "actions"), site.stop.actions),
     ]
+    if site.login.refresh:
+        lists.insert(0, (("login", "refresh", "steps"), site.login.refresh.steps))
+    do_something = lists[:]
     if site.upload:
         lists.append((("upload", "actions"), site.upload.actions))
+    keep_the_page = [(path, actions) for path, actions in lists if path[0] in ("send", "upload")]
     chosen = [(("models", at, "choose"), model.choose) for at, model in enumerate(site.model_choices)]
     for path, actions in (*lists, *chosen):
         for at, action in enumerate(actions):
             yield from _step(site, (*path, at), action)
-    for path, actions in lists[:3]:
+    for path, actions in do_something:
         if actions and all(action.verb in _WAITS for action in actions):
             yield Problem(path, "only waits: needs a step that does something")
-    for path, actions in lists[1:2] + lists[3:]:
+    for path, actions in keep_the_page:
         if at_goto := [at for at, action in enumerate(actions) if action.goto]:
             yield Problem((*path, at_goto[0], "goto"), "opens another page, and what was entered is lost")
 
@@ -95,9 +121,13 @@ def _step(site: Site, path: Path, action: Action) -> Iterator[Problem]:
             where = "{model} alone is known here" if known else "{model} is known in models.choose, and nothing else"
             yield Problem((*path, key), f"there is no placeholder {{{names[0]}}} here; {where}")
             return
+    yield from _begins_with_host(site, (*path, "goto"), action.goto)
+
+
+def _begins_with_host(site: Site, path: Path, address: str | None) -> Iterator[Problem]:
     parts = urlsplit(site.url)
-    if action.goto and action.goto.partition("/")[0] in (parts.hostname, parts.netloc):
-        yield Problem((*path, "goto"), f"begins with the site's host: needs {parts.scheme}:// before it, or / alone")
+    if address and address.partition("/")[0] in (parts.hostname, parts.netloc):
+        yield Problem(path, f"begins with the site's host: needs {parts.scheme}:// before it, or / alone")
 
 
 def _network(network: Network) -> Iterator[Problem]:

@@ -6,7 +6,16 @@ import re
 from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urljoin, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from browser.site.expressions import jmespath_expression
 from browser.site.selectors import css_selector, inner_selector, path_or_none, step_selector
@@ -18,6 +27,8 @@ from browser.site.values import (
     traffic_pattern,
     web_url,
 )
+from contract.toml_document import NOT_BLANK, ONE_LINE
+from contract.toml_lines import Path, key_lines, line_of
 
 
 class Section(BaseModel):
@@ -28,8 +39,6 @@ class Section(BaseModel):
 Text = Annotated[str, Field(min_length=1)]
 Selector = Annotated[str, Field(min_length=1), AfterValidator(css_selector)]
 StepSelector = Annotated[str, Field(min_length=1), AfterValidator(step_selector)]
-NOT_BLANK = r"\S"
-ONE_LINE = r"^\S(.*\S)?$"
 Words = Annotated[str, Field(pattern=NOT_BLANK)]
 Line = Annotated[str, Field(pattern=ONE_LINE)]
 Expression = Annotated[str, Field(min_length=1), AfterValidator(jmespath_expression)]
@@ -171,6 +180,67 @@ def _is_login_step(step: Action) -> Action:
 Actions = tuple[Annotated[Action, AfterValidator(_holds_no_secret)], ...]
 LoginSteps = tuple[Annotated[Action, AfterValidator(_is_login_step)], ...]
 
+# A month at most: no login that is to be kept is left alone for longer.
+LongSeconds = Annotated[float, Field(ge=1, le=31 * 86_400)]
+
+
+class Refresh(Section):
+    """How an idle login is kept from expiring: by exactly one of visit, fetch and steps.
+
+    It is done between prompts, never during an answer, and the session is saved afterwards.
+    """
+
+    visit: RelativeUrl | None = Field(
+        default=None, description="an address, relative to the site's url, that is loaded in a tab of its own"
+    )
+    fetch: RelativeUrl | None = Field(
+        default=None, description="an address, relative to the site's url, that the page requests as its scripts would"
+    )
+    method: Method = Field(default="GET", description="with fetch: the HTTP method of the request")
+    steps: Actions = Field(default=(), description="the steps that refresh the login, done on the chat page")
+    own_tab: bool = Field(
+        default=False, description="with steps: true: they are done in a tab of their own, which loads the site's url"
+    )
+    every_s: LongSeconds | None = Field(
+        default=None, description="how often, in seconds; up to a tenth sooner, so that not all logins come at once"
+    )
+    before_expiry_s: LongSeconds | None = Field(
+        default=None,
+        description="how long before the login's cookies expire, in seconds; up to a fifth sooner, but not before half "
+        "of the time that the refresh before has gained",
+    )
+    done: tuple[Marker, ...] = Field(
+        default=(),
+        min_length=1,
+        description="a list of markers; one of them holds once the login is refreshed; when not given, the page must "
+        "not show that it is logged out",
+    )
+    done_status: Statuses = Field(
+        default=(),
+        min_length=1,
+        description="with fetch: the statuses, 200 to 599, that mean: refreshed; 200 to 299 when not given; a redirect "
+        "counts as 401",
+    )
+    timeout_s: Seconds = Field(default=30.0, description="how long it may take as a whole, in seconds")
+
+    @model_validator(mode="after")
+    def _one_way_and_a_time(self) -> Self:
+        if [self.visit is not None, self.fetch is not None, bool(self.steps)].count(True) != 1:
+            raise ValueError("needs exactly one of visit, fetch, steps")
+        if self.every_s is None and self.before_expiry_s is None:
+            raise ValueError("needs every_s or before_expiry_s, or both: when it is to be done")
+        for key, ways in (("method", "fetch"), ("done_status", "fetch"), ("own_tab", "steps")):
+            if key in self.model_fields_set and not getattr(self, ways):
+                raise ValueError(f"{key} goes with {ways} only")
+        if self.fetch is not None and self.done:
+            raise ValueError("done goes with visit and steps; with fetch done_status tells")
+        return self
+
+    @property
+    def has_own_tab(self) -> bool:
+        """Whether the chat page is left alone."""
+        return self.visit is not None or self.own_tab
+
 
 class Login(Section):
     """How to tell whether the page is logged in, and how to log in without a person."""
@@ -198,6 +268,15 @@ class Login(Section):
     )
     max_per_hour: int = Field(
         default=10, ge=1, le=60, description="how often the steps may be done in an hour, so that no account is locked"
+    )
+    expires_by: Annotated[tuple[Line, ...], AfterValidator(distinct("name"))] = Field(
+        default=(),
+        min_length=1,
+        description="the names of the cookies by whose end the login ends, for login_expires_at and before_expiry_s; "
+        "when not given, all that scripts cannot read and the site gets, or all if there are none",
+    )
+    refresh: Refresh | None = Field(
+        default=None, description="a table: how an idle login is kept from expiring, and when that is done"
     )
 
     @model_validator(mode="after")
@@ -581,6 +660,16 @@ class Readiness(Section):
     timeout_s: Seconds = Field(default=30.0, description="how long the page may take to load, in seconds")
 
 
+class Check(Section):
+    """What the regular check of the page may do beside looking at it (SITE_CHECK_S of the coordinator)."""
+
+    prompt: Words | None = Field(
+        default=None,
+        description="a prompt that each check sends, and reads the answer of; none is sent when not given, and what "
+        "only an answer shows is not checked then",
+    )
+
+
 class Site(Section):
     """One chat page, as its site file describes it."""
 
@@ -605,11 +694,14 @@ class Site(Section):
     readiness: Readiness = Field(
         default_factory=Readiness, validate_default=True, description="a table: when the page can take a prompt"
     )
+    check: Check = Field(default_factory=Check, description="a table: what the regular check of the page may do")
     local_network: bool = Field(
         default=False,
         description="true: the page itself needs services of this machine or its network; Chromium then lets it "
         "reach all of them",
     )
+    _file: str = PrivateAttr(default="the site file")
+    _text: str = PrivateAttr(default="")
 
     @field_validator("send")
     @classmethod
@@ -638,6 +730,15 @@ class Site(Section):
         if len({model.name for model in models}) != len(models):
             raise ValueError("each model's name may stand there once")
         return models
+
+    def read_from(self, file: str, text: str) -> Self:
+        """Note the file's name and its text, by which `place` finds the lines of keys; return this Site."""
+        self._file, self._text = file, text
+        return self
+
+    def place(self, path: Path) -> str:
+        """Return where the key at this path stands: the file's name and the line, without the file's folder."""
+        return f"{self._file}, line {line_of(key_lines(self._text), path)}" if self._text else self._file
 
     @property
     def ready_selector(self) -> str | None:

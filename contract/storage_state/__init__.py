@@ -8,5 +8,6 @@ schema        says what a storage_state must be, field by field
 summary       tells what of it makes the login (`fingerprint`), and when that expires
 
 The form is that of https://playwright.dev/python/docs/api/class-browsercontext#browser-context-storage-state, with
-`secrets` beside cookies and origins: what a child fills in where it logs in by itself.
+two keys of our own beside cookies and origins: `secrets`, what a child fills in where it logs in by itself, and
+`sessionStorage`, what a tab holds of each origin.
 """

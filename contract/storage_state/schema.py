@@ -195,17 +195,33 @@ class Origin(_Object):
     indexedDB: Annotated[list[Database], FailFast()] = []  # noqa: N815 - Playwright's name
 
 
+class TabStorage(_Object):
+    """One of `sessionStorage`: what a tab holds of an origin."""
+
+    origin: Annotated[str, Rule(is_web_address, "is not an http or https address")]
+    items: Annotated[
+        list[Item],
+        FailFast(),
+        Rule(
+            lambda items: sum(len(item.name) + len(item.value) for item in items) <= MAX_ORIGIN_CHARACTERS,
+            f"is larger than the {MAX_ORIGIN_CHARACTERS} characters browsers keep",
+        ),
+    ]
+
+
 _SECRET_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class StorageState(_Object):
     """The whole of a profile: a storage_state, and beside it what the steps of a login (`login.steps`) fill in.
 
-    `secrets` are ours, and no browser gets them: {"user": "ada", "password": "..."}.
+    `secrets` are ours, and no browser gets them: {"user": "ada", "password": "..."}. So is `sessionStorage`, which
+    Playwright leaves out: [{"origin": "https://chat.example.com", "items": [{"name": "token", "value": "..."}]}].
     """
 
     cookies: Annotated[list[Cookie], FailFast()] = []
     origins: Annotated[list[Origin], FailFast()] = []
+    sessionStorage: Annotated[list[TabStorage], FailFast()] = []  # noqa: N815 - named as the browser's
     secrets: Annotated[
         dict[str, str],
         Rule(
@@ -219,6 +235,7 @@ class StorageState(_Object):
     def is_empty(self) -> bool:
         """Whether there is no login in it, nor a way to one."""
         stored = any(origin.localStorage or origin.indexedDB for origin in self.origins)
+        stored = stored or any(tab.items for tab in self.sessionStorage)
         return not (self.cookies or stored or self.secrets)
 
 
@@ -226,7 +243,7 @@ def validate(document: Any) -> StorageState:
     """Return the document as a storage_state. Raises BadProfile with the first thing that is wrong."""
     if not isinstance(document, dict):
         raise BadProfile(f"is {_kind(document)}, not an object with cookies and origins")
-    if not document.keys() & {"cookies", "origins", "secrets"}:
+    if not document.keys() & {"cookies", "origins", "sessionStorage", "secrets"}:
         raise BadProfile("has neither cookies nor origins: it is not a Playwright storage_state")
     try:
         return StorageState.model_validate(document)

@@ -65,13 +65,14 @@ class ProfileSummary:
 
         state = validate(document)
         tokens = _stored_values(state.origins, TOKEN_LENGTH)
+        of_tabs = sorted((tab.origin, item.name, item.value) for tab in state.sessionStorage for item in tab.items)
         return cls(
             tuple(
                 CookieSummary(cookie.host, None if cookie.expires == -1 else cookie.expires, cookie.httpOnly)
                 for cookie in state.cookies
             ),
-            bool(tokens),
-            _fingerprint(state, tokens if state.cookies else _stored_values(state.origins)),
+            bool(tokens) or any(len(value) >= TOKEN_LENGTH for _, _, value in of_tabs),
+            _fingerprint(state, tokens if state.cookies else _stored_values(state.origins) or of_tabs),
             bool(state.secrets),
         )
 
@@ -121,8 +122,9 @@ def _fingerprint(state: StorageState, stored: list[tuple[str, str, str]]) -> str
 
     Pages cannot set httpOnly cookies, so those are the server's own; where there are none, every cookie
     counts. Short stored values are settings, and count only where there is nothing else. What a site stores
-    beside the login, such as an analytics cookie, so makes no other login of it. Secrets alone tell whose login it
-    is: what the browser holds is another with each time that they are used.
+    beside the login, such as an analytics cookie, so makes no other login of it. What a tab stores counts only where
+    there is nothing else: pages number their tabs. Secrets alone tell whose login it is: what the browser holds is
+    another with each time that they are used.
     """
     if state.is_empty:
         return NO_LOGIN

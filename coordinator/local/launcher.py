@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,15 +17,22 @@ from typing import Final
 import structlog
 
 from contract import child_environment
+from contract.files import write_private
 from contract.keys import KeyStore
 from contract.logs import log_format
+from contract.run_folder import SESSION, session_content
+from contract.sessions.errors import BadSession, NotGranted
+from contract.sessions.grant import read_grant
+from contract.surroundings import write_surroundings
 from coordinator.errors import LaunchError
 from coordinator.local import processes
 from coordinator.local.output import Logs, Output
 from coordinator.local.run_folder import RunFolder, delete
 from coordinator.local.run_root import RunRoot
+from coordinator.sessions import Sessions
 from coordinator.settings import Settings
-from coordinator.supervision.launcher import ChildSpec
+from coordinator.site_files import site_name, site_path
+from coordinator.supervision.launcher import ChildSpec, RenewedLogin
 
 log = structlog.get_logger(__name__)
 
@@ -64,8 +72,7 @@ def inherited_environment() -> dict[str, str]:
 
 def child_arguments(settings: Settings) -> tuple[str, ...]:
     """Return the part of a child's command line that is the same for all."""
-    headless = "--headless" if settings.headless else "--no-headless"
-    return (headless, "--site", settings.chat_site or "", "--engine", settings.browser_engine)
+    return ("--headless" if settings.headless else "--no-headless", "--engine", settings.browser_engine)
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
@@ -73,6 +80,25 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     given = {name.upper(): getattr(settings, name) for name in _SETTINGS}
     given["LOG_FORMAT"] = log_format(settings.log_format)
     return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _work_arguments(spec: ChildSpec) -> tuple[str, ...]:
+    """Return the part of the command line that says what the child is for."""
+    if spec.remote_login:
+        return ("--remote-login",)
+    return ("--stream-port", str(spec.stream_port), "--active-auth-json", str(spec.profile_path))
+
+
+def _save_renewed(run_dir: Path, renewed: RenewedLogin) -> None:
+    """Save a login as its child would have: in the session store if there is one. Raises OSError, RuntimeError."""
+    try:
+        grant = read_grant(run_dir)
+        if grant is None:
+            write_private(run_dir / SESSION, session_content(renewed.source_sha256, renewed.state))
+        else:
+            grant.save(renewed.source_sha256, dict(renewed.state), time.time())
+    except (BadSession, NotGranted) as error:
+        raise RuntimeError(f"the renewed login cannot be saved: {error}") from None
 
 
 class LocalChild:
@@ -160,39 +186,50 @@ class LocalChild:
 class LocalLauncher:
     """Starts children here. Use it from the main thread: a child dies with the thread that spawned it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         parent: Path | None = None,
         *,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        default_site: str | None = None,
         log_dir: Path | None = None,
         program: Sequence[str] = PROGRAM,
+        sessions: Sessions | None = None,
     ) -> None:
         """`parent` takes the folder for running children (default: the system's folder for temporary files).
 
-        `arguments` follow the program on every command line (engine, site, headless); `environment` is what
-        the settings pass on to children. With `log_dir` a child's output is appended to NAME.log there, else
-        it goes to our stderr line by line.
+        `arguments` follow the program on every command line (engine, headless), and then the login's site, or
+        `default_site`; `environment` is what the settings pass on to children. With `log_dir` a child's output is
+        appended to NAME.log there, else it goes to our stderr line by line. `sessions` is where logins are saved,
+        if not in the run folders.
         """
         self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)
         self._environment = dict(environment or {})
+        self._sessions = sessions
+        self._default_site = default_site
         self._setpriv = shutil.which("setpriv")
         self._logs = Logs(log_dir, as_json=self._environment.get("LOG_FORMAT") == "json")
         self._opened: RunRoot | None = None
+        self._sites: dict[str, tuple[str, str]] = {}
+        """By the names of sites: their files, and the text of each that children are started with."""
         self._running: dict[int, LocalChild] = {}
         self.spawning = 0
         self.on_reaped: Callable[[], None] = lambda: None
 
     @classmethod
-    def from_settings(cls, settings: Settings, program: Sequence[str] = PROGRAM) -> LocalLauncher:
+    def from_settings(
+        cls, settings: Settings, program: Sequence[str] = PROGRAM, sessions: Sessions | None = None
+    ) -> LocalLauncher:
         """Return a launcher of children that go by the operator's settings."""
         return cls(
             arguments=child_arguments(settings),
             environment=settings_environment(settings),
+            default_site=settings.chat_site,
             log_dir=settings.log_dir,
             program=program,
+            sessions=sessions,
         )
 
     @property
@@ -212,6 +249,8 @@ class LocalLauncher:
         if self._setpriv is None:
             raise LaunchError("setpriv is not installed; children need it (package util-linux).")
         self._opened = RunRoot(self._parent)
+        for site, (file, text) in self._sites.items():
+            self.use_site(site, file, text)
 
     def use_keys(self, keys: KeyStore) -> None:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
@@ -219,6 +258,33 @@ class LocalLauncher:
             self.root.write_keys(keys.to_text())
         except OSError as error:
             raise LaunchError(f"The children cannot be given their API keys: {error.strerror}.") from None
+
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """Have children of this site that start from now on use a site file of this text. Raises LaunchError."""
+        if self._opened is not None:
+            try:
+                self._opened.write_site(site, text)
+            except OSError as error:
+                raise LaunchError(f"The children cannot be given {file}: {error.strerror}.") from None
+        self._sites[site] = (file, text)
+
+    def forget_site(self, site: str) -> None:
+        """Have children that start from now on use the site's own file again."""
+        self._sites.pop(site, None)
+
+    def _site_of(self, spec: ChildSpec) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return what a child is told of its site file, on the command line and in the environment.
+
+        That is our copy, which stays when the file changes, under the name that the operator knows. A site that no
+        child had yet, such as that of a new login, has no copy.
+        """
+        site = spec.login.site or self._default_site
+        if not site:
+            return (), {}
+        name, file = site_name(site), str(site_path(site))
+        if self._sites.get(name, ("", ""))[0] != file:
+            return ("--site", site), {}
+        return ("--site", str(self.root.site_file(name))), {child_environment.SITE_FILE: file}
 
     async def start(self, spec: ChildSpec) -> LocalChild:
         """Start a child, in a session of its own. Raises LaunchError if it cannot even begin to run."""
@@ -228,6 +294,11 @@ class LocalLauncher:
             output = Output(self._logs.writer(spec.name))
             self.root.restore()
             folder.prepare()
+            if self._sessions is not None and not spec.remote_login:
+                await asyncio.to_thread(self._sessions.grant, spec.name, folder.path)
+            write_surroundings(folder.path, spec.login.surroundings)
+            if spec.renewed is not None:
+                await asyncio.to_thread(_save_renewed, folder.path, spec.renewed)
             process = await self._spawn(spec, folder, output)
         except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:
@@ -245,17 +316,20 @@ class LocalLauncher:
         self.on_reaped()
 
     async def _spawn(self, spec: ChildSpec, folder: RunFolder, output: Output) -> asyncio.subprocess.Process:
+        site_arguments, site_environment = self._site_of(spec)
         command = (
             # The kernel ends the child when we die, whatever killed us.
             *(str(self._setpriv), "--pdeathsig", "KILL", "--"),
             *self._program,
             *self._arguments,
-            *("--server-port", str(spec.api_port), "--stream-port", str(spec.stream_port)),
-            *("--active-auth-json", str(spec.profile_path)),
+            *site_arguments,
+            *("--server-port", str(spec.api_port)),
+            *_work_arguments(spec),
         )
         environment = {
             **inherited_environment(),
             **self._environment,
+            **site_environment,
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(folder.tmp),
             child_environment.KEY_FILE_PATH: str(self.root.key_file),
@@ -265,6 +339,8 @@ class LocalLauncher:
             child_environment.INSTANCE_ID: spec.instance_id,
             child_environment.CONTROL_TOKEN: spec.control_token,
         }
+        if spec.login.site:  # SITE_URL is the address of the other one
+            environment.pop("SITE_URL", None)
         self.spawning += 1
         try:
             return await asyncio.create_subprocess_exec(
@@ -285,6 +361,8 @@ class LocalLauncher:
 
     async def forget(self, name: str) -> None:
         """Remove the log file's handle and the run folder of a child that will not come back."""
+        if self._sessions is not None:
+            self._sessions.forget(name)
         try:
             self._logs.close(name)
             discarded = self.root.forget(name)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from contract.files import HomeMissing, home
 from coordinator.errors import BrowserMissing, SettingsError, SiteMissing
-from coordinator.local.launcher import REPOSITORY
 from coordinator.settings import Settings
+from coordinator.site_files import known_sites, models_of
 
-_SITES: Final = REPOSITORY / "sites"
 _PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "firefox": ("firefox-esr", "firefox"),
@@ -26,7 +24,9 @@ _CAMOUFOX_BUILDS: Final = ("camoufox/camoufox-bin", "camoufox/browsers/*/*/camou
 
 def check(settings: Settings) -> None:
     """Check all that children will need. Raises SiteMissing, BrowserMissing or SettingsError, each in one line."""
-    check_site(settings.chat_site)
+    # With a fleet file, each login may have a site of its own; that file is checked when it is read, before any start.
+    if settings.chat_site is not None or settings.fleet_file is None:
+        check_site(settings.chat_site)
     try:
         home()  # neither driver nor browser starts without one
     except HomeMissing as missing:
@@ -61,18 +61,13 @@ def check_site(site: str | None) -> None:
 
     `site` is as in the settings: a name in sites/, or an absolute path.
     """
-    known = ", ".join(sorted(path.stem for path in _SITES.glob("*.toml"))) or "none"
     if site is None:
+        known = known_sites()
         raise SiteMissing(f"CHAT_SITE (--site) is not set; it takes one of {known}, or the path of a site file.")
-    path = Path(site) if Path(site).is_absolute() else _SITES / f"{site}.toml"
     try:
-        tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise SiteMissing(f"CHAT_SITE={site}: there is no such site file; known are {known}.") from None
-    except OSError as error:
-        raise SiteMissing(f"CHAT_SITE={site}: the file cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise SiteMissing(f"CHAT_SITE={site}: the file is not valid TOML: {error}.") from None
+        models_of(site)
+    except SiteMissing as error:
+        raise SiteMissing(f"CHAT_SITE={site}: {error}.") from None
 
 
 def _check_camoufox(executable: Path | None) -> None:

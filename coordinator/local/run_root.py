@@ -3,6 +3,7 @@
 ROOT/               0700, new for every coordinator
   lock              held by its coordinator
   keys              what children check API keys against
+  sites/            the site files in use, which children are started with
   children/N/       one per child name, kept over its restarts: see `run_folder`
   trash/            what is being deleted
 """
@@ -22,6 +23,7 @@ from typing import Final
 
 import structlog
 
+from contract.files import write_private
 from coordinator.errors import RunFolderError
 from coordinator.local.run_folder import RunFolder, delete
 
@@ -47,6 +49,7 @@ class RunRoot:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
             self._children, self.trash = self.path / "children", self.path / "trash"
             self._keys = ""
+            self._sites: dict[str, str] = {}
             self._lock = -1
             self.restore()
         except OSError as error:
@@ -73,6 +76,9 @@ class RunRoot:
             folder.mkdir(mode=0o700, exist_ok=True)
         if not self.key_file.exists():
             self.write_keys(self._keys)
+        for site, text in self._sites.items():
+            if not self.site_file(site).exists():
+                self.write_site(site, text)
         if self._lock < 0 or not (self.path / "lock").exists():
             lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,6 +93,17 @@ class RunRoot:
         draft.touch(mode=0o600)
         draft.write_text(text, encoding="utf-8")
         draft.replace(self.key_file)
+
+    def site_file(self, site: str) -> Path:
+        """Return where the file of that site is that children are started with; its name is that of a site file."""
+        return self.path / "sites" / f"{site}.toml"
+
+    def write_site(self, site: str, text: str) -> None:
+        """Put a site's file in place, in one step. Raises OSError."""
+        self._sites[site] = text
+        path = self.site_file(site)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_private(path, text.encode())
 
     def folder(self, name: str) -> RunFolder:
         """Return the folder of that child. Its path does not contain the name, which is the operator's."""

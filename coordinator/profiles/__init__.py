@@ -11,8 +11,8 @@ inside the folder, as Kubernetes mounts Secrets. Of the key files the first that
 
 **Permissions.** ``s3:ListBucket`` on the bucket (it may be limited by ``s3:prefix`` to ``PREFIX/*``) and
 ``s3:GetObject`` on ``PREFIX/active/*`` and ``PREFIX/key.txt``; ``kms:Decrypt`` if a KMS key encrypts them.
-Nothing is ever written to S3. Credentials, region and endpoint come from the AWS chain; obstore reads, or boto3 where
-that has to (see `coordinator.profiles.s3_client`).
+Profiles and keys are never written to S3; `coordinator.sessions` writes, under a prefix of its own. Credentials, region
+and endpoint come from the AWS chain; obstore reads, or boto3 where that has to (see `coordinator.profiles.s3_client`).
 
 **Cache.** S3 is brought to ``AUTH_PROFILE_CACHE_DIR`` (see `coordinator.profiles.cache`), which has to be ours
 alone: folders 0700, files 0600, no link on the way that anybody but us or root made. It outlives the

@@ -15,7 +15,7 @@ import structlog
 from contract.errors import TabfleetError
 from contract.logs import configure_logging
 from contract.output import flush_output, tell
-from coordinator.errors import KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError
+from coordinator.errors import FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError
 from coordinator.flags import load_settings, table
 from coordinator.profiles.check import check
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
@@ -36,6 +36,7 @@ EXIT_CODES: Final[tuple[tuple[int, type[TabfleetError] | None, str], ...]] = (
     (7, KeyFileError, "the key file cannot be used, or holds no key though REQUIRE_API_KEY is set"),
     (8, ProfileBackendError, "the local folder of profiles cannot be read"),
     (9, None, "an error in the program itself; its log has the place"),
+    (10, FleetFileError, "the fleet file cannot be used"),
     (130, None, "interrupted"),
 )
 _COMMANDS: Final = {

@@ -7,6 +7,7 @@
         sets/ID/active/*.json     the profiles that may be used
         sets/ID/held/*.json       objects that were fetched and left out, so that they are not fetched again
         sets/ID/key.txt           if the backend has one
+        sets/ID/fleet.toml        with FLEET_FILE=s3
         sets/ID/index.json        where each file came from, and what the checks found in it
 
 A file in a set is never changed; sets share unchanged files as hard links.
@@ -39,6 +40,7 @@ log = structlog.get_logger(__name__)
 ACTIVE: Final = "active"
 HELD: Final = "held"
 KEY_FILE: Final = "key.txt"
+FLEET_FILE: Final = "fleet.toml"
 INDEX: Final = "index.json"
 LOCK_TIMEOUT_S: Final = 120.0
 _FORMAT: Final = 2
@@ -201,6 +203,8 @@ class Cache:
         """Where the current set's profiles are; the same path for ever."""
         self.key_file = root / "current" / KEY_FILE
         """Where the current set's key file is, if it has one; the same path for ever."""
+        self.fleet_file = root / "current" / FLEET_FILE
+        """Where the current set's fleet file is, if it has one."""
 
     def _claim(self) -> None:
         """Mark the cache as in use for this source until the process ends. Raises CacheError."""

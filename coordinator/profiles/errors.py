@@ -18,5 +18,9 @@ class CacheError(ProfileBackendError):
     """The cache folder cannot be used: it is not ours, it is full, or somebody else is at work in it."""
 
 
+class ObjectChanged(TabfleetError):
+    """An object is not, or no longer, the one that was to be replaced."""
+
+
 class ObjectGone(TabfleetError):
     """An object was deleted after it was listed."""

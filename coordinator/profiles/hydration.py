@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,6 +12,8 @@ import structlog
 from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import KeyStore, default_key_file
 from coordinator.errors import KeyFileError, NoUsableProfile
+from coordinator.fleet_file.load import FleetFile, FleetFileReader
+from coordinator.profiles.assignment import assign_logins
 from coordinator.profiles.discover import discover_profiles, no_profiles_message
 from coordinator.profiles.model import Discovery, ProfileHydrationResult, ProfileProvider, Progress, no_progress
 from coordinator.profiles.registry import provider_for
@@ -25,7 +28,7 @@ class Hydration:
 
     `key_file` is the file whose keys count, None if there is none; `keys` are its keys. `stale` says
     that the backend could not be reached and these are the profiles of an earlier hydration.
-    `warnings` are lines for ``/ready``.
+    `warnings` are lines for ``/ready``. `fleet_file` has given the profiles their logins, where there is one.
     """
 
     result: ProfileHydrationResult
@@ -34,15 +37,29 @@ class Hydration:
     keys: KeyStore
     stale: bool
     warnings: tuple[str, ...]
+    fleet_file: FleetFile | None = None
+
+    @property
+    def aliases(self) -> Mapping[str, tuple[str, ...]]:
+        """The fleet file's names for models."""
+        return self.fleet_file.aliases if self.fleet_file else {}
 
 
 class Hydrator:
     """Hydrates again and again with one provider, and so with one connection to its backend."""
 
     def __init__(
-        self, provider: ProfileProvider, *, operator_key_file: Path | None = None, require_key: bool = False
+        self,
+        provider: ProfileProvider,
+        *,
+        operator_key_file: Path | None = None,
+        require_key: bool = False,
+        fleet_file: Path | None = None,
+        default_site: str | None = None,
     ) -> None:
+        """`fleet_file` is one that does not come from the provider; `default_site` is CHAT_SITE."""
         self._provider = provider
+        self._fleet_file, self._fleet_reader = fleet_file, FleetFileReader(default_site)
         self._operator_key_file = operator_key_file
         self._require_key = require_key
         self._last: Hydration | None = None
@@ -54,6 +71,8 @@ class Hydrator:
             provider_for(settings, progress),
             operator_key_file=settings.auth_key_file_path,
             require_key=settings.require_api_key,
+            fleet_file=Path(settings.fleet_file) if settings.fleet_file not in (None, "s3") else None,
+            default_site=settings.chat_site,
         )
 
     def hydrate(self) -> Hydration:
@@ -61,12 +80,20 @@ class Hydrator:
 
         Raises TabfleetError, and then what the last call returned stays in force.
         """
+        # First, for what a remote provider fetches is switched to at once, and a wrong file changes nothing.
+        path = self._fleet_file
+        fleet = self._fleet_reader.read(path, folder=path.parent) if path else None
         result = self._provider.hydrate()
         discovery = result.discovery or discover_profiles(result.profiles_dir)
+        fleet = fleet or result.fleet_file
+        fleet_warnings: tuple[str, ...] = ()
+        if fleet:
+            discovery, fleet_warnings = assign_logins(fleet, discovery)
         if not discovery.accepted:
             raise NoUsableProfile(no_profiles_message(self._provider.nothing_found, discovery))
         key_file, keys, key_warnings = self._keys(result)
-        hydration = Hydration(result, discovery, key_file, keys, result.stale, (*result.warnings, *key_warnings))
+        warnings = (*result.warnings, *key_warnings, *fleet_warnings)
+        hydration = Hydration(result, discovery, key_file, keys, result.stale, warnings, fleet)
         self._report(hydration)
         self._last = hydration
         return hydration

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from contract.keys import KeyStore
 from contract.storage_state.summary import ProfileSummary
+from coordinator.fleet_file.load import FleetFile
+from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.settings import Settings
 
 
@@ -21,7 +23,7 @@ class Profile:
     `name` is the file's name without ``.json``. `sha256` is the hex digest of the file's bytes: it
     changes when the profile does. `fingerprint` is the hex digest of what makes the login: it is the
     same in two files of one login. `expires_at` is when the login expires by its cookies, in
-    Unix seconds; None if none of them says so.
+    Unix seconds; None if none of them says so. `login` is what the fleet file says of it.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Profile:
     sha256: str
     fingerprint: str
     expires_at: float | None
+    login: Login = PLAIN
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class ProfileHydrationResult(BaseModel):
     """What the folder holds, if the provider has looked already; with what it left out itself."""
     stale: bool = Field(default=False, exclude=True)
     """Whether this is an earlier hydration, used because the backend cannot be reached."""
+    fleet_file: InstanceOf[FleetFile] | None = Field(default=None, exclude=True)
+    """The fleet file that lies beside the profiles, if the provider was asked for it."""
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
     """One line each, for the log and for ``/ready``."""
 

@@ -15,8 +15,10 @@ import structlog
 
 from contract.keys import KeyFileError as BadKeyFile
 from contract.keys import KeyStore
-from coordinator.errors import KeyFileError, NoUsableProfile
-from coordinator.profiles.cache import ACTIVE, KEY_FILE, Cache, Entry, FileSet, is_full
+from coordinator.errors import FleetFileError, KeyFileError, NoUsableProfile
+from coordinator.fleet_file.load import FleetFile, FleetFileReader
+from coordinator.profiles.assignment import assign_logins
+from coordinator.profiles.cache import ACTIVE, FLEET_FILE, KEY_FILE, Cache, Entry, FileSet, is_full
 from coordinator.profiles.discover import examine, no_profiles_message, select_profiles
 from coordinator.profiles.errors import CacheError, ObjectGone, S3Refused, S3Unreachable
 from coordinator.profiles.model import Discovery, Examined, ProfileHydrationResult, Progress, no_progress
@@ -37,7 +39,7 @@ class S3ProfileProvider:
     Needs s3:ListBucket and s3:GetObject; never writes to S3.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most by keyword
         self,
         location: S3Location,
         cache_dir: Path,
@@ -45,8 +47,11 @@ class S3ProfileProvider:
         options: S3Options | None = None,
         allow_stale: bool = False,
         progress: Progress = no_progress,
+        fleet_file: FleetFileReader | None = None,
     ) -> None:
+        """`fleet_file` reads the one beside the profiles, which must then be there."""
         self._location = location
+        self._fleet_file = fleet_file
         self._options = options or S3Options()
         self._allow_stale = allow_stale
         self._progress = progress
@@ -58,19 +63,14 @@ class S3ProfileProvider:
     @classmethod
     def from_settings(cls, settings: Settings, progress: Progress = no_progress) -> Self:
         """Make the provider from the AUTH_PROFILE_ settings; does no I/O."""
-        options = S3Options(
-            settings.auth_profile_s3_region,
-            settings.auth_profile_s3_connect_timeout_s,
-            settings.auth_profile_s3_read_timeout_s,
-            settings.extra_ca_file,
-        )
         location = S3Location(settings.auth_profile_s3_bucket or "", settings.auth_profile_s3_prefix.strip("/"))
         return cls(
             location,
             settings.auth_profile_cache_dir,
-            options=options,
+            options=S3Options.from_settings(settings),
             allow_stale=settings.auth_profile_allow_stale,
             progress=progress,
+            fleet_file=FleetFileReader(settings.chat_site) if settings.fleet_file == "s3" else None,
         )
 
     @property
@@ -125,27 +125,49 @@ class S3ProfileProvider:
         update = Update(self._cache, old)
         try:
             key_file, keys, warnings = self._key_file(client, update, listing)
+            fleet_object = None if self._fleet_file is None else self._fleet_object(client, update, listing)
+            fleet = self._read_fleet_file(update.path(fleet_object)) if fleet_object else None
             obtained = self._obtain(client, update, listing.profiles)
             discovery = self._select(listing, obtained)
-            files = [item for item, _ in obtained] + ([key_file] if key_file else [])
+            if fleet:  # before anything is switched: a wrong file changes nothing
+                assign_logins(fleet, discovery)
+            files = [*(item for item, _ in obtained), *(item for item in (key_file, fleet_object) if item)]
             changed = update.finish(files, frozenset(f"{profile.name}.json" for profile in discovery.accepted))
         finally:
             update.abandon()
         self._has_keys = bool(keys)
         fetched = sum(item.fetched for item in files)
         log.info("s3_read", location=self.location, listed=len(listing.profiles), fetched=fetched, changed=changed)
-        return self._result(discovery, has_key_file=key_file is not None, warnings=warnings)
+        return self._result(discovery, has_key_file=key_file is not None, fleet_file=fleet, warnings=warnings)
+
+    def _fleet_object(self, client: S3Client, update: Update, listing: Listing) -> Obtained:
+        """Return the fleet file, fetched if it is new. Raises FleetFileError, S3Refused."""
+        uri, obtained = self._location.uri(self._location.fleet_file), None
+        if listing.fleet_file:
+            with suppress(ObjectGone):
+                key, known = listing.fleet_file.key, update.unchanged(listing.fleet_file)
+                obtained = Obtained(key, known[0]) if known else update.store(key, client.read(key), FLEET_FILE)
+        if obtained is None:
+            raise FleetFileError(f"FLEET_FILE=s3, but there is no {uri}; put one there, or name a file.")
+        if obtained.refused:
+            raise S3Refused(f"{uri} cannot be read: {obtained.refused}")
+        return obtained
+
+    def _read_fleet_file(self, path: Path) -> FleetFile | None:
+        if self._fleet_file is None:
+            return None
+        return self._fleet_file.read(path, shown=self._location.uri(self._location.fleet_file))
 
     def _list(self) -> tuple[S3Client, Listing]:
         client, reused = self._client or self._connect(), self._client is not None
         try:
-            listing = list_bucket(client, self._location)
+            listing = list_bucket(client, self._location, with_fleet_file=self._fleet_file is not None)
         except S3Refused:
             if not reused:
                 raise
             # Credentials in files may have been replaced since this client read them.
             client = self._connect()
-            listing = list_bucket(client, self._location)
+            listing = list_bucket(client, self._location, with_fleet_file=self._fleet_file is not None)
         self._client = client
         return client, listing
 
@@ -226,7 +248,7 @@ class S3ProfileProvider:
         """Return what an earlier hydration left. Raises `error` if that holds no usable profile, KeyFileError."""
         examined = []
         for key, entry in sorted(old.entries.items()):
-            if entry.file != KEY_FILE:
+            if entry.file not in (KEY_FILE, FLEET_FILE):
                 data = old.read(key)
                 known = entry if data is not None else replace(entry, state=None)
                 examined.append(self._examine_kept(key, known, data or b""))
@@ -237,14 +259,20 @@ class S3ProfileProvider:
         self._has_keys = has_key_file and bool(self._keys(self._cache.key_file))
         when = f"{datetime.fromtimestamp(old.confirmed_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
         warning = f"stale profiles: S3 cannot be reached, these are of {when} ({error})"
-        result = self._result(discovery, has_key_file=has_key_file, warnings=(warning,))
+        if self._fleet_file and self._location.fleet_file not in old.entries:
+            raise error
+        fleet = self._read_fleet_file(self._cache.fleet_file)
+        result = self._result(discovery, has_key_file=has_key_file, fleet_file=fleet, warnings=(warning,))
         return result.model_copy(update={"stale": True})
 
-    def _result(self, discovery: Discovery, *, has_key_file: bool, warnings: tuple[str, ...]) -> ProfileHydrationResult:
+    def _result(
+        self, discovery: Discovery, *, has_key_file: bool, fleet_file: FleetFile | None, warnings: tuple[str, ...]
+    ) -> ProfileHydrationResult:
         return ProfileHydrationResult(
             profiles_dir=self._cache.profiles_dir,
             key_file=self._cache.key_file if has_key_file else None,
             discovery=discovery,
+            fleet_file=fleet_file,
             warnings=warnings,
         )
 

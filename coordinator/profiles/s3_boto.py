@@ -1,4 +1,4 @@
-"""One bucket through boto3: what the AWS chain resolves to, and listing and reading with errors for people.
+"""One bucket through boto3: what the AWS chain resolves to, and listing, reading and writing with errors for people.
 
 Imported only where it is needed: loading boto3 takes a third of a second.
 """
@@ -24,7 +24,7 @@ from urllib3 import exceptions as http
 from contract.errors import TabfleetError
 from contract.proxies import no_proxy_of
 from contract.storage_state.document import MAX_PROFILE_BYTES
-from coordinator.profiles.errors import ObjectGone
+from coordinator.profiles.errors import ObjectChanged, ObjectGone
 from coordinator.profiles.s3_errors import OBJECT_REFUSED, Attempt, error_code, explain, refusal
 from coordinator.profiles.s3_store import Endpoint, endpoint_of_request, open_store
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
@@ -69,7 +69,7 @@ def _not_sent(request: AWSPreparedRequest, **_: Any) -> None:
 
 
 class BotoBucket:
-    """Reads one bucket over connections that stay open. Safe for several threads."""
+    """Reads and writes one bucket over connections that stay open. Safe for several threads."""
 
     def __init__(self, location: S3Location, options: S3Options) -> None:
         """Resolve the AWS chain, but for the credentials. Raises S3Refused."""
@@ -166,6 +166,33 @@ class BotoBucket:
         except _FAILURES as error:
             raise explain(error, self._reading(key)) from None
 
+    def write(self, key: str, data: bytes, replaces: str | None) -> str:
+        """Put an object in place of the one with the ETag `replaces`, or where there is none; return its ETag.
+
+        Raises ObjectChanged, S3Refused, S3Unreachable.
+        """
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": f'"{replaces}"'}
+        for conditions in (condition, {}):
+            try:
+                answer = self._client.put_object(Bucket=self._location.bucket, Key=key, Body=data, **conditions)
+                return bare_etag(answer.get("ETag"))
+            except sdk.ClientError as error:
+                code = error_code(error)
+                # NoSuchKey: the object that was to be replaced has been deleted.
+                if conditions and code in {
+                    "PreconditionFailed",
+                    "412",
+                    "ConditionalRequestConflict",
+                    "409",
+                    "NoSuchKey",
+                }:
+                    raise ObjectChanged from None
+                if not (conditions and code in {"NotImplemented", "501"}):
+                    raise explain(error, self._writing(key)) from None
+            except _FAILURES as error:
+                raise explain(error, self._writing(key)) from None
+        raise AssertionError("the loop returns or raises")
+
     def _connect(self) -> BotoS3Client:
         config = Config(
             connect_timeout=self._options.connect_timeout_s,
@@ -203,6 +230,11 @@ class BotoBucket:
     def _reading(self, key: str) -> Attempt:
         # Without the object's name: this line is also for /ready, which everybody may see.
         return self._attempt("read", key, "allow s3:GetObject on it (and kms:Decrypt, if a KMS key encrypts it)")
+
+    def _writing(self, key: str) -> Attempt:
+        return self._attempt(
+            "written", key, "allow s3:PutObject on it (and kms:GenerateDataKey, if a KMS key encrypts it)"
+        )
 
     def _attempt(self, done: str, key: str, permission: str) -> Attempt:
         client = getattr(self, "_client", None)

@@ -1,4 +1,4 @@
-"""Listing and reading one bucket: through obstore, and through boto3 wherever that cannot serve or fails.
+"""Listing, reading and writing one bucket: through obstore, and through boto3 wherever that cannot serve or fails.
 
 boto3 is what operators know, so that what it makes of a failure is what they are told: an operation that
 fails in obstore, for whatever reason, is done again by boto3.
@@ -13,20 +13,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from obstore.exceptions import InvalidPathError, PermissionDeniedError
+from obstore.exceptions import AlreadyExistsError, InvalidPathError, PermissionDeniedError, PreconditionError
 from obstore.store import S3Store
 
 from contract.storage_state.document import MAX_PROFILE_BYTES
-from coordinator.profiles.errors import ObjectGone
+from coordinator.profiles.errors import ObjectChanged, ObjectGone
 from coordinator.profiles.s3_store import credentials_of_environment, endpoint_from_environment, open_store
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
 
 if TYPE_CHECKING:  # loading boto3 takes a third of a second; from stubs
     from multiprocessing.pool import ApplyResult
 
-    from obstore import ObjectMeta
+    from obstore import ObjectMeta, UpdateVersion
 
     from coordinator.profiles.s3_boto import BotoBucket
 
@@ -38,7 +38,7 @@ _OF_ONE_KEY: Final = (FileNotFoundError, PermissionDeniedError, InvalidPathError
 
 
 class S3Client:
-    """Lists and reads one bucket over connections that stay open. To be used by one thread at a time."""
+    """Lists, reads and writes one bucket over connections that stay open. To be used by one thread at a time."""
 
     def __init__(self, location: S3Location, options: S3Options) -> None:
         """Resolve the AWS chain as far as it takes to choose. Raises S3Refused, S3Unreachable."""
@@ -110,6 +110,21 @@ class S3Client:
             for key, result in pending:
                 yield key, result.get()
 
+    def write(self, key: str, data: bytes, *, replaces: str | None) -> str:
+        """Put an object in place of the one with the ETag `replaces`, or where there is none; return its ETag.
+
+        The storage's answer may get lost after it has written: then this raises ObjectChanged, and the object is ours.
+        Where the storage knows no conditions, whatever is there is replaced. Raises ObjectChanged, S3Refused,
+        S3Unreachable.
+        """
+        self._store_works = True
+        etag = self._attempt_aside(lambda store: _write(store, key, data, replaces))
+        if etag is None:
+            etag = self._boto().write(key, data, replaces)
+        if isinstance(etag, ObjectChanged):
+            raise etag
+        return etag
+
     def _attempt_aside(self, operation: Callable[[S3Store], Result]) -> Result | None:
         """Do as `_attempt` in another thread: one that waits in Rust would not hear Ctrl-C."""
         done: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
@@ -175,6 +190,14 @@ def _read(store: S3Store, key: str) -> Fetched:
         if len(data) > MAX_PROFILE_BYTES:
             break
     return Fetched(bytes(data[: MAX_PROFILE_BYTES + 1]), bare_etag(result.meta["e_tag"]))
+
+
+def _write(store: S3Store, key: str, data: bytes, replaces: str | None) -> str | ObjectChanged:
+    mode: UpdateVersion | Literal["create"] = "create" if replaces is None else {"e_tag": f'"{replaces}"'}
+    try:
+        return bare_etag(store.put(key, data, mode=mode, use_multipart=False)["e_tag"])
+    except (AlreadyExistsError, PreconditionError):
+        return ObjectChanged()
 
 
 def _object(meta: ObjectMeta) -> S3Object:

@@ -77,7 +77,7 @@ def explain(error: Exception, attempt: Attempt) -> S3Refused | S3Unreachable:
             does = "throttles requests" if code in THROTTLED else "fails"
             return S3Unreachable(f"{_cannot(attempt)}: {attempt.host} {does} ({code}); try again later")
         # Any other operation is one of STS, done to get the credentials.
-        if error.operation_name not in {"ListObjectsV2", "GetObject"}:
+        if error.operation_name not in {"ListObjectsV2", "GetObject", "PutObject"}:
             cause = f"the role cannot be taken on ({error.operation_name}: {code})"
             return S3Refused(f"{_cannot(attempt)}: {cause}; {_CREDENTIALS}")
         return S3Refused(f"{_cannot(attempt)}: {refusal(code, attempt)}")

@@ -1,4 +1,4 @@
-"""What a bucket holds for us: ``<prefix>/active/*.json`` and ``<prefix>/key.txt``, nothing else."""
+"""What a bucket holds for us: ``PREFIX/active/*.json``, ``PREFIX/key.txt``, ``PREFIX/fleet.toml`` where asked for."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class Listing:
     profiles: tuple[S3Object, ...]
     left_out: tuple[Examined, ...]
     key_file: S3Object | None
+    fleet_file: S3Object | None = None
 
 
-def list_bucket(bucket: Lister, location: S3Location) -> Listing:
-    """List what may be profiles, and the key file. Raises S3Refused, S3Unreachable."""
+def list_bucket(bucket: Lister, location: S3Location, *, with_fleet_file: bool = False) -> Listing:
+    """List what may be profiles, the key file and, where asked for, the fleet file. Raises S3Refused, S3Unreachable."""
     active = location.active
     found, below = bucket.list_folder(active)
     profiles: list[S3Object] = []
@@ -56,4 +57,5 @@ def list_bucket(bucket: Lister, location: S3Location) -> Listing:
             left_out.append(Examined(name, Path(), reason=TOO_LARGE))
         else:
             profiles.append(item)
-    return Listing(tuple(profiles), tuple(left_out), bucket.find(location.key_file))
+    fleet_file = bucket.find(location.fleet_file) if with_fleet_file else None
+    return Listing(tuple(profiles), tuple(left_out), bucket.find(location.key_file), fleet_file)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from coordinator.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class S3Location:
     def key_file(self) -> str:
         """The key of the file with the API keys."""
         return f"{self.prefix}/key.txt".lstrip("/")
+
+    @property
+    def fleet_file(self) -> str:
+        """The key of the fleet file."""
+        return f"{self.prefix}/fleet.toml".lstrip("/")
 
     def uri(self, key: str) -> str:
         """Return a key or prefix as people write it."""
@@ -43,6 +51,16 @@ class S3Options:
     read_timeout_s: float = 30.0
     extra_ca_file: Path | None = None
     workers: int = 16
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the options that the AUTH_PROFILE_S3_ settings ask for."""
+        return cls(
+            settings.auth_profile_s3_region,
+            settings.auth_profile_s3_connect_timeout_s,
+            settings.auth_profile_s3_read_timeout_s,
+            settings.extra_ca_file,
+        )
 
     def extra_authorities(self) -> bytes:
         """Return the certificates of `extra_ca_file` in PEM form, nothing without one. Raises OSError."""

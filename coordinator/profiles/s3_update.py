@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator.profiles.cache import ACTIVE, HELD, KEY_FILE, Cache, Entry, FileSet, Staging
+from coordinator.profiles.cache import ACTIVE, FLEET_FILE, HELD, KEY_FILE, Cache, Entry, FileSet, Staging
 from coordinator.profiles.model import Examined
 from coordinator.profiles.s3_types import Fetched, S3Object
 
@@ -67,7 +67,8 @@ class Update:
         for item in everything:
             if item.entry:
                 name = item.entry.file.rpartition("/")[2]
-                file = f"{ACTIVE if name in accepted else HELD}/{name}" if item.entry.file != KEY_FILE else KEY_FILE
+                is_profile = item.entry.file not in (KEY_FILE, FLEET_FILE)
+                file = f"{ACTIVE if name in accepted else HELD}/{name}" if is_profile else name
                 placed.append((item, item.entry, file))
         entries = {item.key: entry if entry.file == file else replace(entry, file=file) for item, entry, file in placed}
         if self._old and self._old.entries == entries and not any(item.fetched for item, _, _ in placed):

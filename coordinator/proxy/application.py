@@ -58,6 +58,7 @@ log = structlog.get_logger(__name__)
 CONNECTION: Final = "tabfleet.connection"
 """The ASGI extension that is the request's connection, a `response.Connection`."""
 
+ALIAS_OWNER: Final = "tabfleet"
 _ITEMS: Final = f"{RESPONSES.path}/*{ITEMS_PATH}"
 _START_RETRY_S: Final = 5.0
 
@@ -73,7 +74,7 @@ class RequestDone:
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """What the proxy goes by. `owner` stands in `/v1/models` as the owner of every model."""
+    """What the proxy goes by. `owner` is CHAT_SITE's name, the owner of models in `/v1/models` without a fleet file."""
 
     limits: Limits
     bodies: BodyLimits
@@ -134,7 +135,7 @@ class Proxy:
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._models: tuple[str, ...] = ()
+        self._models: Mapping[str, str] = {}
         self._now = asyncio.get_running_loop().time
 
     @property
@@ -284,10 +285,10 @@ class Proxy:
 
     async def _show_models(self, call: _Call) -> None:
         name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
-        known, owner = self._known_models(), self._config.owner
+        known = self._known_models()
         if name:
             self._check_model(name)
-        shown = model_card(name, owner) if name else model_list(known, owner)
+        shown = model_card(name, known.get(name, self._config.owner)) if name else model_list(known)
         await self._show(call, to_json(shown))
 
     async def _kept_response(self, call: _Call) -> None:
@@ -311,9 +312,15 @@ class Proxy:
         if not self._pool.serves(model) and model not in self._known_models():
             raise model_not_found(model, self._models)
 
-    def _known_models(self) -> tuple[str, ...]:
-        """Return the models of all children; those last known while every child is away. Raises ApiError (503)."""
-        self._models = self._pool.models() or self._models
+    def _known_models(self) -> Mapping[str, str]:
+        """Return the models of all children with their owners; those last known while every child is away.
+
+        The owner of a model is its site, or several with commas; that of an alias is ours. Raises ApiError (503).
+        """
+        owner, found = self._config.owner, self._pool.sites()
+        self._models = {
+            name: ", ".join(site or owner for site in sites) or ALIAS_OWNER for name, sites in found.items()
+        } or self._models
         if not self._models:
             raise unavailable(
                 ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_START_RETRY_S

@@ -162,6 +162,8 @@ class Exchange:
         self._receive = receive
         self._response = response
         self._stats = stats
+        self._model = request.body.model
+        """The one that is asked: of those that an alias stands for, or the one that the body names."""
         self._cost_a_child = False
         self._last_line = b""  # of a stream
         self._interruption = Interruption()
@@ -212,13 +214,13 @@ class Exchange:
             await checkpoint_if_cancelled()
 
     async def _acquire(self, tried: frozenset[str], give_up_at: float) -> Lease:
-        """Wait for a child that was not tried. Raises ApiError."""
+        """Wait for a child that was not tried, of the model that its name means now. Raises ApiError."""
         now = asyncio.get_running_loop().time
         began = now()
         try:
-            return await self._context.pool.acquire(
-                self._request.body.model, exclude=tried, timeout_s=max(0.0, give_up_at - began)
-            )
+            pool, name = self._context.pool, self._request.body.model
+            self._model = pool.choose(name, exclude=tried)
+            return await pool.acquire(self._model, exclude=tried, timeout_s=max(0.0, give_up_at - began))
         except QueueFull as error:
             raise unavailable(ErrorCode.QUEUE_FULL, str(error), retry_after_s=error.retry_after_s) from None
         except NoBackend as error:
@@ -234,7 +236,9 @@ class Exchange:
             with self._stall:
                 if request.body.stream:
                     self._stall.expect(context.limits.head_s, Cause.NO_HEAD)
-                headers = request_headers(request.headers, request.request_id, backend.token)
+                model = backend.model_of(self._model)
+                meant = None if model == request.body.model else model
+                headers = request_headers(request.headers, request.request_id, backend.token, meant)
                 async with context.upstream.post(backend, request.path, headers, request.body.raw) as answer:
                     events = answer.headers.get("content-type", "").startswith("text/event-stream")
                     if events and answer.status == 200:
@@ -290,7 +294,7 @@ class Exchange:
         if (
             status in _ANOTHER_MAY_DO
             and says_retry != "false"
-            and self._context.pool.has_room(self._request.body.model, exclude=tried)
+            and self._context.pool.may_go_on(self._request.body.model, self._model, exclude=tried)
             and children.was_submitted(backend, request_id) is False
         ):
             return False

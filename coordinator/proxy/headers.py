@@ -6,8 +6,9 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
+from urllib.parse import quote
 
-from contract.child_api import REQUEST_ID_HEADER, TOKEN_HEADER
+from contract.child_api import MODEL_HEADER, REQUEST_ID_HEADER, TOKEN_HEADER
 from contract.keys import presented_key
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -29,7 +30,7 @@ _HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
-_OURS: Final = {REQUEST_ID_HEADER.encode(), TOKEN_HEADER.encode()}
+_OURS: Final = {REQUEST_ID_HEADER.encode(), TOKEN_HEADER.encode(), MODEL_HEADER.encode()}
 # The coordinator has checked the caller's key; the child goes by its own token, and has no need of the key.
 # Nor does it know of repeats.
 _KEYS: Final = {b"authorization", b"x-api-key", b"idempotency-key"}
@@ -60,15 +61,19 @@ def owner_of(headers: Headers) -> bytes:
     return hashlib.sha256((presented(headers) or "").encode("utf-8", "surrogatepass")).digest()
 
 
-def request_headers(headers: Headers, request_id: str, token: str) -> list[tuple[str, str]]:
-    """Return what a child gets of the client's headers, with this request's id and the child's own token."""
+def request_headers(headers: Headers, request_id: str, token: str, model: str | None = None) -> list[tuple[str, str]]:
+    """Return what a child gets of the client's headers, with this request's id and the child's own token.
+
+    `model` is the one to use, where the body does not name it as the child does.
+    """
     named = _named_by_connection(headers)
     passed = [
         (name.decode("latin-1"), value.decode("utf-8", "replace"))
         for name, value in headers
         if name not in _NOT_SENT_ON and name not in named
     ]
-    return [*passed, (REQUEST_ID_HEADER, request_id), (TOKEN_HEADER, token)]
+    meant = [(MODEL_HEADER, quote(model, safe=""))] if model is not None else []
+    return [*passed, (REQUEST_ID_HEADER, request_id), (TOKEN_HEADER, token), *meant]
 
 
 def response_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:

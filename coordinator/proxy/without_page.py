@@ -20,9 +20,11 @@ _RETRY_S: Final = 5.0
 async def ask_any_child(pool: Pool, upstream: Upstream, request: ChatRequest, response: Response) -> None:
     """Pass on the answer of the least busy child that gives one. Raises ApiError (503) if none does."""
     tried: frozenset[str] = frozenset()
-    while backend := pool.ready_backend(request.body.model, exclude=tried):
+    while backend := pool.ready_backend(name := pool.choose(request.body.model, exclude=tried), exclude=tried):
         tried |= {backend.name}
-        headers = request_headers(request.headers, request.request_id, backend.token)
+        model = backend.model_of(name)
+        meant = None if model == request.body.model else model
+        headers = request_headers(request.headers, request.request_id, backend.token, meant)
         try:
             async with (
                 asyncio.timeout(_ANSWER_S),

@@ -20,7 +20,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contract.child_api import Readiness, UnreadyReason
+import structlog
+
+from contract.child_api import Readiness, SessionReport, UnreadyReason
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.child_client import ChildClient, ProbeResult
 from coordinator.supervision.child_run import ChildRun
@@ -32,11 +34,15 @@ from coordinator.supervision.events import (
     ChildStarted,
     ChildStatus,
     Hooks,
+    LoginExpires,
+    LoginRefreshed,
     RestartPlanned,
+    SessionReported,
 )
 from coordinator.supervision.health import Health
-from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile
+from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import (
+    AWAY,
     FIRST,
     LIVE,
     Event,
@@ -49,9 +55,12 @@ from coordinator.supervision.lifecycle import (
     exit_reason,
     short_lives_after,
 )
+from coordinator.supervision.login_expiry import LoginExpiry
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import Slot
 from coordinator.supervision.tasks import Tasks
+
+log = structlog.get_logger(__name__)
 
 _RUNS_KEPT = 4
 """Runs of a child that still answer for what was submitted to them, the present one included."""
@@ -90,14 +99,23 @@ class Child:
         self.runs: deque[ChildRun] = deque(maxlen=_RUNS_KEPT)
         self.generation = 0
         self.profile_gone = False
+        self.renewed: RenewedLogin | None = None
+        """A renewed login, which the next start takes over; kept until one has begun with it."""
         self.models: tuple[str, ...] = ()
-        self.login_expires_at: float | None = None
+        """Those that it serves: of its page's, what its login has."""
+        self.login_expiry = LoginExpiry(context.policy.expiry_warning_days)
+        self.warning: str | None = None
+        """What the child itself warns of; it is no reason to be unready."""
+        self._refreshes = (0, 0)
+        """How many refreshes of this run's login were counted, with success and without."""
+        self._page_models: tuple[str, ...] = ()
         self.capture: str | None = None
         self._context = context
         self._health = Health(context.policy, context.clock)
         self._backoff_over = False
         self._short_lives = 0
         self._rest_s: float | None = None
+        self._session: SessionReport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # What it is
@@ -135,11 +153,14 @@ class Child:
             restarts=max(0, self.generation - 1),
             in_flight=self.run.backend.in_flight if self.run else 0,
             models=self.models,
-            login_expires_at=self.login_expires_at,
+            login_expires_at=self.login_expiry.expires_at,
+            login_kept=self.login_expiry.kept,
+            warnings=tuple(filter(None, (self.login_expiry.warning(self._context.wall()), self.warning))),
             capture=self.capture,
             generation=self.generation,
             pid=process.pid if process and self.phase.state in LIVE else None,
             slot=self.slot.index if self.slot else None,
+            site=self.profile.login.site_name or None,
         )
 
     def last_lines(self) -> tuple[str, ...]:
@@ -181,9 +202,22 @@ class Child:
         event = Event.SLOT_FREE if self.phase.state is State.STANDBY else Event.DELAY_OVER
         self.fire(event, Reason.STARTING)
 
+    def differs(self, profile: Profile) -> bool:
+        """Return whether a browser that runs for the present profile is the wrong one for this version of it."""
+        return profile.sha256 != self.profile.sha256 or not profile.login.starts_like(self.profile.login)
+
+    def change_routing(self, profile: Profile) -> None:
+        """Take over what a version of the profile that needs no other browser says of models and weight."""
+        old, self.profile = self.profile.login, profile
+        if self.run is not None and profile.login != old:
+            self.models = profile.login.serves(self._page_models)
+            self._context.pool.change(self.run.backend, models=self.models, weight=profile.login.weight)
+
     def change_profile(self, profile: Profile) -> None:
         """Go over to another version of the profile, after the running answer."""
         self.profile = profile
+        self.login_expiry = LoginExpiry(self._context.policy.expiry_warning_days)
+        self.renewed = None  # it came of the version before
         self.fire(Event.PROFILE_CHANGED, Reason.PROFILE_CHANGED)
         self.skip_backoff()
 
@@ -203,6 +237,8 @@ class Child:
 
     def started(self, run: ChildRun, process: ChildProcess) -> None:
         """Tell of the process; the child is READY only when a probe says so."""
+        if run.spec.renewed is self.renewed:
+            self.renewed = None
         self._context.hooks.emit(ChildStarted(self.name, run.spec.generation, process.pid, process.url))
 
     def probed(self, run: ChildRun, result: ProbeResult) -> None:
@@ -222,18 +258,50 @@ class Child:
             state is State.UNHEALTHY or (state is State.STARTING and result.reason is not Reason.PROBE_FAILED)
         ):
             self.reason, self.detail = result.reason, result.detail
-        if result.reason is Reason.SITE_UNREACHABLE:
+        if result.reason in AWAY:
             self._begin_limit()
 
     def _remember(self, run: ChildRun, seen: Readiness) -> None:
         # A child that does not know its models yet serves those it served before.
-        if seen.models and seen.models != self.models:
-            self.models = seen.models
-            self._context.pool.set_ready(run.backend, ready=run.backend.ready, models=self.models)
+        self.warning = seen.warning
+        self._count_refreshes(run, seen)
+        if seen.models and seen.models != self._page_models:
+            self._page_models = seen.models
+            self.models = self.profile.login.serves(seen.models)
+            self._context.pool.change(run.backend, models=self.models)
         if seen.reason is None:
-            self.login_expires_at, self.capture = seen.login_expires_at, seen.capture
+            self.capture = seen.capture
+            if run.fingerprint == self.profile.fingerprint:  # else it is the login that is being replaced
+                self.login_expiry.learn(seen.login_expires_at, kept=seen.login_kept)
         elif seen.reason is UnreadyReason.QUOTA:
             self._rest_s = seen.rest_s
+        self._hear_of_session(run, seen.session)
+
+    def _hear_of_session(self, run: ChildRun, report: SessionReport | None) -> None:
+        old = self._session
+        if report is None or report == old:
+            return
+        self._session = report
+        if old is None:
+            old = SessionReport()
+        saves, failures = max(0, report.saves - old.saves), max(0, report.failures - old.failures)
+        self._context.hooks.emit(SessionReported(self.name, run.spec.generation, report, saves, failures))
+
+    def _count_refreshes(self, run: ChildRun, seen: Readiness) -> None:
+        counted, now = self._refreshes, (seen.refreshes, seen.refresh_failures)
+        if run is self.run and now != counted:
+            self._refreshes = now
+            refreshed, failed = (max(0, new - old) for new, old in zip(now, counted, strict=True))
+            self._context.hooks.emit(LoginRefreshed(self.name, run.spec.generation, refreshed, failed))
+
+    def look_at_login(self) -> None:
+        """Tell that the login expires soon, and log it, if that is due."""
+        login, now = self.login_expiry, self._context.wall()
+        if login.log(now):
+            log.warning("login_expires_soon", child=self.name, message=login.warning(now))
+        if login.tell(now) and login.expires_at is not None:
+            left_s = login.expires_at - now
+            self._context.hooks.emit(LoginExpires(self.name, self.generation, login.expires_at, left_s))
 
     def exited(self, run: ChildRun, exit_code: int | None, detail: str | None) -> None:
         """Decide what follows the end of its process. Parts of it may still have to be killed."""
@@ -315,11 +383,16 @@ class Child:
     def _begin_run(self) -> None:
         assert self.slot is not None  # noqa: S101 - start() gave it one
         context = self._context
+        if self.run is not None and self.run.spec.login.site != self.profile.login.site:
+            self._page_models = ()  # those of another page
+        self.models = self.profile.login.serves(self._page_models)
         self.generation += 1
+        self._session = None
         self._backoff_over = False
         self._health = Health(context.policy, context.clock)
+        self.warning, self._refreshes = None, (0, 0)
         self.run = ChildRun(
-            ChildSpec.for_start(self.profile, self.slot, self.generation),
+            ChildSpec.for_start(self.profile, self.slot, self.generation, self.renewed),
             self,
             fingerprint=self.profile.fingerprint,
             models=self.models,

@@ -17,6 +17,7 @@ from contract.child_api import (
     TOKEN_HEADER,
     Readiness,
 )
+from contract.site_check import CHECK_PATH, CheckOutcome, SiteCheck
 from coordinator.errors import NoPage, PageFailed, PageSilent
 from coordinator.supervision.lifecycle import Reason
 
@@ -68,6 +69,8 @@ class ChildClient:
         # The child takes up to so long itself; its answer shall still arrive.
         self._cancel_timeout = aiohttp.ClientTimeout(total=cancel_timeout_s + 0.5)
         self._screenshot_timeout = aiohttp.ClientTimeout(total=screenshot_timeout_s + 0.5)
+        # A check of an answer takes as long as that does; the child gives it up by itself.
+        self._check_timeout = aiohttp.ClientTimeout(total=None, sock_connect=probe_timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -121,6 +124,22 @@ class ChildClient:
         if response.status == 504:
             raise PageSilent("The child's browser gave no picture of its page in time; it may hang.")
         raise PageFailed(f"The child gave no picture of its page (HTTP {response.status}).")
+
+    async def check(self, url: str, token: str, file: str, text: str) -> SiteCheck:
+        """Have a site file checked on the child's page; whatever goes wrong is an outcome, never an error."""
+        try:
+            async with self._open().post(
+                url + CHECK_PATH,
+                json={"file": file, "text": text},
+                headers={TOKEN_HEADER: token},
+                timeout=self._check_timeout,
+            ) as response:
+                body = json.loads(await _read(response, _LARGEST_JSON_BYTES))
+            if response.status == 200 and isinstance(body, dict):
+                return SiteCheck.from_json(body)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            return SiteCheck(CheckOutcome.GIVEN_UP, f"the child gave no answer ({type(error).__name__})")
+        return SiteCheck(CheckOutcome.GIVEN_UP, f"the child gave no answer (HTTP {response.status})")
 
     async def close(self) -> None:
         """Close the connections."""

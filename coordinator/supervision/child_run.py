@@ -65,6 +65,8 @@ class ChildRun:
             url=f"http://127.0.0.1:{spec.api_port}",
             generation=spec.generation,
             models=models,
+            site=spec.login.site_name,
+            weight=spec.login.weight,
             token=spec.control_token,
         )
         self.began_at = clock()

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import structlog
 
+from contract.child_api import SessionReport
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 log = structlog.get_logger(__name__)
@@ -91,10 +92,70 @@ class RestartPlanned(FleetEvent):
 
 
 @dataclass(frozen=True)
+class SessionReported(FleetEvent):
+    """The child has told something new of the saving of its login's session; counts are since it last told."""
+
+    log_name: ClassVar[str] = "child_session"
+    report: SessionReport
+    new_saves: int
+    new_failures: int
+
+
+@dataclass(frozen=True)
+class LoginExpires(FleetEvent):
+    """The child's login expires at `expires_at`, in Unix seconds: `left_s` are left, below 0 where it is over.
+
+    It is told when that comes within the days of the warning, and again each time that half of the rest is over.
+    """
+
+    log_name: ClassVar[str] = "login_expires"
+    expires_at: float
+    left_s: float
+
+
+@dataclass(frozen=True)
+class LoginRefreshed(FleetEvent):
+    """The child has tried to refresh its login since it was last asked: so many times with success, and without."""
+
+    log_name: ClassVar[str] = "login_refreshes"
+    refreshed: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class PageChanged(FleetEvent):
+    """A site's page is not what its site file says: two checks have found so, the last one on this child.
+
+    All of it stands in the site file, and nothing comes from the page. `line` counts from 1; `key` is the path of a key
+    in the file, and `selector` its value.
+    """
+
+    log_name: ClassVar[str] = "site_changed"
+    site: str
+    file: str
+    line: int | None
+    key: str | None
+    selector: str | None
+    step: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class PageRecovered(FleetEvent):
+    """A site's page is what its site file says again, by the page or by another file."""
+
+    log_name: ClassVar[str] = "site_recovered"
+    site: str
+    file: str
+
+
+@dataclass(frozen=True)
 class ChildStatus:
     """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
 
-    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`.
+    `login_kept` tells that the child refreshes its login in time, or logs in again; `warnings` are lines for people.
+    `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`. `site`
+    is the name of its site where there is a fleet file.
     """
 
     name: str
@@ -106,15 +167,19 @@ class ChildStatus:
     in_flight: int
     models: tuple[str, ...]
     login_expires_at: float | None
+    login_kept: bool
+    warnings: tuple[str, ...]
     capture: str | None
     generation: int
     pid: int | None
     slot: int | None
+    site: str | None = None
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
-        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture")
-        return {key: getattr(self, key) for key in shown}
+        shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models")
+        of_login = ("login_expires_at", "login_kept", "warnings")
+        return {key: getattr(self, key) for key in (*shown, *of_login, "capture", "site")}
 
     def private(self) -> dict[str, Any]:
         """Return everything, for key holders."""
@@ -144,9 +209,10 @@ def log_event(event: FleetEvent) -> None:
     match event:
         case ChildMoved(new=phase) if phase.state in _WARNED_OF:
             level = logging.WARNING
-        case ChildExited(expected=False):
+        case ChildExited(expected=False) | PageChanged():
             level = logging.WARNING
-        case ChildCleaned(killed=0):
+        # Of a login's end there is one line a day, and of its refreshes the child's own.
+        case ChildCleaned(killed=0) | LoginExpires() | LoginRefreshed() | SessionReported():
             level = logging.DEBUG
         case _:
             level = logging.INFO

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordinator.supervision.child_client import ProbeResult
-from coordinator.supervision.lifecycle import Event, Reason, State
+from coordinator.supervision.lifecycle import AWAY, Event, Reason, State
 from coordinator.supervision.policy import Policy
 
 
@@ -34,7 +34,7 @@ class Health:
             return Event.QUOTA
         self._passes, self._fails = 0, self._fails + 1
         # A child has asked its site three times before it says that: there is nothing left to wait for.
-        enough = self._fails >= self._policy.unhealthy_after or result.reason is Reason.SITE_UNREACHABLE
+        enough = self._fails >= self._policy.unhealthy_after or result.reason in AWAY
         failed = state is State.READY and enough
         return Event.PROBE_FAILED if failed else None
 

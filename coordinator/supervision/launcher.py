@@ -8,11 +8,13 @@ is not loopback.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from contract.keys import KeyStore
+from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.supervision.ports import Slot
 
 
@@ -35,10 +37,26 @@ class Profile(Protocol):
     def fingerprint(self) -> str:
         """What stands for the login in it: of two with the same one only one may run."""
 
+    @property
+    def login(self) -> Login:
+        """What the fleet file says of it."""
+
+
+@dataclass(frozen=True)
+class RenewedLogin:
+    """A storage_state that takes the place of the profile's with this SHA-256, and of what was saved of it."""
+
+    source_sha256: str
+    state: Mapping[str, Any] = field(repr=False)
+
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start."""
+    """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start.
+
+    `renewed` is what the child opens, and saves as its own session from then on. With `remote_login` the child has a
+    person log in, and takes no requests; it has neither profile nor stream.
+    """
 
     name: str
     profile_path: Path
@@ -47,9 +65,12 @@ class ChildSpec:
     generation: int
     instance_id: str
     control_token: str = field(repr=False)
+    login: Login = PLAIN
+    renewed: RenewedLogin | None = None
+    remote_login: bool = False
 
     @classmethod
-    def for_start(cls, profile: Profile, slot: Slot, generation: int) -> ChildSpec:
+    def for_start(cls, profile: Profile, slot: Slot, generation: int, renewed: RenewedLogin | None = None) -> ChildSpec:
         """Return the spec of a new start."""
         return cls(
             name=profile.name,
@@ -59,6 +80,8 @@ class ChildSpec:
             generation=generation,
             instance_id=secrets.token_hex(8),
             control_token=secrets.token_urlsafe(24),
+            login=profile.login,
+            renewed=renewed,
         )
 
 
@@ -109,6 +132,15 @@ class Launcher(Protocol):
 
     def use_keys(self, keys: KeyStore) -> None:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
+
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """Have children of this site that start from now on use a site file of this text; `file` is its own name.
+
+        Raises LaunchError.
+        """
+
+    def forget_site(self, site: str) -> None:
+        """Have children that start from now on use the site's own file again: nobody follows it any more."""
 
     async def start(self, spec: ChildSpec) -> ChildProcess:
         """Start a child. Raises LaunchError if it cannot even begin to run."""

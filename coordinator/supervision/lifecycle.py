@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from contract import child_api
 from contract.exit_codes import ExitCode
 from coordinator.errors import IllegalTransition
 
@@ -67,6 +68,8 @@ class Reason(StrEnum):
     LOGIN_EXPIRED = "login_expired"
     PAGE_BROKEN = "page_broken"
     SITE_UNREACHABLE = "site_unreachable"
+    PROXY_UNREACHABLE = "proxy_unreachable"
+    PROXY_REFUSED = "proxy_refused"
     QUOTA = "quota"
     CRASHED = "crashed"
     KILLED = "killed"
@@ -89,6 +92,10 @@ class Reason(StrEnum):
     DRAINED = "drained"
     SHUTDOWN = "shutdown"
     WAITING = "waiting_for_slot"
+
+
+AWAY: Final = frozenset(map(Reason, child_api.AWAY))
+"""Reasons that pass by themselves, and that no restart cures."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class Policy:
     exit_notice_s: float = 0.5  # how long a broken connection may be ahead of the news of the exit
     memory_limit_bytes: int = 0
     memory_check_s: float = 10.0
+    expiry_warning_days: float = 3.0
+    expiry_check_s: float = 10.0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Policy:
@@ -56,4 +58,5 @@ class Policy:
             backoff_max_s=settings.backoff_max_s,
             drain_timeout_s=settings.drain_timeout_s,
             memory_limit_bytes=settings.child_memory_limit_mb * 1_000_000,
+            expiry_warning_days=settings.expiry_warning_days,
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from contract.keys import KeyStore
+from contract.site_check import CheckOutcome, SiteCheck
 from contract.storage_state.summary import NO_LOGIN
 from coordinator.errors import ActionRefused, NoPage, UnknownChild
 from coordinator.proxy.pool import Backend, Pool
@@ -18,7 +20,7 @@ from coordinator.supervision.child import Child, Context
 from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.child_run import ChildRun
 from coordinator.supervision.events import ChildStatus, FleetEvent, Hooks
-from coordinator.supervision.launcher import Launcher, Profile
+from coordinator.supervision.launcher import Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.memory import watch_memory
 from coordinator.supervision.policy import Policy
@@ -103,24 +105,38 @@ class Supervisor:
         if self.policy.memory_limit_bytes:
             watch = watch_memory(lambda: tuple(self._children.values()), self.policy)
             self._tasks.spawn(watch, "memory watch")
+        if self.policy.expiry_warning_days:
+            self._tasks.spawn(self._watch_logins(), "login watch")
+
+    async def _watch_logins(self) -> None:
+        while True:
+            await asyncio.sleep(self.policy.expiry_check_s)
+            for child in tuple(self._children.values()):
+                child.look_at_login()
 
     def use_keys(self, keys: KeyStore) -> None:
         """Have children accept these API keys from now on, those that run too. Raises LaunchError."""
         self._launcher.use_keys(keys)
 
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """Have children that start from now on use this site file. Raises LaunchError."""
+        self._launcher.use_site(site, file, text)
+
+    def forget_site(self, site: str) -> None:
+        """Have children that start from now on use the site's own file: no profile has that site any more."""
+        self._launcher.forget_site(site)
+
     async def reconcile(self, profiles: Iterable[Profile]) -> Reconciled:
         """Make these the profiles: start new ones, replace changed ones, drain those that are gone.
 
-        A changed child is replaced after its running answer (or `drain_timeout_s`). Does not wait for
-        any of it. Raises ActionRefused while draining.
+        A changed child is replaced after its running answer (or `drain_timeout_s`); other models and another weight
+        are used at once, for the browser is the same. Does not wait for any of it. Raises ActionRefused while draining.
         """
         self._refuse_if_draining()
         wanted = {profile.name: profile for profile in profiles}
         staying = {name: child for name, child in self._children.items() if not child.profile_gone}
         added = tuple(name for name in wanted if name not in staying)
-        changed = tuple(
-            name for name, child in staying.items() if name in wanted and wanted[name].sha256 != child.profile.sha256
-        )
+        changed = tuple(name for name, child in staying.items() if name in wanted and child.differs(wanted[name]))
         removed = tuple(name for name in staying if name not in wanted)
         self._returning.clear()
         for name in added:
@@ -128,8 +144,11 @@ class Supervisor:
                 self._returning[name] = wanted[name]
             else:
                 self._children[name] = Child(wanted[name], self._context)
-        for name in changed:
-            self._children[name].change_profile(wanted[name])
+        for name, child in staying.items():
+            if name in changed:
+                child.change_profile(wanted[name])
+            elif name in wanted:
+                child.change_routing(wanted[name])
         for name in removed:
             self._children[name].profile_gone = True
             self._children[name].fire(Event.PROFILE_GONE, Reason.PROFILE_GONE)
@@ -161,12 +180,52 @@ class Supervisor:
         if not child.fire(Event.DRAIN, Reason.DRAINED):
             raise ActionRefused(f"Child {name!r} is {child.phase}; there is nothing to drain.")
 
+    def renew(self, name: str, state: Mapping[str, Any]) -> bool:
+        """Have a child go on with this storage_state of its login; return whether it is restarted for that now.
+
+        One that is on its way out, or stands by, takes it at its next start. A new version of the profile takes its
+        place, as it does with every session that a child has saved. Raises UnknownChild, ActionRefused.
+        """
+        child = self._for_action(name)
+        child.renewed = RenewedLogin(child.profile.sha256, state)
+        try:
+            self.restart(name)
+        except ActionRefused:
+            return False
+        return True
+
     async def screenshot(self, name: str) -> bytes:
         """Return a PNG of what a child's page shows now. Raises UnknownChild, NoPage, PageSilent, PageFailed."""
         child = self.child(name)
         if child.run is None or not child.run.running:
             raise NoPage(f"Child {name!r} is {child.phase}; it has no page now.")
         return await child.run.screenshot()
+
+    # Checks of the page
+
+    def checkable(self, among: Collection[str] | None = None) -> list[str]:
+        """Return the names of the children, those of one site or all, on whose page a site file may be checked now.
+
+        They are READY and idle. Where none is READY, those whose page is not what the site file says: it is for them
+        that somebody needs to know why.
+        """
+        of_site = [child for child in self._children.values() if among is None or child.name in among]
+        running = [child for child in of_site if child.run is not None and child.run.running]
+        ready = [child for child in running if child.phase.state is State.READY]
+        broken = [
+            child
+            for child in running
+            if child.phase.state in (State.STARTING, State.UNHEALTHY) and child.reason is Reason.PAGE_BROKEN
+        ]
+        idle = [child.name for child in ready or broken if child.run and not child.run.backend.in_flight]
+        return [] if self._pool.draining else idle
+
+    async def check_site(self, name: str, file: str, text: str) -> SiteCheck:
+        """Check a site file of this name and text on a child's page; whatever goes wrong is an outcome."""
+        child = self._children.get(name)
+        if child is None or child.run is None or not child.run.running:
+            return SiteCheck(CheckOutcome.GIVEN_UP, "the child has no page now")
+        return await self._client.check(child.run.backend.url, child.run.spec.control_token, file, text)
 
     def _for_action(self, name: str) -> Child:
         self._refuse_if_draining()

@@ -1,4 +1,5 @@
 import { Attachments } from "./attachments.js";
+import { isKeptByScript, readToken, writeToken } from "./keep.js";
 import { LoginRequired, Refused, SocketTransport, SseTransport } from "./transport.js";
 import { Writer } from "./writer.js";
 
@@ -7,7 +8,7 @@ const [thread, welcome, notice, composer] = ["thread", "welcome", "notice", "com
 const [prompt, send, stop, model] = ["prompt", "send", "stop", "model"].map(find);
 const scroll = document.querySelector("#scroll");
 const { variant, account, models } = document.body.dataset;
-const token = variant === "token" ? localStorage.getItem("demo_token") : null;
+const { kind, token } = await readToken(variant);
 const overSocket = new URLSearchParams(location.search).get("transport") === "ws";
 const transport = overSocket ? new SocketTransport(token) : new SseTransport(token);
 
@@ -19,9 +20,11 @@ const attachments = new Attachments(find("attachments"), token ? { Authorization
 
 let current = null; // the message being answered
 
-function toLogin() {
-  if (variant === "token") localStorage.removeItem("demo_token");
-  location.replace(variant === "token" ? "/token/login" : `/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+async function toLogin() {
+  await writeToken(kind, null);
+  const here = encodeURIComponent(location.pathname + location.search);
+  const own = ["cookie", "any"].includes(kind ?? variant) ? "" : `/${kind ?? variant}`;
+  location.replace(isKeptByScript(variant) ? `${own}/login` : `${own}/login?next=${here}`);
 }
 
 function say(text) {
@@ -151,10 +154,18 @@ function showAccount(name) {
 }
 
 async function logOut(event) {
-  if (variant !== "token") return;
+  if (!isKeptByScript(variant)) return;
   event.preventDefault();
   await transport.post("/token/logout", {});
   toLogin();
+}
+
+// What a site does by itself before a session ends, for a site file's steps to ask for.
+async function stayLoggedIn() {
+  find("refreshed").hidden = true;
+  const response = await transport.post("/api/refresh", {});
+  if (response.status === 401) return toLogin();
+  find("refreshed").hidden = !response.ok;
 }
 
 async function start() {
@@ -180,8 +191,10 @@ async function start() {
   stop.addEventListener("click", () => transport.stop(current));
   find("new-chat").addEventListener("click", startChat);
   document.querySelector("#logout").addEventListener("submit", logOut);
+  find("refresh").addEventListener("click", stayLoggedIn);
+  find("refresh").hidden = variant !== "refresh";
   startChat();
-  if (variant !== "token") return showAccount(account);
+  if (!isKeptByScript(variant)) return showAccount(account);
   const response = token && await fetch("/api/me", { headers: { Authorization: `Bearer ${token}` } });
   if (!response || response.status === 401) return toLogin();
   showAccount((await response.json()).account);

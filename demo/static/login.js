@@ -1,9 +1,11 @@
-// The token variant logs in by script and keeps the token; the cookie variant is a plain form.
+// Where a script keeps the token it logs in as well; the other kinds are a plain form.
+import { isKeptByScript, writeToken } from "./keep.js";
+
 const form = document.querySelector("[data-testid=login-form]");
 const notice = document.querySelector("[data-testid=notice]");
 
 async function logIn() {
-  const response = await fetch("/token/login", {
+  const response = await fetch(location.pathname, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ username: form.username.value, password: form.password.value }),
@@ -13,11 +15,11 @@ async function logIn() {
     notice.textContent = data.message;
     return;
   }
-  localStorage.setItem("demo_token", data.token);
-  location.assign("/token/chat");
+  await writeToken(form.dataset.variant, data.token);
+  location.assign(`/${form.dataset.variant}/chat`);
 }
 
-if (form.dataset.variant === "token") {
+if (isKeptByScript(form.dataset.variant)) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     logIn().catch(() => { notice.textContent = "The site cannot be reached."; });

@@ -47,8 +47,10 @@ async function* textOf(body) {
   }
 }
 
-export class SocketTransport {
+// What is no answer, such as a logout, goes by `post` as well.
+export class SocketTransport extends SseTransport {
   constructor(token) {
+    super(token);
     this.token = token;
   }
 

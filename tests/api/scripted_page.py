@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Literal, Self
 
 from browser.capture.findings import Reasoning
-from browser.errors import BrowserError
+from browser.errors import BrowserError, NotStarted
 from browser.page.chat_page import ChatPage
 from browser.page.conversation import Conversation, EnoughRead
 from browser.page.images import Image, ImageLimits
 from browser.page.page_status import StatusSnapshot
+from browser.page.site_page import SitePage
 from browser.site.schema import PromptTexts
 from contract.child_api import UnreadyReason
 
@@ -61,6 +62,10 @@ class ScriptedPage(ChatPage):
     @property
     def models(self) -> tuple[str, ...]:
         return ("demo-small", "demo/large")
+
+    @property
+    def site_page(self) -> SitePage:
+        raise NotStarted("the page is not up")
 
     def was_submitted(self, request_id: str) -> bool:
         return request_id in self.marked

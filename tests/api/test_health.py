@@ -10,7 +10,16 @@ from api_utils.settings import ChildSettings
 from tests.api.conftest import Serve
 from tests.api.scripted_page import ScriptedPage, unready
 
-REASONS = ("starting", "browser_lost", "login_expired", "page_broken", "quota", "site_unreachable")
+REASONS = (
+    "starting",
+    "browser_lost",
+    "login_expired",
+    "page_broken",
+    "quota",
+    "site_unreachable",
+    "proxy_unreachable",
+    "proxy_refused",
+)
 
 
 async def test_a_ready_child_says_so_and_who_it_is(serve: Serve) -> None:

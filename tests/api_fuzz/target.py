@@ -47,7 +47,10 @@ def target(document: dict[str, Any], *, models: Sequence[str], responses: Sequen
         for method, operation in methods.items():
             for media_type in operation.get("requestBody", {"content": {}})["content"].values():
                 properties = schemas[media_type["schema"]["$ref"].rpartition("/")[2]]["properties"]
-                properties["model"] = {"enum": list(models)}
+                if "model" in properties:
+                    properties["model"] = {"enum": list(models)}
+                if "profile" in properties:
+                    properties["profile"] = {"enum": [READY, "new"]}
                 if "previous_response_id" in properties:
                     properties["previous_response_id"] = {"enum": [None, responses[0]]}
             for response in operation["responses"].values():

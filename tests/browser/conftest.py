@@ -11,11 +11,14 @@ from playwright.async_api import Browser, BrowserContext, BrowserType
 
 from browser.page import profile_lock
 from browser.page.chat_page import ChatPage
+from browser.page.site_page import COMMON
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
 from contract.processes import ProcessIdentity
+from contract.proxies import Proxy
+from contract.surroundings import Surroundings
 from demo.site import DemoSite, SiteOptions, serve
 from tests.browser.profiles import cookie_state, write_profile
 from tests.support.ports import free_range
@@ -168,10 +171,14 @@ class Pages:
         *,
         engine: EngineName = "chromium",
         run_dir: Path | None = None,
+        surroundings: Surroundings = COMMON,
+        proxy: Proxy | None = None,
         **settings: Any,
     ) -> ChatPage:
         """Start a page, and return it when it is up; `settings` are those of BrowserSettings."""
-        page = self.make(site, state, engine=engine, run_dir=run_dir, **settings)
+        page = self.make(
+            site, state, engine=engine, run_dir=run_dir, surroundings=surroundings, proxy=proxy, **settings
+        )
         await page.start()
         return page
 
@@ -182,6 +189,8 @@ class Pages:
         *,
         engine: EngineName = "chromium",
         run_dir: Path | None = None,
+        surroundings: Surroundings = COMMON,
+        proxy: Proxy | None = None,
         **settings: Any,
     ) -> ChatPage:
         """Make a page that has not been started."""
@@ -194,6 +203,8 @@ class Pages:
             stream_port=free_range(1),
             run_dir=run_dir or self._new_run_dir(),
             settings=BrowserSettings(**settings),
+            surroundings=surroundings,
+            proxy=proxy,
         )
         if self._shared and engine == "chromium":
             page._process = SharedBrowserProcess(self._shared, page._run_dir)

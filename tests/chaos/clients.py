@@ -26,7 +26,7 @@ PROPER = frozenset(
         *("browser_lost", "capture_gap", "child_lost", "draining", "first_token_timeout", "login_expired"),
         *("none_ready", "page_broken", "prompt_rejected", "queue_full", "queue_timeout", "quota", "refused"),
         *("site_error", "starting", "stream_idle_timeout", "cancelled", "repeated_after_submission"),
-        "site_unreachable",
+        *("site_unreachable", "proxy_unreachable", "proxy_refused"),
         "request_timeout",  # on a busy machine, a client may not get to send its body for a second
     }
 )

@@ -17,7 +17,7 @@ from tests.support import DIES_WITH_PARENT
 from tests.support.size import size
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("api_utils", "browser", "contract", "coordinator", "sites", "tests", "launch_camoufox.py")
+PARTS = ("api_utils", "browser", "contract", "coordinator", "demo", "sites", "tests", "launch_camoufox.py")
 BROKEN = {"second_submission": "submitted twice", "lease_not_released": "leaked leases"}
 TRIED = tuple(BROKEN)[: size(1, 2)]
 REQUESTS = size(200, 400)

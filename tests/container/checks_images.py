@@ -74,7 +74,7 @@ def contents(_: Services) -> None:
     ]
     writable = "find / -xdev -not -path '/proc/*' -writable -not -type l 2>/dev/null"
     places = podman("run", "--rm", "--read-only", CHROMIUM, "sh", "-c", writable, check=False).split()
-    own = ("/tmp", "/var/tmp", "/run", "/dev", "/var/cache/tabfleet")
+    own = ("/tmp", "/var/tmp", "/run", "/dev", "/var/cache/tabfleet", "/var/lib/tabfleet")
     assert [place for place in places if not place.startswith(own)] == [], places
 
 

@@ -81,7 +81,7 @@ class Pod:
         name = mount["name"]
         volume = next(volume for volume in self.spec["volumes"] if volume["name"] == name)
         place, group = folder / name, self.spec["securityContext"]["fsGroup"]
-        if "emptyDir" in volume:
+        if "emptyDir" in volume or "persistentVolumeClaim" in volume:
             place.mkdir(parents=True)
             shutil.chown(place, "root", group)
             place.chmod(0o2777)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.child_api import Readiness, UnreadyReason
+from contract.child_api import Readiness, SessionReport, UnreadyReason
 
 FULL = Readiness(
     None,
@@ -23,6 +23,11 @@ FULL = Readiness(
     capture="network",
     login_expires_at=4e9,
     rest_s=0.5,
+    session=SessionReport(saves=3, failures=1, saved_at=1.75e9, trouble="cannot be written"),
+    login_kept=True,
+    refreshes=3,
+    refresh_failures=2,
+    warning="said",
 )
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -87,10 +92,14 @@ def test_a_ready_body_with_another_status_is_not_ready() -> None:
 def test_fields_of_another_type_count_as_absent(status: int, body: dict[str, Any]) -> None:
     found = Readiness.from_json(status, {**body, "status": "ready", "reason": "quota"})
     assert found is not None
-    for text in (found.detail, found.instance_id, found.capture):
+    for text in (found.detail, found.instance_id, found.capture, found.warning):
         assert text is None or (isinstance(text, str) and len(text) <= 500)
     assert all(isinstance(model, str) for model in found.models)
     assert isinstance(found.busy, bool)
+    assert isinstance(found.login_kept, bool)
+    for count in (found.refreshes, found.refresh_failures):
+        assert type(count) is int
+        assert 0 <= count < 2**53
     for number in (found.login_expires_at, found.rest_s):
         assert number is None or isinstance(number, float)
     json.dumps(found.to_json(), allow_nan=False)

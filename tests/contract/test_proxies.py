@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from contract.proxies import Proxy, no_proxy_of, parse_no_proxy, parse_proxy
+from contract.proxies import Proxy, no_proxy_of, parse_no_proxy, parse_own_proxy, parse_proxy, read_own_proxy
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,53 @@ def test_what_is_no_proxy_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(ValueError, match="takes http://HOST:PORT") as caught:
         parse_proxy(text)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("socks5://proxy.test", Proxy("socks5", "proxy.test", 1080)),
+        ("socks5h://us%40er:p%3Ass@10.0.0.1:9050", Proxy("socks5", "10.0.0.1", 9050, "us@er", "p:ss")),
+        ("https://user:p%C3%A4ss@proxy.test", Proxy("https", "proxy.test", 443, "user", "päss")),
+    ],
+)
+def test_a_logins_own_proxy_may_be_a_socks_server(tmp_path: Path, text: str, proxy: Proxy) -> None:
+    assert parse_own_proxy(text) == proxy
+    file = tmp_path / "proxy"
+    file.write_text(f"{text}\n")
+    assert read_own_proxy(file) == proxy
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("socks4://user:hunter2@proxy.test", "takes http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"),
+        ("hunter2", "takes http://HOST:PORT"),
+        ("", "takes http://HOST:PORT"),
+        ("http://a%3Ahunter2:b@proxy.test", "has a user name with a colon"),
+        ("socks5://user:hunter2%C3%A4@proxy.test", "has a password that SOCKS5 cannot send"),
+        ("socks5://hunter2@proxy.test", "has a password that SOCKS5 cannot send"),
+        (f"socks5://{'u' * 256}:hunter2@proxy.test", "has a user name that SOCKS5 cannot send"),
+    ],
+    ids=range(7),
+)
+def test_what_is_no_proxy_of_a_login_is_refused_without_being_shown(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "proxy"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=says) as caught:
+        parse_own_proxy(text)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ValueError, match=says) as caught:
+        read_own_proxy(file)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_proxy_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere cannot be read: No such file"):
+        read_own_proxy(tmp_path / "nowhere")
+    (tmp_path / "latin").write_bytes(b"http://me:\xe4@proxy")
+    with pytest.raises(ValueError, match="latin is no text in UTF-8"):
+        read_own_proxy(tmp_path / "latin")
 
 
 @pytest.mark.parametrize(

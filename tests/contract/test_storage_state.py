@@ -57,6 +57,18 @@ def test_a_login_in_a_database_is_told_from_another() -> None:
     assert one != other
 
 
+def test_what_a_tab_stores_makes_the_login_only_where_nothing_else_does() -> None:
+    def of(*cookies: Any, value: str) -> ProfileSummary:
+        tabs = [{"origin": f"https://{HOST}", "items": [TOKEN | {"value": value}]}]
+        return ProfileSummary.of({"cookies": list(cookies), "sessionStorage": tabs})
+
+    one, other = "0123456789abcdef", "fedcba9876543210"
+    assert of(value=one).fingerprint not in (NO_LOGIN, of(value=other).fingerprint)
+    assert of(cookie(), value=one).fingerprint == fingerprint(cookie())
+    assert of(value=one).holds_stored_token
+    of(cookie(expires=5), value=one).check_alive(NOW)
+
+
 def with_secrets(*cookies: Any, **secrets: str) -> ProfileSummary:
     return ProfileSummary.of({"cookies": list(cookies), "origins": [], "secrets": secrets})
 

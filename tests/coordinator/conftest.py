@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _NUMBERS = itertools.count()
 IDENTITIES = {
     "everywhere": ["Read", "List"],
+    "keepssessions": ["Read:profiles", "List:profiles", "Write:profiles/*/sessions/*"],
     "cannotlist": ["Read:profiles"],
     "cannotread": ["List:profiles"],
     "cannotreadkeys": ["List:profiles", "Read:profiles/*/active/*"],

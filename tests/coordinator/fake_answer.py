@@ -17,7 +17,7 @@ from contract.run_folder import mark_submitted
 from tests.coordinator.proxy.tiny_http import Cut, Exchange
 
 # Of an error of the page; any other: 502.
-STATUS = {"login_expired": 503, "site_unreachable": 503, "quota": 429, "refused": 400}
+STATUS = {"login_expired": 503, "site_unreachable": 503, "proxy_unreachable": 503, "quota": 429, "refused": 400}
 
 
 @dataclass
@@ -35,6 +35,12 @@ class Behaviour:
     unready: str | None = None  # the reason in /ready: browser_lost, login_expired, page_broken, quota ...
     detail: str | None = None
     rest_s: float | None = None
+    session: dict[str, Any] | None = None  # the fields of its SessionReport
+    login_expires_at: float | None = 4e9
+    login_kept: bool = False
+    refreshes: int = 0
+    refresh_failures: int = 0
+    warning: str | None = None
     ready_delay_s: float = 0.0  # /ready answers this late
     models: list[str] = field(default_factory=lambda: ["fake"])
     orphan: bool = False  # a "browser" in a session of its own, recorded, that outlives this process
@@ -57,6 +63,9 @@ class Behaviour:
     piece_bytes: int = 0  # pad each token to this length
     break_after: int | None = None  # cut the connection after this many tokens
     cancel_status: int = 200
+    # checks of a site file
+    check: str = "passed"  # the outcome of a check
+    check_changed_by: str | None = None  # where the site file holds this, its line 3 is to blame
 
 
 class Failed(Exception):

@@ -24,13 +24,23 @@ import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from contract import child_environment
-from contract.child_api import READY_PATH, REQUEST_ID_HEADER, TOKEN_HEADER, Readiness, UnreadyReason
+from contract.child_api import (
+    MODEL_HEADER,
+    READY_PATH,
+    REQUEST_ID_HEADER,
+    TOKEN_HEADER,
+    Readiness,
+    SessionReport,
+    UnreadyReason,
+)
 from contract.dialects.chat import CHAT
 from contract.exit_codes import ExitCode
 from contract.processes import ProcessIdentity
 from contract.run_folder import write_processes
+from contract.site_check import CHECK_PATH, CheckOutcome, SiteCheck
 from tests.coordinator.fake_answer import Behaviour, Conversation, error
 from tests.coordinator.proxy.tiny_http import Exchange, serve
 
@@ -38,11 +48,15 @@ if TYPE_CHECKING:
     from contract.keys import KeyStore
 
 
+OF_LOGIN = ("login_expires_at", "login_kept", "refreshes", "refresh_failures", "warning")
+
+
 class FakeChild:
     """State and routes of the one child in this process."""
 
-    def __init__(self, name: str, folder: Path | None) -> None:
+    def __init__(self, name: str, folder: Path | None, site: str | None) -> None:
         self.name = name
+        self.site = site
         self.folder = folder
         self.run_dir = Path(os.environ.get(child_environment.RUN_DIR, ".")).resolve()
         self.behaviour = Behaviour()
@@ -59,6 +73,7 @@ class FakeChild:
             ("GET", "/v1/models"): self.models,
             ("POST", CHAT.path): self.chat,
             ("POST", "/requests/cancel"): self.cancel,
+            ("POST", CHECK_PATH): self.check,
             ("POST", "/fake"): self.fake,
         }
 
@@ -67,7 +82,18 @@ class FakeChild:
     def begin(self) -> None:
         plan = self.folder / f"{self.name}.json" if self.folder else None
         given = json.loads(plan.read_text()) if plan and plan.exists() else {}
-        self.note("starts", pid=os.getpid(), generation=os.environ.get(child_environment.GENERATION), at=time.time())
+        surroundings = self.run_dir / "surroundings.json"
+        self.note(
+            "starts",
+            pid=os.getpid(),
+            generation=os.environ.get(child_environment.GENERATION),
+            at=time.time(),
+            site=os.environ.get(child_environment.SITE_FILE) or self.site,
+            site_url=os.environ.get("SITE_URL"),
+            surroundings=json.loads(surroundings.read_text()) if surroundings.exists() else None,
+        )
+        if self.site and Path(self.site).is_file():
+            self.note("sites", text=Path(self.site).read_text(), shown=os.environ.get(child_environment.SITE_FILE))
         self.behave(given)
         self.ready_at = time.monotonic() + self.behaviour.start_s
 
@@ -133,8 +159,9 @@ class FakeChild:
             site="fake",
             engine="fake",
             capture="network",
-            login_expires_at=4e9,
             rest_s=behaviour.rest_s,
+            session=SessionReport.from_json(behaviour.session),
+            **{key: getattr(behaviour, key) for key in OF_LOGIN},
         )
         await exchange.answer(503 if reason else 200, readiness.to_json())
 
@@ -190,7 +217,8 @@ class FakeChild:
         self.running[request_id] = task
         try:
             async with self.page:
-                if body.get("model") not in self.behaviour.models:
+                model = unquote(exchange.headers.get(MODEL_HEADER, "")) or body.get("model")
+                if model not in self.behaviour.models:
                     await error(exchange, 404, "model_not_found")
                     return
                 own = body.get("fake")
@@ -202,6 +230,15 @@ class FakeChild:
         finally:
             self.running.pop(request_id, None)
 
+    async def check(self, exchange: Exchange) -> None:
+        body, behaviour = exchange.json(), self.behaviour
+        found = SiteCheck(CheckOutcome(behaviour.check), file=body["file"])
+        if behaviour.check_changed_by and behaviour.check_changed_by in body["text"]:
+            found = replace(found, outcome=CheckOutcome.CHANGED, step="input", line=3, key="input.selector")
+            found = replace(found, selector="#gone")
+        self.note("checks", text=body["text"], outcome=found.outcome)
+        await exchange.answer(200, found.to_json())
+
     async def route(self, exchange: Exchange) -> None:
         method, path = exchange.method, exchange.path.partition("?")[0]
         if method == "POST" and path.startswith("/requests/") and path.endswith("/cancel"):
@@ -209,7 +246,7 @@ class FakeChild:
         handler = self.routes.get((method, path))
         if handler is None:
             await error(exchange, 404, "not_found")
-        elif path.startswith(("/v1/", "/requests/")) and not self.authorised(exchange):
+        elif path.startswith(("/v1/", "/requests/", CHECK_PATH)) and not self.authorised(exchange):
             await error(exchange, 401, "invalid_api_key")
         else:
             await handler(exchange)
@@ -242,7 +279,7 @@ async def serve_until_stopped(child: FakeChild, port: int) -> int:
 
 async def run(arguments: argparse.Namespace) -> int:
     folder = os.environ.get("FAKE_CHILD_DIR")
-    child = FakeChild(arguments.active_auth_json.stem, Path(folder) if folder else None)
+    child = FakeChild(arguments.active_auth_json.stem, Path(folder) if folder else None, arguments.site)
     child.begin()
     return await serve_until_stopped(child, arguments.server_port)
 
@@ -252,6 +289,7 @@ def main() -> int:
     parser.add_argument("--server-port", type=int, required=True)
     parser.add_argument("--stream-port", type=int, required=True)
     parser.add_argument("--active-auth-json", type=Path, required=True)
+    parser.add_argument("--site")
     arguments, _ = parser.parse_known_args()
     parent = os.environ.get(child_environment.PARENT_PID)
     if parent and os.getppid() != int(parent):

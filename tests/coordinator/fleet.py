@@ -15,6 +15,7 @@ import aiohttp
 
 from contract.keys import KeyStore
 from contract.processes import ProcessIdentity
+from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.local.launcher import LocalLauncher
 from coordinator.local.run_root import RunRoot
 from coordinator.proxy.pool import Pool
@@ -43,6 +44,7 @@ QUICK = Policy(
     drain_timeout_s=30.0,
     term_grace_s=10.0,
     memory_check_s=0.05,
+    expiry_check_s=0.05,
 )
 
 
@@ -52,6 +54,7 @@ class FakeProfile:
     path: Path
     sha256: str
     fingerprint: str
+    login: Login = PLAIN
 
 
 @dataclass
@@ -134,17 +137,25 @@ def make_profile(folder: Path, name: str, *, version: int = 1, login: str | None
 
 
 @contextlib.asynccontextmanager
-async def prepared_fleet(tmp_path: Path, **changes: Any) -> AsyncIterator[Fleet]:
+async def prepared_fleet(
+    tmp_path: Path,
+    hooks: Iterable[Callable[[FleetEvent], None]] = (),
+    *,
+    default_site: str | None = None,
+    **changes: Any,
+) -> AsyncIterator[Fleet]:
     """A fleet that has not been started; stopped at the end. `changes` are of the policy."""
     events: list[FleetEvent] = []
     base = free_range(2 * ROOM)
     ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM)
-    launcher = LocalLauncher(tmp_path, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD)
+    launcher = LocalLauncher(
+        tmp_path, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD, default_site=default_site
+    )
     pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(
-        launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append]
+        launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append, *hooks]
     )
     async with aiohttp.ClientSession() as http:
         fleet = Fleet(tmp_path, supervisor, pool, launcher, ports, events, http)

@@ -101,6 +101,12 @@ class Running:
             raise AssertionError(f"{name} is not {state}: {child}; {self.log.read_text()[-3000:]}") from None
         return child
 
+    async def until_warned(self, *warnings: str) -> None:
+        """Wait until these are the warnings of `/ready`."""
+        async with asyncio.timeout(60):
+            while (await self.ready())[1]["warnings"] != list(warnings):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.02)
+
     async def behave(self, name: str, **change: Any) -> None:
         """Change a running child; one that dies of it cannot answer."""
         url = next(event["url"] for event in reversed(self.events("child_started")) if event["child"] == name)

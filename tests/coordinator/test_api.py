@@ -50,6 +50,10 @@ class ShownFleet:
     def supervisor(self) -> Any:
         return self
 
+    @property
+    def logins(self) -> Any:
+        raise NotImplementedError
+
     def restart(self, name: str) -> None:
         self._tell(f"restart {name}")
 

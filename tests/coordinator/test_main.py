@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -118,6 +119,34 @@ async def test_start_serve_and_stop(tmp_path: Path) -> None:
     assert "secret-of" not in said
     assert "test-key" not in said
     assert [event["unhealthy"] for event in running.events("unready")] != []
+
+
+async def test_a_login_that_expires_soon_and_one_that_cannot_be_refreshed_are_told_and_serve(tmp_path: Path) -> None:
+    for name in ("ada", "grace"):
+        write_profile(tmp_path / "active", name)
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    warning = "the login was not refreshed: look at x.toml, line 8 (login.refresh), and at the child's log"
+    (evidence / "ada.json").write_text(json.dumps({"login_expires_at": time.time() + 2.04 * 86_400}))
+    (evidence / "grace.json").write_text(json.dumps({"warning": warning, "refresh_failures": 2, "refreshes": 1}))
+    async with coordinator(tmp_path) as running:
+        await running.until_ready("ada", "grace")
+        status, body = await running.ready()
+        assert (status, body["unhealthy"]) == (200, [])
+        expires, failed = body["warnings"]
+        assert expires.startswith("ada: the login expires in 2.0 days, on ")
+        assert failed == f"grace: {warning}"
+        assert [child["warnings"] for child in body["children"]] == [[expires.removeprefix("ada: ")], [warning]]
+        assert [child["login_kept"] for child in body["children"]] == [False, False]
+        metrics = (await running.http.get("/metrics", headers=KEY)).text
+        assert 'tabfleet_login_expires_in_days{child="ada"} 2.0' in metrics
+        assert 'tabfleet_login_refreshes_total{outcome="failed"} 2.0' in metrics
+        assert 'tabfleet_login_refreshes_total{outcome="refreshed"} 1.0' in metrics
+    # Switched off, nothing warns of it.
+    async with coordinator(tmp_path, EXPIRY_WARNING_DAYS="0") as running:
+        await running.until_ready("ada")
+        _, body = await running.ready()
+        assert not [line for line in body["warnings"] if "expires" in line]
 
 
 async def test_without_keys_the_api_is_open_with_a_warning(tmp_path: Path) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract.child_api import SessionReport
 from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
 from coordinator.proxy.pool import Backend, Pool
-from coordinator.supervision.events import ChildExited, ChildMoved, ChildReady, ChildStarted
+from coordinator.supervision.canary import SiteStatus
+from coordinator.supervision.events import (
+    ChildExited,
+    ChildMoved,
+    ChildReady,
+    ChildStarted,
+    LoginRefreshed,
+    SessionReported,
+)
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 
@@ -22,12 +31,28 @@ class ShownFleet:
     pool: Pool = field(default_factory=lambda: Pool(max_queue=100))
     ready: bool = True
     at: float | None = None
+    saved_at: float | None = None
+    uploads: tuple[int, int] | None = None
+    days_left: dict[str, float] = field(default_factory=dict)
+    sites: list[SiteStatus] = field(default_factory=list)
+
+    def login_days_left(self) -> dict[str, float]:
+        return self.days_left
 
     def states(self) -> list[State]:
         return [State.READY, State.READY, State.FAILED]
 
+    def site_checks(self) -> list[SiteStatus]:
+        return self.sites
+
     def hydrated_at(self) -> float | None:
         return self.at
+
+    def oldest_session_at(self) -> float | None:
+        return self.saved_at
+
+    def session_uploads(self) -> tuple[int, int] | None:
+        return self.uploads
 
 
 DRAINING = Phase(State.DRAINING, State.STANDBY)
@@ -111,6 +136,15 @@ def test_changes_of_state_are_counted_with_their_reason() -> None:
     assert b"secret" not in metrics.text()
 
 
+def test_refreshes_of_logins_are_counted_by_their_outcome() -> None:
+    metrics = Metrics()
+    metrics.fleet_event(LoginRefreshed("a", 1, refreshed=2, failed=1))
+    metrics.fleet_event(LoginRefreshed("b", 1, refreshed=1, failed=0))
+    seen = samples(metrics)
+    assert seen["tabfleet_login_refreshes_total", ("refreshed",)] == 3
+    assert seen["tabfleet_login_refreshes_total", ("failed",)] == 1
+
+
 async def test_gauges_show_the_fleet_as_it_is() -> None:
     metrics, fleet = Metrics(), ShownFleet()
     fleet.pool.put(Backend("a", "http://127.0.0.1:1", models=("m",), ready=True))
@@ -125,12 +159,30 @@ async def test_gauges_show_the_fleet_as_it_is() -> None:
     assert seen["tabfleet_queue_length", ()] == 0
     assert seen["tabfleet_ready", ()] == 1
     assert ("tabfleet_hydration_timestamp_seconds", ()) not in seen
+    assert not [name for name, _ in seen if name == "tabfleet_login_expires_in_days"], "nothing is known"
     lease.release()
-    fleet.ready, fleet.at = False, 1.75e9
+    fleet.ready, fleet.at, fleet.days_left = False, 1.75e9, {"a": 2.5, "b": -1.0}
     seen = samples(metrics)
     assert seen["tabfleet_leases_held", ()] == 0
     assert seen["tabfleet_ready", ()] == 0
     assert seen["tabfleet_hydration_timestamp_seconds", ()] == 1.75e9
+    assert (seen["tabfleet_login_expires_in_days", ("a",)], seen["tabfleet_login_expires_in_days", ("b",)]) == (2.5, -1)
+
+
+def test_saved_sessions_are_counted_and_the_oldest_is_shown() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    without = samples(metrics)
+    assert not any("session_oldest" in name or "session_upload" in name for name, _ in without)
+    metrics.fleet_event(SessionReported("a", 1, SessionReport(2, 1), new_saves=2, new_failures=1))
+    metrics.fleet_event(SessionReported("a", 1, SessionReport(3, 1), new_saves=1, new_failures=0))
+    fleet.saved_at, fleet.uploads = 1.75e9, (5, 2)
+    seen = samples(metrics)
+    assert seen["tabfleet_session_saves_total", ()] == 3
+    assert seen["tabfleet_session_save_failures_total", ()] == 1
+    assert seen["tabfleet_session_oldest_save_timestamp_seconds", ()] == 1.75e9
+    assert seen["tabfleet_session_uploads_total", ()] == 5
+    assert seen["tabfleet_session_upload_failures_total", ()] == 2
 
 
 @pytest.mark.parametrize("ok", [True, False])
@@ -147,3 +199,21 @@ def test_metric_names_have_a_prefix_and_process_metrics_are_included() -> None:
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert "process_resident_memory_bytes" in names
     assert all(name.startswith(("tabfleet_", "process_")) for name in names)
+
+
+def test_the_check_of_a_site_is_unknown_until_it_has_ended() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    new = SiteStatus("mine", "mine.toml", ok=None, checked_at=None, failures=0, found=None, new_file=None)
+    fleet.sites = [new]
+    seen = samples(metrics)
+    assert seen["tabfleet_site_check_failures_total", ("mine",)] == 0
+    assert not {"tabfleet_site_check_ok", "tabfleet_site_check_timestamp_seconds"} & {name for name, _ in seen}
+    fleet.sites = [
+        replace(new, ok=False, checked_at=123.0, failures=2),
+        replace(new, site="b", ok=True, checked_at=4.0),
+    ]
+    seen = samples(metrics)
+    assert (seen["tabfleet_site_check_ok", ("mine",)], seen["tabfleet_site_check_ok", ("b",)]) == (0, 1)
+    assert seen["tabfleet_site_check_timestamp_seconds", ("mine",)] == 123
+    assert seen["tabfleet_site_check_failures_total", ("mine",)] == 2

@@ -125,6 +125,8 @@ WRONG = {
     "CHROMIUM_SANDBOX": "perhaps",
     "EXTRA_CA_FILE": "/nowhere/ca.pem",
     "HTTPS_PROXY": "ftp://proxy",
+    "ALERT_URL": "hooks.example/in",
+    "ALERT_SECRET_FILE": "/nowhere/secret",
     "NO_PROXY": "10.0.0.0/99",
     "LOG_FORMAT": "xml",
     "LOG_LEVEL": "loud",
@@ -177,10 +179,76 @@ def test_a_proxy_that_firefox_cannot_use_is_refused(monkeypatch: pytest.MonkeyPa
     assert "hunter2" not in line
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "ftp://hooks.example/hunter2",
+            "//hooks.example/hunter2",
+            "https:///hunter2",
+            "https://hooks.example:0/hunter2",
+        ),
+        *("https://hooks.example:port/hunter2", "https://hooks.example/#hunter2", "https://hooks.example/hunter2 x"),
+        *("https://[hooks/hunter2", "javascript:hunter2", "hunter2"),
+    ],
+)
+def test_an_address_for_alerts_that_is_none_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("ALERT_URL", url)
+    line = error_of()
+    assert line.startswith("ALERT_URL: got a value that is not shown, takes an address that begins with https://")
+    assert "hunter2" not in line
+
+
+def test_alerts_need_a_secret_and_do_not_show_their_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ALERT_URL", "https://user:pass@hooks.example:8443/in?token=hunter2")
+    line = error_of()
+    assert line.startswith("ALERT_URL needs ALERT_SECRET_FILE (--alert-secret-file)")
+    assert "hunter2" not in line
+    secret = tmp_path / "secret"
+    secret.touch()
+    settings = load_settings([f"--alert-secret-file={secret}"])
+    assert settings.alert_secret_file == secret
+    assert "hunter2" not in repr(settings)
+
+
 def test_s3_needs_a_bucket() -> None:
     line = error_of("--profile-backend", "s3")
     assert "AUTH_PROFILE_S3_BUCKET (--auth-profile-s3-bucket)" in line
     assert load_settings(["--profile-backend=s3", "--auth-profile-s3-bucket=b"]).auth_profile_s3_bucket == "b"
+
+
+KEYED = ("--session-dir=/volume/sessions", f"--session-key-file={__file__}")
+IN_S3 = ("--profile-backend=s3", "--auth-profile-s3-bucket=b", *KEYED)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([f"--session-key-file={__file__}"], "SESSION_KEY_FILE needs SESSION_DIR (--session-dir)"),
+        (["--session-s3-prefix=s"], "SESSION_S3_PREFIX needs SESSION_DIR (--session-dir)"),
+        (["--session-dir=/p/a/s", "--profiles=/p/a"], "SESSION_DIR=/p/a/s lies in LOCAL_PROFILE_DIR=/p/a"),
+        ([*IN_S3, "--auth-profile-cache-dir=/volume"], "SESSION_DIR=/volume/sessions lies in AUTH_PROFILE_CACHE_DIR"),
+        ([*KEYED, "--session-s3-prefix=s"], "(--session-s3-prefix) needs PROFILE_BACKEND=s3"),
+        ([*IN_S3[:-1], "--session-s3-prefix=s"], "needs SESSION_KEY_FILE (--session-key-file): nothing goes to S3"),
+        ([*IN_S3, "--session-s3-prefix=active"], "overlaps with active, which must stay read-only"),
+        ([*IN_S3, "--session-s3-prefix=/active/x/"], "beside it, such as sessions"),
+        ([*IN_S3, "--session-s3-prefix=/"], "overlaps with active"),
+        ([*IN_S3, "--auth-profile-s3-prefix=a/b", "--session-s3-prefix=a"], "beside it, such as a/b/sessions"),
+        ([*IN_S3, "--auth-profile-s3-prefix=a", "--session-s3-prefix=a/key.txt"], "overlaps with a/key.txt"),
+    ],
+    ids=range(11),
+)
+def test_sessions_have_a_place_of_their_own(argv: list[str], says: str) -> None:
+    line = error_of(*argv)
+    assert says in line
+    assert "\n" not in line
+
+
+def test_sessions_may_go_beside_the_profiles() -> None:
+    given = load_settings([*IN_S3, "--auth-profile-s3-prefix=a", "--session-s3-prefix=/a/active-sessions/"])
+    assert given.session_s3_prefix == "a/active-sessions"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.cookies import SimpleCookie
@@ -24,7 +24,8 @@ from urllib.parse import urlencode, urlsplit
 from openai import OpenAI
 from playwright.sync_api import sync_playwright
 
-from tests.browser.profiles import login_cookie
+from demo.accounts import CARRIED_BY, LoginKind
+from tests.browser.profiles import login_cookie, state_of
 from tests.support import DIES_WITH_PARENT
 from tests.support.api_clients import openai_client
 from tests.support.ports import free_range
@@ -81,6 +82,17 @@ class Site:
         """Activate a fault; demo/README.md lists them."""
         self._control("/control/faults", {"kind": kind, **more})
 
+    def sessions(self) -> dict[str, Any]:
+        """Return the open sessions, and how many ended by a spent token and how many deleted cookies came back."""
+        answer = self._control("/control/sessions")
+        assert isinstance(answer, dict)
+        return answer
+
+    def used_since(self, account: str, before: Collection[int]) -> bool:
+        """Return whether a login of the account has been used that is not among those before."""
+        sessions = self.sessions()["open"]
+        return any(one["account"] == account and one["used"] and one["id"] not in before for one in sessions)
+
     def clear_faults(self) -> None:
         """Clear all faults; answers that stall without an end go on."""
         self._control("/control/faults", method="DELETE")
@@ -92,10 +104,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def demo_site() -> Iterator[Site]:
-    """Run the demo site on a free port while the context lasts."""
+def demo_site(*arguments: str) -> Iterator[Site]:
+    """Run the demo site, with these arguments, on a free port while the context lasts."""
     token = secrets.token_hex(8)
-    command = [*DIES_WITH_PARENT, sys.executable, "-m", "demo.site", "--port", "0"]
+    command = [*DIES_WITH_PARENT, sys.executable, "-m", "demo.site", "--port", "0", *arguments]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "DEMO_CONTROL_TOKEN": token}
     )
@@ -141,6 +153,30 @@ def log_in_by_request(site: Site, folder: Path, users: Sequence[str] = ("ada", "
         state = {"cookies": [login_cookie(cookie.value, time.time() + float(cookie["max-age"]))], "origins": []}
         (folder / f"{user}.json").write_text(json.dumps(state))
     return folder
+
+
+def log_in_as(site: Site, folder: Path, kinds: Mapping[str, LoginKind]) -> Path:
+    """Save a profile for each user in the folder, with a new login of the kind given for them."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for user, kind in kinds.items():
+        (folder / f"{user}.json").write_text(json.dumps(new_login(site, user, kind)))
+    return folder
+
+
+def new_login(site: Site, user: str, kind: LoginKind) -> dict[str, Any]:
+    """Log a user in without a browser, and return what one would have saved."""
+    password = PASSWORDS.get(user) or user.replace("user", "demo")
+    path = "/login" if kind == "cookie" else f"/{kind}/login"
+    if CARRIED_BY[kind] == "bearer":
+        _, answer = fetch(site.url + path, body={"username": user, "password": password})
+        return state_of(kind, site.url, answer["token"], answer["expires_at"])
+    connection = HTTPConnection(urlsplit(site.url).netloc, timeout=30)
+    form = urlencode({"username": user, "password": password})
+    connection.request("POST", path, form, {"content-type": "application/x-www-form-urlencoded"})
+    set_cookies = connection.getresponse().headers.get_all("set-cookie") or []
+    connection.close()
+    cookie = SimpleCookie(set_cookies[0])["demo_session"]
+    return state_of(kind, site.url, cookie.value, time.time() + float(cookie["max-age"]))
 
 
 def chromium() -> str:

@@ -14,7 +14,9 @@ import pytest
 
 from browser.site.load import SITES_DIR
 from tests.e2e.fleet import MODEL, PASSWORDS, Fleet, Site, command_line, descendants, eventually, fetch, fleet
+from tests.support import age
 from tests.support.pictures import image, part
+from tests.support.webhooks import SECRET, URL_TOKEN, webhook_server, write_secret
 
 KEY = "canary-key-5b1f0c"
 WRONG_KEY = "canary-wrong-key-77aa"
@@ -26,31 +28,54 @@ IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
     outputs: dict[str, str] = {}
     before = site.last_id()
+    store = tmp_path / "volume" / "sessions"
     more = {
+        "SESSION_DIR": str(store),
+        "SESSION_KEY_FILE": str(age.new_key(tmp_path / "session-key.txt")),
         "TMPDIR": str(empty_tmp),
         "LOG_LEVEL": "debug",
         "BACKOFF_MAX_S": "0.5",
         "CHAT_SITE": str(_logs_in_by_steps(profiles, tmp_path)),
+        "ALERT_SECRET_FILE": str(write_secret(tmp_path)),
+        "ALERT_STATE_FILE": str(tmp_path / "alerts.json"),
     }
-    with fleet(site, profiles, tmp_path / "fleet", keys=[KEY], **more) as running:
+    with (
+        webhook_server() as told,
+        fleet(site, profiles, tmp_path / "fleet", keys=[KEY], ALERT_URL=told.url, **more) as running,
+    ):
         running.wait_for(ada="READY", grace="READY")
         outputs["errors"] = "\n".join(_make_trouble(running, site))
         running.wait_for(ada="READY", grace="READY")
         for path in ("/live", "/ready", "/health", "/v1/models"):
             outputs[path] = json.dumps(fetch(running.url + path)[1])
         outputs["/metrics"] = _metrics(running)
+        planted = _secrets(profiles)
+        _lose_the_login_of_grace(running, profiles)
+        eventually(lambda: "login_lost" in told.kinds(), timeout_s=60, what="the alert of a lost login")
         assert running.screenshot("ada")[0] == 200
         outputs["command lines"] = "\n".join(" ".join(command_line(pid)) for pid in descendants(running.process.pid))
+        eventually(lambda: list(store.glob("*.session")), timeout_s=60, what="a saved session")
+        kept = [*store.iterdir(), *(path for path in empty_tmp.glob("*/children/*/*") if path.is_file())]
+        outputs["files of the store and the run folders"] = "\n".join(
+            path.read_bytes().decode("latin-1") for path in kept
+        )
         outputs["file names"] = "\n".join(map(str, [*tmp_path.rglob("*"), *empty_tmp.rglob("*")]))
     outputs["log"] = running.log.read_text()
+    outputs["alerts"] = "".join(one.raw.decode() for one in told.received)
+    outputs["what is kept of alerts"] = (tmp_path / "alerts.json").read_text()
     secrets = (
-        _secrets(profiles)
+        planted
+        | _secrets(profiles)
         | {KEY, WRONG_KEY, REPEAT_KEY, PROMPT, *_pieces_of_the_image()}
+        | {SECRET, SECRET.removeprefix("whsec_"), URL_TOKEN}
         | {entry["token"] for entry in site.ledger(since=before)}
+        | {line for line in (tmp_path / "session-key.txt").read_text().splitlines() if not line.startswith("#")}
     )
     assert len(secrets) > 6
     assert "logged_in_by_steps" in outputs["log"]
     assert "child_ready" in outputs["log"]
+    assert "alert_sent" in outputs["log"]
+    assert '"login_lost"' in outputs["alerts"]
     for name, output in outputs.items():
         found = [secret for secret in secrets if secret in output]
         assert not found, f"{name} shows {found}"
@@ -109,6 +134,17 @@ def _make_trouble(running: Fleet, site: Site) -> list[str]:
             urllib.request.urlopen(request, timeout=30)
         texts.append(bad.value.read().decode())
     return texts
+
+
+def _lose_the_login_of_grace(running: Fleet, profiles: Path) -> None:
+    """Give grace a profile of a session that there is not; those of the site are other tests' too."""
+    file = profiles / "grace.json"
+    state = json.loads(file.read_text())
+    for cookie in state["cookies"]:
+        cookie["value"] = "canary-no-session"
+    file.write_text(json.dumps(state))
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for(grace="FAILED")
 
 
 def _pieces_of_the_image() -> set[str]:

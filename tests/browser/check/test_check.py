@@ -20,16 +20,23 @@ from rich.console import Console
 
 from browser.check import __main__ as program
 from browser.check import steps_open
-from browser.check.checkup import OPENING, SENDING, Checkup
+from browser.check.checkup import Checkup
+from browser.check.context import PROMPT
 from browser.check.outcome import Exit, StepReport, StepResult
-from browser.check.screen import Screen, plain
+from browser.check.plain_text import plain
+from browser.check.screen import Screen
+from browser.check.steps import OPENING, SENDING
 from browser.check.traffic import PageRequest, mismatch
+from browser.settings import VariableError
 from browser.site.load import SITES_DIR
 from browser.site.schema import Network
 from demo.site import DemoSite
 from tests.browser.conftest import SharedBrowser, SharedBrowserProcess
 from tests.browser.login_page import LOGIN, WITHOUT, LoginSite, login_site
 from tests.browser.profiles import cookie_state, no_login, write_profile
+from tests.browser.short_login_page import REFRESH_LINE, short_site
+from tests.browser.small_proxy import LOGIN as PROXY_LOGIN
+from tests.browser.small_proxy import small_proxy
 from tests.support.png import decode
 from tests.support.waiting import eventually
 
@@ -100,21 +107,39 @@ def saved(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 async def test_all_steps_of_a_good_file_pass(tmp_path: Path, demo: DemoSite) -> None:
+    """Behind the login's own proxy, through which all of it goes."""
     profile = write_profile(tmp_path / "ada.json", cookie_state(demo))
     arguments = ["demo", "--active-auth-json", str(profile), "--engine", "chromium", "--stop-prompt", LONG]
-    process = await start_program(*arguments, "--model", "demo-large", SITE_URL=demo.url, TMPDIR=str(tmp_path))
-    out, error = await asyncio.wait_for(process.communicate(), HANG_S)
+    arguments += ["--proxy-file", str(tmp_path / "proxy"), "--model", "demo-large"]
+    async with small_proxy("socks5") as small:
+        small.login = PROXY_LOGIN
+        (tmp_path / "proxy").write_text(small.url_with_login)
+        process = await start_program(*arguments, SITE_URL=demo.url, TMPDIR=str(tmp_path))
+        out, error = await asyncio.wait_for(process.communicate(), HANG_S)
+    assert demo.url.removeprefix("http://") in small.asked
     assert (process.returncode, error) == (0, b""), out.decode()
     *steps, last = (line for line in out.decode().splitlines() if not line.startswith(" "))
-    assert [line.split()[0] for line in steps] == ["ok"] * len(steps)
     expected = ["site file"] + [step.name for step in (*OPENING, *SENDING)]
+    assert [line.split()[0] for line in steps] == ["skip" if name == "login refresh" else "ok" for name in expected]
     assert [line[6:20].strip() for line in steps] == expected
     assert last.startswith("passed in ")
     asked, stopped = demo.ledger.entries()
-    assert (asked.prompt, asked.model, asked.outcome) == (program.PROMPT, "demo-large", "done")
+    assert (asked.prompt, asked.model, asked.outcome) == (PROMPT, "demo-large", "done")
     assert (stopped.prompt, stopped.outcome) == (LONG, "stopped")
     assert plain("".join(asked.pieces), 60)[:-1] in out.decode()
-    assert [path.name for path in tmp_path.iterdir()] == ["ada.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ada.json", "proxy"]
+
+
+async def test_a_proxy_that_fails_is_named_in_place_of_the_page(tmp_path: Path, demo: DemoSite) -> None:
+    async with small_proxy("socks5") as small:
+        (tmp_path / "proxy").write_text(small.url)
+        small.stop()
+    checked = await check(tmp_path, demo, "--proxy-file", str(tmp_path / "proxy"))
+    assert checked.code == Exit.FAILED
+    assert "the login's proxy refuses connections; does it run?" in checked.text
+    assert "--proxy-file" in checked.text
+    with pytest.raises(VariableError, match=r"--proxy-file: .*nowhere cannot be read"):
+        await check(tmp_path / "run", demo, "--proxy-file", str(tmp_path / "nowhere"))
 
 
 async def check_login_page(
@@ -132,6 +157,33 @@ async def check_login_page(
     code = await asyncio.wait_for(checkup.run(), HANG_S)
     evidence = {file.name: file.read_bytes().decode("latin-1") for file in (folder / "report").glob("*")}
     return Checked(code, out.getvalue().splitlines()), evidence
+
+
+@pytest.mark.parametrize(
+    ("refresh", "rotates", "status", "mark", "says"),
+    [
+        ("fetch = '/api/renew', method = 'POST'", True, 200, "ok", "POST /api/renew says 200; the login expires 20"),
+        ("visit = '/renew'", False, 200, "warn", "/renew was loaded; the login expires 20"),
+        ("visit = '/renew'", True, 500, "fail", "/renew is answered with status 500"),
+        ("steps = [{ click = '#away' }]", True, 200, "ok", "1 steps were done; the login expires 20"),
+        ("steps = [{ click = '#gone', timeout_s = 0.5 }]", True, 200, "fail", "the step click = '#gone'"),
+    ],
+    ids=["fetch", "nothing gained", "error", "steps", "no such step"],
+)
+async def test_the_check_refreshes_the_login_once(
+    tmp_path: Path, *, refresh: str, rotates: bool, status: int, mark: str, says: str
+) -> None:
+    async with short_site() as site:
+        site.rotates, site.status = rotates, status
+        text = site.text(f"refresh = {{ {refresh}, before_expiry_s = 3600 }}")
+        checked, _ = await check_login_page(tmp_path, text, site.state(), "--no-send")
+    line = checked.line("login refresh")
+    assert line.startswith(mark), checked.text
+    assert says in line
+    assert checked.code == (Exit.FAILED if mark == "fail" else Exit.PASSED), checked.text
+    if mark == "fail":
+        assert re.search(rf"mine\.toml, line {REFRESH_LINE} \(login\.refresh", checked.text), checked.text
+    assert len(site.renewals) == (0 if "#gone" in refresh else 1)
 
 
 async def test_a_site_without_a_login_is_checked_without_a_login_file(tmp_path: Path) -> None:

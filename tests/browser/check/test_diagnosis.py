@@ -19,7 +19,7 @@ from browser.capture.trace import EventTrace
 from browser.check import diagnosis
 from browser.check.diagnosis import Diagnosis
 from browser.check.event_log import EventLog
-from browser.check.screen import plain
+from browser.check.plain_text import plain
 from browser.site.load import SITES_DIR, parse_site
 from browser.site.schema import Network
 

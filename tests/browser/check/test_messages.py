@@ -12,8 +12,15 @@ GUIDE = (ROOT / "docs/sites.md").read_text()
 SECTION = GUIDE.partition("\n## What the check says\n")[2].partition("\n## ")[0]
 # Whole modules of the check whose sentences are messages, and those of the page whose errors it shows.
 OF_THE_CHECK = ("steps_open", "steps_prompt", "steps_answer", "diagnosis", "traffic", "page_facts")
-OF_THE_PAGE = ("tab", "completion", "page_input")
-ERRORS = {"PageBroken", "PromptRejected", "SiteUnreachable", "LoginExpired", "FirstTokenTimeout", "StreamIdleTimeout"}
+OF_THE_PAGE = ("tab", "completion", "page_input", "login_refresh")
+ERRORS = {
+    "PageBroken",
+    "PromptRejected",
+    "SiteUnreachable",
+    "LoginExpired",
+    "FirstTokenTimeout",
+    "StreamIdleTimeout",
+} | {"RefreshFailed"}
 # Of a sentence these are the end, or they stand in a line that says something else.
 NO_MESSAGE = {
     "complete: … characters…, …: …",

@@ -29,6 +29,7 @@ from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, demo_file
 from tests.browser.login_page import BY_STEPS, LOGIN, NOTHING, WITHOUT, LoginSite, login_site
 from tests.browser.profiles import write_profile
+from tests.browser.small_proxy import small_proxy
 from tests.support.display import Person, display
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -368,9 +369,15 @@ async def test_a_login_by_steps_needs_no_display_and_is_tried_in_a_new_browser(
     in_memory, kept_by_browser = "each start logs in anew, by login.steps", "A new browser was opened with it"
     saved = write_profile(tmp_path / "me.json", {"secrets": LOGIN})
     async with login_site() as site:
-        login = await start("", saved, "--replace", site=login_file(tmp_path, site, mode), engine=engine)
-        code, out, error = await login.ended()
+        async with small_proxy("http") as small:
+            (tmp_path / "proxy").write_text(small.url)
+            flags = ("--replace", "--proxy-file", str(tmp_path / "proxy"))
+            login = await start("", saved, *flags, site=login_file(tmp_path, site, mode), engine=engine)
+            code, out, error = await login.ended()
         assert (code, error) == (ExitCode.STOPPED, ""), error
+        assert f"--proxy-file {tmp_path / 'proxy'}" in out  # of the command that tries it out
+        heads = b"".join(small.heads)
+        assert f"POST {site.url}/login".encode() in heads
         assert (kept_by_browser in out, in_memory in out) == (holds, not holds)
         assert site.logins == [True]
         kept = json.loads(saved.read_text())

@@ -94,6 +94,7 @@ async def test_a_login_that_the_site_keeps_is_not_done_again_at_the_next_start(
     second = await shared_pages.open(site.file("cookie"), SECRETS, run_dir=run_dir)
     assert await serves(second, "hello again")
     assert site.logins == [True]
+    assert second.status.refresh.keeps_login, "whatever its cookie says, the child logs in again"
 
 
 async def test_a_login_that_is_not_taken_is_tried_twice_and_shows_no_secret(

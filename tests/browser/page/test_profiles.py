@@ -22,9 +22,14 @@ from browser.page.login import LoginPlan
 from browser.page.login_watch import SessionKeeper
 from browser.page.profile import as_chromium_loads_it, load_profile, save_session, state_to_open
 from browser.page.profile_lock import ProfileLock
+from browser.page.session_report import SessionLog
 from browser.settings import BrowserSettings
 from browser.site.load import load_site
+from contract.child_api import SessionReport
 from contract.processes import ProcessIdentity
+from contract.sessions.errors import BadSession
+from contract.sessions.grant import Grant, write_grant
+from contract.sessions.store import SessionFile
 from contract.storage_state.summary import ProfileSummary
 from coordinator.profiles import discover_profiles
 from demo.site import DemoSite
@@ -151,24 +156,89 @@ def test_a_saved_session_outlives_the_cookies_of_its_source(tmp_path: Path) -> N
     ("content", "reason"),
     [
         ("", "is empty (0 bytes)"),
-        ("[]", None),
-        ("{}", None),
-        ('{"source_sha256": null, "storage_state": null}', "is null, not an object with cookies and origins"),
-        ('{"source_sha256": null}', "has neither cookies nor origins: it is not a Playwright storage_state"),
+        ("[]", "is no saved session"),
+        ("{}", "is no saved session"),
+        ('{"source_sha256": null, "storage_state": null}', "has a field of the wrong kind"),
+        ('{"source_sha256": null}', "is no saved session"),
+        ('{"source_sha256": null, "storage_state": {}}', "has neither cookies nor origins: it is not a Playwright"),
         ('{"source_sha256": null, "storage_state": {"cookies": [{}]}}', "cookies[0] has no name"),
         ('{"source_sha256": null, "storage_state": {"cookies": [COOKIE]}}', "has only expired cookies, the last since"),
     ],
 )
-def test_a_saved_session_that_no_browser_would_load_is_not_used(
-    tmp_path: Path, content: str, reason: str | None
-) -> None:
+def test_a_saved_session_that_no_browser_would_load_is_not_used(tmp_path: Path, content: str, reason: str) -> None:
     profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
     expired = json.dumps(COOKIE | {"expires": 5})
     (tmp_path / "session.json").write_text(content.replace("null", f'"{profile.sha256}"', 1).replace("COOKIE", expired))
     with capture_logs() as logs:
         assert state_to_open(profile, tmp_path) == STATE
-    shown = [(line["event"], line["reason"].startswith(reason)) for line in logs]
-    assert shown == ([] if reason is None else [("session_not_used", True)])
+    assert [line["event"] for line in logs] == ["session_not_used"]
+    assert logs[0]["reason"].startswith(reason)
+
+
+def given_a_store(tmp_path: Path, name: str = "ada") -> tuple[Path, SessionFile]:
+    """Return a run folder whose start was granted the session of this login, and its files."""
+    run_dir, store = tmp_path / "run", tmp_path / "store"
+    run_dir.mkdir()
+    store.mkdir()
+    file = SessionFile(store, name)
+    write_grant(run_dir, Grant(str(store), name, file.grant("a").number, "a"))
+    return run_dir, file
+
+
+def test_with_a_session_store_nothing_is_saved_in_the_run_folder(tmp_path: Path) -> None:
+    run_dir, file = given_a_store(tmp_path)
+    profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
+    newer = {"cookies": [COOKIE | {"value": "rotated"}], "origins": []}
+    save_session(profile, newer, run_dir)
+    assert [path.name for path in run_dir.iterdir()] == ["session_grant.json"]
+    told = SessionLog()
+    assert state_to_open(profile, run_dir, session_log=told) == newer
+    assert told.report.saved_at is not None
+    other = load_profile(write_profile(tmp_path / "ada.json", STATE | {"origins": []}))
+    assert state_to_open(other, run_dir)["cookies"] == STATE["cookies"], "it is of another version of the profile"
+    save_session(other, newer, run_dir)
+    assert state_to_open(other, run_dir) == newer
+    file.grant("b")
+    with pytest.raises(BadSession, match="is not written: a newer start, or another coordinator, has been given"):
+        save_session(other, STATE, run_dir)
+    assert state_to_open(other, run_dir) == newer
+
+
+async def test_a_file_that_is_not_ours_is_told_and_left_alone_until_it_is_gone(tmp_path: Path) -> None:
+    run_dir, file = given_a_store(tmp_path)
+    file.path.write_text("damaged")
+    profile, told = load_profile(write_profile(tmp_path / "ada.json", STATE)), SessionLog()
+    with capture_logs() as logs:
+        state = state_to_open(profile, run_dir, session_log=told)
+        assert state == STATE
+        assert told.report == SessionReport(trouble="is not JSON: Expecting value (line 1, column 1); remove it")
+        keeper = SessionKeeper(profile, state, run_dir, "https://chat.example.com", session_log=told)
+        await keeper.save(cast("Any", FakeContext(stored("rotated"))))
+        assert (told.report.saves, told.report.failures, file.path.read_text()) == (0, 1, "damaged")
+        file.path.unlink()
+        await keeper.save(cast("Any", FakeContext(stored("rotated"))))
+    assert [line["event"] for line in logs] == ["session_not_used", "session_not_saved", "session_saved"]
+    assert (told.report.saves, told.report.failures, told.report.trouble) == (1, 1, None)
+    assert keeper.latest() == stored("rotated")
+
+
+def test_a_store_that_cannot_be_written_or_opened_is_told(tmp_path: Path) -> None:
+    run_dir, file = given_a_store(tmp_path)
+    profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(BadSession, match=r"^cannot be written: No such file or directory$"):
+        save_session(profile, STATE, run_dir)
+    (tmp_path / "away").rename(tmp_path / "store")
+    write_grant(run_dir, Grant(str(tmp_path / "store"), "ada", None, "a"))
+    with pytest.raises(BadSession, match="is not written: SESSION_DIR could not be written to when the child was"):
+        save_session(profile, STATE, run_dir)
+    write_grant(run_dir, Grant(str(tmp_path / "store"), "ada", 1, "a", str(tmp_path / "no-key")))
+    with pytest.raises(BadSession, match=r"^cannot be opened: the file of SESSION_KEY_FILE cannot be read: No such"):
+        save_session(profile, STATE, run_dir)
+    (run_dir / "session_grant.json").write_text("{}")
+    with pytest.raises(BadSession, match="note of it is damaged"):
+        save_session(profile, STATE, run_dir)
+    assert not file.path.exists()
 
 
 async def test_a_login_is_used_once_at_a_time(tmp_path: Path) -> None:
@@ -284,6 +354,7 @@ class FakeContext:
 
     def __init__(self, state: dict[str, Any]) -> None:
         self._state = state
+        self.pages: list[Any] = []
 
     async def storage_state(self, **_: Any) -> dict[str, Any]:
         return self._state
@@ -313,16 +384,15 @@ async def test_a_session_nested_too_deep_is_not_saved_and_ends_nothing(tmp_path:
         deep = [deep]
     profile = load_profile(write_profile(tmp_path / "ada.json", STATE))
     keeper = SessionKeeper(profile, STATE, tmp_path, "https://chat.example.com")
-    database = {"name": "d", "version": 1, "stores": deep}
     with capture_logs() as lines:
-        await keeper.save(cast("Any", FakeContext(STATE | {"origins": [STORED | {"indexedDB": [database]}]})))
+        await keeper.save(cast("Any", FakeContext(STATE | {"origins": [STORED | {"more": deep}]})))
     assert [line["error"] for line in lines] == ["RecursionError"]
 
 
 async def test_half_a_surrogate_pair_that_a_page_stored_does_not_keep_a_login_from_being_saved(tmp_path: Path) -> None:
     plan = LoginPlan(load_site("demo"), tmp_path / "me.json", False, "chromium", BrowserSettings())
-    page = SimpleNamespace(context=FakeContext(stored("whole 😀, half \ud83d")))
-    state = await login._state_of(cast("Any", page), with_databases=False)
+    page = SimpleNamespace(context=FakeContext(stored("whole 😀, half \ud83d")), state={})
+    state = await login._state_of(cast("Any", page), plan.site)
     saved = login._save_login(state, {}, plan)
     assert (saved.cookies, saved.origins) == (1, 1)
     assert load_profile(plan.path).state == stored("whole 😀, half \ufffd")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,7 +19,8 @@ from structlog.testing import capture_logs
 
 from browser.errors import EngineMissing
 from browser.process.browser_process import BrowserProcess
-from browser.process.proxy import firefox_preferences, proxy_settings
+from browser.process.engine import Launch, camoufox_options, launch_options
+from browser.process.proxy import WayOut, chromium_way_out, firefox_preferences, firefox_way_out, proxy_settings
 from browser.settings import BrowserSettings, EngineName
 from contract.proxies import parse_no_proxy
 
@@ -177,3 +179,33 @@ def test_camoufox_is_told_names_and_addresses_and_the_rest_is_logged() -> None:
     assert proxy is not None
     assert proxy["bypass"] == "localhost,::1,a.test,10.1.2.3"
     assert [line["event"] for line in lines] == ["no_proxy_entry_ignored"] * 2
+
+
+@pytest.mark.parametrize("engine", get_args(EngineName))
+def test_a_logins_own_proxy_is_all_that_an_engine_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, engine: EngineName
+) -> None:
+    """Whatever the operator's proxy is, and what is reached without that."""
+    monkeypatch.setattr("camoufox.utils.launch_options", lambda **options: {**options})
+    settings = BrowserSettings(https_proxy="https://me:hunter2@proxy.test:3128", no_proxy="*,plain.test")
+    plan = Launch(engine, Path("/c"), Path("/c"), True, {}, settings, WayOut(4001, 4002))
+    options = camoufox_options(plan) if engine == "camoufox" else launch_options(plan)
+    assert "proxy" not in options
+    assert not {"hunter2", "proxy.test", "plain.test"} & set(re.split(r"[^\w.]+", str(options)))
+    if engine == "chromium":
+        assert "--proxy-server=http://127.0.0.1:4001" in options["args"]
+        assert "--proxy-bypass-list=<-loopback>;127.0.0.1:4002" in options["args"]
+        return
+    told = options["firefox_user_prefs"]
+    kinds = ("http", "ssl", "socks")
+    assert [(told[f"network.proxy.{kind}"], told[f"network.proxy.{kind}_port"]) for kind in kinds] == [
+        ("127.0.0.1", 4001)
+    ] * 3
+    assert told["network.proxy.no_proxies_on"] == "127.0.0.1:4002"
+    assert told["network.proxy.failover_direct"] is False
+    assert told["network.captive-portal-service.enabled"] is False
+
+
+def test_a_browser_without_a_stream_port_reaches_nothing_directly() -> None:
+    assert "--proxy-bypass-list=<-loopback>" in chromium_way_out(WayOut(4001, None))
+    assert firefox_way_out(WayOut(4001, None))["network.proxy.no_proxies_on"] == ""

@@ -8,7 +8,7 @@ import pytest
 from browser.errors import SiteError
 from browser.site.load import SITES_DIR, load_site, parse_site
 from browser.site.schema import glob_to_regex
-from browser.site.toml_lines import key_lines
+from contract.toml_lines import key_lines
 
 GOOD = """\
 name = "mine"

@@ -11,7 +11,7 @@ import pytest
 from browser.errors import SiteError
 from browser.site.docs import json_schema
 from browser.site.load import parse_site
-from browser.site.toml_lines import key_lines
+from contract.toml_lines import key_lines
 
 HEAD = "name = 'mine'\nurl = 'https://chat.example.com/app'\n"
 LOGIN = "login.logged_in = [{ selector = '#me' }]\n"
@@ -117,6 +117,51 @@ WRONG: list[tuple[str, str, int, str, str]] = [
         "login.check.expired_status",
         "each status may stand there once",
     ),
+    *(
+        (f"login.refresh = {{ {refresh} }}", REST + SSE, 1, f"login.refresh{key}", says)
+        for refresh, key, says in (
+            ("every_s = 60", "", "needs exactly one of visit, fetch, steps"),
+            ("visit = '/a', fetch = '/b', every_s = 60", "", "needs exactly one of visit, fetch, steps"),
+            ("visit = '/a', steps = [{ click = '#b' }], every_s = 60", "", "needs exactly one of visit, fetch, steps"),
+            ("visit = '/a'", "", "needs every_s or before_expiry_s, or both: when it is to be done"),
+            ("visit = '/a', method = 'POST', every_s = 60", "", "method goes with fetch only"),
+            ("visit = '/a', done_status = [200], every_s = 60", "", "done_status goes with fetch only"),
+            ("visit = '/a', own_tab = true, every_s = 60", "", "own_tab goes with steps only"),
+            ("fetch = '/a', every_s = 60, done = [{ selector = '#b' }]", "", "done goes with visit and steps"),
+            ("visit = '/a', every_s = 0.5", ".every_s", "greater than or equal to 1; expected: how often, in seconds"),
+            ("visit = '/a', every_s = 1e7", ".every_s", "less than or equal to 2678400"),
+            ("visit = '/a', before_expiry_s = '1 d'", ".before_expiry_s", "a number; expected: how long before"),
+            ("visit = '/a/*', every_s = 60", ".visit", "* is for patterns"),
+            ("visit = 'ftp://h/', every_s = 60", ".visit", "an http:// or https:// address"),
+            ("visit = 'chat.example.com/a', every_s = 60", ".visit", "begins with the site's host"),
+            ("fetch = 'chat.example.com/a', every_s = 60", ".fetch", "begins with the site's host"),
+            ("fetch = '/a', method = 'Post', every_s = 60", ".method", "should be 'GET', 'POST'"),
+            ("fetch = '/a', done_status = [99], every_s = 60", ".done_status[0]", "greater than or equal to 200"),
+            ("fetch = '/a', done_status = [], every_s = 60", ".done_status", "at least 1 item"),
+            ("steps = [{ wait_for = '#a' }], every_s = 60", ".steps", "only waits: needs a step that does something"),
+            ("steps = [{ press = 'Return' }], every_s = 60", ".steps[0].press", "there is no key 'Return'"),
+            (
+                "steps = [{ fill = '#a', value = '{secret:password}' }], every_s = 60",
+                ".steps[0]",
+                "goes into login.steps only",
+            ),
+            ("steps = [{ goto = '/{model}' }], every_s = 60", ".steps[0].goto", "there is no placeholder {model} here"),
+            ("visit = '/a', every_s = 60, done = []", ".done", "at least 1 item"),
+            ("visit = '/a', every_s = 60, done = [{ url = '*' }]", ".done[0].url", "matches every address"),
+            ("visit = '/a', every = 60", ".every", "unknown key; did you mean every_s?"),
+            ("visit = '/a', every_s = 60, timeout_s = 0", ".timeout_s", "greater than 0"),
+        )
+    ),
+    (
+        "login = { none = true, refresh = { visit = '/a', every_s = 60 } }",
+        without(LOGIN) + SSE,
+        1,
+        "login",
+        "refresh cannot stand beside none = true",
+    ),
+    ("login.expires_by = []", REST + SSE, 1, "login.expires_by", "at least 1 item; expected: the names of the cookies"),
+    ("login.expires_by = 'session'", REST + SSE, 1, "login.expires_by", "should be a list"),
+    ("login.expires_by = ['a', 'a']", REST + SSE, 1, "login.expires_by", "each name may stand there once"),
     ("login.lost = [{ url = '*', status = [] }]", REST + SSE, 1, "login.lost[0].status", "at least 1 item"),
     (
         "login.lost = [{ url = '*', status = [4010] }]",
@@ -424,7 +469,7 @@ WRONG: list[tuple[str, str, int, str, str]] = [
     ("prompt.json_schema = 'Fit {Schema}.'", REST + SSE, 1, "prompt.json_schema", "needs the placeholder {schema}"),
     ("prompt.call_end = '}'", REST + SSE, 1, "prompt", "call_end may be a line of a call's own JSON"),
     # keys in the wrong place, or misspelt
-    ("timeout_s = 5", REST + SSE, 1, "timeout_s", "timeout_s goes to [readiness] or [upload]"),
+    ("timeout_s = 5", REST + SSE, 1, "timeout_s", "timeout_s goes to [login.refresh] or [readiness] or [upload]"),
     ("redis = 5", REST + SSE, 1, "redis", "unknown key; did you mean readiness?"),
     ("mdoels = []", REST + SSE, 1, "mdoels", "unknown key; did you mean models?"),
     ('"a\\nb" = 5', REST + SSE, 1, '"a\\nb"', "unknown key"),
@@ -483,6 +528,7 @@ url = "https://chat.example.com/app"
 local_network = true
 [login]
 max_per_hour = 5
+expires_by = ["session"]
 logged_in = [
   { selector = "#me" },
 ]
@@ -495,6 +541,13 @@ expired_status = [401]
 [[login.lost]]
 url = "*/api/*"
 status = [401]
+[login.refresh]
+fetch = "/api/refresh"
+method = "POST"
+every_s = 3600.0
+before_expiry_s = 600.0
+done_status = [204]
+timeout_s = 20.0
 [fresh_chat]
 answers = 0
 [[fresh_chat.actions]]
@@ -529,6 +582,8 @@ verify = true
 answering = ".stop"
 [[stop.actions]]
 click = ".stop"
+[check]
+prompt = "How do you do?"
 [capture]
 verify = true
 [capture.network]
@@ -631,7 +686,10 @@ def test_a_value_of_any_kind_in_any_place_is_taken_or_named() -> None:
 def test_every_key_is_swept() -> None:
     """A key that the schema gains must stand in FULL too; these cannot stand beside others there."""
     here = {key for _, _, key in swept()} | {"logged_in", "logged_out", "steps"}
-    assert set(_known()) - here == {"none", "goto", "dismiss", "fill", "wait_for", "wait_gone", "ready_frames", "form"}
+    assert set(_known()) - here == {
+        *("none", "goto", "dismiss", "fill", "wait_for", "wait_gone", "ready_frames", "form"),
+        *("visit", "own_tab"),
+    }
 
 
 def _known() -> Iterator[str]:

@@ -169,9 +169,9 @@ def test_children_are_passed_their_settings(monkeypatch: pytest.MonkeyPatch, tmp
         "ESTIMATE_USAGE": "True",
     }
     arguments = child_arguments(given)
-    assert arguments == ("--no-headless", "--site", "demo", "--engine", "camoufox")
+    assert arguments == ("--no-headless", "--engine", "camoufox")
     assert not [word for word in arguments if "secret" in word]
-    assert child_arguments(load_settings(["--site", "my/site.toml"]))[2] == str(tmp_path / "my/site.toml")
+    assert load_settings(["--site", "my/site.toml"]).chat_site == str(tmp_path / "my/site.toml")
 
 
 def test_limits_reach_policy_and_proxy() -> None:

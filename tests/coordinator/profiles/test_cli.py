@@ -198,6 +198,14 @@ def test_error_in_the_program_itself_shows_no_traceback_and_no_text(folder: Path
     assert "token-of-ann" not in done.stderr
 
 
+def test_a_wrong_fleet_file_has_an_exit_code_of_its_own(folder: Path) -> None:
+    (folder.parent / "fleet.toml").write_text("[[login]]\nname = 'ann'\nsite = 'nowhere'\n")
+    flags = ["--profiles", str(folder), "--fleet-file", str(folder.parent / "fleet.toml")]
+    code, line = failure(run(["hydrate", *flags], ENVIRONMENT))
+    assert code == 10
+    assert "fleet.toml, line 3: login[0].site: there is no such site file" in line
+
+
 def test_help_names_variables_permissions_and_exit_codes() -> None:
     done = run(["--help"], ENVIRONMENT)
     assert done.returncode == 0

@@ -134,6 +134,10 @@ class NoFleet:
     def supervisor(self) -> Any:
         raise NotImplementedError
 
+    @property
+    def logins(self) -> Any:
+        raise NotImplementedError
+
     def view(self) -> dict[str, Any]:
         return {}
 

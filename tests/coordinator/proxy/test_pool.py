@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.errors import NoBackend, QueueFull
 from coordinator.proxy.pool import Backend, Lease, Pool
@@ -57,6 +61,132 @@ async def test_the_least_busy_is_taken_and_the_longest_idle_among_equals() -> No
     pool = pool_of("a", "b", "c", capacity=2)
     assert [take(pool).backend.name for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
     assert pool.try_acquire("m") is None
+
+
+def weighted(weights: Sequence[float], *, capacity: int = 1) -> Pool:
+    pool = Pool(max_queue=100)
+    for number, weight in enumerate(weights):
+        pool.put(Backend(str(number), "http://x", models=("m", "n"), capacity=capacity, weight=weight, ready=True))
+    return pool
+
+
+@given(
+    weights=st.lists(st.sampled_from((0.5, 1.0, 2.0, 3.0, 7.0)), min_size=1, max_size=8),
+    rounds=st.integers(1, 20),
+    others=st.integers(0, 2),
+)
+def test_shares_are_as_the_weights(weights: list[float], rounds: int, others: int) -> None:
+    """One request after another: each gets its share, to within a few; requests for other models change nothing."""
+    pool = weighted(weights)
+    slow = Backend("slow", "http://x", models=("n",), weight=0.01, ready=True)
+    pool.put(slow)
+    total = rounds * sum(weights)
+    counts: Counter[str] = Counter()
+    for _ in range(int(total)):
+        with take(pool) as lease:
+            counts[lease.backend.name] += 1
+        for _ in range(others):
+            other = pool.try_acquire("n", exclude=frozenset(map(str, range(len(weights)))))
+            assert other is not None
+            other.release()
+    for number, weight in enumerate(weights):
+        assert abs(counts[str(number)] - rounds * weight) <= 1 + len(weights), (counts, weights)
+
+
+@given(steps=st.lists(st.integers(0, 3), max_size=60), weight=st.sampled_from((0.5, 1.0, 4.0)))
+def test_among_equal_weights_the_longest_idle_is_taken(steps: list[int], weight: float) -> None:
+    """Whatever the weight is that all have, and for however long each is at work."""
+    pool, idle, held = weighted([weight] * 4), ["0", "1", "2", "3"], list[Lease]()
+    for step in steps:
+        if idle and (step or not held):
+            held.append(take(pool))
+            assert held[-1].backend.name == idle.pop(0)
+        elif held:
+            lease = held.pop(len(held) // 2)
+            lease.release()
+            idle.append(lease.backend.name)
+
+
+async def test_the_least_load_for_its_weight_is_taken() -> None:
+    pool = weighted([3, 1], capacity=4)
+    assert Counter(take(pool).backend.name for _ in range(4)) == {"0": 3, "1": 1}
+
+
+async def test_another_weight_counts_at_once() -> None:
+    pool = weighted([1, 1])
+    pool.change(backend(pool, "0"), models=("m",), weight=9.0)
+    counts: Counter[str] = Counter()
+    for _ in range(20):
+        with take(pool) as lease:
+            counts[lease.backend.name] += 1
+    assert counts == {"0": 18, "1": 2}
+
+
+async def test_a_thousand_children_cost_a_choice_no_more_than_a_few() -> None:
+    """What is looked at is one child for each load and weight, not all of them."""
+    pool = weighted([1 + number % 3 for number in range(1000)])
+    line = pool._index._lines["m"]
+    assert len(line._due) == 3
+    leases = [take(pool) for _ in range(600)]
+    for lease in leases[::2]:
+        lease.release()
+    assert len(line._due) <= 3
+
+
+async def test_what_requests_may_name() -> None:
+    pool = Pool(max_queue=1)
+    for name, site, models in (("a", "one", ("m", "x/y")), ("b", "two", ("m", "n")), ("c", "two", ("n",))):
+        pool.put(Backend(name, "http://x", models=models, site=site))
+    pool.aliases = {"quick": ("gone", "n"), "lost": ("gone",)}
+    assert pool.sites() == {
+        "m": ("one", "two"),
+        "x/y": ("one",),
+        "n": ("two",),
+        "one/m": ("one",),
+        "two/m": ("two",),
+        "quick": (),
+    }
+    known = ("m", "one/m", "two/m", "two/n", "x/y", "one/x/y", "quick")
+    assert all(pool.serves(name) for name in known)
+    assert not any(pool.serves(name) for name in ("one/n", "gone", "lost", "one", "/m"))
+    (one,) = [b for b in pool if b.name == "a"]
+    assert [one.model_of(name) for name in ("m", "one/m", "x/y", "one/x/y")] == ["m", "m", "x/y", "x/y"]
+
+
+async def test_a_name_with_its_site_means_that_site_alone() -> None:
+    pool = Pool(max_queue=1)
+    for name, site in (("a", "one"), ("b", "two")):
+        pool.put(Backend(name, "http://x", models=("m",), site=site, ready=True))
+    lease = take(pool, "two/m")
+    assert lease.backend.name == "b"
+    assert pool.try_acquire("two/m") is None
+    assert take(pool).backend.name == "a"
+    task = await waiting(pool, "two/m")
+    lease.release()
+    assert (await task).backend.name == "b"
+
+
+async def test_an_alias_means_the_first_model_with_a_ready_child() -> None:
+    pool = Pool(max_queue=1)
+    pool.aliases = {"quick": ("m", "n"), "m": ("m", "n")}
+    for name, model in (("a", "m"), ("a2", "m"), ("b", "n")):
+        pool.put(Backend(name, "http://x", models=(model,), ready=True))
+    assert (pool.choose("quick"), pool.choose("m"), pool.choose("n"), pool.choose("?")) == ("m", "m", "n", "?")
+    leases = [take(pool), take(pool)]
+    assert pool.choose("quick") == "m"  # all busy: it is waited for
+    tried = frozenset({"a"})
+    assert pool.choose("quick", exclude=tried) == "n"  # but not again
+    assert pool.may_go_on("quick", "m", exclude=tried)
+    assert not pool.may_go_on("other", "m", exclude=tried)
+    for lease in leases:
+        lease.release()
+    assert pool.choose("quick", exclude=tried) == "m"
+    for name in ("a", "a2"):
+        pool.set_ready(backend(pool, name), ready=False)
+    assert pool.choose("quick") == "n"
+    assert not pool.may_go_on("quick", "n", exclude=frozenset({"b"}))
+    pool.set_ready(backend(pool, "b"), ready=False)
+    assert pool.choose("quick") == "m"  # which says that none is ready
 
 
 async def test_only_ready_backends_that_serve_the_model_and_are_not_excluded() -> None:
@@ -202,7 +332,7 @@ async def test_models_are_known_while_nothing_is_ready() -> None:
 
 async def test_models_may_change() -> None:
     pool = pool_of("a")
-    pool.set_ready(backend(pool, "a"), ready=True, models=("n",))
+    pool.change(backend(pool, "a"), models=("n",))
     assert pool.try_acquire("m") is None
     assert take(pool, "n").backend.name == "a"
 

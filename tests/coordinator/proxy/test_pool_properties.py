@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ QUEUE_TIMEOUT_S = 10.0
 names = st.sampled_from(NAMES)
 models = st.sampled_from((*MODELS, None))
 some_models = st.sets(st.sampled_from(MODELS), min_size=1).map(lambda found: tuple(sorted(found)))
+weights = st.sampled_from((0.5, 1.0, 3.0))
 excludes = st.frozensets(names, max_size=2)
 
 
@@ -74,16 +76,18 @@ class PoolMachine(RuleBasedStateMachine):
     def free(self, request: Request) -> list[Backend]:
         return [b for b in self.current.values() if b.ready and b.in_flight < b.capacity and request.fits(b)]
 
-    @initialize(given_models=some_models, capacity=st.integers(1, 3), count=st.integers(1, 3))
-    def begin(self, given_models: tuple[str, ...], capacity: int, count: int) -> None:
+    @initialize(given_models=some_models, capacity=st.integers(1, 3), count=st.integers(1, 3), weight=weights)
+    def begin(self, given_models: tuple[str, ...], capacity: int, count: int, weight: float) -> None:
         for name in NAMES[:count]:
-            self.put(name, given_models, capacity)
+            self.put(name, given_models, capacity, weight if name == NAMES[0] else 1.0)
             self.turn_ready(name, ready=True)
 
-    @rule(name=names, given_models=some_models, capacity=st.integers(1, 3))
-    def put(self, name: str, given_models: tuple[str, ...], capacity: int) -> None:
+    @rule(name=names, given_models=some_models, capacity=st.integers(1, 3), weight=weights)
+    def put(self, name: str, given_models: tuple[str, ...], capacity: int, weight: float) -> None:
         self.starts += 1
-        backend = Backend(name, "http://x", generation=self.starts, models=given_models, capacity=capacity)
+        backend = Backend(
+            name, "http://x", generation=self.starts, models=given_models, capacity=capacity, weight=weight
+        )
         self.current[name] = backend
         self.every_backend.append(backend)
         self.loop.call(self.pool.put, backend)
@@ -93,6 +97,12 @@ class PoolMachine(RuleBasedStateMachine):
     def remove(self, name: str) -> None:
         self.current.pop(name, None)
         self.pool.remove(name)
+        self.turn()
+
+    @rule(name=names, given_models=some_models, weight=weights)
+    def change(self, name: str, given_models: tuple[str, ...], weight: float) -> None:
+        if name in self.current:
+            self.loop.call(partial(self.pool.change, self.current[name], models=given_models, weight=weight))
         self.turn()
 
     @rule(name=names, ready=st.booleans())
@@ -111,7 +121,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(model=models, exclude=excludes)
     def ask(self, model: str | None, exclude: frozenset[str]) -> None:
-        before = {b: b.in_flight for b in self.current.values()}
+        before = {b: b.in_flight / b.weight for b in self.current.values()}
         queued = self.pool.queue_length
         acquire = self.pool.acquire(model, exclude=exclude, timeout_s=QUEUE_TIMEOUT_S)
         request = Request(model, exclude, self.loop.create_task(acquire))

@@ -87,6 +87,13 @@ FAILURES = {
         child={"unready": "site_unreachable"},
         moves=[("UNHEALTHY", "site_unreachable")],
     ),
+    "proxy-away": Failure(
+        code="proxy_unreachable",
+        request={"site_error": "proxy_unreachable"},
+        status=502,
+        child={"unready": "proxy_unreachable", "detail": "the login's proxy refuses connections; does it run?"},
+        moves=[("UNHEALTHY", "proxy_unreachable")],
+    ),
     "login-expired": Failure(
         code="login_expired",
         request={"site_error": "login_expired"},
@@ -226,7 +233,7 @@ async def test_metrics_ready_and_log_agree_in_the_end(running: Running) -> None:
     """Runs last: `/metrics`, `/ready` and the log agree on how everything ended."""
     metrics, (status, body) = await running.metrics(), await running.ready()
     assert status == 200
-    assert body["unhealthy"] == ["login-expired", "site-away"]
+    assert body["unhealthy"] == ["login-expired", "proxy-away", "site-away"]
     states = [child["state"] for child in body["children"]]
     assert metrics.labels("tabfleet_children") == {state: states.count(state) for state in set(states)}
     assert metrics.sum("tabfleet_child_starts_total") == len(running.events("child_started"))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from contract.child_api import Readiness, UnreadyReason
+from contract.child_api import AWAY, Readiness, UnreadyReason
 from coordinator.supervision.child_client import ProbeResult, read_ready
 from coordinator.supervision.health import Health
 from coordinator.supervision.lifecycle import Event, Reason, State
@@ -58,9 +58,10 @@ def test_some_reasons_count_at_once(reason: UnreadyReason, event: Event) -> None
     assert health().judge(ProbeResult.of(Readiness(reason)), State.READY) is event
 
 
-def test_a_site_that_is_away_is_believed_at_once() -> None:
-    """The child has asked its site often enough before it says so."""
-    away = ProbeResult.of(Readiness(UnreadyReason.SITE_UNREACHABLE))
+@pytest.mark.parametrize("reason", sorted(AWAY))
+def test_a_site_that_is_away_is_believed_at_once(reason: UnreadyReason) -> None:
+    """The child has asked its site, or its proxy, often enough before it says so."""
+    away = ProbeResult.of(Readiness(reason))
     assert health().judge(away, State.STARTING) is None
     assert health().judge(away, State.UNHEALTHY) is None
     assert health().judge(away, State.READY) is Event.PROBE_FAILED

@@ -54,7 +54,9 @@ async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> 
     async with running_fleet(tmp_path) as fleet:
         shown = fleet.status("a").public()
         assert set(shown) == {
-            *("name", "state", "reason", "since", "restarts", "in_flight", "models", "login_expires_at", "capture"),
+            *("name", "state", "reason", "since", "restarts", "in_flight", "models", "capture"),
+            *("login_expires_at", "login_kept", "warnings"),
+            "site",
         }
         assert str(tmp_path) not in repr(shown)
 
@@ -261,17 +263,22 @@ async def test_failing_probes_make_it_unhealthy_and_passing_ones_ready_again(tmp
         assert (status.reason, status.restarts) == (None, 0)
 
 
-@pytest.mark.parametrize("at_start", [True, False])
-async def test_a_child_whose_site_is_away_is_kept_until_it_is_back(tmp_path: Path, *, at_start: bool) -> None:
+@pytest.mark.parametrize(
+    ("at_start", "reason"),
+    [(True, Reason.SITE_UNREACHABLE), (False, Reason.SITE_UNREACHABLE), (True, Reason.PROXY_REFUSED)],
+)
+async def test_a_child_whose_site_is_away_is_kept_until_it_is_back(
+    tmp_path: Path, *, at_start: bool, reason: Reason
+) -> None:
     """No restart helps, and a row of them would end in a rest that lasts longer than the site is away."""
     async with prepared_fleet(tmp_path) as fleet:
         if at_start:
-            fleet.plan("a", unready="site_unreachable")
+            fleet.plan("a", unready=reason)
         await fleet.start([fleet.profile("a")])
         if not at_start:
             await fleet.until("a", State.READY)
-            await fleet.behave("a", unready="site_unreachable")
-        await eventually(lambda: fleet.status("a").reason is Reason.SITE_UNREACHABLE)
+            await fleet.behave("a", unready=reason)
+        await eventually(lambda: fleet.status("a").reason is reason)
         assert fleet.pool.try_acquire("fake") is None
         child = fleet.supervisor.child("a")
         limit = child._timer

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from contract.child_api import Readiness, UnreadyReason
 from contract.keys import KeyStore
 from coordinator.errors import ActionRefused, LaunchError, UnknownChild
+from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.proxy.pool import Lease, Pool
 from coordinator.supervision.child import Child
 from coordinator.supervision.child_client import ChildClient, ProbeResult
@@ -62,6 +63,7 @@ class TestProfile:
     name: str
     fingerprint: str
     sha256: str
+    login: Login = PLAIN
 
     @property
     def path(self) -> Path:
@@ -139,6 +141,12 @@ class TestLauncher:
 
     def use_keys(self, keys: KeyStore) -> None:
         """No process here looks at them."""
+
+    def forget_site(self, site: str) -> None:
+        pass
+
+    def use_site(self, site: str, file: str, text: str) -> None:
+        """No process here looks at it."""
 
     async def start(self, spec: ChildSpec) -> Process:
         assert not [p for p in self.processes if p.unclean and spec.name == p.spec.name]

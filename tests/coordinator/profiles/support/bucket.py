@@ -12,6 +12,7 @@ from tests.support.s3 import BUCKET
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from coordinator.fleet_file.load import FleetFileReader
     from tests.support.s3 import S3Server
 
 
@@ -41,10 +42,14 @@ class Bucket:
         """Delete objects by what follows the prefix."""
         self.server.delete(*(f"{self.prefix}/{name}" for name in names))
 
-    def provider(self, cache_dir: Path, *, allow_stale: bool = False) -> S3ProfileProvider:
+    def provider(
+        self, cache_dir: Path, *, allow_stale: bool = False, fleet_file: FleetFileReader | None = None
+    ) -> S3ProfileProvider:
         """A provider that has not run yet, with an AWS chain of its own."""
         options = S3Options(connect_timeout_s=20.0, read_timeout_s=30.0)
-        return S3ProfileProvider(S3Location(BUCKET, self.prefix), cache_dir, options=options, allow_stale=allow_stale)
+        return S3ProfileProvider(
+            S3Location(BUCKET, self.prefix), cache_dir, options=options, allow_stale=allow_stale, fleet_file=fleet_file
+        )
 
     def environment(self, cache_dir: Path, identity: str = "reader", **more: str) -> dict[str, str]:
         """The whole environment of a program that hydrates from here."""

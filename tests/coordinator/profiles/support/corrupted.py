@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GOOD = login("ann")
 DATABASE = {"name": "auth", "version": 1, "stores": []}
+TAB = {"origin": "https://chat.example.com", "items": [{"name": "token", "value": "0123456789abcdef"}]}
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ def _with_cookie(cause: str, reason: str, **changes: object) -> Corrupted:
 
 def _with_origin(cause: str, reason: str, **changes: object) -> Corrupted:
     return Corrupted(cause, reason, state(cookie(), origins=[origin(**changes)]))
+
+
+def _with_tabs(cause: str, reason: str, tabs: object) -> Corrupted:
+    return Corrupted(cause, reason, json.dumps({"cookies": [cookie()], "sessionStorage": tabs}).encode())
 
 
 def _link_to_another_folder(path: Path) -> None:
@@ -409,6 +414,20 @@ ORIGINS = (
         indexedDB=[{**DATABASE, "stores": ["a"]}],
     ),
 )
+TABS = (
+    _with_tabs("what a tab stores as an object", "sessionStorage is an object, not a list", {"token": "x"}),
+    _with_tabs("a tab's items as an object", "sessionStorage[0].items is an object, not a list", [TAB | {"items": {}}]),
+    _with_tabs(
+        "a tab of no web address",
+        "sessionStorage[0].origin is not an http or https address",
+        [TAB | {"origin": "about:blank"}],
+    ),
+    _with_tabs(
+        "a tab that stores more than a browser",
+        "sessionStorage[0].items is larger than the 5242880 characters browsers keep",
+        [TAB | {"items": [{"name": "x", "value": "x" * 5 * 1024 * 1024}]}],
+    ),
+)
 EXPIRED = (
     Corrupted(
         "every cookie expired",
@@ -486,6 +505,7 @@ SOUND = (
     Corrupted("a byte order mark", "", b"\xef\xbb\xbf" + GOOD),
     Corrupted("no origins", "", json.dumps({"cookies": [cookie()]}).encode()),
     Corrupted("no cookies", "", json.dumps({"origins": [origin()]}).encode()),
+    Corrupted("a login in a tab only", "", json.dumps({"sessionStorage": [TAB]}).encode()),
     Corrupted("a login in a database only", "", state(origins=[origin(localStorage=[], indexedDB=[DATABASE])])),
     Corrupted(
         "expired cookies beside a stored token",
@@ -518,4 +538,4 @@ SOUND = (
 )
 """Odd profiles that are in order: their reason is empty."""
 
-ALL = (*BYTES, *LOOKALIKES, *JSON, *SHAPE, *COOKIES, *ORIGINS, *EXPIRED, *NAMES, *PLACES, *TWICE)
+ALL = (*BYTES, *LOOKALIKES, *JSON, *SHAPE, *COOKIES, *ORIGINS, *TABS, *EXPIRED, *NAMES, *PLACES, *TWICE)

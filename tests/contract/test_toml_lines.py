@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from browser.site.toml_lines import key_lines, line_of
+from contract.toml_lines import key_lines, line_of
 
 TEXT = r"""# [not.a.table]
 a = ###x

@@ -1,0 +1,193 @@
+"""Copies of saved sessions in the profiles' bucket, under a prefix of their own: PREFIX/NAME.session.
+
+What is uploaded is a file as it is, encrypted. Of two that differ the one with the higher token counts (see
+`contract.sessions.record.Token`). A write names the ETag that it replaces, where the storage knows such conditions, so
+that it does not land on what another coordinator has put there since.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from contract.errors import TabfleetError
+from contract.sessions.errors import BadSession
+from contract.sessions.key import is_encrypted
+from contract.sessions.record import SavedSession
+from contract.sessions.store import SUFFIX, SessionFile, file_stem
+from contract.storage_state.document import MAX_PROFILE_BYTES
+from coordinator.profiles.errors import ObjectChanged, ObjectGone
+from coordinator.profiles.s3_client import S3Client
+from coordinator.profiles.s3_types import Fetched, S3Location, S3Options
+from coordinator.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_FIRST_DELAY_S: Final = 5.0
+_LONGEST_DELAY_S: Final = 300.0
+_ATTEMPTS: Final = 3
+"""How often a session is put in place of one that has changed meanwhile, before it counts as failed."""
+
+
+class Bucket(Protocol):
+    """The bucket as far as it is needed here: `S3Client`."""
+
+    def read(self, key: str) -> Fetched:
+        """Return an object. Raises ObjectGone, S3Refused, S3Unreachable."""
+
+    def write(self, key: str, data: bytes, *, replaces: str | None) -> str:
+        """Put an object. Raises ObjectChanged, S3Refused, S3Unreachable."""
+
+
+class NotUploaded(TabfleetError):
+    """A session was not uploaded, for a reason that lies in the object that is there."""
+
+
+@dataclass
+class _Copy:
+    """What is known of one login's copy."""
+
+    identity: tuple[int, int, int] | None = None
+    """Which file was uploaded: inode, time and size."""
+    etag: str | None = None
+    failures: int = 0
+    not_before: float = 0.0
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the bucket has of a login."""
+
+    data: bytes
+    etag: str
+    session: SavedSession
+
+
+class Mirror:
+    """Fetches and uploads sessions. To be used by one thread at a time."""
+
+    def __init__(
+        self, open_bucket: Callable[[], Bucket], prefix: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`open_bucket` is called when the bucket is needed first, and may raise as its methods do."""
+        self._open_bucket, self._prefix, self._clock = open_bucket, prefix, clock
+        self._opened: Bucket | None = None
+        self._copies: dict[str, _Copy] = {}
+        self.uploads = 0
+        self.failures = 0
+
+    def fetch(self, files: Sequence[SessionFile]) -> None:
+        """Put in each session that is newer in the bucket than here, or missing here; what fails is told."""
+        for file in files:
+            copy = self._copies.setdefault(file.name, _Copy())
+            try:
+                found = self._read(file)
+                if found is not None and file.adopt(found.data, found.session):
+                    log.info("session_fetched", login=file.name)
+                copy.trouble = None
+            except (TabfleetError, OSError) as error:
+                self._tell(file.name, copy, "fetched", error)
+
+    def upload(self, files: Sequence[SessionFile], *, at_once: bool = False) -> None:
+        """Upload each file that has changed since it was last, unless it waits after a failure."""
+        for file in files:
+            copy = self._copies.setdefault(file.name, _Copy())
+            try:
+                status = file.path.lstat()
+            except OSError:
+                continue
+            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if identity == copy.identity or (self._clock() < copy.not_before and not at_once):
+                continue
+            try:
+                if self._upload(file, copy):
+                    self.uploads += 1
+                copy.identity, copy.failures, copy.trouble = identity, 0, None
+            except (TabfleetError, OSError) as error:
+                self.failures += 1
+                copy.failures += 1
+                copy.not_before = self._clock() + min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (copy.failures - 1))
+                self._tell(file.name, copy, "uploaded", error)
+
+    def _upload(self, file: SessionFile, copy: _Copy) -> bool:
+        """Put the file in the bucket; return whether it had to be."""
+        data = file.read_bytes()
+        if data is None or not is_encrypted(data):
+            return False
+        if len(data) > MAX_PROFILE_BYTES:
+            raise BadSession(f"is larger than the {MAX_PROFILE_BYTES} bytes that are fetched again")
+        session = file.understood(data)
+        for _ in range(_ATTEMPTS):
+            # Known only where the object is one that we have written.
+            replaces, copy.etag = copy.etag, None
+            if replaces is None and (there := self._read(file)) is not None:
+                if there.data == data:
+                    return False
+                _check_newer(session, there.session)
+                replaces = there.etag
+            with suppress(ObjectChanged):
+                copy.etag = self._bucket().write(self._key(file), data, replaces=replaces)
+                return True
+        raise NotUploaded("another coordinator uploads it too; stop one of the two")
+
+    def _read(self, file: SessionFile) -> _Found | None:
+        """Return what the bucket has of this login. Raises NotUploaded, S3Refused, S3Unreachable."""
+        try:
+            fetched = self._bucket().read(self._key(file))
+        except ObjectGone:
+            return None
+        if fetched.refused:
+            raise NotUploaded(f"cannot be read in the bucket: {fetched.refused}")
+        try:
+            return _Found(fetched.data, fetched.etag, file.understood(fetched.data))
+        except BadSession as error:
+            raise NotUploaded(f"in the bucket {error.reason}") from None
+
+    def _tell(self, name: str, copy: _Copy, done: str, error: TabfleetError | OSError) -> None:
+        if isinstance(error, BadSession):
+            reason = error.reason
+        elif isinstance(error, OSError):
+            reason = f"is not {done}: {error.strerror or type(error).__name__}"
+        elif isinstance(error, NotUploaded):
+            reason = str(error)
+        else:
+            reason = f"is not {done}: {error}"
+        if reason != copy.trouble:
+            log.warning("session_not_mirrored", login=name, reason=reason)
+        copy.trouble = reason
+
+    def _bucket(self) -> Bucket:
+        if self._opened is None:
+            self._opened = self._open_bucket()
+        return self._opened
+
+    def _key(self, file: SessionFile) -> str:
+        return f"{self._prefix}/{file_stem(file.name)}{SUFFIX}"
+
+    def warnings(self) -> list[str]:
+        """Return what the operator should know, a line each."""
+        troubles = sorted((name, copy.trouble) for name, copy in tuple(self._copies.items()) if copy.trouble)
+        return [f"The saved session of {name} {trouble}." for name, trouble in troubles]
+
+
+def _check_newer(ours: SavedSession, there: SavedSession) -> None:
+    """Raise NotUploaded if the object that is there is not ours to replace."""
+    if there.token.number > ours.token.number:
+        raise NotUploaded("has a newer version in the bucket, of another coordinator, which is taken at the next start")
+    if there.token.number == ours.token.number and there.token.holder != ours.token.holder:
+        raise NotUploaded("has another version in the bucket, of another coordinator; restart the one that is to stay")
+
+
+def mirror_from_settings(settings: Settings) -> Mirror | None:
+    """Return what SESSION_S3_PREFIX asks for, None without it; does no I/O."""
+    if settings.session_s3_prefix is None:
+        return None
+    location = S3Location(settings.auth_profile_s3_bucket or "", settings.session_s3_prefix)
+    options = S3Options.from_settings(settings)
+    return Mirror(lambda: S3Client(location, options), settings.session_s3_prefix)

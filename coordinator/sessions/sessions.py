@@ -1,0 +1,192 @@
+"""Grants of the session store, one for each start of a child, and the warnings that `/ready` shows of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+import structlog
+
+from contract.sessions.errors import BadSession, SessionKeyError
+from contract.sessions.grant import Grant, write_grant
+from contract.sessions.key import SessionKey
+from contract.sessions.store import SUFFIX, SessionFile, name_of
+from coordinator.errors import SettingsError
+from coordinator.sessions.mirror import Mirror, mirror_from_settings
+from coordinator.settings import Settings
+from coordinator.supervision.events import ChildCleaned, FleetEvent, SessionReported
+
+log = structlog.get_logger(__name__)
+
+TEND_S: Final = 5.0
+"""How often what could not be done is tried again, and what has changed is uploaded."""
+_DRAFT_AGE_S: Final = 3600.0  # a draft lives for the time of one write
+
+
+class Sessions:
+    """The session store of one coordinator. Its methods may block on the volume: call them in a thread.
+
+    `fleet_event` and `warnings` do not block.
+    """
+
+    def __init__(self, folder: Path, key_file: Path | None = None, mirror: Mirror | None = None) -> None:
+        """Read the key. Raises SettingsError if it cannot be used."""
+        self._folder, self._key_file, self._mirror = folder, key_file, mirror
+        try:
+            self._key = SessionKey.from_file(key_file) if key_file else None
+        except SessionKeyError as error:
+            raise SettingsError(f"SESSION_KEY_FILE={key_file} (--session-key-file) {error}.") from None
+        self._holder = secrets.token_hex(8)
+        self._lock = threading.Lock()  # a run folder's note and the fence say the same
+        self._names: set[str] = set()
+        self._ungranted: dict[str, tuple[Path, str]] = {}
+        self._folder_trouble: str | None = None
+        self._troubles: dict[str, str] = {}
+        self._saved_at: dict[str, float] = {}
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Return the store that the settings ask for, None without SESSION_DIR. Raises SettingsError."""
+        if settings.session_dir is None:
+            return None
+        return cls(settings.session_dir, settings.session_key_file, mirror_from_settings(settings))
+
+    def open(self, names: Iterable[str]) -> None:
+        """Make the folder ready for these logins, and fetch what of theirs is newer in the bucket.
+
+        What fails is logged and stands in `warnings`; children start without.
+        """
+        new = set(names) - self._names
+        self._names |= new
+        try:
+            self._prepare()
+            if self._mirror is not None:
+                self._mirror.fetch([SessionFile(self._folder, name, self._key) for name in sorted(new)])
+            self._tidy()
+        except OSError as error:
+            self._note_folder(error)
+
+    def _prepare(self) -> None:
+        """Make the folder, ours alone. Raises OSError."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = self._folder.stat()
+        if status.st_uid != os.geteuid():
+            raise PermissionError(1, f"it belongs to uid {status.st_uid}; chown it to {os.geteuid()}")
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            self._folder.chmod(0o700)
+
+    def _tidy(self) -> None:
+        """Leave nothing in plain where there is a key: sessions of before, and drafts of who was killed."""
+        for draft in self._folder.glob(f".*{SUFFIX}.*"):
+            with suppress(OSError):
+                if time.time() - draft.lstat().st_mtime > _DRAFT_AGE_S:
+                    draft.unlink()
+        if self._key is None:
+            return
+        stems = (path.stem for path in self._folder.glob(f"*{SUFFIX}"))
+        for name in sorted(self._names | {name for stem in stems if (name := name_of(stem)) is not None}):
+            try:
+                SessionFile(self._folder, name, self._key).encrypt()
+            except (BadSession, OSError) as error:
+                reason = error.reason if isinstance(error, BadSession) else f"cannot be encrypted: {error.strerror}"
+                log.warning("session_left_alone", login=name, reason=reason)
+
+    def grant(self, name: str, run_dir: Path) -> None:
+        """Give the login's session to the start that has this run folder; older starts are refused from now on.
+
+        Where the volume does not let it, the child is told to save nothing, and `tend` tries again. Raises OSError for
+        the run folder.
+        """
+        with self._lock:
+            number, reason = self._next_number(name)
+            self._ungranted.pop(name, None)
+            if number is None:
+                self._ungranted[name] = run_dir, reason
+            key_file = str(self._key_file) if self._key_file else None
+            write_grant(run_dir, Grant(str(self._folder), name, number, self._holder, key_file))
+
+    def _next_number(self, name: str) -> tuple[int | None, str]:
+        """Return the number of the next start; None if there is none, with the reason unless that is the folder's."""
+        try:
+            self._prepare()
+        except OSError as error:
+            self._note_folder(error)
+            return None, ""
+        self._note_folder(None)
+        try:
+            return SessionFile(self._folder, name, self._key).grant(self._holder).number, ""
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            if reason != self._ungranted.get(name, (None, None))[1]:
+                log.warning("session_not_granted", child=name, reason=reason)
+            return None, reason
+
+    def _note_folder(self, error: OSError | None) -> None:
+        trouble = None if error is None else error.strerror or type(error).__name__
+        if trouble and trouble != self._folder_trouble:
+            log.warning("session_dir_unusable", reason=trouble)
+        self._folder_trouble = trouble
+
+    def tend(self) -> None:
+        """Grant again what could not be granted, and upload what has changed."""
+        for name, (run_dir, _) in tuple(self._ungranted.items()):
+            with suppress(OSError):  # of the run folder, which has gone meanwhile
+                self.grant(name, run_dir)
+        self.upload()
+
+    def upload(self, *, at_once: bool = False) -> None:
+        """Upload what has changed, `at_once` also what waits after a failure; what fails stands in `warnings`."""
+        if self._mirror is not None:
+            files = [SessionFile(self._folder, name, self._key) for name in sorted(self._names)]
+            self._mirror.upload(files, at_once=at_once)
+
+    def fleet_event(self, event: FleetEvent) -> None:
+        """Take in what children report; a hook of the supervisor."""
+        match event:
+            case SessionReported(report=report):
+                if report.saved_at is not None:
+                    self._saved_at[event.child] = report.saved_at
+                if report.trouble and report.trouble != self._troubles.get(event.child):
+                    log.warning("session_trouble", child=event.child, reason=report.trouble)
+                self._set_trouble(event.child, report.trouble)
+            case ChildCleaned():
+                self._set_trouble(event.child, None)
+
+    def _set_trouble(self, name: str, trouble: str | None) -> None:
+        self._troubles.pop(name, None)
+        if trouble:
+            self._troubles[name] = trouble
+
+    def forget(self, name: str) -> None:
+        """Drop what is known of a login that has left the fleet; its files stay."""
+        self._names.discard(name)
+        self._saved_at.pop(name, None)
+        self._set_trouble(name, None)
+        self._ungranted.pop(name, None)
+
+    def oldest_save_at(self) -> float | None:
+        """Return when the session was saved that has not been saved for longest, in Unix seconds."""
+        return min(self._saved_at.values(), default=None)
+
+    def uploads(self) -> tuple[int, int]:
+        """Return how many uploads to the bucket succeeded, and how many failed."""
+        return (0, 0) if self._mirror is None else (self._mirror.uploads, self._mirror.failures)
+
+    def warnings(self) -> list[str]:
+        """Return what the operator should know, a line each; no path and no secret."""
+        refused = {
+            name: f"cannot be given to its child: {why}" for name, (_, why) in self._ungranted.copy().items() if why
+        }
+        troubles = self._troubles | refused
+        lines = [f"The saved session of {name} {trouble}." for name, trouble in sorted(troubles.items())]
+        if self._folder_trouble:
+            lost = "logins that change are lost when the coordinator ends"
+            lines.insert(0, f"SESSION_DIR cannot be used: {self._folder_trouble}; {lost}.")
+        return lines + (self._mirror.warnings() if self._mirror is not None else [])

@@ -1,0 +1,70 @@
+"""The coordinator as a process, and its site file: checked, followed, tried again when the operator asks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.coordinator.program import KEY, Running, coordinator, write_profile
+from tests.support.json_lines import json_lines
+from tests.support.waiting import eventually
+
+OLD, NEW = 'name = "old"\n', 'name = "new"\n'
+HANG_LIMIT_S = 60.0
+
+
+async def until(running: Running, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Wait until what `/ready` says of the site is so, and return it."""
+    async with asyncio.timeout(HANG_LIMIT_S):
+        while True:
+            (site,) = (await running.ready())[1]["site_checks"]
+            if holds(site):
+                return dict(site)
+            await asyncio.sleep(0.02)
+
+
+async def test_a_running_fleet_checks_its_page_and_follows_its_site_file(tmp_path: Path) -> None:
+    site = tmp_path / "mine.toml"
+    site.write_text(OLD)
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    for name in ("a", "b"):
+        write_profile(tmp_path / "active", name)
+        (evidence / f"{name}.json").write_text(json.dumps({"check_changed_by": "new"}))
+
+    def checks(text: str) -> int:
+        return sum(note["text"] == text for name in ("a", "b") for note in json_lines(evidence / f"{name}.checks"))
+
+    async with coordinator(tmp_path, CHAT_SITE=str(site), SITE_CHECK_S="0.2") as running:
+        await running.until_ready("a", "b")
+        seen = await until(running, lambda site: site["ok"])
+        assert (seen["site"], seen["file"], seen["new_file"]) == ("mine", "mine.toml", None)
+        assert 'tabfleet_site_check_ok{site="mine"} 1.0' in (await running.http.get("/metrics", headers=KEY)).text
+
+        site.write_text(NEW)
+        seen = await until(running, lambda site: site["new_file"])
+        assert seen["ok"], "the page is what the file in use says"
+        assert seen["new_file"].startswith("refused: step 'input' fails on ")
+        assert str(tmp_path) not in json.dumps((await running.ready())[1])
+        assert checks(NEW) == 2
+
+        # The operator asks for it once more.
+        assert (await running.http.post("/admin/reload", headers=KEY)).status_code == 200
+        await eventually(lambda: checks(NEW) == 4, timeout_s=HANG_LIMIT_S)
+        for name in ("a", "b"):
+            await running.behave(name, check_changed_by=None)
+            (evidence / f"{name}.json").unlink()
+        running.process.send_signal(signal.SIGHUP)
+        await until(running, lambda site: site["new_file"] is None)
+        for name in ("a", "b"):  # the file is in use before the children have it
+            started = evidence / f"{name}.sites"
+            await eventually(lambda started=started: len(json_lines(started)) == 2, timeout_s=HANG_LIMIT_S)
+            assert [note["text"] for note in json_lines(started)] == [OLD, NEW]
+            assert {note["shown"] for note in json_lines(started)} == {str(site)}
+        await running.until_ready("a", "b")
+        assert await running.end() == 0
+        assert not running.events("side_task_failed")
