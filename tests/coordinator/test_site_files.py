@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ async def until(running: Running, holds: Callable[[dict[str, Any]], object]) -> 
             if holds(site):
                 return dict(site)
             await asyncio.sleep(0.02)
+
+
+def has_lines(path: Path, count: int) -> bool:
+    return len(json_lines(path)) == count
 
 
 async def test_a_running_fleet_checks_its_page_and_follows_its_site_file(tmp_path: Path) -> None:
@@ -62,7 +67,7 @@ async def test_a_running_fleet_checks_its_page_and_follows_its_site_file(tmp_pat
         await until(running, lambda site: site["new_file"] is None)
         for name in ("a", "b"):  # the file is in use before the children have it
             started = evidence / f"{name}.sites"
-            await eventually(lambda started=started: len(json_lines(started)) == 2, timeout_s=HANG_LIMIT_S)
+            await eventually(partial(has_lines, started, 2), timeout_s=HANG_LIMIT_S)
             assert [note["text"] for note in json_lines(started)] == [OLD, NEW]
             assert {note["shown"] for note in json_lines(started)} == {str(site)}
         await running.until_ready("a", "b")
