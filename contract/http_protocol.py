@@ -35,6 +35,7 @@ _MOST_PIPELINED: Final = 32
 _LINGER_S: Final = 2.0
 _LINGER_BYTES: Final = 32 * 1024 * 1024
 _LOOK_S: Final = 0.25
+_CONTINUE: Final = b"HTTP/1.1 100 "
 _OFFERS: Final = frozenset({b"upgrade", b"http2-settings"})
 _full: Final = AtMostEvery(1.0)
 
@@ -80,9 +81,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None  # `cycle` is the newest, which may still wait for it
         self._may_keep_alive = True
         self._offer: list[tuple[bytes, bytes]] | None = None
-        self._head_bytes = 0
-        self._headers = 0
-        self._headers_bytes = 0  # of names and values; the whole of a head has passed before its bytes are counted
+        self._too_much: str | None = None  # what a request has too much of
+        self._head_bytes = 0  # of the pieces that have come before the one that is parsed
+        self._fed_bytes = 0  # of that one
+        self._trailers = 0
         self._body_bytes = 0  # of what is being parsed
         self._overhead_bytes = 0  # of a body in chunks, beside the body
         self._chunks = 0
@@ -93,6 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._linger_timer: asyncio.TimerHandle | None = None
         self.lost = False
         self.stalled = False
+        self._when_lost: Callable[[], None] | None = None
 
     # The connection
 
@@ -111,6 +114,8 @@ class HttpProtocol(HttpToolsProtocol):
         for timer in (self._head_timer, self._write_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
+        if self._when_lost is not None:
+            self._when_lost()
         # uvicorn tells the newest request alone, and that may be one that has not begun.
         self.pipeline.clear()
         self._disconnect_running()
@@ -129,6 +134,18 @@ class HttpProtocol(HttpToolsProtocol):
         if connection.fileno() != -1:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
+
+    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Have this called once the connection is no more, at once if it is so now; None takes it back.
+
+        It is for the request that is being answered, and in place of waiting for an `http.disconnect`: that costs a
+        task for each request.
+        """
+        self._when_lost = callback
+        if callback is not None:
+            self.flow.resume_reading()  # the peer's end is read
+            if self.lost:
+                callback()
 
     @property
     def is_idle(self) -> bool:
@@ -162,6 +179,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self.abort()
             return
         was_in_body, self._body_bytes = self._parsed is _Parsed.BODY, 0
+        self._fed_bytes = len(data)
         self._feed(data)
         if self.transport.is_closing() or self._lingering_bytes is not None:
             return
@@ -183,13 +201,7 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            if self._headers_bytes > _LARGEST_HEAD_BYTES:
-                what = "The request's head is too large."
-            elif self._headers > _MOST_HEADERS:
-                what = "The request has more headers than the server takes."
-            else:
-                what = "The request is not valid HTTP."
-            self.refuse(_bad_http(what))
+            self.refuse(_bad_http(self._too_much or "The request is not valid HTTP."))
         except httptools.HttpParserUpgrade as offer:
             rest = data[offer.args[0] :]
             self.parser = httptools.HttpRequestParser(self)
@@ -217,18 +229,29 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._parsed, self._head_bytes, self._headers, self._headers_bytes = _Parsed.HEAD, 0, 0, 0
+        self._parsed, self._head_bytes, self._trailers = _Parsed.HEAD, 0, 0
         self._overhead_bytes, self._chunks = 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers += 1
-        self._headers_bytes += len(name) + len(value)
-        if self._headers > _MOST_HEADERS or self._headers_bytes > _LARGEST_HEAD_BYTES:
+        headers = self.headers
+        if len(headers) + self._trailers >= _MOST_HEADERS:
+            self._too_much = "The request has more headers than the server takes."
             raise ValueError  # the parser stops at once
-        if self._parsed is _Parsed.HEAD:  # what follows the body counts for nothing (RFC 9110, section 6.5.1)
-            super().on_header(name, value)
+        if self._parsed is not _Parsed.HEAD:  # what follows the body counts for nothing (RFC 9110, section 6.5.1)
+            self._trailers += 1
+            return
+        # What uvicorn does with a header is done here, because a further call for each costs as much again.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        # The sum of all pieces is more where the last one has of the body, too.
+        is_long = self._head_bytes + self._fed_bytes > _LARGEST_HEAD_BYTES
+        if is_long and sum(len(name) + len(value) for name, value in self.headers) > _LARGEST_HEAD_BYTES:
+            self._too_much = "The request's head is too large."
+            raise ValueError
         self._parsed = _Parsed.BODY
         self._stop_head_timer()
         if self.parser.should_upgrade():
@@ -242,7 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = self.cycle
         unchunked = self.scope["http_version"] == "1.0"
-        cycle.transport = _Outgoing(self.transport, self._close_after_response, unchunked=unchunked)  # type: ignore[assignment]
+        cycle.transport = _Outgoing(self.transport, self._close_after_response, self.loop, unchunked=unchunked)  # type: ignore[assignment]
         # uvicorn chooses the framing when nobody has: HTTP/1.0 knows no chunks, so that they are taken out again.
         cycle.chunked_encoding = True if unchunked else None
         # A response that comes before the end of the request says that the connection closes.
@@ -387,23 +410,52 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class _Outgoing:
-    """What a response writes to: the transport, with a way to close that is the protocol's."""
+    """What a response writes to: the transport, with a way to close that is the protocol's.
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], *, unchunked: bool) -> None:
-        self._write = transport.write
-        self.write = self._write_head if unchunked else transport.write
+    The head waits for what follows it in the same turn of the loop: a send costs more than all that makes up a head.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        close: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        unchunked: bool,
+    ) -> None:
+        self._transport, self._close, self._loop, self._unchunked = transport, close, loop, unchunked
+        self._head: bytes | None = None  # empty once it has been sent
         self.is_closing = transport.is_closing
-        self.close = close
 
-    def _write_head(self, data: bytes) -> None:
-        self._write(data)
-        self.write = self._write_unchunked
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            if data.startswith(_CONTINUE):
+                self._transport.write(data)
+            else:
+                self._head = data
+                self._loop.call_soon(self._send_head)
+            return
+        head, self._head = self._head, b""
+        if self._unchunked:
+            data = _without_chunk(data)
+        else:
+            self.write = self._transport.write  # type: ignore[method-assign]  # what is still to come needs no call here
+        self._transport.write(head + data)
 
-    def _write_unchunked(self, data: bytes) -> None:
-        # One body message of uvicorn's: at most one chunk, and the last chunk.
-        size, _, rest = data.partition(b"\r\n")
-        if size:
-            self._write(rest[: int(size, 16)])
+    def close(self) -> None:
+        self._send_head()
+        self._close()
+
+    def _send_head(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self._transport.write(self._head)
+            self._head = b""
+
+
+def _without_chunk(data: bytes) -> bytes:
+    """Return the body that is in one body message of uvicorn's: at most one chunk, and the last chunk."""
+    size, _, rest = data.partition(b"\r\n")
+    return rest[: int(size, 16)] if size else b""
 
 
 class _WatchedFlow(FlowControl):

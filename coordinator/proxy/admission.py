@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from starlette.types import Receive
@@ -97,9 +97,8 @@ class BodyReader:
         self._buffered_bytes = 0
         self._one_large = asyncio.Lock()
 
-    @contextlib.asynccontextmanager
-    async def read(self, headers: Headers, receive: Receive, dialect: Dialect) -> AsyncIterator[ChatBody | None]:
-        """Yield the body of a request for a page, which counts as held until the end; None when the client left before.
+    async def read(self, headers: Headers, receive: Receive, dialect: Dialect) -> ChatBody | None:
+        """Return the body of a request for a page, which counts as held until `release`; None when the client left.
 
         Raises ApiError: 415 for another type than JSON or another coding, 413 for too large a body, 408 for one that
         comes too slowly, 503 where too much is held already, 400 for what is no request of this dialect at all.
@@ -113,11 +112,18 @@ class BodyReader:
         if length is not None and (len(length) > 15 or int(length) > self._limits.max_bytes):
             raise self._too_large()
         decoder = decoder_of(find(headers, b"content-encoding"))
-        held = _Held()
+        held, body = _Held(), None
         try:
-            yield await self._parse(held, dialect) if await self._receive(receive, held, decoder) else None
+            if await self._receive(receive, held, decoder):
+                body = await self._parse(held, dialect)
         finally:
-            self._buffered_bytes -= held.size
+            if body is None:
+                self._buffered_bytes -= held.size
+        return body
+
+    def release(self, body: ChatBody) -> None:
+        """Count a body no longer as held."""
+        self._buffered_bytes -= len(body.came)
 
     async def _receive(self, receive: Receive, held: _Held, decoder: Decoder | None) -> bool:
         """Collect the parts, and return whether the client stayed."""

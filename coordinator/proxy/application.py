@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from contract.api_error import ApiError, ErrorCode, to_json, unavailable
 from contract.child_api import REQUEST_ID_HEADER
@@ -185,22 +185,23 @@ class Proxy:
         key = read_key(headers)
         if key is None:  # else it may be the repeat of one that has been admitted
             self._refuse_when_draining()
-        async with self._bodies.read(headers, call.receive, dialect) as body:
-            if body is None:
-                call.stats.outcome = Outcome.CLIENT_LEFT
-                return
-            self._in_flight += 1
-            self._idle.clear()
-            try:
-                if key is None:
-                    self._failures.check(headers, dialect.path, body.came)
-                    await self._answer(call, dialect, body)
-                else:
-                    await self._answer_once(call, dialect, body, key)
-            finally:
-                self._in_flight -= 1
-                if not self._in_flight:
-                    self._idle.set()
+        body = await self._bodies.read(headers, call.receive, dialect)
+        if body is None:
+            call.stats.outcome = Outcome.CLIENT_LEFT
+            return
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            if key is None:
+                self._failures.check(headers, dialect.path, body.came)
+                await self._answer(call, dialect, body)
+            else:
+                await self._answer_once(call, dialect, body, key)
+        finally:
+            self._bodies.release(body)
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
     async def _answer_once(self, call: _Call, dialect: Dialect, body: ChatBody, key: bytes) -> None:
         """Answer the first request with this key, whether its client stays or not, and all others with that answer."""
@@ -216,7 +217,7 @@ class Proxy:
             return
         playing = asyncio.create_task(self._play(Reader(record), call), name="first-reader")
         try:
-            await self._answer(replace(call, receive=_stay, send=record.send), dialect, body, record)
+            await self._answer(replace(call, send=record.send), dialect, body, record)
         except ApiError as error:
             record.refuse(error)
             playing.cancel()
@@ -233,7 +234,7 @@ class Proxy:
             return encode({**replayed, **(CLOSE if self._pool.draining else {})})
 
         try:
-            return await reader.play(call.receive, call.send, call.scope["extensions"][CONNECTION], more)
+            return await reader.play(call.send, call.scope["extensions"][CONNECTION], more)
         finally:
             self._records.tidy()
 
@@ -259,7 +260,7 @@ class Proxy:
             call.send, connection, call.request_id, dialect, lambda: record is None and self._pool.draining
         )
         request = ChatRequest(call.request_id, dialect.path, call.scope["headers"], body, call.began)
-        exchange = Exchange(self._context, request, call.receive, response, call.stats)
+        exchange = Exchange(self._context, request, response, call.stats)
         self._running.add(exchange)
         try:
             await exchange.run()
@@ -274,14 +275,17 @@ class Proxy:
     async def _count_tokens(self, call: _Call) -> None:
         self._refuse_when_draining()
         path, headers, dialect = call.scope["path"], call.scope["headers"], dialect_of(call.scope["path"])
-        async with self._bodies.read(headers, call.receive, dialect) as body:
-            if body is None:
-                return
+        body = await self._bodies.read(headers, call.receive, dialect)
+        if body is None:
+            return
+        try:
             self._check_model(body.model)
             connection = call.scope["extensions"][CONNECTION]
             response = Response(call.send, connection, call.request_id, dialect, lambda: self._pool.draining)
             request = ChatRequest(call.request_id, path, headers, body, call.began)
             await ask_any_child(self._pool, self._upstream, request, response)
+        finally:
+            self._bodies.release(body)
 
     async def _show_models(self, call: _Call) -> None:
         name = call.scope["path"].removeprefix(MODELS_PATH).removeprefix("/")
@@ -326,9 +330,3 @@ class Proxy:
                 ErrorCode.STARTING, "No page has started yet; try again later.", retry_after_s=_START_RETRY_S
             )
         return self._models
-
-
-async def _stay() -> Message:
-    """The `receive` of a client that never leaves."""
-    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-    return await never

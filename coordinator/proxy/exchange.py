@@ -12,7 +12,6 @@ import aiohttp
 import structlog
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
-from starlette.types import Receive
 
 from contract.api_error import (
     DO_NOT_RETRY,
@@ -154,12 +153,9 @@ class ProxyContext:
 class Exchange:
     """Forwards one request and its answer; ends it when the client leaves, stalls, or time is up."""
 
-    def __init__(
-        self, context: ProxyContext, request: ChatRequest, receive: Receive, response: Response, stats: RequestStats
-    ) -> None:
+    def __init__(self, context: ProxyContext, request: ChatRequest, response: Response, stats: RequestStats) -> None:
         self._context = context
         self._request = request
-        self._receive = receive
         self._response = response
         self._stats = stats
         self._model = request.body.model
@@ -174,7 +170,8 @@ class Exchange:
         give_up_at = asyncio.get_running_loop().time() + self._context.limits.queue_s
         tried: frozenset[str] = frozenset()
         lease: Lease | None = None
-        watcher = asyncio.create_task(self._watch_disconnect(), name="disconnect-watcher")
+        # uvicorn's send() returns silently after a disconnect, so that only this notices.
+        self._response.connection.call_when_lost(self._client_left)
         try:
             with self._interruption.scope:
                 while True:
@@ -188,7 +185,7 @@ class Exchange:
                     lease = None
                     self._stats.retries += 1
         finally:
-            watcher.cancel()
+            self._response.connection.call_when_lost(None)
         if lease is None:  # interrupted before any child had the request
             if self._interruption.cause is Cause.SHUTDOWN:
                 raise server_draining()
@@ -198,19 +195,12 @@ class Exchange:
         """End the request for this cause; later calls do nothing."""
         self._interruption.interrupt(cause)
 
-    async def _watch_disconnect(self) -> None:
-        # uvicorn's send() returns silently after a disconnect, so that only this notices.
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._client_left()
-
     def _client_left(self) -> None:
         self.interrupt(Cause.CLIENT_STALLED if self._response.connection.stalled else Cause.CLIENT_LEFT)
 
     async def _stop_if_disconnected(self) -> None:
-        """Be cancelled now if the client left before all was sent: without a wait in between the watcher is late."""
+        """Be cancelled now if the client left before all was sent: what is sent to nobody waits for nothing."""
         if self._response.connection.lost:
-            self._client_left()
             await checkpoint_if_cancelled()
 
     async def _acquire(self, tried: frozenset[str], give_up_at: float) -> Lease:
@@ -325,7 +315,7 @@ class Exchange:
         may_be_blank = answer.status == 200 and answer.content_length is None
         if may_be_blank:
             self._stall.expect(self._context.limits.silence_s, Cause.SILENT)
-        async for chunk in answer.content.iter_any():
+        while chunk := await answer.content.readany():
             if body or chunk.strip() or not may_be_blank:
                 body += chunk
             else:

@@ -48,7 +48,10 @@ def encode(headers: Mapping[str, str]) -> Headers:
 
 def find(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     """Return the first value of a header, whose name is given in lower case; None if there is none."""
-    return next((value.decode("latin-1") for known, value in headers if known == name), None)
+    for known, value in headers:
+        if known == name:
+            return value.decode("latin-1")
+    return None
 
 
 def presented(headers: Headers) -> str | None:

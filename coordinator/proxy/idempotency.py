@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from anyio import CancelScope
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Send
 
 from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode, bad_request
 from coordinator.proxy.exchange import RequestStats
@@ -130,6 +130,9 @@ class Record:
         self._passed_bytes = read
         return len(self._body)
 
+    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Forget it: no client leaves."""
+
     # Reading
 
     def piece(self, at: int) -> tuple[bytes, bool]:
@@ -163,20 +166,18 @@ class Reader:
         self.record = record
         record.readers.add(self)
 
-    async def play(self, receive: Receive, send: Send, connection: Connection, more: Callable[[], Headers]) -> bool:
+    async def play(self, send: Send, connection: Connection, more: Callable[[], Headers]) -> bool:
         """Send the answer with these further headers; return whether the client stayed to its end.
 
         Raises ApiError for an answer that is one, and of which nothing was sent.
         """
         stayed = False
-        watcher = None
         try:
             with CancelScope() as scope:
-                watcher = asyncio.create_task(_watch_disconnect(receive, scope), name="disconnect-watcher")
+                connection.call_when_lost(scope.cancel)
                 stayed = await self._send_all(send, connection, more)
         finally:
-            if watcher is not None:
-                watcher.cancel()
+            connection.call_when_lost(None)
             self.record.leave(self)
         return stayed and not connection.lost
 
@@ -279,9 +280,3 @@ class Records:
     def _tidy_late(self) -> None:
         self._timer = None
         self.tidy()
-
-
-async def _watch_disconnect(receive: Receive, scope: CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()

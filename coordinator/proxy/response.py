@@ -98,6 +98,9 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Reset the connection at once, whatever is still to be sent on it."""
 
+    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Have this called once the connection is lost, at once if it is so now; None takes it back."""
+
 
 class Response:
     """One response. Whoever sends may be cancelled in any `await`, and call `fail` afterwards.

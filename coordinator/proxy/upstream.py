@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Final
 
 import aiohttp
@@ -25,14 +24,23 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}  # parsed once for each route of a child, not for each request
 
-    @asynccontextmanager
-    async def post(
-        self, backend: Backend, path: str, headers: list[tuple[str, str]], body: bytes
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    def post(self, backend: Backend, path: str, headers: list[tuple[str, str]], body: bytes) -> _Post:
         """Send a request to this route; yield the response as soon as its head is there, and close it in the end.
 
         Raises UpstreamBroken, also in place of what reading the response raises.
         """
+        address = backend.url + path
+        url = self._urls.get(address)
+        if url is None:
+            url = self._urls[address] = URL(address)
+        return _Post(self._open(), url, headers, body)
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
@@ -43,29 +51,36 @@ class Upstream:
                 trust_env=False,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             )
-        address = backend.url + path
-        url = self._urls.get(address)
-        if url is None:
-            url = self._urls[address] = URL(address)
+        return self._session
+
+
+class _Post:
+    """One request; see Upstream.post. A class, because `asynccontextmanager` costs as much as half of the routing."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: URL, headers: list[tuple[str, str]], body: bytes) -> None:
+        self._session, self._url, self._headers, self._body = session, url, headers, body
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
         # aiohttp warns of large bytes, because it writes them in one go.
-        data = body if len(body) < _LARGE_BYTES else io.BytesIO(body)
+        data = self._body if len(self._body) < _LARGE_BYTES else io.BytesIO(self._body)
         try:
-            response = await self._session.post(url, data=data, headers=headers, allow_redirects=False)
+            response = await self._session.post(self._url, data=data, headers=self._headers, allow_redirects=False)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise UpstreamBroken(delivered=False) from None
         except (aiohttp.ClientError, OSError):
             raise UpstreamBroken from None
-        try:
-            # No child redirects. Our server knows no status above 599, and would cut the connection to the client.
-            if response.status // 100 not in (2, 4, 5):
-                raise UpstreamBroken(answered=True)
-            yield response
-        except (aiohttp.ClientError, OSError):
-            raise UpstreamBroken(answered=True) from None
-        finally:
-            response.close()  # does nothing to a connection that is fit for the next request
+        # No child redirects. Our server knows no status above 599, and would cut the connection to the client.
+        if response.status // 100 not in (2, 4, 5):
+            response.close()
+            raise UpstreamBroken(answered=True)
+        self._response = response
+        return response
 
-    async def close(self) -> None:
-        """Close all connections; idempotent."""
-        if self._session is not None:
-            await self._session.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._response is not None:
+            self._response.close()  # does nothing to a connection that is fit for the next request
+        if isinstance(error, (aiohttp.ClientError, OSError)):
+            raise UpstreamBroken(answered=True) from None

@@ -47,7 +47,7 @@ class Client:
 
     messages: list[Message] = field(default_factory=list)
     on_message: Callable[[int], None] = lambda _: None
-    left: asyncio.Event = field(default_factory=asyncio.Event)
+    when_lost: Callable[[], None] | None = None
     lost: bool = False
     stalled: bool = False
 
@@ -58,9 +58,14 @@ class Client:
         self.messages.append(message)
         self.on_message(len(self.messages))
 
-    async def receive(self) -> Message:
-        await self.left.wait()
-        return {"type": "http.disconnect"}
+    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+        self.when_lost = callback
+
+    def leave(self) -> None:
+        """Do what a server's connection does at its end."""
+        self.lost = True
+        if self.when_lost is not None:
+            self.when_lost()
 
     @property
     def ends(self) -> int:
@@ -114,7 +119,7 @@ async def exchange(script: Any, children: ScriptedChildren | None = None) -> Asy
     response = Response(client.send, client, request.request_id, CHAT, lambda: False)
     async with upstream(noted) as url:
         pool.put(backend(url))
-        yield Running(Exchange(context, request, client.receive, response, stats), client, pool, stats, reached)
+        yield Running(Exchange(context, request, response, stats), client, pool, stats, reached)
         await connections.close()
     assert pool.leases_held == 0
 
@@ -124,7 +129,7 @@ async def test_the_first_cause_counts_and_no_other_cuts_the_clean_up_short() -> 
     async with exchange(unfinished, children) as running:
         task = asyncio.create_task(running.run())
         await eventually(lambda: len(running.client.messages) == 2)
-        running.client.left.set()
+        running.client.leave()
         await eventually(lambda: children.cancelled)
         running.exchange.interrupt(Cause.SHUTDOWN)
         for _ in range(5):
@@ -186,7 +191,7 @@ async def test_a_cancellation_by_somebody_else_goes_on(*, interrupted: bool) -> 
 async def test_a_client_that_leaves_while_another_child_is_looked_for_is_let_go() -> None:
     class Leaving(ScriptedChildren):
         async def may_retry(self, backend: Backend, request_id: str) -> bool:
-            running.client.left.set()
+            running.client.leave()
             await eventually(lambda: running.exchange._interruption.cause)
             return True
 

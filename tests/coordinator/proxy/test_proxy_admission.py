@@ -406,8 +406,7 @@ async def test_others_have_turns_between_two_large_bodies(monkeypatch: pytest.Mo
         async def receive() -> Message:
             return {"type": "http.request", "body": chat("x" * 300_000)}
 
-        async with reader.read([(b"content-type", b"application/json")], receive, CHAT):
-            pass
+        await reader.read([(b"content-type", b"application/json")], receive, CHAT)
 
     monkeypatch.setattr(admission, "parse_chat_body", note)
     reader = BodyReader(BodyLimits(10**6, 10**8, 30))
