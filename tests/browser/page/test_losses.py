@@ -142,13 +142,14 @@ async def test_cookies_that_the_browser_lost_are_no_logout(shared_pages: Pages, 
     await ask(page, "hello")
     (token,) = demo.sessions._open
     # It was saved before the prompt too, with the cookie that this one has replaced.
-    await eventually(lambda: not page.busy and token.encode() in (run_dir / "session.json").read_bytes())
-    saved = (run_dir / "session.json").read_bytes()
+    kept = run_dir / "session.json"
+    await eventually(lambda: not page.busy and kept.exists() and token.encode() in kept.read_bytes())
+    saved = kept.read_bytes()
     tab = tab_of(page)
     await tab.page.context.clear_cookies()
     assert page._opened
     await page._opened.login.save()
-    assert (run_dir / "session.json").read_bytes() == saved
+    assert kept.read_bytes() == saved
     await tab.page.evaluate("location.reload()")
     assert await asyncio.wait_for(page.wait_lost(), 20) == "browser_lost"
     assert page.status.reason == "browser_lost"
