@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -180,7 +180,8 @@ class ToolCallReader:
                 self._buffer = self._buffer[closing.end() :]
                 seen = 0
                 continue
-            opening = next(self._openings(), None)
+            fences = self._opening.finditer(self._buffer)
+            opening = next((fence for fence in fences if fence.start() or self._at_line_start), None)
             if opening is None:
                 self._pass(len(self._buffer) - self._held(), found)
                 return found
@@ -199,9 +200,6 @@ class ToolCallReader:
         if self._use.required and not self.calls:
             raise _bad("it holds no call of a tool, and tool_choice asks for one")
         return found
-
-    def _openings(self) -> Iterator[re.Match[str]]:
-        return (match for match in self._opening.finditer(self._buffer) if match.start() or self._at_line_start)
 
     def _take_block(self, block: str, found: list[str | ToolCall]) -> None:
         calls = self._use.calls_in(block)

@@ -121,7 +121,10 @@ class FleetSites:
             self._supervisor.use_site(file.site, str(file.path), file.text)
             if known is not None:  # a file of the same name in another folder
                 known.stop()
-            self._sites[file.site] = self._watched(file)
+            children = ChildrenOfSite(self._supervisor, file.site)
+            canary = Canary(file, children, interval_s=self._interval_s, emit=self._emit)
+            reload = SiteReload(canary, children, child_limit_s=self._child_limit_s)
+            self._sites[file.site] = _WatchedSite(file, canary, reload)
             if self._runs:
                 self._sites[file.site].start()
 
@@ -130,11 +133,6 @@ class FleetSites:
         for gone in self._sites.keys() - {file.site for file in files}:
             self._sites.pop(gone).stop()
             self._supervisor.forget_site(gone)
-
-    def _watched(self, file: SiteFile) -> _WatchedSite:
-        children = ChildrenOfSite(self._supervisor, file.site)
-        canary = Canary(file, children, interval_s=self._interval_s, emit=self._emit)
-        return _WatchedSite(file, canary, SiteReload(canary, children, child_limit_s=self._child_limit_s))
 
     async def run(self) -> None:
         """Check and follow all sites, those too that come later, until cancelled."""

@@ -7,8 +7,9 @@ Default: the product's packages. Give another folder to compare, such as an inst
 
 - function lines: from `def` to the last statement, docstring included; median, 90th percentile, longest.
 - private helpers used once: functions named `_x` whose name occurs once in their module besides the definition, as a
-  share of all functions: those that are called there, and those that are passed on, as callbacks are, and cannot be
-  inlined. Dunder methods, and methods that a library calls by name, do not count.
+  share of all functions: those that are called there, and those that are passed on and cannot be inlined, which are
+  callbacks, and coroutines that somebody else awaits. Dunder methods, and methods that a library calls by name, do
+  not count.
 - comments: lines with a comment in words, as a share of all non-blank lines; a bare `noqa` or `type: ignore` is none.
 - public functions and classes with a docstring.
 - roots of exceptions: classes that derive from built-in exceptions alone.
@@ -99,6 +100,7 @@ def count(path: Path, figures: Figures) -> None:
         figures.large.append(name)
     names = Counter(map(_name, ast.walk(tree)))
     called = {_name(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    called -= _handed_over(tree)
     for function, public in _functions(tree):
         figures.lengths.append((function.end_lineno or 0) - function.lineno + 1)
         private = function.name.startswith("_") and not function.name.endswith("__")
@@ -126,6 +128,22 @@ def _document(node: Function | ast.ClassDef, file: str, figures: Figures) -> Non
 def _comments(text: str) -> Iterator[tokenize.TokenInfo]:
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return (token for token in tokens if token.type == tokenize.COMMENT)
+
+
+def _handed_over(tree: ast.AST) -> set[str | None]:
+    """Return the names of coroutines and async generators whose call somebody else awaits: a task, a timeout."""
+    awaited = set[int]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Await(value=value):
+                awaited.add(id(value))
+            case ast.AsyncFor(iter=value) | ast.comprehension(iter=value):
+                awaited.add(id(value))
+            case ast.AsyncWith(items=items):
+                awaited.update(id(item.context_expr) for item in items)
+    coroutines = {node.name for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)}
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and id(node) not in awaited)
+    return {name for node in calls if (name := _name(node.func)) in coroutines}
 
 
 def _has_words(comment: str) -> bool:

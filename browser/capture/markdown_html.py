@@ -123,15 +123,12 @@ def _put_formula(soup: BeautifulSoup, shown: Tag, tex: str, *, is_display: bool)
     place = shown
     if is_display:
         formula["display"] = ""
-        if shown.parent and shown.parent.name == "p" and _is_alone(shown):
-            place = shown.parent
+        if shown.parent and shown.parent.name == "p":
+            beside = (*shown.previous_siblings, *shown.next_siblings)
+            place = shown if any(str(sibling).strip() for sibling in beside) else shown.parent
         if place.parent and place.parent.name not in ("p", "td", "th", "span", "a", "strong", "em"):
             formula.name = "x-tex-block"
     place.replace_with(formula)
-
-
-def _is_alone(element: Tag) -> bool:
-    return not any(str(sibling).strip() for sibling in (*element.previous_siblings, *element.next_siblings))
 
 
 def _plain_editors(soup: BeautifulSoup) -> None:

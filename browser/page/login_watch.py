@@ -31,7 +31,7 @@ from browser.page.page_status import PageStatus
 from browser.page.profile import LoadedProfile, StorageState, login_part, save_session, state_to_open, storable
 from browser.page.session_report import SessionLog
 from browser.page.site_page import SitePage
-from browser.page.storage import StorageRead, read_storage
+from browser.page.storage import read_storage
 from browser.timeouts import within
 from contract.errors import BadProfile, reasons_only
 from contract.storage_state.document import MAX_PROFILE_BYTES, TOO_LARGE
@@ -112,19 +112,16 @@ class SessionKeeper:
             read = await read_storage(context, self._url, self.last, timeout_s=SAVE_TIMEOUT_S)
             now = time.monotonic()
             self._save_due_at = now + max(SAVE_AFTER_S, (now - started) / SAVE_SHARE)
-            self._note_incomplete(read)
+            incomplete = (read.kept, read.left_out)
+            if any(incomplete) and incomplete != self._incomplete:
+                log.info("session_incomplete", kept_as_it_was=list(read.kept), records_left_out=read.left_out)
+            self._incomplete = incomplete
             self._save_if_changed(storable(read.state), confirmed=confirmed)
         except BadProfile as error:
             self._log.failed(error.reason)
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
         except (Error, TimeoutError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
-
-    def _note_incomplete(self, read: StorageRead) -> None:
-        incomplete = (read.kept, read.left_out)
-        if any(incomplete) and incomplete != self._incomplete:
-            log.info("session_incomplete", kept_as_it_was=list(read.kept), records_left_out=read.left_out)
-        self._incomplete = incomplete
 
     async def save_cookies(self, context: BrowserContext) -> None:
         """Save the cookies, if they changed, before they are used: a site may take each of them only once.

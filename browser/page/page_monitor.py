@@ -192,7 +192,11 @@ class PageMonitor:
         self._must_recover = False
         try:
             await opening
-            await self._require_site()
+            # It is open; what it needs of the site may not be there.
+            if await self._login.site_stays_away():
+                raise SiteUnreachable(AWAY)
+            if not await self._socket.opens():
+                raise SiteUnreachable(SOCKET_CLOSED)
         except BrowserError as error:
             await self.set_failed(error)
         except (Error, TimeoutError) as error:
@@ -202,13 +206,6 @@ class PageMonitor:
             self._status.set_ready()
             self._login.note_use()
             self._retry_s = FIRST_RETRY_S
-
-    async def _require_site(self) -> None:
-        """Raise SiteUnreachable if the page is open, but what it needs of the site is not there."""
-        if await self._login.site_stays_away():
-            raise SiteUnreachable(AWAY)
-        if not await self._socket.opens():
-            raise SiteUnreachable(SOCKET_CLOSED)
 
     def recover_soon(self) -> None:
         """Recover the page as soon as it can be looked at and is not in use."""

@@ -96,7 +96,8 @@ async def read_storage(
             kept.append("a document that does not answer")
     origins = {origin["origin"]: {**origin, "indexedDB": []} for origin in state.get("origins", [])}
     for origin in {*read, *(one["origin"] for one in last.get("origins", []) if one.get("indexedDB"))}:
-        before = _of_origin(last.get("origins", []), origin).get("indexedDB", [])
+        entry: Mapping[str, Any] = next((entry for entry in last.get("origins", []) if entry["origin"] == origin), {})
+        before = entry.get("indexedDB", [])
         databases, unread = _databases(read.get(origin), before)
         kept += unread
         if databases:
@@ -138,10 +139,6 @@ def is_of_site(origin: str, url: str, cookies: Sequence[Mapping[str, Any]]) -> b
         return True
     shared = [cookie["domain"] for cookie in cookies if cookie.get("domain", "").startswith(".")]
     return any(f".{host}".endswith(domain) and f".{of_site}".endswith(domain) for domain in shared)
-
-
-def _of_origin(entries: Sequence[Mapping[str, Any]], origin: str) -> Mapping[str, Any]:
-    return next((entry for entry in entries if entry["origin"] == origin), {})
 
 
 def _databases(

@@ -27,6 +27,7 @@ import structlog
 from browser.errors import ProxyRefused, ProxyUnreachable, SiteUnreachable
 from browser.process.proxy_requests import Request, Streams, Target, Wish, close, read_wish, relay
 from browser.settings import BrowserSettings
+from contract.errors import TabfleetError
 from contract.proxies import Proxy
 
 log = structlog.get_logger("browser")
@@ -51,7 +52,7 @@ ProxyProblem = ProxyRefused | ProxyUnreachable
 """What is wrong with a proxy itself."""
 
 
-class _BadReply(Exception):
+class _BadReply(TabfleetError):
     """What answers is no proxy of this kind."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -68,7 +68,11 @@ class FleetFile:
             for entry in self._logins
             if entry.name is not None and entry.name not in logins
         ]
-        served = {name for login in logins.values() for name in self._served(login)}
+        served = set[str]()
+        for login in logins.values():
+            site = login.site or self.default_site
+            for model in login.serves(self._models[site]) if site else ():
+                served.update(names_of(model, site or ""))
         lines += [
             f"the fleet file: no login serves {model!r}, for which the alias {alias!r} stands"
             for alias, models in self.aliases.items()
@@ -76,11 +80,6 @@ class FleetFile:
             if model not in served
         ]
         return tuple(lines)
-
-    def _served(self, login: Login) -> Iterator[str]:
-        site = login.site or self.default_site
-        for model in login.serves(self._models[site]) if site else ():
-            yield from names_of(model, site or "")
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,8 @@ class RemoteLogins:
         told = asyncio.create_task(login.told.wait(), name=f"{name} told")
         try:
             while not login.state.phase.is_final:
-                over_in_s = self._over_in_s(login)
+                idle_at = login.deadline if login.cookie is None else login.last_seen + self.limits.idle_s
+                over_in_s = min(login.deadline, idle_at) - self._now()
                 if over_in_s <= 0:
                     login.end(LoginPhase.EXPIRED, "the time for this login is over; ask for a new link")
                     break
@@ -245,7 +246,9 @@ class RemoteLogins:
                     log.error("login_broke", profile=login.profile, exc_info=error)
                     login.end(LoginPhase.FAILED, "an error in the program itself; its log has the place")
                 elif exited.done():
-                    login.end(LoginPhase.FAILED, f"its browser has ended ({_meaning(exited.result())})")
+                    code = exited.result()
+                    meaning = MEANINGS[ExitCode(code)] if code in set(ExitCode) else f"exit code {code}"
+                    login.end(LoginPhase.FAILED, f"its browser has ended ({meaning})")
         finally:
             login.end(LoginPhase.CANCELLED, "the coordinator is shutting down")
             following.cancel()
@@ -259,10 +262,6 @@ class RemoteLogins:
             login.deadline = self._now() + self.limits.kept_s
             asyncio.get_running_loop().call_at(login.deadline, self._forget_old)  # a download does not stay in memory
             login.gone.set()
-
-    def _over_in_s(self, login: Login) -> float:
-        ends = login.deadline if login.cookie is None else min(login.deadline, login.last_seen + self.limits.idle_s)
-        return ends - self._now()
 
     async def _follow(self, login: Login, child: LoginChild) -> None:
         """Take over what the child says of its state, and save the login when there is one."""
@@ -348,7 +347,3 @@ def _free_port() -> int:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()
-
-
-def _meaning(exit_code: int) -> str:
-    return MEANINGS[ExitCode(exit_code)] if exit_code in set(ExitCode) else f"exit code {exit_code}"

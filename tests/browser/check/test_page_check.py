@@ -160,7 +160,8 @@ async def test_a_check_that_is_called_off_leaves_the_page_alone(page: ChatPage, 
 async def test_a_request_that_comes_ends_the_check_and_is_answered(page: ChatPage, demo: DemoSite) -> None:
     async with serve_page(page, settings=ChildSettings(tabfleet_control_token="the-token")) as client:
         # It waits for an input that never comes: it has not ended before the request, however slow the machine is.
-        text = demo_text(demo, ('[input]\nselector = "[data-testid=prompt]"', '[input]\nselector = "[data-testid=none]"'))
+        shown, never = (f'[input]\nselector = "[data-testid={name}]"' for name in ("prompt", "none"))
+        text = demo_text(demo, (shown, never))
         body = {"file": "demo.toml", "text": text}
         checking = asyncio.create_task(client.post("/check", json=body, headers={"x-tabfleet-token": "the-token"}))
         await eventually(lambda: page.site_page.has_beside)
