@@ -24,6 +24,21 @@ _ITEM = re.compile(r"(?:> ?)*(?:\s*(?:[-*+]|\d{1,9}[.)])\s|\s{2,}\S)")
 _HEADING = re.compile(r"((?:> |[ ])*)(#{1,2}) (.+)")
 
 
+def cut_from(soup: BeautifulSoup, pattern: re.Pattern[str]) -> None:
+    """Take out what comes from the first match of a pattern on, in the text of all elements together."""
+    strings = list(soup.find_all(string=True))
+    if (match := pattern.search("".join(strings))) is None:
+        return
+    at = match.start()
+    for string in strings:
+        if at < len(string):
+            for element in list(string.next_elements):
+                element.extract()
+            string.replace_with(NavigableString(string[:at]))
+            return
+        at -= len(string)
+
+
 def mark_steady(soup: BeautifulSoup) -> bool:
     """Put MARK where the steady part ends. False if there is none."""
     return _mark_in(soup)

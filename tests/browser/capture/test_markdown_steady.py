@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -105,6 +106,21 @@ def test_each_form_is_passed_on_as_it_is_read_in_the_end(name: str) -> None:
 )
 def test_what_may_still_change_is_held_back(shown: str, steady: str) -> None:
     assert steady_from_html(shown) == steady
+
+
+@pytest.mark.parametrize(
+    ("shown", "steady"),
+    [
+        ("<p>one two</p><p>three €4, five</p><p>six</p>", "one two"),
+        ("<p>one two</p><p>three four €5</p>", "one two\n\nthree"),
+        ("<p>one <strong>two €</strong> three</p>", "one"),
+        ("<ul><li>one two</li><li>€</li></ul><p>three</p>", "- one"),
+        ("<p>one</p><pre>a\nb\n€\nc</pre>", "one"),
+        ("<p>no sign</p><p>here</p>", "no sign"),
+    ],
+)
+def test_what_comes_from_a_match_on_is_held_back(shown: str, steady: str) -> None:
+    assert steady_from_html(shown, re.compile("€")) == steady
 
 
 def test_a_list_whose_items_are_found_to_be_apart_goes_on() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from browser.capture.dom_poll import AnswerChanges
+from browser.capture.dom_poll import AnswerChanges, ShownAnswer
 from browser.capture.dom_reader import DomReader
 from browser.capture.findings import BrokenOff, Done, Finding, Lost, Progress, Reasoning, Refused, Text, Transcript
 from browser.capture.frames import Frame, FrameKind
@@ -257,6 +257,12 @@ def test_a_page_that_rewrites_its_text_is_read_once_it_is_complete() -> None:
     assert findings == [Progress(), Progress(), Text("a b"), Done()]
 
 
+def test_what_comes_from_a_character_on_is_held_back() -> None:
+    frames = [shown("ab€c"), shown("ab€X", FrameKind.DOM_SET), Frame(FrameKind.DOM_DONE)]
+    findings = read_all(DomReader(Transcript(), hold_from="[€¥]"), *frames)
+    assert findings == [Text("ab"), Progress(), Text("€X"), Done()]
+
+
 def html(text: str) -> Frame:
     return shown(text, FrameKind.DOM_SET)
 
@@ -310,14 +316,24 @@ def test_an_event_that_is_nested_too_deeply_is_passed_over(depth: int) -> None:
     assert read_all(reader(), *frames) == [Text("a"), Text("b"), Done()]
 
 
+NOTHING_SHOWN: ShownAnswer = {
+    "text": None,
+    "done": False,
+    "busy": False,
+    "loading": False,
+    "error": None,
+    "reasoning": None,
+}
+
+
 def test_half_a_surrogate_pair_in_what_a_page_shows_is_replaced() -> None:
     looks = AnswerChanges({})
-    half = "half \ud83d"
-    frames = looks.frames({"text": half, "error": half, "busy": False, "done": True, "reasoning": half}, 0.0)
+    half = "half \ud83d, and at the end \ud83d"
+    frames = looks.frames({**NOTHING_SHOWN, "text": half, "error": half, "done": True, "reasoning": half}, 0.0)
     assert {(frame.kind, frame.text) for frame in frames} >= {
-        (FrameKind.DOM_ERROR, "half ?"),
-        (FrameKind.DOM_SET, "half ?"),
-        (FrameKind.DOM_REASONING, "half ?"),
+        (FrameKind.DOM_ERROR, "half \ufffd, and at the end "),
+        (FrameKind.DOM_SET, "half \ufffd, and at the end "),
+        (FrameKind.DOM_REASONING, "half \ufffd, and at the end "),
     }
 
 

@@ -10,11 +10,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 PAUSE_S = 0.02  # a page that lays Markdown out anew with each token is kept busy by more
-UNDER_WAY = 100
 USERNAME, PASSWORD = "ada", "lovelace"
 
 
@@ -30,14 +28,6 @@ def begin(prompt: str, earlier: int) -> tuple[str, list[str]]:
     if "[[error]]" in prompt:
         raise RuntimeError("made to fail")
     return token, [] if "[[empty]]" in prompt else _words(prompt, token)
-
-
-def noted(token: str, words: list[str]) -> Iterator[str]:
-    """Yield the words of an answer; note once it is well under way, where its page tells nothing of that."""
-    for number, word in enumerate(words):
-        if number == UNDER_WAY:
-            record(writing=token)
-        yield word
 
 
 def _words(prompt: str, token: str) -> list[str]:
