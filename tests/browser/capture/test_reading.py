@@ -228,6 +228,16 @@ def test_messages_that_did_not_begin_as_the_answers_do_not_count() -> None:
     assert read_all(reader(**rules), opened(), sse(*events)) == [Text("a"), Text("b")]
 
 
+def test_what_comes_after_the_last_element_of_a_kind() -> None:
+    rules = {"text": None, "whole": "join('+', after_last(data.all, &by == 'us')[].text)"}
+    us, them = {"by": "us", "text": "?"}, [{"by": "them", "text": text} for text in "abc"]
+    assert read_all(reader(**rules), opened(), sse({"all": [us, *them]})) == [Text("a+b+c")]
+    assert read_all(reader(**rules), opened(), sse({"all": [us, them[0], us, them[1]]})) == [Text("b")]
+    assert read_all(reader(**rules), opened(), sse({"all": [them[0], us]}, {"all": None}, {"all": them})) == [
+        Text("a+b+c")
+    ]
+
+
 def test_an_expression_that_does_not_fit_an_event_finds_nothing_there() -> None:
     assert read_all(reader(text="join('', data.words)"), opened(), sse({"n": 1}, {"words": ["a"]})) == [Text("a")]
 

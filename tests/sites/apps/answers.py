@@ -1,8 +1,9 @@
 """What the chat apps of these tests answer. Each app runs in an environment of its own (scripts/app-env).
 
 A prompt says in double square brackets what it wants: code, error, empty, endless, table, unicode, words=N. Every
-answer holds its prompt's digest and a token of its own. What an app received and answered goes to the file in
-APP_LEDGER, one JSON object a line.
+answer holds its prompt's digest and a token of its own. With say=HEX,HEX it is the first of these texts (UTF-8) and
+nothing else, and the later ones answer the next prompts of the conversation, whatever they are. What an app received
+and answered goes to the file in APP_LEDGER, one JSON object a line.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import secrets
 from pathlib import Path
 
 PAUSE_S = 0.02  # a page that lays Markdown out anew with each token is kept busy by more
+_script: list[str] = []
 USERNAME, PASSWORD = "ada", "lovelace"
 
 
@@ -27,6 +29,12 @@ def begin(prompt: str, earlier: int) -> tuple[str, list[str]]:
     record(prompt=prompt, token=token, earlier=earlier)
     if "[[error]]" in prompt:
         raise RuntimeError("made to fail")
+    if script := re.search(r"\[\[say=([0-9a-f,]+)\]\]", prompt):
+        _script[:] = [bytes.fromhex(text).decode() for text in script[1].split(",")]
+    elif not earlier:
+        _script.clear()
+    if _script:
+        return token, re.findall(r"\S*\s*", _script.pop(0))
     return token, [] if "[[empty]]" in prompt else _words(prompt, token)
 
 
