@@ -34,11 +34,11 @@ def steady_text(html: str, hold_from: re.Pattern[str] | None = None) -> str:
     return steady_from_html(html, hold_from)
 
 
-def continuing(passed_on: str, markdown: str) -> str | None:
-    """Return an answer's Markdown in a form that continues what was passed on; None if there is none."""
+def continuing(passed_on: str, markdown: str, *, complete: bool) -> str | None:
+    """Return an answer's Markdown in a form that continues what was passed on; None if none does."""
     from browser.capture.markdown_steady import continuing as continuing_form  # noqa: PLC0415 - as above
 
-    return continuing_form(passed_on, markdown)
+    return continuing_form(passed_on, markdown, complete=complete)
 
 
 def agree(read: str, shown: str, how: str) -> bool:

@@ -54,7 +54,8 @@ class DomReader:
             case FrameKind.DOM_ERROR:
                 return [Refused(None, frame.text)]
             case FrameKind.DOM_DONE:
-                rest = self._transcript.whole(self._continued(as_text(self._shown, html=self._html)))
+                text = as_text(self._shown, html=self._html)
+                rest = self._transcript.whole(self._continued(text, complete=True))
                 return rest if Lost() in rest else [*rest, Done()]
             case _:
                 return []
@@ -66,9 +67,9 @@ class DomReader:
             return self._transcript.whole(text) or [Progress()]
         return [Progress()]
 
-    def _continued(self, text: str) -> str:
+    def _continued(self, text: str, *, complete: bool) -> str:
         """Return Markdown in the form that continues what was passed on, if there is one."""
-        return (continuing(self._transcript.passed_on, text) or text) if self._html else text
+        return (continuing(self._transcript.passed_on, text, complete=complete) or text) if self._html else text
 
     def _steady_text(self) -> str | None:
         """Return the text so far that will not change; None where it is too early to convert the HTML again."""
@@ -78,7 +79,7 @@ class DomReader:
         began = time.monotonic()
         if began < self._rest_until:
             return None
-        text = self._continued(steady_text(self._shown, self._hold_from))
+        text = self._continued(steady_text(self._shown, self._hold_from), complete=False)
         ended = time.monotonic()
         self._rest_until = ended + HTML_REST * (ended - began)
         return text
