@@ -123,7 +123,8 @@ def read_own_proxy(path: Path) -> Proxy:
     """Return the proxy whose URL a file holds. Raises ValueError, one line without anything of the file's content."""
     try:
         with path.open("rb") as file:
-            text = file.read(_PROXY_FILE_BYTES + 1).decode()
+            # Without the byte order mark that editors on Windows write.
+            text = file.read(_PROXY_FILE_BYTES + 1).decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -48,6 +48,8 @@ def models_of(site: str) -> tuple[str, ...]:
         raise SiteMissing(f"there is no such site file; known are {known_sites()}") from None
     except OSError as error:
         raise SiteMissing(f"the file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SiteMissing("the file is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
         raise SiteMissing(f"the file is not valid TOML: {error}") from None
     models = data.get("models")

@@ -55,7 +55,13 @@ class Answer:
         query = self._query or {}
         self._network = None
         html = query["read"] == "markdown"
-        self._dom = DomReader(self._transcript, stream=query["stream"], html=html, reasoning=self._reasoning)
+        self._dom = DomReader(
+            self._transcript,
+            stream=query["stream"],
+            hold_from=query["hold_from"],
+            html=html,
+            reasoning=self._reasoning,
+        )
 
     def poll_dom(self) -> None:
         """Read what the page shows by looking at it again and again; whatever the hook sends does not count."""
@@ -125,7 +131,8 @@ class Answer:
             return f"the site's traffic rewrote text of the answer that was passed on already (site file: {keys})"
         if self._left_traffic:
             return "the page shows another text than its traffic brought before (site file: capture.dom.answer, read)"
-        return "the page rewrote text of the answer that was passed on already (site file: capture.dom.stream = false)"
+        keys = "capture.dom.stream = false, or loading, hold_from"
+        return f"the page rewrote text of the answer that was passed on already (site file: {keys})"
 
     async def _verified(self) -> list[Finding]:
         """See that the page shows what was read; what it shows beyond that is added. Raises CaptureGap."""

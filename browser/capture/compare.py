@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
 # What rendering may change: a code block's fence, and the numbers of a list, which Markdown lets begin anywhere.
 _FORM = re.compile(r"^\s*(?:[`~]{3,}.*|\d{1,9}[.)]\s)", re.MULTILINE)
 _NO_LETTERS = re.compile(r"[\W_]+")
 
 
+def load_markdown() -> None:
+    """Import what makes Markdown of HTML: it costs 100 ms, and most answers never need it."""
+    import_module("browser.capture.markdown")
+
+
 def as_text(shown: str, *, html: bool) -> str:
     """Return an answer's text of what the page shows: the Markdown of its HTML, or as it is."""
     if not html:
         return shown
-    from browser.capture.markdown import from_html  # noqa: PLC0415 - costs 100 ms, and most answers never need it
+    from browser.capture.markdown import from_html  # noqa: PLC0415 - as above
 
     return from_html(shown)
 
 
-def steady_text(html: str) -> str:
-    """Return the Markdown of what will not change in the HTML of an answer that is still being written."""
+def steady_text(html: str, hold_from: re.Pattern[str] | None = None) -> str:
+    """Return the Markdown of what will not change in the HTML of an answer that is still being written.
+
+    Nothing that comes after a match of `hold_from` is in it.
+    """
     from browser.capture.markdown import steady_from_html  # noqa: PLC0415 - as above
 
-    return steady_from_html(html)
+    return steady_from_html(html, hold_from)
 
 
-def continuing(passed_on: str, markdown: str) -> str | None:
-    """Return an answer's Markdown in a form that continues what was passed on; None if there is none."""
+def continuing(passed_on: str, markdown: str, *, complete: bool) -> str | None:
+    """Return an answer's Markdown in a form that continues what was passed on; None if none does."""
     from browser.capture.markdown_steady import continuing as continuing_form  # noqa: PLC0415 - as above
 
-    return continuing_form(passed_on, markdown)
+    return continuing_form(passed_on, markdown, complete=complete)
 
 
 def agree(read: str, shown: str, how: str) -> bool:

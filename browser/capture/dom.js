@@ -198,14 +198,17 @@
     return dom.read === "text" ? plainOf(newest) : shownOf(newest);
   };
 
-  // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline.
+  // What the newest answer shows now. `text`, or its HTML, is null while there are no more answers than dom.baseline; while
+  // something is `loading`, a part of it is missing.
   const answer = (dom) => {
     known.clear();
     const all = findAll(dom.answer);
+    const isLoading = seen(dom.loading);
     return {
       text: all.length > dom.baseline ? textOf(all[all.length - 1], dom) : null,
       done: isDone(dom, all),
-      busy: seen(dom.busy),
+      busy: isLoading || seen(dom.busy),
+      loading: isLoading,
       error: errorOf(dom.error),
       reasoning: reasoningOf(dom),
     };

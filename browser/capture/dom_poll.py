@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from playwright.async_api import Error, Page
 
 from browser.capture import scripts
+from browser.capture.findings import whole_characters
 from browser.capture.frames import Frame, FrameKind
 from browser.errors import PageBroken
 from browser.site.schema import Dom, Site
@@ -23,19 +24,24 @@ begun. hook.js's watchDom knows the same."""
 
 
 class ShownAnswer(TypedDict):
-    """What dom.js's `answer` returns. `text` is None as long as no answer shows; with `read = markdown` it is HTML."""
+    """What dom.js's `answer` returns. `text` is None as long as no answer shows; with `read = markdown` it is HTML.
+
+    While something is `loading`, a part of the text is missing.
+    """
 
     text: str | None
     done: bool
     busy: bool
+    loading: bool
     error: str | None
     reasoning: str | None
 
 
 def dom_query(dom: Dom, site: Site) -> dict[str, Any]:
     """Return what dom.js and the hook are to look for."""
-    query: dict[str, Any] = {"read": dom.read, "stream": dom.stream}
-    query |= {key: path_or_none(getattr(dom, key)) for key in ("answer", "done", "busy", "error", "reasoning")}
+    query: dict[str, Any] = {"read": dom.read, "stream": dom.stream, "hold_from": dom.hold_from}
+    looked_for = ("answer", "done", "busy", "loading", "error", "reasoning")
+    query |= {key: path_or_none(getattr(dom, key)) for key in looked_for}
     # Reasoning that stands in an answer is none of its text.
     ignored = (path_or_none(selector) for selector in (dom.ignore, dom.reasoning))
     query["ignore"] = ", ".join(path[-1]["css"] for path in ignored if path) or None
@@ -63,7 +69,7 @@ async def look(page: Page, query: dict[str, Any]) -> ShownAnswer:
     try:
         shown: ShownAnswer = await within(LOOK_TIMEOUT_S, page.evaluate(scripts.ANSWER, query), "answer-look")
     except (Error, TimeoutError):  # between two documents, or the page is stuck
-        return {"text": None, "done": False, "busy": False, "error": None, "reasoning": None}
+        return {"text": None, "done": False, "busy": False, "loading": False, "error": None, "reasoning": None}
     return shown
 
 
@@ -98,15 +104,15 @@ class AnswerChanges:
         """Return the frames of a look at `now`, in seconds of a monotonic clock."""
         frames = []
         if shown["error"] is not None:
-            frames.append(Frame(FrameKind.DOM_ERROR, 0, shown["error"].encode("utf-8", "replace")))
+            frames.append(_frame(FrameKind.DOM_ERROR, shown["error"]))
         if shown["reasoning"] and shown["reasoning"] != self._reasoning:
             self._reasoning = shown["reasoning"]
-            frames.append(Frame(FrameKind.DOM_REASONING, 0, self._reasoning.encode("utf-8", "replace")))
+            frames.append(_frame(FrameKind.DOM_REASONING, self._reasoning))
         self._was_busy = self._was_busy or shown["busy"]
-        is_new = shown["text"] != self._text
+        is_new = shown["text"] != self._text and not shown["loading"]
         if is_new and shown["text"] is not None:
             self._text = shown["text"]
-            frames.append(Frame(FrameKind.DOM_SET, 0, shown["text"].encode("utf-8", "replace")))
+            frames.append(_frame(FrameKind.DOM_SET, shown["text"]))
         may_end = shown["done"] or not self._needs_done
         if shown["text"] is None or shown["busy"] or not may_end:
             self._at_rest_since = None
@@ -119,3 +125,8 @@ class AnswerChanges:
             self.complete = True
             frames.append(Frame(FrameKind.DOM_DONE))
         return frames
+
+
+def _frame(kind: FrameKind, text: str) -> Frame:
+    """Return the frame that the hook would send: a lone half of a surrogate pair is U+FFFD, or nothing at the end."""
+    return Frame(kind, 0, whole_characters(text)[0].encode())

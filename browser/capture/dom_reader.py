@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 
-from browser.capture.compare import as_text, continuing, steady_text
+from browser.capture.compare import as_text, continuing, load_markdown, steady_text
 from browser.capture.findings import Done, Finding, Lost, Progress, Refused, Transcript, as_reasoning
 from browser.capture.frames import Frame, FrameKind
 
@@ -19,7 +20,7 @@ class DomReader:
     Text that was passed on and then changes is forgiven if the answer's last form continues it again. With
     `html` frames hold HTML, of which Markdown is made: of an answer that is still being written only what cannot
     become something else is passed on (`markdown_steady`). Without `stream` all text is held back until the answer
-    is complete.
+    is complete, and what comes from the first match of `hold_from` on is.
     """
 
     def __init__(
@@ -27,13 +28,17 @@ class DomReader:
         transcript: Transcript,
         *,
         stream: bool = True,
+        hold_from: str | None = None,
         html: bool = False,
         reasoning: Transcript | None = None,
     ) -> None:
         self._transcript = transcript
         self._reasoning = reasoning or Transcript()
         self._stream = stream
+        self._hold_from = re.compile(hold_from) if hold_from else None
         self._html = html
+        if html:
+            load_markdown()  # before the time that a conversion takes decides when the next one comes
         self._shown = ""
         self._rest_until = 0.0
 
@@ -49,7 +54,8 @@ class DomReader:
             case FrameKind.DOM_ERROR:
                 return [Refused(None, frame.text)]
             case FrameKind.DOM_DONE:
-                rest = self._transcript.whole(self._continued(as_text(self._shown, html=self._html)))
+                text = as_text(self._shown, html=self._html)
+                rest = self._transcript.whole(self._continued(text, complete=True))
                 return rest if Lost() in rest else [*rest, Done()]
             case _:
                 return []
@@ -61,18 +67,19 @@ class DomReader:
             return self._transcript.whole(text) or [Progress()]
         return [Progress()]
 
-    def _continued(self, text: str) -> str:
+    def _continued(self, text: str, *, complete: bool) -> str:
         """Return Markdown in the form that continues what was passed on, if there is one."""
-        return (continuing(self._transcript.passed_on, text) or text) if self._html else text
+        return (continuing(self._transcript.passed_on, text, complete=complete) or text) if self._html else text
 
     def _steady_text(self) -> str | None:
         """Return the text so far that will not change; None where it is too early to convert the HTML again."""
         if not self._html:
-            return self._shown
+            held = self._hold_from and self._hold_from.search(self._shown)
+            return self._shown[: held.start()] if held else self._shown
         began = time.monotonic()
         if began < self._rest_until:
             return None
-        text = self._continued(steady_text(self._shown))
+        text = self._continued(steady_text(self._shown, self._hold_from), complete=False)
         ended = time.monotonic()
         self._rest_until = ended + HTML_REST * (ended - began)
         return text

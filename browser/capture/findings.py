@@ -99,13 +99,13 @@ class Transcript:
             self._message, self._message_at = message, len(self.passed_on) + len(between)
             text = between + text
             self._half = ""
-        text, self._half = _whole_characters(self._half + text)
+        text, self._half = whole_characters(self._half + text)
         self.passed_on += text
         return [Text(text)] if text else []
 
     def whole(self, text: str, message: str | None = None) -> list[Finding]:
         """Append what is new in the whole text of a message so far. Lost if it does not begin as what was passed on."""
-        text, half = _whole_characters(text)
+        text, half = whole_characters(text)
         is_current = message is None or message == self._message
         known = self.passed_on[self._message_at :] if is_current else self._earlier.get(message or "", "")
         if not text.startswith(known):
@@ -115,7 +115,7 @@ class Transcript:
         return self.add(text[len(known) :] + half, message)
 
 
-def _whole_characters(text: str) -> tuple[str, str]:
+def whole_characters(text: str) -> tuple[str, str]:
     """Return the text with its surrogate pairs joined and no lone half, and a first half that stood at its end."""
     if text.isascii():
         return text, ""

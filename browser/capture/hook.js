@@ -374,7 +374,7 @@
       watchAll();
       if (now.error !== null) emit(from, KIND.DOM_ERROR, 0, encode(now.error));
       if (now.reasoning) tellReasoning(whole(now.reasoning), Boolean(now.text) || now.done);
-      if (now.text !== null) tellText(whole(now.text));
+      if (now.text !== null && !now.loading) tellText(whole(now.text));
       sawBusy ||= now.busy;
       clearTimeout(timer);
       if (now.text === null || now.busy || (wish.done && !now.done)) return;
@@ -386,7 +386,7 @@
     const changed = wish.read === "markdown" ? lookLater : look;
     const watched = new WeakSet();
     const watchAll = () => {
-      for (const place of dom.placesOf([wish.answer, wish.done, wish.busy, wish.error, wish.reasoning])) {
+      for (const place of dom.placesOf([wish.answer, wish.done, wish.busy, wish.loading, wish.error, wish.reasoning])) {
         if (watched.has(place)) continue;
         watched.add(place);
         from.observer.observe(place, { subtree: true, childList: true, characterData: true, attributes: true });

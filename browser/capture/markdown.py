@@ -18,7 +18,7 @@ from markdownify import MarkdownConverter
 
 from browser.capture.markdown_html import make_plain
 from browser.capture.markdown_prose import escape_prose
-from browser.capture.markdown_steady import MARK, mark_steady
+from browser.capture.markdown_steady import MARK, cut_from, cut_from_open_note, mark_steady
 
 _SEPARATOR = re.compile(r"^\|(?: --- \|)+$", re.MULTILINE)
 _BACKTICKS = re.compile(r"`+")
@@ -38,11 +38,18 @@ def from_html(html: str) -> str:
         return _parsed(html).get_text()
 
 
-def steady_from_html(html: str) -> str:
-    """Return the beginning of an answer's Markdown that will not change while more of the answer is written."""
+def steady_from_html(html: str, hold_from: re.Pattern[str] | None = None) -> str:
+    """Return the beginning of an answer's Markdown that will not change while more of the answer is written.
+
+    What comes after the first match of `hold_from` in its words may change, whatever it is.
+    """
     soup = _parsed(html)
     try:
         make_plain(soup)
+        if hold_from is not None:
+            cut_from(soup, hold_from)
+        if "[^" in html:
+            cut_from_open_note(soup)
         return _converted(soup).partition(MARK)[0].rstrip() if mark_steady(soup) else ""
     except RecursionError:
         return ""

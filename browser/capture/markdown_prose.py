@@ -22,6 +22,7 @@ _LINE = re.compile(r"^[ \t]*([-+*](?=\s|$)|#{1,6}(?=\s|$)|>|~{3}|=+[ \t]*$|-{2,}
 _NUMBER = re.compile(r"\s*\d{1,9}([.)])(?=\s|$)")
 _EMPHASIS = re.compile(r"\*+|_+|~~")
 _MAY_OPEN = re.compile(r"[*_~]+|`|\$(?=\S)|<(?=[A-Za-z/!?])|[\[(\])]")
+_LABEL = re.compile(r"\[[^\[\]]*\]")
 _PAIRS = {"]": "[", ")": "("}
 
 
@@ -107,8 +108,9 @@ def first_open(text: str) -> int | None:
         elif mark in _PAIRS:
             if brackets and brackets[-1][0] == _PAIRS[mark]:
                 opened = brackets.pop()
-                # A link's text, or a definition's, is no text yet as long as its address comes.
-                if mark == "]" and text[match.end() : match.end() + 1] in ("", "(", "[", ":"):
+                # A link's text, or a definition's, is no text yet as long as its address comes, or a reference's label.
+                has_label = _LABEL.match(text, match.end())
+                if mark == "]" and text[match.end() : match.end() + 1] in ("", "(", "[", ":") and not has_label:
                     brackets.append(opened)
         elif mark == "<":
             if ">" not in text[at:]:

@@ -13,6 +13,7 @@ from bs4.element import NavigableString
 
 from browser.capture.markdown_html import Group, groups
 from browser.capture.markdown_prose import ELEMENT, LITERAL, first_open, flat
+from browser.capture.markdown_references import defined, with_references
 
 MARK = "\ufdd0"
 """What stands in the HTML where its steady part ends: a code point that no text has (Unicode 16.0, section 23.7)."""
@@ -21,7 +22,51 @@ _NESTING_LANGUAGES = frozenset({"", "text", "txt", "markdown", "md", "mdx", "rst
 """Languages of code blocks that hold code blocks, whose fence is as long as it must be: "" where none is noted."""
 _OPEN_FORMULA = re.compile(r"\[\s(?!.*\])", re.DOTALL)
 _ITEM = re.compile(r"(?:> ?)*(?:\s*(?:[-*+]|\d{1,9}[.)])\s|\s{2,}\S)")
+_NOTE_REFERENCE = re.compile(r"\[\^([^\[\]\s]+)\]")
+_NOTE_LINK = re.compile(r"^\^(\S+)$")
 _HEADING = re.compile(r"((?:> |[ ])*)(#{1,2}) (.+)")
+
+
+def cut_from(soup: BeautifulSoup, pattern: re.Pattern[str]) -> None:
+    """Take out what comes from the first match of a pattern on, in the text of all elements together."""
+    strings = list(soup.find_all(string=True))
+    if (match := pattern.search("".join(strings))) is None:
+        return
+    at = match.start()
+    for string in strings:
+        if at < len(string):
+            _cut(string, at)
+            return
+        at -= len(string)
+
+
+def _cut(string: NavigableString, at: int) -> None:
+    for element in list(string.next_elements):
+        element.extract()
+    string.replace_with(NavigableString(string[:at]))
+
+
+def cut_from_open_note(soup: BeautifulSoup) -> None:
+    """Take out what comes from the first reference on whose footnote has not come yet, and may get another label.
+
+    Until then it is text. Some renderers number footnotes in the order of their references, whatever their labels are:
+    only one that has its own number already stays as it is.
+    """
+    numbered: set[str] = set()
+    texts: set[str] = set()
+    for node in soup.descendants:
+        if isinstance(node, Tag):
+            if node.name == "x-note-ref":
+                numbered.add(node.get_text())
+        elif isinstance(node, NavigableString) and not node.find_parent(["pre", *LITERAL]):
+            # Without footnotes, one that is an address is a link's.
+            is_link = node.parent is not None and node.parent.name == "a"
+            for match in (_NOTE_LINK if is_link else _NOTE_REFERENCE).finditer(node):
+                is_new = match[1] not in texts
+                texts.add(match[1])
+                if is_new and match[1] != str(len(numbered) + len(texts)):
+                    _cut(node, match.start())
+                    return
 
 
 def mark_steady(soup: BeautifulSoup) -> bool:
@@ -30,7 +75,9 @@ def mark_steady(soup: BeautifulSoup) -> bool:
 
 
 def _mark_in(container: Tag) -> bool:
-    *before, last = [group for group in groups(container) if _is_shown(group)] or [[]]
+    shown = [group for group in groups(container) if _is_shown(group)]
+    # Footnotes stand behind the last block, whatever is still to come of that.
+    *before, last = [group for group in shown if not _is_notes(group)] or [[]]
     for index, group in enumerate(before):
         if _opens_formula(group):
             before, last = before[:index], []
@@ -44,6 +91,13 @@ def _is_shown(group: Group) -> bool:
         bool(node.strip()) if isinstance(node, NavigableString) else bool(node.get_text().strip() or _is_sign(node))
         for node in nodes
     )
+
+
+def _is_notes(group: Group) -> bool:
+    if isinstance(group, list) or group.name not in ("x-note", "section", "div"):
+        return False
+    inside = groups(group) if group.name != "x-note" else []
+    return group.name == "x-note" or all(map(_is_notes, filter(_is_shown, inside)))
 
 
 def _is_sign(element: Tag) -> bool:
@@ -152,14 +206,16 @@ def _mark_in_table(table: Tag) -> bool:
     return True
 
 
-def continuing(passed_on: str, markdown: str) -> str | None:
+def continuing(passed_on: str, markdown: str, *, complete: bool = False) -> str | None:
     """Return an answer's Markdown in a form that continues what was passed on of it; None if there is none.
 
-    Two things turn out later than the text before them, and can be written in two ways: that a list has blank lines
-    between its items, which may be between some only, and that a paragraph is a heading, by the line below it.
+    Three things turn out later than the text before them, and can be written in two ways: that a list has blank lines
+    between its items, which may be between some only, that a paragraph is a heading, by the line below it, and where
+    a reference leads to. `complete`: it is all of the answer, and ends in what its references need.
     """
     if markdown.startswith(passed_on):
         return markdown
+    definitions: dict[str, str] = {}
     lines = markdown.split("\n")
     passed_lines = passed_on.split("\n")
     for number, passed in enumerate(passed_lines):
@@ -172,6 +228,7 @@ def continuing(passed_on: str, markdown: str) -> str | None:
             written = [f"{heading[1]}{heading[3]}", heading[1] + {"#": "===", "##": "---"}[heading[2]]]
             if "\n".join(written).startswith("\n".join(passed_lines[number : number + 2])):
                 lines[number : number + 1] = written
+        lines[number] = with_references(passed, lines[number], definitions, is_last=is_last)
         if not (lines[number].startswith(passed) if is_last else lines[number] == passed):
             return None
-    return "\n".join(lines)
+    return defined("\n".join(lines), definitions if complete else {})

@@ -14,6 +14,7 @@ from browser.capture.frames import Frame, FrameKind
 from browser.capture.framing import WIRE_FORMATS, Event
 from browser.capture.json_patch import Document, PatchMismatch
 from browser.capture.trace import EventTrace, Trace
+from browser.site.expressions import OPTIONS
 from browser.site.schema import Network
 
 MAX_REFUSAL_BYTES = 4096
@@ -186,7 +187,7 @@ class NetworkReader:
         if name not in self._expressions:
             return None
         try:
-            value = self._expressions[name].search(seen)
+            value = self._expressions[name].search(seen, OPTIONS)
         except jmespath.exceptions.JMESPathError:  # a function got what it does not take: an event of another kind
             return None
         if value or (value == 0 and value is not False):

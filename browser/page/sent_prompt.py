@@ -25,6 +25,7 @@ from browser.errors import BrowserError, PromptChanged
 from browser.page.locate import locate_all
 from browser.page.page_input import normalised
 from browser.page.prompt_difference import Difference, difference
+from browser.site.expressions import OPTIONS
 from browser.site.schema import SentPrompt, glob_to_regex
 from browser.timeouts import within
 
@@ -118,7 +119,7 @@ class SentPromptWatch:
         if self._expression is None:
             return text
         try:
-            found: Any = self._expression.search(json.loads(text))
+            found: Any = self._expression.search(json.loads(text), OPTIONS)
         except (ValueError, RecursionError, jmespath.exceptions.JMESPathError):
             return None
         return found if isinstance(found, str) else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import jmespath
 import jmespath.exceptions
-from jmespath.functions import Functions
+from jmespath.functions import Functions, signature
 
 Node = Mapping[str, Any]
 
@@ -18,6 +18,20 @@ _CHAINS = (
     *("subexpression", "index_expression", "pipe"),
     *("projection", "value_projection", "filter_projection", "flatten"),
 )
+
+
+class _Functions(Functions):
+    """Those of JMESPath, and what it has no way to say."""
+
+    @signature({"types": ["array"]}, {"types": ["expref"]})
+    def _func_after_last(self, array: list[Any], expref: Any) -> list[Any]:
+        """Return the elements after the last one for which an expression finds something, or all."""
+        held = [at for at, element in enumerate(array) if expref.visit(expref.expression, element)]
+        return array[held[-1] + 1 :] if held else array
+
+
+OPTIONS: Final = jmespath.Options(custom_functions=_Functions())
+"""What an expression of a site file is to be searched with."""
 
 
 def jmespath_expression(value: str) -> str:
@@ -45,7 +59,7 @@ def _all(node: Node) -> Iterator[Node]:
 
 
 def _check_call(name: str, given: int) -> None:
-    table: Mapping[str, Mapping[str, Any]] = Functions.FUNCTION_TABLE
+    table: Mapping[str, Mapping[str, Any]] = _Functions.FUNCTION_TABLE
     if name not in table:
         raise ValueError(f"there is no function {name} in JMESPath")
     signature = table[name]["signature"]

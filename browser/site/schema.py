@@ -23,6 +23,7 @@ from browser.site.values import (
     address_pattern,
     distinct,
     key_to_press,
+    regular_expression,
     relative_url,
     traffic_pattern,
     web_url,
@@ -42,6 +43,7 @@ StepSelector = Annotated[str, Field(min_length=1), AfterValidator(step_selector)
 Words = Annotated[str, Field(pattern=NOT_BLANK)]
 Line = Annotated[str, Field(pattern=ONE_LINE)]
 Expression = Annotated[str, Field(min_length=1), AfterValidator(jmespath_expression)]
+RegularExpression = Annotated[str, Field(min_length=1), AfterValidator(regular_expression)]
 AddressPattern = Annotated[str, Field(min_length=1), AfterValidator(address_pattern)]
 RelativeUrl = Annotated[str, Field(min_length=1), AfterValidator(relative_url)]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
@@ -521,6 +523,11 @@ class Dom(Section):
     answer: Selector = Field(description="a CSS selector of answers; the last one is the newest")
     done: Selector | None = Field(default=None, description="a CSS selector that matches once the answer is complete")
     busy: Selector | None = Field(default=None, description="a CSS selector that matches as long as it is not")
+    loading: Selector | None = Field(
+        default=None,
+        description="a CSS selector of placeholders, such as skeletons, that stand in an answer for what is drawn "
+        "later than what follows it: as long as one is visible, nothing is passed on, and the answer is not complete",
+    )
     error: Selector | None = Field(default=None, description="a CSS selector of the site's error message")
     reasoning: Selector | None = Field(
         default=None,
@@ -537,6 +544,11 @@ class Dom(Section):
     stream: bool = Field(
         default=True, description="true: pass text on as it comes; false: once complete, for pages that rewrite it"
     )
+    hold_from: RegularExpression | None = Field(
+        default=None,
+        description="a regular expression: from its first match on, text is passed on only once the answer is "
+        "complete, for pages that rewrite what follows",
+    )
     settle_s: float = Field(
         default=0.0,
         ge=0,
@@ -548,6 +560,8 @@ class Dom(Section):
     def _knows_its_end(self) -> Self:
         if self.done is None and self.busy is None:
             raise ValueError("needs done or busy, to know when an answer is complete")
+        if self.hold_from is not None and not self.stream:
+            raise ValueError("hold_from needs stream = true: without it nothing is passed on before the end")
         return self
 
 

@@ -68,6 +68,17 @@ def relative_url(value: str) -> str:
     return value
 
 
+def regular_expression(value: str) -> str:
+    """Return a regular expression of Python's that can be compiled, and that does not hold everywhere."""
+    try:
+        matches_nothing = re.compile(value).match("")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"must be a regular expression of Python's: {error}") from None
+    if matches_nothing:
+        raise ValueError("must be a regular expression that some text does not match: this one matches the empty text")
+    return value
+
+
 def address_pattern(value: str) -> str:
     """Return a pattern that some address of a page or a request can match."""
     return _pattern(value, _WEB)

@@ -27,9 +27,15 @@ find("go").onclick = async () => {
   const answer = document.createElement("div");
   answer.className = "answer";
   find("log").append(answer);
+  // What two real apps do until an answer is complete: a block that is drawn late has a skeleton in its place, or what
+  // follows a character of two UTF-16 units is wrong.
+  const drawn = (html) =>
+    twist === "late" ? html.replace(/<pre>[^]*?<\\/pre>/g, "<div class=skeleton>&nbsp;</div>")
+    : twist === "units" ? html.replace(/[\\ud800-\\udbff][^]*/, "\\ud83d and <b>what is wrong")
+    : html;
   const response = await fetch("/answer", { method: "POST", body: find("input").value });
   find("input").value = "";
-  let rest = "";
+  let rest = "", last = "";
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {
     const { done, value } = await reader.read();
@@ -39,9 +45,11 @@ find("go").onclick = async () => {
     for (const line of lines) {
       const { html, text } = JSON.parse(line);
       if (twist === "bare") answer.textContent += text;
-      else answer.innerHTML = `<div class=body>${html}<button>Copy</button></div>`;
+      else answer.innerHTML = `<div class=body>${drawn(html)}<button>Copy</button></div>`;
+      last = html;
     }
   }
+  if (twist === "late" || twist === "units") answer.innerHTML = last;
   if (twist === "other") answer.querySelector(".body").innerHTML = "<p>Something else.</p>";
   if (twist === "bare") answer.textContent += " (and more)";
   answer.dataset.state = "done";
@@ -66,6 +74,7 @@ answer = ".answer"
 done = ".answer[data-state=done]"
 read = "{read}"
 ignore = ".tools"
+{more}
 [[models]]
 name = "markdown"
 """
@@ -81,8 +90,10 @@ class MarkdownPage:
     url: str
     held_back: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def site(self, *, network: bool = True, verify: bool = False, twist: str = "", read: str = "markdown") -> Site:
-        text = SITE.format(url=self.url, twist=twist, read=read, verify=str(verify).lower())
+    def site(
+        self, *, network: bool = True, verify: bool = False, twist: str = "", read: str = "markdown", more: str = ""
+    ) -> Site:
+        text = SITE.format(url=self.url, twist=twist, read=read, verify=str(verify).lower(), more=more)
         if not network:
             text = text[: text.index("[capture.network]")] + text[text.index("[capture.dom]") :]
         return parse_site(text, "markdown.toml")

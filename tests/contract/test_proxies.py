@@ -65,8 +65,9 @@ def test_what_is_no_proxy_is_refused_without_being_shown(text: str) -> None:
 def test_a_logins_own_proxy_may_be_a_socks_server(tmp_path: Path, text: str, proxy: Proxy) -> None:
     assert parse_own_proxy(text) == proxy
     file = tmp_path / "proxy"
-    file.write_text(f"{text}\n")
-    assert read_own_proxy(file) == proxy
+    for written in (f"{text}\n", f"\ufeff{text}\r\n"):  # the second as editors on Windows write it
+        file.write_bytes(written.encode())
+        assert read_own_proxy(file) == proxy
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from api_utils.tools import write_call
 from browser.check.checkup import Checkup
 from browser.check.context import CheckPlan
 from browser.check.outcome import Exit
@@ -22,6 +24,8 @@ from browser.errors import SiteFailed
 from browser.page.chat_page import ChatPage
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
+from tests.api.conftest import serve_page
+from tests.api.test_tools import OSLO, TOOLS
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages
 from tests.browser.profiles import write_profile
@@ -208,6 +212,29 @@ async def test_the_check_passes(driven: Driven, tmp_path: Path) -> None:
     assert code is Exit.PASSED, out
     warned = re.findall(r"^(?:warn|fail) +(.+?)  ", out, re.MULTILINE)
     assert warned == [], out
+
+
+@chromium_only
+async def test_a_call_that_cannot_be_used_is_asked_for_once_more_where_it_was(driven: Driven) -> None:
+    """The app's model makes a bad call, and then the right one: in one conversation, after the second prompt."""
+    await eventually(lambda: driven.page.status.ready, timeout_s=60, what=lambda: driven.page.status)
+    before = len(driven.app.entries())
+    calls = [write_call("weather", '{"city": 7}'), OSLO]
+    script = ",".join(f"Let me see.\n\n{call}".encode().hex() for call in calls)
+    messages = [{"role": "user", "content": f"Weather? [[say={script}]]"}]
+    async with serve_page(driven.page) as client:
+        response = await client.post(
+            "/v1/chat/completions", json={"model": driven.app.name, "messages": messages, "tools": TOOLS}
+        )
+        answer = await response.json()
+    assert response.status == 200, answer
+    (call,) = answer["choices"][0]["message"]["tool_calls"]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("weather", {"city": "Oslo"})
+    asked, repair = [entry for entry in driven.app.entries()[before:] if "prompt" in entry]
+    assert asked["earlier"] == 0
+    assert repair["earlier"] > 0
+    assert "cannot be used" in repair["prompt"]
+    driven.check(await driven.ask("next"), "next")
 
 
 PLAIN = "plain"

@@ -60,11 +60,6 @@ class Served:
     def submissions(self, prompt: str) -> list[dict[str, Any]]:
         return [entry for entry in self.app.entries() if entry.get("prompt") == prompt]
 
-    def is_writing(self, prompt: str) -> bool:
-        """Whether the app has noted that its answer is well under way."""
-        tokens = [entry["token"] for entry in self.submissions(prompt)]
-        return any(entry.get("writing") in tokens for entry in self.app.entries() if "writing" in entry)
-
     def check(self, answer: str, prompt: str) -> None:
         """The app got exactly this prompt, once, in a conversation of its own, and answered just this."""
         (received,) = self.submissions(prompt)
@@ -185,7 +180,7 @@ async def test_a_session_that_the_app_ends_is_noticed_in_use(served: Served) -> 
 
 @asynccontextmanager
 async def _answering(served: Served, prompt: str) -> AsyncIterator[asyncio.Task[None]]:
-    """Ask, and enter once the answer is being written."""
+    """Ask for an answer that does not end, and enter once its first words have come: they do while it is written."""
 
     async def ask() -> None:
         messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
@@ -195,14 +190,10 @@ async def _answering(served: Served, prompt: str) -> AsyncIterator[asyncio.Task[
                 if part.choices[0].delta.content:
                     has_text.set()
 
-    def begun() -> bool:
-        # What the page laid out comes when it is complete.
-        return served.is_writing(prompt) if served.app.kind.lays_out_markdown else has_text.is_set()
-
     has_text = asyncio.Event()
     asking = asyncio.create_task(ask())
     try:
-        await eventually(lambda: asking.done() or begun(), timeout_s=60)
+        await eventually(lambda: asking.done() or has_text.is_set(), timeout_s=60)
         yield asking
     finally:
         asking.cancel()

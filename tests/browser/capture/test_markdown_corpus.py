@@ -61,13 +61,56 @@ async def test_what_renderers_made_comes_back(engine: EngineName, tmp_path: Path
     assert read == {case: expected(case) for case in RENDERED}
 
 
+def states(differences: list[tuple[int, str]]) -> list[str]:
+    """Return what a page shows of a growing answer, from what each state keeps of the one before it and adds."""
+    shown = [""]
+    for kept, rest in differences:
+        shown.append(shown[-1][:kept] + rest)
+    return shown
+
+
 @pytest.mark.parametrize("renderer", sorted(FIXTURES["growing"]))
 def test_a_growing_answer_is_passed_on_as_it_is_read_in_the_end(renderer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dom_reader, "HTML_REST", 0)
-    shown = [""]
-    for kept, rest in FIXTURES["growing"][renderer]:
-        shown.append(shown[-1][:kept] + rest)
+    shown = states(FIXTURES["growing"][renderer])
     pieces = streamed(shown)
     assert "".join(pieces) == from_html(shown[-1])
     # Of the looks at it most find something: it comes while it is written, and not at its blocks' ends.
     assert len(pieces) > len(shown) / 2
+
+
+REFERRING = """See [the docs][1], [docs] and a note[^1] in words.
+
+- an item with ![a picture][1] and one more[^2]
+- a word
+
+{first}The last paragraph.{last}
+
+[1]: http://h/x "title"
+[docs]: http://h/y"""
+AGAIN = 'A paragraph with [the docs](http://h/x "title") again.\n\n'
+NOTES = "[^1]: The first note.\n\n[^2]: The second."
+NAMED = "A note[^{0}] and one more[^{1}] in words.\n\nAnother paragraph of words.\n\nThe last paragraph.\n\n"
+NAMED_NOTES = "[^{0}]: This is why.\n\n[^{1}]: The other note."
+LATE = {
+    ("referring", "markdown-it"): REFERRING.format(first=AGAIN, last=f"\n\n{NOTES}"),
+    ("referring", "marked"): REFERRING.format(first=f"{NOTES}\n\n{AGAIN}", last=""),  # it knows no footnotes
+    ("referring", "react-markdown"): REFERRING.format(first=AGAIN, last=f"\n\n{NOTES}"),
+    ("named", "markdown-it"): (NAMED + NAMED_NOTES).format("1", "2"),  # it keeps no names
+    ("named", "marked"): NAMED.replace("The last", f"{NAMED_NOTES}\n\nThe last").rstrip().format("why", "1"),
+    ("named", "react-markdown"): (NAMED + NAMED_NOTES).format("why", "1"),
+}
+
+
+@pytest.mark.parametrize(("source", "renderer"), sorted(LATE))
+def test_what_is_defined_later_contradicts_nothing(source: str, renderer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links and footnotes whose definitions come after them: as they were passed on, and defined at the end."""
+    monkeypatch.setattr(dom_reader, "HTML_REST", 0)
+    pieces = streamed(states(FIXTURES["late"][source][renderer]))
+    assert "".join(pieces) == LATE[source, renderer]
+    if source == "referring":
+        assert len(pieces) > 15, "it comes while it is written"
+
+
+def test_each_late_definition_is_tried() -> None:
+    assert {(source, renderer) for source, of in FIXTURES["late"].items() for renderer in of} == set(LATE)

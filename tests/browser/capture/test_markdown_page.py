@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -10,7 +11,7 @@ import pytest
 from browser.errors import CaptureGap
 from browser.settings import EngineName
 from tests.browser.asking import ask
-from tests.browser.conftest import Pages
+from tests.browser.conftest import Pages, tab_of
 from tests.browser.markdown_page import MarkdownPage, markdown_page
 from tests.browser.profiles import no_login
 
@@ -89,6 +90,41 @@ async def test_words_that_are_complete_are_passed_on_inside_a_paragraph(
         assert answer.startswith(text)
         markdown.held_back.set()
         assert text + "".join([piece async for piece in pieces]) == answer
+
+
+LATE = "before the code\n\n```python\nx = 1\n```\n\nafter the code [[hold]] and more"
+UNITS = "right *until* it comes 👩\u200d🚀 and what then [[hold]] follows"
+
+
+@pytest.mark.parametrize("hooked", [True, False], ids=["hook", "poll"])
+@pytest.mark.parametrize(
+    ("twist", "more", "answer"),
+    [
+        ("late", "loading = '.skeleton'", LATE),
+        ("units", r"hold_from = '[\ufffd\U00010000-\U0010ffff]'", UNITS),
+    ],
+    ids=["late", "units"],
+)
+async def test_what_the_page_shows_wrong_until_the_end_is_held_back(  # noqa: PLR0917 - fixtures, and a table
+    shared_pages: Pages, markdown: MarkdownPage, twist: str, more: str, answer: str, hooked: bool
+) -> None:
+    page = shared_pages.make(markdown.site(network=False, twist=twist, more=more), NO_LOGIN)
+    if not hooked:
+        page._capture.init_script = lambda: ""  # type: ignore[method-assign]
+    await page.start()
+    pieces: list[str] = []
+
+    async def read() -> None:
+        pieces.extend([piece async for piece in page.ask("a", answer, "markdown")])
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(read())
+        shows = tab_of(page).page
+        # What is wrong shows for some looks.
+        await shows.wait_for_selector(".skeleton + p" if twist == "late" else "text=what is wrong")
+        await shows.evaluate("() => new Promise((resolve) => setTimeout(resolve, 500))")
+        markdown.held_back.set()
+    assert "".join(pieces) == answer
 
 
 async def test_without_the_hook_too(shared_pages: Pages, markdown: MarkdownPage) -> None:

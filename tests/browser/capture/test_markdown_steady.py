@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -19,6 +20,7 @@ WORDS = (
     *("plain words here", "**bold words**", "*slanted*", "***both***", "_under_", "snake_case_name", "2 * 3 * 4"),
     *("`code`", "``a ` b``", "[a link](http://h/a_b 'title')", "[brackets]", "<http://h/x>", "![alt](http://h/i.png)"),
     *("a < b", "<b>tag</b>", "&amp;", r"\*escaped\*", "~~gone~~", "~5 of 7", "5* hotel", "(in brackets)", "$5", "a|b"),
+    *("[docs][1]", "![docs][1]", "[brackets][]", "a[1]", "[^1]"),
     *("\\", "1.", "-", "#", "end.  ", "“quoted”", "東京 👩‍🚀"),
 )
 LINE = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
@@ -45,7 +47,12 @@ BLOCK = st.one_of(
     ),
     st.sampled_from(["| a | b |\n|---|--:|\n| 1 | 2 |\n| `3` | **4** |", "|a|b|\n|-|-|\n|c|d|", "---", "***"]),
 )
-DOCUMENT = st.lists(BLOCK, min_size=1, max_size=4).map("\n\n".join)
+DEFINITIONS = "\n\n[1]: http://h/1\n[brackets]: <http://h/2> 'title'"
+DOCUMENT = st.builds(
+    lambda blocks, end: "\n\n".join(blocks) + end,
+    st.lists(BLOCK, min_size=1, max_size=4),
+    st.sampled_from(["", DEFINITIONS, f"{DEFINITIONS}\n\nand *more* words"]),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -107,11 +114,50 @@ def test_what_may_still_change_is_held_back(shown: str, steady: str) -> None:
     assert steady_from_html(shown) == steady
 
 
+@pytest.mark.parametrize(
+    ("shown", "steady"),
+    [
+        ("<p>one two</p><p>three €4, five</p><p>six</p>", "one two"),
+        ("<p>one two</p><p>three four €5</p>", "one two\n\nthree"),
+        ("<p>one <strong>two €</strong> three</p>", "one"),
+        ("<ul><li>one two</li><li>€</li></ul><p>three</p>", "- one"),
+        ("<p>one</p><pre>a\nb\n€\nc</pre>", "one"),
+        ("<p>no sign</p><p>here</p>", "no sign"),
+    ],
+)
+def test_what_comes_from_a_match_on_is_held_back(shown: str, steady: str) -> None:
+    assert steady_from_html(shown, re.compile("€")) == steady
+
+
 def test_a_list_whose_items_are_found_to_be_apart_goes_on() -> None:
     source = "- one\n- two\n- three\n\n- four"
     text = "".join(streamed(growing(source)))
     assert text == "- one\n- two\n\n- three\n\n- four"
     assert same(RENDER(text), RENDER(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "see [the docs][1] and more words here",
+        "[docs]\nand words that follow it",
+        "see [docs][] and [docs] here, array[i] and array[1] too",
+        "![a picture][1] and [the `code` *x*][1] of [docs]",
+        "see [docs][1] [1] [docs](http://h) and words\n\nnext",
+        "- see [docs][1] and\n- words\n\nafter",
+        "# A [docs][1] title\n\nwords",
+        "| a | b |\n| --- | --- |\n| [docs][1] | x |\n| c | d |\n\nafter",
+        "> see [docs][1] or so\n\nafter",
+        "a note[^1] and another one[^2] here\n\nafter",
+    ],
+)
+def test_a_link_that_is_defined_later_stays_as_it_was_written(source: str) -> None:
+    definitions = {"1": 'http://h/1 "a title"', "docs": "<http://h/a b>", "^1": "http://h/n1", "^2": "http://h/n2"}
+    used = [f"[{label}]: {target}" for label, target in definitions.items() if f"[{label}]" in source]
+    whole = f"{source}\n\n" + "\n".join(used)
+    text = "".join(streamed(growing(whole)))
+    assert text.startswith(source)
+    assert same(RENDER(text), RENDER(whole))
 
 
 def test_a_paragraph_that_is_found_to_be_a_heading_goes_on() -> None:

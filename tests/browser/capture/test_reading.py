@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from browser.capture.dom_poll import AnswerChanges
+from browser.capture.dom_poll import AnswerChanges, ShownAnswer
 from browser.capture.dom_reader import DomReader
 from browser.capture.findings import BrokenOff, Done, Finding, Lost, Progress, Reasoning, Refused, Text, Transcript
 from browser.capture.frames import Frame, FrameKind
@@ -228,6 +228,16 @@ def test_messages_that_did_not_begin_as_the_answers_do_not_count() -> None:
     assert read_all(reader(**rules), opened(), sse(*events)) == [Text("a"), Text("b")]
 
 
+def test_what_comes_after_the_last_element_of_a_kind() -> None:
+    rules = {"text": None, "whole": "join('+', after_last(data.all, &by == 'us')[].text)"}
+    us, them = {"by": "us", "text": "?"}, [{"by": "them", "text": text} for text in "abc"]
+    assert read_all(reader(**rules), opened(), sse({"all": [us, *them]})) == [Text("a+b+c")]
+    assert read_all(reader(**rules), opened(), sse({"all": [us, them[0], us, them[1]]})) == [Text("b")]
+    assert read_all(reader(**rules), opened(), sse({"all": [them[0], us]}, {"all": None}, {"all": them})) == [
+        Text("a+b+c")
+    ]
+
+
 def test_an_expression_that_does_not_fit_an_event_finds_nothing_there() -> None:
     assert read_all(reader(text="join('', data.words)"), opened(), sse({"n": 1}, {"words": ["a"]})) == [Text("a")]
 
@@ -255,6 +265,12 @@ def test_a_page_that_rewrites_its_text_is_read_once_it_is_complete() -> None:
     frames = [shown("a *b"), shown("a b", FrameKind.DOM_SET), Frame(FrameKind.DOM_DONE)]
     findings = read_all(DomReader(Transcript(), stream=False), *frames)
     assert findings == [Progress(), Progress(), Text("a b"), Done()]
+
+
+def test_what_comes_from_a_character_on_is_held_back() -> None:
+    frames = [shown("ab€c"), shown("ab€X", FrameKind.DOM_SET), Frame(FrameKind.DOM_DONE)]
+    findings = read_all(DomReader(Transcript(), hold_from="[€¥]"), *frames)
+    assert findings == [Text("ab"), Progress(), Text("€X"), Done()]
 
 
 def html(text: str) -> Frame:
@@ -310,14 +326,24 @@ def test_an_event_that_is_nested_too_deeply_is_passed_over(depth: int) -> None:
     assert read_all(reader(), *frames) == [Text("a"), Text("b"), Done()]
 
 
+NOTHING_SHOWN: ShownAnswer = {
+    "text": None,
+    "done": False,
+    "busy": False,
+    "loading": False,
+    "error": None,
+    "reasoning": None,
+}
+
+
 def test_half_a_surrogate_pair_in_what_a_page_shows_is_replaced() -> None:
     looks = AnswerChanges({})
-    half = "half \ud83d"
-    frames = looks.frames({"text": half, "error": half, "busy": False, "done": True, "reasoning": half}, 0.0)
+    half = "half \ud83d, and at the end \ud83d"
+    frames = looks.frames({**NOTHING_SHOWN, "text": half, "error": half, "done": True, "reasoning": half}, 0.0)
     assert {(frame.kind, frame.text) for frame in frames} >= {
-        (FrameKind.DOM_ERROR, "half ?"),
-        (FrameKind.DOM_SET, "half ?"),
-        (FrameKind.DOM_REASONING, "half ?"),
+        (FrameKind.DOM_ERROR, "half \ufffd, and at the end "),
+        (FrameKind.DOM_SET, "half \ufffd, and at the end "),
+        (FrameKind.DOM_REASONING, "half \ufffd, and at the end "),
     }
 
 

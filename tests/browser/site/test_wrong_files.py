@@ -430,6 +430,16 @@ WRONG: list[tuple[str, str, int, str, str]] = [
         "should be text; expected: a pattern of the request's full address, * for any characters; found a list of 2",
     ),
     ("kind = 'sse'\nurl = '*'\ntexts = 'data.t'", "", 13, "capture.network.texts", "unknown key; did you mean text?"),
+    # what is held back
+    *(
+        (f"capture.dom = {{ answer = '.a', done = '.d', {given} }}", REST, 1, f"capture.dom{key}", says)
+        for given, key, says in (
+            ("hold_from = '['", ".hold_from", "must be a regular expression of Python's: unterminated character set"),
+            ("hold_from = 'x*'", ".hold_from", "this one matches the empty text"),
+            ("hold_from = 'x', stream = false", "", "hold_from needs stream = true"),
+            ("loading = 'text=Loading'", ".loading", "CSS"),
+        )
+    ),
     # refusals
     *(
         (f"refusals = [{rules}]", REST + capture, 1, f"refusals{key}", says)
@@ -614,7 +624,9 @@ error = ".error"
 reasoning = ".thoughts"
 ignore = ".code-header"
 read = "markdown"
-stream = false
+loading = ".skeleton"
+stream = true
+hold_from = "[*]"
 settle_s = 0.5
 [[models]]
 name = "large"

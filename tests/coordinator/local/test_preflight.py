@@ -92,8 +92,13 @@ def test_a_site_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbfurl = 'http://127.0.0.1'\r\n")
     preflight.check_site(str(tmp_path / "windows.toml"))
     (tmp_path / "latin.toml").write_bytes(b"url = '\xe9'\n")
+    (tmp_path / "utf-16.toml").write_bytes("url = 'http://127.0.0.1'\n".encode("utf-16"))
+    for name in ("latin.toml", "utf-16.toml"):
+        with pytest.raises(SiteMissing, match="the file is not UTF-8 text"):
+            preflight.check_site(str(tmp_path / name))
+    (tmp_path / "broken.toml").write_text("url =\n")
     with pytest.raises(SiteMissing, match="not valid TOML"):
-        preflight.check_site(str(tmp_path / "latin.toml"))
+        preflight.check_site(str(tmp_path / "broken.toml"))
     with pytest.raises(SiteMissing, match="cannot be read: Is a directory"):
         preflight.check_site(f"{tmp_path}/")
 

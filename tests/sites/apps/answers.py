@@ -1,8 +1,9 @@
 """What the chat apps of these tests answer. Each app runs in an environment of its own (scripts/app-env).
 
 A prompt says in double square brackets what it wants: code, error, empty, endless, table, unicode, words=N. Every
-answer holds its prompt's digest and a token of its own. What an app received and answered goes to the file in
-APP_LEDGER, one JSON object a line.
+answer holds its prompt's digest and a token of its own. With say=HEX,HEX it is the first of these texts (UTF-8) and
+nothing else, and the later ones answer the next prompts of the conversation, whatever they are. What an app received
+and answered goes to the file in APP_LEDGER, one JSON object a line.
 """
 
 import hashlib
@@ -10,11 +11,10 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 PAUSE_S = 0.02  # a page that lays Markdown out anew with each token is kept busy by more
-UNDER_WAY = 100
+_script: list[str] = []
 USERNAME, PASSWORD = "ada", "lovelace"
 
 
@@ -29,15 +29,13 @@ def begin(prompt: str, earlier: int) -> tuple[str, list[str]]:
     record(prompt=prompt, token=token, earlier=earlier)
     if "[[error]]" in prompt:
         raise RuntimeError("made to fail")
+    if script := re.search(r"\[\[say=([0-9a-f,]+)\]\]", prompt):
+        _script[:] = [bytes.fromhex(text).decode() for text in script[1].split(",")]
+    elif not earlier:
+        _script.clear()
+    if _script:
+        return token, re.findall(r"\S*\s*", _script.pop(0))
     return token, [] if "[[empty]]" in prompt else _words(prompt, token)
-
-
-def noted(token: str, words: list[str]) -> Iterator[str]:
-    """Yield the words of an answer; note once it is well under way, where its page tells nothing of that."""
-    for number, word in enumerate(words):
-        if number == UNDER_WAY:
-            record(writing=token)
-        yield word
 
 
 def _words(prompt: str, token: str) -> list[str]:

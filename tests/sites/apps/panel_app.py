@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 
 import panel as pn
-from answers import PASSWORD, PAUSE_S, USERNAME, begin, noted, record
+from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
 
 pn.extension(notifications=True)
 
@@ -25,12 +25,13 @@ def chat() -> pn.chat.ChatInterface:
         earlier.append(prompt)
         text = ""
         try:
-            for word in noted(token, words):
+            for word in words:
                 text += word
                 yield text
                 await asyncio.sleep(PAUSE_S)
-            # Once more in whole: Panel tells where a part goes in code points, and its page counts UTF-16 units.
-            yield pn.pane.Markdown(text)
+            # Once more in whole: Panel tells where a part goes in code points, and its page counts UTF-16 units. Its
+            # lines are laid out as those of the parts.
+            yield pn.pane.Markdown(text, hard_line_break=True)
             record(done=token, answer=text)
         except (GeneratorExit, asyncio.CancelledError):
             record(stopped=token)

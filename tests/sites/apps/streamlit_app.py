@@ -5,13 +5,13 @@ import time
 from collections.abc import Iterator
 
 import streamlit as st
-from answers import PAUSE_S, begin, noted, record
+from answers import PAUSE_S, begin, record
 
 
 def answer(prompt: str, earlier: int) -> Iterator[str]:
     token, words = begin(prompt, earlier)
     try:
-        for word in noted(token, words):
+        for word in words:
             yield word
             time.sleep(PAUSE_S)
         record(done=token, answer="".join(words))

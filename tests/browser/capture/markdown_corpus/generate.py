@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, Route, async_playwright
 
 from browser.process.engine import find_executable
 from browser.settings import BrowserSettings
@@ -23,7 +23,13 @@ FORMULAS = r"""<p>Inline \(x^2 + \frac{1}{2}\) and \(a_i\) in words.</p>
 <p>\[\int_0^1 f(x)\,dx = 1\]</p>
 <p>after</p>"""
 DRAWN_S = 60.0
-MATHJAX = {"mathjax-3": "mathjax-full/es5/tex-chtml.js"}
+MATHJAX = {
+    "mathjax-3": "mathjax-full/es5/tex-chtml.js",
+    "mathjax-4": "@mathjax/src/bundle/tex-chtml.js",
+    "mathjax-4-svg": "@mathjax/src/bundle/tex-svg.js",
+}
+SERVED = "http://corpus.test/"
+"""Where a browser finds the npm packages: MathJax 4 loads its fonts and its worker for speech from beside itself."""
 
 
 def main(npm: Path, python: str) -> None:
@@ -43,6 +49,10 @@ def main(npm: Path, python: str) -> None:
         "edited": EDITED,
         "rendered": found,
         "growing": {renderer: _differences(shown) for renderer, shown in rendered["growing"].items()},
+        "late": {
+            source: {renderer: _differences(shown) for renderer, shown in renderers.items()}
+            for source, renderers in rendered["late"].items()
+        },
     }
     (FOLDER / "fixtures.json").write_text(json.dumps(fixtures, indent=0, ensure_ascii=False) + "\n")
 
@@ -70,21 +80,32 @@ async def _drawn_in_a_browser(npm: Path, bundle: Path) -> dict[str, Any]:
         editors: dict[str, str] = await page.evaluate("(code) => rendered(code)", EDITED)
         found = {name: {"edited": html} for name, html in editors.items()}
         for name, script in MATHJAX.items():
-            html = await asyncio.wait_for(_formulas(await browser.new_page(), npm / "node_modules" / script), DRAWN_S)
+            html = await asyncio.wait_for(_formulas(await browser.new_page(), npm, script), DRAWN_S)
             found[name] = {"math": html}
         await browser.close()
     return found
 
 
-async def _formulas(page: Page, script: Path) -> str:
-    await page.evaluate("window.MathJax = { startup: { typeset: false } }")
-    await page.add_script_tag(path=str(script))
+async def _formulas(page: Page, npm: Path, script: str) -> str:
+    async def serve(route: Route) -> None:
+        path = npm / "node_modules" / route.request.url.removeprefix(SERVED)
+        await (route.fulfill(path=path) if path.is_file() else route.fulfill(body="", content_type="text/html"))
+
+    await page.context.route("**/*", serve)
+    await page.goto(SERVED)
+    await page.evaluate(
+        "window.MathJax = { startup: { typeset: false }, output: { fontPath: '/@mathjax/%%FONT%%-font' } }"
+    )
+    await page.add_script_tag(url=f"{SERVED}{script}")
     html: str = await page.evaluate(
         """async (html) => {
           const shown = document.body.appendChild(document.createElement("div"));
           shown.innerHTML = html;
           await MathJax.startup.promise;
           await MathJax.typesetPromise([shown]);
+          const isDrawn = () => speech.every((formula) => formula.hasAttribute("has-speech"));
+          const speech = MathJax.version >= "4" ? [...shown.querySelectorAll("mjx-container")] : [];
+          while (!isDrawn()) await new Promise((resolve) => setTimeout(resolve, 50));
           return shown.innerHTML;
         }""",
         FORMULAS,

@@ -56,4 +56,35 @@ const pieces = GROWING.match(/[^]{1,17}/g);
 const ends = pieces.reduce((found, piece) => [...found, found.at(-1) + piece.length], [0]).slice(1);
 const growing = Object.fromEntries(["markdown-it", "marked", "react-markdown"].map((renderer) =>
   [renderer, ends.map((end) => renderers[renderer][0](GROWING.slice(0, end)))]));
-console.log(JSON.stringify({ rendered, growing }));
+
+// What later text changes of earlier text: links and footnotes that are defined after them.
+const REFERRING = `See [the docs][1], [docs] and a note[^1] in words.
+
+- an item with ![a picture][1] and one more[^2]
+- a word
+
+[1]: http://h/x "title"
+[docs]: http://h/y
+
+[^1]: The first note.
+
+[^2]: The second.
+
+A paragraph with [the docs][1] again.
+
+The last paragraph.
+`;
+const NAMED = `A note[^why] and one more[^1] in words.
+
+Another paragraph of words.
+
+[^why]: This is why.
+
+[^1]: The other note.
+
+The last paragraph.
+`;
+const late = Object.fromEntries(Object.entries({ referring: REFERRING, named: NAMED }).map(([name, text]) =>
+  [name, Object.fromEntries(["markdown-it", "marked", "react-markdown"].map((renderer) =>
+    [renderer, text.match(/[^]{1,7}/g).map((_, index) => renderers[renderer][0](text.slice(0, 7 * (index + 1))))]))]));
+console.log(JSON.stringify({ rendered, growing, late }));
