@@ -114,7 +114,7 @@ class World:
 
 async def behind(proxy: RealProxy, engine: str, world: World) -> dict[str, Any]:
     """Serve with a proxy, kill it, and start it again; return what went where."""
-    host, port = WORLD, int(proxy.url.rpartition(":")[2])
+    host, port = WORLD, proxy.port
     capture, site = world.capture, world.site
     await proxy.start()
     child = Child(world.namespace, world.folder, engine, proxy.url)
