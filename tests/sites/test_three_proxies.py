@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.sites, pytest.mark.timeout(900)]  # three browsers and
 Seen = dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
+@pytest.fixture(scope="module", params=["chromium"])
 async def seen(request: pytest.FixtureRequest) -> AsyncIterator[Seen]:
     """What the program has seen."""
     folder = tempfile.mkdtemp(prefix="t-", dir="/tmp")
