@@ -41,6 +41,7 @@ ACT_TIMEOUT_S = 5.0
 TITLE_TIMEOUT_S = 2.0
 LONGEST_TITLE = 100
 PICTURE_TIMEOUT_S = 10.0
+START_AGAIN_S = 0.5
 DONE_SHOWS_AFTER_S = STEADY_S + 2.0
 NOT_YET = "the page does not show that it is logged in (site file: login.logged_in)"
 NO_LOGIN_THERE = "there is nothing to log into (site file: login.none)"
@@ -139,20 +140,30 @@ class RemoteLogin:
             self._tell(title=title[:LONGEST_TITLE])
 
     async def _cast(self, page: Page) -> None:
+        has_come = asyncio.Event()
+
         async def take(frame: ScreencastFrame) -> None:
+            has_come.set()
             if page is self._page:
                 await self._take(page, frame)
 
+        # Playwright does not tell that a start has failed, as Chromium's does while a navigation changes the process. And
+        # of a page that was behind a popup, and on which nothing changes, Chromium sends no frame.
+        while page is self._page and not page.is_closed() and not has_come.is_set():
+            with suppress(Error, TimeoutError):
+                await within(PICTURE_TIMEOUT_S, self._start(page, take), "remote-login-start")
+                shot = page.screenshot(type="jpeg", quality=JPEG_QUALITY)
+                picture = await within(PICTURE_TIMEOUT_S, shot, "remote-login-picture")
+                if page is self._page and not has_come.is_set() and picture != self.picture:
+                    self._keep(page, picture, self._size.width, self._size.height)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(has_come.wait(), START_AGAIN_S)
+
+    async def _start(self, page: Page, take: Callable[[ScreencastFrame], Coroutine[Any, Any, None]]) -> None:
         await self._size.do(page)
-        number = self.picture_number
         with suppress(Error):  # it was shown before the popup that has been closed: only a new start shows it again
             await page.screencast.stop()
-        with suppress(Error):
-            await page.screencast.start(on_frame=take, quality=JPEG_QUALITY, size=LARGEST_PICTURE)
-        # Of a page that was behind a popup, and on which nothing changes, Chromium sends no frame.
-        picture = await within(PICTURE_TIMEOUT_S, page.screenshot(type="jpeg", quality=JPEG_QUALITY), "first-picture")
-        if page is self._page and self.picture_number == number and (size := page.viewport_size):
-            self._keep(page, picture, size["width"], size["height"])
+        await page.screencast.start(on_frame=take, quality=JPEG_QUALITY, size=LARGEST_PICTURE)
 
     async def _take(self, page: Page, frame: ScreencastFrame) -> None:
         """Keep a frame in place of the one before. The next comes when this returns."""

@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
+from playwright.async_api._generated import Screencast
 
 from browser.page.remote_input import BadInput, parse_input
 from browser.page.remote_login import LARGEST_PICTURE, NOT_YET, RemoteLogin
@@ -144,6 +146,27 @@ async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path) -> None
         assert login.picture_number > seen  # of the opener, on which nothing had changed since
         assert login.document
         assert [cookie["value"] for cookie in login.document["cookies"]] == ["canary-session-11aa"]
+
+
+async def test_the_picture_follows_although_a_start_of_the_screencast_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chromium refuses one that meets a navigation to another process, and Playwright returns all the same."""
+    start, lost = Screencast.start, set[Screencast]()
+
+    async def lose_first(self: Screencast, **options: Any) -> Any:
+        if self in lost:
+            return await start(self, **options)
+        lost.add(self)
+        return None
+
+    monkeypatch.setattr(Screencast, "start", lose_first)
+    async with site_with_popup() as site, running_login(site, tmp_path) as person:
+        login = person.login
+        await person.reaches(LoginPhase.OPEN)
+        for width in (390, 500):
+            await person.act(f'{{"kind":"size","width":{width},"height":700}}')
+            assert await login.wait_for(lambda width=width: login.state.width == width, HANG_LIMIT_S), login.state  # type: ignore[misc]
 
 
 async def test_it_is_what_the_login_has_of_its_own(tmp_path: Path) -> None:
