@@ -37,7 +37,8 @@ JPEG_QUALITY = 60
 LARGEST_PICTURE: Any = {"width": 1920, "height": 1920}  # otherwise Chromium's are made smaller than the page
 _FIRST_SIZE = Viewport(width=1280, height=800)
 SHOWN_WITHOUT_CHANGE_S = 0.1
-ACT_TIMEOUT_S = 5.0
+ACT_TIMEOUT_S = 30.0
+"""Shorter than what the coordinator waits for the answer."""
 TITLE_TIMEOUT_S = 2.0
 LONGEST_TITLE = 100
 PICTURE_TIMEOUT_S = 10.0
@@ -147,8 +148,8 @@ class RemoteLogin:
             if page is self._page:
                 await self._take(page, frame)
 
-        # Playwright does not tell that a start has failed, as Chromium's does while a navigation changes the process. And
-        # of a page that was behind a popup, and on which nothing changes, Chromium sends no frame.
+        # Playwright does not tell that a start has failed: Chromium refuses one while a navigation changes the process.
+        # And of a page that was behind a popup, and on which nothing changes, Chromium sends no frame.
         while page is self._page and not page.is_closed() and not has_come.is_set():
             with suppress(Error, TimeoutError):
                 await within(PICTURE_TIMEOUT_S, self._start(page, take), "remote-login-start")
@@ -202,7 +203,11 @@ class RemoteLogin:
     # What is done
 
     async def act(self, inputs: list[Input]) -> None:
-        """Do what the person did, in this order, after all that came before. What the page does not take is dropped."""
+        """Do what the person did, in this order, after all that came before.
+
+        Where the page hangs, what follows is dropped: a password that was typed after a click which has not been taken
+        would stand in another field.
+        """
         async with self._one_at_a_time:
             for one in inputs:
                 page = self._page
@@ -213,8 +218,13 @@ class RemoteLogin:
                         continue
                     self._size = one
                 self._acted.set()
-                with suppress(Error, TimeoutError):
+                try:
                     await within(ACT_TIMEOUT_S, one.do(page), "remote-login-act")
+                except TimeoutError:
+                    log.warning("remote_login_input_dropped", reason="page_hangs")
+                    return
+                except Error:
+                    continue  # the page has closed, or has nothing to go back to
 
     async def done(self) -> None:
         """Say so if the page does not show within seconds that it is logged in."""

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api._generated import Screencast
 
+from browser.page import remote_login
 from browser.page.remote_input import BadInput, parse_input
 from browser.page.remote_login import LARGEST_PICTURE, NOT_YET, RemoteLogin
 from browser.settings import BrowserSettings
@@ -43,6 +44,9 @@ POPUP = """<!doctype html><meta charset=utf-8><title>popup</title><textarea id=t
 const text = document.getElementById("text");
 addEventListener("keydown", (event) => { document.title = `${event.key} ${text.value}`; });
 text.oninput = () => { document.title = text.value; };
+addEventListener("mousemove", () => {
+  for (const until = Date.now() + 2000; text.value === "hang" && Date.now() < until;);
+});
 addEventListener("wheel", (event) => { document.title = `wheel ${event.deltaY}`; });
 addEventListener("mouseup", (event) => {
   document.title = `${event.button} ${event.detail} ${event.clientX} ${event.clientY}`;
@@ -120,7 +124,7 @@ DOUBLE = '{"kind":"down","x":30,"y":40,"count":2},{"kind":"up","x":30,"y":40,"co
 RIGHT = '{"kind":"down","x":9,"y":9,"button":"right"},{"kind":"up","x":9,"y":9,"button":"right"}'
 
 
-async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path) -> None:
+async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site_with_popup() as site, running_login(site, tmp_path) as person:
         login = person.login
         await person.reaches(LoginPhase.OPEN)
@@ -138,6 +142,12 @@ async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path) -> None
         ):
             await person.act(event)
             await person.finds(title)
+        await person.act('{"kind":"key","key":"a","with":["Control"]},{"kind":"text","text":"hang"}')
+        with monkeypatch.context() as hasty:
+            hasty.setattr(remote_login, "ACT_TIMEOUT_S", 0.5)
+            await person.act(CLICK, '{"kind":"text","text":"lost"}')  # the page has not taken the click
+        await person.act('{"kind":"text","text":" on"}')
+        await person.finds("hang on")
         await login.done()
         assert login.state.detail == NOT_YET
         seen = login.picture_number
