@@ -41,7 +41,7 @@ ACT_TIMEOUT_S = 30.0
 """Shorter than what the coordinator waits for the answer."""
 TITLE_TIMEOUT_S = 2.0
 LONGEST_TITLE = 100
-PICTURE_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 10.0
 START_AGAIN_S = 0.5
 DONE_SHOWS_AFTER_S = STEADY_S + 2.0
 NOT_YET = "the page does not show that it is logged in (site file: login.logged_in)"
@@ -149,20 +149,17 @@ class RemoteLogin:
                 await self._take(page, frame)
 
         # Playwright does not tell that a start has failed: Chromium refuses one while a navigation changes the process.
-        # And of a page that was behind a popup, and on which nothing changes, Chromium sends no frame.
+        # A screenshot in its place would undo a change of size that comes meanwhile.
         while page is self._page and not page.is_closed() and not has_come.is_set():
             with suppress(Error, TimeoutError):
-                await within(PICTURE_TIMEOUT_S, self._start(page, take), "remote-login-start")
-                shot = page.screenshot(type="jpeg", quality=JPEG_QUALITY)
-                picture = await within(PICTURE_TIMEOUT_S, shot, "remote-login-picture")
-                if page is self._page and not has_come.is_set() and picture != self.picture:
-                    self._keep(page, picture, self._size.width, self._size.height)
+                await within(START_TIMEOUT_S, self._start(page, take), "remote-login-start")
             with suppress(TimeoutError):
                 await asyncio.wait_for(has_come.wait(), START_AGAIN_S)
 
     async def _start(self, page: Page, take: Callable[[ScreencastFrame], Coroutine[Any, Any, None]]) -> None:
         await self._size.do(page)
-        with suppress(Error):  # it was shown before the popup that has been closed: only a new start shows it again
+        await page.bring_to_front()  # Chromium draws nothing of a page that was behind a popup
+        with suppress(Error):  # it was shown before that popup: only a new start shows it again
             await page.screencast.stop()
         await page.screencast.start(on_frame=take, quality=JPEG_QUALITY, size=LARGEST_PICTURE)
 
