@@ -17,6 +17,7 @@ from tests.support.waiting import eventually
 
 USER: Final = "ada"
 PASSWORD: Final = "canary-of-the-proxy"
+NO_PROXY: Final = "none"
 _ASKED_FOR: Final = (r"CONNECT (\S+:\d+)", r"[A-Z]+ http://([^/\s]+)", r"connected to (\S+:\d+)")
 """How the logs name a host and port: those of HTTP proxies by method, that of microsocks for each connection."""
 _SQUID_HELPER: Final = "/usr/lib/squid/basic_ncsa_auth"
