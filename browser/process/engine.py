@@ -53,6 +53,7 @@ _QUIET_FIREFOX: Mapping[str, bool | int | str] = {
     "network.connectivity-service.enabled": False,
     "network.dns.disablePrefetch": True,
     "network.prefetch-next": False,
+    "services.settings.server": "data:,#remote-settings-dummy/v1",  # Mozilla's name for no server
     "ui.caretBlinkTime": 0,  # a blinking caret is most of what an idle page costs; in Chromium hook.js sees to it
 }
 _OTHER_ENGINES = "or choose another engine: BROWSER_ENGINE=chromium or firefox"
@@ -204,6 +205,8 @@ def browser_environment(plan: Launch) -> dict[str, str]:
     # root in it. Firefox takes the first for the second, and its processes crash; told to assume no namespaces it keeps
     # its filters of system calls. The variable: Firefox's security/sandbox/linux/SandboxInfo.cpp.
     if plan.engine != "chromium":
+        # A released Firefox heeds the preference of this server only with it: services/settings/Utils.sys.mjs in its source.
+        environment = {"MOZ_REMOTE_SETTINGS_DEVTOOLS": "1", **environment}
         command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
         try:
             subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=True)  # noqa: S603 - constant

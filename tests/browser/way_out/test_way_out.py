@@ -91,6 +91,11 @@ def test_the_proxys_password_is_with_the_child_alone(seen: Seen) -> None:
     assert PASSWORD not in seen["log"]
 
 
+def test_the_browser_asks_the_proxy_for_nothing_of_its_own(seen: Seen) -> None:
+    hosts = {address.rpartition(":")[0] for address in seen["asked_for"]}
+    assert {host for host in hosts if not host.endswith(".test")} <= {SITE, STUN}
+
+
 def test_the_page_does_not_reach_other_ports_of_its_machine(seen: Seen) -> None:
     assert "own_proxy_loopback_refused" in seen["log"]
     assert not [host for host in seen["asked_for"] if host.startswith("127.")]
