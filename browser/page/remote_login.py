@@ -37,10 +37,12 @@ JPEG_QUALITY = 60
 LARGEST_PICTURE: Any = {"width": 1920, "height": 1920}  # otherwise Chromium's are made smaller than the page
 _FIRST_SIZE = Viewport(width=1280, height=800)
 SHOWN_WITHOUT_CHANGE_S = 0.1
-ACT_TIMEOUT_S = 5.0
+ACT_TIMEOUT_S = 30.0
+"""Shorter than what the coordinator waits for the answer."""
 TITLE_TIMEOUT_S = 2.0
 LONGEST_TITLE = 100
-PICTURE_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 10.0
+START_AGAIN_S = 0.5
 DONE_SHOWS_AFTER_S = STEADY_S + 2.0
 NOT_YET = "the page does not show that it is logged in (site file: login.logged_in)"
 NO_LOGIN_THERE = "there is nothing to log into (site file: login.none)"
@@ -139,20 +141,27 @@ class RemoteLogin:
             self._tell(title=title[:LONGEST_TITLE])
 
     async def _cast(self, page: Page) -> None:
+        has_come = asyncio.Event()
+
         async def take(frame: ScreencastFrame) -> None:
+            has_come.set()
             if page is self._page:
                 await self._take(page, frame)
 
+        # Playwright does not tell that a start has failed: Chromium refuses one while a navigation changes the process.
+        # A screenshot in its place would undo a change of size that comes meanwhile.
+        while page is self._page and not page.is_closed() and not has_come.is_set():
+            with suppress(Error, TimeoutError):
+                await within(START_TIMEOUT_S, self._start(page, take), "remote-login-start")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(has_come.wait(), START_AGAIN_S)
+
+    async def _start(self, page: Page, take: Callable[[ScreencastFrame], Coroutine[Any, Any, None]]) -> None:
         await self._size.do(page)
-        number = self.picture_number
-        with suppress(Error):  # it was shown before the popup that has been closed: only a new start shows it again
+        await page.bring_to_front()  # Chromium draws nothing of a page that was behind a popup
+        with suppress(Error):  # it was shown before that popup: only a new start shows it again
             await page.screencast.stop()
-        with suppress(Error):
-            await page.screencast.start(on_frame=take, quality=JPEG_QUALITY, size=LARGEST_PICTURE)
-        # Of a page that was behind a popup, and on which nothing changes, Chromium sends no frame.
-        picture = await within(PICTURE_TIMEOUT_S, page.screenshot(type="jpeg", quality=JPEG_QUALITY), "first-picture")
-        if page is self._page and self.picture_number == number and (size := page.viewport_size):
-            self._keep(page, picture, size["width"], size["height"])
+        await page.screencast.start(on_frame=take, quality=JPEG_QUALITY, size=LARGEST_PICTURE)
 
     async def _take(self, page: Page, frame: ScreencastFrame) -> None:
         """Keep a frame in place of the one before. The next comes when this returns."""
@@ -191,7 +200,11 @@ class RemoteLogin:
     # What is done
 
     async def act(self, inputs: list[Input]) -> None:
-        """Do what the person did, in this order, after all that came before. What the page does not take is dropped."""
+        """Do what the person did, in this order, after all that came before.
+
+        Where the page hangs, what follows is dropped: a password that was typed after a click which has not been taken
+        would stand in another field.
+        """
         async with self._one_at_a_time:
             for one in inputs:
                 page = self._page
@@ -202,8 +215,13 @@ class RemoteLogin:
                         continue
                     self._size = one
                 self._acted.set()
-                with suppress(Error, TimeoutError):
+                try:
                     await within(ACT_TIMEOUT_S, one.do(page), "remote-login-act")
+                except TimeoutError:
+                    log.warning("remote_login_input_dropped", reason="page_hangs")
+                    return
+                except Error:
+                    continue  # the page has closed, or has nothing to go back to
 
     async def done(self) -> None:
         """Say so if the page does not show within seconds that it is logged in."""

@@ -36,12 +36,20 @@ _QUIET_CHROMIUM = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Components that are wanted at once are asked for in spite of the above, and each start asks who is signed in. No
+    # request goes to port 1: kRestrictedPorts in net/base/port_util.cc of Chromium's source.
+    "--component-updater=url-source=https://127.0.0.1:1/",
+    "--gaia-url=https://127.0.0.1:1/",
 )
 # A network service of its own that dies takes the cookies with it, and the page then looks logged out. The others are
-# hidden pages of the address bar: a renderer for each window. bound-browser merges these lists with Playwright's.
+# hidden pages of the address bar, a renderer for each window, and more that asks the browser's maker.
+# bound-browser merges these lists with Playwright's.
 _CHROMIUM_FEATURES = (
     "--enable-features=NetworkServiceInProcess2",
-    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup",
+    (
+        "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,"
+        "NetworkTimeServiceQuerying,AutofillServerCommunication"
+    ),
 )
 _QUIET_FIREFOX: Mapping[str, bool | int | str] = {
     "app.update.enabled": False,
@@ -53,6 +61,7 @@ _QUIET_FIREFOX: Mapping[str, bool | int | str] = {
     "network.connectivity-service.enabled": False,
     "network.dns.disablePrefetch": True,
     "network.prefetch-next": False,
+    "services.settings.server": "data:,#remote-settings-dummy/v1",  # Mozilla's name for no server
     "ui.caretBlinkTime": 0,  # a blinking caret is most of what an idle page costs; in Chromium hook.js sees to it
 }
 _OTHER_ENGINES = "or choose another engine: BROWSER_ENGINE=chromium or firefox"
@@ -204,6 +213,8 @@ def browser_environment(plan: Launch) -> dict[str, str]:
     # root in it. Firefox takes the first for the second, and its processes crash; told to assume no namespaces it keeps
     # its filters of system calls. The variable: Firefox's security/sandbox/linux/SandboxInfo.cpp.
     if plan.engine != "chromium":
+        # Else a released Firefox ignores services.settings.server: services/settings/Utils.sys.mjs in its source.
+        environment = {"MOZ_REMOTE_SETTINGS_DEVTOOLS": "1", **environment}
         command = ["unshare", "--user", "--map-root-user", "--root=/", "true"]
         try:
             subprocess.run(command, capture_output=True, timeout=_UNSHARE_TIMEOUT_S, check=True)  # noqa: S603 - constant

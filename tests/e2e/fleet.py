@@ -266,9 +266,13 @@ def fleet(
     *,
     keys: Sequence[str] = ("test-key",),
     module: str = "coordinator.main",
+    before: Sequence[str] = (),
     **environment: str,
 ) -> Iterator[Fleet]:
-    """Run a coordinator with these profiles, by `python -m module`; stop it by SIGTERM, after 60 s by SIGKILL."""
+    """Run a coordinator with these profiles, by `python -m module`; stop it by SIGTERM, after 60 s by SIGKILL.
+
+    `before` is a command that runs another, which it is put before.
+    """
     folder.mkdir(exist_ok=True)
     base = free_range(41)
     (folder / "key.txt").write_text("".join(f"{key} role=operate\n" for key in keys))
@@ -291,7 +295,7 @@ def fleet(
         given = {"TMPDIR": tmp, **given}
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [*DIES_WITH_PARENT, sys.executable, "-m", module],
+                [*DIES_WITH_PARENT, *before, sys.executable, "-m", module],
                 cwd=ROOT,
                 env={**os.environ, **given},
                 stdout=stderr,

@@ -82,6 +82,8 @@ class ChatApp:
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     process: subprocess.Popen[bytes] | None = None
     scripts: Path = SCRIPTS
+    host: str = "127.0.0.1"
+    """Where Chainlit and Gradio listen; 0.0.0.0 for browsers of another network."""
 
     @property
     def url(self) -> str:
@@ -122,7 +124,7 @@ class ChatApp:
         programs, script = ROOT / ".cache" / self.name / "bin", self.scripts / f"{self.name}_app.py"
         match self.name:
             case "chainlit":
-                address = ("--host", "127.0.0.1", "--port", str(self.port))
+                address = ("--host", self.host, "--port", str(self.port))
                 return [programs / "chainlit", "run", script, "--headless", *address]
             case "streamlit":
                 return [programs / "streamlit", "run", script]
@@ -131,6 +133,7 @@ class ChatApp:
 
     def _environment(self) -> Mapping[str, str]:
         return {
+            "APP_HOST": self.host,
             "APP_LEDGER": str(self._ledger),
             "APP_PORT": str(self.port),
             "APP_SECRET": self.secret,
@@ -217,9 +220,9 @@ def _as_saved(name: str, value: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def chat_app(name: str, folder: Path) -> Iterator[ChatApp]:
+def chat_app(name: str, folder: Path, *, host: str = "127.0.0.1") -> Iterator[ChatApp]:
     """Run an app of KINDS with its files in `folder`."""
-    app = ChatApp(name, folder)
+    app = ChatApp(name, folder, host=host)
     try:
         app.start()
         yield app

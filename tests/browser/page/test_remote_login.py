@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
+from playwright.async_api._generated import Screencast
 
+from browser.page import remote_login
 from browser.page.remote_input import BadInput, parse_input
 from browser.page.remote_login import LARGEST_PICTURE, NOT_YET, RemoteLogin
 from browser.settings import BrowserSettings
@@ -41,6 +44,9 @@ POPUP = """<!doctype html><meta charset=utf-8><title>popup</title><textarea id=t
 const text = document.getElementById("text");
 addEventListener("keydown", (event) => { document.title = `${event.key} ${text.value}`; });
 text.oninput = () => { document.title = text.value; };
+addEventListener("mousemove", () => {
+  for (const until = Date.now() + 2000; text.value === "hang" && Date.now() < until;);
+});
 addEventListener("wheel", (event) => { document.title = `wheel ${event.deltaY}`; });
 addEventListener("mouseup", (event) => {
   document.title = `${event.button} ${event.detail} ${event.clientX} ${event.clientY}`;
@@ -118,7 +124,7 @@ DOUBLE = '{"kind":"down","x":30,"y":40,"count":2},{"kind":"up","x":30,"y":40,"co
 RIGHT = '{"kind":"down","x":9,"y":9,"button":"right"},{"kind":"up","x":9,"y":9,"button":"right"}'
 
 
-async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path) -> None:
+async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site_with_popup() as site, running_login(site, tmp_path) as person:
         login = person.login
         await person.reaches(LoginPhase.OPEN)
@@ -136,6 +142,12 @@ async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path) -> None
         ):
             await person.act(event)
             await person.finds(title)
+        await person.act('{"kind":"key","key":"a","with":["Control"]},{"kind":"text","text":"hang"}')
+        with monkeypatch.context() as hasty:
+            hasty.setattr(remote_login, "ACT_TIMEOUT_S", 0.5)
+            await person.act(CLICK, '{"kind":"text","text":"lost"}')  # the page has not taken the click
+        await person.act('{"kind":"text","text":" on"}')
+        await person.finds("hang on")
         await login.done()
         assert login.state.detail == NOT_YET
         seen = login.picture_number
@@ -144,6 +156,27 @@ async def test_all_kinds_of_input_and_a_login_in_a_popup(tmp_path: Path) -> None
         assert login.picture_number > seen  # of the opener, on which nothing had changed since
         assert login.document
         assert [cookie["value"] for cookie in login.document["cookies"]] == ["canary-session-11aa"]
+
+
+async def test_the_picture_follows_although_a_start_of_the_screencast_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chromium refuses one that meets a navigation to another process, and Playwright returns all the same."""
+    start, lost = Screencast.start, set[Screencast]()
+
+    async def lose_first(self: Screencast, **options: Any) -> Any:
+        if self in lost:
+            return await start(self, **options)
+        lost.add(self)
+        return None
+
+    monkeypatch.setattr(Screencast, "start", lose_first)
+    async with site_with_popup() as site, running_login(site, tmp_path) as person:
+        login = person.login
+        await person.reaches(LoginPhase.OPEN)
+        for width in (390, 500):
+            await person.act(f'{{"kind":"size","width":{width},"height":700}}')
+            assert await login.wait_for(lambda width=width: login.state.width == width, HANG_LIMIT_S), login.state  # type: ignore[misc]
 
 
 async def test_it_is_what_the_login_has_of_its_own(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run children behind each proxy in turn, and one without, and print as JSON what went where.
+"""Run a child behind a proxy, or without one, and print as JSON what went where.
 
 To be run in namespaces of its own: `test_way_out.py` does.
 """
@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from contract import child_environment
+from contract.child_api import TOKEN_HEADER
+from contract.site_check import CHECK_PATH
 from contract.surroundings import Surroundings, write_surroundings
 from tests.browser.way_out import real_proxies, restless_page
 from tests.browser.way_out.network import SITE, WORLD, Capture, Namespace, Packet, network
-from tests.browser.way_out.real_proxies import PASSWORD, RealProxy
+from tests.browser.way_out.real_proxies import NO_PROXY, PASSWORD, RealProxy
 from tests.browser.way_out.restless_page import NAME, RestlessSite
 from tests.support.authority import Authority
 from tests.support.waiting import eventually
@@ -31,6 +33,7 @@ PORT, STREAM_PORT, LOOPBACK_PORT = 18000, 18001, 18002
 PATIENCE_S = 120.0
 """For what takes a browser on a busy machine some seconds."""
 TRIES = 60
+TOKEN = "the-token"
 
 
 class Child:
@@ -41,16 +44,18 @@ class Child:
         run_dir = folder / "run"
         run_dir.mkdir(mode=0o700)
         write_surroundings(run_dir, Surroundings(proxy=proxy))
+        self._site_file = restless_page.write_site_file(folder)
         profile = folder / "profile.json"
         profile.write_text('{"cookies": [], "origins": []}')
         self.log = folder / "child.log"
         command = [
             *(*namespace.command, sys.executable, "launch_camoufox.py", "--engine", engine),
-            *("--site", str(restless_page.write_site_file(folder)), "--active-auth-json", str(profile)),
+            *("--site", str(self._site_file), "--active-auth-json", str(profile)),
             *("--server-port", str(PORT), "--stream-port", str(STREAM_PORT)),
         ]
         environment = os.environ | {
             child_environment.RUN_DIR: str(run_dir),
+            child_environment.CONTROL_TOKEN: TOKEN,
             "EXTRA_CA_FILE": str(folder.parent / "ca.pem"),
             # A login's own proxy comes before these, and without one they must not be in the way.
             **({"HTTPS_PROXY": "http://192.0.2.9:1", "NO_PROXY": "*"} if proxy else {}),
@@ -62,7 +67,7 @@ class Child:
         def ask() -> tuple[int, Any]:
             connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=PATIENCE_S)
             data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"content-type": "application/json"})
+            connection.request(method, path, data, {"content-type": "application/json", TOKEN_HEADER: TOKEN})
             response = connection.getresponse()
             return response.status, json.loads(response.read())
 
@@ -92,6 +97,11 @@ class Child:
         status, said = await self._ask("POST", "/v1/chat/completions", body)
         return str(said["choices"][0]["message"]["content"] if status == 200 else said["error"]["code"])
 
+    async def check(self) -> str:
+        """Have the site file checked in a tab beside the page; return the outcome."""
+        body = {"file": self._site_file.name, "text": self._site_file.read_text()}
+        return str((await self._ask("POST", CHECK_PATH, body))[1]["outcome"])
+
     def end(self) -> None:
         """End it, and the browser with it."""
         self._process.send_signal(signal.SIGTERM)
@@ -114,7 +124,7 @@ class World:
 
 async def behind(proxy: RealProxy, engine: str, world: World) -> dict[str, Any]:
     """Serve with a proxy, kill it, and start it again; return what went where."""
-    host, port = WORLD, int(proxy.url.rpartition(":")[2])
+    host, port = WORLD, proxy.port
     capture, site = world.capture, world.site
     await proxy.start()
     child = Child(world.namespace, world.folder, engine, proxy.url)
@@ -123,6 +133,7 @@ async def behind(proxy: RealProxy, engine: str, world: World) -> dict[str, Any]:
         answer = await child.ask("hello")
         ways = ("/fetch", "/beacon", "/form", "/socket", "/events", "/worker.js", "/from-worker", "/image")
         await eventually(lambda: all(site.paths[way] for way in ways), timeout_s=PATIENCE_S, what=lambda: site.paths)
+        checked = await child.check()
         working = capture.past(host, port)
         peers = sorted(site.peers)
         exposed = _with_password()
@@ -139,6 +150,8 @@ async def behind(proxy: RealProxy, engine: str, world: World) -> dict[str, Any]:
         await child.wait_for(None)
         return {
             "answer": answer,
+            "checked": checked,
+            "prompts": site.prompts,
             "peers": peers,
             "exposed": exposed,
             "candidates": sorted(site.candidates),
@@ -186,7 +199,7 @@ async def without(engine: str, world: World) -> list[str]:
         child.end()
 
 
-async def main(engine: str, folder: Path, wanted: list[str]) -> None:
+async def main(engine: str, folder: Path, proxy: str) -> None:
     """Do all of it."""
     folder.chmod(0o777)  # squid has a user of its own
     authority = Authority(folder)
@@ -201,20 +214,17 @@ async def main(engine: str, folder: Path, wanted: list[str]) -> None:
             connection.context = by_address
 
     tls.sni_callback = choose
-    found: dict[str, Any] = {}
-    for name in wanted:
-        own = folder / name
-        own.mkdir()
-        async with restless_page.serve(SITE, tls, LOOPBACK_PORT) as site:
-            # A network for each: what a browser's end leaves in the kernel is still sent a moment later.
-            with network(folder, (NAME,)) as (namespace, capture):
-                world = World(own, namespace, capture, site)
-                if name == "none":
-                    found[name] = await without(engine, world)
-                else:
-                    found[name] = await behind(real_proxies.ALL[name](folder, WORLD), engine, world)
+    own = folder / proxy
+    own.mkdir()
+    async with restless_page.serve(SITE, tls, LOOPBACK_PORT) as site:
+        with network(folder, (NAME,)) as (namespace, capture):
+            world = World(own, namespace, capture, site)
+            if proxy == NO_PROXY:
+                found: object = await without(engine, world)
+            else:
+                found = await behind(real_proxies.ALL[proxy](folder, WORLD), engine, world)
     sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

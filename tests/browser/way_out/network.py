@@ -57,13 +57,13 @@ class Capture:
     packets: Counter[Packet] = field(default_factory=Counter)
     names: set[str] = field(default_factory=set)
 
-    def past(self, host: str, port: int) -> dict[str, int]:
-        """Return what did not go to this host and port by TCP."""
-        allowed = Packet("tcp", host, port)
+    def past(self, host: str, *ports: int) -> dict[str, int]:
+        """Return what did not go to these ports of the host by TCP."""
+        allowed = {Packet("tcp", host, port) for port in ports}
         return {
             f"{packet.protocol} {packet.address} {packet.port}": count
             for packet, count in self.packets.items()
-            if packet != allowed
+            if packet not in allowed
         }
 
     def read(self, sock: socket.socket) -> None:

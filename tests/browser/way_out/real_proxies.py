@@ -17,6 +17,9 @@ from tests.support.waiting import eventually
 
 USER: Final = "ada"
 PASSWORD: Final = "canary-of-the-proxy"
+NO_PROXY: Final = "none"
+_ASKED_FOR: Final = (r"CONNECT (\S+:\d+)", r"[A-Z]+ http://([^/\s]+)", r"connected to (\S+:\d+)")
+"""How the logs name a host and port: those of HTTP proxies by method, that of microsocks for each connection."""
 _SQUID_HELPER: Final = "/usr/lib/squid/basic_ncsa_auth"
 
 
@@ -25,8 +28,10 @@ class RealProxy:
 
     def __init__(self, scheme: str, host: str, port: int, command: Sequence[str], log: Path) -> None:
         """`log` gets the program's output, too."""
-        self._address = (host, port)
+        self.port = port
+        self.address = f"{scheme}://{host}:{port}"
         self.url = f"{scheme}://{USER}:{PASSWORD}@{host}:{port}"
+        self._host = host
         self._command = command
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
@@ -42,7 +47,7 @@ class RealProxy:
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(self._address) == 0
+            return probe.connect_ex((self._host, self.port)) == 0
 
     async def kill(self) -> None:
         """Kill it and its helpers, if it runs."""
@@ -54,7 +59,7 @@ class RealProxy:
     def asked_for(self) -> set[str]:
         """Return the hosts and ports that its log names."""
         text = self._log.read_text(errors="replace")
-        return set(re.findall(r"CONNECT ([^\s]+:\d+)", text)) | set(re.findall(r"connected to ([^\s]+:\d+)", text))
+        return {found for pattern in _ASKED_FOR for found in re.findall(pattern, text)}
 
 
 def squid(folder: Path, host: str) -> RealProxy:

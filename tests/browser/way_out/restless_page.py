@@ -16,6 +16,8 @@ NAME = "page.test"
 STUN = "198.51.100.7"
 """An address at which nobody is."""
 
+CHECK_PROMPT = "is it all there?"
+
 _PAGE = """<!doctype html><meta charset=utf-8><title>restless</title>
 <link rel=icon href=/icon.png>
 <link rel=preconnect href=https://preconnect.test>
@@ -86,6 +88,8 @@ url = "*/ask"
 method = "POST"
 text = "data.text"
 end = "data.end"
+[check]
+prompt = "{CHECK_PROMPT}"
 [[models]]
 name = "restless"
 """
@@ -98,6 +102,7 @@ class RestlessSite:
     paths: Counter[str] = field(default_factory=Counter)
     peers: Counter[str] = field(default_factory=Counter)
     candidates: set[str] = field(default_factory=set)
+    prompts: list[str] = field(default_factory=list)
 
 
 def write_site_file(folder: Path) -> Path:
@@ -118,8 +123,9 @@ async def serve(address: str, tls: SSLContext, loopback_port: int) -> AsyncItera
         if request.path == "/candidate":
             seen.candidates.add(request.query_string)
         if request.path == "/ask":
-            prompt = json.dumps({"text": (await request.text()).upper()})
-            return web.Response(text=f'data: {prompt}\n\ndata: {{"end":true}}\n\n', content_type="text/event-stream")
+            seen.prompts.append(await request.text())
+            said = json.dumps({"text": seen.prompts[-1].upper()})
+            return web.Response(text=f'data: {said}\n\ndata: {{"end":true}}\n\n', content_type="text/event-stream")
         if request.path == "/events":
             return web.Response(text="data: 1\n\n", content_type="text/event-stream")
         if request.path == "/socket":

@@ -28,9 +28,9 @@ async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
 
 
 def serve() -> None:
-    port = int(os.environ["APP_PORT"])
+    host, port = os.environ["APP_HOST"], int(os.environ["APP_PORT"])
     app, _, _ = (blocks := gr.ChatInterface(answer)).launch(
-        server_name="127.0.0.1", server_port=port, auth=[(USERNAME, PASSWORD)], prevent_thread_lock=True, quiet=True
+        server_name=host, server_port=port, auth=[(USERNAME, PASSWORD)], prevent_thread_lock=True, quiet=True
     )
 
     def end_sessions(*_: object) -> None:
