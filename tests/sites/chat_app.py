@@ -82,6 +82,8 @@ class ChatApp:
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     process: subprocess.Popen[bytes] | None = None
     scripts: Path = SCRIPTS
+    rotates: bool = False
+    """Whether the cookie of its login changes with each load of the page: chainlit and gradio."""
 
     @property
     def url(self) -> str:
@@ -133,6 +135,7 @@ class ChatApp:
         return {
             "APP_LEDGER": str(self._ledger),
             "APP_PORT": str(self.port),
+            **({"APP_ROTATES": "1"} if self.rotates else {}),
             "APP_SECRET": self.secret,
             "CHAINLIT_APP_ROOT": str(self.folder),
             "CHAINLIT_AUTH_SECRET": self.secret,
@@ -217,9 +220,9 @@ def _as_saved(name: str, value: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def chat_app(name: str, folder: Path) -> Iterator[ChatApp]:
+def chat_app(name: str, folder: Path, *, rotates: bool = False) -> Iterator[ChatApp]:
     """Run an app of KINDS with its files in `folder`."""
-    app = ChatApp(name, folder)
+    app = ChatApp(name, folder, rotates=rotates)
     try:
         app.start()
         yield app

@@ -4,11 +4,14 @@
 import asyncio
 import inspect
 import os
+import secrets
 import signal
 from collections.abc import AsyncIterator
 
 import gradio as gr
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
+from rotation import ROTATES, RotatingCookie
+from starlette.middleware import Middleware
 
 
 async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
@@ -29,8 +32,21 @@ async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
 
 def serve() -> None:
     port = int(os.environ["APP_PORT"])
+
+    def renew(token: str) -> str | None:
+        if user := app.tokens.get(token):
+            app.tokens[following := secrets.token_urlsafe(16)] = user
+            return following
+        return None
+
+    rotating = Middleware(RotatingCookie, cookie="access-token-unsecure-", renew=renew)
     app, _, _ = (blocks := gr.ChatInterface(answer)).launch(
-        server_name="127.0.0.1", server_port=port, auth=[(USERNAME, PASSWORD)], prevent_thread_lock=True, quiet=True
+        server_name="127.0.0.1",
+        server_port=port,
+        auth=[(USERNAME, PASSWORD)],
+        prevent_thread_lock=True,
+        quiet=True,
+        app_kwargs={"middleware": [rotating] if ROTATES else []},
     )
 
     def end_sessions(*_: object) -> None:
