@@ -78,12 +78,12 @@ class ChatApp:
 
     name: str
     folder: Path
+    rotates: bool = field(default=False, kw_only=True)
+    """Whether the cookie of its login changes with each load of the page: chainlit and gradio."""
     port: int = field(default_factory=lambda: free_range(1))
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     process: subprocess.Popen[bytes] | None = None
     scripts: Path = SCRIPTS
-    rotates: bool = False
-    """Whether the cookie of its login changes with each load of the page: chainlit and gradio."""
 
     @property
     def url(self) -> str:
@@ -135,12 +135,12 @@ class ChatApp:
         return {
             "APP_LEDGER": str(self._ledger),
             "APP_PORT": str(self.port),
-            **({"APP_ROTATES": "1"} if self.rotates else {}),
             "APP_SECRET": self.secret,
             "CHAINLIT_APP_ROOT": str(self.folder),
             "CHAINLIT_AUTH_SECRET": self.secret,
             "NICEGUI_STORAGE_PATH": str(self.folder / "nicegui"),
             "STREAMLIT_SERVER_PORT": str(self.port),
+            **({"APP_ROTATES": "1"} if self.rotates else {}),
         }
 
     def _is_up(self) -> bool:
@@ -220,9 +220,9 @@ def _as_saved(name: str, value: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def chat_app(name: str, folder: Path, *, rotates: bool = False) -> Iterator[ChatApp]:
+def chat_app(name: str, folder: Path) -> Iterator[ChatApp]:
     """Run an app of KINDS with its files in `folder`."""
-    app = ChatApp(name, folder, rotates=rotates)
+    app = ChatApp(name, folder)
     try:
         app.start()
         yield app

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.fleet import Site, eventually
 from tests.e2e.lasting import RESTART_S, LastingFleet, SessionStore, lasting_fleet
-from tests.sites.chat_app import ChatApp, chat_app
+from tests.sites.chat_app import ChatApp
 from tests.support.ports import NOWHERE
 from tests.support.size import size
 
@@ -29,8 +29,12 @@ LOGIN = ("access_token", "access-token-unsecure-")
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChatApp]:
     """Run each app with a cookie that changes whenever its page is loaded."""
     (folder := tmp_path / "app").mkdir()
-    with chat_app(request.param, folder, rotates=True) as running:
+    running = ChatApp(request.param, folder, rotates=True)
+    try:
+        running.start()
         yield running
+    finally:
+        running.kill()
 
 
 def test_a_changing_login_outlives_restarts_of_everything(app: ChatApp, tmp_path: Path) -> None:

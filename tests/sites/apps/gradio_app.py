@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 import gradio as gr
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
 from rotation import ROTATES, RotatingCookie
-from starlette.middleware import Middleware
 
 
 async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
@@ -32,21 +31,8 @@ async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
 
 def serve() -> None:
     port = int(os.environ["APP_PORT"])
-
-    def renew(token: str) -> str | None:
-        if user := app.tokens.get(token):
-            app.tokens[following := secrets.token_urlsafe(16)] = user
-            return following
-        return None
-
-    rotating = Middleware(RotatingCookie, cookie="access-token-unsecure-", renew=renew)
     app, _, _ = (blocks := gr.ChatInterface(answer)).launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        auth=[(USERNAME, PASSWORD)],
-        prevent_thread_lock=True,
-        quiet=True,
-        app_kwargs={"middleware": [rotating] if ROTATES else []},
+        server_name="127.0.0.1", server_port=port, auth=[(USERNAME, PASSWORD)], prevent_thread_lock=True, quiet=True
     )
 
     def end_sessions(*_: object) -> None:
@@ -54,6 +40,15 @@ def serve() -> None:
         record(sessions="ended")
 
     signal.signal(signal.SIGUSR1, end_sessions)
+
+    def renew(token: str) -> str | None:
+        if user := app.tokens.get(token):
+            app.tokens[following := secrets.token_urlsafe(16)] = user
+            return following
+        return None
+
+    if ROTATES:
+        app.middleware_stack = RotatingCookie(app.middleware_stack, cookie="access-token-unsecure-", renew=renew)
     blocks.block_thread()
 
 
