@@ -271,14 +271,15 @@ class Alerts:
                 log.exception("look_for_alerts_failed")
 
     async def _save_changes(self) -> None:
-        while self._state_file is not None and not self._closing:
+        # What changes during the last write has to be written, too.
+        while self._state_file is not None and (self._changed.is_set() or not self._closing):
             await self._changed.wait()
             self._changed.clear()
+            self._saved = False  # of the newest, which this is about
             try:
                 await asyncio.to_thread(self._state_file.write, self._sender.waiting(), self._conditions.told())
                 self._saved = True
             except Exception as error:  # noqa: BLE001 - the next change may be saved
-                self._saved = False
                 log.warning("alert_state_not_saved", error=getattr(error, "strerror", None) or type(error).__name__)
 
     async def close(self, limit_s: float = LAST_ALERTS_S) -> None:

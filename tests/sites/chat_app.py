@@ -78,6 +78,8 @@ class ChatApp:
 
     name: str
     folder: Path
+    rotates: bool = field(default=False, kw_only=True)
+    """Whether the cookie of its login changes with each load of the page: chainlit and gradio."""
     port: int = field(default_factory=lambda: free_range(1))
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     process: subprocess.Popen[bytes] | None = None
@@ -141,6 +143,7 @@ class ChatApp:
             "CHAINLIT_AUTH_SECRET": self.secret,
             "NICEGUI_STORAGE_PATH": str(self.folder / "nicegui"),
             "STREAMLIT_SERVER_PORT": str(self.port),
+            **({"APP_ROTATES": "1"} if self.rotates else {}),
         }
 
     def _is_up(self) -> bool:

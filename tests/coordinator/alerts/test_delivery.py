@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from structlog.testing import capture_logs
 from contract.proxies import parse_no_proxy, parse_proxy
 from coordinator.alerts.alert import Alert, AlertKind
 from coordinator.alerts.alerts import Alerts
+from coordinator.alerts.conditions import Key
 from coordinator.alerts.receiver import Outcome, Receiver
 from coordinator.alerts.sender import Patience, Sender
 from coordinator.alerts.signature import read_secrets
+from coordinator.alerts.state_file import StateFile
 from coordinator.errors import SettingsError
 from tests.support.authority import Authority
 from tests.support.ports import free_range
@@ -194,6 +197,21 @@ class Uncounting(Counted):
         raise RuntimeError("canary")
 
 
+class SlowFile(StateFile):
+    """On a disk that takes its time, as long as `goes_on` is not set."""
+
+    def __init__(self, path: Path) -> None:
+        self.writes, self.goes_on = threading.Event(), threading.Event()
+        self.goes_on.set()
+        super().__init__(path)
+
+    def write(self, queued: tuple[Alert, ...], told: dict[Key, float]) -> None:
+        if not self.goes_on.is_set():
+            self.writes.set()
+            self.goes_on.wait(HANG_LIMIT_S)
+        super().write(queued, told)
+
+
 async def test_sending_that_ends_by_an_error_is_in_the_log_and_the_end_is_orderly() -> None:
     alerts = Alerts(Faulty(), Uncounting())
     with capture_logs() as logged:
@@ -202,6 +220,21 @@ async def test_sending_that_ends_by_an_error_is_in_the_log_and_the_end_is_orderl
         await eventually(lambda: [entry for entry in logged if entry["event"] == "alerting_failed"])
         await asyncio.wait_for(alerts.close(), HANG_LIMIT_S)
     assert [entry["task"] for entry in logged if entry["event"] == "alerting_failed"] == ["send alerts"]
+
+
+async def test_what_changes_during_the_last_write_is_kept(tmp_path: Path) -> None:
+    file = SlowFile(tmp_path / "alerts.json")
+    alerts = Alerts(Faulty(), Counted(), state_file=file)
+    alerts.start()
+    file.goes_on.clear()
+    alerts.page_changed("demo", "demo.toml, line 12")
+    await eventually(file.writes.is_set)
+    alerts.page_changed("other", "other.toml, line 5")
+    closing = asyncio.create_task(alerts.close(HANG_LIMIT_S))
+    await eventually(lambda: alerts._closing)
+    file.goes_on.set()
+    await closing
+    assert [key.site for key in StateFile(tmp_path / "alerts.json").told] == ["demo", "other"]
 
 
 async def test_at_the_end_what_is_left_is_sent_without_waiting_for_the_next_try(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,9 @@ async def test_a_coordinator_tells_what_happens_over_a_restart_and_shows_no_secr
             await running.until_ready("ada")
             await running.behave("ada", unready="login_expired", detail="canary-detail")
             await eventually(lambda: server.told() == [LOST])
-            await eventually(lambda: '"told":[{"kind":"login_lost","child":"ada"' in kept.read_text())
+            # Saved as told and as sent: a coordinator that is killed before the second sends it again.
+            saved = '"queued":[],"told":[{"kind":"login_lost","child":"ada"'
+            await eventually(lambda: saved in kept.read_text(), what=kept.read_text)
             shown = [json.dumps((await running.ready())[1])]
             metrics = await running.metrics()
             shown.append(str(metrics))
@@ -86,6 +90,62 @@ async def test_a_profile_that_is_not_accepted_any_more_is_a_lost_login(tmp_path:
             write_profile(tmp_path / "active", "ada")
             running.process.send_signal(signal.SIGHUP)
             await eventually(lambda: server.told() == [LOST, RECOVERED], what=server.told)
+
+
+DOWN_S = 60.0
+
+
+@pytest.mark.long  # test_delivery.py shows the same of a sender alone, with delays of milliseconds
+@pytest.mark.timeout(900)
+async def test_a_receiver_that_is_down_for_a_minute_gets_every_alert(tmp_path: Path) -> None:
+    """With the delays that the product has, and conditions that begin and end meanwhile."""
+    port = free_range(1)
+    names = ("ada", "bob", "cyd")
+    for name in names:
+        write_profile(tmp_path / "active", name)
+    with contextlib.ExitStack() as first:
+        server = first.enter_context(webhook_server(port=port))
+        given = {"ALERT_URL": server.url, "ALERT_SECRET_FILE": str(write_secret(tmp_path))}
+        async with coordinator(tmp_path, **given) as running:
+
+            async def until_queued(**kinds: float) -> None:
+                async with asyncio.timeout(300):
+                    while (await running.metrics()).labels("tabfleet_alerts_queued") != kinds:  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
+
+            await running.until_ready(*names)
+            await running.behave("ada", unready="login_expired")
+            await eventually(lambda: server.told() == [LOST])
+            first.close()
+
+            down_at = time.monotonic()
+            await running.behave("bob", unready="quota", rest_s=3600)
+            await until_queued(quota=1)
+            # Another start meanwhile finds the page as broken.
+            (running.evidence / "cyd.json").write_text(json.dumps({"unready": "page_broken"}))
+            await running.behave("cyd", unready="page_broken")
+            await until_queued(quota=1, page_changed=1, all_away=1)
+            (running.evidence / "cyd.json").unlink()
+            await running.behave("cyd", unready=None)
+            write_profile(tmp_path / "active", "ada", "another-secret")
+            running.process.send_signal(signal.SIGHUP)
+            await until_queued(quota=1, page_changed=1, all_away=1, recovered=3)
+            assert running.events("alert_not_delivered")
+            await asyncio.sleep(max(0.0, down_at + DOWN_S - time.monotonic()))
+            assert len(server.received) == 1
+
+            with webhook_server(port=port, kept=server):
+                await until_queued()
+            metrics = await running.metrics()
+            assert await running.end() == 0
+    assert server.wrong == []  # each signature is good
+    told = server.told()
+    assert told[:2] == [LOST, ("quota", "bob", None)]
+    assert set(told[2:4]) == {("page_changed", "cyd", None), ("all_away", None, None)}
+    assert set(told[4:]) == {RECOVERED, ("recovered", "cyd", "page_changed"), ("recovered", None, "all_away")}
+    assert len(told) == len({one.id for one in server.taken}) == 7
+    assert metrics.sum("tabfleet_alerts_sent_total") == 7
+    assert metrics.sum("tabfleet_alerts_dropped_total") == 0
 
 
 async def test_metrics_count_what_is_sent_what_fails_and_what_waits(tmp_path: Path) -> None:

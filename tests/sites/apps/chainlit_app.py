@@ -8,6 +8,9 @@ import signal
 
 import chainlit as cl
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
+from chainlit.auth import create_jwt, decode_jwt
+from chainlit.server import app
+from rotation import ROTATES, RotatingCookie
 
 
 def end_sessions(*_: object) -> None:
@@ -16,6 +19,16 @@ def end_sessions(*_: object) -> None:
 
 
 signal.signal(signal.SIGUSR1, end_sessions)
+
+
+def renew(token: str) -> str:
+    """Sign a token anew, unlike all others."""
+    user = cl.User(identifier=decode_jwt(token).identifier, metadata={"turn": secrets.token_hex(8)})
+    return str(create_jwt(user))
+
+
+if ROTATES:
+    app.add_middleware(RotatingCookie, cookie="access_token", renew=renew)
 
 
 @cl.password_auth_callback

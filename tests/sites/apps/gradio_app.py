@@ -4,11 +4,13 @@
 import asyncio
 import inspect
 import os
+import secrets
 import signal
 from collections.abc import AsyncIterator
 
 import gradio as gr
 from answers import PASSWORD, PAUSE_S, USERNAME, begin, record
+from rotation import ROTATES, RotatingCookie
 
 
 async def answer(message: str, history: list[object]) -> AsyncIterator[str]:
@@ -38,6 +40,15 @@ def serve() -> None:
         record(sessions="ended")
 
     signal.signal(signal.SIGUSR1, end_sessions)
+
+    def renew(token: str) -> str | None:
+        if user := app.tokens.get(token):
+            app.tokens[following := secrets.token_urlsafe(16)] = user
+            return following
+        return None
+
+    if ROTATES:
+        app.middleware_stack = RotatingCookie(app.middleware_stack, cookie="access-token-unsecure-", renew=renew)
     blocks.block_thread()
 
 
