@@ -181,6 +181,22 @@
     return null;
   };
 
+  // What one look at the page finds: a `browser.page.tab.PageSnapshot`.
+  const look = (wish) => {
+    known.clear();
+    const holds = (marker) =>
+      (!marker.selector || seen(marker.selector)) && (!marker.url || new RegExp(marker.url).test(location.href));
+    return {
+      logged_in: wish.logged_in.some(holds),
+      logged_out: wish.logged_out.some(holds),
+      ready: !wish.ready || seen(wish.ready),
+      answers: findAll(wish.answer).length,
+      attached: count(wish.attached),
+      answering: seen(wish.answering),
+      error: errorOf(wish.error),
+    };
+  };
+
   // Whether an element ends before another one begins.
   const isBefore = (element, other) =>
     order(element, other) < 0 && !withHosts(other).some((host) => element.contains(host));
@@ -241,5 +257,5 @@
     return last && last.nodeName === "BR" ? text.slice(0, -1) : text;
   };
 
-  return { visible, rootsIn, findAll, placesOf, seen, count, errorOf, answer, typed };
+  return { visible, rootsIn, findAll, placesOf, count, look, answer, typed };
 })

@@ -42,6 +42,7 @@
   const listen = EventTarget.prototype.addEventListener;
   const then = Promise.prototype.then;
   const clone = Response.prototype.clone;
+  const dataOf = Object.getOwnPropertyDescriptor(MessageEvent.prototype, "data").get;
   const bodyOf = Object.getOwnPropertyDescriptor(Response.prototype, "body").get;
   const getReader = ReadableStream.prototype.getReader;
   const { read, cancel } = ReadableStreamDefaultReader.prototype;
@@ -59,7 +60,7 @@
   const { stringify } = JSON;
 
   // As FrameKind in browser/capture/frames.py.
-  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10, DOM_REASONING: 11 };
+  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10, DOM_REASONING: 11, LOOK: 12 };
   const HEADER = 25;
   const rule = config.rule && {
     ...config.rule,
@@ -84,6 +85,7 @@
       made.send = sending;
     }]);
     // Chromium tells of a socket that a policy forbids by "error" alone.
+    apply(listen, socket, ["message", (event) => answerLook(made, apply(dataOf, event, []))]);
     for (const name of ["close", "error"]) apply(listen, socket, [name, () => { made.dead = true; }]);
     return made;
   }
@@ -105,14 +107,28 @@
   // A frame: nonce (16 bytes), sequence number (u32), stream (u32), kind (u8), payload.
   function emit(from, kind, stream, payload) {
     if (from !== shared.turn || from.sink.dead) return;
+    from.sink.send(frameOf(from.nonce, from.sequence++, kind, stream, payload));
+  }
+
+  function frameOf(nonce, sequence, kind, stream, payload) {
     const frame = new Uint8Array(HEADER + payload.length);
     const view = new DataView(frame.buffer);
-    frame.set(from.nonce);
-    view.setUint32(16, from.sequence++);
+    frame.set(nonce);
+    view.setUint32(16, sequence);
     view.setUint32(20, stream);
     view.setUint8(24, kind);
     frame.set(payload, HEADER);
-    from.sink.send(frame);
+    return frame;
+  }
+
+  // The child looks at the page by a number over the socket; why a look fails it finds out by itself. Without a prototype
+  // nothing of the page's own has a say in how it is written.
+  let looks = null;
+  function answerLook(sink, number) {
+    if (!looks) return;
+    let found = nothing;
+    try { found = encode(stringify({ __proto__: null, ...dom.look(looks.wish) })); } catch {}
+    sink.send(frameOf(looks.nonce, number, KIND.LOOK, 0, found));
   }
 
   const nothing = new Uint8Array(0);
@@ -420,6 +436,12 @@
       return true;
     },
     disarm,
+    // Answer looks for this from now on, by the socket, under this nonce: at once, and whenever the child asks.
+    answerLooks(token, nonce, wish) {
+      if (token !== config.token) return;
+      looks = { nonce: encode(nonce), wish };
+      answerLook(sinkBy("socket"), 0);
+    },
     // Whether nothing can come by this sink, if it was used.
     failed(by) { return Boolean(sinks[by] && sinks[by].dead); },
     // Whether a WebSocket by which answers come is open.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-from playwright.async_api import Dialog, Error, JSHandle, Page
+from playwright.async_api import Dialog, Error, Frame, JSHandle, Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
+from browser.capture.capture import Capture
+from browser.capture.look_channel import LookChannel
 from browser.errors import LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.locate import locate
 from browser.page.page_input import PageInput
@@ -22,6 +26,8 @@ from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 2.0
 LOOK_INTERVAL_S = 0.02
+CHANNEL_TIMEOUT_S = 0.5
+CHANNEL_RETRY_S = 30.0
 GRACE_S = 5.0  # for Playwright's own timeout to come first: its error leaves nothing behind
 FRESH_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
@@ -73,13 +79,18 @@ class Tab:
     """One page of the browser. Playwright's errors become PageBroken, which names what was being done."""
 
     def __init__(
-        self, page: Page, site: Site, on_crash: Callable[[], None] = lambda: None, *, hook_name: str | None = None
+        self, page: Page, site: Site, on_crash: Callable[[], None] = lambda: None, *, capture: Capture | None = None
     ) -> None:
         self.page = page
         self.site = site
         self.crashed = False
         self._on_crash = on_crash
+        self._capture = capture
         self._looker: JSHandle | None = None
+        self._channel: LookChannel | None = None
+        self._channel_due_at = -math.inf
+        self._may_be_elsewhere = False
+        """Whether the page went to another address since the last look by a handle, and perhaps to another document."""
         self.prompted = False
         """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
@@ -92,10 +103,11 @@ class Tab:
             "attached": path_or_none(site.upload.done) if site.upload else None,
             "answering": path_or_none(site.stop.answering),
             "error": path_or_none(dom.error) if dom else None,
-            "hook": hook_name,
+            "hook": capture.hook_name if capture else None,
         }
         page.on("crash", self._note_crash)
         page.on("close", self._note_crash)
+        page.on("framenavigated", self._note_navigation)
 
     def retire(self) -> None:
         """Tell nobody of this tab's end: another has taken its place."""
@@ -105,27 +117,53 @@ class Tab:
         self.crashed = True
         self._on_crash()
 
+    def _note_navigation(self, frame: Frame) -> None:
+        self._may_be_elsewhere |= frame == self.page.main_frame
+
     async def look(self, timeout_s: float = LOOK_TIMEOUT_S) -> PageSnapshot | None:
         """Look at the page; None while it is between two documents.
 
         Raises PageHung after timeout_s seconds, and PageBroken for a selector that this browser does not know.
         """
         try:
-            return PageSnapshot(**await within(timeout_s, self._look(), "page-look"))
+            seen = PageSnapshot(**await within(timeout_s, self._look(), "page-look"))
         except TimeoutError:
             raise PageHung("the page does not answer") from None
         except Error as error:
             if unknown := NOT_A_SELECTOR.search(error.message):
                 raise PageBroken(f"the browser knows no such selector: {unknown[1]!r} (site file)") from None
             return None
+        if not (self._channel and self._channel.is_open):
+            await self._open_channel_if_due()
+        return seen
 
     async def _look(self) -> dict[str, Any]:
+        """Ask the hook of this document, or where it does not answer have the driver call this document's looker."""
+        if self._channel and not self._may_be_elsewhere and (seen := await self._channel.look(CHANNEL_TIMEOUT_S)):
+            return seen
+        return await self._look_by_handle()
+
+    async def _look_by_handle(self) -> dict[str, Any]:
         """Call this document's looker; what the document before had of one is gone with it."""
+        self._may_be_elsewhere = False
         if self._looker:
             with suppress(Error):
                 return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
+        if self._channel:
+            self._channel.close()
+        self._channel_due_at = -math.inf
         self._looker = await self.page.evaluate_handle(scripts.LOOKER, self._look_for)
         return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
+
+    async def _open_channel_if_due(self) -> None:
+        """Have the hook answer looks; tried once for each document, and again after CHANNEL_RETRY_S."""
+        capture = self._capture
+        if capture is None or not capture.has_look_channels or time.monotonic() < self._channel_due_at:
+            return
+        self._channel_due_at = time.monotonic() + CHANNEL_RETRY_S
+        with suppress(Error, TimeoutError):
+            opening = capture.open_look_channel(self.page, self._look_for)
+            self._channel = await within(CHANNEL_TIMEOUT_S, opening, "page-look-channel")
 
     async def wait_until(self, holds: Callable[[PageSnapshot], bool], timeout_s: float) -> bool:
         """Look until `holds` is true of what is seen; return whether it was within timeout_s seconds.

@@ -1,0 +1,83 @@
+"""Looks at the page over the hook's own connection, past the browser's driver.
+
+The child sends a look's number as a text message over the hook's WebSocket. The hook answers with a frame
+(`browser.capture.frames`) of the kind LOOK, which has the channel's nonce, that number in place of a sequence number, and
+what dom.js's `look` found as JSON; nothing where the look failed. The sender is browser/capture/hook.js.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+Send = Callable[[str], Awaitable[None]]
+LAST_NUMBER = 2**32 - 1
+
+
+class LookChannel:
+    """Asks the hook of one document, as long as that has its connection.
+
+    Its nonce is known to the hook of that document and to nobody else: no other document's answer is taken for its.
+    """
+
+    def __init__(self) -> None:
+        self.nonce = secrets.token_hex(8)
+        self._connection: object = None
+        self._send: Send | None = None
+        self._number = 0
+        self._awaited: dict[int, asyncio.Future[bytes]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the hook has answered once over a connection that it still has."""
+        return self._send is not None
+
+    async def look(self, timeout_s: float) -> dict[str, Any] | None:
+        """Return what the hook sees now; None if it cannot look, or does not answer within timeout_s seconds.
+
+        A channel that does not answer in time is closed.
+        """
+        if self._send is None:
+            return None
+        self._number = number = (self._number + 1) & LAST_NUMBER
+        answer = self._awaited[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._send(str(number))
+                return _parsed(await answer)
+        except (TimeoutError, ConnectionError):
+            self.close()
+            return None
+        finally:
+            self._awaited.pop(number, None)
+
+    def take(self, connection: object, number: int, found: bytes, send: Send) -> None:
+        """Take an answer from a connection. The first to answer, as the hook does unasked, is the document's."""
+        if self._connection is None:
+            self._connection, self._send = connection, send
+        if self._connection is connection and (answer := self._awaited.get(number)) and not answer.done():
+            answer.set_result(found)
+
+    def closed(self, connection: object) -> None:
+        """Note that a connection is gone."""
+        if self._connection is connection:
+            self.close()
+
+    def close(self) -> None:
+        """Ask nothing any more. A look that waits finds nothing."""
+        self._connection, self._send = self, None  # no connection can take this one's place
+        for answer in self._awaited.values():
+            if not answer.done():
+                answer.set_result(b"")
+
+
+def _parsed(found: bytes) -> dict[str, Any] | None:
+    with suppress(ValueError):
+        snapshot = json.loads(found)
+        if isinstance(snapshot, dict):
+            return snapshot
+    return None
