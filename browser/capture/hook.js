@@ -42,7 +42,6 @@
   const listen = EventTarget.prototype.addEventListener;
   const then = Promise.prototype.then;
   const clone = Response.prototype.clone;
-  const dataOf = Object.getOwnPropertyDescriptor(MessageEvent.prototype, "data").get;
   const bodyOf = Object.getOwnPropertyDescriptor(Response.prototype, "body").get;
   const getReader = ReadableStream.prototype.getReader;
   const { read, cancel } = ReadableStreamDefaultReader.prototype;
@@ -85,7 +84,7 @@
       made.send = sending;
     }]);
     // Chromium tells of a socket that a policy forbids by "error" alone.
-    apply(listen, socket, ["message", (event) => answerLook(made, apply(dataOf, event, []))]);
+    apply(listen, socket, ["message", () => answerLook(made)]);
     for (const name of ["close", "error"]) apply(listen, socket, [name, () => { made.dead = true; }]);
     return made;
   }
@@ -121,14 +120,14 @@
     return frame;
   }
 
-  // The child looks at the page by a number over the socket; why a look fails it finds out by itself. Without a prototype
+  // A message of the child is a look; why one fails the child finds out by itself. What is found has no prototype, so that
   // nothing of the page's own has a say in how it is written.
   let looks = null;
-  function answerLook(sink, number) {
+  function answerLook(sink) {
     if (!looks) return;
     let found = nothing;
     try { found = encode(stringify({ __proto__: null, ...dom.look(looks.wish) })); } catch {}
-    sink.send(frameOf(looks.nonce, number, KIND.LOOK, 0, found));
+    sink.send(frameOf(looks.nonce, looks.number++, KIND.LOOK, 0, found));
   }
 
   const nothing = new Uint8Array(0);
@@ -439,8 +438,8 @@
     // Answer looks for this from now on, by the socket, under this nonce: at once, and whenever the child asks.
     answerLooks(token, nonce, wish) {
       if (token !== config.token) return;
-      looks = { nonce: encode(nonce), wish };
-      answerLook(sinkBy("socket"), 0);
+      looks = { nonce: encode(nonce), number: 0, wish };
+      answerLook(sinkBy("socket"));
     },
     // Whether nothing can come by this sink, if it was used.
     failed(by) { return Boolean(sinks[by] && sinks[by].dead); },

@@ -1,8 +1,9 @@
 """Looks at the page over the hook's own connection, past the browser's driver.
 
-The child sends a look's number as a text message over the hook's WebSocket. The hook answers with a frame
-(`browser.capture.frames`) of the kind LOOK, which has the channel's nonce, that number in place of a sequence number, and
-what dom.js's `look` found as JSON; nothing where the look failed. The sender is browser/capture/hook.js.
+The child sends an empty message over the hook's WebSocket: Playwright's driver tells the child of any other one. The hook
+(browser/capture/hook.js) answers each with a frame (`browser.capture.frames`) of the kind LOOK, which has the channel's
+nonce, a number that counts the looks, and what dom.js's `look` found as JSON; nothing where the look failed. Number 0 it
+sends unasked, when it is told of the nonce.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class LookChannel:
         answer = self._awaited[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._send(str(number))
+                await self._send("")
                 return _parsed(await answer)
         except (TimeoutError, ConnectionError):
             self.close()

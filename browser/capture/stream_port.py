@@ -1,8 +1,8 @@
 """The child's stream port: where the hook in the page delivers what the page receives.
 
 A WebSocket on loopback (`browser.capture.stream_server`). The first message is text: the token of this start. Then
-come frames as binary messages (`browser.capture.frames`). The child sends nothing but the numbers of its looks
-(`browser.capture.look_channel`).
+come frames as binary messages (`browser.capture.frames`). The child sends nothing but the empty messages
+of `browser.capture.look_channel`.
 """
 
 from __future__ import annotations

@@ -125,23 +125,26 @@ class Tab:
 
         Raises PageHung after timeout_s seconds, and PageBroken for a selector that this browser does not know.
         """
+        began = time.monotonic()
+        if found := await self._ask_hook():
+            return PageSnapshot(**found)
+        left_s = timeout_s - (time.monotonic() - began)
         try:
-            seen = PageSnapshot(**await within(timeout_s, self._look(), "page-look"))
+            seen = PageSnapshot(**await within(left_s, self._look_by_handle(), "page-look"))
         except TimeoutError:
             raise PageHung("the page does not answer") from None
         except Error as error:
             if unknown := NOT_A_SELECTOR.search(error.message):
                 raise PageBroken(f"the browser knows no such selector: {unknown[1]!r} (site file)") from None
             return None
-        if not (self._channel and self._channel.is_open):
-            await self._open_channel_if_due()
+        await self._open_channel_if_due()
         return seen
 
-    async def _look(self) -> dict[str, Any]:
-        """Ask the hook of this document, or where it does not answer have the driver call this document's looker."""
-        if self._channel and not self._may_be_elsewhere and (seen := await self._channel.look(CHANNEL_TIMEOUT_S)):
-            return seen
-        return await self._look_by_handle()
+    async def _ask_hook(self) -> dict[str, Any] | None:
+        """Return what the hook of the page's document sees; None if it is not known to be that one, or cannot say."""
+        if self._channel is None or self._may_be_elsewhere:
+            return None
+        return await self._channel.look(CHANNEL_TIMEOUT_S)
 
     async def _look_by_handle(self) -> dict[str, Any]:
         """Call this document's looker; what the document before had of one is gone with it."""
@@ -158,6 +161,8 @@ class Tab:
     async def _open_channel_if_due(self) -> None:
         """Have the hook answer looks; tried once for each document, and again after CHANNEL_RETRY_S."""
         capture = self._capture
+        if self._channel and self._channel.is_open:
+            return
         if capture is None or not capture.has_look_channels or time.monotonic() < self._channel_due_at:
             return
         self._channel_due_at = time.monotonic() + CHANNEL_RETRY_S
