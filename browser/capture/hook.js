@@ -121,13 +121,16 @@
   }
 
   // A message of the child is a look; why one fails the child finds out by itself. What is found has no prototype, so that
-  // nothing of the page's own has a say in how it is written.
+  // nothing of the page's own has a say in how it is written. An empty message says that it is as it was told last.
   let looks = null;
   function answerLook(sink) {
-    if (!looks) return;
-    let found = nothing;
-    try { found = encode(stringify({ __proto__: null, ...dom.look(looks.wish) })); } catch {}
-    sink.send(frameOf(looks.nonce, looks.number++, KIND.LOOK, 0, found));
+    if (!looks || sink !== looks.sink) return;
+    const number = looks.number++;
+    let found = "";
+    try { found = stringify({ __proto__: null, ...dom.look(looks.wish) }); } catch {}
+    if (found === looks.told) return sink.send(nothing);
+    looks.told = found;
+    sink.send(frameOf(looks.nonce, number, KIND.LOOK, 0, encode(found)));
   }
 
   const nothing = new Uint8Array(0);
@@ -435,11 +438,15 @@
       return true;
     },
     disarm,
-    // Answer looks for this from now on, by the socket, under this nonce: at once, and whenever the child asks.
+    // Answer looks for this wish from now on, by a socket, under this nonce: at once, and whenever the child asks.
     answerLooks(token, nonce, wish) {
       if (token !== config.token) return;
-      looks = { nonce: encode(nonce), number: 0, wish };
-      answerLook(sinkBy("socket"));
+      // Where others have asked over the socket, a question of theirs may still be under way.
+      const known = sinkBy("socket");
+      const sink = known.asked ? connect() : known;
+      sink.asked = true;
+      looks = { nonce: encode(nonce), number: 0, told: null, wish, sink };
+      answerLook(sink);
     },
     // Whether nothing can come by this sink, if it was used.
     failed(by) { return Boolean(sinks[by] && sinks[by].dead); },

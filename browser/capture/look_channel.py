@@ -1,9 +1,9 @@
 """Looks at the page over the hook's own connection, past the browser's driver.
 
-The child sends an empty message over the hook's WebSocket: Playwright's driver tells the child of any other one. The hook
-(browser/capture/hook.js) answers each with a frame (`browser.capture.frames`) of the kind LOOK, which has the channel's
-nonce, a number that counts the looks, and what dom.js's `look` found as JSON; nothing where the look failed. Number 0 it
-sends unasked, when it is told of the nonce.
+The child sends an empty message over the hook's WebSocket. The hook (browser/capture/hook.js) answers each, in their order,
+with a frame (`browser.capture.frames`) of the kind LOOK, which has the channel's nonce, a number that counts the answers,
+and what dom.js's `look` found as JSON, nothing where the look failed; or with an empty message where it found the same as
+before. Answer 0 it gives unasked, when it is told of the nonce. Of empty messages the driver tells the child nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class LookChannel:
         self._send: Send | None = None
         self._number = 0
         self._awaited: dict[int, asyncio.Future[bytes]] = {}
+        self._answered = -1
+        self._found = b""
+        self._late: int | None = None
+        """The last answer that must come before others are asked for."""
 
     @property
     def is_open(self) -> bool:
@@ -40,9 +44,9 @@ class LookChannel:
     async def look(self, timeout_s: float) -> dict[str, Any] | None:
         """Return what the hook sees now; None if it cannot look, or does not answer within timeout_s seconds.
 
-        A channel that does not answer in time is closed.
+        Where an answer is late none is asked for until it has come: answers are told apart by their order alone.
         """
-        if self._send is None:
+        if self._send is None or self._late is not None:
             return None
         self._number = number = (self._number + 1) & LAST_NUMBER
         answer = self._awaited[number] = asyncio.get_running_loop().create_future()
@@ -50,7 +54,10 @@ class LookChannel:
             async with asyncio.timeout(timeout_s):
                 await self._send("")
                 return _parsed(await answer)
-        except (TimeoutError, ConnectionError):
+        except TimeoutError:
+            self._late = self._number
+            return None
+        except ConnectionError:
             self.close()
             return None
         finally:
@@ -60,8 +67,26 @@ class LookChannel:
         """Take an answer from a connection. The first to answer, as the hook does unasked, is the document's."""
         if self._connection is None:
             self._connection, self._send = connection, send
-        if self._connection is connection and (answer := self._awaited.get(number)) and not answer.done():
-            answer.set_result(found)
+        if self._connection is connection and number == self._next_number:
+            self._found = found
+            self._note_answer()
+
+    def take_same(self, connection: object) -> None:
+        """Take the answer from a connection that all is as it was."""
+        if self._connection is connection:
+            self._note_answer()
+
+    @property
+    def _next_number(self) -> int:
+        return (self._answered + 1) & LAST_NUMBER
+
+    def _note_answer(self) -> None:
+        self._answered = self._next_number
+        if self._answered == self._late:
+            self._late = None
+        answer = self._awaited.get(self._answered)
+        if answer and not answer.done():
+            answer.set_result(self._found)
 
     def closed(self, connection: object) -> None:
         """Note that a connection is gone."""

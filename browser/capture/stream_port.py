@@ -91,6 +91,10 @@ class StreamPort:
 
         `send` sends text over the connection, if it has that way too.
         """
+        if not message:
+            for asked in list(self._channels.values()):
+                asked.take_same(connection)
+            return
         feed = self._feed
         nonce, sequence, frame = unpack(message)
         if frame.kind is FrameKind.LOOK:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from playwright.async_api import Dialog, Error, Frame, JSHandle, Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
@@ -28,6 +28,8 @@ LOOK_TIMEOUT_S = 2.0
 LOOK_INTERVAL_S = 0.02
 CHANNEL_TIMEOUT_S = 0.5
 CHANNEL_RETRY_S = 30.0
+CONFIRMED_FOR_S = 5.0
+"""How long the hook is asked after a look by the driver: a driver that hangs must be noticed, too."""
 GRACE_S = 5.0  # for Playwright's own timeout to come first: its error leaves nothing behind
 FRESH_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
@@ -89,8 +91,11 @@ class Tab:
         self._looker: JSHandle | None = None
         self._channel: LookChannel | None = None
         self._channel_due_at = -math.inf
-        self._may_be_elsewhere = False
-        """Whether the page went to another address since the last look by a handle, and perhaps to another document."""
+        self._must_confirm = False
+        """Whether the hook's answers count only after the driver's: the page may have another document by now, or the
+        driver did not answer."""
+        self._confirmed_at = -math.inf
+        self._navigations = 0
         self.prompted = False
         """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
@@ -118,7 +123,9 @@ class Tab:
         self._on_crash()
 
     def _note_navigation(self, frame: Frame) -> None:
-        self._may_be_elsewhere |= frame == self.page.main_frame
+        if frame == self.page.main_frame:
+            self._must_confirm = True
+            self._navigations += 1
 
     async def look(self, timeout_s: float = LOOK_TIMEOUT_S) -> PageSnapshot | None:
         """Look at the page; None while it is between two documents.
@@ -142,21 +149,27 @@ class Tab:
 
     async def _ask_hook(self) -> dict[str, Any] | None:
         """Return what the hook of the page's document sees; None if it is not known to be that one, or cannot say."""
-        if self._channel is None or self._may_be_elsewhere:
+        confirmed_s = time.monotonic() - self._confirmed_at
+        if self._channel is None or self._must_confirm or confirmed_s > CONFIRMED_FOR_S:
             return None
         return await self._channel.look(CHANNEL_TIMEOUT_S)
 
     async def _look_by_handle(self) -> dict[str, Any]:
-        """Call this document's looker; what the document before had of one is gone with it."""
-        self._may_be_elsewhere = False
+        """Have the driver call this document's looker; what the document before had of one is gone with it."""
+        found: dict[str, Any] | None = None
+        # A look that is given up leaves it so.
+        self._must_confirm, navigations = True, self._navigations
         if self._looker:
             with suppress(Error):
-                return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
-        if self._channel:
-            self._channel.close()
-        self._channel_due_at = -math.inf
-        self._looker = await self.page.evaluate_handle(scripts.LOOKER, self._look_for)
-        return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
+                found = await self._looker.evaluate("(look) => look()")
+        if found is None:
+            if self._channel:
+                self._channel.close()
+            self._channel_due_at = -math.inf
+            self._looker = await self.page.evaluate_handle(scripts.LOOKER, self._look_for)
+            found = await self._looker.evaluate("(look) => look()")
+        self._must_confirm, self._confirmed_at = navigations != self._navigations, time.monotonic()
+        return found
 
     async def _open_channel_if_due(self) -> None:
         """Have the hook answer looks; tried once for each document, and again after CHANNEL_RETRY_S."""
