@@ -172,11 +172,12 @@
     return text;
   };
 
-  // The text of the first visible error message that is not empty, or null.
+  // The text of the first visible error message that is not empty, or null. Half a surrogate pair, of the page's or of
+  // the cut, is replaced: ways to the child differ in what becomes of it.
   const errorOf = (path) => {
     for (const element of findAll(path)) {
       const text = visible(element) && plainOf(element).trim();
-      if (text) return text.slice(0, 1000);
+      if (text) return text.slice(0, 1000).replace(/\p{Surrogate}/gu, "\ufffd");
     }
     return null;
   };

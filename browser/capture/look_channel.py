@@ -55,7 +55,8 @@ class LookChannel:
                 await self._send("")
                 return _parsed(await answer)
         except TimeoutError:
-            self._late = self._number
+            if self._answered != self._number:
+                self._late = self._number
             return None
         except ConnectionError:
             self.close()
@@ -67,14 +68,19 @@ class LookChannel:
         """Take an answer from a connection. The first to answer, as the hook does unasked, is the document's."""
         if self._connection is None:
             self._connection, self._send = connection, send
-        if self._connection is connection and number == self._next_number:
+        if self._is_asked(connection) and number == self._next_number:
             self._found = found
             self._note_answer()
 
-    def take_same(self, connection: object) -> None:
-        """Take the answer from a connection that all is as it was."""
-        if self._connection is connection:
+    def take_same(self, connection: object) -> bool:
+        """Take the answer that all is as it was; return whether it was asked for over this connection."""
+        is_asked = self._is_asked(connection) and self._answered >= 0
+        if is_asked:
             self._note_answer()
+        return is_asked
+
+    def _is_asked(self, connection: object) -> bool:
+        return self._connection is connection and self._answered != self._number
 
     @property
     def _next_number(self) -> int:

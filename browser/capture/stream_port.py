@@ -91,9 +91,7 @@ class StreamPort:
 
         `send` sends text over the connection, if it has that way too.
         """
-        if not message:
-            for asked in list(self._channels.values()):
-                asked.take_same(connection)
+        if not message and any(asked.take_same(connection) for asked in list(self._channels.values())):
             return
         feed = self._feed
         nonce, sequence, frame = unpack(message)
