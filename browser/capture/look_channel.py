@@ -1,9 +1,10 @@
 """Looks at the page over the hook's own connection, past the browser's driver.
 
-The child sends an empty message over the hook's WebSocket. The hook (browser/capture/hook.js) answers each, in their order,
-with a frame (`browser.capture.frames`) of the kind LOOK, which has the channel's nonce, a number that counts the answers,
-and what dom.js's `look` found as JSON, nothing where the look failed; or with an empty message where it found the same as
-before. Answer 0 it gives unasked, when it is told of the nonce. Of empty messages the driver tells the child nothing.
+The child sends an empty message over the hook's WebSocket. The hook (browser/capture/hook.js) answers each, in their
+order, with a frame (`browser.capture.frames`) of the kind LOOK, which has the channel's nonce, a number that counts the
+answers, and what dom.js's `look` found as JSON, nothing where the look failed; or with an empty message where it found
+the same as before. Answer 0 it gives unasked, when it is told of the nonce. Of empty messages Playwright's driver tells
+the child nothing: what it tells costs both of them.
 """
 
 from __future__ import annotations

@@ -34,7 +34,10 @@ _server_log.addFilter(_is_not_about_bad_http)  # anybody can send that, any numb
 
 
 class StreamServer:
-    """Calls `take` with each message of an authenticated connection and what sends text over it, and `closed` when such a connection is gone."""
+    """Calls `take` with each message of an authenticated connection, and `closed` when such a connection is gone.
+
+    `take` is given what sends text over the connection, too.
+    """
 
     def __init__(
         self, origin: str, token: str, take: Callable[[object, bytes, Send], None], closed: Callable[[object], None]

@@ -43,9 +43,7 @@ name = "one"
 """
 PAGE = """<!doctype html><meta charset=utf-8><title>looks</title>
 <div id=box><b id=me>me</b><textarea id=input></textarea><input id=files type=file></div><div id=rest></div>"""
-MET = PageSnapshot(
-    logged_in=True, logged_out=False, ready=True, answers=0, attached=0, answering=False, error=None
-)
+MET = PageSnapshot(logged_in=True, logged_out=False, ready=True, answers=0, attached=0, answering=False, error=None)
 WITH_FRAME = """() => new Promise((resolve) => {
   const frame = Object.assign(document.createElement("iframe"), { srcdoc: "<button id=halt>stop</button>" });
   frame.onload = () => resolve();
@@ -62,7 +60,10 @@ CHANGES: list[tuple[str, dict[str, object]]] = [
     ("() => { rest.innerHTML = '<form class=login>in</form>'; }", {"logged_out": True}),
     ("() => { rest.firstChild.style.opacity = 0; }", {"logged_out": True}),
     ("() => { rest.innerHTML = '<div class=answer><p hidden>a<p>b</div><p>c'; }", {"logged_out": False, "answers": 2}),
-    ("() => { rest.innerHTML = '<div class=error> </div><div class=error> no <i>more</i> </div>'; }", {"error": "no more"}),
+    (
+        "() => { rest.innerHTML = '<div class=error> </div><div class=error> no <i>more</i> </div>'; }",
+        {"error": "no more"},
+    ),
     ("() => { rest.lastChild.textContent = 'x\\ud800' + '🚢'.repeat(1001); }", {}),
     ("() => { rest.innerHTML = '<button id=halt>stop</button>'; }", {"answering": True}),
     ("() => { input.remove(); }", {"ready": False, "answering": True}),
@@ -247,7 +248,9 @@ async def test_a_look_at_a_page_that_was_busy_tells_what_it_shows_then(served: S
         await by_hook(tab)
         await tab.page.evaluate(busy)
         assert not (await tab.look(HANG_LIMIT_S) or MET).logged_in
-        await tab.page.evaluate("() => box.prepend(Object.assign(document.createElement('b'), { id: 'me', textContent: 'me' }))")
+        await tab.page.evaluate(
+            "() => box.prepend(Object.assign(document.createElement('b'), { id: 'me', textContent: 'me' }))"
+        )
         assert await by_hook(tab) == MET
         for _ in range(3):
             await tab.page.evaluate("() => { me.hidden = !me.hidden; }")
