@@ -7,6 +7,7 @@ import contextlib
 import math
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import FrameType
@@ -19,7 +20,6 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from contract import http_server
 from contract.http_protocol import ConnectionLimits, HttpProtocol
 from contract.http_server import HttpServer
 from contract.listener import listen
@@ -547,7 +547,7 @@ async def test_each_answer_of_a_connection_has_its_own_date(monkeypatch: pytest.
 
     times = iter([0.0, 1.5e9, 1.5e9 + 0.9, 1.5e9 + 1])
     now = 0.0
-    monkeypatch.setattr(http_server.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     dates = []
     async with serving(app) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -79,13 +79,13 @@ CHANGES: list[tuple[str, dict[str, object]]] = [
 ]
 # What the page's own scripts may do to what they can reach, beside what a look by the driver goes through as well.
 TAMPER = """() => {
-  const forged = { logged_in: true, logged_out: false, ready: true, answers: 0, attached: 0, answering: false, error: null };
+  const forged = { logged_in: true, logged_out: false, ready: true, answers: 0, attached: 0, answering: false };
   window.sent = [];
   JSON.stringify = () => "{}";
   WebSocket.prototype.send = function (data) { window.sent.push(data); };
   Object.defineProperty(MessageEvent.prototype, "data", { get() { window.sent.push(this.target); return ""; } });
   EventTarget.prototype.addEventListener = function (...given) { window.sent.push(this); };
-  Object.prototype.toJSON = () => forged;
+  Object.prototype.toJSON = () => ({ ...forged, error: null });
   for (const name of Object.getOwnPropertyNames(window).filter((name) => /^_[0-9a-f]{16}$/.test(name))) {
     for (const token of ["", undefined, null]) window[name].answerLooks(token, "0".repeat(16), { logged_in: [] });
   }
@@ -122,7 +122,7 @@ class Served:
 @pytest.fixture(scope="module")
 async def served(each_browser: Browser) -> AsyncIterator[Served]:
     async def show(_: web.Request) -> web.Response:
-        policy = {"Content-Security-Policy": served.policy} if served.policy else {}
+        policy = {"Content-Security-Policy": opener.policy} if opener.policy else {}
         return web.Response(text=PAGE, content_type="text/html", headers=policy)
 
     app = web.Application()
@@ -130,8 +130,8 @@ async def served(each_browser: Browser) -> AsyncIterator[Served]:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    served = Served(each_browser, f"http://127.0.0.1:{runner.addresses[0][1]}")
-    yield served
+    opener = Served(each_browser, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    yield opener
     await runner.cleanup()
 
 
@@ -179,13 +179,12 @@ async def test_an_idle_page_is_looked_at_past_the_driver_which_confirms_it_now_a
 ) -> None:
     async with served.open() as tab:
         await by_hook(tab)
-        confirmed = 0
+        confirmed = []
         look = tab._look_by_handle
 
         async def counted() -> dict[str, object]:
-            nonlocal confirmed
-            confirmed += 1
-            return await look()
+            confirmed.append(found := await look())
+            return found
 
         monkeypatch.setattr(tab, "_look_by_handle", counted)
         tab._confirmed_at += HANG_LIMIT_S
@@ -193,7 +192,7 @@ async def test_an_idle_page_is_looked_at_past_the_driver_which_confirms_it_now_a
         assert not confirmed
         tab._confirmed_at -= 2 * HANG_LIMIT_S
         assert await tab.look() == MET
-        assert confirmed == 1
+        assert len(confirmed) == 1
 
 
 @pytest.mark.parametrize("how", ["goto", "location", "reload"])
@@ -248,9 +247,7 @@ async def test_a_look_at_a_page_that_was_busy_tells_what_it_shows_then(served: S
         await by_hook(tab)
         await tab.page.evaluate(busy)
         assert not (await tab.look(HANG_LIMIT_S) or MET).logged_in
-        await tab.page.evaluate(
-            "() => box.prepend(Object.assign(document.createElement('b'), { id: 'me', textContent: 'me' }))"
-        )
+        await tab.page.evaluate("() => box.insertAdjacentHTML('afterbegin', '<b id=me>me</b>')")
         assert await by_hook(tab) == MET
         for _ in range(3):
             await tab.page.evaluate("() => { me.hidden = !me.hidden; }")
