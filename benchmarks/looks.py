@@ -7,7 +7,6 @@ and the browser's. The demo site does not.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.process_events import children_of
-from benchmarks.process_usage import cpu_s
+from benchmarks.process_usage import thread_cpu_s, used_since_s
 from benchmarks.report import Benchmark, Compared, Figure, Result
 from benchmarks.standalone_child import standalone_child
 from browser.page.chat_page import ChatPage
@@ -81,8 +80,7 @@ def result(engine: EngineName, looks: Runs, ours: Idle, by_driver: Idle) -> Resu
     ]
     idle = Figure(IDLE, "ms", ours.total, IDLE_MS if engine == "chromium" else None)
     title = f"{engine} on demo: {ROUNDS} rounds of {LOOKS} looks; an idle login for {IDLE_ROUNDS} times {IDLE_S:g} s"
-    found = Result(title, rows, figures=[idle])
-    return found if idle.met else Result(title, rows, [LARGEST_COST], [idle])
+    return Result(title, rows, [] if idle.met else [LARGEST_COST], [idle])
 
 
 def _run(engine: EngineName, console: Console) -> Result:
@@ -124,9 +122,9 @@ async def _looks(engine: EngineName, url: str, login: Path, folder: Path) -> Run
         pids = [os.getpid(), *set(descendants(os.getpid())) - before_start]
         for _ in range(ROUNDS):
             for one, took in ((tab, runs.ours), (by_driver, runs.driver)):
-                before = cpu_s(pids)
+                before = thread_cpu_s(pids)
                 await _look(one, LOOKS)
-                took.append((cpu_s(pids) - before) / LOOKS * 1e3)
+                took.append(used_since_s(before, pids) / LOOKS * 1e3)
     finally:
         await page.close()
     return runs
@@ -148,28 +146,22 @@ def _idle(engine: EngineName, url: str, logins: Path) -> tuple[Idle, Idle]:
         time.sleep(SETTLE_S)
         found = Idle(), Idle()
         for _ in range(IDLE_ROUNDS):
-            before, began = [_used(child.pid) for child in (ours, other)], time.monotonic()
+            processes = [_processes(child.pid) for child in (ours, other)]
+            before = thread_cpu_s(pid for parts in processes for pids in parts.values() for pid in pids)
+            began = time.monotonic()
             time.sleep(IDLE_S)
-            after, took_s = [_used(child.pid) for child in (ours, other)], time.monotonic() - began
-            for idle, used_before, used in zip(found, before, after, strict=True):
-                for part, until in used.items():
-                    getattr(idle, part).append((until - used_before[part]) / took_s * 1e3)
+            took_s = time.monotonic() - began
+            for idle, child in zip(found, (ours, other), strict=True):
+                for part, pids in _processes(child.pid).items():
+                    getattr(idle, part).append(used_since_s(before, pids) / took_s * 1e3)
     return found
 
 
-def _used(child: int) -> Mapping[str, float]:
-    """Return the CPU seconds used so far by a child's own process, its driver and its browser."""
+def _processes(child: int) -> Mapping[str, set[int]]:
+    """Return the processes of a child: its own, its driver's and its browser's."""
     drivers = children_of(child)
     browser = {pid for driver in drivers for pid in descendants(driver)}
-    return {"child": cpu_s([child]), "driver": cpu_s(drivers), "browser": _cpu_of_running_s(browser)}
-
-
-def _cpu_of_running_s(pids: set[int]) -> float:
-    total = 0.0
-    for pid in pids:
-        with contextlib.suppress(FileNotFoundError):  # it has ended
-            total += cpu_s([pid])
-    return total
+    return {"child": {child}, "driver": drivers, "browser": browser}
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {f"looks-{engine}": partial(_run, engine) for engine in ENGINES}
