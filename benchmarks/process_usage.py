@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,27 @@ def cpu_s(pids: Iterable[int]) -> float:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             total += (int(fields[11]) + int(fields[12])) * _TICK_S
     return total
+
+
+def thread_cpu_s(pids: Iterable[int]) -> Mapping[int, float]:
+    """Return the CPU seconds used so far by each thread of these processes that is alive, by its number.
+
+    Needs a kernel with schedstat (Documentation/scheduler/sched-stats).
+    """
+    used = {}
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # the thread has ended
+                used[int(file.parent.name)] = int(file.read_text().split()[0]) / 1e9
+    return used
+
+
+def used_since_s(before: Mapping[int, float], pids: Iterable[int]) -> float:
+    """Return the CPU seconds that these processes have used since `before`, of `thread_cpu_s`.
+
+    What a thread used that has ended meanwhile is not known; a long span would come out negative if it was subtracted.
+    """
+    return sum(used - before.get(thread, 0.0) for thread, used in thread_cpu_s(pids).items())
 
 
 def pss_mb(pids: Iterable[int]) -> float:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +27,22 @@ class StandaloneChild:
 
 @contextlib.contextmanager
 def standalone_child(
-    site: str, url: str, login: Path, engine: EngineName = "chromium", **more: str
+    site: str,
+    url: str,
+    login: Path,
+    engine: EngineName = "chromium",
+    *,
+    program: Sequence[str] = ("launch_camoufox.py",),
+    **more: str,
 ) -> Iterator[StandaloneChild]:
-    """Run `launch_camoufox.py` on the site at `url` while the context lasts, with `more` environment variables.
+    """Run a child on the site at `url` while the context lasts, with `more` environment variables.
+
+    `program` is what Python runs for it.
 
     Raise WaitTimeout if it does not become ready.
     """
     port = free_range(2)
-    command = [sys.executable, "launch_camoufox.py", "--headless", "--site", site, "--engine", engine]
+    command = [sys.executable, *program, "--headless", "--site", site, "--engine", engine]
     command += ["--server-port", str(port), "--stream-port", str(port + 1), "--active-auth-json", str(login)]
     environment = {**os.environ, "SITE_URL": url, "LOG_LEVEL": "error", **more}
     process = subprocess.Popen(command, cwd=ROOT, env=environment)

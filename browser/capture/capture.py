@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import structlog
@@ -16,6 +17,7 @@ from browser.capture.console_sink import ConsoleSink
 from browser.capture.dom_poll import baseline_now, dom_query
 from browser.capture.frames import Feed, FrameKind
 from browser.capture.framing import WIRE_FORMATS
+from browser.capture.look_channel import LookChannel
 from browser.capture.stream_port import StreamPort
 from browser.capture.trace import Trace
 from browser.errors import CaptureGap
@@ -49,7 +51,7 @@ class Capture:
     """
 
     def __init__(self, site: Site, port: int, engine: EngineName, trace: Trace | None = None) -> None:
-        token = secrets.token_urlsafe(32)
+        token = self._token = secrets.token_urlsafe(32)
         self._site = site
         self._trace = trace
         # A name that no page knows beforehand, and another one at each start.
@@ -100,6 +102,23 @@ class Capture:
         except (Error, TimeoutError):
             return False
         return True
+
+    @property
+    def has_look_channels(self) -> bool:
+        """Whether hooks can answer looks: they have a socket to us, as far as is known.
+
+        Camoufox looks where the page's scripts cannot change what is found, and hooks are not there.
+        """
+        return self._sink == "socket" and not self._world
+
+    async def open_look_channel(self, page: Page, look_for: Mapping[str, Any]) -> LookChannel:
+        """Have the hook of the page's document answer looks for `look_for`, as soon as its socket is open.
+
+        Raises Playwright's Error.
+        """
+        channel = self.stream_port.open_channel()
+        await page.evaluate(self._call("answerLooks", self._token, channel.nonce, dict(look_for)))
+        return channel
 
     async def socket_is_open(self, page: Page) -> bool:
         """Return whether the page has a WebSocket open by which answers come.

@@ -172,13 +172,30 @@
     return text;
   };
 
-  // The text of the first visible error message that is not empty, or null.
+  // The text of the first visible error message that is not empty, or null. Half a surrogate pair, of the page's or of
+  // the cut, is replaced: ways to the child differ in what becomes of it.
   const errorOf = (path) => {
     for (const element of findAll(path)) {
       const text = visible(element) && plainOf(element).trim();
-      if (text) return text.slice(0, 1000);
+      if (text) return text.slice(0, 1000).replace(/\p{Surrogate}/gu, "\ufffd");
     }
     return null;
+  };
+
+  // What one look at the page finds: a `browser.page.tab.PageSnapshot`.
+  const look = (wish) => {
+    known.clear();
+    const holds = (marker) =>
+      (!marker.selector || seen(marker.selector)) && (!marker.url || new RegExp(marker.url).test(location.href));
+    return {
+      logged_in: wish.logged_in.some(holds),
+      logged_out: wish.logged_out.some(holds),
+      ready: !wish.ready || seen(wish.ready),
+      answers: findAll(wish.answer).length,
+      attached: count(wish.attached),
+      answering: seen(wish.answering),
+      error: errorOf(wish.error),
+    };
   };
 
   // Whether an element ends before another one begins.
@@ -244,5 +261,5 @@
     return last && last.nodeName === "BR" ? text.slice(0, -1) : text;
   };
 
-  return { visible, rootsIn, findAll, placesOf, seen, count, errorOf, answer, typed };
+  return { visible, rootsIn, findAll, placesOf, count, look, answer, typed };
 })

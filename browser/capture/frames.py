@@ -25,7 +25,7 @@ class FrameKind(IntEnum):
 
     A stream is one response body, EventSource or WebSocket of the page. OPEN, CHUNK, END and BROKEN tell of a body
     (END also of a WebSocket that closed); EVENT is one message that the page received whole. The frames named DOM_
-    tell what the page shows.
+    tell what the page shows; LOOK is the answer to a look of the child (`browser.capture.look_channel`).
     """
 
     ARMED = 0
@@ -40,6 +40,7 @@ class FrameKind(IntEnum):
     DOM_ERROR = 9
     LOGIN_LOST = 10
     DOM_REASONING = 11
+    LOOK = 12
     GAP = 255  # made in this process: some frame of the answer was lost
 
 

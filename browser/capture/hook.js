@@ -59,7 +59,7 @@
   const { stringify } = JSON;
 
   // As FrameKind in browser/capture/frames.py.
-  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10, DOM_REASONING: 11 };
+  const KIND = { ARMED: 0, OPEN: 1, CHUNK: 2, END: 3, BROKEN: 4, EVENT: 5, DOM_ADD: 6, DOM_SET: 7, DOM_DONE: 8, DOM_ERROR: 9, LOGIN_LOST: 10, DOM_REASONING: 11, LOOK: 12 };
   const HEADER = 25;
   const rule = config.rule && {
     ...config.rule,
@@ -84,6 +84,7 @@
       made.send = sending;
     }]);
     // Chromium tells of a socket that a policy forbids by "error" alone.
+    apply(listen, socket, ["message", () => answerLook(made)]);
     for (const name of ["close", "error"]) apply(listen, socket, [name, () => { made.dead = true; }]);
     return made;
   }
@@ -105,14 +106,31 @@
   // A frame: nonce (16 bytes), sequence number (u32), stream (u32), kind (u8), payload.
   function emit(from, kind, stream, payload) {
     if (from !== shared.turn || from.sink.dead) return;
+    from.sink.send(frameOf(from.nonce, from.sequence++, kind, stream, payload));
+  }
+
+  function frameOf(nonce, sequence, kind, stream, payload) {
     const frame = new Uint8Array(HEADER + payload.length);
     const view = new DataView(frame.buffer);
-    frame.set(from.nonce);
-    view.setUint32(16, from.sequence++);
+    frame.set(nonce);
+    view.setUint32(16, sequence);
     view.setUint32(20, stream);
     view.setUint8(24, kind);
     frame.set(payload, HEADER);
-    from.sink.send(frame);
+    return frame;
+  }
+
+  // A message of the child is a look; why one fails the child finds out by itself. What is found has no prototype, so that
+  // nothing of the page's own has a say in how it is written. An empty message says that it is as it was told last.
+  let looks = null;
+  function answerLook(sink) {
+    if (!looks || sink !== looks.sink) return;
+    const number = looks.number++;
+    let found = "";
+    try { found = stringify({ __proto__: null, ...dom.look(looks.wish) }); } catch {}
+    if (found === looks.told) return sink.send(nothing);
+    looks.told = found;
+    sink.send(frameOf(looks.nonce, number, KIND.LOOK, 0, encode(found)));
   }
 
   const nothing = new Uint8Array(0);
@@ -420,6 +438,16 @@
       return true;
     },
     disarm,
+    // Answer looks for this wish from now on, by a socket, under this nonce: at once, and whenever the child asks.
+    answerLooks(token, nonce, wish) {
+      if (token !== config.token) return;
+      // Where others have asked over the socket, a question of theirs may still be under way.
+      const known = sinkBy("socket");
+      const sink = known.asked ? connect() : known;
+      sink.asked = true;
+      looks = { nonce: encode(nonce), number: 0, told: null, wish, sink };
+      answerLook(sink);
+    },
     // Whether nothing can come by this sink, if it was used.
     failed(by) { return Boolean(sinks[by] && sinks[by].dead); },
     // Whether a WebSocket by which answers come is open.

@@ -13,22 +13,11 @@ DOM = f"{_DOM[1]}{_DOM[2].rstrip()}"
 _OWN_DOM = f"{DOM}()"
 _HOOK = (_FOLDER / "hook.js").read_text(encoding="utf-8")
 
-# Makes the function that looks at the page and finds a `browser.page.tab.PageSnapshot`. It is made once for each
-# document and called by a handle: to send and parse all of it at every look was half of a look's cost. The hook, if
-# there is one, knows of shadow roots.
-LOOKER = f"""(wish) => () => {{
+# Makes the function that looks at the page. It is made once for each document and called by a handle: to send and parse
+# all of it at every look was half of a look's cost. The hook, if there is one, knows of shadow roots.
+LOOKER = f"""(wish) => {{
   const dom = {DOM}(window[wish.hook]?.mayHaveRoots);
-  const holds = (marker) =>
-    (!marker.selector || dom.seen(marker.selector)) && (!marker.url || new RegExp(marker.url).test(location.href));
-  return {{
-    logged_in: wish.logged_in.some(holds),
-    logged_out: wish.logged_out.some(holds),
-    ready: !wish.ready || dom.seen(wish.ready),
-    answers: dom.findAll(wish.answer).length,
-    attached: dom.count(wish.attached),
-    answering: dom.seen(wish.answering),
-    error: dom.errorOf(wish.error),
-  }};
+  return () => dom.look(wish);
 }}"""
 
 ANSWER = f"(wish) => {_OWN_DOM}.answer(wish)"

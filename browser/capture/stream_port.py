@@ -1,7 +1,8 @@
 """The child's stream port: where the hook in the page delivers what the page receives.
 
 A WebSocket on loopback (`browser.capture.stream_server`). The first message is text: the token of this start. Then
-come frames as binary messages (`browser.capture.frames`).
+come frames as binary messages (`browser.capture.frames`). The child sends nothing but the empty messages
+of `browser.capture.look_channel`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import hmac
 import importlib
 import socket
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
-from browser.capture.frames import BadFrame, Feed, unpack
+from browser.capture.frames import BadFrame, Feed, FrameKind, unpack
+from browser.capture.look_channel import LookChannel, Send
 from browser.errors import StreamPortTaken
 
 # Its import costs a child's start what aiohttp costs: see `StreamPort._serve`.
@@ -29,6 +32,7 @@ class StreamPort:
         self._origin = origin
         self._token = token
         self._feed: Feed | None = None
+        self._channels: WeakValueDictionary[bytes, LookChannel] = WeakValueDictionary()
         self._server: asyncio.Task[StreamServer] | None = None
 
     async def start(self) -> None:
@@ -43,9 +47,9 @@ class StreamPort:
     async def _serve(self, listener: socket.socket) -> StreamServer:
         # Imported in a thread: it takes long, and the browser is started meanwhile.
 
-        def take(connection: object, message: bytes) -> None:
+        def take(connection: object, message: bytes, send: Send) -> None:
             try:
-                self.take(connection, message)
+                self.take(connection, message, send)
             except BadFrame:  # only the hook knows the token: it is broken, and so is the answer
                 self.closed(connection)
 
@@ -76,14 +80,31 @@ class StreamPort:
         if self._feed is feed:
             self._feed = None
 
-    def take(self, connection: object, message: bytes) -> None:
-        """Take a message of a connection that has shown the token. Raises BadFrame."""
+    def open_channel(self) -> LookChannel:
+        """Return a new channel for looks: answers with its nonce go to it for as long as somebody has it."""
+        channel = LookChannel()
+        self._channels[channel.nonce.encode("ascii")] = channel
+        return channel
+
+    def take(self, connection: object, message: bytes, send: Send | None = None) -> None:
+        """Take a message of a connection that has shown the token. Raises BadFrame.
+
+        `send` sends text over the connection, if it has that way too.
+        """
+        if not message and any(asked.take_same(connection) for asked in list(self._channels.values())):
+            return
         feed = self._feed
         nonce, sequence, frame = unpack(message)
-        if feed and hmac.compare_digest(nonce, feed.nonce):
+        if frame.kind is FrameKind.LOOK:
+            channel = self._channels.get(nonce)
+            if channel and send:
+                channel.take(connection, sequence, frame.payload, send)
+        elif feed and hmac.compare_digest(nonce, feed.nonce):
             feed.deliver(connection, sequence, frame)
 
     def closed(self, connection: object) -> None:
         """Note that a connection is gone."""
         if self._feed:
             self._feed.closed(connection)
+        for channel in list(self._channels.values()):
+            channel.closed(connection)

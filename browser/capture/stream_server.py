@@ -13,6 +13,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from browser.capture.frames import TURN_FRAMES
+from browser.capture.look_channel import Send
 from contract.logs import AtMostEvery
 
 log = structlog.get_logger("browser")
@@ -33,10 +34,13 @@ _server_log.addFilter(_is_not_about_bad_http)  # anybody can send that, any numb
 
 
 class StreamServer:
-    """Calls `take` with each message of an authenticated connection, and `closed` when such a connection is gone."""
+    """Calls `take` with each message of an authenticated connection, and `closed` when such a connection is gone.
+
+    `take` is given what sends text over the connection, too.
+    """
 
     def __init__(
-        self, origin: str, token: str, take: Callable[[object, bytes], None], closed: Callable[[object], None]
+        self, origin: str, token: str, take: Callable[[object, bytes, Send], None], closed: Callable[[object], None]
     ) -> None:
         self._origin = origin
         self._token = token
@@ -86,7 +90,7 @@ class StreamServer:
             async for message in socket:
                 if message.type is not WSMsgType.BINARY:
                     break
-                self._take(socket, message.data)
+                self._take(socket, message.data, socket.send_str)
                 taken += 1
                 if taken % TURN_FRAMES == 0:
                     await asyncio.sleep(0)  # messages that are there already are handed out without a turn of the loop

@@ -50,7 +50,7 @@ class PageBeside(SitePage):
         """Open the tab. Raises Playwright's Error."""
         page = await self._other.open_beside()
         await put_back_session_storage(page, self._other.state)
-        self._tab = Tab(page, self._site, hook_name=self._own_capture.hook_name)
+        self._tab = Tab(page, self._site, capture=self._own_capture)
         await page.add_init_script(self._own_capture.init_script())
         return self._tab
 

@@ -233,10 +233,9 @@ class SitePage:
             await self._tab.page.close()
         self._opening += 1
         try:
-            hook_name = self._capture.hook_name if self._capture else None
             page = await self.context.new_page()
             await put_back_session_storage(page, self.state)
-            self._tab = Tab(page, self._site, self._on_crash, hook_name=hook_name)
+            self._tab = Tab(page, self._site, self._on_crash, capture=self._capture)
         finally:
             self._opening -= 1
         return self._tab

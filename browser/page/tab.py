@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
-from playwright.async_api import Dialog, Error, JSHandle, Page
+from playwright.async_api import Dialog, Error, Frame, JSHandle, Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from browser.capture import scripts
+from browser.capture.capture import Capture
+from browser.capture.look_channel import LookChannel
 from browser.errors import LoginExpired, PageBroken, PageHung, SiteUnreachable
 from browser.page.locate import locate
 from browser.page.page_input import PageInput
@@ -22,6 +26,10 @@ from browser.timeouts import within
 
 LOOK_TIMEOUT_S = 2.0
 LOOK_INTERVAL_S = 0.02
+CHANNEL_TIMEOUT_S = 0.5
+CHANNEL_RETRY_S = 30.0
+CONFIRMED_FOR_S = 5.0
+"""How long the hook is asked after a look by the driver: a driver that hangs must be noticed, too."""
 GRACE_S = 5.0  # for Playwright's own timeout to come first: its error leaves nothing behind
 FRESH_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
@@ -73,13 +81,21 @@ class Tab:
     """One page of the browser. Playwright's errors become PageBroken, which names what was being done."""
 
     def __init__(
-        self, page: Page, site: Site, on_crash: Callable[[], None] = lambda: None, *, hook_name: str | None = None
+        self, page: Page, site: Site, on_crash: Callable[[], None] = lambda: None, *, capture: Capture | None = None
     ) -> None:
         self.page = page
         self.site = site
         self.crashed = False
         self._on_crash = on_crash
+        self._capture = capture
         self._looker: JSHandle | None = None
+        self._channel: LookChannel | None = None
+        self._channel_due_at = -math.inf
+        self._must_confirm = False
+        """Whether the hook's answers count only after the driver's: the page may have another document by now, or the
+        driver did not answer."""
+        self._confirmed_at = -math.inf
+        self._navigations = 0
         self.prompted = False
         """Whether a prompt was sent since the page was loaded."""
         dom = site.capture.dom
@@ -92,10 +108,11 @@ class Tab:
             "attached": path_or_none(site.upload.done) if site.upload else None,
             "answering": path_or_none(site.stop.answering),
             "error": path_or_none(dom.error) if dom else None,
-            "hook": hook_name,
+            "hook": capture.hook_name if capture else None,
         }
         page.on("crash", self._note_crash)
         page.on("close", self._note_crash)
+        page.on("framenavigated", self._note_navigation)
 
     def retire(self) -> None:
         """Tell nobody of this tab's end: another has taken its place."""
@@ -105,27 +122,66 @@ class Tab:
         self.crashed = True
         self._on_crash()
 
+    def _note_navigation(self, frame: Frame) -> None:
+        if frame == self.page.main_frame:
+            self._must_confirm = True
+            self._navigations += 1
+
     async def look(self, timeout_s: float = LOOK_TIMEOUT_S) -> PageSnapshot | None:
         """Look at the page; None while it is between two documents.
 
         Raises PageHung after timeout_s seconds, and PageBroken for a selector that this browser does not know.
         """
+        began = time.monotonic()
+        if found := await self._ask_hook():
+            return PageSnapshot(**found)
+        left_s = timeout_s - (time.monotonic() - began)
         try:
-            return PageSnapshot(**await within(timeout_s, self._look(), "page-look"))
+            seen = PageSnapshot(**await within(left_s, self._look_by_handle(), "page-look"))
         except TimeoutError:
             raise PageHung("the page does not answer") from None
         except Error as error:
             if unknown := NOT_A_SELECTOR.search(error.message):
                 raise PageBroken(f"the browser knows no such selector: {unknown[1]!r} (site file)") from None
             return None
+        await self._open_channel_if_due()
+        return seen
 
-    async def _look(self) -> dict[str, Any]:
-        """Call this document's looker; what the document before had of one is gone with it."""
+    async def _ask_hook(self) -> dict[str, Any] | None:
+        """Return what the hook of the page's document sees; None if it is not known to be that one, or cannot say."""
+        confirmed_s = time.monotonic() - self._confirmed_at
+        if self._channel is None or self._must_confirm or confirmed_s > CONFIRMED_FOR_S:
+            return None
+        return await self._channel.look(CHANNEL_TIMEOUT_S)
+
+    async def _look_by_handle(self) -> dict[str, Any]:
+        """Have the driver call this document's looker; what the document before had of one is gone with it."""
+        found: dict[str, Any] | None = None
+        # A look that is given up leaves it so.
+        self._must_confirm, navigations = True, self._navigations
         if self._looker:
             with suppress(Error):
-                return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
-        self._looker = await self.page.evaluate_handle(scripts.LOOKER, self._look_for)
-        return cast("dict[str, Any]", await self._looker.evaluate("(look) => look()"))
+                found = await self._looker.evaluate("(look) => look()")
+        if found is None:
+            if self._channel:
+                self._channel.close()
+            self._channel_due_at = -math.inf
+            self._looker = await self.page.evaluate_handle(scripts.LOOKER, self._look_for)
+            found = await self._looker.evaluate("(look) => look()")
+        self._must_confirm, self._confirmed_at = navigations != self._navigations, time.monotonic()
+        return found
+
+    async def _open_channel_if_due(self) -> None:
+        """Have the hook answer looks; tried once for each document, and again after CHANNEL_RETRY_S."""
+        capture = self._capture
+        if self._channel and self._channel.is_open:
+            return
+        if capture is None or not capture.has_look_channels or time.monotonic() < self._channel_due_at:
+            return
+        self._channel_due_at = time.monotonic() + CHANNEL_RETRY_S
+        with suppress(Error, TimeoutError):
+            opening = capture.open_look_channel(self.page, self._look_for)
+            self._channel = await within(CHANNEL_TIMEOUT_S, opening, "page-look-channel")
 
     async def wait_until(self, holds: Callable[[PageSnapshot], bool], timeout_s: float) -> bool:
         """Look until `holds` is true of what is seen; return whether it was within timeout_s seconds.

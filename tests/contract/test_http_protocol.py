@@ -7,6 +7,7 @@ import contextlib
 import math
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import FrameType
@@ -520,3 +521,44 @@ def test_whatever_comes_in_ends_and_leaves_nothing(talks: list[list[bytes]]) -> 
             assert b"200 OK" in await exchange(port, b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")
 
     asyncio.run(talk())
+
+
+async def test_a_server_that_nobody_asks_sets_no_timer() -> None:
+    """A fleet's children wait most of the time: what wakes each of them costs more than it does."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("nobody asks")
+
+    def timers() -> list[asyncio.TimerHandle]:
+        scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        return [timer for timer in scheduled if not timer.cancelled()]
+
+    async with serving(app) as (server, _):
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert server.started
+        assert timers() == []
+
+
+async def test_each_answer_of_a_connection_has_its_own_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    times = iter([0.0, 1.5e9, 1.5e9 + 0.9, 1.5e9 + 1])
+    now = 0.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    dates = []
+    async with serving(app) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for now in times:  # noqa: B007 - the server reads it
+            writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            dates += [line.removeprefix("date: ") for line in head.split("\r\n") if line.startswith("date: ")]
+        writer.close()
+    assert dates == [
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 14 Jul 2017 02:40:00 GMT",
+        "Fri, 14 Jul 2017 02:40:00 GMT",
+        "Fri, 14 Jul 2017 02:40:01 GMT",
+    ]

@@ -61,7 +61,7 @@ class AppKind:
 
 KINDS = {
     "chainlit": AppKind("/auth/config", logged_in="#chat-input", login_page="/login", takes_form=True),
-    "demo": AppKind("/login"),
+    "demo": AppKind("/login", takes_form=True),
     "gradio": AppKind("/config", logged_in="[role=log]", takes_form=True, forgets_logins=True),
     "nicegui": AppKind("/login", logged_in="[data-testid=prompt]", login_page="/login"),
     "panel": AppKind("/login", logged_in=".chat-interface", takes_form=True, lays_out_markdown=True),

@@ -234,3 +234,57 @@ async def test_other_tasks_get_turns_while_a_burst_comes_in(
             await socket.send_bytes(message(sequence, b"token"))
         await eventually(lambda: total == 10_000, timeout_s=30)
     assert most <= frames.TURN_FRAMES
+
+
+async def test_answers_to_looks_are_taken_in_their_order_and_from_one_connection(listener: Listener) -> None:
+    channel = listener.port.open_channel()
+    page, stranger = await listener.page(), await listener.page()
+
+    def answer(number: int, found: bytes = b'{"a": 1}') -> bytes:
+        return message(number, found, nonce=channel.nonce, kind=FrameKind.LOOK)
+
+    assert await channel.look(1) is None  # nobody is there to be asked
+    await page.send_bytes(answer(0))
+    await eventually(lambda: channel.is_open)
+    looks = [asyncio.create_task(channel.look(30)) for _ in range(4)]
+    assert [(await page.receive(5)).data for _ in looks] == [""] * 4
+    await stranger.send_bytes(answer(1, b'{"a": 9}'))
+    await stranger.send_bytes(b"")
+    for said in (answer(3, b'{"a": 8}'), b"", answer(2, b'{"a": 2}'), b"", answer(4, b"")):
+        await page.send_bytes(said)
+    assert await asyncio.wait_for(asyncio.gather(*looks), 30) == [{"a": 1}, {"a": 2}, {"a": 2}, None]
+
+
+async def test_an_answer_that_is_late_is_not_that_of_a_later_look(listener: Listener) -> None:
+    channel = listener.port.open_channel()
+    page = await listener.page()
+    first, late, new = (
+        message(number, b'{"a": %d}' % number, nonce=channel.nonce, kind=FrameKind.LOOK) for number in range(3)
+    )
+    await page.send_bytes(first)
+    await eventually(lambda: channel.is_open)
+    assert [await channel.look(0.01) for _ in range(3)] == [None] * 3
+    await page.receive(5)
+    await page.send_bytes(late)
+    await eventually(lambda: channel._late is None)
+    looking = asyncio.create_task(channel.look(30))
+    await page.receive(5)  # it was asked twice in all
+    await page.send_bytes(new)
+    assert await asyncio.wait_for(looking, 30) == {"a": 2}
+    waiting = asyncio.create_task(channel.look(30))
+    await page.receive(5)
+    await page.close()
+    assert await asyncio.wait_for(waiting, 30) is None
+    assert not channel.is_open
+    assert await channel.look(1) is None
+
+
+async def test_what_was_not_asked_for_is_garbage(listener: Listener) -> None:
+    """From the connection of a channel that waits for no answer, too."""
+    channel = listener.port.open_channel()
+    feed = listener.port.open_feed(NONCE)
+    page = await listener.page()
+    await page.send_bytes(message(0, b"{}", nonce=channel.nonce, kind=FrameKind.LOOK))
+    await page.send_bytes(message(0, b"a"))
+    await page.send_bytes(b"")
+    assert await received(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
