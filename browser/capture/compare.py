@@ -24,6 +24,13 @@ def as_text(shown: str, *, html: bool) -> str:
     return from_html(shown)
 
 
+def settled_text(steady: str, before: str) -> str:
+    """Return the part of steady Markdown whose links will not change, given the steady Markdown of the look before."""
+    from browser.capture.markdown_references import settled  # noqa: PLC0415 - as above
+
+    return settled(steady, before)
+
+
 def steady_text(html: str, hold_from: re.Pattern[str] | None = None) -> str:
     """Return the Markdown of what will not change in the HTML of an answer that is still being written.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from browser.capture.compare import as_text, continuing, load_markdown, steady_text
+from browser.capture.compare import as_text, continuing, load_markdown, settled_text, steady_text
 from browser.capture.findings import Done, Finding, Lost, Progress, Refused, Transcript, as_reasoning
 from browser.capture.frames import Frame, FrameKind
 
@@ -40,6 +40,7 @@ class DomReader:
         if html:
             load_markdown()  # before the time that a conversion takes decides when the next one comes
         self._shown = ""
+        self._steady = ""
         self._rest_until = 0.0
 
     def read(self, frame: Frame) -> list[Finding]:
@@ -79,7 +80,9 @@ class DomReader:
         began = time.monotonic()
         if began < self._rest_until:
             return None
-        text = self._continued(steady_text(self._shown, self._hold_from), complete=False)
+        steady, before = steady_text(self._shown, self._hold_from), self._steady
+        self._steady = steady
+        text = self._continued(settled_text(steady, before), complete=False)
         ended = time.monotonic()
         self._rest_until = ended + HTML_REST * (ended - began)
         return text

@@ -11,16 +11,17 @@ import re
 from os.path import commonprefix
 
 _TARGET = re.compile(r'\(((?:<[^<>]*>|(?:[^\s()]|\([^\s()]*\))+)(?: "(?:\\.|[^"\\])*")?)\)')
+_LINK = re.compile(rf"\]{_TARGET.pattern}")
 _LABEL = re.compile(r"\[([^\[\]]*)\]")
 
 
-def with_references(passed: str, line: str, definitions: dict[str, str], *, is_last: bool) -> str:
+def with_references(passed: str, line: str, definitions: dict[str, str]) -> str:
     """Return a line with its links as references where they were passed on so, and note what defines these.
 
-    Of the last line that was passed on, more may come.
+    Of a link with an address of its own, the text is not passed on without it: what ends in brackets is a reference.
     """
-    at, end = 0, len(passed) + (not is_last)
-    while (at := at + len(commonprefix([passed[at:], line[at:]]))) < end:  # noqa: RUF071 - of texts
+    at = 0
+    while (at := at + len(commonprefix([passed[at:], line[at:]]))) <= len(passed):  # noqa: RUF071 - of texts
         target = _TARGET.match(line, at)
         text = _before(line, at)
         if target is None or text is None:
@@ -31,6 +32,19 @@ def with_references(passed: str, line: str, definitions: dict[str, str], *, is_l
         line = line[:at] + written + line[target.end() :]
         at += len(written)
     return line
+
+
+def settled(steady: str, before: str) -> str:
+    """Return steady text up to the first link whose address may still be written, in a definition that shows nowhere.
+
+    `before` is the steady text of the look before this one. Once more text has come, the address that a link had then
+    is whole.
+    """
+    same = len(commonprefix([before, steady])) if len(steady) > len(before) else 0  # noqa: RUF071 - of texts
+    for match in _LINK.finditer(steady):
+        if match.end() > same:
+            return steady[: match.start()]
+    return steady
 
 
 def defined(markdown: str, definitions: dict[str, str]) -> str:

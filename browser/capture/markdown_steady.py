@@ -220,7 +220,8 @@ def continuing(passed_on: str, markdown: str, *, complete: bool = False) -> str 
     passed_lines = passed_on.split("\n")
     for number, passed in enumerate(passed_lines):
         is_last = number == len(passed_lines) - 1
-        if passed and number + 1 < len(lines) and not lines[number].strip(" >") and _ITEM.match(lines[number + 1]):
+        is_blank = number + 1 < len(lines) and not lines[number].strip(" >")
+        if passed.strip(" >") and is_blank and _ITEM.match(lines[number + 1]):
             del lines[number]
         if number == len(lines):
             return None
@@ -228,7 +229,7 @@ def continuing(passed_on: str, markdown: str, *, complete: bool = False) -> str 
             written = [f"{heading[1]}{heading[3]}", heading[1] + {"#": "===", "##": "---"}[heading[2]]]
             if "\n".join(written).startswith("\n".join(passed_lines[number : number + 2])):
                 lines[number : number + 1] = written
-        lines[number] = with_references(passed, lines[number], definitions, is_last=is_last)
+        lines[number] = with_references(passed, lines[number], definitions)
         if not (lines[number].startswith(passed) if is_last else lines[number] == passed):
             return None
     return defined("\n".join(lines), definitions if complete else {})

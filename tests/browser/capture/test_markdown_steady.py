@@ -141,6 +141,7 @@ def test_a_list_whose_items_are_found_to_be_apart_goes_on() -> None:
     [
         "see [the docs][1] and more words here",
         "[docs]\nand words that follow it",
+        "an item of array[1] *under*",
         "see [docs][] and [docs] here, array[i] and array[1] too",
         "![a picture][1] and [the `code` *x*][1] of [docs]",
         "see [docs][1] [1] [docs](http://h) and words\n\nnext",
@@ -148,6 +149,7 @@ def test_a_list_whose_items_are_found_to_be_apart_goes_on() -> None:
         "# A [docs][1] title\n\nwords",
         "| a | b |\n| --- | --- |\n| [docs][1] | x |\n| c | d |\n\nafter",
         "> see [docs][1] or so\n\nafter",
+        "> see [docs][1] or so\n>\n> 1. one two",
         "a note[^1] and another one[^2] here\n\nafter",
     ],
 )
@@ -158,6 +160,14 @@ def test_a_link_that_is_defined_later_stays_as_it_was_written(source: str) -> No
     text = "".join(streamed(growing(whole)))
     assert text.startswith(source)
     assert same(RENDER(text), RENDER(whole))
+
+
+def test_an_address_that_is_still_being_written_is_waited_for() -> None:
+    """The look that first shows the words shows the beginning of an address, too, in a definition below them."""
+    source = "see [the docs][1] and words\n\n[1]: http://h/x\n\nmore of them here"
+    assert "".join(streamed(growing(source, begin=source.index("/x"), step=1))) == (
+        "see [the docs](http://h/x) and words\n\nmore of them here"
+    )
 
 
 def test_a_paragraph_that_is_found_to_be_a_heading_goes_on() -> None:
