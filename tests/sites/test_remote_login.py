@@ -20,7 +20,7 @@ from tests.e2e.person import (
     wait_picture,
     without_display,
 )
-from tests.sites.chat_app import KINDS, LOGIN_FORM, ChatApp, chat_app
+from tests.sites.chat_app import LOGIN_FORM, ChatApp, chat_app
 from tests.support.ports import NOWHERE
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(900)]
@@ -29,7 +29,7 @@ START_TIMEOUT_S = 200.0  # on a busy machine Firefox alone takes a minute to sta
 OPENING_S = 180.0  # as long as an app's page takes to draw itself there
 
 
-@pytest.fixture(params=[name for name in ("chainlit", "gradio") if KINDS[name].logged_in])
+@pytest.fixture(params=["chainlit", pytest.param("gradio", marks=pytest.mark.long)])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChatApp]:
     folder = tmp_path / "app"
     folder.mkdir()
@@ -37,7 +37,8 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChatApp]:
         yield running
 
 
-@pytest.mark.parametrize("engine", ["chromium", "firefox"])
+# tests/e2e/test_remote_login.py shows it in Firefox, of the demo.
+@pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.long)])
 def test_an_expired_login_is_renewed(app: ChatApp, engine: str, tmp_path: Path) -> None:
     settings = {"CHAT_SITE": app.name, "BROWSER_ENGINE": engine, "HTTPS_PROXY": NOWHERE, **without_display()}
     settings |= {"START_TIMEOUT_S": str(START_TIMEOUT_S)}

@@ -18,7 +18,8 @@ from tests.browser.way_out.real_proxies import PASSWORD
 from tests.sites.three_proxies import PROXIES
 from tests.support import DIES_WITH_PARENT
 
-pytestmark = [pytest.mark.sites, pytest.mark.timeout(900)]  # three browsers and two apps start
+# Three browsers and two apps start. tests/browser/way_out shows the same of one child in each run of `make test-sites`.
+pytestmark = [pytest.mark.sites, pytest.mark.long, pytest.mark.timeout(900)]
 Seen = dict[str, Any]
 THIRD_PARTIES = {"chainlit": ("cdn.jsdelivr.net:443", "fonts.googleapis.com:443")}
 """What the apps' own pages ask for elsewhere. A browser asks for nothing of its own."""
