@@ -98,9 +98,14 @@ class Child:
         return str(said["choices"][0]["message"]["content"] if status == 200 else said["error"]["code"])
 
     async def check(self) -> str:
-        """Have the site file checked in a tab beside the page; return the outcome."""
+        """Have the site file checked in a tab beside the page; return the outcome and what is said of it."""
         body = {"file": self._site_file.name, "text": self._site_file.read_text()}
-        return str((await self._ask("POST", CHECK_PATH, body))[1]["outcome"])
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                said = (await self._ask("POST", CHECK_PATH, body))[1]
+                if said["message"] != "the page is in use":  # it is being cleared after an answer
+                    return f"{said['outcome']} {said['message']}".strip()
+                await asyncio.sleep(0.1)
 
     def end(self) -> None:
         """End it, and the browser with it."""
