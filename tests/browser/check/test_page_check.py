@@ -163,6 +163,7 @@ async def test_a_request_that_comes_ends_the_check_and_is_answered(page: ChatPag
         shown, never = (f'[input]\nselector = "[data-testid={name}]"' for name in ("prompt", "none"))
         text = demo_text(demo, (shown, never))
         body = {"file": "demo.toml", "text": text}
+        await eventually(lambda: not page.busy)  # else the check is given up before it begins
         checking = asyncio.create_task(client.post("/check", json=body, headers={"x-tabfleet-token": "the-token"}))
         await eventually(lambda: page.site_page.has_beside)
         another = await (await client.post("/check", json=body, headers={"x-tabfleet-token": "the-token"})).json()
