@@ -22,7 +22,7 @@ USERS: dict[str, LoginKind] = {f"user{number}": kind for number, kind in enumera
 CHECK = 'check = { url = "/api/me", expired_status = [401] }\n'
 SEED = 14
 ROUND = 6
-EVENTS = size(12, 200)
+EVENTS = size(ROUND, 200)
 
 
 class Events:
