@@ -55,7 +55,7 @@ class Upstream:
 
 
 class _Post:
-    """One request; see Upstream.post. A class, because `asynccontextmanager` costs as much as half of the routing."""
+    """One request; see Upstream.post. A class: `asynccontextmanager` makes an async generator for each request."""
 
     def __init__(self, session: aiohttp.ClientSession, url: URL, headers: list[tuple[str, str]], body: bytes) -> None:
         self._session, self._url, self._headers, self._body = session, url, headers, body
