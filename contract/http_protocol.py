@@ -114,14 +114,15 @@ class HttpProtocol(HttpToolsProtocol):
         for timer in (self._head_timer, self._write_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
-        if self._when_lost is not None:
-            self._when_lost()
         # uvicorn tells the newest request alone, and that may be one that has not begun.
         self.pipeline.clear()
         self._disconnect_running()
         super().connection_lost(exc)
 
     def _disconnect_running(self) -> None:
+        """Tell the request that is being answered that nothing of its answer is sent any more."""
+        if self._when_lost is not None:
+            self._when_lost()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -136,7 +137,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def call_when_lost(self, callback: Callable[[], None] | None) -> None:
-        """Have this called once the connection is no more, at once if it is so now; None takes it back.
+        """Have this called once nothing is sent any more, at once if it is so now; None takes it back.
 
         It is for the request that is being answered, and in place of waiting for an `http.disconnect`: that costs a
         task for each request.
