@@ -136,17 +136,21 @@ class HttpProtocol(HttpToolsProtocol):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
-    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
-        """Have this called once nothing is sent any more, at once if it is so now; None takes it back.
+    def call_when_lost(self, callback: Callable[[], None]) -> None:
+        """Have this called once nothing is sent any more, at once if it is so now.
 
         It is for the request that is being answered, and in place of waiting for an `http.disconnect`: that costs a
-        task for each request.
+        task for each request. That of the request before counts no longer.
         """
         self._when_lost = callback
-        if callback is not None:
-            self.flow.resume_reading()  # the peer's end is read
-            if self.lost:
-                callback()
+        self.flow.resume_reading()  # the peer's end is read
+        if self.lost:
+            callback()
+
+    def forget_when_lost(self, callback: Callable[[], None]) -> None:
+        """Do not call this any more; another one, of the next request, stays."""
+        if self._when_lost == callback:
+            self._when_lost = None
 
     @property
     def is_idle(self) -> bool:

@@ -81,7 +81,7 @@ class Fleet:
         )
         self.logins = RemoteLogins(
             launcher=launcher,
-            saver=ChildSaver(self.supervisor),
+            saver=ChildSaver(self.supervisor, sessions.trouble_of) if sessions else ChildSaver(self.supervisor),
             profiles=lambda: [child.name for child in self.supervisor.snapshot()],
             site=settings.chat_site or "",
             login_of=self._login_of,

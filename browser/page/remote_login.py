@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from playwright.async_api import Browser, BrowserContext, Error, Page, ScreencastFrame
+from playwright.async_api import BrowserContext, Error, Page, ScreencastFrame
 
 from browser.errors import BrowserError, LoginNotSaved
 from browser.page.login import ALREADY_IN_S, IN_MEMORY, NOTHING_SAVED, STEADY_S, state_that_holds, wait_logged_in
@@ -79,10 +79,7 @@ class RemoteLogin:
     async def run(self) -> None:
         """Open the login page, and wait until it is logged in. The state tells how it ended, errors of the page too."""
         try:
-            if self._site.login.none:
-                raise LoginNotSaved(NO_LOGIN_THERE)
-            browser = await self._process.start()
-            self.document = await self._log_in(browser)
+            self.document = await self._log_in()
             self._tell(phase=LoginPhase.SAVED, detail=None)
         except (BrowserError, Error, TimeoutError) as error:
             # A browser that dies closes its pages, which is what fails then.
@@ -90,10 +87,16 @@ class RemoteLogin:
             detail = "the browser has ended; ask for a new link" if is_lost else str(error)
             log.warning("remote_login_failed", reason=getattr(error, "reason", "page_broken"))
             self._tell(phase=LoginPhase.FAILED, detail=detail)
+        except Exception:  # the person shall not wait for what does not come
+            log.exception("remote_login_broke")
+            self._tell(phase=LoginPhase.FAILED, detail="an error in the program itself; its log has the place")
         finally:
             await finish(self._process.close(), "remote-login-close")
 
-    async def _log_in(self, browser: Browser) -> StorageState:
+    async def _log_in(self) -> StorageState:
+        if self._site.login.none:
+            raise LoginNotSaved(NO_LOGIN_THERE)
+        browser = await self._process.start()
         opened = await SitePage.in_new_context(
             browser, self._site, for_person=True, surroundings=self._own, own_proxy=self._own_proxy
         )

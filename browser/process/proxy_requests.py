@@ -56,7 +56,8 @@ class Target:
             return address.is_loopback or address.is_unspecified
         # The system takes forms such as 127.1 and 0x7f.1, and so do proxies.
         with suppress(OSError):
-            return ip_address(socket.inet_aton(self.host)).is_loopback
+            address = ip_address(socket.inet_aton(self.host))
+            return address.is_loopback or address.is_unspecified
         return False
 
     def __str__(self) -> str:

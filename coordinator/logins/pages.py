@@ -180,7 +180,10 @@ def check_same_origin(request: Request) -> None:
     The Origin header must name the host that the Host header names: https://fetch.spec.whatwg.org/#origin-header. Where
     the browser says itself whose page it is, it has to be ours: https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header.
     """
-    origin = urlsplit(request.headers.get("origin", ""))
+    try:
+        origin = urlsplit(request.headers.get("origin", ""))
+    except ValueError:  # such as http://[
+        raise _foreign() from None
     is_ours = origin.scheme in ("http", "https") and origin.netloc.lower() == request.headers.get("host", "").lower()
     if not is_ours or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise _foreign()

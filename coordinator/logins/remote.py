@@ -241,7 +241,9 @@ class RemoteLogins:
                 if over_in_s <= 0:
                     login.end(LoginPhase.EXPIRED, "the time for this login is over; ask for a new link")
                     break
-                await asyncio.wait({following, exited, told}, timeout=over_in_s, return_when=asyncio.FIRST_COMPLETED)
+                # Whoever opens the link has less time from then on.
+                wait_s = min(over_in_s, self.limits.idle_s)
+                await asyncio.wait({following, exited, told}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
                 if following.done() and (error := following.exception()) is not None:
                     log.error("login_broke", profile=login.profile, exc_info=error)
                     login.end(LoginPhase.FAILED, "an error in the program itself; its log has the place")

@@ -185,7 +185,8 @@ class Exchange:
                     lease = None
                     self._stats.retries += 1
         finally:
-            self._response.connection.call_when_lost(None)
+            # By then the client may have sent its next request on this connection.
+            self._response.connection.forget_when_lost(self._client_left)
         if lease is None:  # interrupted before any child had the request
             if self._interruption.cause is Cause.SHUTDOWN:
                 raise server_draining()

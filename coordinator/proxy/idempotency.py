@@ -130,8 +130,11 @@ class Record:
         self._passed_bytes = read
         return len(self._body)
 
-    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
-        """Forget it: no client leaves."""
+    def call_when_lost(self, callback: Callable[[], None]) -> None:
+        """Never call it: no client leaves."""
+
+    def forget_when_lost(self, callback: Callable[[], None]) -> None:
+        """Nothing is to be forgotten."""
 
     # Reading
 
@@ -177,7 +180,7 @@ class Reader:
                 connection.call_when_lost(scope.cancel)
                 stayed = await self._send_all(send, connection, more)
         finally:
-            connection.call_when_lost(None)
+            connection.forget_when_lost(scope.cancel)
             self.record.leave(self)
         return stayed and not connection.lost
 

@@ -98,8 +98,11 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Reset the connection at once, whatever is still to be sent on it."""
 
-    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
-        """Have this called once the connection is lost, at once if it is so now; None takes it back."""
+    def call_when_lost(self, callback: Callable[[], None]) -> None:
+        """Have this called once the connection is lost, at once if it is so now, until it is forgotten."""
+
+    def forget_when_lost(self, callback: Callable[[], None]) -> None:
+        """Do not call this any more; another one, of the next request, stays."""
 
 
 class Response:

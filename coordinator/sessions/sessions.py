@@ -171,6 +171,11 @@ class Sessions:
         self._set_trouble(name, None)
         self._ungranted.pop(name, None)
 
+    def trouble_of(self, name: str) -> str | None:
+        """Return what keeps this login from being saved, as far as is known; None if nothing does. Does not block."""
+        ungranted = self._ungranted.get(name)
+        return self._folder_trouble or (ungranted and ungranted[1]) or self._troubles.get(name)
+
     def oldest_save_at(self) -> float | None:
         """Return when the session was saved that has not been saved for longest, in Unix seconds."""
         return min(self._saved_at.values(), default=None)

@@ -172,6 +172,8 @@ class SiteReload:
             if not self._restart(child.name):
                 continue
             failed = await self._until_ready(child)
+            if self._status(child.name) is None:  # its profile was taken away: it says nothing of the file
+                continue
             one_is_ready = one_is_ready or failed is None
             if failed is not None and failed not in _NOT_THE_FILES_FAULT and not one_is_ready:
                 if self._use(before):

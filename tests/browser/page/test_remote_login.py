@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from aiohttp import web
@@ -222,3 +222,18 @@ def test_bad_input_is_refused_without_a_word_of_it(body: str) -> None:
     assert SECRET not in str(refused.value)
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__
+
+
+async def test_a_fault_that_nobody_foresaw_is_told_to_the_person(tmp_path: Path) -> None:
+    """Such as a full disk under what the browser's process notes of itself."""
+
+    async def start() -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    write_surroundings(tmp_path, Surroundings())
+    site = parse_site(SITE.format(url="http://chat.example", mode="", login=LOGIN), "full.toml")
+    login = RemoteLogin(site, "chromium", BrowserSettings(), tmp_path)
+    login._process.start = start  # type: ignore[method-assign]
+    await login.run()
+    assert login.state.phase is LoginPhase.FAILED
+    assert login.state.detail == "an error in the program itself; its log has the place"

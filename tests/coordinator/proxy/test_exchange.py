@@ -58,8 +58,12 @@ class Client:
         self.messages.append(message)
         self.on_message(len(self.messages))
 
-    def call_when_lost(self, callback: Callable[[], None] | None) -> None:
+    def call_when_lost(self, callback: Callable[[], None]) -> None:
         self.when_lost = callback
+
+    def forget_when_lost(self, callback: Callable[[], None]) -> None:
+        if self.when_lost == callback:
+            self.when_lost = None
 
     def leave(self) -> None:
         """Do what a server's connection does at its end."""
@@ -139,6 +143,21 @@ async def test_the_first_cause_counts_and_no_other_cuts_the_clean_up_short() -> 
         assert await task == 0
         assert children.confirmed == ["the-id"]
         assert (running.stats.outcome, running.stats.code) == (Outcome.CLIENT_LEFT, "client_left")
+
+
+async def test_a_request_that_ends_late_leaves_the_next_one_its_watch_of_the_client() -> None:
+    """The error is sent before the page is free: a client may send its next request on the connection meanwhile."""
+    children, left = SlowChildren(), list[str]()
+    async with exchange(unfinished, children) as running:
+        task = asyncio.create_task(running.run())
+        await eventually(lambda: len(running.client.messages) == 2)
+        running.exchange.interrupt(Cause.SILENT)
+        await eventually(lambda: children.cancelled)
+        running.client.call_when_lost(lambda: left.append("the next request's client"))
+        children.freed.set()
+        await task
+        running.client.leave()
+        assert left == ["the next request's client"]
 
 
 @pytest.mark.parametrize("message", [1, 2])

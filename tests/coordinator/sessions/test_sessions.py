@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,9 +15,11 @@ from contract.sessions.errors import NotGranted
 from contract.sessions.grant import Grant, read_grant
 from contract.sessions.record import SavedSession
 from contract.sessions.store import SessionFile
-from coordinator.errors import SettingsError
+from coordinator.errors import ActionRefused, SettingsError
+from coordinator.logins.saver import ChildSaver
 from coordinator.sessions import Sessions
 from coordinator.supervision.events import ChildCleaned, SessionReported
+from coordinator.supervision.supervisor import Supervisor
 from tests.support import age
 
 STATE: dict[str, object] = {"cookies": [], "canary": "canary-cookie-52ab"}
@@ -72,9 +75,13 @@ def test_a_folder_that_cannot_be_used_is_told_and_granted_later(tmp_path: Path) 
     assert sessions.warnings() == [
         "SESSION_DIR cannot be used: Not a directory; logins that change are lost when the coordinator ends."
     ]
+    assert sessions.trouble_of("ann") == "Not a directory"
+    with pytest.raises(ActionRefused, match="cannot take it \\(Not a directory\\)"):  # and no child is asked for
+        ChildSaver(cast(Supervisor, None), sessions.trouble_of).save("ann", STATE)
     (tmp_path / "volume").unlink()
     sessions.tend()
     assert sessions.warnings() == []
+    assert sessions.trouble_of("ann") is None
     later = read_grant(tmp_path / "run")
     assert later is not None
     later.save("ab", STATE, 1.0)
