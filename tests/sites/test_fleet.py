@@ -135,6 +135,7 @@ async def test_a_client_that_leaves_stops_the_app(served: Served) -> None:
     async with _answering(served, "leave [[endless]]"):
         pass
     await eventually(lambda: "stopped" in served.app.entries()[-1], timeout_s=30)
+    await served.ready()  # Firefox may take so long to stop Chainlit that the child is unready until the page is free
     served.check(await served.ask("after leaving"), "after leaving")
 
 
