@@ -42,7 +42,7 @@ LARGE_REQUESTS = {
 """What agents and their users send."""
 # From cProfile of the coordinator under each of the two loads, without the time spent waiting.
 LARGEST_COSTS = {
-    "CPU per JSON request": "the largest remaining cost is 2 socket sends a request, then aiohttp's client",
+    "CPU per JSON request": "the largest remaining cost is aiohttp's client (a fifth); the kernel takes a tenth",
     "CPU per streamed event": "the largest remaining cost is the socket's send (a quarter), then the event loop itself",
 }
 
