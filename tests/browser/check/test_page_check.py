@@ -52,6 +52,12 @@ async def page(
     await pages.close()
 
 
+@pytest.fixture
+async def page_of_its_own(demo: DemoSite, shared_pages: Pages) -> ChatPage:
+    """For tests that cut off a check: sometimes no tab could be opened beside the same page for 30 s afterwards."""
+    return await shared_pages.open(demo_file(demo), cookie_state(demo))
+
+
 async def check(page: ChatPage, text: str, engine: EngineName = "chromium") -> SiteCheck:
     return await check_beside(page.site_page, "demo.toml", text, engine=engine, settings=BrowserSettings())
 
@@ -145,27 +151,27 @@ async def test_a_login_that_ended_is_no_changed_page(shared_pages: Pages, demo: 
     assert (found.outcome, found.step) == (CheckOutcome.LOGGED_OUT, "logged in")
 
 
-async def test_a_check_that_is_called_off_leaves_the_page_alone(page: ChatPage, demo: DemoSite) -> None:
-    checking = asyncio.create_task(check(page, demo_text(demo)))
-    await eventually(lambda: page.site_page.has_beside)
+async def test_a_check_that_is_called_off_leaves_the_page_alone(page_of_its_own: ChatPage, demo: DemoSite) -> None:
+    checking = asyncio.create_task(check(page_of_its_own, demo_text(demo)))
+    await eventually(lambda: page_of_its_own.site_page.has_beside)
     checking.cancel()
     async with asyncio.timeout(HANG_LIMIT_S):
         await asyncio.gather(checking, return_exceptions=True)
     assert checking.cancelled()
-    assert not page.site_page.has_beside
-    assert page.site_page.context.pages == [tab_of(page).page]
-    check_answer(await ask(page, "and now?"), "and now?", last(demo))
+    assert not page_of_its_own.site_page.has_beside
+    assert page_of_its_own.site_page.context.pages == [tab_of(page_of_its_own).page]
+    check_answer(await ask(page_of_its_own, "and now?"), "and now?", last(demo))
 
 
-async def test_a_request_that_comes_ends_the_check_and_is_answered(page: ChatPage, demo: DemoSite) -> None:
-    async with serve_page(page, settings=ChildSettings(tabfleet_control_token="the-token")) as client:
+async def test_a_request_that_comes_ends_the_check_and_is_answered(page_of_its_own: ChatPage, demo: DemoSite) -> None:
+    async with serve_page(page_of_its_own, settings=ChildSettings(tabfleet_control_token="the-token")) as client:
         # It waits for an input that never comes: it has not ended before the request, however slow the machine is.
         shown, never = (f'[input]\nselector = "[data-testid={name}]"' for name in ("prompt", "none"))
         text = demo_text(demo, (shown, never))
         body = {"file": "demo.toml", "text": text}
-        await eventually(lambda: not page.busy)  # else the check is given up before it begins
+        await eventually(lambda: not page_of_its_own.busy)  # else the check is given up before it begins
         checking = asyncio.create_task(client.post("/check", json=body, headers={"x-tabfleet-token": "the-token"}))
-        await eventually(lambda: page.site_page.has_beside)
+        await eventually(lambda: page_of_its_own.site_page.has_beside)
         another = await (await client.post("/check", json=body, headers={"x-tabfleet-token": "the-token"})).json()
         assert (another["outcome"], another["message"]) == ("given_up", "another check is under way")
         chat = {"model": "demo-small", "messages": [{"role": "user", "content": "in the midst of a check"}]}
@@ -174,13 +180,13 @@ async def test_a_request_that_comes_ends_the_check_and_is_answered(page: ChatPag
         check_answer(text, "in the midst of a check", last(demo))
         found = await (await checking).json()
         assert (found["outcome"], found["message"]) == ("given_up", "a request came")
-        await eventually(lambda: page.site_page.context.pages == [tab_of(page).page])
+        await eventually(lambda: page_of_its_own.site_page.context.pages == [tab_of(page_of_its_own).page])
 
 
-async def test_a_site_that_opens_pages_does_not_hide_behind_a_check(page: ChatPage, demo: DemoSite) -> None:
+async def test_a_site_that_opens_pages_does_not_hide_behind_a_check(page_of_its_own: ChatPage, demo: DemoSite) -> None:
     """What is open beside the page is the check's tab alone; others are closed, while it runs too."""
-    checking = asyncio.create_task(check(page, demo_text(demo)))
-    await eventually(lambda: page.site_page.has_beside)
-    await tab_of(page).page.evaluate("() => { open(location.href); }")
+    checking = asyncio.create_task(check(page_of_its_own, demo_text(demo)))
+    await eventually(lambda: page_of_its_own.site_page.has_beside)
+    await tab_of(page_of_its_own).page.evaluate("() => { open(location.href); }")
     assert (await checking).outcome is CheckOutcome.PASSED
-    await eventually(lambda: page.site_page.context.pages == [tab_of(page).page])
+    await eventually(lambda: page_of_its_own.site_page.context.pages == [tab_of(page_of_its_own).page])
