@@ -1,9 +1,10 @@
-"""The home folder; files that only their owner may read, replaced in one step."""
+"""The home folder; files read within bounds; files that only their owner may read, replaced in one step."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,23 @@ from contract.errors import TabfleetError
 
 class HomeMissing(TabfleetError):
     """There is no home folder; the message says what to set."""
+
+
+class NotRegular(TabfleetError):
+    """What has the file's name is no regular file."""
+
+
+def read_regular(path: Path, most_bytes: int) -> tuple[bytes, int]:
+    """Return a regular file's first most_bytes + 1 bytes, by which a larger one is told, and its mode.
+
+    Raises NotRegular, OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for ever
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotRegular("is not a regular file")
+        return file.read(most_bytes + 1), mode
 
 
 def home() -> Path:

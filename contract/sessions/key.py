@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 import pyrage  # type: ignore[import-untyped]
 
+from contract.files import NotRegular, read_regular
 from contract.sessions.errors import BadSession, SessionKeyError
 
 BINARY: Final = b"age-encryption.org/v1\n"
@@ -35,11 +34,9 @@ class SessionKey:
     def from_file(cls, path: Path) -> Self:
         """Read an identity file: an identity a line, comments with #. Raises SessionKeyError."""
         try:
-            # Non-blocking: opening a named pipe would wait for its writer for ever.
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise SessionKeyError("is not a regular file")
-                text = file.read(_MOST_BYTES + 1)
+            text, _ = read_regular(path, _MOST_BYTES)
+        except NotRegular as error:
+            raise SessionKeyError(str(error)) from None
         except OSError as error:
             raise SessionKeyError(f"cannot be read: {error.strerror}") from None
         if len(text) > _MOST_BYTES:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlsplit
 
+from contract.files import NotRegular, read_regular
 from contract.surroundings import Surroundings, Viewport
 from contract.toml_document import Mistake, TomlError, TomlForm, value_at
 from contract.toml_lines import Path as KeyPath
@@ -265,12 +266,9 @@ def _credentials(path: Path) -> tuple[str, str]:
 def _read(path: Path, max_bytes: int) -> tuple[bytes, int]:
     """Return a regular file's bytes and its mode. Raises ValueError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for ever
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise ValueError("is not a regular file")
-            data = file.read(max_bytes + 1)
+        data, mode = read_regular(path, max_bytes)
+    except NotRegular as error:
+        raise ValueError(str(error)) from None
     except OSError as error:
         raise ValueError(f"cannot be read by uid {os.geteuid()}: {error.strerror}") from None
     if len(data) > max_bytes:
