@@ -19,6 +19,7 @@ from rich.console import Console
 
 from benchmarks.report import Figure, Result
 from tests.e2e.fleet import Site, chromium, fetch, fleet
+from tests.support.small_site import CHAT
 
 KEYS = 40
 ENGINES = ("chromium", "firefox")
@@ -33,18 +34,7 @@ url = "{url}/"
 [login]
 logged_in = [{{ selector = "#in" }}]
 logged_out = [{{ selector = "#out" }}]
-[fresh_chat]
-actions = [{{ click = "#new" }}]
-[input]
-selector = "#prompt"
-[send]
-actions = [{{ click = "#go" }}]
-[capture.network]
-kind = "jsonl"
-url = "*/ask"
-text = "data.text"
-end = "data.end"
-[[models]]
+{chat}[[models]]
 name = "flips"
 """
 # Until the picture's colour has changed; pictures that do not show the key yet may come in between.
@@ -86,7 +76,7 @@ def _key_to_picture(viewer: BrowserType, url: str, engine: str) -> list[float]:
         (folder / "active").mkdir()
         state = {"cookies": [], "origins": [{"origin": url, "localStorage": [{"name": "a", "value": "b" * 20}]}]}
         (folder / "active" / "me.json").write_text(json.dumps(state))
-        (folder / "flips.toml").write_text(SITE.format(url=url))
+        (folder / "flips.toml").write_text(SITE.format(url=url, chat=CHAT))
         settings = {"CHAT_SITE": str(folder / "flips.toml"), "BROWSER_ENGINE": engine}
         if engine != "chromium":
             settings["BROWSER_EXECUTABLE"] = ""

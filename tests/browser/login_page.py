@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
+from tests.support.small_site import CHAT
 
 USER, PASSWORD = "canary-user-4410", "canary-{model}-password-7d1e"
 LOGIN = {"user": USER, "password": PASSWORD}
@@ -79,18 +80,7 @@ SITE = """
 name = "memory"
 url = "{url}/{mode}"
 {login}
-[fresh_chat]
-actions = [{{ click = "#new" }}]
-[input]
-selector = "#prompt"
-[send]
-actions = [{{ click = "#go" }}]
-[capture.network]
-kind = "jsonl"
-url = "*/ask"
-text = "data.text"
-end = "data.end"
-[[models]]
+{chat}[[models]]
 name = "memory"
 """
 BY_STEPS = """
@@ -117,7 +107,7 @@ class LoginSite:
     takes_logins: bool = True
 
     def text(self, mode: str, login: str = BY_STEPS) -> str:
-        return SITE.format(url=self.url, mode=mode, login=login)
+        return SITE.format(url=self.url, mode=mode, login=login, chat=CHAT)
 
     def file(self, mode: str, login: str = BY_STEPS) -> Site:
         return parse_site(self.text(mode, login), "memory.toml")

@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
+from tests.support.small_site import CHAT
 
 LASTS_S = 6.0
 COOKIE = "short"
@@ -50,18 +51,7 @@ logged_in = [{{ selector = "#me" }}]
 logged_out = [{{ selector = "#login" }}]
 check = {{ url = "/api/me" }}
 {refresh}
-[fresh_chat]
-actions = [{{ click = "#new" }}]
-[input]
-selector = "#prompt"
-[send]
-actions = [{{ click = "#go" }}]
-[capture.network]
-kind = "jsonl"
-url = "*/ask"
-text = "data.text"
-end = "data.end"
-[[models]]
+{chat}[[models]]
 name = "short"
 """
 REFRESH_LINE = 8
@@ -85,7 +75,7 @@ class ShortSite:
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     def text(self, refresh: str = "") -> str:
-        return SITE.format(url=self.url, refresh=refresh)
+        return SITE.format(url=self.url, refresh=refresh, chat=CHAT)
 
     def file(self, refresh: str = "") -> Site:
         return parse_site(self.text(refresh), "/somewhere/short.toml")

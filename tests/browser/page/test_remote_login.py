@@ -24,6 +24,7 @@ from browser.site.load import Site, parse_site
 from contract.remote_login import LoginPhase
 from contract.surroundings import Surroundings, Viewport, write_surroundings
 from tests.browser.login_page import SITE
+from tests.support.small_site import CHAT
 from tests.support.waiting import HANG_LIMIT_S
 
 LOGIN = """[login]
@@ -70,7 +71,7 @@ async def site_with_popup() -> AsyncIterator[Site]:
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield parse_site(SITE.format(url=url, mode="chat", login=LOGIN), "popup.toml")
+        yield parse_site(SITE.format(url=url, mode="chat", login=LOGIN, chat=CHAT), "popup.toml")
     finally:
         await runner.cleanup()
 
@@ -195,7 +196,7 @@ async def test_it_is_what_the_login_has_of_its_own(tmp_path: Path) -> None:
 
 async def test_a_proxy_of_its_own_is_never_passed_by(tmp_path: Path) -> None:
     own = Surroundings(proxy="http://127.0.0.1:9")  # nobody listens there
-    site = parse_site(SITE.format(url="http://chat.example", mode="", login=LOGIN), "proxied.toml")
+    site = parse_site(SITE.format(url="http://chat.example", mode="", login=LOGIN, chat=CHAT), "proxied.toml")
     async with running_login(site, tmp_path, own) as person:
         await person.reaches(LoginPhase.FAILED)
 
@@ -231,7 +232,7 @@ async def test_a_fault_that_nobody_foresaw_is_told_to_the_person(tmp_path: Path)
         raise OSError(28, "No space left on device")
 
     write_surroundings(tmp_path, Surroundings())
-    site = parse_site(SITE.format(url="http://chat.example", mode="", login=LOGIN), "full.toml")
+    site = parse_site(SITE.format(url="http://chat.example", mode="", login=LOGIN, chat=CHAT), "full.toml")
     login = RemoteLogin(site, "chromium", BrowserSettings(), tmp_path)
     login._process.start = start  # type: ignore[method-assign]
     await login.run()
