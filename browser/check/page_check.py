@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import tomllib
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,14 @@ from browser.check.outcome import Exit, StepFailed
 from browser.check.steps import OPENING, SENDING, UNSENT, Step, run_step
 from browser.errors import BrowserError, SiteError, StreamPortTaken
 from browser.page.site_page import SitePage
-from browser.page.storage import put_back_session_storage
 from browser.page.tab import Tab
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import URL_VARIABLE, parse_site
 from browser.site.schema import Site
-from browser.timeouts import finish, within
+from browser.timeouts import finish
 from contract.site_check import CHECK_TIMEOUT_S, CheckedStep, CheckOutcome, SiteCheck
 from contract.toml_lines import key_lines, line_of
 
-CLOSE_TIMEOUT_S = 5.0
 _OUTCOMES = {
     Exit.FAILED: CheckOutcome.CHANGED,
     Exit.LOGGED_OUT: CheckOutcome.LOGGED_OUT,
@@ -45,20 +43,18 @@ class PageBeside(SitePage):
         self._surroundings = other.surroundings
         self._other = other
         self._own_capture = capture
+        self._exit = AsyncExitStack()
 
     async def open_tab(self) -> Tab:
-        """Open the tab. Raises Playwright's Error."""
-        page = await self._other.open_beside()
-        await put_back_session_storage(page, self._other.state)
+        """Open the tab. Raises Playwright's Error and TimeoutError."""
+        page = await self._exit.enter_async_context(self._other.beside())
         self._tab = Tab(page, self._site, capture=self._own_capture)
         await page.add_init_script(self._own_capture.init_script())
         return self._tab
 
     async def close_tab(self) -> None:
         """Close the tab, whatever it is doing."""
-        if self._tab:
-            with suppress(Error, TimeoutError):
-                await within(CLOSE_TIMEOUT_S, self._tab.page.close(), "check-close")
+        await self._exit.aclose()
 
 
 async def check_beside(

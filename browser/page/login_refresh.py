@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from playwright.async_api import Error, Page, Request
@@ -16,8 +16,7 @@ from browser.capture import scripts
 from browser.errors import LoginExpired, PageBroken, PageHung, RefreshFailed, SiteUnreachable
 from browser.page.login_watch import LoginWatch
 from browser.page.page_status import RefreshStatus
-from browser.page.site_page import CLOSE_TIMEOUT_S, NEW_TAB_TIMEOUT_S, SitePage
-from browser.page.storage import put_back_session_storage
+from browser.page.site_page import SitePage
 from browser.page.tab import GRACE_S, Tab
 from browser.site.schema import Refresh
 from browser.timeouts import within
@@ -178,23 +177,13 @@ async def _refresh(page: SitePage, refresh: Refresh, deadline: float) -> str:
     if refresh.fetch is not None:
         return await _fetch(page.tab, refresh, refresh.fetch)
     async with AsyncExitStack() as stack:
-        tab = await stack.enter_async_context(_other_tab(page)) if refresh.has_own_tab else page.tab
+        tab = page.tab
+        if refresh.has_own_tab:
+            tab = Tab(await stack.enter_async_context(page.beside()), tab.site)
         async with _until_quiet(tab.page):
             did = await (_do_steps(tab, refresh) if refresh.visit is None else _visit(tab, refresh.visit))
         await _require_success(tab, refresh, deadline)
         return did
-
-
-@asynccontextmanager
-async def _other_tab(page: SitePage) -> AsyncIterator[Tab]:
-    """Open a tab beside the chat page's, with the same login, and close it at the end. Raises Error, TimeoutError."""
-    other = await within(NEW_TAB_TIMEOUT_S, page.open_beside(), "refresh-tab")
-    try:
-        await put_back_session_storage(other, page.state)
-        yield Tab(other, page.tab.site)
-    finally:
-        with suppress(Error, TimeoutError):
-            await within(CLOSE_TIMEOUT_S, other.close(), "refresh-tab-close")
 
 
 async def _fetch(tab: Tab, refresh: Refresh, address: str) -> str:

@@ -16,22 +16,21 @@ from playwright.async_api import Browser, BrowserContext, Error, Page
 
 from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachable
+from browser.page.closing import CLOSE_TIMEOUT_S, close_page
 from browser.page.login_steps import StepLogin
 from browser.page.profile import StorageState
 from browser.page.storage import as_browser_loads_it, put_back_session_storage, without_databases
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.process.own_proxy import OwnProxy, ProxyProblem
 from browser.site.schema import Site
-from browser.timeouts import within
+from browser.timeouts import finish, within
 from contract.surroundings import Surroundings
 
 log = structlog.get_logger("browser")
 
 NEW_TAB_TIMEOUT_S = 15.0
 OPENING_INTERVAL_S = 0.01
-POPUP_OPENS_WITHIN_S = 2.0
 COMMON = Surroundings()
-CLOSE_TIMEOUT_S = 5.0
 
 
 class SitePage:
@@ -230,7 +229,7 @@ class SitePage:
     async def open_tab(self) -> Tab:
         """Open a tab in place of the one before, if any. Raises Playwright's Error and TimeoutError."""
         if self._tab and not self._tab.page.is_closed():
-            await self._tab.page.close()
+            await close_page(self._tab.page)
         self._opening += 1
         try:
             page = await self.context.new_page()
@@ -240,26 +239,35 @@ class SitePage:
             self._opening -= 1
         return self._tab
 
-    async def open_beside(self) -> Page:
-        """Open a page in the same context, with the same login, that is the caller's, who closes it.
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[Page]:
+        """Open a page in the same context, with the same login, and close it at the end. Raises Error, TimeoutError."""
+        opened: list[Page] = []
+        try:
+            await within(NEW_TAB_TIMEOUT_S, self._open_beside(opened), "page-beside")
+            await put_back_session_storage(opened[0], self.state)
+            yield opened[0]
+        finally:
+            for page in opened:
+                await finish(close_page(page), "page-beside-close")
 
-        Raises Playwright's Error.
-        """
+    async def _open_beside(self, opened: list[Page]) -> None:
+        """Put a new page into the list, where also a caller that is cancelled meanwhile finds it."""
         self._opening += 1
         try:
             page = await self.context.new_page()
+            opened.append(page)
             self._beside.add(page)
             page.once("close", self._beside_closed)
         finally:
             self._opening -= 1
-        return page
 
     def _beside_closed(self, page: Page) -> None:
         self._beside.discard(page)
 
     @property
     def has_beside(self) -> bool:
-        """Whether a page of `open_beside` is open."""
+        """Whether a page of `beside` is open."""
         return bool(self._beside)
 
     async def _close_other(self, page: Page) -> None:
@@ -269,11 +277,7 @@ class SitePage:
             await asyncio.sleep(OPENING_INTERVAL_S)
         if page not in self._beside and (self._tab is None or page is not self._tab.page):
             log.debug("popup_closed")
-            # Firefox does not close a window that it has not finished opening, and then never does.
-            with suppress(Error, TimeoutError):
-                await within(POPUP_OPENS_WITHIN_S, page.wait_for_load_state("domcontentloaded"), "popup-open")
-            with suppress(Error, TimeoutError):
-                await within(CLOSE_TIMEOUT_S, page.close(), "popup-close")
+            await close_page(page)
 
     async def load(self, login_shows_within_s: float = LOOK_TIMEOUT_S) -> None:
         """Load the site's page. Raises SiteUnreachable, or PageBroken if it cannot be loaded for another reason.

@@ -144,7 +144,7 @@ async def test_a_login_that_expires_soon_and_one_that_cannot_be_refreshed_are_to
         assert 'tabfleet_login_refreshes_total{outcome="refreshed"} 1.0' in metrics
     # Switched off, nothing warns of it.
     async with coordinator(tmp_path, EXPIRY_WARNING_DAYS="0") as running:
-        await running.until_ready("ada")
+        await running.until_ready("ada", "grace")
         _, body = await running.ready()
         assert not [line for line in body["warnings"] if "expires" in line]
 

@@ -151,16 +151,23 @@ async def test_a_login_that_ended_is_no_changed_page(shared_pages: Pages, demo: 
     assert (found.outcome, found.step) == (CheckOutcome.LOGGED_OUT, "logged in")
 
 
-async def test_a_check_that_is_called_off_leaves_the_page_alone(page_of_its_own: ChatPage, demo: DemoSite) -> None:
-    checking = asyncio.create_task(check(page_of_its_own, demo_text(demo)))
-    await eventually(lambda: page_of_its_own.site_page.has_beside)
-    checking.cancel()
-    async with asyncio.timeout(HANG_LIMIT_S):
-        await asyncio.gather(checking, return_exceptions=True)
-    assert checking.cancelled()
-    assert not page_of_its_own.site_page.has_beside
-    assert page_of_its_own.site_page.context.pages == [tab_of(page_of_its_own).page]
-    check_answer(await ask(page_of_its_own, "and now?"), "and now?", last(demo))
+@pytest.mark.parametrize("engine", ["chromium", FIREFOX])
+async def test_a_check_that_is_called_off_at_any_moment_leaves_no_tab(
+    pages: Pages, demo: DemoSite, engine: EngineName
+) -> None:
+    page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine)
+    moments = [0.0, 0.001, 0.003, 0.01, 0.02, 0.03, 0.06, 0.1]  # seconds; a page is navigating in most of them
+    for moment in moments + moments:
+        checking = asyncio.create_task(check(page, demo_text(demo), engine))
+        await eventually(lambda: page.site_page.has_beside)
+        await asyncio.sleep(moment)
+        checking.cancel()
+        async with asyncio.timeout(HANG_LIMIT_S):
+            await asyncio.gather(checking, return_exceptions=True)
+        assert checking.cancelled(), moment
+        assert not page.site_page.has_beside, moment
+        assert page.site_page.context.pages == [tab_of(page).page], moment
+    check_answer(await ask(page, "and now?"), "and now?", last(demo))
 
 
 async def test_a_request_that_comes_ends_the_check_and_is_answered(page_of_its_own: ChatPage, demo: DemoSite) -> None:
