@@ -65,6 +65,9 @@ def _converted(soup: BeautifulSoup) -> str:
     return str(_CONVERTER.convert_soup(soup)).rstrip()
 
 
+_BREAK = "  \n"
+
+
 class _Converter(MarkdownConverter):
     """Each rule is named by its element: convert_<element>(the element, its content's Markdown, tags around it)."""
 
@@ -85,6 +88,16 @@ class _Converter(MarkdownConverter):
         fence = "`" * next(length for length in range(1, len(runs) + 2) if length not in runs)
         is_bare = not runs and (code.isspace() or code.strip() == code)
         return f"{fence}{code}{fence}" if is_bare else f"{fence} {code} {fence}"
+
+    def convert_br(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return _BREAK if parent_tags & {"h1", "h2"} else str(super().convert_br(el, text, parent_tags))  # type: ignore[misc]
+
+    def convert_hN(self, n: int, el: Tag, text: str, parent_tags: set[str]) -> str:  # noqa: N802 - markdownify's name
+        text = text.strip()
+        if _BREAK not in text or "_inline" in parent_tags:
+            return str(super().convert_hN(n, el, text, parent_tags))  # type: ignore[misc]
+        # Only a heading with a line below it can have line breaks.
+        return "\n\n{}\n{}\n\n".format(re.sub(r"\n\s+", "\n", text), "===" if n == 1 else "---")
 
     def convert_kbd(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         return f"<kbd>{text}</kbd>"

@@ -15,8 +15,8 @@ ELEMENT = "\ufffc"
 LITERAL = frozenset({"code", "kbd", "samp", "x-tex", "x-note-ref"})
 """Elements whose text is no prose."""
 
-# Marks whatever comes after them: a code span's, a tag's, an entity's, an escape's and a link's.
-_MARKS = re.compile(r"`|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\\(?=[!-/:-@\[-`{-~])|\[(?=[^\[\]]*\]\()")
+# Marks whatever comes after them: a code span's, a tag's, an entity's, an escape's (a line break's, too) and a link's.
+_MARKS = re.compile(r"`|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\\(?=[!-/:-@\[-`{-~\n])|\[(?=[^\[\]]*\]\()")
 # Marks at a line's beginning: a list's, a heading's, a quote's, a fence's, and the line below a heading.
 _LINE = re.compile(r"^[ \t]*([-+*](?=\s|$)|#{1,6}(?=\s|$)|>|~{3}|=+[ \t]*$|-{2,}[ \t]*$)", re.MULTILINE)
 _NUMBER = re.compile(r"\s*\d{1,9}([.)])(?=\s|$)")

@@ -24,7 +24,7 @@ _OPEN_FORMULA = re.compile(r"\[\s(?!.*\])", re.DOTALL)
 _ITEM = re.compile(r"(?:> ?)*(?:\s*(?:[-*+]|\d{1,9}[.)])\s|\s{2,}\S)")
 _NOTE_REFERENCE = re.compile(r"\[\^([^\[\]\s]+)\]")
 _NOTE_LINK = re.compile(r"^\^(\S+)$")
-_HEADING = re.compile(r"((?:> |[ ])*)(#{1,2}) (.+)")
+_HEADING = re.compile(r"((?:> |[ ]|[-*+] |\d{1,9}[.)] )*)(#{1,2}) (.+)")
 
 
 def cut_from(soup: BeautifulSoup, pattern: re.Pattern[str]) -> None:
@@ -226,10 +226,44 @@ def continuing(passed_on: str, markdown: str, *, complete: bool = False) -> str 
         if number == len(lines):
             return None
         if heading := _HEADING.fullmatch(lines[number]):
-            written = [f"{heading[1]}{heading[3]}", heading[1] + {"#": "===", "##": "---"}[heading[2]]]
-            if "\n".join(written).startswith("\n".join(passed_lines[number : number + 2])):
-                lines[number : number + 1] = written
+            written = _underlined(heading, passed_lines[number:], definitions) or [heading[0]]
+            # What comes last may have been cut off within the heading.
+            is_open = not complete and number == len(lines) - 1 and len(written) > len(passed_lines) - number
+            lines[number : number + 1] = written[:-1] if is_open else written
         lines[number] = with_references(passed, lines[number], definitions)
         if not (lines[number].startswith(passed) if is_last else lines[number] == passed):
             return None
     return defined("\n".join(lines), definitions if complete else {})
+
+
+def _underlined(heading: re.Match[str], passed_lines: list[str], definitions: dict[str, str]) -> list[str] | None:
+    """Return a heading as text with a line below it, over as many lines as were passed on of it; None if it is not so.
+
+    Only in that form may a heading have line breaks. `definitions` gets what its references need.
+    """
+    first = heading[1]
+    others = re.sub(r"[^> ]", " ", first)  # the mark of a list's item is at its first line only
+    prefixes = [first, *[others] * (len(passed_lines) - 1)]
+    texts = [line.removeprefix(prefix) for line, prefix in zip(passed_lines, prefixes, strict=True)]
+    used: dict[str, str] = {}
+    rest = with_references(" ".join(text.rstrip(" ") for text in texts), heading[3], used)
+    written: list[str] = []
+    for line, prefix, text in zip(passed_lines, prefixes, texts, strict=True):
+        words = text.rstrip(" ")  # spaces at the end are a line break
+        if not rest:
+            break
+        if not line.startswith(prefix):
+            return None
+        if len(written) == len(passed_lines) - 1 and rest.startswith(text):
+            written.append(prefix + rest)
+            rest = ""
+            break
+        if rest != words and not rest.startswith(f"{words} "):
+            return None
+        rest = rest[len(words) + 1 :]
+        written.append(line)
+    underline = others + {"#": "===", "##": "---"}[heading[2]]
+    if rest or not underline.startswith("".join(passed_lines[len(written) : len(written) + 1])):
+        return None
+    definitions |= used
+    return [*written, underline]

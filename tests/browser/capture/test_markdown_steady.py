@@ -170,8 +170,38 @@ def test_an_address_that_is_still_being_written_is_waited_for() -> None:
     )
 
 
-def test_a_paragraph_that_is_found_to_be_a_heading_goes_on() -> None:
-    assert "".join(streamed(growing("Some words\n---\n\nmore"))) == "Some words\n---\n\nmore"
+HEADING = st.builds(
+    lambda mark, lines, below, end: indented("\n".join([*lines, below]), mark, rest_of(mark)) + end,
+    st.sampled_from(["", "> ", "- ", "1. "]),
+    st.lists(st.lists(st.sampled_from(WORDS[:-7] + WORDS[-3:]), min_size=1).map(" ".join), min_size=1, max_size=3),
+    st.sampled_from(["-", "---", "=", "==="]),
+    st.sampled_from(["", "\n\nmore words", DEFINITIONS]),
+)
+
+
+def rest_of(mark: str) -> str:
+    return mark if mark == "> " else " " * len(mark)
+
+
+@given(HEADING, st.integers(1, 30), st.integers(1, 30))
+@settings(max_examples=25, deadline=None)
+def test_a_paragraph_that_is_found_to_be_a_heading_goes_on(source: str, begin: int, step: int) -> None:
+    text = "".join(streamed(growing(source, begin, step)))
+    assert same(RENDER(text), RENDER(from_html(RENDER(source))))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Some words\n---\n\nmore",
+        "Some words\nover two lines\n---",
+        "Some words  \nover two lines\nand three\n===",
+        "- Some words\n  over two lines\n  ---\n- more",
+        "a backslash \\\\\nat an end\n---",
+    ],
+)
+def test_a_heading_over_several_lines_stays_as_it_was_passed_on(source: str) -> None:
+    assert "".join(streamed(growing(source))) == source
 
 
 def test_a_page_that_rewrites_its_text_is_caught() -> None:
