@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -75,8 +74,7 @@ _VALUE: Final = msgspec.json.Decoder()
 _PARTS: Final = msgspec.json.Decoder(list[_Part])
 
 
-@dataclass(frozen=True)
-class BodyHead:
+class BodyHead(NamedTuple):
     """What routing needs of a request's body."""
 
     model: str

@@ -84,7 +84,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._too_much: str | None = None  # what a request has too much of
         self._head_bytes = 0  # of the pieces that have come before the one that is parsed
         self._fed_bytes = 0  # of that one
-        self._trailers = 0
         self._body_bytes = 0  # of what is being parsed
         self._overhead_bytes = 0  # of a body in chunks, beside the body
         self._chunks = 0
@@ -234,21 +233,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._parsed, self._head_bytes, self._trailers = _Parsed.HEAD, 0, 0
+        self._parsed, self._head_bytes = _Parsed.HEAD, 0
         self._overhead_bytes, self._chunks = 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self.headers
-        if len(headers) + self._trailers >= _MOST_HEADERS:
+        if len(headers) >= _MOST_HEADERS:
             self._too_much = "The request has more headers than the server takes."
             raise ValueError  # the parser stops at once
-        if self._parsed is not _Parsed.HEAD:  # what follows the body counts for nothing (RFC 9110, section 6.5.1)
-            self._trailers += 1
-            return
-        # What uvicorn does with a header is done here, because a further call for each costs as much again.
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
         headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -259,8 +251,12 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError
         self._parsed = _Parsed.BODY
         self._stop_head_timer()
+        # What uvicorn does with each header by itself is done with all of them at once, which costs less. Those that
+        # follow the body are added to the list as it was, and so count for nothing (RFC 9110, section 6.5.1).
+        lowered = self.scope["headers"] = [(name.lower(), value) for name, value in self.headers]
+        self.expect_100_continue = dict(lowered).get(b"expect", b"").lower() == b"100-continue"
         if self.parser.should_upgrade():
-            self._offer = self.headers
+            self._offer = lowered
             self.scope["method"] = self.parser.get_method().decode("ascii")
             self.scope["http_version"] = self.parser.get_http_version()
             return

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from starlette.types import Receive
 
@@ -15,7 +16,7 @@ from contract.content_coding import Decoder, decoder_of
 from contract.dialects.chat import CHAT
 from contract.dialects.dialect import Dialect
 from contract.keys import KeyStore, Role, check_key
-from coordinator.proxy.headers import CLOSE, Headers, find, presented
+from coordinator.proxy.headers import CLOSE, RequestHeaders
 
 _START_RETRY_S = 5.0
 _BUFFER_RETRY_S = 5.0
@@ -37,26 +38,25 @@ class Access:
         """Whether a request needs a key."""
         return self.keys is None or bool(self.keys)
 
-    def check(self, headers: Headers) -> None:
+    def check(self, headers: RequestHeaders) -> None:
         """Raise ApiError (401) unless the request carries an accepted key, or no keys are set."""
         self._check(headers, None)
 
-    def check_viewer(self, headers: Headers) -> None:
+    def check_viewer(self, headers: RequestHeaders) -> None:
         """Raise ApiError for who must not see what pages show: 401 as `check`, 403 without the role, or any keys."""
         self._check(headers, Role.VIEW)
 
-    def check_operator(self, headers: Headers) -> None:
+    def check_operator(self, headers: RequestHeaders) -> None:
         """Raise ApiError for who must not act on the fleet: 401 as `check`, 403 without the role, or any keys."""
         self._check(headers, Role.OPERATE)
 
-    def _check(self, headers: Headers, needed: Role | None) -> None:
+    def _check(self, headers: RequestHeaders, needed: Role | None) -> None:
         """`needed` is the role for what an open API does not give to everybody."""
         if self.keys is None:
             raise unavailable(
                 ErrorCode.STARTING, "The server is starting; try again later.", retry_after_s=_START_RETRY_S
             )
-        key = presented(headers)
-        check_key(self.keys, key, needed)
+        check_key(self.keys, headers.presented_key, needed)
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ class BodyLimits:
     idle_s: float
 
 
-@dataclass(frozen=True)
-class ChatBody:
+class ChatBody(NamedTuple):
     """A request body that may go to a page, and what routing needs of it.
 
     `came` is the body as it came: it stays what it was where `raw` is replaced by what the child is to get.
@@ -97,21 +96,21 @@ class BodyReader:
         self._buffered_bytes = 0
         self._one_large = asyncio.Lock()
 
-    async def read(self, headers: Headers, receive: Receive, dialect: Dialect) -> ChatBody | None:
+    async def read(self, headers: RequestHeaders, receive: Receive, dialect: Dialect) -> ChatBody | None:
         """Return the body of a request for a page, which counts as held until `release`; None when the client left.
 
         Raises ApiError: 415 for another type than JSON or another coding, 413 for too large a body, 408 for one that
         comes too slowly, 503 where too much is held already, 400 for what is no request of this dialect at all.
         """
-        kind = (find(headers, b"content-type") or "").partition(";")[0].strip().lower()
+        kind = (headers.get(b"content-type") or "").partition(";")[0].strip().lower()
         # Only this type makes a browser ask before it posts (CORS), and nobody here says yes.
         if kind != "application/json":
             raise ApiError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as Content-Type: application/json.")
-        length = find(headers, b"content-length")
+        length = headers.get(b"content-length")
         # int() raises ValueError for thousands of digits.
         if length is not None and (len(length) > 15 or int(length) > self._limits.max_bytes):
             raise self._too_large()
-        decoder = decoder_of(find(headers, b"content-encoding"))
+        decoder = decoder_of(headers.get(b"content-encoding"))
         held, body = _Held(), None
         try:
             if await self._receive(receive, held, decoder):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -34,7 +34,7 @@ from coordinator.proxy.exchange import (
     RequestStats,
     server_draining,
 )
-from coordinator.proxy.headers import CLOSE, Headers, encode
+from coordinator.proxy.headers import CLOSE, Headers, RequestHeaders, encode
 from coordinator.proxy.idempotency import (
     REPLAYED_HEADER,
     Reader,
@@ -63,8 +63,7 @@ _ITEMS: Final = f"{RESPONSES.path}/*{ITEMS_PATH}"
 _START_RETRY_S: Final = 5.0
 
 
-@dataclass(frozen=True)
-class RequestDone:
+class RequestDone(NamedTuple):
     """One chat request, told to the hooks when its answer and its lease have ended. Times in seconds."""
 
     request_id: str
@@ -83,16 +82,16 @@ class ProxyConfig:
     records: RecordLimits = field(default_factory=RecordLimits)
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     """One call of a route: what ASGI gives, and what is noted of it. `began` is in the loop's time."""
 
     scope: Scope
+    headers: RequestHeaders
     receive: Receive
     send: Send
     request_id: str
     began: float
-    stats: RequestStats = field(default_factory=RequestStats)
+    stats: RequestStats
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,9 @@ class Proxy:
         parent = path[: path.find("/", len("/v1/")) + 1]
         has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
         route = self._routes.get(path) or self._routes.get(_ITEMS if has_items else parent)
-        call = _Call(scope, receive, send, secrets.token_hex(16), self._now())
+        call = _Call(
+            scope, RequestHeaders(scope["headers"]), receive, send, secrets.token_hex(16), self._now(), RequestStats()
+        )
         try:
             await self._dispatch(call, route)
         except ApiError as error:
@@ -173,7 +174,7 @@ class Proxy:
                 self._on_done(RequestDone(call.request_id, call.stats, self._now() - call.began))
 
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
-        self._access.check(call.scope["headers"])
+        self._access.check(call.headers)
         if route is None:
             raise no_route()
         if call.scope["method"] not in route.methods:
@@ -181,7 +182,7 @@ class Proxy:
         await route.handle(call)
 
     async def _ask_page(self, call: _Call) -> None:
-        headers, dialect = call.scope["headers"], dialect_of(call.scope["path"])
+        headers, dialect = call.headers, dialect_of(call.scope["path"])
         key = read_key(headers)
         if key is None:  # else it may be the repeat of one that has been admitted
             self._refuse_when_draining()
@@ -205,7 +206,7 @@ class Proxy:
 
     async def _answer_once(self, call: _Call, dialect: Dialect, body: ChatBody, key: bytes) -> None:
         """Answer the first request with this key, whether its client stays or not, and all others with that answer."""
-        name = record_name(call.scope["headers"], dialect.path, key)
+        name = record_name(call.headers, dialect.path, key)
         record, is_first = self._records.open(name, body.came, call.request_id, call.stats)
         if not is_first:
             call.stats.repeat = Repeat.REPLAYED if record.ended else Repeat.JOINED
@@ -217,7 +218,7 @@ class Proxy:
             return
         playing = asyncio.create_task(self._play(Reader(record), call), name="first-reader")
         try:
-            await self._answer(replace(call, send=record.send), dialect, body, record)
+            await self._answer(call._replace(send=record.send), dialect, body, record)
         except ApiError as error:
             record.refuse(error)
             playing.cancel()
@@ -243,10 +244,10 @@ class Proxy:
         if dialect is not RESPONSES:
             await self._exchange(call, dialect, body, record)
             return
-        turn = self._responses.begin(call.scope["headers"], body, call.send)
+        turn = self._responses.begin(call.headers, body, call.send)
         try:
             with self._bodies.holding(turn.held_bytes):
-                await self._exchange(replace(call, send=turn.send), dialect, turn.body, record)
+                await self._exchange(call._replace(send=turn.send), dialect, turn.body, record)
         finally:
             # The last bytes of an answer may not have come through.
             if call.stats.outcome is not Outcome.ANSWERED:
@@ -259,7 +260,7 @@ class Proxy:
         response = Response(
             call.send, connection, call.request_id, dialect, lambda: record is None and self._pool.draining
         )
-        request = ChatRequest(call.request_id, dialect.path, call.scope["headers"], body, call.began)
+        request = ChatRequest(call.request_id, dialect.path, call.headers, body, call.began)
         exchange = Exchange(self._context, request, response, call.stats)
         self._running.add(exchange)
         try:
@@ -274,7 +275,7 @@ class Proxy:
 
     async def _count_tokens(self, call: _Call) -> None:
         self._refuse_when_draining()
-        path, headers, dialect = call.scope["path"], call.scope["headers"], dialect_of(call.scope["path"])
+        path, headers, dialect = call.scope["path"], call.headers, dialect_of(call.scope["path"])
         body = await self._bodies.read(headers, call.receive, dialect)
         if body is None:
             return
@@ -296,7 +297,7 @@ class Proxy:
         await self._show(call, to_json(shown))
 
     async def _kept_response(self, call: _Call) -> None:
-        name, headers = call.scope["path"].removeprefix(f"{RESPONSES.path}/"), call.scope["headers"]
+        name, headers = call.scope["path"].removeprefix(f"{RESPONSES.path}/"), call.headers
         if call.scope["method"] == "DELETE":
             shown = self._responses.delete(headers, name)
         else:

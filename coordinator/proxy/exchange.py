@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import aiohttp
 import structlog
@@ -28,7 +28,7 @@ from contract.child_environment import KEEP_ALIVE_S
 from contract.dialects.dialect import COMPLETE
 from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
-from coordinator.proxy.headers import Headers, encode, request_headers, response_headers
+from coordinator.proxy.headers import RequestHeaders, child_headers, encode, response_headers
 from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
 from coordinator.proxy.pool import Backend, Lease, Pool
 from coordinator.proxy.repeats import Failures
@@ -128,13 +128,12 @@ class RequestStats:
     repeat: Repeat | None = None
 
 
-@dataclass(frozen=True)
-class ChatRequest:
+class ChatRequest(NamedTuple):
     """A request for a page that has been admitted. `path` is its dialect's; `began` is in the loop's time."""
 
     request_id: str
     path: str
-    headers: Headers
+    headers: RequestHeaders
     body: ChatBody
     began: float
 
@@ -229,7 +228,7 @@ class Exchange:
                     self._stall.expect(context.limits.head_s, Cause.NO_HEAD)
                 model = backend.model_of(self._model)
                 meant = None if model == request.body.model else model
-                headers = request_headers(request.headers, request.request_id, backend.token, meant)
+                headers = child_headers(request.request_id, backend.token, meant)
                 async with context.upstream.post(backend, request.path, headers, request.body.raw) as answer:
                     events = answer.headers.get("content-type", "").startswith("text/event-stream")
                     if events and answer.status == 200:

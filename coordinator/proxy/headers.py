@@ -1,4 +1,4 @@
-"""HTTP headers as ASGI and aiohttp hand them over, and which of them pass the proxy."""
+"""HTTP headers as ASGI and aiohttp hand them over. Most of a child's pass the proxy, and none of a client's."""
 
 from __future__ import annotations
 
@@ -30,12 +30,8 @@ _HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
-_OURS: Final = {REQUEST_ID_HEADER.encode(), TOKEN_HEADER.encode(), MODEL_HEADER.encode()}
-# The coordinator has checked the caller's key; the child goes by its own token, and has no need of the key.
-# Nor does it know of repeats.
-_KEYS: Final = {b"authorization", b"x-api-key", b"idempotency-key"}
-# A compressed body has been decoded.
-_NOT_SENT_ON: Final = _HOP_BY_HOP | _OURS | _KEYS | {b"host", b"content-length", b"content-encoding", b"expect"}
+_REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
+_OURS: Final = {_REQUEST_ID, TOKEN_HEADER.encode(), MODEL_HEADER.encode()}
 # The length too: a stream may end with one more event than the child sent.
 _NOT_SENT_BACK: Final = _HOP_BY_HOP | _OURS | {b"content-length", b"date", b"server"}
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # our server refuses a response with one in a header
@@ -46,55 +42,61 @@ def encode(headers: Mapping[str, str]) -> Headers:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
-def find(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
-    """Return the first value of a header, whose name is given in lower case; None if there is none."""
-    for known, value in headers:
-        if known == name:
-            return value.decode("latin-1")
-    return None
+class RequestHeaders:
+    """The headers of one request by their names, which ASGI gives in lower case.
+
+    One dictionary for each request, because a request's headers are looked at some ten times.
+    """
+
+    __slots__ = ("_first", "_pairs")
+
+    def __init__(self, pairs: Headers) -> None:
+        self._pairs = pairs
+        self._first = dict(reversed(pairs))
+
+    def get(self, name: bytes) -> str | None:
+        """Return the first value of a header; None if there is none."""
+        value = self._first.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Return all values of a header in their order."""
+        return [value for known, value in self._pairs if known == name] if name in self._first else []
+
+    @property
+    def presented_key(self) -> str | None:
+        """The API key that the request carries, None if it has none."""
+        return presented_key(self.get(b"authorization"), self.get(b"x-api-key"))
+
+    @property
+    def owner(self) -> bytes:
+        """The SHA-256 that stands for the request's API key; the same for all requests without one."""
+        return hashlib.sha256((self.presented_key or "").encode("utf-8", "surrogatepass")).digest()
 
 
-def presented(headers: Headers) -> str | None:
-    """Return the API key that a request carries, None if it has none."""
-    return presented_key(find(headers, b"authorization"), find(headers, b"x-api-key"))
+def child_headers(request_id: str, token: str, model: str | None = None) -> list[tuple[str, str]]:
+    """Return the headers of a request to a child, with the child's own token.
 
-
-def owner_of(headers: Headers) -> bytes:
-    """Return the SHA-256 that stands for the API key of a request; the same for all requests without one."""
-    return hashlib.sha256((presented(headers) or "").encode("utf-8", "surrogatepass")).digest()
-
-
-def request_headers(headers: Headers, request_id: str, token: str, model: str | None = None) -> list[tuple[str, str]]:
-    """Return what a child gets of the client's headers, with this request's id and the child's own token.
-
+    None of them is the client's: a key, a cookie or a name of a program is nothing that a page's process needs.
     `model` is the one to use, where the body does not name it as the child does.
     """
-    named = _named_by_connection(headers)
-    passed = [
-        (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in headers
-        if name not in _NOT_SENT_ON and name not in named
-    ]
     meant = [(MODEL_HEADER, quote(model, safe=""))] if model is not None else []
-    return [*passed, (REQUEST_ID_HEADER, request_id), (TOKEN_HEADER, token), *meant]
+    return [("content-type", "application/json"), (REQUEST_ID_HEADER, request_id), (TOKEN_HEADER, token), *meant]
 
 
 def response_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:
     """Return what the client gets of a child's headers, with this request's id."""
     lowered = [(name.lower(), value) for name, value in headers]
-    named = _named_by_connection(lowered)
+    named = _named_by_connection(dict(lowered).get(b"connection", b""))
     passed = [
         (name, value)
         for name, value in lowered
         if name not in _NOT_SENT_BACK and name not in named and not _CONTROL.search(value)
     ]
-    passed.append((REQUEST_ID_HEADER.encode(), request_id.encode()))
+    passed.append((_REQUEST_ID, request_id.encode()))
     return passed
 
 
-def _named_by_connection(headers: Headers) -> frozenset[bytes]:
-    """Return further names that a Connection header makes hop-by-hop; mostly none."""
-    for name, value in headers:
-        if name == b"connection" and value not in (b"keep-alive", b"close"):
-            return frozenset(token.strip().lower() for token in value.split(b","))
-    return frozenset()
+def _named_by_connection(value: bytes) -> frozenset[bytes]:
+    """Return further names that a Connection header of this value makes hop-by-hop; mostly none."""
+    return frozenset(token.strip().lower() for token in value.split(b",")) if value else frozenset()

@@ -53,6 +53,11 @@ class Backend:
         qualified = (f"{self.site}/{model}" for model in models) if self.site else ()
         self.names = tuple(dict.fromkeys((*models, *qualified)))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes a request now."""
+        return self.ready and self.in_flight < self.capacity
+
     def model_of(self, name: str) -> str:
         """Return which of its models one of its names means."""
         return name if name in self.models else name.removeprefix(f"{self.site}/")
@@ -141,7 +146,7 @@ class _Index:
 
     def add(self, backend: Backend) -> None:
         """Take a backend in, behind those of the same load; do nothing if it is not ready or at capacity."""
-        if not backend.ready or backend.in_flight >= backend.capacity:
+        if not backend.has_room:
             return
         for name in (None, *backend.names):
             line = self._lines.get(name)
@@ -151,6 +156,8 @@ class _Index:
 
     def discard(self, backend: Backend) -> None:
         """Take a backend out, if it is in; to be called before its load, models, weight or readiness change."""
+        if not backend.has_room:  # then it is not in
+            return
         for name in (None, *backend.names):
             if line := self._lines.get(name):
                 line.discard(backend)
@@ -383,7 +390,7 @@ class Pool:
         """Take a changed backend into the index, and lease it to those who wait for it, in their order."""
         self._index.add(backend)
         for waiter in tuple(self._queue):
-            if not backend.ready or backend.in_flight >= backend.capacity:
+            if not backend.has_room:
                 return
             fits = waiter.model is None or waiter.model in backend.names
             # One that is done has been refused, or cancelled in this turn of the loop, and leaves the queue itself.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -22,7 +22,7 @@ from contract.api_error import ApiError, ErrorCode, bad_request, to_json, unsupp
 from contract.dialects.dialect import END_COMMENT
 from contract.dialects.responses import EARLIER_FIELD
 from coordinator.proxy.admission import ChatBody
-from coordinator.proxy.headers import Headers, find, owner_of
+from coordinator.proxy.headers import RequestHeaders
 from coordinator.proxy.response_store import Kept, ResponseStore
 
 ITEMS_PATH: Final = "/input_items"
@@ -71,10 +71,10 @@ class Responses:
         self._store = store
         self._max_body_bytes = max_body_bytes
 
-    def begin(self, headers: Headers, body: ChatBody, send: Send) -> Turn:
+    def begin(self, headers: RequestHeaders, body: ChatBody, send: Send) -> Turn:
         """Return the request as a child can answer it. Raises ApiError: 404 for what is not kept, 413."""
         fields = _FIELDS.decode(body.raw)
-        owner, given = owner_of(headers), _items_of(fields["input"])
+        owner, given = headers.owner, _items_of(fields["input"])
         items = self._resolved(owner, given)
         name = fields.get("previous_response_id", _NULL)
         # Any other type is the child's to refuse.
@@ -84,7 +84,7 @@ class Responses:
         if earlier or items != given:
             if items != given:
                 fields["input"] = msgspec.Raw(b"[%b]" % inputs)
-            body = replace(body, raw=self._with_earlier(fields, earlier))
+            body = body._replace(raw=self._with_earlier(fields, earlier))
             held_bytes = len(body.raw)
         if bytes(fields.get("store", _NULL)) == b"false":
             return Turn(body, send, _nothing, held_bytes)
@@ -138,10 +138,10 @@ class Responses:
         what = f"The body and the conversation before it are larger than {self._max_body_bytes} bytes"
         return ApiError(ErrorCode.BODY_TOO_LARGE, f"{what} (MAX_BODY_BYTES).")
 
-    def show(self, headers: Headers, name: str, query: bytes) -> bytes:
+    def show(self, headers: RequestHeaders, name: str, query: bytes) -> bytes:
         """Return a response as JSON, or with `ITEMS_PATH` after its id what it answered. Raises ApiError: 400, 404."""
         options = dict(parse_qsl(query.decode("latin-1")))
-        owner = owner_of(headers)
+        owner = headers.owner
         if not name.endswith(ITEMS_PATH):
             if options.get("stream") == "true":
                 raise unsupported("stream", "a kept response is given whole")
@@ -153,9 +153,9 @@ class Responses:
         items = _ITEMS.decode(b"[%b]" % b",".join(filter(None, [*parts, kept.inputs])))
         return msgspec.json.encode(_page([_shown(item, name, index) for index, item in enumerate(items)], options))
 
-    def delete(self, headers: Headers, response_id: str) -> bytes:
+    def delete(self, headers: RequestHeaders, response_id: str) -> bytes:
         """Forget a response; what continues it cannot be continued any more. Raises ApiError (404)."""
-        owner = owner_of(headers)
+        owner = headers.owner
         self._store.find(owner, response_id)
         self._store.forget(owner, response_id)
         return to_json({"id": response_id, "object": "response", "deleted": True})
@@ -196,8 +196,8 @@ class Recorder:
     async def __call__(self, message: Message) -> None:
         """Pass a message on."""
         if message["type"] == "http.response.start":
-            kind = find(message["headers"], b"content-type") or ""
-            self._is_stream = message["status"] == 200 and kind.startswith("text/event-stream")
+            kind: bytes = dict(message["headers"]).get(b"content-type", b"")
+            self._is_stream = message["status"] == 200 and kind.startswith(b"text/event-stream")
             self._is_whole = message["status"] == 200 and not self._is_stream
         elif self._is_stream:
             self._record_event(message.get("body", b""))

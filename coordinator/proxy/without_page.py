@@ -8,7 +8,7 @@ from typing import Final
 from contract.api_error import ErrorCode, unavailable
 from coordinator.errors import NoBackend, UpstreamBroken
 from coordinator.proxy.exchange import ChatRequest
-from coordinator.proxy.headers import request_headers, response_headers
+from coordinator.proxy.headers import child_headers, response_headers
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import Response
 from coordinator.proxy.upstream import Upstream
@@ -24,7 +24,7 @@ async def ask_any_child(pool: Pool, upstream: Upstream, request: ChatRequest, re
         tried |= {backend.name}
         model = backend.model_of(name)
         meant = None if model == request.body.model else model
-        headers = request_headers(request.headers, request.request_id, backend.token, meant)
+        headers = child_headers(request.request_id, backend.token, meant)
         try:
             async with (
                 asyncio.timeout(_ANSWER_S),

@@ -13,6 +13,7 @@ import pytest
 from contract.api_error import ApiError
 from coordinator.proxy.admission import parse_chat_body
 from coordinator.proxy.exchange import Outcome
+from coordinator.proxy.headers import RequestHeaders
 from coordinator.proxy.repeats import Failures
 from tests.coordinator.fake_answer import digest
 from tests.coordinator.proxy.proxied import (
@@ -84,7 +85,7 @@ async def test_a_refusal_says_what_happened_and_how_to_submit_anyway(tmp_path: P
 
 
 def test_a_body_is_known_again_whatever_the_child_gets_instead() -> None:
-    assert replace(parse_chat_body(chat()), raw=b"{}").came == chat()
+    assert parse_chat_body(chat())._replace(raw=b"{}").came == chat()
 
 
 async def test_what_was_not_submitted_may_come_again(tmp_path: Path) -> None:
@@ -196,12 +197,12 @@ def test_the_window_is_extended_by_each_repeat() -> None:
 
     def refused(body: bytes = b"body") -> bool:
         try:
-            failures.check([], "/", body)
+            failures.check(RequestHeaders([]), "/", body)
         except ApiError:
             return True
         return False
 
-    loop.call(failures.add, [], "/", b"body", "child_lost")
+    loop.call(failures.add, RequestHeaders([]), "/", b"body", "child_lost")
     for _ in range(3):
         loop.advance(59)
         assert refused()
