@@ -310,6 +310,14 @@ async def test_headers_have_a_limit_in_number_too(start: bytes, room: int) -> No
         assert b"more headers than the server takes" in got
 
 
+async def test_a_request_with_two_hosts_is_refused() -> None:
+    """RFC 9112, section 3.2: which of them was meant, the next to look may see otherwise."""
+    async with serving(echo) as (_, port):
+        got = await exchange(port, b"GET /early HTTP/1.1\r\nHost: localhost\r\n" + CLOSE + b"hOST: other\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 400 ")
+        assert b"more than one Host header" in got
+
+
 @pytest.mark.parametrize("size", [65_537, 70_000, 1_000_000])
 async def test_a_head_has_a_limit_however_it_comes(size: int) -> None:
     async with serving(echo) as (_, port):
