@@ -23,18 +23,15 @@ class Hosts:
     settable: bool = True
 
     def check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raise ApiError (421) for a Host that is not taken.
-
-        The headers' names are in lower case; `HttpProtocol` has refused a request with several hosts.
-        """
-        host = dict(headers).get(b"host")
-        if host is not None and not self._takes(host):
-            what = "a loopback" if self.loopback_only else "an IP"
-            names = ", or a name in ALLOWED_HOSTS" if self.settable else ""
-            keys = "; or set API keys" if self.settable and not self.loopback_only else ""
-            hosts = f"localhost or {what} address{names}{keys}"
-            message = f"The Host header, which is the host of the client's base_url, must be {hosts}."
-            raise ApiError(ErrorCode.MISDIRECTED_REQUEST, message)
+        """Raise ApiError (421) for a Host that is not taken. The headers' names are in lower case."""
+        for name, value in headers:
+            if name == b"host" and not self._takes(value):
+                what = "a loopback" if self.loopback_only else "an IP"
+                names = ", or a name in ALLOWED_HOSTS" if self.settable else ""
+                keys = "; or set API keys" if self.settable and not self.loopback_only else ""
+                hosts = f"localhost or {what} address{names}{keys}"
+                message = f"The Host header, which is the host of the client's base_url, must be {hosts}."
+                raise ApiError(ErrorCode.MISDIRECTED_REQUEST, message)
 
     def _takes(self, host: bytes) -> bool:
         return "*" in self.names or names_address(host, loopback=self.loopback_only) or _name_of(host) in self.names
