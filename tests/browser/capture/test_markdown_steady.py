@@ -47,6 +47,7 @@ BLOCK = st.one_of(
     ),
     st.sampled_from(["| a | b |\n|---|--:|\n| 1 | 2 |\n| `3` | **4** |", "|a|b|\n|-|-|\n|c|d|", "---", "***"]),
 )
+HEADING_ELEMENT = re.compile(r"<h[12]>.*?</h[12]>", re.DOTALL)
 DEFINITIONS = "\n\n[1]: http://h/1\n[brackets]: <http://h/2> 'title'"
 DOCUMENT = st.builds(
     lambda blocks, end: "\n\n".join(blocks) + end,
@@ -69,6 +70,11 @@ def streamed(shown: Iterable[str]) -> list[str]:
     return [finding.text for finding in findings if isinstance(finding, Text)]
 
 
+def same_text(first: str, second: str) -> bool:
+    """Compare HTML as `same` does, where a heading may be over several lines in the one and on one in the other."""
+    return same(*(HEADING_ELEMENT.sub(lambda heading: heading[0].replace("\n", " "), html) for html in (first, second)))
+
+
 def growing(source: str, begin: int = 1, step: int = 1) -> list[str]:
     return [RENDER(source[:end]) for end in [*range(begin, len(source), step), len(source)]]
 
@@ -77,7 +83,7 @@ def growing(source: str, begin: int = 1, step: int = 1) -> list[str]:
 @settings(max_examples=25, deadline=None)
 def test_what_is_passed_on_is_never_contradicted(source: str, begin: int, step: int) -> None:
     text = "".join(streamed(growing(source, begin, step)))
-    assert same(RENDER(text), RENDER(from_html(RENDER(source))))
+    assert same_text(RENDER(text), RENDER(from_html(RENDER(source))))
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -187,7 +193,7 @@ def rest_of(mark: str) -> str:
 @settings(max_examples=25, deadline=None)
 def test_a_paragraph_that_is_found_to_be_a_heading_goes_on(source: str, begin: int, step: int) -> None:
     text = "".join(streamed(growing(source, begin, step)))
-    assert same(RENDER(text), RENDER(from_html(RENDER(source))))
+    assert same_text(RENDER(text), RENDER(from_html(RENDER(source))))
 
 
 @pytest.mark.parametrize(
