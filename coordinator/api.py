@@ -30,7 +30,7 @@ from coordinator.logins.remote import NewLogin, RemoteLogins, audit_name
 from coordinator.metrics import CONTENT_TYPE
 from coordinator.proxy.admission import Access
 from coordinator.proxy.application import Proxy
-from coordinator.proxy.headers import CLOSE, RequestHeaders, encode
+from coordinator.proxy.headers import CLOSE, HeaderMap, encode
 from coordinator.proxy.idempotency import REPLAYED_HEADER
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.response import send_error
@@ -39,7 +39,7 @@ from coordinator.supervision.supervisor import Reconciled, Supervisor
 log = structlog.get_logger(__name__)
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
-Check: TypeAlias = Callable[[RequestHeaders], None]
+Check: TypeAlias = Callable[[HeaderMap], None]
 
 _CODES: Final[Mapping[type[TabfleetError], ErrorCode]] = {
     UnknownChild: ErrorCode.UNKNOWN_CHILD,
@@ -189,7 +189,7 @@ class _Endpoints:
     async def begin_login(self, request: Request) -> Response:
         """Open a browser for a person to log in, and return the link to it."""
         wanted = await _read_login(request)
-        key = RequestHeaders(request.scope["headers"]).presented_key
+        key = HeaderMap(request.scope["headers"]).presented_key
         begun = await self._fleet.logins.begin(wanted, audit_name(key))
         headers = {"location": begun["link"], "cache-control": "no-store"}
         return JSONResponse(begun, 201, headers)
@@ -252,7 +252,7 @@ def _route(methods: str, path: str, check: Check | None, endpoint: Endpoint) -> 
 
     async def checked(request: Request) -> Response:
         if check is not None:
-            check(RequestHeaders(request.scope["headers"]))
+            check(HeaderMap(request.scope["headers"]))
         return await endpoint(request)
 
     route = Route(path, checked)

@@ -16,7 +16,7 @@ from contract.content_coding import Decoder, decoder_of
 from contract.dialects.chat import CHAT
 from contract.dialects.dialect import Dialect
 from contract.keys import KeyStore, Role, check_key
-from coordinator.proxy.headers import CLOSE, RequestHeaders
+from coordinator.proxy.headers import CLOSE, HeaderMap
 
 _START_RETRY_S = 5.0
 _BUFFER_RETRY_S = 5.0
@@ -38,19 +38,19 @@ class Access:
         """Whether a request needs a key."""
         return self.keys is None or bool(self.keys)
 
-    def check(self, headers: RequestHeaders) -> None:
+    def check(self, headers: HeaderMap) -> None:
         """Raise ApiError (401) unless the request carries an accepted key, or no keys are set."""
         self._check(headers, None)
 
-    def check_viewer(self, headers: RequestHeaders) -> None:
+    def check_viewer(self, headers: HeaderMap) -> None:
         """Raise ApiError for who must not see what pages show: 401 as `check`, 403 without the role, or any keys."""
         self._check(headers, Role.VIEW)
 
-    def check_operator(self, headers: RequestHeaders) -> None:
+    def check_operator(self, headers: HeaderMap) -> None:
         """Raise ApiError for who must not act on the fleet: 401 as `check`, 403 without the role, or any keys."""
         self._check(headers, Role.OPERATE)
 
-    def _check(self, headers: RequestHeaders, needed: Role | None) -> None:
+    def _check(self, headers: HeaderMap, needed: Role | None) -> None:
         """`needed` is the role for what an open API does not give to everybody."""
         if self.keys is None:
             raise unavailable(
@@ -96,7 +96,7 @@ class BodyReader:
         self._buffered_bytes = 0
         self._one_large = asyncio.Lock()
 
-    async def read(self, headers: RequestHeaders, receive: Receive, dialect: Dialect) -> ChatBody | None:
+    async def read(self, headers: HeaderMap, receive: Receive, dialect: Dialect) -> ChatBody | None:
         """Return the body of a request for a page, which counts as held until `release`; None when the client left.
 
         Raises ApiError: 415 for another type than JSON or another coding, 413 for too large a body, 408 for one that

@@ -34,7 +34,7 @@ from coordinator.proxy.exchange import (
     RequestStats,
     server_draining,
 )
-from coordinator.proxy.headers import CLOSE, Headers, RequestHeaders, encode
+from coordinator.proxy.headers import CLOSE, HeaderMap, Headers, encode
 from coordinator.proxy.idempotency import (
     REPLAYED_HEADER,
     Reader,
@@ -86,7 +86,7 @@ class _Call(NamedTuple):
     """One call of a route: what ASGI gives, and what is noted of it. `began` is in the loop's time."""
 
     scope: Scope
-    headers: RequestHeaders
+    headers: HeaderMap
     receive: Receive
     send: Send
     request_id: str
@@ -162,7 +162,7 @@ class Proxy:
         has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
         route = self._routes.get(path) or self._routes.get(_ITEMS if has_items else parent)
         call = _Call(
-            scope, RequestHeaders(scope["headers"]), receive, send, secrets.token_hex(16), self._now(), RequestStats()
+            scope, HeaderMap(scope["headers"]), receive, send, secrets.token_hex(16), self._now(), RequestStats()
         )
         try:
             await self._dispatch(call, route)

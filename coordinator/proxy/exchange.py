@@ -28,7 +28,7 @@ from contract.child_environment import KEEP_ALIVE_S
 from contract.dialects.dialect import COMPLETE
 from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
-from coordinator.proxy.headers import RequestHeaders, child_headers, encode, response_headers
+from coordinator.proxy.headers import HeaderMap, child_headers, encode, response_headers
 from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
 from coordinator.proxy.pool import Backend, Lease, Pool
 from coordinator.proxy.repeats import Failures
@@ -133,7 +133,7 @@ class ChatRequest(NamedTuple):
 
     request_id: str
     path: str
-    headers: RequestHeaders
+    headers: HeaderMap
     body: ChatBody
     began: float
 

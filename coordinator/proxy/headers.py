@@ -42,10 +42,10 @@ def encode(headers: Mapping[str, str]) -> Headers:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
-class RequestHeaders:
-    """The headers of one request by their names, which ASGI gives in lower case.
+class HeaderMap:
+    """The headers of one request or response by their names, which are given in lower case.
 
-    One dictionary for each request, because a request's headers are looked at some ten times.
+    A dictionary, because a request's headers are looked at some ten times.
     """
 
     __slots__ = ("_first", "_pairs")
@@ -65,12 +65,12 @@ class RequestHeaders:
 
     @property
     def presented_key(self) -> str | None:
-        """The API key that the request carries, None if it has none."""
+        """The API key that a request carries, None if it has none."""
         return presented_key(self.get(b"authorization"), self.get(b"x-api-key"))
 
     @property
     def owner(self) -> bytes:
-        """The SHA-256 that stands for the request's API key; the same for all requests without one."""
+        """The SHA-256 that stands for a request's API key; the same for all requests without one."""
         return hashlib.sha256((self.presented_key or "").encode("utf-8", "surrogatepass")).digest()
 
 
@@ -87,7 +87,8 @@ def child_headers(request_id: str, token: str, model: str | None = None) -> list
 def response_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:
     """Return what the client gets of a child's headers, with this request's id."""
     lowered = [(name.lower(), value) for name, value in headers]
-    named = _named_by_connection(dict(lowered).get(b"connection", b""))
+    # Further names that Connection headers make hop-by-hop; mostly none.
+    named = {name.strip().lower() for value in HeaderMap(lowered).all(b"connection") for name in value.split(b",")}
     passed = [
         (name, value)
         for name, value in lowered
@@ -95,8 +96,3 @@ def response_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) ->
     ]
     passed.append((_REQUEST_ID, request_id.encode()))
     return passed
-
-
-def _named_by_connection(value: bytes) -> frozenset[bytes]:
-    """Return further names that a Connection header of this value makes hop-by-hop; mostly none."""
-    return frozenset(token.strip().lower() for token in value.split(b",")) if value else frozenset()

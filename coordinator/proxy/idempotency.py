@@ -19,7 +19,7 @@ from starlette.types import Message, Send
 
 from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode, bad_request
 from coordinator.proxy.exchange import RequestStats
-from coordinator.proxy.headers import Headers, RequestHeaders
+from coordinator.proxy.headers import HeaderMap, Headers
 from coordinator.proxy.repeats import caller_digest, repeated
 from coordinator.proxy.response import Connection
 
@@ -32,7 +32,7 @@ _PIECE_BYTES: Final = 1 << 18  # sent in one go; more waits for a client that re
 _RECORD_BYTES: Final = 1024  # what one takes beside its body, roughly
 
 
-def read_key(headers: RequestHeaders) -> bytes | None:
+def read_key(headers: HeaderMap) -> bytes | None:
     """Return the request's `Idempotency-Key`, None if it has none. Raises ApiError (400)."""
     given = headers.all(_KEY_HEADER)
     if not given:
@@ -42,7 +42,7 @@ def read_key(headers: RequestHeaders) -> bytes | None:
     return given[0]
 
 
-def record_name(headers: RequestHeaders, path: str, key: bytes) -> bytes:
+def record_name(headers: HeaderMap, path: str, key: bytes) -> bytes:
     """Return the SHA-256 that stands for this key of this caller on this route."""
     return hashlib.sha256(caller_digest(headers, path) + key).digest()
 

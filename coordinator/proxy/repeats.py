@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from contract.api_error import DO_NOT_RETRY, ApiError, ErrorCode
-from coordinator.proxy.headers import RequestHeaders
+from coordinator.proxy.headers import HeaderMap
 
 # https://github.com/openai/openai-python, `_build_headers`: "0" at first, then counted up.
 _RETRY_COUNT: Final = b"x-stainless-retry-count"
 
 
-def caller_digest(headers: RequestHeaders, path: str) -> bytes:
+def caller_digest(headers: HeaderMap, path: str) -> bytes:
     """Return the SHA-256 that stands for one API key on one route: what different callers send is never the same."""
     return hashlib.sha256(headers.owner + path.encode()).digest()
 
@@ -51,7 +51,7 @@ class Failures:
     def __len__(self) -> int:
         return len(self._known)
 
-    def check(self, headers: RequestHeaders, path: str, body: bytes) -> None:
+    def check(self, headers: HeaderMap, path: str, body: bytes) -> None:
         """Raise ApiError (400) for a request that failed within the window, which begins anew then.
 
         After a client that left, only what its library says to be a retry is refused: a person who pressed stop may
@@ -72,7 +72,7 @@ class Failures:
             f"send it with an Idempotency-Key header, change its text, or wait {self._window_s:g} s",
         )
 
-    def add(self, headers: RequestHeaders, path: str, body: bytes, code: str | None) -> None:
+    def add(self, headers: HeaderMap, path: str, body: bytes, code: str | None) -> None:
         """Remember a request that failed with this code; None stands for a client that left."""
         self._expire()
         name = _name(headers, path, body)
@@ -84,7 +84,7 @@ class Failures:
         if len(self._known) > self._most:
             self._forget(next(iter(self._known)))
 
-    def discard_left(self, headers: RequestHeaders, path: str, body: bytes) -> None:
+    def discard_left(self, headers: HeaderMap, path: str, body: bytes) -> None:
         """Forget that a client left: its prompt was certainly not submitted."""
         name = _name(headers, path, body)
         if name in self._known and self._known[name].code is None:
@@ -104,12 +104,12 @@ class Failures:
         return failure
 
 
-def _name(headers: RequestHeaders, path: str, body: bytes) -> bytes:
+def _name(headers: HeaderMap, path: str, body: bytes) -> bytes:
     digest = hashlib.sha256(caller_digest(headers, path))
     digest.update(body)
     return digest.digest()
 
 
-def _is_retry(headers: RequestHeaders) -> bool:
+def _is_retry(headers: HeaderMap) -> bool:
     count = headers.get(_RETRY_COUNT) or ""
     return count.isdecimal() and bool(count.strip("0"))

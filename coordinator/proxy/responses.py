@@ -22,7 +22,7 @@ from contract.api_error import ApiError, ErrorCode, bad_request, to_json, unsupp
 from contract.dialects.dialect import END_COMMENT
 from contract.dialects.responses import EARLIER_FIELD
 from coordinator.proxy.admission import ChatBody
-from coordinator.proxy.headers import RequestHeaders
+from coordinator.proxy.headers import HeaderMap
 from coordinator.proxy.response_store import Kept, ResponseStore
 
 ITEMS_PATH: Final = "/input_items"
@@ -71,7 +71,7 @@ class Responses:
         self._store = store
         self._max_body_bytes = max_body_bytes
 
-    def begin(self, headers: RequestHeaders, body: ChatBody, send: Send) -> Turn:
+    def begin(self, headers: HeaderMap, body: ChatBody, send: Send) -> Turn:
         """Return the request as a child can answer it. Raises ApiError: 404 for what is not kept, 413."""
         fields = _FIELDS.decode(body.raw)
         owner, given = headers.owner, _items_of(fields["input"])
@@ -138,7 +138,7 @@ class Responses:
         what = f"The body and the conversation before it are larger than {self._max_body_bytes} bytes"
         return ApiError(ErrorCode.BODY_TOO_LARGE, f"{what} (MAX_BODY_BYTES).")
 
-    def show(self, headers: RequestHeaders, name: str, query: bytes) -> bytes:
+    def show(self, headers: HeaderMap, name: str, query: bytes) -> bytes:
         """Return a response as JSON, or with `ITEMS_PATH` after its id what it answered. Raises ApiError: 400, 404."""
         options = dict(parse_qsl(query.decode("latin-1")))
         owner = headers.owner
@@ -153,7 +153,7 @@ class Responses:
         items = _ITEMS.decode(b"[%b]" % b",".join(filter(None, [*parts, kept.inputs])))
         return msgspec.json.encode(_page([_shown(item, name, index) for index, item in enumerate(items)], options))
 
-    def delete(self, headers: RequestHeaders, response_id: str) -> bytes:
+    def delete(self, headers: HeaderMap, response_id: str) -> bytes:
         """Forget a response; what continues it cannot be continued any more. Raises ApiError (404)."""
         owner = headers.owner
         self._store.find(owner, response_id)
@@ -196,8 +196,8 @@ class Recorder:
     async def __call__(self, message: Message) -> None:
         """Pass a message on."""
         if message["type"] == "http.response.start":
-            kind: bytes = dict(message["headers"]).get(b"content-type", b"")
-            self._is_stream = message["status"] == 200 and kind.startswith(b"text/event-stream")
+            kind = HeaderMap(message["headers"]).get(b"content-type") or ""
+            self._is_stream = message["status"] == 200 and kind.startswith("text/event-stream")
             self._is_whole = message["status"] == 200 and not self._is_stream
         elif self._is_stream:
             self._record_event(message.get("body", b""))

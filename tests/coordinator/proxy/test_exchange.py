@@ -17,7 +17,7 @@ from contract.api_error import ApiError, ErrorCode, code_of
 from contract.dialects.chat import CHAT
 from coordinator.proxy.admission import parse_chat_body
 from coordinator.proxy.exchange import ChatRequest, Exchange, Outcome, ProxyContext, RequestStats
-from coordinator.proxy.headers import RequestHeaders
+from coordinator.proxy.headers import HeaderMap
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Backend, Pool
 from coordinator.proxy.repeats import Failures
@@ -119,7 +119,7 @@ async def exchange(script: Any, children: ScriptedChildren | None = None) -> Asy
     pool, connections, client, stats = Pool(max_queue=1), Upstream(), Client(), RequestStats()
     context = ProxyContext(pool, children or ScriptedChildren(), connections, SOON, Failures())
     request = ChatRequest(
-        "the-id", CHAT.path, RequestHeaders([]), parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time()
+        "the-id", CHAT.path, HeaderMap([]), parse_chat_body(chat(stream=True)), asyncio.get_running_loop().time()
     )
     response = Response(client.send, client, request.request_id, CHAT, lambda: False)
     async with upstream(noted) as url:

@@ -24,7 +24,7 @@ from contract.keys import KeyStore
 from coordinator.proxy import admission
 from coordinator.proxy.admission import BodyLimits, BodyReader, ChatBody, parse_chat_body
 from coordinator.proxy.exchange import Outcome
-from coordinator.proxy.headers import RequestHeaders
+from coordinator.proxy.headers import HeaderMap
 from coordinator.proxy.pool import Pool
 from tests.coordinator.proxy.proxied import (
     KEY,
@@ -407,7 +407,7 @@ async def test_others_have_turns_between_two_large_bodies(monkeypatch: pytest.Mo
         async def receive() -> Message:
             return {"type": "http.request", "body": chat("x" * 300_000)}
 
-        await reader.read(RequestHeaders([(b"content-type", b"application/json")]), receive, CHAT)
+        await reader.read(HeaderMap([(b"content-type", b"application/json")]), receive, CHAT)
 
     monkeypatch.setattr(admission, "parse_chat_body", note)
     reader = BodyReader(BodyLimits(10**6, 10**8, 30))

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from contract.api_error import ApiError, ErrorCode
 from coordinator.proxy.exchange import RequestStats
-from coordinator.proxy.headers import RequestHeaders
+from coordinator.proxy.headers import HeaderMap
 from coordinator.proxy.idempotency import Reader, Record, RecordLimits, Records
 from coordinator.proxy.repeats import Failures
 from tests.support.manual_loop import ManualLoop
@@ -47,7 +47,7 @@ class FailureMachine(RuleBasedStateMachine):
 
     @rule(body=bodies, code=st.sampled_from(["child_lost", None]))
     def fails(self, body: bytes, code: str | None) -> None:
-        self.loop.call(self.failures.add, RequestHeaders([]), "/", body, code)
+        self.loop.call(self.failures.add, HeaderMap([]), "/", body, code)
         _, before = self.now_known().pop(body, (0.0, None))
         self.model[body] = (self.loop.now + 60, code or before)
         if len(self.model) > self.MOST:
@@ -55,7 +55,7 @@ class FailureMachine(RuleBasedStateMachine):
 
     @rule(body=bodies)
     def was_not_submitted(self, body: bytes) -> None:
-        self.loop.call(self.failures.discard_left, RequestHeaders([]), "/", body)
+        self.loop.call(self.failures.discard_left, HeaderMap([]), "/", body)
         if self.model.get(body, (0.0, "not there"))[1] is None:
             del self.model[body]
 
@@ -65,7 +65,7 @@ class FailureMachine(RuleBasedStateMachine):
 
     @rule(body=bodies, is_retry=st.booleans())
     def comes(self, body: bytes, *, is_retry: bool) -> None:
-        headers = RequestHeaders([(b"x-stainless-retry-count", b"2" if is_retry else b"0")])
+        headers = HeaderMap([(b"x-stainless-retry-count", b"2" if is_retry else b"0")])
         error = self.loop.call(error_of, self.failures.check, headers, "/", body)
         known = self.now_known().get(body)
         assert (error is not None) == (known is not None and (known[1] is not None or is_retry))

@@ -13,7 +13,7 @@ import pytest
 from contract.api_error import ApiError
 from coordinator.proxy.admission import parse_chat_body
 from coordinator.proxy.exchange import Outcome
-from coordinator.proxy.headers import RequestHeaders
+from coordinator.proxy.headers import HeaderMap
 from coordinator.proxy.repeats import Failures
 from tests.coordinator.fake_answer import digest
 from tests.coordinator.proxy.proxied import (
@@ -197,12 +197,12 @@ def test_the_window_is_extended_by_each_repeat() -> None:
 
     def refused(body: bytes = b"body") -> bool:
         try:
-            failures.check(RequestHeaders([]), "/", body)
+            failures.check(HeaderMap([]), "/", body)
         except ApiError:
             return True
         return False
 
-    loop.call(failures.add, RequestHeaders([]), "/", b"body", "child_lost")
+    loop.call(failures.add, HeaderMap([]), "/", b"body", "child_lost")
     for _ in range(3):
         loop.advance(59)
         assert refused()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from contract.api_error import ApiError
-from coordinator.proxy.headers import RequestHeaders
+from coordinator.proxy.headers import HeaderMap
 from coordinator.proxy.response_store import ENTRY_BYTES, Kept, ResponseStore, StoreLimits
 from tests.support.manual_loop import ManualLoop
 
@@ -153,4 +153,4 @@ def test_what_is_kept_again_is_no_news_and_counts_once() -> None:
     ],
 )
 def test_a_key_is_its_owner_however_it_is_sent(headers: list[tuple[bytes, bytes]], *, same: bool) -> None:
-    assert (RequestHeaders(headers).owner == RequestHeaders([(b"authorization", b"bearer one")]).owner) is same
+    assert (HeaderMap(headers).owner == HeaderMap([(b"authorization", b"bearer one")]).owner) is same
