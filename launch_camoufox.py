@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--server-port", type=_port, help="HTTP port on 127.0.0.1")
     cli.add_argument("--stream-port", type=_port, help="port on 127.0.0.1 that the page sends its answers to")
     cli.add_argument("--active-auth-json", type=Path, help="the login: a Playwright storage_state file")
-    cli.add_argument("--site", required=True, help="a name in sites/, or a site file's path")
+    cli.add_argument("--site", help="a name in sites/, or a site file's path")
     cli.add_argument("--engine", choices=("camoufox", "chromium", "firefox"), default="camoufox")
     cli.add_argument(
         "--proxy-file",
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     login.add_argument("--login", action="store_true", help="open a browser, and save the login once it is done")
     login.add_argument("--save", type=Path, metavar="PATH", help="where: a new file, NAME.json, that only you may read")
     login.add_argument("--replace", action="store_true", help="with --save: replace the file if it is there")
+    cli.add_argument("--host", type=int, metavar="FD", help=argparse.SUPPRESS)  # by the coordinator alone
     cli.add_argument("--remote-login", action="store_true", help=argparse.SUPPRESS)  # by the coordinator alone
     return cli
 
@@ -63,9 +64,11 @@ def parse() -> argparse.Namespace:
     """Return the command line that was given; what is missing of it ends the program."""
     cli = parser()
     arguments = cli.parse_args()
-    wanted: tuple[str, ...] = ("server_port", "stream_port", "active_auth_json")
-    if arguments.login or arguments.remote_login:
-        wanted = ("save",) if arguments.login else ("server_port",)
+    wanted: tuple[str, ...] = ("site", "server_port", "stream_port", "active_auth_json")
+    if arguments.host is not None:
+        wanted = ("stream_port",)
+    elif arguments.login or arguments.remote_login:
+        wanted = ("site", "save") if arguments.login else ("site", "server_port")
     missing = [f"--{name.replace('_', '-')}" for name in wanted if getattr(arguments, name) is None]
     if missing:
         cli.error(f"the following arguments are required: {', '.join(missing)}")
@@ -95,6 +98,10 @@ def _run(arguments: argparse.Namespace, run_dir: Path) -> int:
         from api_utils.remote_login import run_remote_login  # noqa: PLC0415 - as below
 
         return asyncio.run(run_remote_login(arguments, run_dir))
+    if arguments.host is not None:
+        from api_utils.host import run_host  # noqa: PLC0415 - as below
+
+        return asyncio.run(run_host(arguments, run_dir))
     from api_utils.child import run_child  # noqa: PLC0415 - --help and a lost parent need none of it
 
     return asyncio.run(run_child(arguments, run_dir))

@@ -7,25 +7,44 @@ import asyncio
 import contextlib
 import ctypes
 import importlib
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from api_utils.auth_utils import KeyFileError, initialize_keys
+from api_utils.auth_utils import FollowedKeys, KeyFileError, initialize_keys
 from api_utils.request_queue import RequestQueue
 from api_utils.settings import ChildSettings
 from browser.errors import SiteError
+from browser.page.browser_host import BrowserHost
 from browser.page.chat_page import ChatPage
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
+from browser.site.schema import Site
 from contract.exit_codes import ExitCode
 from contract.listener import listen
 from contract.logs import configure_logging
 from contract.output import tell
 from contract.proxies import Proxy, parse_own_proxy, read_own_proxy
-from contract.surroundings import SurroundingsError, read_surroundings
+from contract.surroundings import Surroundings, SurroundingsError, read_surroundings
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ChildPlan:
+    """What one child is made of, besides its browser. `api_port` is on 127.0.0.1."""
+
+    site: Site
+    keys: FollowedKeys
+    settings: ChildSettings
+    profile: Path
+    api_port: int
+    run_dir: Path
+    surroundings: Surroundings
 
 
 async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
@@ -36,34 +55,55 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         site, keys = load_site(arguments.site, shown=settings.tabfleet_site_file), initialize_keys()
         surroundings, proxy = read_surroundings(run_dir), own_proxy(arguments, run_dir)
     except (VariableError, KeyFileError, SiteError, SurroundingsError, ValueError) as error:
-        return _refuse(str(error), ExitCode.USAGE)
-    port = arguments.server_port
-    try:
-        listener = listen("127.0.0.1", port)
-    except OSError as error:
-        problem = f"--server-port {port} cannot be used: {error.strerror}; choose another"
-        return _refuse(problem, ExitCode.PORT_IN_USE)
-    log.info("child_starting", site=site.name, engine=arguments.engine, port=port)
-    page = ChatPage(
-        site=site,
-        profile=arguments.active_auth_json,
+        return refuse(str(error), ExitCode.USAGE)
+    plan = ChildPlan(site, keys, settings, arguments.active_auth_json, arguments.server_port, run_dir, surroundings)
+    host = BrowserHost(
         engine=arguments.engine,
         headless=arguments.headless,
         stream_port=arguments.stream_port,
         run_dir=run_dir,
         settings=settings,
-        surroundings=surroundings,
-        proxy=proxy,
+        own_proxy=own_proxy_of(proxy, site.url, settings),
     )
-    starting = asyncio.create_task(page.start(), name="page-start")
-    starting.add_done_callback(lambda _: give_back_memory())
-    # Starlette and uvicorn take a while to import, and driver and browser start without them.
-    await asyncio.to_thread(importlib.import_module, "api_utils.server")
-    from api_utils.server import serve  # noqa: PLC0415
-    from api_utils.state import ChildState  # noqa: PLC0415
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return await serve_page(plan, host, stop)
 
-    state = ChildState(page, RequestQueue(page), settings, keys, site.name, arguments.engine)
-    return await serve(state, listener, starting)
+
+async def serve_page(
+    plan: ChildPlan, host: BrowserHost, stop: asyncio.Event, opened: Callable[[ChatPage], object] = lambda _: None
+) -> ExitCode:
+    """Open one profile's page in this browser and serve it until `stop`, or until the browser is lost to it.
+
+    Returns the exit code. `opened` is given the page before it is started.
+    """
+    port = plan.api_port
+    try:
+        listener = listen("127.0.0.1", port)
+    except OSError as error:
+        problem = f"--server-port {port} cannot be used: {error.strerror}; choose another"
+        return refuse(problem, ExitCode.PORT_IN_USE)
+    log.info("child_starting", site=plan.site.name, engine=host.engine, port=port)
+    with listener:
+        page = ChatPage(
+            site=plan.site,
+            profile=plan.profile,
+            host=host,
+            run_dir=plan.run_dir,
+            settings=plan.settings,
+            surroundings=plan.surroundings,
+        )
+        opened(page)
+        starting = asyncio.create_task(page.start(), name="page-start")
+        starting.add_done_callback(lambda _: give_back_memory())
+        # Starlette and uvicorn take a while to import, and driver and browser start without them.
+        await asyncio.to_thread(importlib.import_module, "api_utils.server")
+        from api_utils.server import serve  # noqa: PLC0415
+        from api_utils.state import ChildState  # noqa: PLC0415
+
+        state = ChildState(page, RequestQueue(page), plan.settings, plan.keys, plan.site.name, host.engine)
+        return await serve(state, listener, starting, stop)
 
 
 def own_proxy(arguments: argparse.Namespace, run_dir: Path) -> Proxy | None:
@@ -86,6 +126,7 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _refuse(problem: str, code: ExitCode) -> ExitCode:
+def refuse(problem: str, code: ExitCode) -> ExitCode:
+    """Tell the operator in one line why there is nothing to run; return the exit code."""
     tell(f"launch_camoufox.py: {problem}")
     return code

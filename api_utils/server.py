@@ -1,10 +1,9 @@
-"""One child's life as a process: serve, open the page, end when told, when the browser is lost, or alone."""
+"""One child's life: serve, open the page, end when told, when the browser is lost, or alone."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -24,17 +23,16 @@ log = structlog.get_logger(__name__)
 LAST_ANSWERS_S = 0.3  # for the answers of a lost browser to end with an error event
 
 
-async def serve(state: ChildState, listener: socket.socket, starting: asyncio.Task[None]) -> ExitCode:
-    """Serve a page that is starting, until a signal or until the browser is lost; it is closed when this returns."""
+async def serve(
+    state: ChildState, listener: socket.socket, starting: asyncio.Task[None], stop: asyncio.Event
+) -> ExitCode:
+    """Serve a page that is starting, until told to stop or the browser is lost; it is closed when this returns."""
     server = HttpServer(make_app(state), limits=ConnectionLimits(state.settings.stream_idle_timeout_s))
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks: dict[str, asyncio.Task[Any]] = {
         "http": asyncio.create_task(server.serve(sockets=[listener]), name="http"),
         "start": starting,
         "lost": asyncio.create_task(state.page.wait_lost(), name="page-lost"),
-        "signal": asyncio.create_task(stop.wait(), name="stop-signal"),
+        "stop": asyncio.create_task(stop.wait(), name="stop"),
     }
     try:
         code = await _wait_end(tasks, state.queue)
@@ -43,7 +41,7 @@ async def serve(state: ChildState, listener: socket.socket, starting: asyncio.Ta
         # Running answers end with an error, then the server ends; neither may take for ever.
         state.queue.cancel_all()
         server.should_exit = True
-        server.force_exit = lost
+        server.force_exit = lost or state.page.is_abandoned
         await asyncio.wait({tasks["http"]}, timeout=5)
         for task in tasks.values():
             task.cancel()
@@ -58,7 +56,7 @@ async def _wait_end(tasks: Mapping[str, asyncio.Task[Any]], queue: RequestQueue)
     waiting = set(tasks.values())
     while True:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if tasks["signal"].done():
+        if tasks["stop"].done():
             log.info("child_stopping")
             return ExitCode.STOPPED
         if tasks["lost"].done():

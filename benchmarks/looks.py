@@ -21,6 +21,7 @@ from benchmarks.process_events import children_of
 from benchmarks.process_usage import thread_cpu_s, used_since_s
 from benchmarks.report import Benchmark, Compared, Figure, Result
 from benchmarks.standalone_child import standalone_child
+from browser.page.browser_host import BrowserHost
 from browser.page.chat_page import ChatPage
 from browser.page.tab import PageSnapshot, Tab
 from browser.settings import BrowserSettings, EngineName
@@ -103,14 +104,13 @@ async def _looks(engine: EngineName, url: str, login: Path, folder: Path) -> Run
     site: Site = parse_site(path.read_text(encoding="utf-8"), path.name, url=url)
     run_dir = folder / "run"
     run_dir.mkdir(mode=0o700)
+    settings = BrowserSettings(https_proxy=NOWHERE)
     page = ChatPage(
         site=site,
         profile=login,
-        engine=engine,
-        headless=True,
-        stream_port=free_range(1),
+        host=BrowserHost(engine=engine, headless=True, stream_port=free_range(1), run_dir=run_dir, settings=settings),
         run_dir=run_dir,
-        settings=BrowserSettings(https_proxy=NOWHERE),
+        settings=settings,
     )
     runs, before_start = Runs(), set(descendants(os.getpid()))
     try:

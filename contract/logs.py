@@ -6,6 +6,7 @@ tracebacks of its own, which are never printed here: a third of what structlog t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -13,7 +14,9 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
+
+from contract.output import output
 
 _rich = sys.modules.get("rich")
 sys.modules["rich"] = None  # type: ignore[assignment]  # as the documentation of `import` has it: it is not found
@@ -75,11 +78,23 @@ def configure_logging(wanted_format: str | None, level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_formatter(shared, log_format(wanted_format), debug=number <= logging.DEBUG))
     logging.basicConfig(handlers=[handler], level=number, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes each line to where the lines of its context go."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; one that nobody reads any more is dropped."""
+        with contextlib.suppress(OSError):
+            stream = output()
+            if stream is not None:
+                stream.write(self.format(record) + self.terminator)
+                stream.flush()
 
 
 def _formatter(shared: list[Processor], form: str, *, debug: bool) -> logging.Formatter:

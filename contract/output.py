@@ -5,13 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from contextvars import ContextVar
+from typing import Final, TextIO
+
+OUTPUT: Final[ContextVar[TextIO | None]] = ContextVar("OUTPUT", default=None)
+"""Where the lines of this context go in a process that runs several children; None: to stderr."""
+
+
+def output() -> TextIO | None:
+    """Return where lines go now; None in a program that was started with stderr closed."""
+    own = OUTPUT.get()
+    return sys.stderr if own is None or own.closed else own
 
 
 def tell(line: str) -> None:
-    """Write a line to stderr, if there still is anybody to read it."""
-    if sys.stderr is not None:  # it is None in a program that was started with it closed
+    """Write a line to stderr, or to where this context's lines go, if there still is anybody to read it."""
+    stream = output()
+    if stream is not None:
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"{line}\n")
+            stream.write(f"{line}\n")
+            stream.flush()
 
 
 def flush_output() -> None:

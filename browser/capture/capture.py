@@ -18,7 +18,7 @@ from browser.capture.dom_poll import baseline_now, dom_query
 from browser.capture.frames import Feed, FrameKind
 from browser.capture.framing import WIRE_FORMATS
 from browser.capture.look_channel import LookChannel
-from browser.capture.stream_port import StreamPort
+from browser.capture.stream_port import StreamReceiver
 from browser.capture.trace import Trace
 from browser.errors import CaptureGap
 from browser.settings import EngineName
@@ -73,8 +73,9 @@ class Capture:
                 "events": list(network.event_names),
                 "ready": [glob_to_regex(pattern) for pattern in network.ready_frames],
             }
-        self.stream_port = StreamPort(port=port, origin=site.origin, token=token)
-        self._console = ConsoleSink(self.hook_name, self.stream_port)
+        self.receiver = StreamReceiver(origin=site.origin, token=token)
+        """Takes what the hook delivers, as long as a `StreamPort` has it."""
+        self._console = ConsoleSink(self.hook_name, self.receiver)
         self._sink: Sink | None = None
         self.mode: CaptureMode | None = None
 
@@ -116,7 +117,7 @@ class Capture:
 
         Raises Playwright's Error.
         """
-        channel = self.stream_port.open_channel()
+        channel = self.receiver.open_channel()
         await page.evaluate(self._call("answerLooks", self._token, channel.nonce, dict(look_for)))
         return channel
 
@@ -160,7 +161,7 @@ class Capture:
         if feed is None and query is None:
             raise CaptureGap("the page keeps its traffic from us, and the site file has no capture.dom")
         if feed is None:
-            answer = Answer(page, self.stream_port.open_feed(secrets.token_hex(8)), query, self._trace)
+            answer = Answer(page, self.receiver.open_feed(secrets.token_hex(8)), query, self._trace)
             answer.poll_dom()
             return answer
         answer = Answer(page, feed, query, self._trace)
@@ -178,7 +179,7 @@ class Capture:
     def release(self, answer: Answer) -> None:
         """Stop listening, without a word to the page."""
         answer.close()
-        self.stream_port.close_feed(answer.feed)
+        self.receiver.close_feed(answer.feed)
 
     async def disarm(self, page: Page) -> None:
         """Have the hook stop sending, for 2 s at most."""
@@ -195,7 +196,7 @@ class Capture:
         if sink == "console":
             self._console.listen(page)
         nonce = secrets.token_hex(8)
-        feed = self.stream_port.open_feed(nonce)
+        feed = self.receiver.open_feed(nonce)
         try:
             if not await within(ARM_TIMEOUT_S, page.evaluate(self._call("arm", nonce, query, sink)), "answer-arm"):
                 return None

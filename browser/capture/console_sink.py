@@ -15,15 +15,15 @@ from weakref import WeakSet
 from playwright.async_api import ConsoleMessage, Page
 
 from browser.capture.frames import BadFrame
-from browser.capture.stream_port import StreamPort
+from browser.capture.stream_port import StreamReceiver
 
 
 class ConsoleSink:
-    """Takes frames from pages' consoles and gives them to the stream port."""
+    """Takes frames from pages' consoles and gives them to the receiver of the stream port's."""
 
-    def __init__(self, name: str, port: StreamPort) -> None:
+    def __init__(self, name: str, receiver: StreamReceiver) -> None:
         self._name = name
-        self._port = port
+        self._receiver = receiver
         self._pages: WeakSet[Page] = WeakSet()
 
     def listen(self, page: Page) -> None:
@@ -32,10 +32,10 @@ class ConsoleSink:
             return
         self._pages.add(page)
         page.on("console", self._take)
-        page.on("domcontentloaded", self._port.closed)
+        page.on("domcontentloaded", self._receiver.closed)
 
     def _take(self, message: ConsoleMessage) -> None:
         name, _, line = message.text.partition(" ")
         if message.type == "debug" and name == self._name and message.page:
             with suppress(binascii.Error, BadFrame):  # anything in the page may write lines
-                self._port.take(message.page, base64.b64decode(line, validate=True))
+                self._receiver.take(message.page, base64.b64decode(line, validate=True))

@@ -1,19 +1,18 @@
-"""The stream port's server: a WebSocket for connections of the site's origin that know the token."""
+"""The stream port's server: a WebSocket for connections of a page's origin that know its token."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import structlog
 from aiohttp import WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from browser.capture.frames import TURN_FRAMES
-from browser.capture.look_channel import Send
+from browser.capture.frames import TURN_FRAMES, BadFrame
+from browser.capture.stream_port import StreamReceiver
 from contract.logs import AtMostEvery
 
 log = structlog.get_logger("browser")
@@ -34,18 +33,11 @@ _server_log.addFilter(_is_not_about_bad_http)  # anybody can send that, any numb
 
 
 class StreamServer:
-    """Calls `take` with each message of an authenticated connection, and `closed` when such a connection is gone.
+    """Hands the messages of a connection to the receiver whose token it shows, and tells it when it is gone."""
 
-    `take` is given what sends text over the connection, too.
-    """
-
-    def __init__(
-        self, origin: str, token: str, take: Callable[[object, bytes, Send], None], closed: Callable[[object], None]
-    ) -> None:
-        self._origin = origin
-        self._token = token
-        self._take = take
-        self._closed = closed
+    def __init__(self, receivers: Sequence[StreamReceiver]) -> None:
+        """`receivers` are those of this moment whenever a connection comes."""
+        self._receivers = receivers
         self._strangers = 0
         self._refusal_logged = AtMostEvery(REFUSED_EVERY_S)
         app = web.Application()
@@ -62,8 +54,10 @@ class StreamServer:
         await self._runner.cleanup()
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Origin") != self._origin or self._strangers >= MAX_STRANGERS:
-            self._log_refusal(reason="origin" if self._strangers < MAX_STRANGERS else "strangers")
+        origin = request.headers.get("Origin")
+        candidates = [receiver for receiver in self._receivers if receiver.origin == origin]
+        if not candidates or self._strangers >= MAX_STRANGERS * len(self._receivers):
+            self._log_refusal(reason="strangers" if candidates else "origin")
             return web.Response(status=403)
         # Not compressed: over loopback that would cost more than it saves.
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, heartbeat=30)
@@ -76,12 +70,10 @@ class StreamServer:
             hello = None
         finally:
             self._strangers -= 1
-        knows_token = (
-            hello is not None
-            and hello.type is WSMsgType.TEXT
-            and hmac.compare_digest(hello.data.encode(), self._token.encode())
-        )
-        if not knows_token:
+        token = hello.data if hello is not None and hello.type is WSMsgType.TEXT else ""
+        receiver = next((found for found in candidates if found.has_token(token)), None)
+        # A page that was closed meanwhile takes nothing any more.
+        if receiver is None or receiver not in self._receivers:
             self._log_refusal(reason="token")
             await socket.close()
             return socket
@@ -90,12 +82,15 @@ class StreamServer:
             async for message in socket:
                 if message.type is not WSMsgType.BINARY:
                     break
-                self._take(socket, message.data, socket.send_str)
+                try:
+                    receiver.take(socket, message.data, socket.send_str)
+                except BadFrame:  # only the hook knows the token: it is broken, and so is the answer
+                    receiver.closed(socket)
                 taken += 1
                 if taken % TURN_FRAMES == 0:
                     await asyncio.sleep(0)  # messages that are there already are handed out without a turn of the loop
         finally:
-            self._closed(socket)
+            receiver.closed(socket)
         return socket
 
     def _log_refusal(self, *, reason: str) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote, quote_plus
 from playwright.async_api import Error
 
 from browser.capture.capture import Capture
+from browser.capture.stream_port import StreamPort
 from browser.check.answer_task import AnswerTask
 from browser.check.event_log import EventLog
 from browser.check.traffic import Traffic
@@ -67,7 +68,8 @@ class CheckContext:
     page: Tab | None = None
     log: EventLog = field(default_factory=EventLog)
     own_proxy: OwnProxy | None = field(init=False)
-    stream_port: int = field(init=False)
+    port: int = field(init=False)
+    stream_port: StreamPort = field(init=False)
     capture: Capture = field(init=False)
     traffic: Traffic | None = None
     completion: Completion | None = None
@@ -75,8 +77,10 @@ class CheckContext:
 
     def __post_init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.stream_port = probe.getsockname()[1]
-        self.capture = Capture(self.site, self.stream_port, self.plan.engine, self.log)
+            self.port = probe.getsockname()[1]
+        self.stream_port = StreamPort(self.port)
+        self.capture = Capture(self.site, self.port, self.plan.engine, self.log)
+        self.stream_port.add(self.capture.receiver)
         self.own_proxy = own_proxy_of(self.plan.proxy, self.site.url, self.plan.settings)
 
     @property
@@ -140,6 +144,6 @@ class CheckContext:
             await self.answer_task.close()
         if self.host:
             await self.host.close()
-        await self.capture.stream_port.stop()
+        await self.stream_port.stop()
         if self.lock:
             self.lock.release()

@@ -39,7 +39,9 @@ class PageBeside(SitePage):
 
     def __init__(self, other: SitePage, site: Site, capture: Capture) -> None:
         # It does not log in: sites limit how often one may.
-        super().__init__(other.context, site, capture, lambda: None, log_in=None, own_proxy=other.own_proxy)
+        super().__init__(
+            other.browser, other.context, site, capture, lambda: None, log_in=None, own_proxy=other.own_proxy
+        )
         self._surroundings = other.surroundings
         self._other = other
         self._own_capture = capture
@@ -86,8 +88,8 @@ async def check_beside(
     answer_s = settings.first_token_timeout_s + settings.stream_idle_timeout_s if plan.sends else 0.0
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S + answer_s):
-            await context.capture.stream_port.start()
-            await context.capture.stream_port.serving()
+            await context.stream_port.start()
+            await context.stream_port.serving()
             return await _run(context, file, text)
     except TimeoutError:
         return SiteCheck(CheckOutcome.GIVEN_UP, "the check took too long", file=file)

@@ -53,7 +53,7 @@ async def read_login(context: CheckContext) -> StepResult:
 
 async def start_browser(context: CheckContext) -> StepResult:
     """Start the browser, with the login in a context of its own. Raises EngineMissing, BrowserLost, StreamPortTaken."""
-    await context.capture.stream_port.start()
+    await context.stream_port.start()
     plan = context.plan
     context.host = BrowserProcess(
         engine=plan.engine,
@@ -61,7 +61,7 @@ async def start_browser(context: CheckContext) -> StepResult:
         run_dir=context.run_dir,
         settings=plan.settings,
         own_proxy=context.own_proxy,
-        stream_port=context.stream_port,
+        stream_port=context.port,
     )
     browser = await context.host.start()
     if context.lock:
@@ -194,10 +194,7 @@ async def without_login(context: CheckContext) -> StepResult:
         return StepResult("the site has no login that could be lost", "skip")
     if not site.login.logged_out:
         return StepResult("the file has no login.logged_out: a lost login will look like a broken page", "warn")
-    browser = context.opened.context.browser
-    if browser is None:
-        raise RuntimeError("there is no browser")
-    other = await SitePage.in_new_context(browser, site, surroundings=context.opened.surroundings)
+    other = await SitePage.in_new_context(context.opened.browser, site, surroundings=context.opened.surroundings)
     try:
         tab = await other.open_tab()
         await tab.load()

@@ -22,6 +22,7 @@ from browser.errors import (
     PageBroken,
     ScreenshotTimeout,
 )
+from browser.page.browser_host import BrowserHost
 from browser.page.completion import Completion
 from browser.page.conversation import Conversation, EnoughRead, PageTurns
 from browser.page.images import Image, ImageLimits
@@ -34,13 +35,11 @@ from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
 from browser.page.session_report import SessionLog
 from browser.page.site_page import COMMON, SitePage
-from browser.process.browser_process import BrowserProcess, Loss
-from browser.process.own_proxy import own_proxy_of
-from browser.settings import BrowserSettings, EngineName
+from browser.process.browser_process import Loss
+from browser.settings import BrowserSettings
 from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish
 from contract.child_api import UnreadyReason
-from contract.proxies import Proxy
 from contract.run_folder import mark_submitted, submission_id, unmark_submitted
 from contract.storage_state.summary import NO_LOGIN
 from contract.surroundings import Surroundings
@@ -63,7 +62,7 @@ class _Opened:
 
 
 class ChatPage:
-    """One logged-in chat page in a browser of its own.
+    """One logged-in chat page, in a browser of its own or in its share of one.
 
     It has one conversation at a time, first come first served. `exclusive` is the only lock that sees to it: a
     conversation holds it until the page is on an empty one again, and the monitor while it recovers the page.
@@ -74,32 +73,21 @@ class ChatPage:
         *,
         site: Site,
         profile: Path,
-        engine: EngineName,
-        headless: bool,
-        stream_port: int,
+        host: BrowserHost,
         run_dir: Path,
         settings: BrowserSettings,
         surroundings: Surroundings = COMMON,
-        proxy: Proxy | None = None,
     ) -> None:
-        """`proxy` is the login's own, and takes the place of `settings.https_proxy`."""
+        """`host` is the browser that it opens in; it ends with the page unless it is shared."""
         self.exclusive = asyncio.Lock()  # asyncio's lock wakes its waiters in the order they came
         self._site = site
         self._profile = profile
         self._run_dir = run_dir
         self._settings = settings
         self._surroundings = surroundings
-        self._own_proxy = own_proxy_of(proxy, site.url, settings)
-        self._process = BrowserProcess(
-            engine=engine,
-            headless=headless,
-            run_dir=run_dir,
-            settings=settings,
-            on_lost=self._start_closing,
-            own_proxy=self._own_proxy,
-            stream_port=stream_port,
-        )
-        self._capture = Capture(site, stream_port, engine)
+        self._capture = Capture(site, host.port, host.engine)
+        self._browser = host.share(on_lost=self._start_closing)
+        self._browser.receive(self._capture.receiver)
         self._status = PageStatus()
         self._session_log = SessionLog()
         self._submitted: OrderedDict[str, None] = OrderedDict()
@@ -109,12 +97,14 @@ class ChatPage:
         self._releases: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self.is_abandoned = False
+        """Whether its session is worth nothing any more, nor an answer that it gives."""
 
     @property
     def status(self) -> StatusSnapshot:
         """Whether the page can take a prompt now, and if not, why. A running answer does not make it unready."""
         reason, detail = self._status.reason_and_detail()
-        if self._process.lost:
+        if self._browser.lost:
             reason, detail = UnreadyReason.BROWSER_LOST, "the browser's process is gone"
         return StatusSnapshot(
             ready=reason is None,
@@ -162,7 +152,7 @@ class ChatPage:
 
     async def wait_lost(self) -> Loss:
         """Return as soon as the browser's process or the driver's is dead, with which of the two."""
-        return await self._process.wait_lost()
+        return await self._browser.wait_lost()
 
     def was_submitted(self, request_id: str) -> bool:
         """Return whether the request's prompt may have reached the site."""
@@ -181,26 +171,24 @@ class ChatPage:
             if profile.fingerprint != NO_LOGIN:
                 self._lock = await ProfileLock.acquire(profile.fingerprint, self._profile.name)
             state = state_to_open(profile, self._run_dir, session_log=self._session_log)
-            await self._capture.stream_port.start()
-            browser = await self._process.start()
+            await self._browser.start()
             if self._lock:
-                self._lock.note_browser(self._process.identity, self._run_dir)
-            await self._capture.stream_port.serving()
+                self._lock.note_browser(self._browser.identity, self._browser.host.run_dir)
             by = self._site.login.expires_by
             session = SessionKeeper(
                 profile, state, self._run_dir, self._site.url, session_log=self._session_log, expires_by=by
             )
             page = await SitePage.in_new_context(
-                browser,
+                self._browser,
                 self._site,
                 state=state,
                 capture=self._capture,
                 on_crash=self._page_crashed,
                 log_in=self._step_login(profile),
                 surroundings=self._surroundings,
-                own_proxy=self._own_proxy,
+                own_proxy=self._browser.host.own_proxy,
             )
-            login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._process.give_up)
+            login = LoginWatch(page, session, self._status, self._settings.login_check_s, self._browser.give_up)
             how = self._site.login.refresh
             refresh = LoginRefresh(page, login, how, self._site.place) if how else None
             monitor = PageMonitor(
@@ -211,7 +199,7 @@ class ChatPage:
                 exclusive=self.exclusive,
                 current=lambda: self._completion,
                 login_check_s=self._settings.login_check_s,
-                give_up=self._process.give_up,
+                give_up=self._browser.give_up,
             )
             self._opened = _Opened(page, login, refresh, monitor)
             async with self.exclusive:
@@ -237,7 +225,7 @@ class ChatPage:
             self._completion.interrupt(PageBroken("the page crashed"))
 
     def _watch_ended(self, watch: asyncio.Task[None]) -> None:
-        if not watch.cancelled() and (error := watch.exception()) and not self._process.lost:
+        if not watch.cancelled() and (error := watch.exception()) and not self._browser.lost:
             log.error("page_watch_failed", error=type(error).__name__)
             self._status.set_error(PageBroken("the page is no longer watched"))
 
@@ -283,7 +271,7 @@ class ChatPage:
     def _require_open(self) -> _Opened:
         """Return what works with the page. Raises BrowserLost or NotStarted if it is not open, or is being closed."""
         if self._opened is None or self._closing:
-            raise BrowserLost("the browser died") if self._process.lost else NotStarted("the page is not up")
+            raise BrowserLost("the browser died") if self._browser.lost else NotStarted("the page is not up")
         return self._opened
 
     async def _begin(self, submission: str, earlier: Completion | None) -> Completion:
@@ -329,7 +317,7 @@ class ChatPage:
         """Return the error to raise: a dead browser, driver or login comes before all that followed from it."""
         submitted = completion is not None and completion.submitted
         is_unexpected = not isinstance(error, BrowserError)
-        if self._process.lost or ((is_unexpected or opened.page.is_gone) and await self._process.is_lost_soon()):
+        if self._browser.lost or ((is_unexpected or opened.page.is_gone) and await self._browser.is_lost_soon()):
             return BrowserLost("the browser died", submitted=submitted)
         if isinstance(error, Error):
             error = PageBroken("the page went away")
@@ -346,18 +334,18 @@ class ChatPage:
     async def _release(self, opened: _Opened, completion: Completion | None) -> None:
         """Bring the page to an empty conversation, let the next prompt have it, and save the session."""
         try:
-            if completion is not None and self._process.lost:
+            if completion is not None and self._browser.lost:
                 completion.abandon()
             elif completion is not None:
                 await self._reset(opened, completion)
         except Exception as error:  # noqa: BLE001 - whatever it is, the page must be released; the monitor recovers it
-            if not await self._process.is_lost_soon():
+            if not await self._browser.is_lost_soon():
                 log.warning("page_clean_up_failed", error=type(error).__name__)
                 self._status.set_error(PageBroken("the page could not be brought to an empty conversation"))
         finally:
             self._completion = None
             self.exclusive.release()
-        if not self._process.lost:
+        if not self._browser.lost:
             await opened.login.save_if_changed()
 
     async def _reset(self, opened: _Opened, completion: Completion) -> None:
@@ -402,7 +390,7 @@ class ChatPage:
         except TimeoutError:
             raise ScreenshotTimeout(f"the page gave no picture within {timeout_s:g} s; it may hang") from None
         except Exception as error:
-            if await self._process.is_lost_soon():
+            if await self._browser.is_lost_soon():
                 raise BrowserLost("the browser died") from None
             if isinstance(error, BrowserError):
                 raise
@@ -415,6 +403,12 @@ class ChatPage:
         """
         await asyncio.shield(self._start_closing())
 
+    async def abandon(self) -> None:
+        """Let go of the browser at once, whatever the page is doing, and of the rest as `close` does; save nothing."""
+        self.is_abandoned = True
+        await asyncio.shield(asyncio.create_task(self._browser.close(), name="page-abandon"))
+        await self.close()
+
     def _start_closing(self) -> asyncio.Task[None]:
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name="page-close")
@@ -425,14 +419,13 @@ class ChatPage:
             self._completion.interrupt(BrowserLost("the browser is gone"))
         if self._watch:
             self._watch.cancel()
-        if not self._process.lost:
+        if not (self._browser.lost or self.is_abandoned):
             await self._end_tasks()
             if self._opened:
                 await self._opened.login.save()
-        await self._process.close()
+        await self._browser.close()
         # Again: with the browser gone, whatever still waited for it has failed.
         await self._end_tasks()
-        await self._capture.stream_port.stop()
         if self._lock:
             self._lock.release()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, Error, Page
+from playwright.async_api import Error, Page
 
 from browser.errors import (
     BrowserLost,
@@ -129,7 +129,7 @@ async def capture_login(plan: LoginPlan, run_dir: Path, on_open: Callable[[bool]
             await _log_in_by_steps(page, secrets)
         else:
             await wait_logged_in(page, plan.site)
-        state = await state_that_holds(browser, page, plan.site)
+        state = await state_that_holds(page, plan.site)
         if state is None and not by_steps:
             raise LoginNotSaved(IN_MEMORY)
         return _save_login(state, secrets, plan)
@@ -201,7 +201,7 @@ async def _log_in_by_steps(page: SitePage, secrets: Mapping[str, str]) -> None:
         raise LoginNotSaved(f"{error}; {NOTHING_SAVED}") from None
 
 
-async def state_that_holds(browser: Browser, page: SitePage, site: Site) -> StorageState | None:
+async def state_that_holds(page: SitePage, site: Site) -> StorageState | None:
     """Return a storage_state with which a new context is logged in, as that one has it then; None if there is none.
 
     Raises LoginNotSaved if it cannot be found out.
@@ -209,7 +209,7 @@ async def state_that_holds(browser: Browser, page: SitePage, site: Site) -> Stor
     state = await _state_of(page, site)
     if ProfileSummary.of(state).fingerprint == NO_LOGIN:
         return None
-    other = await page.with_login(browser, state)
+    other = await page.with_login(state)
     try:
         await other.open_tab()
         await other.load()

@@ -108,7 +108,7 @@ class RemoteLogin:
         self._tell(phase=LoginPhase.OPEN)
         await wait_logged_in(opened, self._site)
         self._tell(phase=LoginPhase.TRYING, detail=None)
-        state = await state_that_holds(browser, opened, self._site)
+        state = await state_that_holds(opened, self._site)
         if state is None:
             raise LoginNotSaved(IN_MEMORY)
         return state

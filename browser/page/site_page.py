@@ -7,12 +7,12 @@ checker because it names the step that fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import structlog
-from playwright.async_api import Browser, BrowserContext, Error, Page
+from playwright.async_api import BrowserContext, BrowserType, Error, Page
 
 from browser.capture.capture import Capture, CaptureMode
 from browser.errors import BrowserError, LoginExpired, PageBroken, SiteUnreachable
@@ -33,11 +33,24 @@ OPENING_INTERVAL_S = 0.01
 COMMON = Surroundings()
 
 
+class ContextMaker(Protocol):
+    """What opens browser contexts: Playwright's browser, or a page's share of it."""
+
+    @property
+    def browser_type(self) -> BrowserType:
+        """Which browser it is."""
+
+    @property
+    def new_context(self) -> Callable[..., Any]:
+        """Opens a context; takes the options of Playwright's `Browser.new_context`."""
+
+
 class SitePage:
     """A site's page in one browser context. The tab is another one after a crash, the rest stays."""
 
     def __init__(  # noqa: PLR0913 - called once
         self,
+        browser: ContextMaker,
         context: BrowserContext,
         site: Site,
         capture: Capture | None,
@@ -46,6 +59,7 @@ class SitePage:
         log_in: StepLogin | None,
         own_proxy: OwnProxy | None,
     ) -> None:
+        self.browser = browser
         self.context = context
         self._site = site
         self._capture = capture
@@ -66,7 +80,7 @@ class SitePage:
     @classmethod
     async def in_new_context(  # noqa: PLR0913 - all but two by keyword
         cls,
-        browser: Browser,
+        browser: ContextMaker,
         site: Site,
         *,
         state: StorageState | None = None,
@@ -85,22 +99,22 @@ class SitePage:
         the page sees of them: locale, time zone, size and user agent. Downloads are refused. Raises Playwright's Error.
         """
         context = await cls._new_context(browser, site, state, capture, surroundings, for_person=for_person)
-        opened = cls(context, site, capture, on_crash, log_in=log_in, own_proxy=own_proxy)
+        opened = cls(browser, context, site, capture, on_crash, log_in=log_in, own_proxy=own_proxy)
         opened.state = state or {}
         opened._surroundings = surroundings
         if not for_person:
             context.on("page", opened._close_other)
         return opened
 
-    async def with_login(self, browser: Browser, state: StorageState) -> SitePage:
+    async def with_login(self, state: StorageState) -> SitePage:
         """Open a new context with this login, of the same site and with the same surroundings, without a hook."""
         return await SitePage.in_new_context(
-            browser, self._site, state=state, surroundings=self._surroundings, own_proxy=self._own_proxy
+            self.browser, self._site, state=state, surroundings=self._surroundings, own_proxy=self._own_proxy
         )
 
     @staticmethod
     async def _new_context(  # noqa: PLR0913 - what a context is made of
-        browser: Browser,
+        browser: ContextMaker,
         site: Site,
         state: StorageState | None,
         capture: Capture | None,
@@ -112,9 +126,9 @@ class SitePage:
         given = as_browser_loads_it(state) if state else None
         size = surroundings.viewport
 
-        def open_context() -> Coroutine[Any, Any, BrowserContext]:
-            return browser.new_context(
-                storage_state=given,  # type: ignore[arg-type]
+        async def open_context() -> BrowserContext:
+            opened: BrowserContext = await browser.new_context(
+                storage_state=given,
                 accept_downloads=False,
                 no_viewport=for_person or None,
                 viewport={"width": size.width, "height": size.height} if size and not for_person else None,
@@ -122,6 +136,7 @@ class SitePage:
                 timezone_id=surroundings.timezone,
                 user_agent=surroundings.user_agent,
             )
+            return opened
 
         try:
             context = await open_context()
@@ -212,10 +227,8 @@ class SitePage:
 
         Raises as `open` does.
         """
-        old, browser = self.context, self.context.browser
-        if browser is None:
-            raise PageBroken("there is no browser")
-        renewing = self._new_context(browser, self._site, state, self._capture, self._surroundings)
+        old = self.context
+        renewing = self._new_context(self.browser, self._site, state, self._capture, self._surroundings)
         self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
         self.state = state
         self.context.on("page", self._close_other)

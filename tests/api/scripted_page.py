@@ -49,6 +49,7 @@ class ScriptedPage(ChatPage):
     closes: int = 0
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     exclusive: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_abandoned: bool = False
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

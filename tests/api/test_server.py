@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from api_utils.request_queue import RequestQueue
 from api_utils.server import serve
@@ -26,15 +24,16 @@ from tests.api.scripted_page import ScriptedPage
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def served_until(page: ScriptedPage, event: Callable[[], None]) -> ExitCode:
-    """Serve the page, make the event happen once it is live, and return how it ended."""
+async def served_until(page: ScriptedPage, event: Callable[[asyncio.Event], None]) -> ExitCode:
+    """Serve the page, make the event happen once it is live, and return how it ended; it is given what stops it."""
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/live"
     state = ChildState(page, RequestQueue(page), ChildSettings(), FollowedKeys(None), "demo", "chromium")
     starting = asyncio.create_task(page.start())
-    running = asyncio.create_task(serve(state, listener, starting))
+    stop = asyncio.Event()
+    running = asyncio.create_task(serve(state, listener, starting, stop))
     await _live(url)
-    event()
+    event(stop)
     return await running
 
 
@@ -43,16 +42,15 @@ async def _live(url: str) -> None:
         assert response.status == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_and_the_page_is_closed(number: signal.Signals) -> None:
+async def test_it_ends_when_told_to_and_the_page_is_closed() -> None:
     page = ScriptedPage()
-    assert await served_until(page, lambda: os.kill(os.getpid(), number)) is ExitCode.STOPPED
+    assert await served_until(page, asyncio.Event.set) is ExitCode.STOPPED
     assert page.closes == 1
 
 
 async def test_a_lost_browser_ends_it_with_its_reason_and_is_not_waited_for() -> None:
     page = ScriptedPage()
-    assert await served_until(page, page.lost.set) is ExitCode.BROWSER_LOST
+    assert await served_until(page, lambda _: page.lost.set()) is ExitCode.BROWSER_LOST
     assert page.closes == 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,9 @@ async def run(port: int) -> int:
     configure_logging(settings.log_format, settings.log_level)
     page = ObedientPage()
     state = ChildState(page, RequestQueue(page), settings, initialize_keys(), "demo", "chromium")
-    return await serve(state, listen("127.0.0.1", port), asyncio.create_task(page.start(), name="page-start"))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    return await serve(state, listen("127.0.0.1", port), asyncio.create_task(page.start(), name="page-start"), stop)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, BrowserType
 
 from browser.page import profile_lock
+from browser.page.browser_host import BrowserHost
 from browser.page.chat_page import ChatPage
 from browser.page.site_page import COMMON
 from browser.page.tab import Tab
 from browser.process.browser_process import BrowserProcess
+from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
 from contract.processes import ProcessIdentity
@@ -97,61 +99,59 @@ class SharedBrowser:
     """One Chromium for the tests of a module, for pages that leave it as they found it; started when first needed."""
 
     def __init__(self, run_dir: Path, **settings: Any) -> None:
-        given = BrowserSettings(**settings)
-        self._process = BrowserProcess(engine="chromium", headless=True, run_dir=run_dir, settings=given)
-        self._browser: Browser | None = None
+        self.host = BrowserHost(
+            engine="chromium",
+            headless=True,
+            stream_port=free_range(1),
+            run_dir=run_dir,
+            settings=BrowserSettings(**settings),
+            shared=True,
+        )
 
     async def browser(self) -> Browser:
         """Return the running browser."""
-        if self._browser is None:
-            self._browser = await self._process.start()
-        return self._browser
+        return await self.host.start()
 
     async def close(self) -> None:
         """End the browser."""
-        await self._process.close()
+        await self.host.close()
 
 
 class SharedBrowserProcess(BrowserProcess):
-    """The part of a shared browser that is one page's: closing it closes this page's contexts, and no more."""
+    """What stands for a browser's process where the shared browser is used: closing it closes its contexts, no more."""
 
     def __init__(self, shared: SharedBrowser, run_dir: Path) -> None:
         super().__init__(engine="chromium", headless=True, run_dir=run_dir, settings=BrowserSettings())
-        self._shared = shared
-        self._contexts: list[BrowserContext] = []
+        self._share = shared.host.share(on_lost=lambda: None)
 
     @property
     def identity(self) -> ProcessIdentity:
         """Return the shared browser's process."""
-        return self._shared._process.identity
+        return self._share.identity
 
     async def start(self) -> Browser:
-        """Return what takes the browser's place for a page: of a browser it asks for new contexts only."""
-        await self._shared.browser()
+        """Return what takes the browser's place for a page: of a browser it asks for new contexts and its version."""
+        await self._share.start()
         return cast("Browser", self)
 
     @property
     def browser_type(self) -> BrowserType:
         """Return what kind of browser it is, as a browser does."""
-        assert self._shared._browser
-        return self._shared._browser.browser_type
+        return self._share.browser_type
 
     @property
     def version(self) -> str:
         """Return the browser's version, as a browser does."""
-        assert self._shared._browser
-        return self._shared._browser.version
+        assert self._share._browser
+        return self._share._browser.version
 
     async def new_context(self, **options: Any) -> BrowserContext:
         """Open a context in the shared browser."""
-        context = await (await self._shared.browser()).new_context(**options)
-        self._contexts.append(context)
-        return context
+        return await self._share.new_context(**options)
 
     async def close(self) -> None:
-        """Close this page's contexts. Idempotent."""
-        while self._contexts:
-            await self._contexts.pop().close()
+        """Close this one's contexts. Idempotent."""
+        await self._share.close()
 
 
 class Pages:
@@ -195,19 +195,23 @@ class Pages:
     ) -> ChatPage:
         """Make a page that has not been started."""
         self._count += 1
-        page = ChatPage(
-            site=site,
-            profile=write_profile(self._folder / f"profile-{self._count}.json", state),
+        run_dir, given = run_dir or self._new_run_dir(), BrowserSettings(**settings)
+        own = BrowserHost(
             engine=engine,
             headless=True,
             stream_port=free_range(1),
-            run_dir=run_dir or self._new_run_dir(),
-            settings=BrowserSettings(**settings),
-            surroundings=surroundings,
-            proxy=proxy,
+            run_dir=run_dir,
+            settings=given,
+            own_proxy=own_proxy_of(proxy, site.url, given),
         )
-        if self._shared and engine == "chromium":
-            page._process = SharedBrowserProcess(self._shared, page._run_dir)
+        page = ChatPage(
+            site=site,
+            profile=write_profile(self._folder / f"profile-{self._count}.json", state),
+            host=self._shared.host if self._shared and engine == "chromium" else own,
+            run_dir=run_dir,
+            settings=given,
+            surroundings=surroundings,
+        )
         self._open.push_async_callback(page.close)
         return page
 

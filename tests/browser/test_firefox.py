@@ -55,7 +55,7 @@ async def test_answers(pages: Pages, demo: DemoSite, engine: EngineName) -> None
 async def test_no_caret_blinks(pages: Pages, demo: DemoSite) -> None:
     """It is most of what an idle page costs. The focus is where the page has it."""
     page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
-    arguments = command_line(page._process.identity.pid)
+    arguments = command_line(page._browser.identity.pid)
     (profile,) = (arguments[at + 1] for at, argument in enumerate(arguments) if argument in ("-profile", "--profile"))
     assert '"ui.caretBlinkTime", 0)' in (Path(profile) / "user.js").read_text()
 
@@ -98,7 +98,7 @@ async def test_the_death_of_a_pages_process_costs_neither_the_browser_nor_the_lo
     page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine)
     check_answer(await ask(page, "before"), "before", last(demo))
     await eventually(lambda: not page.busy)
-    browser = page._process.identity
+    browser = page._browser.identity
     tabs = [pid for pid in group_members(browser.pid) if command_line(pid)[-1:] == ["tab"]]
     assert tabs
     for pid in tabs:
@@ -114,7 +114,7 @@ async def test_a_dead_process_is_noticed_at_once(pages: Pages, demo: DemoSite, r
     page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
     asking = asyncio.create_task(ask(page, "[[stall=middle]]"), name="asking")
     await eventually(demo.ledger.entries)
-    both = page._process._processes
+    both = page._browser.host.process._processes
     os.kill({"browser": both["browser"], "driver": both["driver"]}[role].pid, signal.SIGKILL)
     assert await asyncio.wait_for(page.wait_lost(), HANG_LIMIT_S) == f"{role}_lost"
     with pytest.raises(BrowserLost):

@@ -126,7 +126,7 @@ async def test_a_page_that_spies_does_not_learn_the_token(shared_pages: Pages, t
     stolen = await inside(page, "window.stolen.join(' ')")
     assert isinstance(stolen, str)
     assert "the spy is awake" in stolen
-    assert page._capture.stream_port._token not in stolen
+    assert page._capture._token not in stolen
 
 
 async def frames_and_other_origins_have_no_handle(page: ChatPage, third: ThirdPage) -> None:

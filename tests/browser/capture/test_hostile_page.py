@@ -60,7 +60,7 @@ async def test_nothing_of_an_attack_reaches_the_answer(
         assert page.status.capture == "network"
         async with aclosing(page.ask("a", PROMPT, "markdown")) as pieces:
             text = await anext(pieces)
-            port = page._capture.stream_port._port
+            port = page._browser.host.port
             browser = _tab(page).context.browser
             assert browser
             stranger = await browser.new_page()

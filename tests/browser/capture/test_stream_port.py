@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from browser.capture import frames, stream_server
 from browser.capture.frames import Feed, Frame, FrameKind
-from browser.capture.stream_port import StreamPort
+from browser.capture.stream_port import StreamPort, StreamReceiver
 from browser.errors import StreamPortTaken
 from tests.support.ports import free_range
 from tests.support.turns import each_turn
@@ -30,8 +30,8 @@ def message(sequence: int, payload: bytes = b"", *, nonce: str = NONCE, kind: in
 class Listener:
     """A stream port and clients of it."""
 
-    def __init__(self, port: StreamPort, number: int, session: aiohttp.ClientSession) -> None:
-        self.port = port
+    def __init__(self, receiver: StreamReceiver, number: int, session: aiohttp.ClientSession) -> None:
+        self.receiver = receiver
         self.number = number
         self._url = f"ws://127.0.0.1:{number}/"
         self._session = session
@@ -49,10 +49,11 @@ class Listener:
 @pytest.fixture
 async def listener() -> AsyncIterator[Listener]:
     number = free_range(1)
-    port = StreamPort(port=number, origin=ORIGIN, token=TOKEN)
+    port, receiver = StreamPort(number), StreamReceiver(origin=ORIGIN, token=TOKEN)
+    port.add(receiver)
     await port.start()
     async with aiohttp.ClientSession() as session:
-        yield Listener(port, number, session)
+        yield Listener(receiver, number, session)
     await port.stop()
 
 
@@ -62,7 +63,7 @@ async def received(feed: Feed, count: int) -> list[Frame]:
 
 
 async def test_frames_of_a_page_that_knows_the_token_come_in_order(listener: Listener) -> None:
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     socket = await listener.page()
     for sequence, payload in enumerate([b"a", b"b"]):
         await socket.send_bytes(message(sequence, payload))
@@ -80,7 +81,7 @@ async def test_another_origin_is_refused(listener: Listener, origin: str | None)
 
 @pytest.mark.parametrize("hello", ["", "the-token-of-another-start", b"the-token-of-this-start"])
 async def test_frames_of_a_page_without_the_token_are_dropped(listener: Listener, hello: str | bytes) -> None:
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     socket = await listener.connect()
     await (socket.send_str(hello) if isinstance(hello, str) else socket.send_bytes(hello))
     await socket.send_bytes(message(0, b"forged"))
@@ -99,7 +100,7 @@ async def test_only_so_many_connections_wait_for_their_token_at_once(listener: L
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await listener.connect()
     await strangers[0].send_str(TOKEN)
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     await strangers[0].send_bytes(message(0, b"a"))
     assert await received(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"a")]
     await listener.connect()
@@ -126,7 +127,7 @@ async def test_what_is_no_http_is_not_logged(listener: Listener, caplog: pytest.
 
 
 async def test_another_nonce_is_dropped(listener: Listener) -> None:
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"of an earlier answer", nonce="fedcba9876543210"))
     await socket.send_bytes(message(0, b"a"))
@@ -134,12 +135,12 @@ async def test_another_nonce_is_dropped(listener: Listener) -> None:
 
 
 async def test_a_nonce_of_an_answer_that_is_over_is_dropped(listener: Listener) -> None:
-    old = listener.port.open_feed(NONCE)
+    old = listener.receiver.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await received(old, 1)
-    listener.port.close_feed(old)
-    new = listener.port.open_feed("fedcba9876543210")
+    listener.receiver.close_feed(old)
+    new = listener.receiver.open_feed("fedcba9876543210")
     await socket.send_bytes(message(1, b"late"))
     await socket.send_bytes(message(0, b"new", nonce="fedcba9876543210"))
     assert await received(new, 1) == [Frame(FrameKind.CHUNK, 1, b"new")]
@@ -148,7 +149,7 @@ async def test_a_nonce_of_an_answer_that_is_over_is_dropped(listener: Listener) 
 
 @pytest.mark.parametrize("sequence", [0, 2])
 async def test_a_gap_or_a_repetition_ends_the_frames(listener: Listener, sequence: int) -> None:
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.send_bytes(message(sequence, b"forged or late"))
@@ -160,7 +161,7 @@ async def test_a_gap_or_a_repetition_ends_the_frames(listener: Listener, sequenc
 
 @pytest.mark.parametrize("garbage", [b"", b"short", message(1, kind=77), message(1, kind=FrameKind.GAP)[:20]])
 async def test_garbage_from_the_answers_own_page_is_a_gap(listener: Listener, garbage: bytes) -> None:
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.send_bytes(garbage)
@@ -168,7 +169,7 @@ async def test_garbage_from_the_answers_own_page_is_a_gap(listener: Listener, ga
 
 
 async def test_a_connection_that_closes_takes_the_rest_with_it(listener: Listener) -> None:
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     socket = await listener.page()
     await socket.send_bytes(message(0, b"a"))
     await socket.close()
@@ -176,7 +177,7 @@ async def test_a_connection_that_closes_takes_the_rest_with_it(listener: Listene
 
 
 async def test_a_second_connection_cannot_speak_for_the_first(listener: Listener) -> None:
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     first, second = await listener.page(), await listener.page()
     await first.send_bytes(message(0, b"a"))
     await received(feed, 1)
@@ -188,7 +189,7 @@ async def test_a_second_connection_cannot_speak_for_the_first(listener: Listener
 
 async def test_a_flood_is_cut_off(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_WAITING_BYTES", 10_000)
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     socket = await listener.page()
     for sequence in range(100):
         await socket.send_bytes(message(sequence, b"x" * 1000))
@@ -196,14 +197,14 @@ async def test_a_flood_is_cut_off(listener: Listener, monkeypatch: pytest.Monkey
 
 
 async def test_a_port_in_use_is_named(listener: Listener) -> None:
-    number = listener.port._port
+    number = listener.number
     with pytest.raises(StreamPortTaken, match=f"stream port {number} on 127.0.0.1 is in use"):
-        await StreamPort(port=number, origin=ORIGIN, token=TOKEN).start()
+        await StreamPort(number).start()
 
 
 async def test_other_tasks_get_turns_during_a_burst(listener: Listener) -> None:
     """All its frames are there at once, so that nothing has to be waited for."""
-    feed = listener.port.open_feed(NONCE)
+    feed = listener.receiver.open_feed(NONCE)
     turns: list[None] = []
     for sequence in range(10_000):
         feed.deliver(listener, sequence, Frame(FrameKind.CHUNK, 1, b"token"))
@@ -227,7 +228,7 @@ async def test_other_tasks_get_turns_while_a_burst_comes_in(
         nonlocal taken
         taken = 0
 
-    monkeypatch.setattr(listener.port, "take", take)
+    monkeypatch.setattr(listener.receiver, "take", take)
     socket = await listener.page()
     async with each_turn(begin_turn):
         for sequence in range(10_000):
@@ -237,7 +238,7 @@ async def test_other_tasks_get_turns_while_a_burst_comes_in(
 
 
 async def test_answers_to_looks_are_taken_in_their_order_and_from_one_connection(listener: Listener) -> None:
-    channel = listener.port.open_channel()
+    channel = listener.receiver.open_channel()
     page, stranger = await listener.page(), await listener.page()
 
     def answer(number: int, found: bytes = b'{"a": 1}') -> bytes:
@@ -256,7 +257,7 @@ async def test_answers_to_looks_are_taken_in_their_order_and_from_one_connection
 
 
 async def test_an_answer_that_is_late_is_not_that_of_a_later_look(listener: Listener) -> None:
-    channel = listener.port.open_channel()
+    channel = listener.receiver.open_channel()
     page = await listener.page()
     first, late, new = (
         message(number, b'{"a": %d}' % number, nonce=channel.nonce, kind=FrameKind.LOOK) for number in range(3)
@@ -281,8 +282,8 @@ async def test_an_answer_that_is_late_is_not_that_of_a_later_look(listener: List
 
 async def test_what_was_not_asked_for_is_garbage(listener: Listener) -> None:
     """From the connection of a channel that waits for no answer, too."""
-    channel = listener.port.open_channel()
-    feed = listener.port.open_feed(NONCE)
+    channel = listener.receiver.open_channel()
+    feed = listener.receiver.open_feed(NONCE)
     page = await listener.page()
     await page.send_bytes(message(0, b"{}", nonce=channel.nonce, kind=FrameKind.LOOK))
     await page.send_bytes(message(0, b"a"))

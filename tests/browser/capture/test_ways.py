@@ -178,7 +178,7 @@ async def test_an_answer_whose_frames_get_lost_is_completed_from_the_page(
 ) -> None:
     async with aclosing(shared_page.ask("a", "[[tokens=200]]", "demo-small")) as pieces:
         text = await anext(pieces)
-        feed = shared_page._capture.stream_port._feed
+        feed = shared_page._capture.receiver._feed
         assert feed
         feed._next_sequence += 1  # as if one frame had not come
         text += "".join([piece async for piece in pieces])
@@ -206,7 +206,7 @@ async def test_without_a_second_way_a_lost_frame_ends_the_answer(shared_pages: P
     page = await shared_pages.open(blind, cookie_state(demo))
     async with aclosing(page.ask("a", "[[tokens=2000]]", "demo-small")) as pieces:
         await anext(pieces)
-        feed = page._capture.stream_port._feed
+        feed = page._capture.receiver._feed
         assert feed
         feed._next_sequence += 1
         with pytest.raises(CaptureGap) as caught:
@@ -228,6 +228,6 @@ async def test_one_login_in_one_browser(page: ChatPage, pages: Pages, demo: Demo
 
 async def test_a_stream_port_in_use(pages: Pages, demo: DemoSite) -> None:
     page = pages.make(demo_file(demo), cookie_state(demo))
-    with socket.create_server(("127.0.0.1", page._capture.stream_port._port)), pytest.raises(StreamPortTaken):
+    with socket.create_server(("127.0.0.1", page._browser.host.port)), pytest.raises(StreamPortTaken):
         await page.start()
     assert not page.status.ready

@@ -23,7 +23,7 @@ demo, folder, page = lasting_page()
 
 
 async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:
-    group = page._process.identity.pid
+    group = page._browser.identity.pid
     await eventually(lambda: page.status.ready and not page.busy)
     before = demo.ledger.revision
     os.killpg(group, signal.SIGSTOP)
@@ -55,7 +55,7 @@ async def test_a_browser_that_is_slow_for_a_moment_is_not_lost(
 
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
     monkeypatch.setattr(Tab, "look", note_hung)
-    group = page._process.identity.pid
+    group = page._browser.identity.pid
     os.killpg(group, signal.SIGSTOP)
     try:
         await asyncio.wait_for(failed.wait(), 30)
@@ -69,7 +69,7 @@ async def test_a_browser_that_is_slow_for_a_moment_is_not_lost(
 
 
 async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None:
-    group = page._process.identity.pid
+    group = page._browser.identity.pid
     await eventually(lambda: page.status.ready and not page.busy)
     async with aclosing(page.ask("a", "[[tokens=100]]", "demo-small")) as pieces:
         text = await anext(pieces)
@@ -83,7 +83,7 @@ async def test_an_answer_survives_a_hang(page: ChatPage, demo: DemoSite) -> None
 
 
 async def test_an_answer_cancelled_while_the_browser_hangs_is_stopped_later(page: ChatPage, demo: DemoSite) -> None:
-    group = page._process.identity.pid
+    group = page._browser.identity.pid
     await eventually(lambda: page.status.ready and not page.busy)
     pieces = page.ask("a", "[[stall=middle]]", "demo-small")
     await anext(pieces)
@@ -102,7 +102,7 @@ async def test_an_answer_cancelled_while_the_browser_hangs_is_stopped_later(page
 async def test_a_page_that_hangs_for_good_is_opened_in_a_new_context(page: ChatPage, demo: DemoSite) -> None:
     """Its process may be dead without a word, as in Firefox; here it is stopped. The browser stays."""
     await eventually(lambda: page.status.ready and not page.busy, timeout_s=10)
-    browser, context = page._process.identity, tab_of(page).page.context
+    browser, context = page._browser.identity, tab_of(page).page.context
     members = [process for process in map(ProcessIdentity.of, group_members(browser.pid)) if process]
     renderers = [process for process in members if "--type=renderer" in command_line(process.pid)]
     assert renderers

@@ -12,6 +12,7 @@ from aiohttp import web
 from playwright.async_api import Browser
 
 from browser.capture.capture import Capture
+from browser.capture.stream_port import StreamPort
 from browser.errors import PageBroken
 from browser.page.site_page import SitePage
 from browser.page.tab import PageSnapshot, Tab
@@ -106,8 +107,10 @@ class Served:
         """Open the page in a tab of its own, up to where a child's page is usable."""
         site = parse_site(SITE.format(url=self.url, answering=answering), "looks.toml")
         engine: EngineName = "chromium" if self.browser.browser_type.name == "chromium" else "firefox"
-        capture = Capture(site, free_range(1), engine)
-        await capture.stream_port.start()
+        port = free_range(1)
+        capture, stream_port = Capture(site, port, engine), StreamPort(port)
+        stream_port.add(capture.receiver)
+        await stream_port.start()
         opened = await SitePage.in_new_context(self.browser, site, capture=capture)
         try:
             await opened.open_tab()
@@ -116,7 +119,7 @@ class Served:
             yield opened.tab
         finally:
             await opened.context.close()
-            await capture.stream_port.stop()
+            await stream_port.stop()
 
 
 @pytest.fixture(scope="module")

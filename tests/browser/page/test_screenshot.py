@@ -49,7 +49,7 @@ async def test_a_screenshot_during_an_answer(shared_page: ChatPage, demo: DemoSi
 
 
 async def test_no_screenshot_of_a_browser_that_hangs_or_is_dead(page: ChatPage) -> None:
-    group = page._process.identity.pid
+    group = page._browser.identity.pid
     os.killpg(group, signal.SIGSTOP)
     try:
         with pytest.raises(ScreenshotTimeout):

@@ -118,7 +118,7 @@ async def reopened(pages: Pages, page: ChatPage, site: Site) -> ChatPage:
     """Close the page, and return one that was started on the same profile and run folder."""
     await page.close()
     state = json.loads(page._profile.read_text())
-    return await pages.open(site, state, run_dir=page._run_dir, engine=page._process._engine)
+    return await pages.open(site, state, run_dir=page._run_dir, engine=page._browser.engine)
 
 
 @pytest.mark.parametrize("kind", CARRIED_BY)
@@ -376,7 +376,7 @@ async def test_login_saves_what_only_a_tab_holds(shared_browser: SharedBrowser, 
     await page.open_tab()
     await page.load()
     assert await page.wait_for_login() == "in"
-    state = await login.state_that_holds(browser, page, any_site(demo))
+    state = await login.state_that_holds(page, any_site(demo))
     await page.context.close()
     assert state
     assert [one["origin"] for one in state["sessionStorage"]] == [demo.url]
