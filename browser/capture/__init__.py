@@ -1,7 +1,8 @@
 """Getting an answer out of the page, while it is written.
 
 - capture.py: arms the hook (hook.js) in the page before a prompt is sent
-- frames.py: what the hook sends, in order, over a sink: stream_port.py, or console_sink.py
+- frames.py: what the hook sends, in order, over a sink: stream_port.py, or console_sink.py; a page takes it by its
+  stream_receiver.py
 - answer.py: one answer: frames in, findings out; falls back from the traffic to what the page shows
 - network_reader.py: reads the page's traffic: framing.py cuts it into events, a site file's expressions read these
 - dom_reader.py: reads what the page shows (dom.js), told by the hook or looked at by dom_poll.py

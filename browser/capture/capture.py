@@ -18,7 +18,7 @@ from browser.capture.dom_poll import baseline_now, dom_query
 from browser.capture.frames import Feed, FrameKind
 from browser.capture.framing import WIRE_FORMATS
 from browser.capture.look_channel import LookChannel
-from browser.capture.stream_port import StreamReceiver
+from browser.capture.stream_receiver import StreamReceiver
 from browser.capture.trace import Trace
 from browser.errors import CaptureGap
 from browser.settings import EngineName

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from playwright.async_api import ConsoleMessage, Page
 
 from browser.capture.frames import BadFrame
-from browser.capture.stream_port import StreamReceiver
+from browser.capture.stream_receiver import StreamReceiver
 
 
 class ConsoleSink:

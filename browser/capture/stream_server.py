@@ -12,7 +12,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from browser.capture.frames import TURN_FRAMES, BadFrame
-from browser.capture.stream_port import StreamReceiver
+from browser.capture.stream_receiver import StreamReceiver
 from contract.logs import AtMostEvery
 
 log = structlog.get_logger("browser")

@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 from playwright.async_api import Browser, BrowserContext, BrowserType, Error
 
-from browser.capture.stream_port import StreamPort, StreamReceiver
+from browser.capture.stream_port import StreamPort
+from browser.capture.stream_receiver import StreamReceiver
 from browser.process.browser_process import LOSS_SHOWS_AFTER_S, BrowserProcess, Loss
 from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName

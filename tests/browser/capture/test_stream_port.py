@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from browser.capture import frames, stream_server
 from browser.capture.frames import Feed, Frame, FrameKind
-from browser.capture.stream_port import StreamPort, StreamReceiver
+from browser.capture.stream_port import StreamPort
+from browser.capture.stream_receiver import StreamReceiver
 from browser.errors import StreamPortTaken
 from tests.support.ports import free_range
 from tests.support.turns import each_turn
