@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 from collections.abc import AsyncIterator
 
@@ -31,7 +32,8 @@ def message(sequence: int, payload: bytes = b"", *, nonce: str = NONCE, kind: in
 class Listener:
     """A stream port and clients of it."""
 
-    def __init__(self, receiver: StreamReceiver, number: int, session: aiohttp.ClientSession) -> None:
+    def __init__(self, port: StreamPort, receiver: StreamReceiver, number: int, session: aiohttp.ClientSession) -> None:
+        self.port = port
         self.receiver = receiver
         self.number = number
         self._url = f"ws://127.0.0.1:{number}/"
@@ -54,7 +56,7 @@ async def listener() -> AsyncIterator[Listener]:
     port.add(receiver)
     await port.start()
     async with aiohttp.ClientSession() as session:
-        yield Listener(receiver, number, session)
+        yield Listener(port, receiver, number, session)
     await port.stop()
 
 
@@ -290,3 +292,38 @@ async def test_what_was_not_asked_for_is_garbage(listener: Listener) -> None:
     await page.send_bytes(message(0, b"a"))
     await page.send_bytes(b"")
     assert await received(feed, 2) == [Frame(FrameKind.CHUNK, 1, b"a"), Frame(FrameKind.GAP)]
+
+
+async def test_a_frame_reaches_no_other_page_than_its_own() -> None:
+    """Every origin with every token and every nonce, of pages that share a port, two of them of one origin."""
+    number = free_range(1)
+    port = StreamPort(number)
+    origins = {"a": ORIGIN, "b": ORIGIN, "c": "https://other.example.com", "closed": ORIGIN}
+    receivers = {name: StreamReceiver(origin=origin, token=f"token-{name}") for name, origin in origins.items()}
+    for receiver in receivers.values():
+        port.add(receiver)
+    port.remove(receivers["closed"])
+    await port.start()
+    nonces = {name: f"nonce-of-{name:>7}" for name in receivers}
+    reached: set[tuple[str, str, str, str]] = set()
+    try:
+        async with aiohttp.ClientSession() as session:
+            for origin, token, nonce in itertools.product({ORIGIN, origins["c"]}, receivers, receivers):
+                feeds = {name: receiver.open_feed(nonces[name]) for name, receiver in receivers.items()}
+                socket = await session.ws_connect(f"ws://127.0.0.1:{number}/", origin=origin)
+                await socket.send_str(f"token-{token}")
+                await socket.send_bytes(message(0, b"frame", nonce=nonces[nonce]))
+                await socket.close()
+                reached |= {(origin, token, nonce, name) for name, feed in feeds.items() if await feed.wait(0)}
+    finally:
+        await port.stop()
+    assert reached == {(origins[name], name, name, name) for name in ("a", "b", "c")}
+
+
+async def test_a_page_that_is_closed_is_sent_no_further_connection(listener: Listener) -> None:
+    socket = await listener.connect()
+    listener.port.remove(listener.receiver)
+    await socket.send_str(TOKEN)  # it came in time, and is late all the same
+    assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await listener.connect()
