@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from benchmarks import hostile, hydration, proxy, remote_login, scale, start, supervision
+from benchmarks.density import BENCHMARKS as DENSITY
 from benchmarks.looks import BENCHMARKS as LOOKS
 from benchmarks.pages.benchmark import BENCHMARKS as PAGES
 from benchmarks.report import Benchmark, show
@@ -26,6 +27,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "remote-login": remote_login.run,
     **PAGES,
     **LOOKS,
+    **DENSITY,
 }
 
 
