@@ -118,6 +118,7 @@ class FakeChild:
             "starts",
             pid=os.getpid(),
             generation=str(self.start.generation),
+            token=self.start.control_token,
             at=time.time(),
             site=self.start.site_shown or self.site,
             site_url=os.environ.get("SITE_URL"),
