@@ -7,8 +7,9 @@ to the host    {"start": {ChildOrder}}, with one descriptor (SCM_RIGHTS): where 
 from the host  {"ended": INSTANCE_ID, "code": EXIT_CODE}   nothing of the child is left: neither page, port nor lock
                {"full": true}                              it takes no further child; those that run are served
 
-The host ends by itself, and its children with it, when the other side of the pair is closed. A child ends with "term"
-as a process does at SIGTERM: its session is saved. With "kill" its page is closed at once.
+The host ends by itself, and its children with it, when the other side of the pair is closed. A child that it is ordered
+to start when it takes none any more has ended: it says so. A child ends with "term" as a process does at SIGTERM: its
+session is saved. With "kill" its page is closed at once.
 """
 
 from __future__ import annotations
@@ -97,7 +98,12 @@ def receive_order(end: socket.socket) -> tuple[Start | End, int | None] | None:
 
     Raises BlockingIOError if there is none yet, ValueError for what is no order.
     """
-    data, descriptors, _, _ = socket.recv_fds(end, MAX_PACKET_BYTES, 1)
+    try:
+        data, descriptors, _, _ = socket.recv_fds(end, MAX_PACKET_BYTES, 1)
+    except ConnectionResetError:  # closed, with news unread: what was ordered before is for nobody any more
+        return None
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # recv_fds of Python 3.11 does not pass MSG_CMSG_CLOEXEC on
     if not data:
         return None
     try:
@@ -113,5 +119,8 @@ def receive_news(end: socket.socket) -> Ended | Full | None:
 
     Raises BlockingIOError if there is none yet, ValueError for what is no news.
     """
-    data = end.recv(MAX_PACKET_BYTES)
+    try:
+        data = end.recv(MAX_PACKET_BYTES)
+    except ConnectionResetError:  # closed, with orders unread: told once, ahead of what was said before
+        data = end.recv(MAX_PACKET_BYTES)
     return _News.validate_json(data) if data else None

@@ -30,7 +30,7 @@ from coordinator.supervision.events import FleetEvent, Hooks, log_event
 from coordinator.supervision.launcher import Launcher
 from coordinator.supervision.lifecycle import State
 from coordinator.supervision.login_expiry import DAY_S
-from coordinator.supervision.memory import memory_limit, plan_memory
+from coordinator.supervision.memory import browsers_needed, memory_limit, plan_memory
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan, check_ports_free
 from coordinator.supervision.supervisor import Reconciled, Supervisor
@@ -112,7 +112,13 @@ class Fleet:
         count = min(len(profiles), settings.max_children or len(profiles))
         self._ports.check(count)
         check_ports_free(self._ports, count)
-        self._memory_warning = plan_memory(count, settings.browser_engine, memory_limit())
+        logins = [profile.login for profile in profiles]
+        self._memory_warning = plan_memory(
+            count,
+            settings.browser_engine,
+            memory_limit(),
+            lambda some: browsers_needed(logins[:some], settings.logins_per_browser),
+        )
         await self._open_sessions(hydration)
         self._sites.add(await self._sites.read(profiles))
         await self.supervisor.start(profiles, hydration.keys)

@@ -115,6 +115,7 @@ Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 6553
 AnyPort = Annotated[int, Field(ge=0, le=65535), Takes("a port number, or 0 for any free one", "PORT")]
 Count = Annotated[int, Field(ge=0), Takes("a whole number, 0 or more", "N")]
 Number = Annotated[int, Field(ge=1), Takes("a whole number, 1 or more", "N")]
+UpTo16 = Annotated[int, Field(ge=1, le=16), Takes("a whole number from 1 to 16", "N")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Takes("a number of seconds above 0", "SECONDS")]
 Interval = Annotated[float, Field(ge=0, allow_inf_nan=False), Takes("a number of seconds, 0 or more", "SECONDS")]
 Days = Annotated[float, Field(ge=0, le=3650), Takes("a number of days, 0 to 3650", "DAYS")]
@@ -254,6 +255,14 @@ class Settings(BaseSettings):
     max_children: Annotated[
         Count, About(CHILDREN, "Most children at a time, the other profiles stand by; 0 is one a profile")
     ] = 0
+    logins_per_browser: Annotated[
+        UpTo16,
+        About(
+            CHILDREN,
+            "Most logins of one site in one browser, all of which end with it; a login with a proxy of its own has "
+            "a browser of its own; 1 with camoufox",
+        ),
+    ] = 1
     chat_site: Annotated[
         SiteName | None,
         About(
@@ -441,6 +450,15 @@ class Settings(BaseSettings):
         problem = self.https_proxy and parse_proxy(self.https_proxy).unusable_by(self.browser_engine)
         if problem:
             raise ValueError(f"HTTPS_PROXY: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_engine_can_share_a_browser(self) -> Self:
+        if self.logins_per_browser > 1 and self.browser_engine == "camoufox":
+            raise ValueError(
+                f"LOGINS_PER_BROWSER={self.logins_per_browser} (--logins-per-browser) needs BROWSER_ENGINE=chromium or"
+                " firefox: with camoufox each browser is one identity, which two logins must not share"
+            )
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,11 @@ class Login:
         """Return which of its page's models it serves."""
         return models if self.models is None else tuple(model for model in models if model in self.models)
 
+    @property
+    def has_own_browser(self) -> bool:
+        """Whether its browser is its alone: one with a proxy of its own knows no other way out, whatever fails."""
+        return self.surroundings.proxy is not None
+
     def starts_like(self, other: Login) -> bool:
         """Return whether a browser that was started for one of the two is right for the other one, too."""
         return (self.site, self.surroundings) == (other.site, other.surroundings)

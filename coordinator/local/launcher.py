@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ import structlog
 
 from contract import child_environment
 from contract.files import write_private
+from contract.host_orders import HOST_FLAG, ChildOrder
 from contract.keys import KeyStore
 from contract.logs import log_format
 from contract.run_folder import SESSION, session_content
@@ -26,6 +27,8 @@ from contract.sessions.grant import read_grant
 from contract.surroundings import write_surroundings
 from coordinator.errors import LaunchError
 from coordinator.local import processes
+from coordinator.local.host import KILLED_TIMEOUT_S, HostedChild, HostProcess
+from coordinator.local.hosts import Hosts
 from coordinator.local.output import Logs, Output
 from coordinator.local.run_folder import RunFolder, delete
 from coordinator.local.run_root import RunRoot
@@ -33,6 +36,7 @@ from coordinator.sessions import Sessions
 from coordinator.settings import Settings
 from coordinator.site_files import site_name, site_path
 from coordinator.supervision.launcher import ChildSpec, RenewedLogin
+from coordinator.supervision.ports import StreamPorts
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +64,6 @@ _SETTINGS: Final = (
     "no_proxy",
 )
 """Settings of ours that a child has under the same name."""
-
-_KILLED_TIMEOUT_S: Final = 2.0
-"""How long the kernel may take to end what was killed."""
 
 
 def inherited_environment() -> dict[str, str]:
@@ -104,7 +105,7 @@ def _save_renewed(run_dir: Path, renewed: RenewedLogin) -> None:
 class LocalChild:
     """A `ChildProcess` in a session of its own, with its run folder."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but four by keyword
         self,
         spec: ChildSpec,
         process: asyncio.subprocess.Process,
@@ -112,9 +113,11 @@ class LocalChild:
         output: Output,
         *,
         ended: Callable[[int], object],
+        clean: Callable[[], object],
     ) -> None:
+        """`ended` is called with its pid when it has been waited for, `clean` when nothing of it is left."""
         self._spec = spec
-        self._ended = ended
+        self._ended, self._clean = ended, clean
         self._process = process
         self._folder = folder
         self._output = output
@@ -143,17 +146,11 @@ class LocalChild:
 
     def terminate(self) -> None:
         """Send SIGTERM, if it has not ended."""
-        self._send(signal.SIGTERM)
+        processes.send_signal(self._process, signal.SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL, if it has not ended."""
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        # Not Process.send_signal: it polls first, and may so take the exit code from who waits for it.
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        processes.send_signal(self._process, signal.SIGKILL)
 
     def submitted(self) -> frozenset[str] | None:
         """Return the ids of requests that may have been submitted; None if they cannot be read."""
@@ -171,15 +168,19 @@ class LocalChild:
         """Return the proportional set size of child, driver and browser; reads all of /proc, so not in the loop."""
         return sum(map(processes.pss_bytes, processes.descendants(self.pid) | self._folder.browser_pids()))
 
+    def retire_browser(self) -> None:
+        """Do nothing: no other child starts in its browser."""
+
     async def clean_up(self) -> int:
         """After its end: kill what outlived it, empty its run folder; return how many were killed."""
         killed = self._folder.kill_leftovers()
-        if not await processes.wait_dead(killed, _KILLED_TIMEOUT_S):
+        if not await processes.wait_dead(killed, KILLED_TIMEOUT_S):
             log.error("leftovers_will_not_die", child=self.name, pids=sorted(killed))
         self._output.close()
         # Deleted in the background: the next start needs the folder, not the space.
         if (rubbish := self._folder.empty()) is not None:
             asyncio.get_running_loop().run_in_executor(None, delete, rubbish)
+        self._clean()
         return len(killed)
 
 
@@ -196,13 +197,16 @@ class LocalLauncher:
         log_dir: Path | None = None,
         program: Sequence[str] = PROGRAM,
         sessions: Sessions | None = None,
+        logins_per_browser: int = 1,
+        stream_ports: StreamPorts | None = None,
     ) -> None:
         """`parent` takes the folder for running children (default: the system's folder for temporary files).
 
         `arguments` follow the program on every command line (engine, headless), and then the login's site, or
         `default_site`; `environment` is what the settings pass on to children. With `log_dir` a child's output is
         appended to NAME.log there, else it goes to our stderr line by line. `sessions` is where logins are saved,
-        if not in the run folders.
+        if not in the run folders. With `logins_per_browser` above 1, logins share browsers, and `stream_ports` gives
+        each browser its stream port; without it a child takes the one of its slot.
         """
         self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)
@@ -215,6 +219,12 @@ class LocalLauncher:
         self._sites: dict[str, tuple[str, str]] = {}
         """By the names of sites: their files, and the text of each that children are started with."""
         self._running: dict[int, LocalChild] = {}
+        self._stream_ports = stream_ports
+        self._hosts = (
+            Hosts(logins_per_browser, stream_ports, self._logs, spawn=self._spawn_host, changed=self._host_changed)
+            if logins_per_browser > 1 and stream_ports is not None
+            else None
+        )
         self.spawning = 0
         self.on_reaped: Callable[[], None] = lambda: None
 
@@ -230,12 +240,16 @@ class LocalLauncher:
             log_dir=settings.log_dir,
             program=program,
             sessions=sessions,
+            logins_per_browser=settings.logins_per_browser,
+            stream_ports=(
+                StreamPorts(settings.base_stream_port, settings.port_step) if settings.logins_per_browser > 1 else None
+            ),
         )
 
     @property
     def own_pids(self) -> frozenset[int]:
         """Pids that this launcher waits for; nobody else may reap them."""
-        return frozenset(self._running)
+        return frozenset(self._running) | (self._hosts.pids if self._hosts else frozenset())
 
     @property
     def root(self) -> RunRoot:
@@ -272,22 +286,25 @@ class LocalLauncher:
         """Have children that start from now on use the site's own file again."""
         self._sites.pop(site, None)
 
-    def _site_of(self, spec: ChildSpec) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Return what a child is told of its site file, on the command line and in the environment.
+    def _site_of(self, spec: ChildSpec) -> tuple[str | None, str | None]:
+        """Return the site that a child is given, and the path that its messages show where that is a copy.
 
         That is our copy, which stays when the file changes, under the name that the operator knows. A site that no
         child had yet, such as that of a new login, has no copy.
         """
         site = spec.login.site or self._default_site
         if not site:
-            return (), {}
+            return None, None
         name, file = site_name(site), str(site_path(site))
         if self._sites.get(name, ("", ""))[0] != file:
-            return ("--site", site), {}
-        return ("--site", str(self.root.site_file(name))), {child_environment.SITE_FILE: file}
+            return site, None
+        return str(self.root.site_file(name)), file
 
-    async def start(self, spec: ChildSpec) -> LocalChild:
-        """Start a child, in a session of its own. Raises LaunchError if it cannot even begin to run."""
+    async def start(self, spec: ChildSpec) -> LocalChild | HostedChild:
+        """Start a child: in a host that others of its site share, or in a process and browser of its own.
+
+        Raises LaunchError if it cannot even begin to run.
+        """
         folder = self.root.folder(spec.name)
         output: Output | None = None
         try:
@@ -299,14 +316,51 @@ class LocalLauncher:
             write_surroundings(folder.path, spec.login.surroundings)
             if spec.renewed is not None:
                 await asyncio.to_thread(_save_renewed, folder.path, spec.renewed)
-            process = await self._spawn(spec, folder, output)
+            child = await self._start_hosted(spec, folder, output) or await self._start_own(spec, folder, output)
         except (OSError, RuntimeError) as error:  # such as "can't start new thread"
             if output is not None:
                 output.close()
             why = error.strerror if isinstance(error, OSError) else error
             raise LaunchError(f"Child {spec.name!r} cannot be started: {why}.") from None
         output.begin()
-        child = LocalChild(spec, process, folder, output, ended=self._ended)
+        return child
+
+    async def _start_hosted(self, spec: ChildSpec, folder: RunFolder, output: Output) -> HostedChild | None:
+        """Start a child in a host; return None if it is one that gets a browser of its own."""
+        site, site_shown = self._site_of(spec)
+        if self._hosts is None or spec.remote_login or spec.alone or spec.login.has_own_browser or site is None:
+            return None
+        order = ChildOrder(
+            name=spec.name,
+            profile=spec.profile_path,
+            site=site,
+            site_shown=site_shown,
+            run_dir=folder.path,
+            api_port=spec.api_port,
+            generation=spec.generation,
+            instance_id=spec.instance_id,
+            control_token=spec.control_token,
+        )
+        return await self._hosts.start(self.root, spec, order, folder, output)
+
+    async def _start_own(self, spec: ChildSpec, folder: RunFolder, output: Output) -> LocalChild:
+        ports, port = self._stream_ports, spec.stream_port
+        if ports is None or spec.remote_login:
+            return await self._start_process(spec, folder, output, clean=lambda: None)
+        port = ports.take()
+        try:
+            return await self._start_process(
+                replace(spec, stream_port=port), folder, output, clean=lambda: ports.give_back(port)
+            )
+        except (OSError, RuntimeError):
+            ports.give_back(port)
+            raise
+
+    async def _start_process(
+        self, spec: ChildSpec, folder: RunFolder, output: Output, *, clean: Callable[[], object]
+    ) -> LocalChild:
+        process = await self._spawn(spec, folder, output)
+        child = LocalChild(spec, process, folder, output, ended=self._ended, clean=clean)
         self._running[process.pid] = child
         self.on_reaped()
         return child
@@ -315,31 +369,66 @@ class LocalLauncher:
         del self._running[pid]
         self.on_reaped()
 
+    def _host_changed(self) -> None:
+        self.on_reaped()  # looked up anew each time: the reaper of process 1 sets it later
+
     async def _spawn(self, spec: ChildSpec, folder: RunFolder, output: Output) -> asyncio.subprocess.Process:
-        site_arguments, site_environment = self._site_of(spec)
+        site, site_shown = self._site_of(spec)
+        return await self._execute(
+            (
+                *(("--site", site) if site else ()),
+                *("--server-port", str(spec.api_port)),
+                *_work_arguments(spec),
+            ),
+            {
+                **({} if site_shown is None else {child_environment.SITE_FILE: site_shown}),
+                child_environment.GENERATION: str(spec.generation),
+                child_environment.INSTANCE_ID: spec.instance_id,
+                child_environment.CONTROL_TOKEN: spec.control_token,
+            },
+            folder,
+            output,
+            own_site=spec.login.site,
+        )
+
+    async def _spawn_host(self, host: HostProcess, descriptor: int) -> asyncio.subprocess.Process:
+        return await self._execute(
+            ("--stream-port", str(host.stream_port), HOST_FLAG, str(descriptor)),
+            {},
+            host.folder,
+            host.output,
+            own_site=host.site,
+            inherited=(descriptor,),
+        )
+
+    async def _execute(  # noqa: PLR0913 - what children and hosts differ in
+        self,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        folder: RunFolder,
+        output: Output,
+        *,
+        own_site: str | None,
+        inherited: Sequence[int] = (),
+    ) -> asyncio.subprocess.Process:
         command = (
             # The kernel ends the child when we die, whatever killed us.
             *(str(self._setpriv), "--pdeathsig", "KILL", "--"),
             *self._program,
             *self._arguments,
-            *site_arguments,
-            *("--server-port", str(spec.api_port)),
-            *_work_arguments(spec),
+            *arguments,
         )
         environment = {
             **inherited_environment(),
             **self._environment,
-            **site_environment,
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(folder.tmp),
             child_environment.KEY_FILE_PATH: str(self.root.key_file),
             child_environment.RUN_DIR: str(folder.path),
             child_environment.PARENT_PID: str(os.getpid()),
-            child_environment.GENERATION: str(spec.generation),
-            child_environment.INSTANCE_ID: spec.instance_id,
-            child_environment.CONTROL_TOKEN: spec.control_token,
+            **variables,
         }
-        if spec.login.site:  # SITE_URL is the address of the other one
+        if own_site:  # SITE_URL is the address of the other one
             environment.pop("SITE_URL", None)
         self.spawning += 1
         try:
@@ -351,6 +440,7 @@ class LocalLauncher:
                 cwd=REPOSITORY,
                 env=environment,
                 start_new_session=True,
+                pass_fds=inherited,
             )
         finally:
             self.spawning -= 1
@@ -376,6 +466,8 @@ class LocalLauncher:
         for child in tuple(self._running.values()):
             log.error("child_left_running", child=child.name, pid=child.pid)
             child.kill()
+        if self._hosts is not None:
+            await self._hosts.close()
         self._logs.close_all()
         if self._opened is not None:
             await asyncio.to_thread(self._opened.remove)

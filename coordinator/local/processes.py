@@ -8,12 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Iterable
 from typing import Final
 
 from contract.processes import read_stat
 
 _POLL_S: Final = 0.005
+
+
+def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a child of ours, if it has not ended."""
+    # Not Process.send_signal: it polls first, and may so take the exit code from who waits for it.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 async def wait_dead(pids: Iterable[int], timeout_s: float) -> bool:

@@ -5,6 +5,7 @@ ROOT/               0700, new for every coordinator
   keys              what children check API keys against
   sites/            the site files in use, which children are started with
   children/N/       one per child name, kept over its restarts: see `run_folder`
+  hosts/N/          one per host that runs: processes.json and TMPDIR of its children's browser; none without hosts
   trash/            what is being deleted
 """
 
@@ -47,7 +48,7 @@ class RunRoot:
         try:
             sweep(parent)
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-            self._children, self.trash = self.path / "children", self.path / "trash"
+            self._children, self._hosts, self.trash = (self.path / name for name in ("children", "hosts", "trash"))
             self._keys = ""
             self._sites: dict[str, str] = {}
             self._lock = -1
@@ -112,6 +113,11 @@ class RunRoot:
             self._folders[name] = RunFolder(path, self.trash)
         return self._folders[name]
 
+    def host_folder(self, number: int) -> RunFolder:
+        """Return the folder of the host of that number, which no other one has now. Raises OSError."""
+        self._hosts.mkdir(mode=0o700, exist_ok=True)
+        return RunFolder(self._hosts / str(number), self.trash)
+
     def forget(self, name: str) -> Path | None:
         """Move the child's folder away; return what is then to be deleted."""
         folder = self._folders.pop(name, None)
@@ -157,7 +163,7 @@ def _delete_if_abandoned(root: Path, age_s: float) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for path in (root / "children").glob("*"):
+        for path in (*(root / "children").glob("*"), *(root / "hosts").glob("*")):
             RunFolder(path, root / "trash").kill_leftovers()
         delete(root)
     finally:

@@ -45,6 +45,7 @@ from coordinator.supervision.lifecycle import (
     AWAY,
     FIRST,
     LIVE,
+    SUSPECT_AFTER,
     Event,
     Reason,
     State,
@@ -392,7 +393,13 @@ class Child:
         self._health = Health(context.policy, context.clock)
         self.warning, self._refreshes = None, (0, 0)
         self.run = ChildRun(
-            ChildSpec.for_start(self.profile, self.slot, self.generation, self.renewed),
+            ChildSpec.for_start(
+                self.profile,
+                self.slot,
+                self.generation,
+                self.renewed,
+                alone=self._short_lives >= SUSPECT_AFTER,
+            ),
             self,
             fingerprint=self.profile.fingerprint,
             models=self.models,

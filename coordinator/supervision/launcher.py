@@ -55,7 +55,8 @@ class ChildSpec:
     """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start.
 
     `renewed` is what the child opens, and saves as its own session from then on. With `remote_login` the child has a
-    person log in, and takes no requests; it has neither profile nor stream.
+    person log in, and takes no requests; it has neither profile nor stream. With `alone` it shares its browser with no
+    other login, whatever the settings say: it may be the one that ends browsers.
     """
 
     name: str
@@ -68,9 +69,18 @@ class ChildSpec:
     login: Login = PLAIN
     renewed: RenewedLogin | None = None
     remote_login: bool = False
+    alone: bool = False
 
     @classmethod
-    def for_start(cls, profile: Profile, slot: Slot, generation: int, renewed: RenewedLogin | None = None) -> ChildSpec:
+    def for_start(
+        cls,
+        profile: Profile,
+        slot: Slot,
+        generation: int,
+        renewed: RenewedLogin | None = None,
+        *,
+        alone: bool = False,
+    ) -> ChildSpec:
         """Return the spec of a new start."""
         return cls(
             name=profile.name,
@@ -82,6 +92,7 @@ class ChildSpec:
             control_token=secrets.token_urlsafe(24),
             login=profile.login,
             renewed=renewed,
+            alone=alone,
         )
 
 
@@ -94,7 +105,7 @@ class ChildProcess(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its process id, where it has one here."""
+        """The id of its process, where it has one here; children that share a browser share a process."""
 
     async def wait(self) -> int:
         """Return its exit code once it has ended; negative for the signal that ended it."""
@@ -115,7 +126,13 @@ class ChildProcess(Protocol):
         """Return the last lines of its output, without secrets."""
 
     def memory_bytes(self) -> int | None:
-        """Return the memory of child, driver and browser, each page shared out among its users; may block."""
+        """Return the memory of child, driver and browser, each page shared out among its users; may block.
+
+        Of a browser that several children share it is an equal part.
+        """
+
+    def retire_browser(self) -> None:
+        """Have no further child start in its browser, if it shares one: that takes too much memory."""
 
     async def clean_up(self) -> int:
         """After its end: kill what outlived it, empty its run folder; return how many were killed.

@@ -217,6 +217,14 @@ def short_lives_after(short_lives: int, ready_s: float) -> int:
     return 0 if ready_s >= STEADY_AFTER_S else short_lives + 1
 
 
+SUSPECT_AFTER: Final = 2
+"""A child with so many short lives in a row gets a browser of its own: it may be the one that ends browsers.
+
+Those that it has shared one with have as many, and get one, too. Theirs last, so that they share again at their next
+start. It lies far below the short lives of a crash loop: nobody rests for what another login does.
+"""
+
+
 def backoff_s(short_lives: int, *, rand: Callable[[], float], base_s: float = 0.5, max_s: float = 60.0) -> float:
     """Seconds to wait before the next start: doubling from base_s, capped at max_s, none for 0 short lives.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from coordinator.errors import MemoryPlanError
+from coordinator.fleet_file.login import Login
 from coordinator.supervision.child import Child
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.policy import Policy
@@ -20,6 +23,9 @@ _CHILD_MIB: Final = 126 + 64
 
 _BROWSER_MIB: Final[Mapping[str, int]] = {"chromium": 386, "firefox": 513, "camoufox": 513}
 """A browser with one light page, proportional set size as measured; Camoufox counts as the Firefox it is."""
+
+_FURTHER_LOGIN_MIB: Final[Mapping[str, int]] = {"chromium": 35, "firefox": 69, "camoufox": 69}
+"""Each login after the first one in a browser, with one light page: a sizing constant, as measured."""
 
 _COORDINATOR_MIB: Final = 100
 _TIGHT, _HOPELESS = 0.9, 1.3
@@ -70,8 +76,23 @@ def _read(path: Path) -> str:
         return ""
 
 
-def plan_memory(children: int, engine: str, limit: MemoryLimit | None) -> str | None:
+def browsers_needed(logins: Iterable[Login], logins_per_browser: int) -> int:
+    """Return how many browsers these logins take when each shares one with others of its site, as far as it may."""
+    alone, sharing = 0, Counter[str | None]()
+    for login in logins:
+        if logins_per_browser == 1 or login.has_own_browser:
+            alone += 1
+        else:
+            sharing[login.site] += 1
+    return alone + sum(math.ceil(count / logins_per_browser) for count in sharing.values())
+
+
+def plan_memory(
+    children: int, engine: str, limit: MemoryLimit | None, browsers: Callable[[int], int] = lambda children: children
+) -> str | None:
     """Compare the planned children with the memory there is; return a warning for the operator, or None.
+
+    `browsers` returns how many browsers the first so many of the children take.
 
     Raises MemoryPlanError where the plan exceeds the limit by more than 30 %. The figures are medians for
     a light page: a heavy page takes more, while idle pages can be swapped and share more than
@@ -81,15 +102,23 @@ def plan_memory(children: int, engine: str, limit: MemoryLimit | None) -> str | 
     if limit is None:
         return None
     per_child = _CHILD_MIB + _BROWSER_MIB[engine]
-    needed = _COORDINATOR_MIB + children * per_child
+    further = _FURTHER_LOGIN_MIB[engine]
+
+    def needs(count: int) -> int:
+        first = browsers(count)
+        return _COORDINATOR_MIB + first * per_child + (count - first) * further
+
+    needed, used = needs(children), browsers(children)
     available = limit.limit_bytes >> 20
     if needed <= _TIGHT * available:
         return None
-    fits = int((_TIGHT * available - _COORDINATOR_MIB) // per_child)
+    fits = next((count for count in range(children - 1, 0, -1) if needs(count) <= _TIGHT * available), 0)
     cure = f"set MAX_CHILDREN={fits}, or give it more memory" if fits > 0 else "give it more memory"
+    shared = f" in {used} {'browser' if used == 1 else 'browsers'}" if used < children else ""
+    each = f"{per_child} MiB a browser and {further} MiB each further login" if shared else f"{per_child} MiB each"
     line = (
-        f"{children} {'child needs' if children == 1 else 'children need'} about {needed} MiB "
-        f"({per_child} MiB each with {engine}), but {limit.source} allows {available} MiB; {cure}."
+        f"{children} {'child' if children == 1 else 'children'}{shared} {'needs' if children == 1 else 'need'} "
+        f"about {needed} MiB ({each} with {engine}), but {limit.source} allows {available} MiB; {cure}."
     )
     if needed > _HOPELESS * available:
         raise MemoryPlanError(line)
@@ -111,4 +140,5 @@ async def watch_memory(children: Callable[[], Iterable[Child]], policy: Policy) 
                 continue
             if used is not None and used > limit_bytes:
                 detail = f"{used >> 20} MiB in use, the limit is {limit_bytes >> 20} MiB"
+                run.process.retire_browser()  # else those that leave it would come back to it
                 child.fire(Event.MEMORY_LIMIT, Reason.MEMORY_LIMIT, detail, generation=run.spec.generation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +75,28 @@ class PortPlan:
             if ahead >= 0 and ahead % self.step == 0:
                 limits.append(ahead // self.step)
         return max(0, min(limits))
+
+
+class StreamPorts:
+    """The stream ports of a plan, for browsers instead of slots: each takes the lowest that no other one has.
+
+    While each browser with a port has a child that holds a slot, no more ports are taken than there are slots in use:
+    `PortPlan.check` and `check_ports_free` have looked at all of them.
+    """
+
+    def __init__(self, base: int, step: int = 1) -> None:
+        self._base, self._step = base, step
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        """Return the lowest free port, which is the caller's until it is given back."""
+        port = next(port for port in itertools.count(self._base, self._step) if port not in self._taken)
+        self._taken.add(port)
+        return port
+
+    def give_back(self, port: int) -> None:
+        """Have this port given to the next one; nobody listens on it any more."""
+        self._taken.discard(port)
 
 
 def check_ports_free(plan: PortPlan, count: int) -> None:

@@ -31,6 +31,9 @@ class Behaviour:
     signal: int | None = None  # die by it: at the start, or now
     hang: bool = False  # the event loop stops: nothing answers any more
     ignore_term: bool = False
+    ignore_kill: bool = False  # in a host: nor is its page closed at once
+    linger: bool = False  # in a host: the host does not end without children
+    full: bool = False  # in a host: the host takes no further child
     instance_id: str | None = None  # pretend to be another start
     unready: str | None = None  # the reason in /ready: browser_lost, login_expired, page_broken, quota ...
     detail: str | None = None

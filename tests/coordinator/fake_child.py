@@ -1,6 +1,7 @@
 """A child without a browser: a real process that speaks the child's whole contract, faults on command.
 
     python -m tests.coordinator.fake_child --server-port N --stream-port N --active-auth-json FOLDER/NAME.json ...
+    python -m tests.coordinator.fake_child --stream-port N --host FD ...    see `fake_host`
 
 What it does from its start on is read from $FAKE_CHILD_DIR/NAME.json, if that is there; the fields of
 `Behaviour` are the keys. While it runs, `POST /fake` with the same keys changes it, at once. Evidence goes to
@@ -21,7 +22,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -51,15 +53,44 @@ if TYPE_CHECKING:
 OF_LOGIN = ("login_expires_at", "login_kept", "refreshes", "refresh_failures", "warning")
 
 
-class FakeChild:
-    """State and routes of the one child in this process."""
+@dataclass(frozen=True)
+class Start:
+    """What a child is told of one start: by its environment, or by an order to its host."""
 
-    def __init__(self, name: str, folder: Path | None, site: str | None) -> None:
-        self.name = name
-        self.site = site
+    name: str
+    run_dir: Path
+    site: str | None = None
+    site_shown: str | None = None
+    instance_id: str | None = None
+    generation: int = 0
+    control_token: str | None = None
+
+    @classmethod
+    def of_process(cls, name: str, site: str | None) -> Start:
+        told = os.environ.get
+        return cls(
+            name,
+            Path(told(child_environment.RUN_DIR, ".")).resolve(),
+            site,
+            told(child_environment.SITE_FILE),
+            told(child_environment.INSTANCE_ID),
+            int(told(child_environment.GENERATION, "0")),
+            told(child_environment.CONTROL_TOKEN),
+        )
+
+
+class FakeChild:
+    """State and routes of one child, alone in its process or one of several in a host."""
+
+    def __init__(self, start: Start, folder: Path | None, say: Callable[[str], object]) -> None:
+        self.start = start
+        self.name = start.name
+        self.site = start.site
         self.folder = folder
-        self.run_dir = Path(os.environ.get(child_environment.RUN_DIR, ".")).resolve()
+        self.say = say
+        self.run_dir = start.run_dir
         self.behaviour = Behaviour()
+        self.exit: Callable[[int], object] = leave_process
         self.ready_at = 0.0
         self.page = asyncio.Lock()
         self.running: dict[str, asyncio.Task[Any]] = {}
@@ -86,14 +117,15 @@ class FakeChild:
         self.note(
             "starts",
             pid=os.getpid(),
-            generation=os.environ.get(child_environment.GENERATION),
+            generation=str(self.start.generation),
+            token=self.start.control_token,
             at=time.time(),
-            site=os.environ.get(child_environment.SITE_FILE) or self.site,
+            site=self.start.site_shown or self.site,
             site_url=os.environ.get("SITE_URL"),
             surroundings=json.loads(surroundings.read_text()) if surroundings.exists() else None,
         )
         if self.site and Path(self.site).is_file():
-            self.note("sites", text=Path(self.site).read_text(), shown=os.environ.get(child_environment.SITE_FILE))
+            self.note("sites", text=Path(self.site).read_text(), shown=self.start.site_shown)
         self.behave(given)
         self.ready_at = time.monotonic() + self.behaviour.start_s
 
@@ -105,7 +137,7 @@ class FakeChild:
             setattr(self.behaviour, key, value)
         behaviour = self.behaviour
         if behaviour.say:
-            sys.stderr.write(behaviour.say + "\n")
+            self.say(behaviour.say + "\n")
         if behaviour.hold_mib:
             self.ballast = bytearray(os.urandom(1 << 20) * behaviour.hold_mib)
         if change.get("orphan"):
@@ -113,8 +145,7 @@ class FakeChild:
         if change.get("browser"):
             self.start_browser("browsers", "setpriv", "--pdeathsig", "KILL", "--")
         if behaviour.exit_code is not None:
-            sys.stderr.flush()
-            os._exit(behaviour.exit_code)
+            self.exit(behaviour.exit_code)
         if behaviour.signal is not None:
             os.kill(os.getpid(), behaviour.signal)
         if behaviour.hang:
@@ -128,7 +159,8 @@ class FakeChild:
         process = subprocess.Popen([*chain, *waits], stdin=subprocess.PIPE, start_new_session=True)
         identity = ProcessIdentity.of(process.pid)
         assert identity is not None
-        write_processes(self.run_dir, {"browser": identity})
+        of_process = os.environ.get(child_environment.RUN_DIR)  # a host's, where it is in one
+        write_processes(Path(of_process) if of_process else self.run_dir, {"browser": identity})
         assert process.stdin is not None
         with process.stdin as pipe:
             pipe.write(b"go\n")
@@ -152,8 +184,8 @@ class FakeChild:
         readiness = Readiness(
             reason,
             detail=behaviour.detail,
-            instance_id=behaviour.instance_id or os.environ.get(child_environment.INSTANCE_ID),
-            generation=int(os.environ.get(child_environment.GENERATION, "0")),
+            instance_id=behaviour.instance_id or self.start.instance_id,
+            generation=self.start.generation,
             busy=self.page.locked(),
             models=tuple(behaviour.models),
             site="fake",
@@ -182,7 +214,7 @@ class FakeChild:
     # Requests
 
     def authorised(self, exchange: Exchange) -> bool:
-        token = os.environ.get(child_environment.CONTROL_TOKEN)
+        token = self.start.control_token
         if token and exchange.headers.get(TOKEN_HEADER) == token:
             return True
         given = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "").removeprefix("Bearer ")
@@ -256,6 +288,11 @@ class FakeChild:
             self.stopping.set()
 
 
+def leave_process(code: int) -> None:
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def read_keys() -> KeyStore:
     """The keys that the coordinator wrote; anew each time, because a reload may replace them."""
     # Here, for it takes longer than all else that a child imports, hundreds are started, and few ever need it.
@@ -279,12 +316,18 @@ async def serve_until_stopped(child: FakeChild, port: int) -> int:
 
 async def run(arguments: argparse.Namespace) -> int:
     folder = os.environ.get("FAKE_CHILD_DIR")
-    child = FakeChild(arguments.active_auth_json.stem, Path(folder) if folder else None, arguments.site)
+    start = Start.of_process(arguments.active_auth_json.stem, arguments.site)
+    child = FakeChild(start, Path(folder) if folder else None, sys.stderr.write)
     child.begin()
     return await serve_until_stopped(child, arguments.server_port)
 
 
 def main() -> int:
+    if "--host" in sys.argv:
+        # Here, for the host is made of children, and a child that is alone needs none of it.
+        from tests.coordinator import fake_host
+
+        return fake_host.main()
     parser = argparse.ArgumentParser()
     parser.add_argument("--server-port", type=int, required=True)
     parser.add_argument("--stream-port", type=int, required=True)

@@ -23,7 +23,7 @@ from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.events import ChildMoved, ChildStatus, FleetEvent
 from coordinator.supervision.lifecycle import Event, State
 from coordinator.supervision.policy import Policy
-from coordinator.supervision.ports import PortPlan
+from coordinator.supervision.ports import PortPlan, StreamPorts
 from coordinator.supervision.supervisor import Supervisor
 from tests.support.json_lines import json_lines
 from tests.support.ports import free_range
@@ -124,6 +124,10 @@ class Fleet:
         """What the child noted itself: starts, ledger, orphans."""
         return json_lines(self.folder / f"{name}.{kind}")
 
+    def hosts(self) -> list[dict[str, Any]]:
+        """What each host that was started was told, in the order of starts."""
+        return self.notes("hosts", "starts")
+
     def profile(self, name: str, *, version: int = 1, login: str | None = None) -> FakeProfile:
         return make_profile(self.folder, name, version=version, login=login)
 
@@ -142,14 +146,24 @@ async def prepared_fleet(
     hooks: Iterable[Callable[[FleetEvent], None]] = (),
     *,
     default_site: str | None = None,
+    logins_per_browser: int = 1,
     **changes: Any,
 ) -> AsyncIterator[Fleet]:
-    """A fleet that has not been started; stopped at the end. `changes` are of the policy."""
+    """A fleet that has not been started; stopped at the end. `changes` are of the policy.
+
+    With `logins_per_browser` above 1 the children share hosts, of the site `demo` by default.
+    """
+    shared = logins_per_browser > 1
     events: list[FleetEvent] = []
     base = free_range(2 * ROOM)
     ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM)
     launcher = LocalLauncher(
-        tmp_path, environment={"FAKE_CHILD_DIR": str(tmp_path)}, program=FAKE_CHILD, default_site=default_site
+        tmp_path,
+        environment={"FAKE_CHILD_DIR": str(tmp_path)},
+        program=FAKE_CHILD,
+        default_site=default_site or ("demo" if shared else None),
+        logins_per_browser=logins_per_browser,
+        stream_ports=StreamPorts(ports.base_stream_port) if shared else None,
     )
     pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)

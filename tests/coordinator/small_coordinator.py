@@ -1,6 +1,6 @@
 """A supervised fleet without an HTTP application, as a process of its own that tests can kill.
 
-    python -m tests.coordinator.small_coordinator FOLDER NAME...
+    python -m tests.coordinator.small_coordinator FOLDER LOGINS_PER_BROWSER NAME...
 
 Prints one JSON line when all children are READY: their pids, and the folder of their run folders.
 """
@@ -17,10 +17,10 @@ from coordinator.supervision.lifecycle import State
 from tests.coordinator.fleet import running_fleet
 
 
-async def main(folder: Path, names: list[str]) -> None:
+async def main(folder: Path, logins_per_browser: int, names: list[str]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with running_fleet(folder, names) as fleet:
+    async with running_fleet(folder, names, logins_per_browser=logins_per_browser) as fleet:
         pids = {view.name: view.pid for view in fleet.supervisor.snapshot() if view.state is State.READY}
         sys.stdout.write(json.dumps({"pids": pids, "run_root": str(fleet.run_root.path)}) + "\n")
         sys.stdout.flush()
@@ -28,4 +28,4 @@ async def main(folder: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

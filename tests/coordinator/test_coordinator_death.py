@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from coordinator.local.run_root import RunRoot
 from tests.coordinator.fleet import alive
 from tests.support.waiting import eventually
@@ -25,12 +27,15 @@ class Coordinator:
 
 
 @contextlib.asynccontextmanager
-async def coordinator(folder: Path, *names: str) -> AsyncIterator[Coordinator]:
-    program = (sys.executable, "-m", "tests.coordinator.small_coordinator", str(folder), *names)
+async def coordinator(folder: Path, *names: str, logins_per_browser: int = 1) -> AsyncIterator[Coordinator]:
+    module = "tests.coordinator.small_coordinator"
+    program = (sys.executable, "-m", module, str(folder), str(logins_per_browser), *names)
     process = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
-        said = json.loads(await process.stdout.readline())
+        while not (line := await process.stdout.readline()).startswith(b"{"):  # its log, which has no objects
+            assert line
+        said = json.loads(line)
         yield Coordinator(process, said["pids"], Path(said["run_root"]))
     finally:
         if process.returncode is None:
@@ -44,26 +49,33 @@ def noted(folder: Path, name: str, kind: str) -> int:
     return pid
 
 
-async def test_children_and_browsers_die_with_a_killed_coordinator(tmp_path: Path) -> None:
+both = pytest.mark.parametrize("logins_per_browser", [1, 4])
+
+
+@both
+async def test_children_and_browsers_die_with_a_killed_coordinator(tmp_path: Path, logins_per_browser: int) -> None:
     for name in "ab":
         (tmp_path / f"{name}.json").write_text('{"browser": true}')
-    async with coordinator(tmp_path, "a", "b") as running:
+    async with coordinator(tmp_path, "a", "b", logins_per_browser=logins_per_browser) as running:
+        assert len(set(running.pids.values())) == (2 if logins_per_browser == 1 else 1)
         pids = [*running.pids.values(), *(noted(tmp_path, name, "browsers") for name in "ab")]
         assert all(alive(pid) for pid in pids)
         os.kill(running.process.pid, signal.SIGKILL)
         await eventually(lambda: not any(alive(pid) for pid in pids))
 
 
-async def test_a_child_under_sigstop_dies_with_a_killed_coordinator(tmp_path: Path) -> None:
-    async with coordinator(tmp_path, "a") as running:
+@both
+async def test_a_child_under_sigstop_dies_with_a_killed_coordinator(tmp_path: Path, logins_per_browser: int) -> None:
+    async with coordinator(tmp_path, "a", logins_per_browser=logins_per_browser) as running:
         os.kill(running.pids["a"], signal.SIGSTOP)
         os.kill(running.process.pid, signal.SIGKILL)
         await eventually(lambda: not alive(running.pids["a"]))
 
 
-async def test_the_next_coordinator_cleans_up_after_a_killed_one(tmp_path: Path) -> None:
+@both
+async def test_the_next_coordinator_cleans_up_after_a_killed_one(tmp_path: Path, logins_per_browser: int) -> None:
     (tmp_path / "a.json").write_text('{"orphan": true}')
-    async with coordinator(tmp_path, "a") as killed:
+    async with coordinator(tmp_path, "a", "b", logins_per_browser=logins_per_browser) as killed:
         orphan = noted(tmp_path, "a", "orphans")
         os.kill(killed.process.pid, signal.SIGKILL)
         await killed.process.wait()  # children may be gone a moment before the lock is
@@ -82,9 +94,10 @@ async def test_the_run_root_of_a_running_coordinator_is_not_swept(tmp_path: Path
         assert alive(running.pids["a"])
 
 
-async def test_an_orderly_stop_leaves_nothing(tmp_path: Path) -> None:
+@both
+async def test_an_orderly_stop_leaves_nothing(tmp_path: Path, logins_per_browser: int) -> None:
     (tmp_path / "a.json").write_text('{"browser": true}')
-    async with coordinator(tmp_path, "a") as running:
+    async with coordinator(tmp_path, "a", "b", logins_per_browser=logins_per_browser) as running:
         running.process.terminate()
         assert await running.process.wait() == 0
         assert not alive(running.pids["a"])

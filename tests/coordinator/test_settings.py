@@ -313,3 +313,24 @@ def test_the_table_does_not_depend_on_environment_or_folder(monkeypatch: pytest.
     monkeypatch.setenv("MAX_QUEUE", "3")
     assert settings_markdown() == (ROOT / "docs/settings.md").read_text()
     assert os.fspath(tmp_path) not in settings_markdown()
+
+
+@pytest.mark.parametrize("engine", ["chromium", "firefox"])
+def test_logins_share_a_browser_of_an_engine_that_can(engine: str) -> None:
+    assert load_settings(["--engine", engine]).logins_per_browser == 1
+    assert load_settings(["--engine", engine, "--logins-per-browser", "16"]).logins_per_browser == 16
+
+
+@pytest.mark.parametrize("number", ["0", "17", "many"])
+def test_a_number_of_logins_that_no_browser_takes(number: str) -> None:
+    assert error_of("--engine", "chromium", "--logins-per-browser", number) == (
+        f"--logins-per-browser (LOGINS_PER_BROWSER): got '{number}', takes a whole number from 1 to 16"
+    )
+
+
+def test_camoufox_has_one_login_a_browser() -> None:
+    assert load_settings(["--logins-per-browser", "1"]).browser_engine == "camoufox"
+    assert error_of("--logins-per-browser", "2") == (
+        "LOGINS_PER_BROWSER=2 (--logins-per-browser) needs BROWSER_ENGINE=chromium or firefox: with camoufox each "
+        "browser is one identity, which two logins must not share"
+    )

@@ -51,6 +51,19 @@ def test_only_the_session_and_the_count_of_logins_are_kept_between_two_starts(tm
     root.remove()
 
 
+def test_the_socket_path_of_a_host_is_no_longer_than_that_of_a_child(tmp_path: Path) -> None:
+    root = RunRoot(tmp_path)
+    assert not (root.path / "hosts").exists()
+    folder = root.host_folder(9999)
+    folder.prepare()
+    assert mode(folder.tmp) == 0o700
+    assert len(str(folder.tmp)) <= len(str(root.path / "children" / "9999" / "tmp"))
+    rubbish = folder.discard()
+    assert rubbish is not None
+    assert not folder.path.exists()
+    root.remove()
+
+
 def test_forgetting_a_child_removes_its_folder(tmp_path: Path) -> None:
     root = RunRoot(tmp_path)
     folder = child_folder(root)

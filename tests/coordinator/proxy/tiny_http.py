@@ -56,16 +56,19 @@ class Exchange:
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
-async def serve(handler: Handler, port: int) -> asyncio.Server:
-    """Listen on loopback. Raises OSError if the port is taken."""
+async def serve(handler: Handler, port: int, connections: set[asyncio.StreamWriter] | None = None) -> asyncio.Server:
+    """Listen on loopback; `connections` are those that are open. Raises OSError if the port is taken."""
+    known = set[asyncio.StreamWriter]() if connections is None else connections
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        known.add(writer)
         try:
             while (exchange := await read_request(reader, writer)) is not None:
                 await unless_left(reader, handler(exchange))
         except (ConnectionError, asyncio.IncompleteReadError, Cut):
             pass
         finally:
+            known.discard(writer)
             writer.transport.abort()
 
     return await asyncio.start_server(connected, "127.0.0.1", port)

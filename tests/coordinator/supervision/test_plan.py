@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import socket
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.surroundings import Surroundings
 from coordinator.errors import MemoryPlanError, PortConflict
-from coordinator.supervision.memory import MemoryLimit, memory_limit, plan_memory
-from coordinator.supervision.ports import PortPlan, check_ports_free
+from coordinator.fleet_file.login import PLAIN, Login
+from coordinator.supervision.memory import MemoryLimit, browsers_needed, memory_limit, plan_memory
+from coordinator.supervision.ports import PortPlan, StreamPorts, check_ports_free
 from tests.support.ports import free_range
 
 ports = st.integers(1, 65535)
@@ -84,6 +87,14 @@ def test_a_port_in_use_names_the_child_that_needs_it() -> None:
         check_ports_free(plan, 1)
 
 
+def test_a_stream_port_is_the_lowest_that_no_other_browser_has() -> None:
+    ports = StreamPorts(3200, 10)
+    assert [ports.take() for _ in range(3)] == [3200, 3210, 3220]
+    ports.give_back(3210)
+    ports.give_back(3210)
+    assert [ports.take(), ports.take()] == [3210, 3230]
+
+
 def test_the_coordinators_own_port_is_not_checked() -> None:
     first = free_range(2)
     with socket.create_server(("127.0.0.1", 0)) as own:
@@ -118,6 +129,26 @@ def test_a_plan_far_beyond_the_limit_is_refused(engine: str) -> None:
 def test_when_not_even_one_child_fits_no_number_is_named() -> None:
     with pytest.raises(MemoryPlanError, match=r"1 child needs about 676 MiB .* allows 256 MiB; give it more memory"):
         plan_memory(1, "chromium", limit(256))
+
+
+def test_logins_that_share_browsers_take_what_each_further_one_takes() -> None:
+    assert plan_memory(8, "chromium", limit(1700), lambda count: math.ceil(count / 4)) is None
+    assert plan_memory(8, "chromium", limit(1500), lambda count: math.ceil(count / 4)) == (
+        "8 children in 2 browsers need about 1462 MiB (576 MiB a browser and 35 MiB each further login with chromium), "
+        "but cgroup v2 memory.max allows 1500 MiB; set MAX_CHILDREN=4, or give it more memory."
+    )
+    line = plan_memory(2, "firefox", limit(900), lambda _: 1)
+    assert line is not None
+    assert line.startswith("2 children in 1 browser need about 872 MiB (703 MiB a browser and 69 MiB each")
+
+
+def test_a_browser_is_shared_by_logins_of_one_site_without_proxies_of_their_own() -> None:
+    proxied = Login(surroundings=Surroundings(proxy="http://127.0.0.1:9"))
+    logins = [PLAIN, PLAIN, PLAIN, Login(site="other"), proxied, proxied]
+    assert browsers_needed(logins, 1) == 6
+    assert browsers_needed(logins, 2) == 5
+    assert browsers_needed(logins, 16) == 4
+    assert browsers_needed([], 4) == 0
 
 
 @given(st.integers(1, 500), st.sampled_from(["chromium", "firefox", "camoufox"]), st.integers(64, 1 << 20))

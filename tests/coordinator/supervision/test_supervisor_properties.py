@@ -118,6 +118,9 @@ class Process:
     def last_lines(self) -> tuple[str, ...]:
         return ("bye",)
 
+    def retire_browser(self) -> None:
+        """Nobody shares it."""
+
     def memory_bytes(self) -> int:
         return 0
 

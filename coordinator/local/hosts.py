@@ -1,0 +1,121 @@
+"""All hosts of a launcher: which child starts in which."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from contract.host_orders import ChildOrder
+from coordinator.local.host import HostedChild, HostProcess
+from coordinator.local.output import Logs, Output
+from coordinator.local.run_folder import RunFolder
+from coordinator.local.run_root import RunRoot
+from coordinator.supervision.launcher import ChildSpec
+from coordinator.supervision.ports import StreamPorts
+
+_CLEAN_UP_AGAIN_S: Final = 2.0
+
+
+class Hosts:
+    """The hosts that run, none at first."""
+
+    def __init__(
+        self,
+        logins_per_browser: int,
+        ports: StreamPorts,
+        logs: Logs,
+        *,
+        spawn: Callable[[HostProcess, int], Awaitable[asyncio.subprocess.Process]],
+        changed: Callable[[], object],
+    ) -> None:
+        """`spawn` starts a host's process; `changed` is called when one has been started, and when one has ended."""
+        self._logins_per_browser, self._ports, self._logs = logins_per_browser, ports, logs
+        self._spawn, self._changed = spawn, changed
+        self._hosts: dict[int, HostProcess] = {}
+        """By their numbers, the lowest that are free: so log files of hosts do not become more and more."""
+
+    @property
+    def all(self) -> tuple[HostProcess, ...]:
+        """Those that run, and those of which something is left."""
+        return tuple(self._hosts.values())
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The ids of the processes that have not been waited for yet."""
+        return frozenset(host.pid for host in self._hosts.values() if host.pid is not None and host.running)
+
+    def with_room(self, site: str | None) -> HostProcess | None:
+        """Return the host of this site with room and the fewest children, if there is one that takes any."""
+        fitting = (
+            host
+            for host in self._hosts.values()
+            if host.site == site and host.count < self._logins_per_browser and host.takes_children
+        )
+        return min(fitting, key=lambda host: host.count, default=None)
+
+    async def start(
+        self, root: RunRoot, spec: ChildSpec, order: ChildOrder, folder: RunFolder, output: Output
+    ) -> HostedChild:
+        """Start a child in a host that has room, else in a new one. Raises OSError or RuntimeError.
+
+        Where a new host fails, nothing of it is left then: its stream port is free before the child's slot is.
+        """
+        while (host := self.with_room(spec.login.site)) is not None:
+            try:
+                return await host.start(spec, order, folder, output)
+            except (OSError, RuntimeError):  # it hangs or has just died, and has retired
+                await self._clean_up(host)
+        host = self._new(root, spec.login.site)
+        try:
+            return await host.start(spec, order, folder, output)
+        except (OSError, RuntimeError):
+            await self._clean_up(host)
+            raise
+
+    async def _clean_up(self, host: HostProcess) -> None:
+        """Clean up after a host that no child is left to clean up after."""
+        while host.is_over:
+            try:
+                await host.clean_up()
+            except (OSError, RuntimeError):
+                await asyncio.sleep(_CLEAN_UP_AGAIN_S)
+            else:
+                return
+
+    def _new(self, root: RunRoot, site: str | None) -> HostProcess:
+        number = next(number for number in itertools.count(1) if number not in self._hosts)
+        name = f"@host-{number}"  # no login's name begins with this
+        port, output = self._ports.take(), None
+
+        def gone(host: HostProcess) -> None:
+            del self._hosts[number]
+            self._ports.give_back(host.stream_port)
+            self._logs.close(name)
+
+        try:
+            folder = root.host_folder(number)
+            folder.prepare()
+            output = Output(self._logs.writer(name))
+            host = HostProcess(
+                name=name,
+                site=site,
+                stream_port=port,
+                folder=folder,
+                output=output,
+                spawn=self._spawn,
+                changed=self._changed,
+                gone=gone,
+            )
+        except OSError:
+            if output is not None:
+                output.close()
+            self._ports.give_back(port)
+            raise
+        self._hosts[number] = host
+        return host
+
+    async def close(self) -> None:
+        """Kill all that run, and wait for their ends."""
+        await asyncio.gather(*(host.close() for host in self._hosts.values()))
