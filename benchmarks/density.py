@@ -72,8 +72,11 @@ def _run(engine: EngineName, site: str, console: Console) -> Result:
     with tempfile.TemporaryDirectory(prefix="tf-", dir="/tmp") as folder, timestamped_app(site, Path(folder)) as app:
         for logins in LOGINS:
             for found, per_browser in ((shared, logins), (own, 1)):
+                if found is own and logins == 1:  # it is the same
+                    own.memory_mb[1], own.idle_ms[1] = shared.memory_mb[1], shared.idle_ms[1]
+                    continue
                 console.print(f"density: {engine}, {site}, {logins} logins, {per_browser} in a browser", style="dim")
-                place = Path(folder) / f"{logins}-{per_browser}-{len(found.memory_mb)}"
+                place = Path(folder) / f"{logins}-{per_browser}"
                 found.memory_mb[logins], found.idle_ms[logins] = _measure(app, engine, place, logins, per_browser)
     return result(engine, site, shared, own)
 
