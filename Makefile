@@ -56,6 +56,7 @@ chaos: setup ## a table of faults of the machine; requests under faults, and wha
 	@$(PYTHON) -m tests.chaos.faults
 	@$(PYTHON) -m tests.chaos
 	@$(PYTHON) -m tests.chaos --real
+	@$(PYTHON) -m tests.chaos --real --logins-per-browser 4
 
 check: setup ## types, lint, formatting, Markdown
 	@$(PYTHON) -m ruff check .

@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=secrets.randbelow(1 << 32), help="random seed of requests and faults"
     )
     parser.add_argument("--real", action="store_true", help="use Chromium and the demo site instead of fake children")
+    parser.add_argument(
+        "--logins-per-browser", type=int, default=1, metavar="N", help="with --real: logins that share a browser"
+    )
     parser.add_argument("--short", action="store_true", help="the form for `make test`: fewer requests, no S3")
     return parser
 
@@ -76,7 +79,10 @@ async def _run(options: argparse.Namespace, folder: Path, console: Console) -> O
 async def _scenario(options: argparse.Namespace, folder: Path) -> AsyncIterator[Scenario]:
     async with _source(options, folder) as source:
         if options.real:
-            async with browser_scenario(folder, source, children=2) as browsers:
+            shared = options.logins_per_browser
+            # Two browsers, and a further one for a login that they have no room for.
+            children = 2 if shared == 1 else 2 * shared + 1
+            async with browser_scenario(folder, source, children=children, logins_per_browser=shared) as browsers:
                 yield browsers
             return
         scenario = FakeScenario(folder, source, children=6 if options.short else 8, short=options.short)

@@ -37,7 +37,7 @@ def kill(pid: int | None) -> None:
 class BrowserScenario(Scenario):
     """Children named user1, user2, ..., like the accounts of the demo site."""
 
-    def __init__(self, folder: Path, source: Source, site: Site, *, children: int) -> None:
+    def __init__(self, folder: Path, source: Source, site: Site, *, children: int, logins_per_browser: int) -> None:
         environment = {
             **source.environment,
             "BROWSER_EXECUTABLE": chromium(),
@@ -48,6 +48,7 @@ class BrowserScenario(Scenario):
             "PROBE_INTERVAL_S": "0.5",
             "UNHEALTHY_TIMEOUT_S": "6",
             "QUEUE_TIMEOUT_S": "15",
+            "LOGINS_PER_BROWSER": str(logins_per_browser),
         }
         names = tuple(f"user{number + 1}" for number in range(children))
         super().__init__(ScenarioConfig(("-m", "coordinator.main"), environment, folder, source, names))
@@ -157,12 +158,14 @@ async def logged_in(site: Site, user: str) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def browser_scenario(folder: Path, source: Source, *, children: int) -> AsyncIterator[BrowserScenario]:
+async def browser_scenario(
+    folder: Path, source: Source, *, children: int, logins_per_browser: int = 1
+) -> AsyncIterator[BrowserScenario]:
     """Run the demo site while the context lasts, with a profile for each child."""
     stack = contextlib.ExitStack()
     site = await asyncio.to_thread(stack.enter_context, demo_site())
     with stack:
-        scenario = BrowserScenario(folder, source, site, children=children)
+        scenario = BrowserScenario(folder, source, site, children=children, logins_per_browser=logins_per_browser)
         for name in scenario.config.names:
             await scenario.put_profile(name)
         yield scenario
