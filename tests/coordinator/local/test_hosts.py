@@ -18,6 +18,7 @@ import aiohttp
 from contract import child_environment
 from contract.surroundings import Surroundings
 from coordinator.fleet_file.login import Login
+from coordinator.local.host import HostedChild
 from coordinator.supervision.events import ChildExited, ChildMoved
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.supervisor import Reconciled
@@ -272,6 +273,27 @@ async def test_children_of_a_host_that_hangs_are_replaced(tmp_path: Path) -> Non
             await fleet.until_start(name, 2)
         assert not alive(pid)
         assert len(set(pids(fleet, FOUR).values())) == 1
+
+
+async def test_a_host_that_reads_no_orders_gets_no_child_and_a_kill_means_the_host(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, "ab", logins_per_browser=3) as fleet:
+        pid, run = fleet.status("a").pid, fleet.supervisor.child("a").run
+        assert pid is not None
+        assert run is not None
+        assert isinstance(run.process, HostedChild)
+        os.kill(pid, signal.SIGSTOP)
+        while run.process.host.order_end("nobody", "term"):
+            pass
+        await fleet.supervisor.reconcile([fleet.profile(name) for name in "abc"])
+        await fleet.until("c", State.READY)
+        assert fleet.status("c").pid != pid
+        assert exits(fleet, "a") == []
+        run.kill()
+        for name in "ab":
+            await fleet.until_start(name, 2)
+            assert exits(fleet, name) == [-signal.SIGKILL]
+        assert exits(fleet, "c") == []
+        assert not alive(pid)
 
 
 async def test_a_page_that_is_not_closed_at_once_takes_its_host_along_and_the_neighbours_come_back(

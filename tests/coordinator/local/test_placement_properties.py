@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -48,11 +49,24 @@ class FakeProcess:
     ends: bool = True  # it ends when the coordinator closes its side
 
     @property
+    def is_host(self) -> bool:
+        return self.orders is not None
+
+    @property
+    def is_deaf(self) -> bool:
+        return self.orders is not None and self.orders.fileno() < 0
+
+    @property
     def returncode(self) -> int | None:
         return self.exit.result() if self.exit.done() else None
 
     async def wait(self) -> int:
         return await self.exit
+
+    def say(self, news: Ended | Full) -> None:
+        assert self.orders is not None
+        with contextlib.suppress(BrokenPipeError):  # the coordinator has closed its side, and this host lingers
+            send(self.orders, news)
 
     def die(self, code: int) -> None:
         if not self.exit.done():
@@ -169,7 +183,7 @@ class PlacementMachine(RuleBasedStateMachine):
         del self.runs[slot]
 
     def pick(self, number: int, *, hosts: bool) -> FakeProcess | None:
-        alive = [p for p in self.launcher.executed if p.returncode is None and (p.orders is not None) == hosts]
+        alive = [p for p in self.launcher.executed if p.returncode is None and p.is_host == hosts and not p.is_deaf]
         return alive[number % len(alive)] if alive else None
 
     @rule(number=st.integers(0, 50), code=st.sampled_from([0, 70, 73]))
@@ -179,9 +193,8 @@ class PlacementMachine(RuleBasedStateMachine):
             self.tell_end(host, sorted(host.running)[number % len(host.running)], code)
 
     def tell_end(self, host: FakeProcess, instance_id: str, code: int) -> None:
-        assert host.orders is not None
         host.running.discard(instance_id)
-        send(host.orders, Ended(ended=instance_id, code=code))
+        host.say(Ended(ended=instance_id, code=code))
 
     @rule(number=st.integers(0, 50), hosts=st.booleans())
     def a_process_dies(self, number: int, hosts: bool) -> None:
@@ -192,8 +205,8 @@ class PlacementMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 50))
     def a_host_is_full(self, number: int) -> None:
         host = self.pick(number, hosts=True)
-        if host is not None and host.orders is not None:
-            send(host.orders, Full())
+        if host is not None:
+            host.say(Full())
 
     @rule(number=st.integers(0, 50), kills=st.booleans(), ends=st.booleans())
     def a_host_is_disobedient(self, number: int, kills: bool, ends: bool) -> None:
@@ -205,7 +218,14 @@ class PlacementMachine(RuleBasedStateMachine):
     def a_host_says_nonsense(self, number: int) -> None:
         host = self.pick(number, hosts=True)
         if host is not None and host.orders is not None:
-            host.orders.send(b"[]")
+            with contextlib.suppress(BrokenPipeError):
+                host.orders.send(b"[]")
+
+    @rule(number=st.integers(0, 50))
+    def a_host_closes_its_side_and_lives_on(self, number: int) -> None:
+        host = self.pick(number, hosts=True)
+        if host is not None and host.orders is not None:
+            host.orders.close()
 
     @rule(number=st.integers(0, 50))
     def a_child_is_killed(self, number: int) -> None:
@@ -235,7 +255,7 @@ class PlacementMachine(RuleBasedStateMachine):
         raise AssertionError("the hosts do not come to rest")
 
     def obey(self, host: FakeProcess) -> bool:
-        if host.orders is None or host.orders.fileno() < 0:
+        if host.orders is None or host.is_deaf:
             return False
         try:
             received = receive_order(host.orders)
