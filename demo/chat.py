@@ -206,6 +206,7 @@ class Chat:
 
     def fail(self, run: Run) -> None:
         """Close the ledger entry of a submission that gets no answer."""
+        run.entry.error = run.shape.error
         self._end(run, "error")
 
     def _end(self, run: Run, outcome: Outcome) -> None:
@@ -228,6 +229,7 @@ class Chat:
                 case Crash():
                     await send({"type": "crash"})
                 case Fail(code):
+                    run.entry.error = code
                     await send(error_event(code, FAILURES[code]))
                     return "error"
                 case Drop():

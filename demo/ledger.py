@@ -41,6 +41,7 @@ class Entry:
     ended_at: float | None = None
     ended_mono: float | None = None
     outcome: Outcome | None = None
+    error: str | None = None
     revision: int = 0
     pieces: list[str] = field(default_factory=list, repr=False)
 
@@ -51,7 +52,7 @@ class Entry:
         """Return the entry as JSON data; `answer` is the text sent so far."""
         names = (
             "id account conversation transport model prompt prompt_sha256 token "
-            "started_at started_mono ended_at ended_mono outcome revision"
+            "started_at started_mono ended_at ended_mono outcome error revision"
         )
         view = {name: getattr(self, name) for name in names.split()}
         return view | {"answer": "".join(self.pieces), "images": [asdict(image) for image in self.images]}

@@ -21,6 +21,8 @@ from tests.chaos.verification import Submission
 from tests.e2e.fleet import MODEL, Site, chromium, demo_site
 
 DIRECTIVES = ("break_off", "error=middle", "error=server", "stall=first", "stall=middle", "unicode", "split", "code")
+NOT_TAKEN = ("quota", "expired")
+"""Errors that sites/demo.toml maps to a quota or an ended session."""
 SITE_FAULTS = (
     *("stall_first", "stall_middle", "break_off", "http_500", "hang_page", "crash_page"),
     *("rotate_sessions", "quota", "refuse"),
@@ -72,7 +74,9 @@ class BrowserScenario(Scenario):
 
     async def submissions(self) -> list[Submission]:
         entries = await asyncio.to_thread(self._site.ledger)
-        return [Submission(entry["prompt_sha256"], entry["token"], entry["answer"]) for entry in entries]
+        # A prompt that the site itself says it did not take goes on to another login, which is no second submission.
+        taken = (entry for entry in entries if entry["error"] not in NOT_TAKEN)
+        return [Submission(entry["prompt_sha256"], entry["token"], entry["answer"]) for entry in taken]
 
     def faults(self) -> Mapping[Fault, int]:
         return {
@@ -91,34 +95,34 @@ class BrowserScenario(Scenario):
             self.drain: 1,
         }
 
-    def _driver(self, name: str) -> int | None:
-        child = self.fleet.pid_of(name)
+    async def _driver(self, name: str) -> int | None:
+        child = await self.fleet.pid_of(name)
         below = processes.descendants(child) if child else ()
         return next((pid for pid in below if "run-driver" in proc.command_line(pid)), None)
 
-    def browser(self, name: str) -> int | None:
+    async def browser(self, name: str) -> int | None:
         """Return the pid of the child's browser, None if there is none."""
-        driver = self._driver(name)
+        driver = await self._driver(name)
         return next((p.pid for p in all_processes() if driver and p.parent == driver), None)
 
     async def kill_driver(self, name: str, rng: random.Random) -> None:
         """Kill the child's Playwright driver."""
-        kill(self._driver(name))
+        kill(await self._driver(name))
 
     async def kill_browser(self, name: str, rng: random.Random) -> None:
         """Kill the child's browser process."""
-        kill(self.browser(name))
+        kill(await self.browser(name))
 
     async def stop_browser(self, name: str, rng: random.Random) -> None:
         """Send SIGSTOP to the browser's process group for a while."""
-        pid = self.browser(name)
+        pid = await self.browser(name)
         group = read_stat(pid) if pid else None
         if group is not None and group.group == group.pid:
             await self.stop_for(rng.choice((1.0, 4.0, 30.0)), group.pid, group=True)
 
     async def stop_driver(self, name: str, rng: random.Random) -> None:
         """Send SIGSTOP to the driver for a while."""
-        if pid := self._driver(name):
+        if pid := await self._driver(name):
             await self.stop_for(rng.choice((1.0, 4.0, 30.0)), pid)
 
     async def site_fault(self, name: str, rng: random.Random) -> None:

@@ -84,9 +84,9 @@ class Ground:
         """Return the name of the child that the fault is about."""
         return self.scenario.config.names[0]
 
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to that child."""
-        pid = self.fleet.pid_of(self.concerned)
+        pid = await self.fleet.pid_of(self.concerned)
         if pid is None:
             raise ChaosFailed(f"{self.concerned} does not run")
         os.kill(pid, number)
@@ -164,7 +164,7 @@ async def no_descriptor(ground: Ground) -> AsyncIterator[None]:
             resource.prlimit(ground.fleet.pid, resource.RLIMIT_NOFILE, (limit(), hard))
             await asyncio.sleep(0.02)
 
-    ground.kill()
+    await ground.kill()
     with limited(ground.fleet.pid, resource.RLIMIT_NOFILE, limit()):
         following = asyncio.ensure_future(follow())
         try:
@@ -202,7 +202,7 @@ async def no_memory(ground: Ground) -> AsyncIterator[None]:
                 return refused >= SHORTAGES
 
             await wait_until(is_short, "a shortage of memory", timeout_s=NOTICE_S)
-            ground.kill()
+            await ground.kill()
             yield
         finally:
             for task in large:
@@ -233,7 +233,7 @@ async def switched(ground: Ground, switch: str, content: str = "") -> AsyncItera
     (ground.injected / f"{switch}.new").write_text(content)
     (ground.injected / f"{switch}.new").rename(ground.injected / switch)
     try:
-        ground.kill()
+        await ground.kill()
         yield
     finally:
         (ground.injected / switch).unlink()
@@ -244,7 +244,7 @@ async def disk_full(ground: Ground) -> AsyncIterator[None]:
     with contextlib.suppress(OSError), (ground.tmp / "full").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
-    ground.kill()
+    await ground.kill()
     yield
     (ground.tmp / "full").unlink()
 
@@ -256,7 +256,7 @@ async def no_inode(ground: Ground) -> AsyncIterator[None]:
         many.mkdir()
         for number in range(TMPFS_INODES):
             (many / str(number)).touch()
-    ground.kill()
+    await ground.kill()
     yield
     shutil.rmtree(many)
 
@@ -270,20 +270,20 @@ async def tmp_swept(ground: Ground) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def only_killed(ground: Ground) -> AsyncIterator[None]:
-    ground.kill()
+    await ground.kill()
     yield
 
 
 @contextlib.asynccontextmanager
 async def stopped(ground: Ground) -> AsyncIterator[None]:
-    ground.kill(signal.SIGSTOP)  # and never continued
+    await ground.kill(signal.SIGSTOP)  # and never continued
     yield
 
 
 @contextlib.asynccontextmanager
 async def browser_stopped(ground: Ground) -> AsyncIterator[None]:
     assert isinstance(ground.scenario, BrowserScenario)
-    browser = ground.scenario.browser(ground.concerned)
+    browser = await ground.scenario.browser(ground.concerned)
     if browser is None:
         raise ChaosFailed(f"{ground.concerned} has no browser")
     os.killpg(browser, signal.SIGSTOP)  # and never continued
@@ -309,7 +309,7 @@ async def stranger(ground: Ground) -> AsyncIterator[None]:
             return await asyncio.start_server(answer, "127.0.0.1", ground.fleet.child_ports.start, reuse_address=True)
         return None
 
-    ground.kill()
+    await ground.kill()
     server = await wait_until(listen, f"the port of {ground.concerned}", timeout_s=NOTICE_S)
     try:
         yield

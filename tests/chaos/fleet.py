@@ -106,9 +106,16 @@ class Fleet:
         if self.process.returncode is None:
             self.process.send_signal(number)
 
-    def pid_of(self, child: str) -> int | None:
-        """Return the pid of a child, or None if it does not run."""
-        return proc.children(self.pid).get(child)
+    async def pid_of(self, child: str) -> int | None:
+        """Return the pid of a child's process, which others may share, or None if it does not run."""
+        async with self.http.get(f"/admin/children/{child}") as answer:
+            pid = (await answer.json()).get("pid")
+        # What is shown may have ended a moment ago, and its number be another's.
+        return pid if pid in proc.children(self.pid) else None
+
+    async def child_pids(self) -> set[int]:
+        """Return the pids of the children's processes, as the coordinator knows them."""
+        return {pid for name in await self.children() if (pid := await self.pid_of(name))}
 
     async def end(self) -> float:
         """Send SIGTERM and return the seconds until exit. Raise ChaosFailed unless it exits with 0 in time."""

@@ -17,6 +17,7 @@ from tests.support.metrics import Metrics
 
 SETTLE_S = 8.0
 PATIENT_SETTLE_S = 25.0  # idle connections to children live for 15 s
+DESCRIPTORS_EACH = 3  # of a process: its pidfd, its output, and orders to a host
 # Per child. A cancel during a probe opens a second connection; from then on probes alternate between the two.
 PROBE_CONNECTIONS = 2
 IDLE_CONNECTIONS = PROBE_CONNECTIONS + 1  # one more of a request, closed after 15 s idle
@@ -47,10 +48,11 @@ class Leaks:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Descriptors and orphans of an idle fleet of this size."""
+    """Descriptors of an idle fleet of this size, and its orphans for each of its processes."""
 
     descriptors: Descriptors
-    orphans: int  # Chromium's crash handlers are reparented to init, and exit with their browser
+    processes: int
+    orphans_each: int  # Chromium's crash handlers are reparented to init, and exit with their browser
 
 
 async def idle_baseline(fleet: Fleet) -> Baseline:
@@ -59,8 +61,8 @@ async def idle_baseline(fleet: Fleet) -> Baseline:
     for _ in range(10):
         await asyncio.sleep(0.05)
         looks.append(proc.descriptors(fleet.pid, fleet.child_ports))
-    orphans = proc.orphans(str(fleet.tmp), fleet.pid)
-    return Baseline(min(looks, key=lambda seen: seen.total), len(orphans))
+    orphans, running = proc.orphans(str(fleet.tmp), fleet.pid), proc.children(fleet.pid)
+    return Baseline(min(looks, key=lambda seen: seen.total), len(running), len(orphans) // max(1, len(running)))
 
 
 async def wait_until_settled(fleet: Fleet, base: Baseline, *, patient: bool) -> Leaks:
@@ -83,11 +85,14 @@ async def measure(fleet: Fleet, base: Baseline, *, patient: bool) -> Leaks:
     live = sum(metrics.sum("tabfleet_children", state=state) for state in LIVE)
     connections = int(live) * (PROBE_CONNECTIONS if patient else IDLE_CONNECTIONS)
     orphans = proc.orphans(str(fleet.tmp), fleet.pid)
-    unaccounted = abs(len(proc.children(fleet.pid)) - int(live))
+    running = proc.children(fleet.pid)
+    unaccounted = len(running ^ await fleet.child_pids())
+    # One of logins that share browsers may have one of its own meanwhile.
+    allowed = base.descriptors.others + DESCRIPTORS_EACH * max(0, len(running) - base.processes)
     return Leaks(
         leases=leases(metrics, children.values()),
-        processes=max(0, len(orphans) - base.orphans) + unaccounted,
-        descriptors=max(0, now.others - base.descriptors.others) + max(0, now.to_children - connections),
+        processes=max(0, len(orphans) - base.orphans_each * len(running)) + unaccounted,
+        descriptors=max(0, now.others - allowed) + max(0, now.to_children - connections),
         zombies=len(proc.zombies(fleet.pid)),
         files=len(leftover_files(fleet.tmp, len(children))),
         more=f"{unaccounted} unaccounted, {[proc.describe(pid) for pid in orphans]};"

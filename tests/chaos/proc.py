@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections import Counter
@@ -75,16 +74,9 @@ def marked(mark: str) -> set[int]:
     return {pid for pid in alive if pid != os.getpid() and mentions(pid, mark)}
 
 
-def children(pid: int) -> dict[str, int]:
-    """Return the coordinator's running children by profile name."""
-    direct = (process for process in all_processes() if process.parent == pid and not process.dead)
-    return {_profile(process.pid): process.pid for process in direct}
-
-
-def _profile(pid: int) -> str:
-    words = command_line(pid)
-    named = [Path(after).stem for word, after in itertools.pairwise(words) if word == "--active-auth-json"]
-    return named[0] if named else f"pid {pid}"
+def children(pid: int) -> set[int]:
+    """Return the pids of the coordinator's running children; some may be several children's."""
+    return {process.pid for process in all_processes() if process.parent == pid and not process.dead}
 
 
 def command_line(pid: int) -> list[str]:

@@ -67,7 +67,7 @@ async def run(scenario: Scenario, plan: Plan, progress: Callable[[int], None]) -
     async with fleets.running(config.command, config.folder, config.environment, first, child_ports) as fleet:
         scenario.fleet = fleet
         await wait_until(lambda: all_ready(scenario), "all children READY", timeout_s=RECOVER_S)
-        if not set(proc.children(fleet.pid).values()) <= proc.marked(str(fleet.tmp)) or not proc.files(fleet.tmp):
+        if not proc.children(fleet.pid) <= proc.marked(str(fleet.tmp)) or not proc.files(fleet.tmp):
             raise ChaosFailed(f"processes or run folders cannot be found by {fleet.tmp}, so no leak would be seen")
         base, start_bytes = await idle_baseline(fleet), proc.resident_bytes(fleet.pid)
         clock = [time.monotonic()]

@@ -62,13 +62,13 @@ class Scenario(abc.ABC):
 
     async def kill(self, name: str, rng: random.Random) -> None:
         """Kill the child."""
-        pid = self.fleet.pid_of(name)
+        pid = await self.fleet.pid_of(name)
         if pid is not None:
             _send(os.kill, pid, signal.SIGKILL)
 
     async def stop_and_continue(self, name: str, rng: random.Random) -> None:
         """Send SIGSTOP to the child for a while."""
-        pid = self.fleet.pid_of(name)
+        pid = await self.fleet.pid_of(name)
         if pid is not None:
             await self.stop_for(rng.choice((0.2, 1.0, 3.0, 20.0)), pid)
 
