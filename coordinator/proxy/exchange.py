@@ -26,7 +26,7 @@ from contract.api_error import (
 )
 from contract.child_environment import KEEP_ALIVE_S
 from contract.dialects.dialect import COMPLETE
-from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
+from coordinator.errors import NoBackend, NotQueued, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
 from coordinator.proxy.headers import HeaderMap, child_headers, encode, response_headers
 from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
@@ -129,13 +129,17 @@ class RequestStats:
 
 
 class ChatRequest(NamedTuple):
-    """A request for a page that has been admitted. `path` is its dialect's; `began` is in the loop's time."""
+    """A request for a page that has been admitted. `path` is its dialect's; `began` is in the loop's time.
+
+    `may_wait` says whether it is queued where all pages are busy.
+    """
 
     request_id: str
     path: str
     headers: HeaderMap
     body: ChatBody
     began: float
+    may_wait: bool = True
 
 
 @dataclass(frozen=True)
@@ -210,9 +214,12 @@ class Exchange:
         try:
             pool, name = self._context.pool, self._request.body.model
             self._model = pool.choose(name, exclude=tried)
-            return await pool.acquire(self._model, exclude=tried, timeout_s=max(0.0, give_up_at - began))
+            timeout_s, may_wait = max(0.0, give_up_at - began), self._request.may_wait
+            return await pool.acquire(self._model, exclude=tried, timeout_s=timeout_s, may_wait=may_wait)
         except QueueFull as error:
             raise unavailable(ErrorCode.QUEUE_FULL, str(error), retry_after_s=error.retry_after_s) from None
+        except NotQueued as error:
+            raise unavailable(ErrorCode.NOT_QUEUED, str(error), retry_after_s=error.retry_after_s) from None
         except NoBackend as error:
             code = ErrorCode.QUEUE_TIMEOUT if error.reason == "timeout" else ErrorCode(error.reason)
             raise unavailable(code, str(error), retry_after_s=error.retry_after_s) from None

@@ -14,6 +14,12 @@ from contract.keys import presented_key
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Pairs of name and value; ASGI gives names in lower case."""
 
+HOP_HEADER: Final = b"x-tabfleet-hop"
+"""Any value: whoever sends the request tries another cell after 429 and 503, so that it is not to wait in this one.
+
+One rule without a count of tries: nginx and HAProxy send all tries of a request with the same headers.
+"""
+
 CLOSE: Final[Mapping[str, str]] = {"connection": "close"}
 
 # RFC 9110, section 7.6.1: these belong to one connection, not to the message.
