@@ -102,7 +102,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.MODEL_NOT_FOUND: 404,
     ErrorCode.NONE_READY: 503,
     ErrorCode.NOT_FOUND: 404,
-    ErrorCode.NOT_QUEUED: 429,
+    ErrorCode.NOT_QUEUED: 503,
     ErrorCode.NO_PAGE: 503,
     ErrorCode.PAGE_BROKEN: 502,
     ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND: 404,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -28,7 +28,7 @@ from contract.child_environment import KEEP_ALIVE_S
 from contract.dialects.dialect import COMPLETE
 from coordinator.errors import NoBackend, NotQueued, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
-from coordinator.proxy.headers import HeaderMap, child_headers, encode, response_headers
+from coordinator.proxy.headers import BUSY, HeaderMap, child_headers, encode, response_headers
 from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
 from coordinator.proxy.pool import Backend, Lease, Pool
 from coordinator.proxy.repeats import Failures
@@ -219,7 +219,8 @@ class Exchange:
         except QueueFull as error:
             raise unavailable(ErrorCode.QUEUE_FULL, str(error), retry_after_s=error.retry_after_s) from None
         except NotQueued as error:
-            raise unavailable(ErrorCode.NOT_QUEUED, str(error), retry_after_s=error.retry_after_s) from None
+            refusal = unavailable(ErrorCode.NOT_QUEUED, str(error), retry_after_s=error.retry_after_s)
+            raise replace(refusal, headers={**refusal.headers, **BUSY}) from None
         except NoBackend as error:
             code = ErrorCode.QUEUE_TIMEOUT if error.reason == "timeout" else ErrorCode(error.reason)
             raise unavailable(code, str(error), retry_after_s=error.retry_after_s) from None
