@@ -103,6 +103,8 @@ async def test_what_has_failed_after_the_submission_is_not_sent_again(tmp_path: 
         await eventually(lambda: api.submitted()[digest(prompt)])
         (at_work,) = [cell for cell in api.cells if digest(prompt) in cell.submitted()]
         await at_work.running.end(signal.SIGKILL)
+        await eventually(lambda: asking.done() or api.submitted()[digest(prompt)] > 1)
+        assert api.submitted()[digest(prompt)] == 1
         answer = await asking
         assert (answer.status_code, answer.headers["x-should-retry"]) == (502, "false")
         # What comes after it is answered by the others, so that a second submission would have been made by now.
