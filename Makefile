@@ -21,11 +21,13 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 test: setup ## the tests: real browsers, real processes, the real client
 	@scripts/display-setup
 	@scripts/age-setup
+	@scripts/balancers-setup
 	@scripts/test $(PARALLEL) -m 'not long and not firefox and not sites and not clients'
 
 test-long: setup ## the same at their full size, and those that take long for what they add; not part of CI
 	@scripts/display-setup
 	@scripts/age-setup
+	@scripts/balancers-setup
 	@TEST_LONG=1 scripts/test $(PARALLEL) -m 'not firefox and not sites and not clients'
 
 apps-setup: setup

@@ -48,6 +48,7 @@ class ErrorCode(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     NONE_READY = "none_ready"
     NOT_FOUND = "not_found"
+    NOT_QUEUED = "not_queued"
     NO_PAGE = "no_page"
     PAGE_BROKEN = "page_broken"
     PREVIOUS_RESPONSE_NOT_FOUND = "previous_response_not_found"
@@ -101,6 +102,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.MODEL_NOT_FOUND: 404,
     ErrorCode.NONE_READY: 503,
     ErrorCode.NOT_FOUND: 404,
+    ErrorCode.NOT_QUEUED: 503,
     ErrorCode.NO_PAGE: 503,
     ErrorCode.PAGE_BROKEN: 502,
     ErrorCode.PREVIOUS_RESPONSE_NOT_FOUND: 404,

@@ -62,8 +62,8 @@ def log_format(wanted: str | None) -> str:
     return wanted or ("console" if sys.stderr.isatty() else "json")
 
 
-def configure_logging(wanted_format: str | None, level: str) -> None:
-    """Set up structlog, and the standard library's loggers through it."""
+def configure_logging(wanted_format: str | None, level: str, **fields: str) -> None:
+    """Set up structlog, and the standard library's loggers through it. Every line has these fields, too."""
     if sys.stderr is None:  # the program was started with it closed
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -72,6 +72,9 @@ def configure_logging(wanted_format: str | None, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if fields:
+        # Not by context variables, which threads of their own do not inherit.
+        shared.append(lambda _, __, event: {**fields, **event})
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(number),

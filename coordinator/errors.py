@@ -108,6 +108,14 @@ class QueueFull(TabfleetError):
         self.retry_after_s = retry_after_s
 
 
+class NotQueued(TabfleetError):
+    """Every page is busy and the request is not to wait here; come back after `retry_after_s` seconds."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("All pages are busy, and this request is to be tried elsewhere before it waits.")
+        self.retry_after_s = retry_after_s
+
+
 class NoBackend(TabfleetError):
     """No child can take the request; `reason` is `none_ready`, `timeout` or `draining`."""
 

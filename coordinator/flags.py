@@ -100,6 +100,12 @@ def load_settings(argv: Sequence[str] = ()) -> Settings:
         raise SettingsError("\n".join(lines)) from None
 
 
+def cell_fields(settings: Settings) -> dict[str, str]:
+    """Return what every log line says of the coordinator: its name among several, if it has one."""
+    cell = settings.own_cell
+    return {} if cell is None else {"cell": cell}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message}; --help lists the flags")

@@ -258,7 +258,10 @@ class Fleet:
     def view(self) -> dict[str, Any]:
         """Return the body of `/ready`: names, states and reasons; no path, no log line, no cookie."""
         rejected = () if self._hydration is None else self._hydration.discovery.rejected
+        shard = self._settings.own_shard
+        named = {"cell": self._settings.own_cell, "shard": None if shard is None else str(shard)}
         return {
+            **{name: value for name, value in named.items() if value is not None},
             "status": "draining" if self.pool.draining else "ready" if self.ready else "unready",
             "children": [child.public() for child in self.supervisor.snapshot()],
             "unhealthy": self.unhealthy(),

@@ -28,7 +28,7 @@ from contract.output import flush_output, tell
 from coordinator.alerts.alerts import Alerts
 from coordinator.api import Application, build_api
 from coordinator.errors import ActionRefused, SettingsError
-from coordinator.flags import load_settings
+from coordinator.flags import cell_fields, load_settings
 from coordinator.fleet import Fleet
 from coordinator.local import preflight
 from coordinator.local.launcher import PROGRAM, LocalLauncher
@@ -64,7 +64,7 @@ def main(argv: Sequence[str], *, program: Sequence[str] = PROGRAM) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = load_settings(argv)
-        configure_logging(settings.log_format, settings.log_level)
+        configure_logging(settings.log_format, settings.log_level, **cell_fields(settings))
         preflight.check(settings)
         listener = bind(settings.coordinator_host, settings.coordinator_port)
         _tune_process()
@@ -91,7 +91,8 @@ def proxy_config(settings: Settings) -> ProxyConfig:
     buffered_bytes = max(settings.max_buffered_bytes, settings.max_body_bytes)
     bodies = BodyLimits(settings.max_body_bytes, buffered_bytes, settings.stream_idle_timeout_s)
     kept = StoreLimits(settings.responses_ttl_s, settings.max_responses_bytes)
-    return ProxyConfig(limits, bodies, owner=site_name(settings.chat_site or "tabfleet"), responses=kept)
+    owner = site_name(settings.chat_site or "tabfleet")
+    return ProxyConfig(limits, bodies, owner=owner, responses=kept, is_cell=settings.is_cell)
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -112,6 +113,8 @@ class Coordinator:
     def __init__(self, settings: Settings, listener: socket.socket, program: Sequence[str]) -> None:
         """`listener` is the API's, and accepts already; `program` starts one child."""
         access, metrics = Access(), Metrics()
+        if (cell := settings.own_cell) is not None:
+            metrics.name_cell(cell, settings.own_shard)
         self._alerts = Alerts.from_settings(settings, metrics)
         self._settings, self._listener = settings, listener
         sessions = Sessions.from_settings(settings)
@@ -174,7 +177,9 @@ class Coordinator:
             return
         self._started = True
         host, port = self._listener.getsockname()[:2]
-        log.info("serving", url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        shard = self._settings.own_shard
+        log.info("serving", url=url, **({"shard": str(shard)} if shard else {}))
         self._spawn(self._fleet.keep_sessions(), "sessions")
         self._spawn(self._fleet.watch_sites(), "sites")
         if self._settings.auth_profile_refresh_s:

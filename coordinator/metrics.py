@@ -10,13 +10,14 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from coordinator.alerts.alert import AlertKind
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
+from coordinator.shard import Shard
 from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import (
     ChildExited,
@@ -138,6 +139,16 @@ class Metrics:
             registry=registry,
         )
         self._end_reasons: dict[str, str] = {}
+
+    def name_cell(self, cell: str, shard: Shard | None) -> None:
+        """Say which of several coordinators this is, in an info metric that others are joined with by `instance`.
+
+        Not as a label of every metric, where it would say again what `instance` says.
+        """
+        labels = {"cell": cell, "shard": "" if shard is None else str(shard)}
+        Info("tabfleet_cell", "This coordinator's name, and its share of the logins", registry=self.registry).info(
+            labels
+        )
 
     def watch(self, fleet: WatchedFleet) -> None:
         """Add the gauges that are read off the fleet at each scrape."""

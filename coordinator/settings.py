@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,13 @@ from contract.child_environment import (
     STREAM_IDLE_TIMEOUT_S,
 )
 from contract.proxies import NO_PROXY_WORDS, PROXY_WORDS, parse_no_proxy, parse_proxy
+from coordinator.shard import SHARD_WORDS, Shard
 
 PROFILES: Final = "Profiles and keys"
 S3: Final = "Profiles from S3"
 SESSIONS: Final = "Saved sessions"
 ADDRESS: Final = "The coordinator's address"
+CELLS: Final = "Several machines"
 CHILDREN: Final = "Children"
 REQUESTS: Final = "Requests"
 HEALTH: Final = "Health and restarts"
@@ -97,6 +100,13 @@ def parse_origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _check_shard(text: str) -> str:
+    """Return what names a share of the logins. Raises ValueError; the host's name is looked at later."""
+    is_by_host = text.startswith("hostname/")
+    Shard.parse(text, "any-0" if is_by_host else "")
+    return text
+
+
 def check_web_address(text: str) -> None:
     """Raise ValueError, without the text, unless it is the http or https address of a host."""
     try:
@@ -139,6 +149,12 @@ WebAddress = Annotated[
     str, AfterValidator(_kept_if(check_web_address)), Takes("an address that begins with https:// or http://", "URL")
 ]
 Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
+ShardText = Annotated[str, AfterValidator(_check_shard), Takes(SHARD_WORDS, "I/N")]
+CellName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$"),
+    Takes("a name of letters, digits, dots, hyphens and underscores", "NAME"),
+]
 BackendName = Annotated[Literal["local", "s3"], Takes("local or s3", "NAME"), BeforeValidator(_lower)]
 EngineName = Annotated[
     Literal["camoufox", "chromium", "firefox"],
@@ -248,6 +264,23 @@ class Settings(BaseSettings):
         About(ADDRESS, "Origins of web pages whose scripts may call /v1 from a browser, with commas; * is any"),
     ] = ""
     coordinator_port: Annotated[AnyPort, About(ADDRESS, "Port of the API and the health routes")] = 2048
+
+    shard: Annotated[
+        ShardText | None,
+        About(
+            CELLS,
+            "Share of the logins that this coordinator takes, where n of them use the same profiles: i/n, or "
+            "hostname/n for the number at the end of the host's name; not set, it takes all",
+        ),
+    ] = None
+    cell: Annotated[
+        CellName | None,
+        About(
+            CELLS,
+            "Name of this coordinator among several, in log lines, /ready and metrics",
+            default_text="the host's name where SHARD is set, else none",
+        ),
+    ] = None
 
     base_api_port: Annotated[Port, About(CHILDREN, "Port of the first child's API")] = 3100
     base_stream_port: Annotated[Port, About(CHILDREN, "Port of the first child's stream")] = 3200
@@ -397,6 +430,14 @@ class Settings(BaseSettings):
         return {name: value for name, value in stripped.items() if value != "" or given[name] == ""}
 
     @model_validator(mode="after")
+    def _the_host_has_a_share(self) -> Self:
+        try:
+            _ = self.own_shard
+        except ValueError as error:
+            raise ValueError(f"SHARD={self.shard} (--shard): {error}; name the share itself, as i/n") from None
+        return self
+
+    @model_validator(mode="after")
     def _s3_names_a_bucket(self) -> Self:
         if self.profile_backend == "s3" and self.auth_profile_s3_bucket is None:
             raise ValueError(
@@ -469,6 +510,21 @@ class Settings(BaseSettings):
                 " the file with the secret that alerts are signed with"
             )
         return self
+
+    @property
+    def own_shard(self) -> Shard | None:
+        """The share of the logins that this coordinator takes; None for all of them."""
+        return Shard.parse(self.shard, socket.gethostname()) if self.shard else None
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether this coordinator is one of several, with a balancer before them."""
+        return self.shard is not None
+
+    @property
+    def own_cell(self) -> str | None:
+        """The name of this coordinator among several; None where it has none."""
+        return self.cell or (socket.gethostname() if self.is_cell else None)
 
     @property
     def bound_to_loopback(self) -> bool:

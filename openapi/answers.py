@@ -8,7 +8,7 @@ Wire formats: https://platform.openai.com/docs/api-reference
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -111,8 +111,13 @@ class SiteChecked(TypedDict):
 
 
 class Ready(TypedDict):
-    """Whether a request would find a page, and the children. `unhealthy` names those that should serve and do not."""
+    """Whether a request would find a page, and the children. `unhealthy` names those that should serve and do not.
 
+    Where several coordinators share one set of logins, `cell` is this one's name and `shard`, as i/n, its share.
+    """
+
+    cell: NotRequired[str]
+    shard: NotRequired[str]
     status: Literal["ready", "unready", "draining"]
     children: list[Child]
     unhealthy: list[str]

@@ -32,7 +32,8 @@ TAKES_A_PROMPT: Final = frozenset(
 
 ASKS_A_PAGE: Final = TAKES_A_PROMPT | frozenset(
     {
-        *(ErrorCode.QUEUE_FULL, ErrorCode.QUEUE_TIMEOUT, ErrorCode.SHUTDOWN, ErrorCode.CANCELLED, ErrorCode.CHILD_LOST),
+        *(ErrorCode.QUEUE_FULL, ErrorCode.QUEUE_TIMEOUT, ErrorCode.NOT_QUEUED),
+        *(ErrorCode.SHUTDOWN, ErrorCode.CANCELLED, ErrorCode.CHILD_LOST),
         *(ErrorCode.REFUSED, ErrorCode.QUOTA, ErrorCode.LOGIN_EXPIRED, ErrorCode.SITE_ERROR, ErrorCode.PAGE_BROKEN),
         *(ErrorCode.SITE_UNREACHABLE, ErrorCode.PROXY_UNREACHABLE, ErrorCode.PROXY_REFUSED),
         *(ErrorCode.PROMPT_REJECTED, ErrorCode.BROWSER_LOST, ErrorCode.CAPTURE_GAP),

@@ -39,7 +39,7 @@ GROUPS = {
 # Each app is started once for all of its tests, which have its name among their parameters.
 APPS = ("chainlit", "gradio", "nicegui", "panel", "shiny", "streamlit")
 # The folders with the longest files begin first: one that began last would keep all workers but its own waiting.
-LONGEST_FIRST = ("chaos", "e2e", "sites", "browser", "demo", "coordinator")
+LONGEST_FIRST = ("chaos", "e2e", "sites", "browser", "demo", "coordinator", "cells")
 
 
 class ByFile(LoadFileScheduling):

@@ -53,7 +53,7 @@ GROUPS = {
     },
     "coordinator/fleet_file": {"coordinator.errors", "coordinator.fleet_file", "coordinator.site_files"},
     "coordinator/profiles": {
-        *("coordinator.errors", "coordinator.flags", "coordinator.settings"),
+        *("coordinator.errors", "coordinator.flags", "coordinator.settings", "coordinator.shard"),
         *("coordinator.fleet_file", "coordinator.profiles"),
     },
     "coordinator/sessions": {

@@ -50,12 +50,14 @@ WORDS: Final[Mapping[AlertKind, str]] = {
 class AlertData(TypedDict):
     """What happened. Times are in UTC (RFC 3339); what does not apply is not there.
 
-    `child` is the name of its profile, `site` that of a site file; without either it is about all children.
+    `child` is the name of its profile, `site` that of a site file; without either it is about all children. `cell` is
+    the name of the coordinator where it has one among several.
     `where` names file, line and selector of a site file. `children` counts all children by their state. `left_out`
     counts, by kind, what was not told when it began.
     """
 
     message: str
+    cell: NotRequired[str]
     child: NotRequired[str]
     site: NotRequired[str]
     reason: NotRequired[Reason]

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import structlog
 
-from coordinator.alerts.alert import AlertKind, utc
+from coordinator.alerts.alert import Alert, AlertKind, utc
 from coordinator.alerts.conditions import Bounds, Conditions, Key
 from coordinator.alerts.receiver import Receiver
 from coordinator.alerts.sender import Counts, Destination, Patience, Sender
@@ -104,8 +104,9 @@ class Alerts:
         state_file: StateFile | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        cell: str | None = None,
     ) -> None:
-        """`clock` is monotonic, `wall` in Unix seconds."""
+        """`clock` is monotonic, `wall` in Unix seconds; `cell` is the coordinator's name among several."""
         self._clock, self._wall, self._thresholds = clock, wall, thresholds or Thresholds()
         self._state_file, self._changed = state_file, asyncio.Event()
         self._closing = self._saved = False
@@ -122,8 +123,11 @@ class Alerts:
             counts.alert_dropped(kind, why)
             log.warning("alert_left_out", kind=kind, why=why)
 
+        def tell(alert: Alert) -> None:
+            self._sender.put(alert if cell is None else replace(alert, data={"cell": cell, **alert.data}))
+
         self._conditions = Conditions(
-            self._sender.put,
+            tell,
             has_room=lambda: self._sender.has_room,
             left_out=left_out,
             clock=clock,
@@ -148,7 +152,7 @@ class Alerts:
         thresholds = Thresholds(
             expiry_warning_days=settings.expiry_warning_days, first_ready_s=settings.start_timeout_s + 30.0
         )
-        return cls(receiver, counts, thresholds=thresholds, state_file=state_file)
+        return cls(receiver, counts, thresholds=thresholds, state_file=state_file, cell=settings.own_cell)
 
     # What happens
 
@@ -240,7 +244,8 @@ class Alerts:
 
     def _look_at_all(self, children: tuple[ChildStatus, ...], *, ready: bool) -> None:
         now, key = self._clock(), Key(AlertKind.ALL_AWAY)
-        if ready:
+        # Without children, in a cell that has no login in its share, nothing is away.
+        if ready or not children:
             self._away_at = None
             self._conditions.end(key)
         elif self._away_at is None:

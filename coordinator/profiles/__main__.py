@@ -16,7 +16,7 @@ from contract.errors import TabfleetError
 from contract.logs import configure_logging
 from contract.output import flush_output, tell
 from coordinator.errors import FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError, SettingsError
-from coordinator.flags import load_settings, table
+from coordinator.flags import cell_fields, load_settings, table
 from coordinator.profiles.check import check
 from coordinator.profiles.errors import CacheError, S3Refused, S3Unreachable
 from coordinator.profiles.hydration import Hydrator
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.backend:
             flags += ["--profile-backend", options.backend]
         settings = load_settings(flags)
-        configure_logging(settings.log_format, settings.log_level)
+        configure_logging(settings.log_format, settings.log_level, **cell_fields(settings))
         with _progress_bar() as progress:
             if options.command == "check":
                 report = check(provider_for(settings, progress), settings.auth_key_file_path)

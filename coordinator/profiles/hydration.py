@@ -14,10 +14,11 @@ from contract.keys import KeyStore, default_key_file
 from coordinator.errors import KeyFileError, NoUsableProfile
 from coordinator.fleet_file.load import FleetFile, FleetFileReader
 from coordinator.profiles.assignment import assign_logins
-from coordinator.profiles.discover import discover_profiles, no_profiles_message
+from coordinator.profiles.discover import SUFFIX, discover_profiles, no_profiles_message
 from coordinator.profiles.model import Discovery, ProfileHydrationResult, ProfileProvider, Progress, no_progress
 from coordinator.profiles.registry import provider_for
 from coordinator.settings import Settings
+from coordinator.shard import Shard
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ class Hydration:
     `key_file` is the file whose keys count, None if there is none; `keys` are its keys. `stale` says
     that the backend could not be reached and these are the profiles of an earlier hydration.
     `warnings` are lines for ``/ready``. `fleet_file` has given the profiles their logins, where there is one.
+    `discovery` has those of this coordinator's share alone, where it takes one.
     """
 
     result: ProfileHydrationResult
@@ -48,7 +50,7 @@ class Hydration:
 class Hydrator:
     """Hydrates again and again with one provider, and so with one connection to its backend."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most by keyword
         self,
         provider: ProfileProvider,
         *,
@@ -56,9 +58,13 @@ class Hydrator:
         require_key: bool = False,
         fleet_file: Path | None = None,
         default_site: str | None = None,
+        shard: Shard | None = None,
     ) -> None:
-        """`fleet_file` is one that does not come from the provider; `default_site` is CHAT_SITE."""
-        self._provider = provider
+        """`fleet_file` is one that does not come from the provider; `default_site` is CHAT_SITE.
+
+        `shard` is the share of the profiles to take; None is all.
+        """
+        self._provider, self._shard = provider, shard
         self._fleet_file, self._fleet_reader = fleet_file, FleetFileReader(default_site)
         self._operator_key_file = operator_key_file
         self._require_key = require_key
@@ -73,6 +79,7 @@ class Hydrator:
             require_key=settings.require_api_key,
             fleet_file=Path(settings.fleet_file) if settings.fleet_file not in (None, "s3") else None,
             default_site=settings.chat_site,
+            shard=settings.own_shard,
         )
 
     def hydrate(self) -> Hydration:
@@ -91,8 +98,10 @@ class Hydrator:
             discovery, fleet_warnings = assign_logins(fleet, discovery)
         if not discovery.accepted:
             raise NoUsableProfile(no_profiles_message(self._provider.nothing_found, discovery))
+        # Last: which of two files of one login counts must not depend on whose share they are in.
+        discovery, shard_warnings = take_share(self._shard, discovery)
         key_file, keys, key_warnings = self._keys(result)
-        warnings = (*result.warnings, *key_warnings, *fleet_warnings)
+        warnings = (*result.warnings, *key_warnings, *fleet_warnings, *shard_warnings)
         hydration = Hydration(result, discovery, key_file, keys, result.stale, warnings, fleet)
         self._report(hydration)
         self._last = hydration
@@ -126,7 +135,26 @@ class Hydrator:
             rejected=len(hydration.discovery.rejected),
             keys=len(hydration.keys),
             stale=hydration.stale,
+            **({"shard": str(self._shard)} if self._shard else {}),
         )
+
+
+def take_share(shard: Shard | None, discovery: Discovery) -> tuple[Discovery, tuple[str, ...]]:
+    """Return what of a discovery is in this share, rejected profiles too, and what the operator should know.
+
+    Without any profile in the share there is nothing to start, which is no error: a later reload may bring one.
+    """
+    if shard is None:
+        return discovery, ()
+    mine = Discovery(
+        tuple(profile for profile in discovery.accepted if shard.holds(profile.name)),
+        tuple(item for item in discovery.rejected if shard.holds(item.name.removesuffix(SUFFIX))),
+    )
+    if mine.accepted:
+        return mine, ()
+    count = len(discovery.accepted)
+    others = "the only usable login is" if count == 1 else f"all {count} usable logins are"
+    return mine, (f"No login is in this cell's share, SHARD={shard}: {others} in other shares.",)
 
 
 def hydrate(settings: Settings) -> Hydration:

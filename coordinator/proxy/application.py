@@ -34,7 +34,7 @@ from coordinator.proxy.exchange import (
     RequestStats,
     server_draining,
 )
-from coordinator.proxy.headers import CLOSE, HeaderMap, Headers, encode
+from coordinator.proxy.headers import CLOSE, HOP_HEADER, HeaderMap, Headers, encode
 from coordinator.proxy.idempotency import (
     REPLAYED_HEADER,
     Reader,
@@ -73,13 +73,17 @@ class RequestDone(NamedTuple):
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """What the proxy goes by. `owner` is CHAT_SITE's name, the owner of models in `/v1/models` without a fleet file."""
+    """What the proxy goes by. `owner` is CHAT_SITE's name, the owner of models in `/v1/models` without a fleet file.
+
+    `is_cell` says that this is one of several coordinators behind a balancer, whose HOP_HEADER counts.
+    """
 
     limits: Limits
     bodies: BodyLimits
     owner: str
     responses: StoreLimits = field(default_factory=StoreLimits)
     records: RecordLimits = field(default_factory=RecordLimits)
+    is_cell: bool = False
 
 
 class _Call(NamedTuple):
@@ -254,13 +258,14 @@ class Proxy:
                 turn.forget()
 
     async def _exchange(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None) -> None:
-        self._check_model(body.model)
+        may_wait = not (self._config.is_cell and call.headers.get(HOP_HEADER) is not None)
+        self._check_model(body.model, is_last=may_wait)
         self._refuse_when_draining()  # again: the body may have taken its time
         connection = record or call.scope["extensions"][CONNECTION]
         response = Response(
             call.send, connection, call.request_id, dialect, lambda: record is None and self._pool.draining
         )
-        request = ChatRequest(call.request_id, dialect.path, call.headers, body, call.began)
+        request = ChatRequest(call.request_id, dialect.path, call.headers, body, call.began, may_wait)
         exchange = Exchange(self._context, request, response, call.stats)
         self._running.add(exchange)
         try:
@@ -312,10 +317,17 @@ class Proxy:
         if self._pool.draining:
             raise server_draining()
 
-    def _check_model(self, model: str) -> None:
-        """Raise ApiError: 404 for a model that no child has reported; 503 while none has reported any."""
-        if not self._pool.serves(model) and model not in self._known_models():
-            raise model_not_found(model, self._models)
+    def _check_model(self, model: str, *, is_last: bool = True) -> None:
+        """Raise ApiError: 404 for a model that no child has reported; 503 while none has reported any.
+
+        It is 503 too where this is not the last cell that is asked: another one's logins may have the model.
+        """
+        if self._pool.serves(model) or model in self._known_models():
+            return
+        if not is_last:
+            what = "No page of this cell has this model; try another one."
+            raise unavailable(ErrorCode.NONE_READY, what, retry_after_s=_START_RETRY_S)
+        raise model_not_found(model, self._models)
 
     def _known_models(self) -> Mapping[str, str]:
         """Return the models of all children with their owners; those last known while every child is away.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -26,9 +26,9 @@ from contract.api_error import (
 )
 from contract.child_environment import KEEP_ALIVE_S
 from contract.dialects.dialect import COMPLETE
-from coordinator.errors import NoBackend, QueueFull, UpstreamBroken
+from coordinator.errors import NoBackend, NotQueued, QueueFull, UpstreamBroken
 from coordinator.proxy.admission import ChatBody
-from coordinator.proxy.headers import HeaderMap, child_headers, encode, response_headers
+from coordinator.proxy.headers import BUSY, HeaderMap, child_headers, encode, response_headers
 from coordinator.proxy.interrupt import Cause, Interruption, StallWatch
 from coordinator.proxy.pool import Backend, Lease, Pool
 from coordinator.proxy.repeats import Failures
@@ -129,13 +129,17 @@ class RequestStats:
 
 
 class ChatRequest(NamedTuple):
-    """A request for a page that has been admitted. `path` is its dialect's; `began` is in the loop's time."""
+    """A request for a page that has been admitted. `path` is its dialect's; `began` is in the loop's time.
+
+    `may_wait` says whether it is queued where all pages are busy.
+    """
 
     request_id: str
     path: str
     headers: HeaderMap
     body: ChatBody
     began: float
+    may_wait: bool = True
 
 
 @dataclass(frozen=True)
@@ -210,9 +214,13 @@ class Exchange:
         try:
             pool, name = self._context.pool, self._request.body.model
             self._model = pool.choose(name, exclude=tried)
-            return await pool.acquire(self._model, exclude=tried, timeout_s=max(0.0, give_up_at - began))
+            timeout_s, may_wait = max(0.0, give_up_at - began), self._request.may_wait
+            return await pool.acquire(self._model, exclude=tried, timeout_s=timeout_s, may_wait=may_wait)
         except QueueFull as error:
             raise unavailable(ErrorCode.QUEUE_FULL, str(error), retry_after_s=error.retry_after_s) from None
+        except NotQueued as error:
+            refusal = unavailable(ErrorCode.NOT_QUEUED, str(error), retry_after_s=error.retry_after_s)
+            raise replace(refusal, headers={**refusal.headers, **BUSY}) from None
         except NoBackend as error:
             code = ErrorCode.QUEUE_TIMEOUT if error.reason == "timeout" else ErrorCode(error.reason)
             raise unavailable(code, str(error), retry_after_s=error.retry_after_s) from None

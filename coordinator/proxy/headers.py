@@ -14,6 +14,16 @@ from contract.keys import presented_key
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Pairs of name and value; ASGI gives names in lower case."""
 
+HOP_HEADER: Final = b"x-tabfleet-hop"
+"""Any value: whoever sends the request tries another cell after a refusal, so that it is not to wait in this one.
+
+One rule without a count of tries: HAProxy sends all tries of a request with the same headers. The refusal is 503, as
+HAProxy 2.6 sends nothing again after 429.
+"""
+
+BUSY: Final[Mapping[str, str]] = {"x-tabfleet-busy": "true"}
+"""Tells that refusal from others with 503: of this cell's pages some are ready, and a request could wait for one."""
+
 CLOSE: Final[Mapping[str, str]] = {"connection": "close"}
 
 # RFC 9110, section 7.6.1: these belong to one connection, not to the message.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from coordinator.errors import NoBackend, QueueFull
+from coordinator.errors import NoBackend, NotQueued, QueueFull
 
 _NONE_READY_RETRY_S: Final = 5.0
 _BUSY_RETRY_S: Final = 2.0
@@ -323,10 +323,13 @@ class Pool:
         """Return whether try_acquire would find a backend."""
         return not self.draining and self._index.least_busy(model, exclude) is not None
 
-    async def acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float) -> Lease:
+    async def acquire(
+        self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float, may_wait: bool = True
+    ) -> Lease:
         """Wait up to timeout_s seconds for a lease, first come first served among those it could serve.
 
-        Raises QueueFull if there is no room to wait; NoBackend(`none_ready`) at once if nothing that
+        Raises QueueFull if there is no room to wait, NotQueued at once in place of waiting where it must not;
+        NoBackend(`none_ready`) at once if nothing that
         serves the model is ready, NoBackend(`timeout`) after timeout_s, NoBackend(`draining`) once draining.
         Whoever waits already keeps its place while backends come and go, until its own deadline.
         """
@@ -337,6 +340,8 @@ class Pool:
             raise NoBackend("draining", _NONE_READY_RETRY_S)
         if not self._has_ready(model, exclude):
             raise NoBackend("none_ready", _NONE_READY_RETRY_S)
+        if not may_wait:
+            raise NotQueued(_BUSY_RETRY_S)
         if len(self._queue) >= self.max_queue:
             raise QueueFull(len(self._queue), _BUSY_RETRY_S)
         loop = asyncio.get_running_loop()

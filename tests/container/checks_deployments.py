@@ -21,6 +21,8 @@ def kubernetes_overlay(services: Services) -> str:
     pod = rendered("local")
     check_labels(pod)
     check_labels(rendered("s3"))
+    check_labels(rendered("cells"))
+    check_cells(rendered("cells"))
     site = services.folder / "site.toml"
     shutil.copyfile(ROOT / "sites" / "demo.toml", site)
     files = {
@@ -51,6 +53,22 @@ def check_labels(pod: Pod) -> None:
     rules = pod.document("NetworkPolicy", "tabfleet")["spec"]["ingress"][0]["from"]
     client = {"matchLabels": {"tabfleet.example/client": "true"}}
     assert rules == [{"namespaceSelector": client}, {"podSelector": client}], rules
+
+
+def check_cells(pod: Pod) -> None:
+    """Check that there is a pod for each share, with a name and a volume of its own."""
+    cells = pod.document("StatefulSet", "tabfleet")["spec"]
+    (shard,) = [item["value"] for item in pod.container["env"] if item["name"] == "SHARD"]
+    assert shard == f"hostname/{cells['replicas']}", (shard, cells["replicas"])
+    assert cells["podManagementPolicy"] == "Parallel"
+    names = pod.document("Service", cells["serviceName"])["spec"]
+    assert (names["clusterIP"], names["publishNotReadyAddresses"]) == ("None", True), names
+    volumes = [volume["name"] for volume in pod.spec["volumes"]]
+    own = [claim["metadata"]["name"] for claim in cells["volumeClaimTemplates"]]
+    mounted = [mount["name"] for mount in pod.container["volumeMounts"]]
+    assert sorted(volumes + own) == sorted(mounted), (volumes, own, mounted)
+    assert pod.document("PodDisruptionBudget", "tabfleet")["spec"]["maxUnavailable"] == 1
+    assert not [doc for doc in pod.documents if doc["kind"] == "PersistentVolumeClaim"]
 
 
 @check("the single-child image serves through its relay, and restarts its child when it is killed")

@@ -50,18 +50,18 @@ class Pod:
 
     def labels(self) -> dict[str, str]:
         """Return the labels of the pods."""
-        deployment = next(doc for doc in self.documents if doc["kind"] == "Deployment")
-        found: dict[str, str] = deployment["spec"]["template"]["metadata"]["labels"]
+        found: dict[str, str] = workload(self.documents)["spec"]["template"]["metadata"]["labels"]
         return found
 
     def selectors(self) -> list[dict[str, str]]:
-        """Return the selectors of Deployment, Service and NetworkPolicy."""
-        specs = {doc["kind"]: doc.get("spec", {}) for doc in self.documents}
-        return [
-            specs["Deployment"]["selector"]["matchLabels"],
-            specs["Service"]["selector"],
-            specs["NetworkPolicy"]["podSelector"]["matchLabels"],
-        ]
+        """Return the selectors of the workload, Services, NetworkPolicy and PodDisruptionBudget."""
+        found = []
+        for document in self.documents:
+            spec = document.get("spec", {})
+            selector = spec.get("podSelector", spec.get("selector"))
+            if selector is not None:
+                found.append(selector.get("matchLabels", selector))
+        return found
 
     def options(self, folder: Path, files: Files) -> list[str]:
         """Return podman options for security context, limits, ports and mounts; `files` has the mounted files."""
@@ -104,10 +104,15 @@ def _make_links(place: Path, files: Sequence[Path], group: int, mode: int) -> No
         (place / file.name).symlink_to(f"..data/{file.name}")
 
 
+def workload(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the document that makes the pods: a Deployment, or a StatefulSet of cells."""
+    (only,) = [doc for doc in documents if doc["kind"] in ("Deployment", "StatefulSet")]
+    return only
+
+
 def rendered(overlay: str) -> Pod:
     """Render an overlay with kubectl, without a cluster."""
     command = [str(KUBECTL), "kustomize", f"{ROOT}/deploy/kubernetes/overlays/{overlay}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     documents = list(yaml.safe_load_all(done.stdout))
-    deployment = next(doc for doc in documents if doc["kind"] == "Deployment")
-    return Pod(documents, deployment["spec"]["template"]["spec"])
+    return Pod(documents, workload(documents)["spec"]["template"]["spec"])

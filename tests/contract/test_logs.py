@@ -87,3 +87,22 @@ print("half", chr(0xd83d))
     assert b"Traceback" not in done.stderr
     if form == "json":
         assert json.loads(done.stderr)["text"] == "half \ud83d"
+
+
+def test_fields_of_the_program_are_in_every_line_those_of_libraries_and_threads_too() -> None:
+    program = """
+import logging, structlog, threading
+from contract.logs import configure_logging
+configure_logging("json", "info", cell="tabfleet-0")
+log = structlog.get_logger("x")
+log.info("one")
+threading.Thread(target=lambda: log.info("two")).start()
+logging.getLogger("elsewhere").warning("three")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
+    parsed = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(entry["event"], entry["cell"]) for entry in parsed] == [
+        (event, "tabfleet-0") for event in ("one", "two", "three")
+    ]

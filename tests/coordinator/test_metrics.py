@@ -12,6 +12,7 @@ from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
 from coordinator.proxy.pool import Backend, Pool
+from coordinator.shard import Shard
 from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import (
     ChildExited,
@@ -217,3 +218,11 @@ def test_the_check_of_a_site_is_unknown_until_it_has_ended() -> None:
     assert (seen["tabfleet_site_check_ok", ("mine",)], seen["tabfleet_site_check_ok", ("b",)]) == (0, 1)
     assert seen["tabfleet_site_check_timestamp_seconds", ("mine",)] == 123
     assert seen["tabfleet_site_check_failures_total", ("mine",)] == 2
+
+
+def test_a_cell_is_named_by_one_metric_and_no_label_of_others() -> None:
+    metrics = Metrics()
+    metrics.name_cell("tabfleet-1", Shard(1, 3))
+    assert 'tabfleet_cell_info{cell="tabfleet-1",shard="1/3"} 1.0' in metrics.text().decode()
+    assert metrics.text().decode().count("tabfleet-1") == 1
+    assert "tabfleet_cell" not in Metrics().text().decode()

@@ -10,6 +10,7 @@ import pytest
 from coordinator.errors import SettingsError
 from coordinator.flags import load_settings, settings_markdown, table
 from coordinator.settings import Settings
+from coordinator.shard import Shard
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,6 +124,8 @@ WRONG = {
     "MAX_BODY_BYTES": "10 MB",
     "UNHEALTHY_AFTER": "1.5",
     "CHROMIUM_SANDBOX": "perhaps",
+    "SHARD": "3/3",
+    "CELL": "two words",
     "EXTRA_CA_FILE": "/nowhere/ca.pem",
     "HTTPS_PROXY": "ftp://proxy",
     "ALERT_URL": "hooks.example/in",
@@ -334,3 +337,37 @@ def test_camoufox_has_one_login_a_browser() -> None:
         "LOGINS_PER_BROWSER=2 (--logins-per-browser) needs BROWSER_ENGINE=chromium or firefox: with camoufox each "
         "browser is one identity, which two logins must not share"
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "x/2", "3/3", "0/0", "-1/2", "0/1001", "1/2/3", "hostname", "hostname/0", "1 /2"]
+)
+def test_a_share_that_is_none_is_an_error(text: str) -> None:
+    assert error_of(f"--shard={text}").startswith(f"--shard (SHARD): got {text!r}, takes i/n with 0 <= i < n <= 1000")
+
+
+def test_without_a_share_there_is_no_cell() -> None:
+    settings = load_settings()
+    assert (settings.is_cell, settings.own_shard, settings.own_cell) == (False, None, None)
+
+
+def test_a_cell_takes_the_hosts_name_unless_it_is_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "tabfleet-3")
+    monkeypatch.setenv("SHARD", "1/4")
+    settings = load_settings()
+    assert (settings.is_cell, settings.own_shard, settings.own_cell) == (True, Shard(1, 4), "tabfleet-3")
+    assert load_settings(["--cell", "west.a_1"]).own_cell == "west.a_1"
+
+
+@pytest.mark.parametrize(("host", "index"), [("tabfleet-3", 3), ("a-1-0", 0), ("cells-2.tabfleet.svc", 2)])
+def test_a_pods_name_says_which_share_it_takes(monkeypatch: pytest.MonkeyPatch, host: str, index: int) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    assert load_settings(["--shard", "hostname/4"]).own_shard == Shard(index, 4)
+
+
+@pytest.mark.parametrize(("host", "says"), [("web3", "does not end in a hyphen and a number"), ("web-4", "ends in 4")])
+def test_a_host_without_a_share_is_an_error(monkeypatch: pytest.MonkeyPatch, host: str, says: str) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    line = error_of("--shard=hostname/4")
+    assert line.startswith(f"SHARD=hostname/4 (--shard): the host's name, '{host}', {says}")
+    assert line.endswith("; name the share itself, as i/n")

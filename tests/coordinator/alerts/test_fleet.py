@@ -77,11 +77,13 @@ class Told:
 
 
 @contextlib.asynccontextmanager
-async def told(tmp_path: Path, *names: str, state_file: StateFile | None = None, **policy: Any) -> AsyncIterator[Told]:
+async def told(
+    tmp_path: Path, *names: str, state_file: StateFile | None = None, cell: str | None = None, **policy: Any
+) -> AsyncIterator[Told]:
     """Ready children, and a receiver that is told of them."""
     with webhook_server() as server:
         receiver = Receiver(server.url, read_secrets(write_secret(tmp_path)))
-        alerts = Alerts(receiver, Counted(), thresholds=QUICK, state_file=state_file)
+        alerts = Alerts(receiver, Counted(), thresholds=QUICK, state_file=state_file, cell=cell)
         async with prepared_fleet(tmp_path, hooks=[alerts.fleet_event], **policy) as fleet:
             sites: list[SiteStatus] = []
             alerts.watch(Watched(fleet.supervisor, fleet.pool, sites))
@@ -256,3 +258,28 @@ async def test_a_receiver_that_hangs_or_is_away_does_not_touch_supervision(tmp_p
         assert t.server.taken == []
         t.server.released.set()
         await t.until(AlertKind.RECOVERED, "bob", AlertKind.QUOTA)
+
+
+async def test_a_cell_names_itself_in_what_it_tells(tmp_path: Path) -> None:
+    async with told(tmp_path, "ada", cell="west") as t:
+        await t.fleet.behave("ada", unready="login_expired")
+        assert (await t.until(AlertKind.LOGIN_LOST, "ada"))["cell"] == "west"
+        assert (await t.until(AlertKind.ALL_AWAY))["cell"] == "west"
+
+
+async def test_a_cell_without_any_login_is_not_away(tmp_path: Path) -> None:
+    receiver = Receiver("http://127.0.0.1:9", read_secrets(write_secret(tmp_path)))
+    now = [0.0]
+    alerts = Alerts(receiver, Counted(), thresholds=QUICK, clock=lambda: now[0])
+    async with prepared_fleet(tmp_path) as fleet:
+        alerts.watch(Watched(fleet.supervisor, fleet.pool, []))
+        for _ in range(3):
+            alerts.look()
+            now[0] += 1000.0
+        assert not alerts.queued()
+        fleet.plan("ada", never_ready=True)
+        await fleet.start([fleet.profile("ada")])
+        for _ in range(3):
+            alerts.look()
+            now[0] += 1000.0
+        assert alerts.queued() == {AlertKind.ALL_AWAY: 1}

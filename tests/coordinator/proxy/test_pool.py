@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.errors import NoBackend, QueueFull
+from coordinator.errors import NoBackend, NotQueued, QueueFull
 from coordinator.proxy.pool import Backend, Lease, Pool
 from tests.support.waiting import eventually
 
@@ -351,3 +351,20 @@ async def test_waiting_until_idle() -> None:
 
 async def test_any_model() -> None:
     assert take(pool_of("a"), None).backend.name == "a"
+
+
+async def test_who_must_not_wait_is_refused_at_once_and_takes_nobodys_place() -> None:
+    pool = pool_of("a")
+    lease = await pool.acquire("m", timeout_s=5.0, may_wait=False)
+    task = await waiting(pool)
+    with pytest.raises(NotQueued) as refused:
+        await pool.acquire("m", timeout_s=5.0, may_wait=False)
+    assert (refused.value.retry_after_s, pool.queue_length) == (2.0, 1)
+    lease.release()
+    with pytest.raises(NotQueued):  # the page is the one's who has waited for it
+        await pool.acquire("m", timeout_s=5.0, may_wait=False)
+    (await task).release()
+    pool.set_ready(backend(pool, "a"), ready=False)
+    with pytest.raises(NoBackend, match="ready"):  # another cell is as good, but nobody need wait for this one
+        await pool.acquire("m", timeout_s=5.0, may_wait=False)
+    assert pool.leases_held == 0
