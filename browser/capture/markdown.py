@@ -17,8 +17,8 @@ from bs4.element import NavigableString
 from markdownify import MarkdownConverter
 
 from browser.capture.markdown_html import make_plain
-from browser.capture.markdown_prose import escape_prose
-from browser.capture.markdown_steady import MARK, cut_from, cut_from_open_note, mark_steady
+from browser.capture.markdown_prose import MARK, escape_prose
+from browser.capture.markdown_steady import cut_from, cut_from_open_note, mark_steady
 
 _SEPARATOR = re.compile(r"^\|(?: --- \|)+$", re.MULTILINE)
 _BACKTICKS = re.compile(r"`+")

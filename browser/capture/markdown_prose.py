@@ -12,6 +12,8 @@ from browser.capture.markdown_html import runs
 
 ELEMENT = "\ufffc"
 """Stands for an element in the text of inline content: no space, and no letter."""
+MARK = "\ufdd0"
+"""What stands in the HTML where its steady part ends: a code point that no text has (Unicode 16.0, section 23.7)."""
 LITERAL = frozenset({"code", "kbd", "samp", "x-tex", "x-note-ref"})
 """Elements whose text is no prose."""
 
@@ -27,15 +29,22 @@ _PAIRS = {"]": "[", ")": "("}
 
 
 def escape_prose(container: Tag) -> None:
-    """Put a backslash before each mark in the words of an element, in place."""
+    """Put a backslash before each mark in the words of an element, in place.
+
+    MARK is no text: what stands beside it is escaped as it is without it. Nor is white space at the end, which
+    renderers write before a list within an item, and not any more once that item's text is a paragraph.
+    """
     for run in runs(container):
         strings = [string for node in run for string in flat(node)]
-        positions = _marks("".join(map(str, strings)))
+        positions = _marks("".join(map(str, strings)).replace(MARK, "").rstrip())
         at = 0
         for string in strings:
-            end = at + len(string)
+            words, is_cut, rest = str(string).partition(MARK)
+            middle, end = at + len(words), at + len(words) + len(rest)
             if isinstance(string, NavigableString):
-                string.replace_with(_with_backslashes(string, [mark - at for mark in positions if at <= mark < end]))
+                first = _with_backslashes(words, [mark - at for mark in positions if at <= mark < middle])
+                second = _with_backslashes(rest, [mark - middle for mark in positions if middle <= mark < end])
+                string.replace_with(first + is_cut + second)
             at = end
 
 

@@ -12,11 +12,8 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 
 from browser.capture.markdown_html import Group, groups
-from browser.capture.markdown_prose import ELEMENT, LITERAL, first_open, flat
+from browser.capture.markdown_prose import ELEMENT, LITERAL, MARK, first_open, flat
 from browser.capture.markdown_references import defined, with_references
-
-MARK = "\ufdd0"
-"""What stands in the HTML where its steady part ends: a code point that no text has (Unicode 16.0, section 23.7)."""
 
 _NESTING_LANGUAGES = frozenset({"", "text", "txt", "markdown", "md", "mdx", "rst", "quarto"})
 """Languages of code blocks that hold code blocks, whose fence is as long as it must be: "" where none is noted."""

@@ -248,13 +248,15 @@ class Proxy:
         if dialect is not RESPONSES:
             await self._exchange(call, dialect, body, record)
             return
-        turn = self._responses.begin(call.headers, body, call.send)
+        connection = record or call.scope["extensions"][CONNECTION]
+        turn = self._responses.begin(call.headers, body, call.send, connection)
         try:
             with self._bodies.holding(turn.held_bytes):
                 await self._exchange(call._replace(send=turn.send), dialect, turn.body, record)
         finally:
-            # The last bytes of an answer may not have come through.
-            if call.stats.outcome is not Outcome.ANSWERED:
+            if call.stats.outcome is Outcome.CLIENT_LEFT:
+                turn.forget_unsent()
+            elif call.stats.outcome is not Outcome.ANSWERED:
                 turn.forget()
 
     async def _exchange(self, call: _Call, dialect: Dialect, body: ChatBody, record: Record | None) -> None:

@@ -164,7 +164,7 @@ class Exchange:
         self._model = request.body.model
         """The one that is asked: of those that an alias stands for, or the one that the body names."""
         self._cost_a_child = False
-        self._last_line = b""  # of a stream
+        self._last_line = b""  # of what was passed on of a stream
         self._interruption = Interruption()
         self._stall = StallWatch(self._interruption.interrupt, lambda: response.blocked)
 
@@ -356,6 +356,10 @@ class Exchange:
         if is_first and not broken.answered and await children.may_retry(backend, request_id):
             return False
         log.warning("answer_broken", request=request_id, child=backend.name, sent=self._response.sent.value)
+        if self._is_complete:
+            await self._end_complete()
+            await children.cancel(backend, request_id)
+            return True
         what = "The browser at work on this answer was lost" if is_first else "Two browsers were lost at this request"
         await self._fail(ErrorCode.CHILD_LOST, f"{what}.")
         await children.cancel(backend, request_id)
@@ -365,11 +369,14 @@ class Exchange:
         """Tell the client, if it is there, then wait until the page is free again."""
         request, children = self._request, self._context.children
         log.info("answer_interrupted", request=request.request_id, child=backend.name, cause=cause)
-        if cause in _MESSAGES:
+        # Of a client that did not read, nobody knows how far it came.
+        if self._is_complete and cause is not Cause.CLIENT_STALLED:
+            await self._end_complete()
+        elif cause in _MESSAGES:
             await self._fail(ErrorCode(cause), _MESSAGES[cause])
         else:
             # A client that leaves at an error event, before the stream's end has come from the child, saw a failure.
-            if self._last_line not in COMPLETE:
+            if not self._is_complete:
                 has_failed = is_error_event(self._last_line)
                 self._note_failure((code_of(self._last_line) or "other") if has_failed else None)
             await self._response.abort()
@@ -378,6 +385,15 @@ class Exchange:
             is_free = await children.cancel(backend, request.request_id)
             if is_free and children.was_submitted(backend, request.request_id) is False:
                 self._context.failures.discard_left(request.headers, request.path, request.body.came)
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether the client was sent a stream's last event: from then on it has its answer, and may act on it."""
+        return self._last_line in COMPLETE
+
+    async def _end_complete(self) -> None:
+        self._stats.outcome, self._stats.code = Outcome.ANSWERED, None
+        await self._response.end_complete()
 
     async def _fail(self, code: ErrorCode, message: str) -> None:
         self._stats.outcome, self._stats.code = Outcome.FAILED, code

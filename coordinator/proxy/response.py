@@ -11,7 +11,7 @@ request again, whatever a header says.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from enum import Enum
 from typing import Final, Protocol
 
@@ -135,17 +135,23 @@ class Response:
         self.sent = Sent.STREAM
 
     async def send_chunk(self, chunk: bytes) -> bytes:
-        """Send what of the stream makes up whole events by now, and return it."""
+        """Send what of the stream makes up whole events by now, and return it; nothing once the connection is lost."""
         events = self._framing.feed(chunk)
         if events:
             self.blocked = True
             await self._send({"type": "http.response.body", "body": events, "more_body": True})
             self.blocked = False
-        return events
+        return b"" if self.connection.lost else events
 
     async def end_stream(self) -> None:
         """Send what is left, and the end."""
         await self._send({"type": "http.response.body", "body": self._framing.rest()})
+        self.sent = Sent.WHOLE
+
+    async def end_complete(self) -> None:
+        """End a stream after its last event, whatever has come between; in the time that `fail` has."""
+        if self.sent is Sent.STREAM:
+            await self._in_time(self.end_stream())
 
     async def send_blank(self, headers: Headers, blank: bytes) -> None:
         """Send white space before a whole answer that is still to come, and before that its head."""
@@ -175,9 +181,12 @@ class Response:
         Takes 1 s at most; then, or after half of a whole response, the connection is aborted.
         """
         sent, self.sent = self.sent, Sent.WHOLE
+        await self._in_time(self._send_last(sent, error))
+
+    async def _in_time(self, sending: Coroutine[None, None, None]) -> None:
         try:
             # Not asyncio.timeout: of a task that was cancelled, it raises no TimeoutError in Debian's Python 3.11.2.
-            await asyncio.wait_for(self._send_last(sent, error), _LAST_WORDS_S)
+            await asyncio.wait_for(sending, _LAST_WORDS_S)
         except TimeoutError:
             await self.abort()
 

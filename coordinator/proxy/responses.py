@@ -19,10 +19,10 @@ import msgspec
 from starlette.types import Message, Send
 
 from contract.api_error import ApiError, ErrorCode, bad_request, to_json, unsupported
-from contract.dialects.dialect import END_COMMENT
 from contract.dialects.responses import EARLIER_FIELD
 from coordinator.proxy.admission import ChatBody
 from coordinator.proxy.headers import HeaderMap
+from coordinator.proxy.response import Connection
 from coordinator.proxy.response_store import Kept, ResponseStore
 
 ITEMS_PATH: Final = "/input_items"
@@ -52,15 +52,18 @@ _MOST_LISTED: Final = 100
 
 @dataclass
 class Turn:
-    """One request for a response. `body` goes to a child, `send` records the answer; `forget` once that has failed.
+    """One request for a response. `body` goes to a child, `send` records the answer.
 
     `held_bytes` is what it takes beside the body that came.
     """
 
     body: ChatBody
     send: Send
-    forget: Callable[[], None]
     held_bytes: int
+    forget: Callable[[], None]
+    """To be called once the answer has failed."""
+    forget_unsent: Callable[[], None]
+    """To be called once the client has left: a response that it was sent may be continued."""
 
 
 class Responses:
@@ -71,7 +74,7 @@ class Responses:
         self._store = store
         self._max_body_bytes = max_body_bytes
 
-    def begin(self, headers: HeaderMap, body: ChatBody, send: Send) -> Turn:
+    def begin(self, headers: HeaderMap, body: ChatBody, send: Send, connection: Connection) -> Turn:
         """Return the request as a child can answer it. Raises ApiError: 404 for what is not kept, 413."""
         fields = _FIELDS.decode(body.raw)
         owner, given = headers.owner, _items_of(fields["input"])
@@ -87,10 +90,16 @@ class Responses:
             body = body._replace(raw=self._with_earlier(fields, earlier))
             held_bytes = len(body.raw)
         if bytes(fields.get("store", _NULL)) == b"false":
-            return Turn(body, send, _nothing, held_bytes)
+            return Turn(body, send, held_bytes, _nothing, _nothing)
         keeping = _Keeping(self._store, owner, inputs, previous)
-        recorder = Recorder(send, keeping.keep, self._store.limits.max_bytes)
-        return Turn(body, recorder, keeping.forget, held_bytes + len(inputs))
+        recorder = Recorder(send, connection, keeping.keep, self._store.limits.max_bytes)
+
+        def forget_unsent() -> None:
+            # A client that did not read was reset, with whatever still waited for it.
+            if connection.stalled or not recorder.was_sent:
+                keeping.forget()
+
+        return Turn(body, recorder, held_bytes + len(inputs), keeping.forget, forget_unsent)
 
     def _with_earlier(self, fields: dict[str, msgspec.Raw], earlier: list[Kept]) -> bytes:
         fields.pop(EARLIER_FIELD, None)
@@ -184,12 +193,15 @@ class _Keeping:
 class Recorder:
     """An ASGI `send` that looks for the complete response in what it passes on.
 
-    A response is told before its last bytes are passed on: a client may continue it at once.
+    A response is told before its last bytes are passed on: a client may continue it at once. `was_sent` is True once
+    they have been, to a connection that still was there.
     """
 
-    def __init__(self, send: Send, tell: Callable[[bytes], None], max_bytes: int) -> None:
+    def __init__(self, send: Send, connection: Connection, tell: Callable[[bytes], None], max_bytes: int) -> None:
         """No response of more than `max_bytes` is told."""
-        self._send, self._tell, self._max_bytes = send, tell, max_bytes
+        self.was_sent = False
+        self._send, self._connection, self._tell, self._max_bytes = send, connection, tell, max_bytes
+        self._has_told = False
         self._is_whole = self._is_stream = False
         self._recorded = b""
 
@@ -204,6 +216,8 @@ class Recorder:
         elif self._is_whole:
             self._record(message.get("body", b""), is_last=not message.get("more_body"))
         await self._send(message)
+        if self._has_told and not self.was_sent:
+            self._has_told, self.was_sent = False, not self._connection.lost
 
     def _record_event(self, events: bytes) -> None:
         if not self._recorded:
@@ -212,8 +226,10 @@ class Recorder:
             if found is None:
                 return
             events = events[found.end() :]
-        tail = self._recorded[-len(END_COMMENT) :] + events
-        self._record(events, is_last=tail.endswith(END_COMMENT))
+        # The event ends with this line. The child's mark of the end need not come together with it, and a client does
+        # not wait for that.
+        data, line_break, _ = events.partition(b"\n")
+        self._record(data, is_last=bool(line_break))
 
     def _record(self, body: bytes, *, is_last: bool) -> None:
         self._recorded += body
@@ -223,10 +239,11 @@ class Recorder:
         elif is_last:
             self._is_stream, self._is_whole, recorded = False, False, self._recorded
             try:
-                found = _FIELDS.decode(recorded.removesuffix(END_COMMENT))
+                found = _FIELDS.decode(recorded)
             except msgspec.DecodeError:
                 return  # an error after white space
             self._tell(bytes(found["response"]) if "response" in found else recorded.strip())
+            self._has_told = True
 
 
 def _nothing() -> None:

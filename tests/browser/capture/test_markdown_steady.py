@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from html import escape
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from browser.capture import dom_reader
@@ -15,6 +16,7 @@ from browser.capture.findings import Done, Lost, Text, Transcript
 from browser.capture.frames import Frame, FrameKind
 from browser.capture.markdown import from_html, steady_from_html
 from tests.browser.capture.test_markdown import RENDER, SOURCES, same
+from tests.support.size import size
 
 WORDS = (
     *("plain words here", "**bold words**", "*slanted*", "***both***", "_under_", "snake_case_name", "2 * 3 * 4"),
@@ -47,6 +49,7 @@ BLOCK = st.one_of(
     ),
     st.sampled_from(["| a | b |\n|---|--:|\n| 1 | 2 |\n| `3` | **4** |", "|a|b|\n|-|-|\n|c|d|", "---", "***"]),
 )
+EXAMPLES = size(25, 500)
 HEADING_ELEMENT = re.compile(r"<h[12]>.*?</h[12]>", re.DOTALL)
 DEFINITIONS = "\n\n[1]: http://h/1\n[brackets]: <http://h/2> 'title'"
 DOCUMENT = st.builds(
@@ -80,7 +83,7 @@ def growing(source: str, begin: int = 1, step: int = 1) -> list[str]:
 
 
 @given(DOCUMENT, st.integers(1, 30), st.integers(1, 30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_what_is_passed_on_is_never_contradicted(source: str, begin: int, step: int) -> None:
     text = "".join(streamed(growing(source, begin, step)))
     assert same_text(RENDER(text), RENDER(from_html(RENDER(source))))
@@ -133,6 +136,36 @@ def test_what_may_still_change_is_held_back(shown: str, steady: str) -> None:
 )
 def test_what_comes_from_a_match_on_is_held_back(shown: str, steady: str) -> None:
     assert steady_from_html(shown, re.compile("€")) == steady
+
+
+SIGNS = st.text(alphabet="ab *_`<>~|[]()#-+=1.\\\n&;$^!", max_size=60)
+
+
+@given(st.one_of(DOCUMENT, SIGNS).map(RENDER) | SIGNS.map(lambda text: f"<p>{escape(text)}</p>"))
+@example("<p>5* hotel 5* hotel</p>")
+@example("<p># no heading</p>")
+@example("<p>1. no item</p>")
+@example("<p>a backslash \\\nat an end</p>")
+@settings(max_examples=size(100, 3000), deadline=None)
+def test_where_the_steady_part_ends_changes_nothing_before_it(shown: str) -> None:
+    """Whether a character is escaped depends on what stands beside it, and the end of the steady part is no text."""
+    assert from_html(shown).startswith(steady_from_html(shown))
+
+
+@given(SIGNS.map(lambda text: escape(text.strip())).filter(bool))
+@example("\\")
+@settings(max_examples=size(100, 3000), deadline=None)
+def test_an_item_whose_text_is_found_to_be_a_paragraph_stays_as_it_is(text: str) -> None:
+    more = "<ul><li>one</li></ul></li><li>"
+    tight = from_html(f"<ul><li>{text}\n{more}two</li></ul>")
+    loose = from_html(f"<ul><li><p>{text}</p>{more}<p>two</p></li></ul>")
+    assert loose.split() == tight.split()
+
+
+@given(SIGNS, st.integers(1, 30), st.integers(1, 30))
+@settings(max_examples=size(50, 1000), deadline=None)
+def test_signs_of_any_kind_are_passed_on_as_they_stay(source: str, begin: int, step: int) -> None:
+    streamed(growing(source, begin, step))
 
 
 def test_a_list_whose_items_are_found_to_be_apart_goes_on() -> None:
@@ -190,7 +223,8 @@ def rest_of(mark: str) -> str:
 
 
 @given(HEADING, st.integers(1, 30), st.integers(1, 30))
-@settings(max_examples=25, deadline=None)
+@example("a|b 5* hotel\n5* hotel a|b\nplain words here\n-", 1, 1)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_a_paragraph_that_is_found_to_be_a_heading_goes_on(source: str, begin: int, step: int) -> None:
     text = "".join(streamed(growing(source, begin, step)))
     assert same_text(RENDER(text), RENDER(from_html(RENDER(source))))

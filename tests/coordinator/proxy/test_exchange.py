@@ -181,6 +181,56 @@ async def test_an_answer_that_is_complete_when_it_is_interrupted_is_an_answer() 
         assert (running.stats.outcome, running.stats.code) == (Outcome.ANSWERED, None)
 
 
+@pytest.mark.parametrize("ended_by", [Cause.SHUTDOWN, Cause.SILENT, Cause.CLIENT_LEFT, "the child", "the client"])
+async def test_an_answer_whose_last_event_was_sent_is_an_answer_whatever_comes_after(ended_by: str) -> None:
+    async def complete(conversation: Conversation) -> None:
+        await conversation.begin_stream()
+        await conversation.chunk(EVENT + DONE)
+        if ended_by == "the child":
+            await eventually(lambda: len(running.client.messages) == 2)
+            conversation.writer.transport.abort()
+        await conversation.until_closed()
+
+    children = ScriptedChildren()
+    async with exchange(complete, children) as running:
+        task = asyncio.create_task(running.run())
+        await eventually(lambda: len(running.client.messages) == 2)
+        if ended_by == "the client":
+            running.client.leave()
+        elif isinstance(ended_by, Cause):
+            running.exchange.interrupt(ended_by)
+        assert await task == 0
+        assert b"".join(message.get("body", b"") for message in running.client.messages) == EVENT + DONE
+        assert running.client.ends == 1
+        assert (running.stats.outcome, running.stats.code) == (Outcome.ANSWERED, None)
+        if ended_by is not Cause.SHUTDOWN:
+            assert children.cancelled == ["the-id"], "the page may still be at work"
+
+
+async def test_a_last_event_that_the_client_does_not_read_is_no_answer() -> None:
+    async def complete(conversation: Conversation) -> None:
+        await conversation.begin_stream()
+        await conversation.chunk(EVENT + DONE)
+        await conversation.until_closed()
+
+    async with exchange(complete) as running:
+        task = asyncio.create_task(running.run())
+        await eventually(lambda: len(running.client.messages) == 2)
+        running.client.stalled = True
+        running.client.leave()
+        assert await task == 0
+        assert (running.stats.outcome, running.stats.code) == (Outcome.CLIENT_LEFT, "client_stalled")
+
+
+async def test_a_last_event_that_was_sent_to_nobody_is_no_answer() -> None:
+    """The connection may be lost just when the child's last event has come, before it is passed on."""
+    async with exchange(finished) as running:
+        running.client.on_message = lambda count: running.client.leave() if count == 1 else None
+        assert await running.run() == 0
+        assert (running.stats.outcome, running.stats.code) == (Outcome.CLIENT_LEFT, "client_left")
+        assert running.stats.submitted
+
+
 @pytest.mark.parametrize("cause", [Cause.SHUTDOWN, Cause.CLIENT_LEFT])
 async def test_no_child_is_asked_for_what_is_interrupted_before(cause: Cause) -> None:
     async with exchange(finished) as running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -21,8 +22,12 @@ from starlette.types import Message
 from contract.api_error import ApiError, ErrorCode, not_to_be_retried, sse, to_json
 from contract.dialects.dialect import END_COMMENT
 from contract.dialects.responses import EARLIER_FIELD, RESPONSES
-from coordinator.proxy.exchange import Outcome
-from coordinator.proxy.responses import Recorder
+from coordinator.proxy.admission import parse_chat_body
+from coordinator.proxy.exchange import Outcome, RequestStats
+from coordinator.proxy.headers import HeaderMap
+from coordinator.proxy.idempotency import Record
+from coordinator.proxy.response_store import ResponseStore, StoreLimits
+from coordinator.proxy.responses import Recorder, Responses
 from tests.coordinator.proxy.proxied import KEY, Answer, Caller, Conversation, Served, ask, request, scripted
 from tests.support.waiting import eventually
 
@@ -234,28 +239,116 @@ async def test_what_has_failed_is_not_kept(tmp_path: Path, answer: bytes) -> Non
         assert (await api.outcomes())[0][0] is Outcome.FAILED
 
 
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("mark", [END_COMMENT, b""], ids=["marked", "before its mark"])
+async def test_a_client_that_leaves_with_the_last_event_may_go_on(
+    tmp_path: Path, mark: bytes, status: str, *, reset: bool
+) -> None:
+    """The child holds the stream open: the client leaves first, as one does that has what it asked for."""
+    got: list[Any] = []
+
+    async def script(conversation: Conversation) -> None:
+        got.append(json.loads(conversation.body))
+        if len(got) > 1:
+            await conversation.whole(to_json(response("y")), "content-type: application/json")
+            return
+        await conversation.begin_stream()
+        await conversation.chunk(stream_of(response("x", status=status)).removesuffix(END_COMMENT) + mark)
+        await conversation.until_closed()
+
+    async with scripted(tmp_path, script) as api:
+        await _leave_after(api, f"event: response.{status}", reset=reset)
+        assert (await look(api, "resp_x")).status == 200
+        await eventually(lambda: api.quiet and api.done)
+        assert json.loads((await look(api, "resp_x")).body) == response("x", status=status)
+        assert (await call(api, respond("two", previous_response_id="resp_x"))).status == 200
+        outcome = Outcome.ANSWERED if mark else Outcome.CLIENT_LEFT
+        assert [done for done, _ in await api.outcomes()] == [outcome, Outcome.ANSWERED]
+    assert got[1][EARLIER_FIELD][1:] == response("x", status=status)["output"]
+
+
 async def test_what_the_client_did_not_wait_for_is_not_kept(tmp_path: Path) -> None:
-    has_all, may_end = asyncio.Event(), asyncio.Event()
+    is_gone = asyncio.Event()
 
     async def script(conversation: Conversation) -> None:
         await conversation.begin_stream()
-        await conversation.chunk(stream_of(response("x")))
-        has_all.set()
-        await may_end.wait()
+        await conversation.chunk(event("response.output_text.delta", delta="Hel"))
+        await is_gone.wait()
+        with contextlib.suppress(ConnectionError):
+            await conversation.chunk(stream_of(response("x")))
 
     async with scripted(tmp_path, script) as api:
-        caller = await Caller.connect(api.port)
-        caller.writer.write(request(respond(stream=True), path=PATH))
-        await has_all.wait()
-        await caller.head()
-        async for _ in caller.chunks():
-            break
-        # The client may go on with it at once.
-        assert (await look(api, "resp_x")).status == 200
-        caller.reset()
-        await eventually(lambda: api.quiet)
+        await _leave_after(api, "output_text.delta", reset=True)
+        await eventually(lambda: not api.server.server_state.connections)
+        is_gone.set()
+        assert [outcome for outcome, _ in await api.outcomes()] == [Outcome.CLIENT_LEFT]
         assert (await look(api, "resp_x")).status == 404
-        may_end.set()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("lost", "stalled", "may_go_on"), [(False, False, True), (True, False, False), (False, True, False)]
+)
+async def test_a_client_that_has_left_may_go_on_with_what_it_can_have_read(
+    *, lost: bool, stalled: bool, may_go_on: bool, stream: bool
+) -> None:
+    """A connection that is lost before the last bytes takes them silently; one that stalls after them drops them."""
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            found.append(responses.show(headers, "resp_x", b""))
+
+    found: list[bytes] = []
+    headers, connection = HeaderMap([]), Record(b"", b"", "", RequestStats(), 0)
+    responses = Responses(ResponseStore(StoreLimits()), 10_000)
+    turn = responses.begin(headers, parse_chat_body(respond(stream=stream), RESPONSES), send, connection)
+    kind = b"text/event-stream" if stream else b"application/json"
+    await turn.send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+    connection.lost = lost
+    body = stream_of(response("x")) if stream else to_json(response("x"))
+    await turn.send({"type": "http.response.body", "body": body, "more_body": stream})
+    connection.stalled = stalled
+    turn.forget_unsent()
+    assert [json.loads(one) for one in found] == [response("x")]
+    if may_go_on:
+        responses.show(headers, "resp_x", b"")
+        turn.forget()
+    with pytest.raises(ApiError):
+        responses.show(headers, "resp_x", b"")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_is_answered_without_its_client_is_kept_for_the_repeat(tmp_path: Path, *, stream: bool) -> None:
+    child, may_answer = Child(), asyncio.Event()
+
+    async def script(conversation: Conversation) -> None:
+        await may_answer.wait()
+        await child(conversation)
+
+    data = request(respond(stream=stream), "idempotency-key: k", path=PATH)
+    async with scripted(tmp_path, script) as api:
+        caller = await Caller.connect(api.port)
+        caller.writer.write(data)
+        await eventually(lambda: api.proxy.in_flight)
+        caller.reset()
+        await eventually(lambda: not api.server.server_state.connections)
+        may_answer.set()
+        await eventually(lambda: api.quiet)
+        repeat = await ask(api.port, data)
+        assert repeat.header("idempotent-replayed") == "true"
+        assert (await look(api, f"resp_{repeat.header('x-request-id')}")).status == 200
+    assert len(child.got) == 1
+
+
+async def _leave_after(api: Served, text: str, *, reset: bool) -> None:
+    caller = await Caller.connect(api.port)
+    caller.writer.write(request(respond(stream=True), path=PATH))
+    assert (await caller.head())[0] == 200
+    async for chunk in caller.chunks():
+        if text.encode() in chunk:
+            break
+    (caller.reset if reset else caller.close)()
 
 
 async def test_a_whole_response_after_white_space_is_kept_and_an_error_there_is_not(tmp_path: Path) -> None:
@@ -385,30 +478,48 @@ def test_a_response_is_found_however_its_last_event_is_cut(parts: list[bytes], c
     before, name, data = stream_of(response("x")).rpartition(b"event: response.completed\ndata: ")
     ends = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
     first, *more = [data[a:b] for a, b in itertools.pairwise(ends)]
-    assert record([*parts, before, name + first, *more], max_bytes=10_000) == [response("x")]
+    told = record([*parts, before, name + first, *more], last=data.removesuffix(b"\n" + END_COMMENT), max_bytes=10_000)
+    assert told == [response("x")]
+
+
+@given(blank=st.sampled_from([b"", b"\n", b" \n "]), cuts=st.sets(st.integers(0, 500)))
+def test_a_whole_response_is_found_however_it_is_cut(blank: bytes, cuts: set[int]) -> None:
+    data = to_json(response("x"))
+    ends = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
+    pieces = [blank, *(data[a:b] for a, b in itertools.pairwise(ends))]
+    assert record(pieces, last=data, max_bytes=10_000, kind=b"application/json") == [response("x")]
 
 
 def test_a_response_that_is_too_large_is_not_told() -> None:
-    assert record([stream_of(response("x", "y" * 5000))], max_bytes=5000) == []
+    assert record([stream_of(response("x", "y" * 5000))], last=None, max_bytes=5000) == []
 
 
-def record(pieces: list[bytes], max_bytes: int) -> list[dict[str, Any]]:
-    """Return what a recorder tells of a stream; it must pass on all as it is."""
+def record(
+    pieces: list[bytes], *, last: bytes | None, max_bytes: int, kind: bytes = b"text/event-stream; charset=utf-8"
+) -> list[dict[str, Any]]:
+    """Return what a recorder tells of an answer; it must pass on all as it is.
+
+    Here the client acts in the very moment in which it is sent something: by the last byte of `last` it must find the
+    response, and before that there is none.
+    """
     told: list[bytes] = []
-    sent: list[Message] = []
+    sent = bytearray()
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        sent.extend(message.get("body", b""))
+        if last is not None:
+            assert bool(told) == (last in sent), "the client has the response, and it is not kept yet"
 
     async def run() -> None:
-        recorder = Recorder(send, told.append, max_bytes)
-        kind = (b"content-type", b"text/event-stream; charset=utf-8")
-        await recorder({"type": "http.response.start", "status": 200, "headers": [kind]})
-        for piece in pieces:
-            await recorder({"type": "http.response.body", "body": piece, "more_body": True})
+        recorder = Recorder(send, Record(b"", b"", "", RequestStats(), 0), told.append, max_bytes)
+        await recorder({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        for index, piece in enumerate(pieces, 1):
+            is_last = index == len(pieces) and last is not None
+            await recorder({"type": "http.response.body", "body": piece, "more_body": not is_last})
+        assert recorder.was_sent == bool(told)
 
     asyncio.run(run())
-    assert b"".join(message["body"] for message in sent[1:]) == b"".join(pieces)
+    assert sent == b"".join(pieces)
     return [json.loads(one) for one in told]
 
 
