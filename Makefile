@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-sites test-sites-long apps-setup test-firefox test-api-fuzz test-clients chaos check format bench lock
+.PHONY: help setup demo test test-slow test-long test-sites test-sites-long apps-setup test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
 # Most tests wait for other processes half of the time.
@@ -21,8 +21,13 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 test: setup ## the tests: real browsers, real processes, the real client
 	@scripts/display-setup
 	@scripts/age-setup
+	@scripts/test $(PARALLEL) -m 'not slow and not long and not firefox and not sites and not clients'
+
+test-slow: setup ## those that take long: faults and waits in real browsers, balancers before several coordinators
+	@scripts/display-setup
+	@scripts/age-setup
 	@scripts/balancers-setup
-	@scripts/test $(PARALLEL) -m 'not long and not firefox and not sites and not clients'
+	@scripts/test $(PARALLEL) -m 'slow and not long and not firefox and not sites and not clients'
 
 test-long: setup ## the same at their full size, and those that take long for what they add; not part of CI
 	@scripts/display-setup

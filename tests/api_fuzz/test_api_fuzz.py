@@ -10,6 +10,8 @@ import pytest
 from tests.api_fuzz.run import Plan, fleet, fuzz, served_document
 from tests.coordinator.program import Running
 
+pytestmark = pytest.mark.slow
+
 SHORT = Plan(examples=15, seed=20261129, phases="examples,fuzzing")
 
 

@@ -26,6 +26,8 @@ from tests.browser.wrapped_page import PAGE, WrappedPage, Wrapping, answer_to, a
 from tests.support.pictures import image
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)]
 WRAPPINGS: list[Wrapping] = ["shadow", "frame"]
 SELECTORS = {"fill", "select", "on", "wait_for", "wait_gone", "dismiss"}

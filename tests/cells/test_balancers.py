@@ -22,6 +22,8 @@ from tests.coordinator.proxy.proxied import chat
 from tests.support.size import size
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
+pytestmark = pytest.mark.slow
+
 LOGINS = 2
 PATH = "/v1/chat/completions"
 

@@ -16,6 +16,8 @@ from coordinator.profiles.model import Discovery, Examined
 from coordinator.shard import MOST_SHARDS, Shard
 from tests.coordinator.profiles.support.states import login
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000.0
 
 # Of few logins and characters, so that two names often hold the same login.

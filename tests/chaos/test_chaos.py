@@ -23,7 +23,8 @@ TRIED = tuple(BROKEN)[: size(1, 2)]
 REQUESTS = size(200, 400)
 LIMIT_S = 240.0
 
-pytestmark = pytest.mark.timeout(LIMIT_S + 30)  # longer than the default: a busy machine needs a minute
+# Longer than the default: a busy machine needs a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 30)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tests.chaos.faults import FAULTS, Fault, Ground, no_descriptor, no_thread, 
 
 QUICK = [fault for fault in FAULTS if fault.make in (no_descriptor, no_thread, tmp_swept)]
 
-pytestmark = pytest.mark.timeout(420)  # the limits of a row, which a busy machine may need
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]  # the limits of a row, which a busy machine may need
 
 
 @pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.make.__name__)

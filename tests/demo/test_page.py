@@ -14,6 +14,8 @@ from demo.shape import QUOTA
 from demo.site import DemoSite, SiteOptions, serve
 from tests.support.pictures import image
 
+pytestmark = pytest.mark.slow
+
 ANSWER = "[data-role=assistant]"
 
 

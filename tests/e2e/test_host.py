@@ -27,6 +27,8 @@ from tests.support.ports import free_range
 from tests.support.processes import group_members
 from tests.support.waiting import HANG_LIMIT_S
 
+pytestmark = pytest.mark.slow
+
 USERS = ("ada", "grace", "user1", "user2")
 VICTIMS: tuple[Role, ...] = ("browser", "driver")
 ENGINES = ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)]

@@ -18,6 +18,8 @@ from tests.e2e.fleet import MODEL, Site, alive, demo_site, eventually, fetch, lo
 from tests.e2e.lasting import RESTART_S, LastingFleet, SessionStore, lasting_fleet, secrets_of
 from tests.support.size import size
 
+pytestmark = pytest.mark.slow
+
 USERS: dict[str, LoginKind] = {f"user{number}": kind for number, kind in enumerate(CARRIED_BY, 1)}
 CHECK = 'check = { url = "/api/me", expired_status = [401] }\n'
 SEED = 14

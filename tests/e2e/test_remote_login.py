@@ -28,6 +28,8 @@ from tests.e2e.person import (
 )
 from tests.support.waiting import HANG_LIMIT_S
 
+pytestmark = pytest.mark.slow
+
 WRONG = "canary-wrong-password-2f6d"
 CALLER = "caller-key"
 JPEG = b"\xff\xd8\xff"

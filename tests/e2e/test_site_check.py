@@ -12,6 +12,8 @@ import pytest
 from browser.site.load import SITES_DIR
 from tests.e2e.fleet import MODEL, Fleet, demo_site, eventually, fleet, log_in_by_request
 
+pytestmark = pytest.mark.slow
+
 HANG_LIMIT_S = 120.0
 SEND = '{ click = "[data-testid=send]" }'
 NEW_CHAT = '{ click = "[data-testid=new-chat]" }'

@@ -10,6 +10,8 @@ import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, eventually, fetch, fleet, log_in_by_request
 
+pytestmark = pytest.mark.slow
+
 HANG_LIMIT_S = 60.0
 
 

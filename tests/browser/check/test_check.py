@@ -40,6 +40,8 @@ from tests.browser.small_proxy import small_proxy
 from tests.support.png import decode
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 HANG_S = 60.0
 LONG = "[[tokens=5000]]"

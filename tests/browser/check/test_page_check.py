@@ -20,6 +20,8 @@ from tests.browser.conftest import Pages, SharedBrowser, demo_file, tab_of
 from tests.browser.profiles import cookie_state
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
+pytestmark = pytest.mark.slow
+
 FIREFOX = pytest.param("firefox", marks=pytest.mark.firefox)
 QUICK = (
     '[readiness]\nselector = "[data-testid=prompt]"',

@@ -19,6 +19,8 @@ from tests.browser.conftest import lasting_page, tab_of
 from tests.support.processes import command_line, group_members
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 demo, folder, page = lasting_page()
 
 

@@ -33,6 +33,8 @@ from tests.browser.profiles import kind_state
 from tests.browser.short_login_page import COOKIE, LASTS_S, REFRESH_LINE, ShortSite, short_site
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 WAYS = {
     "visit": 'visit = "/renew", done = [{ selector = "#renewed" }]',
     "visit without done": 'visit = "/renew"',

@@ -21,6 +21,8 @@ from tests.browser.conftest import Pages, demo_file, tab_of
 from tests.browser.profiles import cookie_state, local_storage_state
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -19,6 +19,8 @@ from tests.browser.profiles import cookie_state
 from tests.support.ports import free_range
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 CHECK_S = 0.2
 ENGINES = pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
 
