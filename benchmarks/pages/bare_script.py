@@ -58,6 +58,7 @@ NOTE_TIMES = r"""(() => {
   };
   new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true });
 })()"""
+CLOCK_LOOKS = 50
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,24 @@ class PageScript:
 
     async def times(self) -> PageTimes:
         """Return the times of the tokens that the document has received and shown."""
-        read = "() => [performance.timeOrigin, window.__noted.received, window.__noted.shown]"
-        origin, received, shown = await self._page.evaluate(read)
-        # The page's clock counts from its origin by the monotonic clock; the origin itself is wall time.
-        begun = origin / 1e3 - time.time() + time.monotonic()
+        received, shown = await self._page.evaluate("() => [window.__noted.received, window.__noted.shown]")
+        begun = await self._origin()
         return PageTimes(
             *({int(number): begun + at / 1e3 for number, at in noted.items()} for noted in (received, shown))
         )
+
+    async def _origin(self) -> float:
+        """Return the origin of the page's clock, by time.monotonic(): half the shortest of many looks off, at most.
+
+        Not by performance.timeOrigin, which is wall time as it was when the browser started, whatever became of it.
+        """
+        looks: list[tuple[float, float]] = []
+        for _ in range(CLOCK_LOOKS):
+            began = time.monotonic()
+            now: float = await self._page.evaluate("() => performance.now()")
+            took = time.monotonic() - began
+            looks.append((took, began + took / 2 - now / 1e3))
+        return min(looks)[1]
 
     async def wait_for_answer(self) -> None:
         """Wait until the page no longer shows an answer in progress."""
