@@ -240,12 +240,12 @@ class Fleet:
         eventually(seen, timeout_s=timeout_s, what=_Later(lambda: f"{states}; log:\n{self.log.read_text()[-4000:]}"))
 
     def child_pid(self, name: str) -> int:
-        """Return the pid of a child, found by the profile on its command line."""
-        for pid in descendants(self.process.pid):
-            words = command_line(pid)
-            if "launch_camoufox.py" in " ".join(words) and any(word.endswith(f"{name}.json") for word in words):
-                return pid
-        raise AssertionError(f"no process of {name}")
+        """Return the pid of a child's process, which others may share."""
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        status, known = fetch(f"{self.url}/admin/children/{name}", headers=headers)
+        assert status == 200, known
+        assert isinstance(known["pid"], int), f"no process of {name}"
+        return known["pid"]
 
 
 class _Later:

@@ -25,7 +25,10 @@ PROMPT = "canary-prompt-91d2"
 IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 
 
-def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
+@pytest.mark.parametrize("logins_per_browser", [1, 2])
+def test_no_secret_is_in_any_output(
+    site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path, logins_per_browser: int
+) -> None:
     outputs: dict[str, str] = {}
     before = site.last_id()
     store = tmp_path / "volume" / "sessions"
@@ -34,6 +37,7 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
         "SESSION_KEY_FILE": str(age.new_key(tmp_path / "session-key.txt")),
         "TMPDIR": str(empty_tmp),
         "SHARD": "0/1",
+        "LOGINS_PER_BROWSER": str(logins_per_browser),
         "LOG_LEVEL": "debug",
         "BACKOFF_MAX_S": "0.5",
         "CHAT_SITE": str(_logs_in_by_steps(profiles, tmp_path)),
@@ -56,7 +60,7 @@ def test_no_secret_is_in_any_output(site: Site, profiles: Path, tmp_path: Path, 
         assert running.screenshot("ada")[0] == 200
         outputs["command lines"] = "\n".join(" ".join(command_line(pid)) for pid in descendants(running.process.pid))
         eventually(lambda: list(store.glob("*.session")), timeout_s=60, what="a saved session")
-        kept = [*store.iterdir(), *(path for path in empty_tmp.glob("*/children/*/*") if path.is_file())]
+        kept = [*store.iterdir(), *(path for path in empty_tmp.glob("*/[ch]*/*/*") if path.is_file())]
         outputs["files of the store and the run folders"] = "\n".join(
             path.read_bytes().decode("latin-1") for path in kept
         )
