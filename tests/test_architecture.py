@@ -138,6 +138,7 @@ def test_no_module_imports_in_a_circle() -> None:
         pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
 
 
+@pytest.mark.slow
 def test_every_module_can_be_the_first_to_be_imported() -> None:
     """A circle at run time shows when the import begins at another end than usual."""
     names = sorted(name for name, _ in modules() if not name.endswith("__main__"))
