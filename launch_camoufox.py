@@ -24,7 +24,8 @@ the environment may hold:
   CAMOUFOX_EXECUTABLE_PATH                Camoufox's program
   CHROMIUM_SANDBOX                        on or off
   HTTPS_PROXY, NO_PROXY, EXTRA_CA_FILE    how the browser reaches the site
-  FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, LOGIN_CHECK_S, MAX_BODY_BYTES
+  FIRST_TOKEN_TIMEOUT_S, STREAM_IDLE_TIMEOUT_S, LOGIN_CHECK_S, SLEEP_AFTER_S, SLEEP_CHECK_S,
+  MAX_BODY_BYTES
   LOG_FORMAT, LOG_LEVEL                   console or json; debug, info, warning, error or critical
 The coordinator adds TABFLEET_* of its own.
 """

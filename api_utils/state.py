@@ -67,6 +67,7 @@ class ChildState:
             refreshes=status.refresh.refreshed,
             refresh_failures=status.refresh.failed,
             warning=status.refresh.warning,
+            asleep=status.asleep,
         )
 
 

@@ -38,8 +38,8 @@ class VariableError(TabfleetError):
 class BrowserSettings(BaseModel):
     """Settings of one child's browser, each read from the variable of the same name in capitals.
 
-    Durations are in seconds. `chromium_sandbox` None is on, but off for root, who has none. `extra_ca_file` holds PEM
-    certificates.
+    Durations are in seconds; `sleep_after_s` 0 is never. `chromium_sandbox` None is on, but off for root, who has none.
+    `extra_ca_file` holds PEM certificates.
     """
 
     # A misspelt setting in code is an error; read_variables passes on only the variables that have a field.
@@ -48,6 +48,8 @@ class BrowserSettings(BaseModel):
     first_token_timeout_s: PositiveS = child_environment.FIRST_TOKEN_TIMEOUT_S
     stream_idle_timeout_s: PositiveS = child_environment.STREAM_IDLE_TIMEOUT_S
     login_check_s: PositiveS = child_environment.LOGIN_CHECK_S
+    sleep_after_s: Annotated[float, Field(ge=0)] = 0.0
+    sleep_check_s: PositiveS = child_environment.SLEEP_CHECK_S
     browser_executable: Path | None = None
     camoufox_executable_path: Path | None = None
     https_proxy: Annotated[OptionalText, AfterValidator(_checked(parse_proxy)), Field(repr=False)] = None

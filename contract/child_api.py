@@ -72,7 +72,8 @@ class Readiness:
     `instance_id` and `generation` are those the coordinator gave at the start; `login_expires_at` is in Unix seconds;
     `rest_s` is how long the site's quota still lasts, in seconds. `login_kept` tells that the child refreshes the login
     before it expires, or logs in again by itself; `refreshes` and `refresh_failures` count from the child's start;
-    `warning` is a line for people about what keeps nobody from using the page.
+    `warning` is a line for people about what keeps nobody from using the page; `asleep` tells that the page is closed
+    while it is idle, and opens with the next request.
     """
 
     reason: UnreadyReason | None
@@ -91,6 +92,7 @@ class Readiness:
     refreshes: int = 0
     refresh_failures: int = 0
     warning: str | None = None
+    asleep: bool = False
 
     @property
     def status_code(self) -> int:
@@ -130,6 +132,7 @@ class Readiness:
             refreshes=_count(body.get("refreshes")),
             refresh_failures=_count(body.get("refresh_failures")),
             warning=_text(body.get("warning")),
+            asleep=body.get("asleep") is True,
         )
 
 

@@ -16,6 +16,7 @@ CONTROL_TOKEN: Final = "TABFLEET_CONTROL_TOKEN"  # noqa: S105 - the variable's n
 FIRST_TOKEN_TIMEOUT_S: Final = 120.0
 STREAM_IDLE_TIMEOUT_S: Final = 60.0
 LOGIN_CHECK_S: Final = 60.0
+SLEEP_CHECK_S: Final = 900.0
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 KEEP_ALIVE_S: Final = 10.0
 """A child whose prompt is submitted sends something this often at least: a comment, or a line break before JSON."""

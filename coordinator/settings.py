@@ -22,6 +22,7 @@ from contract.child_environment import (
     FIRST_TOKEN_TIMEOUT_S,
     LOGIN_CHECK_S,
     MAX_BODY_BYTES,
+    SLEEP_CHECK_S,
     STREAM_IDLE_TIMEOUT_S,
 )
 from contract.proxies import NO_PROXY_WORDS, PROXY_WORDS, parse_no_proxy, parse_proxy
@@ -368,6 +369,12 @@ class Settings(BaseSettings):
     unhealthy_timeout_s: Annotated[Seconds, About(HEALTH, "Time unhealthy after which it is restarted")] = 30.0
     backoff_max_s: Annotated[Seconds, About(HEALTH, "Longest delay before a restart")] = 60.0
     login_check_s: Annotated[Seconds, About(HEALTH, "Time between two looks at an idle child's login")] = LOGIN_CHECK_S
+    sleep_after_s: Annotated[
+        Interval, About(CHILDREN, "Idle time after which a login's page is closed, its session kept; 0 never does")
+    ] = 0.0
+    sleep_check_s: Annotated[Seconds, About(CHILDREN, "Time after which a closed page is opened to see its login")] = (
+        SLEEP_CHECK_S
+    )
     expiry_warning_days: Annotated[
         Days, About(HEALTH, "Days before a login expires from which /ready, log and hooks tell of it; 0 never does")
     ] = 3.0

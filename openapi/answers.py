@@ -73,6 +73,7 @@ class Child(TypedDict):
     warnings: list[str]
     capture: str | None
     site: str | None
+    asleep: bool
 
 
 class ChildDetail(Child):

@@ -50,6 +50,7 @@ async def _check_while_idle(state: ChildState, file: str, text: str) -> SiteChec
             await asyncio.sleep(_LOOK_S)
 
     try:
+        await state.page.wake()
         beside = check_beside(state.page.site_page, file, text, engine=state.engine, settings=state.settings)
     except BrowserError as error:
         return SiteCheck(CheckOutcome.GIVEN_UP, str(error), file=file)

@@ -25,8 +25,11 @@ from contract.processes import ProcessIdentity
 
 log = structlog.get_logger("browser")
 
-CLOSE_CONTEXT_TIMEOUT_S = 2.0
-"""A context is closed in a tenth of it also where its page's script never ends."""
+CLOSE_CONTEXT_TIMEOUT_S = 8.0
+"""On an idle machine a context is closed in 0.1 s, also where its page's script never ends; a busy one takes its time.
+
+Whoever kills a child does not wait that long: the coordinator kills the host after two seconds.
+"""
 
 
 class BrowserHost:

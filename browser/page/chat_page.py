@@ -115,6 +115,7 @@ class ChatPage:
             rest_s=self._status.rest_s if reason is UnreadyReason.QUOTA else None,
             session=self._session_log.report,
             refresh=self._refresh_status(),
+            asleep=self._opened is not None and self._opened.page.is_asleep,
         )
 
     def _refresh_status(self) -> RefreshStatus:
@@ -149,6 +150,13 @@ class ChatPage:
     def site_page(self) -> SitePage:
         """The page in its browser, for what works beside it. Raises BrowserLost, NotStarted."""
         return self._require_open().page
+
+    async def wake(self) -> None:
+        """Open the page again if it is asleep, for what works beside it. Raises BrowserLost, NotStarted."""
+        opened = self._require_open()
+        if opened.page.is_asleep:
+            async with self.exclusive:
+                await opened.monitor.wake()
 
     async def wait_lost(self) -> Loss:
         """Return as soon as the browser's process or the driver's is dead, with which of the two."""
@@ -198,7 +206,7 @@ class ChatPage:
                 refresh=refresh,
                 exclusive=self.exclusive,
                 current=lambda: self._completion,
-                login_check_s=self._settings.login_check_s,
+                settings=self._settings,
                 give_up=self._browser.give_up,
             )
             self._opened = _Opened(page, login, refresh, monitor)
@@ -277,6 +285,7 @@ class ChatPage:
     async def _begin(self, submission: str, earlier: Completion | None) -> Completion:
         opened = self._require_open()  # it may have been closed in the meantime
         if earlier is None:
+            await opened.monitor.wake()
             self._status.require_ready()
             await opened.login.save_cookies()
             tab = await opened.page.take_fresh_chat()
@@ -385,6 +394,8 @@ class ChatPage:
         """
         opened = self._require_open()
         try:
+            async with asyncio.timeout(timeout_s):
+                await self.wake()
             async with asyncio.timeout(timeout_s), opened.page.shows_no_secret():
                 return await opened.page.tab.screenshot(timeout_s)
         except TimeoutError:

@@ -341,7 +341,7 @@ class LoginWatch:
 
         `confirmed`: the site has just said that the login holds.
         """
-        if self._in_doubt:
+        if self._in_doubt or self._page.is_asleep:
             return
         with suppress(PageHung):
             seen = await self._page.tab.look()

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from browser.page.page_status import PageStatus
 from browser.page.site_page import SitePage
 from browser.page.socket_watch import SocketWatch
 from browser.page.tab import PageSnapshot
+from browser.settings import BrowserSettings
 from contract.child_api import AWAY as AWAY_REASONS
 
 log = structlog.get_logger("browser")
@@ -54,7 +56,7 @@ class PageMonitor:
         refresh: LoginRefresh | None,
         exclusive: asyncio.Lock,
         current: Callable[[], Completion | None],
-        login_check_s: float,
+        settings: BrowserSettings,
         give_up: Callable[[], object],
     ) -> None:
         """`refresh` keeps the login, if the site file says how; `give_up` is called where the page goes on hanging."""
@@ -64,7 +66,11 @@ class PageMonitor:
         self._refresh = refresh
         self._exclusive = exclusive
         self._current = current
-        self._login_check_s = login_check_s
+        self._login_check_s = settings.login_check_s
+        self._sleep_after_s, self._sleep_check_s = settings.sleep_after_s, settings.sleep_check_s
+        self._idle_since = time.monotonic()
+        self._uses = -1
+        self._asleep_since = 0.0
         self._give_up = give_up
         self._must_recover = False
         self._socket = SocketWatch(page)
@@ -82,6 +88,9 @@ class PageMonitor:
             await asyncio.sleep(TICK_S)
 
     async def _tick(self) -> None:
+        if self._page.is_asleep:
+            await self._wake_if_due()
+            return
         if self._page.is_gone:
             await self._recover_if_due("the page crashed, or could not be opened")
             return
@@ -138,6 +147,41 @@ class PageMonitor:
             await self._recover_if_due(SOCKET_CLOSED)
         elif self._refresh and self._refresh.is_due and not self._exclusive.locked():
             await self._refresh_login(self._refresh)
+        elif self._sleep_after_s:
+            await self._sleep_if_idle()
+
+    async def _sleep_if_idle(self) -> None:
+        """Close the page's context, once no request has come for so long. Its session is saved before."""
+        uses, now = self._login.uses, time.monotonic()
+        if uses != self._uses or self._exclusive.locked():
+            self._uses, self._idle_since = uses, now
+            return
+        if now - self._idle_since < self._sleep_after_s:
+            return
+        async with self._exclusive:
+            if self._login.uses != uses or self._page.has_beside:  # somebody was faster: see `_refresh_login`
+                return
+            await self._login.save()
+            with suppress(TimeoutError):  # the context of a page that hangs; the next is another
+                await self._page.sleep()
+            self._asleep_since = time.monotonic()
+            log.info("page_asleep", idle_s=round(now - self._idle_since))
+
+    async def _wake_if_due(self) -> None:
+        """Wake the page to see that its login holds, or to refresh the login, or where waking it has failed."""
+        has_failed = self._status.page_reason is not None
+        is_due = time.monotonic() >= (self._retry_at if has_failed else self._asleep_since + self._sleep_check_s)
+        if (is_due or (self._refresh and self._refresh.is_due)) and not self._exclusive.locked():
+            async with self._exclusive:
+                await self.wake()
+
+    async def wake(self) -> None:
+        """Open the page again if it is asleep; the caller holds `exclusive`. The status says what became of it."""
+        if self._page.is_asleep:
+            began = time.monotonic()
+            await self._open(self._renew())
+            self._uses, self._idle_since = self._login.uses, time.monotonic()
+            log.info("page_awake", took_s=round(self._idle_since - began, 3))
 
     async def _refresh_login(self, refresh: LoginRefresh) -> None:
         """Refresh the login. A request that comes meanwhile waits: one that is cut off may cost the login."""

@@ -57,6 +57,7 @@ class StatusSnapshot:
     """The status at one moment, as callers see it. `reason` is None when the page can take a prompt.
 
     `login_expires_at` is in Unix seconds; `rest_s` is how long the site's quota still lasts, in seconds.
+    `asleep` tells that the page is closed while it is idle; a prompt opens it.
     """
 
     ready: bool
@@ -67,6 +68,7 @@ class StatusSnapshot:
     rest_s: float | None
     session: SessionReport | None = None
     refresh: RefreshStatus = RefreshStatus()
+    asleep: bool = False
 
 
 class PageStatus:

@@ -71,6 +71,7 @@ class SitePage:
         self._own_proxy = own_proxy
         self._tab: Tab | None = None
         self._opening = 0
+        self._is_asleep = False
         self._beside: set[Page] = set()
         self.is_fresh = False
         """Whether an empty conversation was opened that no prompt has gone to yet."""
@@ -222,6 +223,20 @@ class SitePage:
         async with self._log_in.may_show_secrets if self._log_in else nullcontext():
             yield
 
+    @property
+    def is_asleep(self) -> bool:
+        """Whether its context was closed by `sleep`; `renew` opens another."""
+        return self._is_asleep
+
+    async def sleep(self) -> None:
+        """Close the context with the page in it. What is to be kept of it has been saved. Raises TimeoutError."""
+        self._is_asleep, self.is_fresh = True, False
+        if self._tab:
+            self._tab.retire()
+        self._tab = None
+        with suppress(Error):
+            await within(CLOSE_TIMEOUT_S, self.context.close(), "page-sleep")
+
     async def renew(self, state: StorageState) -> None:
         """Open the page, by all steps of `open`, in a new context with this login: what hangs is left behind.
 
@@ -230,6 +245,7 @@ class SitePage:
         old = self.context
         renewing = self._new_context(self.browser, self._site, state, self._capture, self._surroundings)
         self.context = await within(NEW_TAB_TIMEOUT_S, renewing, "page-new-context")
+        self._is_asleep = False
         self.state = state
         self.context.on("page", self._close_other)
         if self._tab:

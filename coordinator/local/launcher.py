@@ -56,6 +56,8 @@ _SETTINGS: Final = (
     "first_token_timeout_s",
     "stream_idle_timeout_s",
     "login_check_s",
+    "sleep_after_s",
+    "sleep_check_s",
     "max_body_bytes",
     "estimate_usage",
     "log_level",

@@ -111,6 +111,7 @@ class Child:
         """How many refreshes of this run's login were counted, with success and without."""
         self._page_models: tuple[str, ...] = ()
         self.capture: str | None = None
+        self.asleep = False
         self._context = context
         self._health = Health(context.policy, context.clock)
         self._backoff_over = False
@@ -158,6 +159,7 @@ class Child:
             login_kept=self.login_expiry.kept,
             warnings=tuple(filter(None, (self.login_expiry.warning(self._context.wall()), self.warning))),
             capture=self.capture,
+            asleep=self.asleep,
             generation=self.generation,
             pid=process.pid if process and self.phase.state in LIVE else None,
             slot=self.slot.index if self.slot else None,
@@ -264,7 +266,7 @@ class Child:
 
     def _remember(self, run: ChildRun, seen: Readiness) -> None:
         # A child that does not know its models yet serves those it served before.
-        self.warning = seen.warning
+        self.warning, self.asleep = seen.warning, seen.asleep
         self._count_refreshes(run, seen)
         if seen.models and seen.models != self._page_models:
             self._page_models = seen.models
@@ -391,7 +393,7 @@ class Child:
         self._session = None
         self._backoff_over = False
         self._health = Health(context.policy, context.clock)
-        self.warning, self._refreshes = None, (0, 0)
+        self.warning, self._refreshes, self.asleep = None, (0, 0), False
         self.run = ChildRun(
             ChildSpec.for_start(
                 self.profile,

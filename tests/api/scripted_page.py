@@ -90,6 +90,9 @@ class ScriptedPage(ChatPage):
     async def start(self) -> None:
         """Nothing to start."""
 
+    async def wake(self) -> None:
+        """Never asleep."""
+
     async def wait_lost(self) -> Literal["browser_lost", "driver_lost"]:
         await self.lost.wait()
         return "browser_lost"

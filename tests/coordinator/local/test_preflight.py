@@ -166,6 +166,8 @@ def test_children_are_passed_their_settings(monkeypatch: pytest.MonkeyPatch, tmp
         "FIRST_TOKEN_TIMEOUT_S": "7.0",
         "STREAM_IDLE_TIMEOUT_S": "60.0",
         "LOGIN_CHECK_S": "60.0",
+        "SLEEP_AFTER_S": "0.0",
+        "SLEEP_CHECK_S": "900.0",
         "MAX_BODY_BYTES": "10485760",
         "LOG_LEVEL": "info",
         "CHROMIUM_SANDBOX": "off",
