@@ -31,6 +31,20 @@ async def within(timeout_s: float, work: Coroutine[Any, Any, T], name: str) -> T
     return task.result()
 
 
+async def leave_after(timeout_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
+    """Return the work's result. Raises TimeoutError after timeout_s seconds; the work goes on, as when this is cancelled.
+
+    Use it for closing a context: a close that is cancelled before it was sent counts as done, and is never sent.
+    """
+    task = asyncio.create_task(work, name=name)
+    _running.add(task)
+    task.add_done_callback(_forget)
+    done, _ = await asyncio.wait({task}, timeout=timeout_s)
+    if not done:
+        raise TimeoutError
+    return task.result()
+
+
 def _forget(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled():

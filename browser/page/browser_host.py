@@ -20,7 +20,7 @@ from browser.capture.stream_receiver import StreamReceiver
 from browser.process.browser_process import LOSS_SHOWS_AFTER_S, BrowserProcess, Loss
 from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
-from browser.timeouts import within
+from browser.timeouts import leave_after
 from contract.processes import ProcessIdentity
 
 log = structlog.get_logger("browser")
@@ -226,4 +226,4 @@ async def _close(context: BrowserContext, closed: asyncio.Event) -> None:
         await closed.wait()
 
     with suppress(Error, TimeoutError):
-        await within(CLOSE_CONTEXT_TIMEOUT_S, close(), "context-close")
+        await leave_after(CLOSE_CONTEXT_TIMEOUT_S, close(), "context-close")

@@ -23,7 +23,7 @@ from browser.page.storage import as_browser_loads_it, put_back_session_storage, 
 from browser.page.tab import LOOK_TIMEOUT_S, LoginState, Tab
 from browser.process.own_proxy import OwnProxy, ProxyProblem
 from browser.site.schema import Site
-from browser.timeouts import finish, within
+from browser.timeouts import finish, leave_after, within
 from contract.surroundings import Surroundings
 
 log = structlog.get_logger("browser")
@@ -235,7 +235,7 @@ class SitePage:
             self._tab.retire()
         self._tab = None
         with suppress(Error):
-            await within(CLOSE_TIMEOUT_S, self.context.close(), "page-sleep")
+            await leave_after(CLOSE_TIMEOUT_S, self.context.close(), "page-sleep")
 
     async def renew(self, state: StorageState) -> None:
         """Open the page, by all steps of `open`, in a new context with this login: what hangs is left behind.
@@ -252,7 +252,7 @@ class SitePage:
             self._tab.retire()
         self._tab = None
         with suppress(Error, TimeoutError):
-            await within(CLOSE_TIMEOUT_S, old.close(), "page-old-context")
+            await leave_after(CLOSE_TIMEOUT_S, old.close(), "page-old-context")
         await self.open()
 
     async def open_tab(self) -> Tab:

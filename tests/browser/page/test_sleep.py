@@ -86,3 +86,17 @@ async def test_it_does_not_sleep_by_default(shared_page: ChatPage) -> None:
 async def test_one_that_sleeps_can_be_closed(shared_pages: Pages, demo: DemoSite) -> None:
     page = await sleeping(shared_pages, demo, sleep_check_s=NEVER_S)
     await page.close()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13])
+async def test_one_that_is_closed_while_it_falls_asleep_leaves_the_browser_to_others(
+    shared_pages: Pages, demo: DemoSite, turns: int
+) -> None:
+    page = await shared_pages.open(demo_file(demo), cookie_state(demo), sleep_after_s=0.2, sleep_check_s=NEVER_S)
+    context, host = page.site_page.context, page._browser.host
+    await eventually(lambda: page.status.asleep)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await page.close()
+    assert host.process.lost is None
+    assert context not in (await host.start()).contexts
