@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 from markdownify import MarkdownConverter
 
-from browser.capture.markdown_html import make_plain
+from browser.capture.markdown_html import is_block, make_plain
 from browser.capture.markdown_prose import MARK, escape_prose
 from browser.capture.markdown_steady import cut_from, cut_from_open_note, mark_steady
 
@@ -128,6 +128,14 @@ class _Converter(MarkdownConverter):
             end = "\n"
         return f"{bullet}{_hanging(text, len(bullet))}\n{end}"
 
+    def convert_list(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        made = str(super().convert_list(el, text, parent_tags))  # type: ignore[misc]
+        # markdownify ends a list within an item without a line break: words after it would go on with its last one.
+        return f"{made}\n\n" if "li" in parent_tags and _has_words_after(el) else made
+
+    convert_ul = convert_list
+    convert_ol = convert_list
+
     def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         return f" {' '.join(text.split())} ".replace("|", r"\|") + "|" * max(int(str(el.get("colspan", "1"))), 1)
 
@@ -175,6 +183,12 @@ def _is_loose(list_of_items: Tag | None) -> bool:
     """Tell whether a list has blank lines between its items: its texts are paragraphs then."""
     items = list_of_items.find_all("li", recursive=False) if list_of_items else []
     return any(item.find("p", recursive=False) for item in items)
+
+
+def _has_words_after(element: Tag) -> bool:
+    """Tell whether inline content comes right after a block."""
+    following = next((node for node in element.next_siblings if isinstance(node, Tag) or str(node).strip()), None)
+    return following is not None and not (isinstance(following, Tag) and is_block(following))
 
 
 def _hanging(text: str, spaces: int) -> str:

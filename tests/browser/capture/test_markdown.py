@@ -144,6 +144,30 @@ def test_comments_and_the_pieces_of_a_text_make_no_difference(html: str, markdow
     assert from_html(html) == markdown
 
 
+@pytest.mark.parametrize("words", ["after", "\n<em>after</em>"])
+@pytest.mark.parametrize(
+    "around", ["{}", "<ul><li>{}</li></ul>", "<ul><li>x {}</li></ul>", "<blockquote>{}</blockquote>"]
+)
+@pytest.mark.parametrize(
+    "block",
+    [
+        *("<p>a</p>", "<ul><li>a</li></ul>", "<ol><li>a</li></ol>", "<ol><li></li></ol>", "<pre>a</pre>", "<hr>"),
+        *(
+            "<blockquote>a</blockquote>",
+            "<h3>a</h3>",
+            "<h2>a<br>b</h2>",
+            "<div>a</div>",
+            "<dl><dt>a</dt><dd>b</dd></dl>",
+        ),
+        *("<table><tr><th>a</th></tr></table>", "<details><summary>a</summary>b</details>"),
+    ],
+)
+def test_words_after_a_block_are_no_part_of_it(block: str, around: str, words: str) -> None:
+    *before, last = [line.strip(" >*") for line in from_html(around.format(block + words)).split("\n")]
+    assert last == "after"
+    assert not before or before[-1] in ("", "```")
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -83,6 +83,8 @@ def growing(source: str, begin: int = 1, step: int = 1) -> list[str]:
 
 
 @given(DOCUMENT, st.integers(1, 30), st.integers(1, 30))
+@example("- 1.\n  plain words here\n\n  plain words here", 1, 1)
+@example("- \\\n  - plain words here\n\n- plain words here", 1, 1)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_what_is_passed_on_is_never_contradicted(source: str, begin: int, step: int) -> None:
     text = "".join(streamed(growing(source, begin, step)))
