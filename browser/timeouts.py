@@ -32,9 +32,10 @@ async def within(timeout_s: float, work: Coroutine[Any, Any, T], name: str) -> T
 
 
 async def leave_after(timeout_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
-    """Return the work's result. Raises TimeoutError after timeout_s seconds; the work goes on, as when this is cancelled.
+    """Return the work's result. Raises TimeoutError after timeout_s seconds; the work then goes on.
 
-    Use it for closing a context: a close that is cancelled before it was sent counts as done, and is never sent.
+    It goes on as well where the caller is cancelled. Use it for closing a context: a close that is cancelled before it
+    was sent counts as done, and is never sent.
     """
     task = asyncio.create_task(work, name=name)
     _running.add(task)
