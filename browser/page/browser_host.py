@@ -17,6 +17,7 @@ from playwright.async_api import Browser, BrowserContext, BrowserType, Error
 
 from browser.capture.stream_port import StreamPort
 from browser.capture.stream_receiver import StreamReceiver
+from browser.errors import BrowserLost
 from browser.process.browser_process import LOSS_SHOWS_AFTER_S, BrowserProcess, Loss
 from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
@@ -119,6 +120,8 @@ class BrowserShare:
         self._browser: Browser | None = None
         self._contexts: dict[BrowserContext, asyncio.Event] = {}
         """Those that are open, each with what is set when it is closed."""
+        self._opening: set[asyncio.Task[BrowserContext]] = set()
+        self._is_closed = False
         self._receivers: list[StreamReceiver] = []
         self._given_up = False
         self._is_lost = asyncio.Event()
@@ -153,7 +156,19 @@ class BrowserShare:
         self._browser = await self.host.start()
 
     async def new_context(self, **options: Any) -> BrowserContext:
-        """Open a context, which ends with this share. Takes the options of Playwright's `Browser.new_context`."""
+        """Open a context, which ends with this share. Takes the options of Playwright's `Browser.new_context`.
+
+        Raises BrowserLost once the share is closed.
+        """
+        if self._is_closed:
+            raise BrowserLost("the page is being closed")
+        # Whatever becomes of the caller: the browser opens it, and it must be known to be closed.
+        opening = asyncio.create_task(self._open(options), name="context-open")
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        return await asyncio.shield(opening)
+
+    async def _open(self, options: dict[str, Any]) -> BrowserContext:
         context = await self._started.new_context(**options)
         closed = self._contexts[context] = asyncio.Event()
 
@@ -199,11 +214,14 @@ class BrowserShare:
         A context that cannot be closed ends the browser: nobody may take a login for free whose page goes on.
         """
         self.host.forget(self)
+        self._is_closed = True
         if not self.host.shared:
             await self.host.close()
         elif not self.host.process.lost:
+            if self._opening:
+                await asyncio.wait(self._opening, timeout=CLOSE_CONTEXT_TIMEOUT_S)
             await asyncio.gather(*(_close(context, closed) for context, closed in tuple(self._contexts.items())))
-            if self._contexts:
+            if self._contexts or self._opening:
                 log.error("context_not_closed")
                 self.host.process.give_up()
                 await self.host.close()

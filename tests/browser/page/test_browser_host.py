@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import BrowserContext
 
-from browser.errors import EngineMissing
+from browser.errors import BrowserLost, EngineMissing
 from browser.page import browser_host
 from browser.page.browser_host import BrowserHost
 from browser.settings import BrowserSettings
@@ -88,3 +88,23 @@ async def test_a_browser_that_does_not_start_is_each_ones_failure(tmp_path: Path
     assert [type(failure) for failure in failures] == [EngineMissing] * 2
     await asyncio.gather(*(share.close() for share in shares))
     await host.close()
+
+
+async def test_a_context_that_is_being_opened_when_its_page_ends_is_closed(host: BrowserHost) -> None:
+    """Its caller is cancelled, as a child's start is: the browser opens it all the same."""
+    share = host.share(on_lost=lambda: None)
+    await share.start()
+    browser = await host.start()
+    for turns in range(8):
+        share = host.share(on_lost=lambda: None)
+        await share.start()
+        opening = asyncio.create_task(share.new_context())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await share.close()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert not browser.contexts
+        assert host.process.lost is None
+        with pytest.raises(BrowserLost):
+            await share.new_context()
