@@ -165,8 +165,13 @@ class BrowserShare:
         # Whatever becomes of the caller: the browser opens it, and it must be known to be closed.
         opening = asyncio.create_task(self._open(options), name="context-open")
         self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
+        opening.add_done_callback(self._opened)
         return await asyncio.shield(opening)
+
+    def _opened(self, opening: asyncio.Task[BrowserContext]) -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled():
+            opening.exception()  # otherwise the event loop logs that nobody retrieved it, where the caller was cancelled
 
     async def _open(self, options: dict[str, Any]) -> BrowserContext:
         context = await self._started.new_context(**options)
