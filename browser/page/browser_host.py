@@ -171,7 +171,7 @@ class BrowserShare:
     def _opened(self, opening: asyncio.Task[BrowserContext]) -> None:
         self._opening.discard(opening)
         if not opening.cancelled():
-            opening.exception()  # otherwise the event loop logs that nobody retrieved it, where the caller was cancelled
+            opening.exception()  # otherwise the event loop logs that nobody retrieved it
 
     async def _open(self, options: dict[str, Any]) -> BrowserContext:
         context = await self._started.new_context(**options)
