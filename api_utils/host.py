@@ -182,7 +182,12 @@ class Host:
             if child.killed:
                 page.is_abandoned = True
 
-        return await serve_page(plan, self._browser, child.stop, opened)
+        try:
+            return await serve_page(plan, self._browser, child.stop, opened)
+        finally:
+            # Whatever has happened: its end is told next, and then the login is anybody's.
+            if child.page is not None:
+                await child.page.close()
 
     def _kill(self, child: _Hosted) -> None:
         """Close the child's page at once, whatever it is doing; its task then ends by itself."""
