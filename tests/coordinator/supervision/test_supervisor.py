@@ -54,7 +54,7 @@ async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> 
     async with running_fleet(tmp_path) as fleet:
         shown = fleet.status("a").public()
         assert set(shown) == {
-            *("name", "state", "reason", "since", "restarts", "in_flight", "models", "capture"),
+            *("name", "state", "reason", "since", "restarts", "in_flight", "models", "capture", "asleep"),
             *("login_expires_at", "login_kept", "warnings"),
             "site",
         }
