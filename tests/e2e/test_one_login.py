@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from contract.exit_codes import ExitCode
 from tests.e2e.fleet import ROOT, Site, end, eventually, fetch, fleet, log_in_by_request
 from tests.support.ports import free_range
+from tests.support.waiting import HANG_LIMIT_S
 
 ANALYTICS = {"name": "_visits", "path": "/", "expires": -1, "httpOnly": False, "secure": False, "sameSite": "Lax"}
 
@@ -68,6 +70,8 @@ def test_of_two_children_started_by_hand_the_second_ends(site: Site, two_files: 
             assert ExitCode(73) is ExitCode.PROFILE_LOCKED
         assert "profile again.json: its login is in use by another browser" in said
         assert _is_ready(first, port)
+        first.send_signal(signal.SIGINT)  # as Ctrl-C in the terminal that it was started in
+        assert first.wait(HANG_LIMIT_S) == ExitCode.STOPPED
 
 
 def _is_ready(process: subprocess.Popen[str], port: int) -> bool:
