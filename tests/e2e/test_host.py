@@ -21,6 +21,7 @@ from contract.child_api import TOKEN_HEADER
 from contract.exit_codes import ExitCode
 from contract.host_orders import ChildOrder, End, Ended, Ending, Full, Start, receive_news, send, socket_pair
 from contract.run_folder import SESSION, Role, read_processes, read_submitted
+from demo.accounts import LoginKind
 from tests.e2e.fleet import ROOT, Site, end, eventually, fetch, new_login
 from tests.support import DIES_WITH_PARENT
 from tests.support.ports import free_range
@@ -30,6 +31,8 @@ from tests.support.waiting import HANG_LIMIT_S
 pytestmark = pytest.mark.slow
 
 USERS = ("ada", "grace", "user1", "user2")
+KINDS: dict[str, LoginKind] = {"ada": "rotating"}
+"""Her cookie is another after each load of the page, so that her session is one to be saved."""
 VICTIMS: tuple[Role, ...] = ("browser", "driver")
 ENGINES = ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)]
 
@@ -101,7 +104,7 @@ class Host:
         run_dir.mkdir(mode=0o700)
         (run_dir / "submitted").touch(mode=0o600)
         profile = self.folder / f"{user}.json"
-        profile.write_text(json.dumps(state or new_login(site, user, "cookie")))
+        profile.write_text(json.dumps(state or new_login(site, user, KINDS.get(user, "cookie"))))
         number = len(self.children)
         order = ChildOrder(
             name=user,
@@ -165,7 +168,7 @@ def running_host(site: Site, folder: Path, engine: str) -> Iterator[Host]:
     ours, theirs = socket_pair()
     base = free_range(12)
     command = ["launch_camoufox.py", "--engine", engine, "--stream-port", str(base), "--host", str(theirs.fileno())]
-    given = {"SITE_URL": site.url, "TABFLEET_RUN_DIR": str(run_dir), "TMPDIR": str(run_dir / "tmp")}
+    given = {"SITE_URL": f"{site.url}/any/chat", "TABFLEET_RUN_DIR": str(run_dir), "TMPDIR": str(run_dir / "tmp")}
     with (folder / "host.log").open("wb") as log:
         process = subprocess.Popen(
             [*DIES_WITH_PARENT, sys.executable, *command],
@@ -205,15 +208,14 @@ def test_each_login_is_a_child_of_its_own(site: Site, empty_tmp: Path, engine: s
         browser = read_processes(host.run_dir)["browser"]
         host.order_end("ada", "term")
         assert host.wait_ended("ada") == [ExitCode.STOPPED]
-        assert (host.children["ada"].order.run_dir / SESSION).exists()
+        saved = json.loads((host.children["ada"].order.run_dir / SESSION).read_bytes())
         host.order_end("grace", "kill")
         assert host.wait_ended("grace") == [-signal.SIGKILL]
         assert not host.children["ada"].readiness()
         assert not host.children["grace"].readiness()
         # Their logins are free, and there is room for them in the same browser.
-        state = json.loads(host.children["ada"].order.profile.read_text())
         (host.folder / "ada").rename(host.folder / "ada-before")
-        host.start(site, "ada", state)
+        host.start(site, "ada", saved["storage_state"])
         host.wait_ready("ada", "user1", "user2")
         assert read_processes(host.run_dir)["browser"] == browser
         host.orders.close()
@@ -277,10 +279,10 @@ def test_a_killed_host_leaves_nothing(site: Site, empty_tmp: Path) -> None:
             return not (group_members(noted["browser"].pid) or noted["driver"].is_alive())
 
         eventually(is_gone, timeout_s=HANG_LIMIT_S)
-        state = json.loads(host.children["ada"].order.profile.read_text())
+        state = json.loads(host.children["grace"].order.profile.read_text())
     with running_host(site, empty_tmp / "again", "chromium") as host:  # its login is free
-        host.start(site, "ada", state)
-        host.wait_ready("ada")
+        host.start(site, "grace", state)
+        host.wait_ready("grace")
 
 
 def test_a_browser_that_cannot_be_had_is_each_childs_reason(
