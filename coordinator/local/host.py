@@ -14,7 +14,7 @@ import structlog
 from contract.host_orders import ChildOrder, End, Ended, Ending, Full, Start, receive_news, send, socket_pair
 from coordinator.local import processes
 from coordinator.local.output import Output
-from coordinator.local.run_folder import RunFolder, delete
+from coordinator.local.run_folder import RunFolder, delete_later
 from coordinator.supervision.launcher import ChildSpec
 
 log = structlog.get_logger(__name__)
@@ -23,8 +23,6 @@ KILL_S: Final = 2.0
 """How long a host may take to close a page at once; then it is killed, for no login is left half closed."""
 END_S: Final = 3.0
 """How long a host without children may take to end by itself."""
-KILLED_TIMEOUT_S: Final = 2.0
-"""How long the kernel may take to end what was killed."""
 _MOST_NEWS: Final = 1000  # more than a socket's buffer holds
 _MEMORY_KEPT_S: Final = 2.0  # one look at all of /proc serves all children of a host
 
@@ -98,7 +96,7 @@ class HostProcess:
         looked_at, found = self._memory
         if self.pid is None or time.monotonic() - looked_at < _MEMORY_KEPT_S:
             return found
-        found = sum(map(processes.pss_bytes, processes.descendants(self.pid) | self.folder.browser_pids()))
+        found = self.folder.memory_bytes(self.pid)
         self._memory = time.monotonic(), found
         return found
 
@@ -206,7 +204,7 @@ class HostProcess:
     async def close(self) -> None:
         """Kill it, and wait for its end for as long as the kernel may take."""
         self.kill()
-        _, late = await asyncio.wait({self._life}, timeout=KILLED_TIMEOUT_S)
+        _, late = await asyncio.wait({self._life}, timeout=processes.KILLED_TIMEOUT_S)
         if late:
             self._life.cancel()
         self.output.close()
@@ -223,11 +221,9 @@ class HostProcess:
                 return 0
             killed = self.folder.kill_leftovers()
             self._killed |= killed
-            if not await processes.wait_dead(killed, KILLED_TIMEOUT_S):
-                log.error("leftovers_will_not_die", host=self.name, pids=sorted(killed))
+            await processes.wait_killed(killed, host=self.name)
             self.output.close()
-            if (rubbish := self.folder.discard()) is not None:
-                asyncio.get_running_loop().run_in_executor(None, delete, rubbish)
+            delete_later(self.folder.discard())
             self._clean = True
             self._gone(self)
             return len(self._killed)
@@ -355,7 +351,7 @@ class HostedChild:
         """
         killed = await self._host.clean_up() if self._host.is_over else 0
         self._output.close()
-        if (rubbish := self._folder.empty()) is not None:
-            with contextlib.suppress(RuntimeError):  # no thread to be had: it goes with the root
-                asyncio.get_running_loop().run_in_executor(None, delete, rubbish)
+        rubbish = self._folder.empty()
+        with contextlib.suppress(RuntimeError):  # no thread to be had: it goes with the root
+            delete_later(rubbish)
         return killed

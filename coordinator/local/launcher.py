@@ -27,10 +27,10 @@ from contract.sessions.grant import read_grant
 from contract.surroundings import write_surroundings
 from coordinator.errors import LaunchError
 from coordinator.local import processes
-from coordinator.local.host import KILLED_TIMEOUT_S, HostedChild, HostProcess
+from coordinator.local.host import HostedChild, HostProcess
 from coordinator.local.hosts import Hosts
 from coordinator.local.output import Logs, Output
-from coordinator.local.run_folder import RunFolder, delete
+from coordinator.local.run_folder import RunFolder, delete, delete_later
 from coordinator.local.run_root import RunRoot
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings
@@ -168,7 +168,7 @@ class LocalChild:
 
     def memory_bytes(self) -> int:
         """Return the proportional set size of child, driver and browser; reads all of /proc, so not in the loop."""
-        return sum(map(processes.pss_bytes, processes.descendants(self.pid) | self._folder.browser_pids()))
+        return self._folder.memory_bytes(self.pid)
 
     def retire_browser(self) -> None:
         """Do nothing: no other child starts in its browser."""
@@ -176,12 +176,9 @@ class LocalChild:
     async def clean_up(self) -> int:
         """After its end: kill what outlived it, empty its run folder; return how many were killed."""
         killed = self._folder.kill_leftovers()
-        if not await processes.wait_dead(killed, KILLED_TIMEOUT_S):
-            log.error("leftovers_will_not_die", child=self.name, pids=sorted(killed))
+        await processes.wait_killed(killed, child=self.name)
         self._output.close()
-        # Deleted in the background: the next start needs the folder, not the space.
-        if (rubbish := self._folder.empty()) is not None:
-            asyncio.get_running_loop().run_in_executor(None, delete, rubbish)
+        delete_later(self._folder.empty())
         self._clean()
         return len(killed)
 

@@ -9,12 +9,18 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
+
+import structlog
 
 from contract.processes import read_stat
 
+KILLED_TIMEOUT_S: Final = 2.0
+"""How long the kernel may take to end what was killed."""
 _POLL_S: Final = 0.005
+
+log = structlog.get_logger(__name__)
 
 
 def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
@@ -47,6 +53,12 @@ async def wait_dead(pids: Iterable[int], timeout_s: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def wait_killed(pids: Collection[int], **whose: str) -> None:
+    """Wait until what was killed is dead, for KILLED_TIMEOUT_S; what is not is logged, with `whose` it is."""
+    if not await wait_dead(pids, KILLED_TIMEOUT_S):
+        log.error("leftovers_will_not_die", **whose, pids=sorted(pids))
 
 
 def descendants(root: int) -> set[int]:

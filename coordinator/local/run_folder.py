@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from contract.processes import group_members
 from contract.run_folder import KEPT, SUBMITTED, read_processes, read_submitted
+from coordinator.local import processes
 
 
 class RunFolder:
@@ -72,6 +74,10 @@ class RunFolder:
         browser = read_processes(self.path).get("browser")
         return set() if browser is None else set(group_members(browser.pid))
 
+    def memory_bytes(self, pid: int) -> int:
+        """Return the proportional set size of a process, its driver and its browser; reads all of /proc."""
+        return sum(map(processes.pss_bytes, processes.descendants(pid) | self.browser_pids()))
+
     def kill_leftovers(self) -> set[int]:
         """Kill the driver and the browser's group, if they still are the ones recorded; return those that were alive.
 
@@ -88,6 +94,15 @@ class RunFolder:
             browser.kill_group(mark)
             killed.update(group_members(browser.pid))  # born meanwhile, and doomed too
         return killed
+
+
+def delete_later(path: Path | None) -> None:
+    """Delete a tree, if there is one, in the background: the next start needs the folder, not the space.
+
+    Raises RuntimeError if there is no thread for it.
+    """
+    if path is not None:
+        asyncio.get_running_loop().run_in_executor(None, delete, path)
 
 
 def delete(path: Path) -> None:
