@@ -18,7 +18,8 @@ from playwright.async_api import Browser, BrowserContext, BrowserType, Error
 from browser.capture.stream_port import StreamPort
 from browser.capture.stream_receiver import StreamReceiver
 from browser.errors import BrowserLost
-from browser.process.browser_process import LOSS_SHOWS_AFTER_S, BrowserProcess, Loss
+from browser.process.browser_process import BrowserProcess
+from browser.process.loss import Loss, LossNotice
 from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
 from browser.timeouts import leave_after
@@ -83,7 +84,7 @@ class BrowserHost:
 
     def _lost(self) -> None:
         for share in list(self._shares):
-            share.lose()
+            share.lose(self.process.lost or "browser_lost")
 
     async def start(self) -> Browser:
         """Start both, or wait until they are up. Raises StreamPortTaken, EngineMissing, TrustError, BrowserLost."""
@@ -123,8 +124,7 @@ class BrowserShare:
         self._opening: set[asyncio.Task[BrowserContext]] = set()
         self._is_closed = False
         self._receivers: list[StreamReceiver] = []
-        self._given_up = False
-        self._is_lost = asyncio.Event()
+        self._notice = LossNotice()
 
     @property
     def engine(self) -> EngineName:
@@ -144,7 +144,7 @@ class BrowserShare:
     @property
     def lost(self) -> Loss | None:
         """What of it is lost to this page; None as long as it has all."""
-        return self.host.process.lost or ("browser_lost" if self._given_up else None)
+        return self.host.process.lost or self._notice.loss
 
     def receive(self, receiver: StreamReceiver) -> None:
         """Let this page's hooks connect to the stream port."""
@@ -184,10 +184,9 @@ class BrowserShare:
         context.once("close", note_closed)
         return context
 
-    def lose(self) -> None:
-        """Take note that the browser is lost to this page."""
-        if not self._is_lost.is_set():
-            self._is_lost.set()
+    def lose(self, loss: Loss) -> None:
+        """Take note that the browser or its driver is lost to this page."""
+        if self._notice.give(loss):
             self._on_lost()
 
     def give_up(self) -> None:
@@ -195,23 +194,17 @@ class BrowserShare:
         if not self.host.shared:
             self.host.process.give_up()
         elif not self.lost:
-            self._given_up = True
             log.error("browser_lost", others_go_on=True)
-            self.lose()
+            self.lose("browser_lost")
 
     async def wait_lost(self) -> Loss:
         """Return as soon as the browser or its driver is lost to this page, with which of the two."""
-        await self._is_lost.wait()
-        return self.lost or "browser_lost"
+        return await self._notice.wait()
 
     async def is_lost_soon(self) -> bool:
-        """Return whether it is lost, or is found to be within 0.5 s.
-
-        Playwright's calls may fail a moment before the death is noticed that makes them fail.
-        """
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.wait_lost(), LOSS_SHOWS_AFTER_S)
-        return self.lost is not None
+        """Return whether it is lost, or is found to be within 0.5 s: see `LossNotice.comes_soon`."""
+        # A share that was made after the loss was not told of it.
+        return await self._notice.comes_soon() or self.lost is not None
 
     async def close(self) -> None:
         """Close this page's contexts, or the browser if it is this page's alone, in about 5 seconds at most.

@@ -35,7 +35,7 @@ from browser.page.profile import LoadedProfile, load_profile, state_to_open
 from browser.page.profile_lock import ProfileLock
 from browser.page.session_report import SessionLog
 from browser.page.site_page import COMMON, SitePage
-from browser.process.browser_process import Loss
+from browser.process.loss import Loss
 from browser.settings import BrowserSettings
 from browser.site.schema import PromptTexts, Site
 from browser.timeouts import finish

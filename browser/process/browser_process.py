@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from playwright._impl._driver import compute_driver_executable
@@ -15,6 +14,7 @@ from playwright.async_api import Browser, Playwright, async_playwright
 
 from browser.errors import EngineMissing
 from browser.process.engine import Launch, find_executable, launch
+from browser.process.loss import Loss, LossNotice
 from browser.process.own_proxy import OwnProxy
 from browser.process.parent_death import DeathWatch, started_process, wait_gone, wrapper, wrapper_environment
 from browser.process.proxy import WayOut
@@ -27,8 +27,6 @@ from contract.run_folder import Role, write_processes
 
 log = structlog.get_logger("browser")
 
-Loss = Literal["browser_lost", "driver_lost"]
-LOSS_SHOWS_AFTER_S = 0.5
 _NODE_VARIABLE = "PLAYWRIGHT_NODEJS_PATH"
 
 
@@ -59,8 +57,7 @@ class BrowserProcess:
         self._stream_port = stream_port
         self._watch = DeathWatch(self._died)
         self._processes: dict[Role, ProcessIdentity] = {}
-        self._loss: Loss | None = None
-        self._is_lost = asyncio.Event()
+        self._notice = LossNotice()
         self._is_closing = False
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
@@ -68,7 +65,7 @@ class BrowserProcess:
     @property
     def lost(self) -> Loss | None:
         """Which of the two died; None as long as neither has."""
-        return self._loss
+        return self._notice.loss
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -77,21 +74,15 @@ class BrowserProcess:
 
     async def wait_lost(self) -> Loss:
         """Return as soon as driver or browser is dead, with which of the two."""
-        await self._is_lost.wait()
-        return self._loss or "browser_lost"
+        return await self._notice.wait()
 
     def give_up(self) -> None:
         """Count the browser as lost, though it runs: it has lost what only a new one can get back."""
         self._died("browser")
 
     async def is_lost_soon(self) -> bool:
-        """Return whether either is dead, or is found to be within 0.5 s.
-
-        Playwright's calls may fail a moment before the death is noticed that makes them fail.
-        """
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.wait_lost(), LOSS_SHOWS_AFTER_S)
-        return self._loss is not None
+        """Return whether either is dead, or is found to be within 0.5 s: see `LossNotice.comes_soon`."""
+        return await self._notice.comes_soon()
 
     async def start(self) -> Browser:
         """Start both. Raises EngineMissing, TrustError, or BrowserLost if either does not come up."""
@@ -143,14 +134,14 @@ class BrowserProcess:
         self._watch.add(role, process)
 
     def _died(self, role: Role) -> None:
-        if self._loss is not None or self._is_closing:
+        if self.lost or self._is_closing:
             return
         # A dead driver takes the browser with it, and the broken connection may be heard of before the driver's end.
         driver = self._processes.get("driver")
         driver_died = role == "driver" or (driver is not None and _is_ending(driver))
-        self._loss = "driver_lost" if driver_died else "browser_lost"
-        log.error(self._loss)
-        self._is_lost.set()
+        loss: Loss = "driver_lost" if driver_died else "browser_lost"
+        log.error(loss)
+        self._notice.give(loss)
         self._on_lost()
 
     async def close(self) -> None:
