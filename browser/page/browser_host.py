@@ -127,11 +127,6 @@ class BrowserShare:
         self._notice = LossNotice()
 
     @property
-    def engine(self) -> EngineName:
-        """Which browser it is."""
-        return self.host.engine
-
-    @property
     def browser_type(self) -> BrowserType:
         """Which browser it is, as Playwright has it. Only once it is up."""
         return self._started.browser_type

@@ -121,6 +121,12 @@ class Host:
             send(self.orders, Start(start=order), log.fileno())
         return child
 
+    def serve(self, site: Site, *users: str) -> None:
+        """Order a child for a new login of each of these users, and wait until all are ready."""
+        for user in users:
+            self.start(site, user)
+        self.wait_ready(*users)
+
     def order_end(self, user: str, how: Ending) -> None:
         send(self.orders, End(end=f"instance-of-{user}", how=how))
 
@@ -191,9 +197,7 @@ def running_host(site: Site, folder: Path, engine: str) -> Iterator[Host]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_each_login_is_a_child_of_its_own(site: Site, empty_tmp: Path, engine: str) -> None:
     with running_host(site, empty_tmp / "h", engine) as host:
-        for user in USERS:
-            host.start(site, user)
-        host.wait_ready(*USERS)
+        host.serve(site, *USERS)
         since = site.last_id()
         for user, child in host.children.items():
             body = child.readiness()
@@ -227,9 +231,7 @@ def test_each_login_is_a_child_of_its_own(site: Site, empty_tmp: Path, engine: s
 def test_a_login_in_trouble_leaves_its_neighbours_alone(site: Site, empty_tmp: Path, engine: str) -> None:
     """One page's script never ends, and its child is killed; the answers of the others stay whole."""
     with running_host(site, empty_tmp / "h", engine) as host:
-        for user in USERS:
-            host.start(site, user)
-        host.wait_ready(*USERS)
+        host.serve(site, *USERS)
         since = site.last_id()
         answers: dict[str, str] = {}
 
@@ -256,9 +258,7 @@ def test_a_login_in_trouble_leaves_its_neighbours_alone(site: Site, empty_tmp: P
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_the_browsers_death_is_everybodys(site: Site, empty_tmp: Path, victim: Role) -> None:
     with running_host(site, empty_tmp / "h", "chromium") as host:
-        for user in USERS[:2]:
-            host.start(site, user)
-        host.wait_ready(*USERS[:2])
+        host.serve(site, *USERS[:2])
         os.kill(read_processes(host.run_dir)[victim].pid, signal.SIGKILL)
         code = ExitCode.BROWSER_LOST if victim == "browser" else ExitCode.DRIVER_LOST
         assert host.wait_ended(*USERS[:2]) == [code, code]
@@ -268,9 +268,7 @@ def test_the_browsers_death_is_everybodys(site: Site, empty_tmp: Path, victim: R
 
 def test_a_killed_host_leaves_nothing(site: Site, empty_tmp: Path) -> None:
     with running_host(site, empty_tmp / "h", "chromium") as host:
-        for user in USERS[:2]:
-            host.start(site, user)
-        host.wait_ready(*USERS[:2])
+        host.serve(site, *USERS[:2])
         noted = read_processes(host.run_dir)
         host.process.kill()
         host.process.wait()

@@ -60,7 +60,7 @@ class Driven:
     async def open(self, site: Site, state: dict[str, Any] | None = None) -> ChatPage:
         """A further page, with a login of its own."""
         return await self.pages.open(
-            site, state or self.app.log_in(), engine=self.page._browser.engine, https_proxy=NOWHERE
+            site, state or self.app.log_in(), engine=self.page._browser.host.engine, https_proxy=NOWHERE
         )
 
     def check(self, answer: str, prompt: str) -> None:
@@ -189,7 +189,7 @@ async def check(
     plan = CheckPlan(
         site=site,
         profile=write_profile(folder / "ada.json", driven.app.log_in()),
-        engine=driven.page._browser.engine,
+        engine=driven.page._browser.host.engine,
         headless=True,
         settings=BrowserSettings(https_proxy=NOWHERE, first_token_timeout_s=timeout_s, stream_idle_timeout_s=timeout_s),
         prompt=prompt,

@@ -118,7 +118,7 @@ async def reopened(pages: Pages, page: ChatPage, site: Site) -> ChatPage:
     """Close the page, and return one that was started on the same profile and run folder."""
     await page.close()
     state = json.loads(page._profile.read_text())
-    return await pages.open(site, state, run_dir=page._run_dir, engine=page._browser.engine)
+    return await pages.open(site, state, run_dir=page._run_dir, engine=page._browser.host.engine)
 
 
 @pytest.mark.parametrize("kind", CARRIED_BY)
