@@ -1,0 +1,95 @@
+"""What a store of claims can do: the seam between `ClaimKeeper` and where claims are kept.
+
+A cell has one lease. Its claims live as long as the lease does, which is for `ttl_s` seconds after the store has received
+its last renewal, by the store's clock. A claim is there or not, and is made only where there is none: that is all that
+keeps two cells apart, with the deadline that each keeps by itself (`ClaimKeeper`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from contract.errors import TabfleetError
+
+
+class ClaimStoreError(TabfleetError):
+    """The store of claims did not do what it was asked; the message names its address and what to look at."""
+
+
+class StoreUnreachable(ClaimStoreError):
+    """No answer, or none in time: what was asked may have been done."""
+
+
+class StoreRefused(ClaimStoreError):
+    """The store answered, and refused: a wrong certificate, no right to a key, no space."""
+
+
+class CellTaken(ClaimStoreError):
+    """Another coordinator is registered by the name of this cell, or this one was until just now."""
+
+
+class LeaseGone(ClaimStoreError):
+    """This cell's lease is over, and with it all its claims."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What stands in the store at one moment."""
+
+    cells: frozenset[str] = frozenset()
+    """Those that are registered; one that ends takes itself out before its last claims."""
+    holders: Mapping[str, str] = field(default_factory=dict)
+    """The cell of each login that is claimed, by the login's name."""
+    own: frozenset[str] = frozenset()
+    """The logins that are claimed with this lease."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A value, and the version of it that a write can name."""
+
+    data: bytes
+    version: str
+
+
+class ClaimStore(Protocol):
+    """A store of claims. Every method may raise StoreUnreachable and StoreRefused."""
+
+    async def register(self, cell: str, ttl_s: int) -> None:
+        """Take a new lease of so many seconds and register the cell with it. Raises CellTaken."""
+
+    async def renew(self) -> None:
+        """Have the lease live for its whole time again, counted from when the store hears of it. Raises LeaseGone."""
+
+    async def view(self) -> View:
+        """Return what stands in the store now: no older than the call."""
+
+    async def claim(self, login: str, fingerprint: str | None) -> bool:
+        """Claim the login of this name; return whether it is ours. False: another cell has it, or its double.
+
+        `fingerprint` stands for what the site knows the login by, None where it has nothing such: of two names with the
+        same one, only one can be claimed. Raises LeaseGone.
+        """
+
+    async def release(self, login: str) -> None:
+        """Give a claim back. Does nothing if it is not ours any more."""
+
+    async def leave(self) -> None:
+        """Take the cell's registration away; its claims stay until they are released or the lease is over."""
+
+    async def revoke(self) -> None:
+        """End the lease, and with it registration and claims."""
+
+    async def read(self, kind: str, login: str) -> Stored | None:
+        """Return what cells leave each other about a login, of this kind; None: nothing. It outlives claims."""
+
+    async def write(self, kind: str, login: str, data: bytes | None, *, replaces: str | None = None) -> str | None:
+        """Write or delete it, if the login is claimed with this lease; return the version, None if it was not written.
+
+        With `replaces` it is written only where that version is there. Raises LeaseGone where the claim is not ours.
+        """
+
+    async def close(self) -> None:
+        """Close connections. The lease stays as it is. Idempotent."""
