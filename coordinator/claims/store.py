@@ -46,14 +46,6 @@ class View:
     """The logins that are claimed with this lease."""
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A value, and the version of it that a write can name."""
-
-    data: bytes
-    version: str
-
-
 class ClaimStore(Protocol):
     """A store of claims. Every method may raise StoreUnreachable and StoreRefused."""
 
@@ -82,13 +74,13 @@ class ClaimStore(Protocol):
     async def revoke(self) -> None:
         """End the lease, and with it registration and claims."""
 
-    async def read(self, kind: str, login: str) -> Stored | None:
+    async def read(self, kind: str, login: str) -> bytes | None:
         """Return what cells leave each other about a login, of this kind; None: nothing. It outlives claims."""
 
-    async def write(self, kind: str, login: str, data: bytes | None, *, replaces: str | None = None) -> str | None:
-        """Write or delete it, if the login is claimed with this lease; return the version, None if it was not written.
+    async def write(self, kind: str, login: str, data: bytes | None) -> None:
+        """Write it, or delete it with None, in one step with the look whether this lease has the login's claim.
 
-        With `replaces` it is written only where that version is there. Raises LeaseGone where the claim is not ours.
+        Raises LeaseGone if it has not, and then nothing is written.
         """
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coordinator.claims.store import CellTaken, LeaseGone, Stored, StoreUnreachable, View
+from coordinator.claims.store import CellTaken, LeaseGone, StoreUnreachable, View
 
 
 @dataclass
@@ -24,8 +24,7 @@ class Memory:
     cells: dict[str, Lease] = field(default_factory=dict)
     claims: dict[str, Lease] = field(default_factory=dict)
     fingerprints: dict[str, tuple[str, Lease]] = field(default_factory=dict)
-    values: dict[tuple[str, str], Stored] = field(default_factory=dict)
-    writes: int = 0
+    values: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def expire(self) -> None:
         gone = [lease for lease in self.leases if lease.until <= self.clock()]
@@ -104,23 +103,18 @@ class MemoryStore:
             self.memory.end(self.lease)
         self.lease = None
 
-    async def read(self, kind: str, login: str) -> Stored | None:
+    async def read(self, kind: str, login: str) -> bytes | None:
         self._reach()
         return self.memory.values.get((kind, login))
 
-    async def write(self, kind: str, login: str, data: bytes | None, *, replaces: str | None = None) -> str | None:
+    async def write(self, kind: str, login: str, data: bytes | None) -> None:
         lease = self._held()
         if self.memory.claims.get(login) is not lease:
             raise LeaseGone(f"{login} is not ours")
-        there = self.memory.values.get((kind, login))
-        if replaces is not None and (there is None or there.version != replaces):
-            return None
-        self.memory.writes += 1
         if data is None:
             self.memory.values.pop((kind, login), None)
         else:
-            self.memory.values[kind, login] = Stored(data, str(self.memory.writes))
-        return str(self.memory.writes)
+            self.memory.values[kind, login] = data
 
     async def close(self) -> None:
         pass
