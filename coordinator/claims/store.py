@@ -38,8 +38,8 @@ class LeaseGone(ClaimStoreError):
 class View:
     """What stands in the store at one moment."""
 
-    cells: frozenset[str] = frozenset()
-    """Those that are registered; one that ends takes itself out before its last claims."""
+    cells: Mapping[str, int] = field(default_factory=dict)
+    """For how many logins each registered cell has room; one that ends takes itself out before its last claims."""
     holders: Mapping[str, str] = field(default_factory=dict)
     """The cell of each login that is claimed, by the login's name."""
     own: frozenset[str] = frozenset()
@@ -49,8 +49,11 @@ class View:
 class ClaimStore(Protocol):
     """A store of claims. Every method may raise StoreUnreachable and StoreRefused."""
 
-    async def register(self, cell: str, ttl_s: int) -> None:
-        """Take a new lease of so many seconds and register the cell with it. Raises CellTaken."""
+    async def register(self, cell: str, ttl_s: int, room: int) -> None:
+        """Take a new lease of so many seconds and register the cell with it, and how many logins it has room for.
+
+        Raises CellTaken.
+        """
 
     async def renew(self) -> None:
         """Have the lease live for its whole time again, counted from when the store hears of it. Raises LeaseGone."""

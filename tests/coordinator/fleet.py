@@ -147,6 +147,8 @@ async def prepared_fleet(
     *,
     default_site: str | None = None,
     logins_per_browser: int = 1,
+    needs_claims: bool = False,
+    claim_deadline_file: Path | None = None,
     **changes: Any,
 ) -> AsyncIterator[Fleet]:
     """A fleet that has not been started; stopped at the end. `changes` are of the policy.
@@ -169,7 +171,13 @@ async def prepared_fleet(
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(
-        launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append, *hooks]
+        launcher=launcher,
+        pool=pool,
+        ports=ports,
+        policy=policy,
+        client=client,
+        hooks=[events.append, *hooks],
+        needs_claims=needs_claims,
     )
     async with aiohttp.ClientSession() as http:
         fleet = Fleet(tmp_path, supervisor, pool, launcher, ports, events, http)

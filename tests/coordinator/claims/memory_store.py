@@ -12,6 +12,7 @@ from coordinator.claims.store import CellTaken, LeaseGone, StoreUnreachable, Vie
 class Lease:
     cell: str
     ttl_s: float
+    room: int
     until: float
 
 
@@ -58,11 +59,11 @@ class MemoryStore:
             raise LeaseGone("the lease is over")
         return self.lease
 
-    async def register(self, cell: str, ttl_s: int) -> None:
+    async def register(self, cell: str, ttl_s: int, room: int) -> None:
         self._reach()
         if cell in self.memory.cells:
             raise CellTaken(cell)
-        self.lease = Lease(cell, ttl_s, self.memory.clock() + ttl_s)
+        self.lease = Lease(cell, ttl_s, room, self.memory.clock() + ttl_s)
         self.memory.leases.append(self.lease)
         self.memory.cells[cell] = self.lease
 
@@ -74,7 +75,8 @@ class MemoryStore:
         self._reach()
         holders = {login: lease.cell for login, lease in self.memory.claims.items()}
         own = frozenset(login for login, lease in self.memory.claims.items() if lease is self.lease)
-        return View(frozenset(self.memory.cells), holders, own)
+        rooms = {cell: lease.room for cell, lease in self.memory.cells.items()}
+        return View(rooms, holders, own)
 
     async def claim(self, login: str, fingerprint: str | None) -> bool:
         lease = self._held()
