@@ -83,6 +83,7 @@ class Reason(StrEnum):
     PARENT_GONE = "parent_gone"
     PORT_TAKEN = "port_taken"
     PROFILE_LOCKED = "profile_locked"
+    CLAIM_LOST = "claim_lost"
     CRASH_LOOP = "crash_loop"
     START_TIMEOUT = "start_timeout"
     UNHEALTHY_TIMEOUT = "unhealthy_timeout"
@@ -260,14 +261,15 @@ _EXIT_REASONS: Final[Mapping[int, Reason]] = {
     ExitCode.PROFILE_LOCKED: Reason.PROFILE_LOCKED,
     ExitCode.NO_BROWSER: Reason.BROWSER_MISSING,
     ExitCode.PARENT_GONE: Reason.PARENT_GONE,
+    ExitCode.CLAIM_OVER: Reason.CLAIM_LOST,
 }
 _KILLING_SIGNALS: Final = frozenset({1, 2, 9, 15})
 
 FATAL: Final = frozenset({Reason.CONFIG_ERROR, Reason.BROWSER_MISSING})
 """Exits that no restart can cure."""
 
-CONTENDED: Final = frozenset({Reason.PORT_TAKEN, Reason.PROFILE_LOCKED})
-"""Exits because another process holds the port or the login: retried for ever, never a crash loop."""
+CONTENDED: Final = frozenset({Reason.PORT_TAKEN, Reason.PROFILE_LOCKED, Reason.CLAIM_LOST})
+"""Exits because another process holds the port or the login, or may hold it: retried for ever, never a crash loop."""
 
 
 def exit_reason(exit_code: int) -> Reason:
