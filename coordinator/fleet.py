@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import structlog
 
 from contract.errors import TabfleetError
+from coordinator.daemon_thread import in_daemon_thread
 from coordinator.errors import ActionRefused, FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError
 from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.fleet_sites import FleetSites
@@ -36,7 +35,6 @@ from coordinator.supervision.ports import PortPlan, check_ports_free
 from coordinator.supervision.supervisor import Reconciled, Supervisor
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 _NOT_UNHEALTHY: Final = frozenset({State.READY, State.STANDBY, State.STOPPED})
 _RELOAD_FAILURES: Final[Mapping[type[TabfleetError], str]] = {
@@ -307,34 +305,3 @@ def _without_paths(error: TabfleetError) -> str:
         return error.public
     what = next((what for kind, what in _RELOAD_FAILURES.items() if isinstance(error, kind)), "it could not be applied")
     return f"{what}; the log has the reason."
-
-
-async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own and return what it returns, or raise what it raises.
-
-    Unlike a thread of the loop's executor, one that hangs does not keep the process from ending. `work`
-    must not start processes: their death signal would fire with the end of the thread.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(cast("T", result))
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish, result, failure)
-
-    # Not `Thread.start`, which waits until the thread has begun: without memory for that, it waits for ever.
-    _thread.start_new_thread(run, ())
-    return await future

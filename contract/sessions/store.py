@@ -108,8 +108,11 @@ class SessionFile:
             raise BadSession("is that of another login; remove it")
         return session
 
-    def grant(self, holder: str) -> Token:
-        """Give the session to a new start; whatever was granted before is refused from now on. Raises OSError."""
+    def grant(self, holder: str, *, at_least: int = 0) -> Token:
+        """Give the session to a new start; whatever was granted before is refused from now on. Raises OSError.
+
+        The number that is granted is above every earlier one, and above `at_least`.
+        """
         with self._locked() as fence:
             newest = _read_fence(fence)
             if newest is None:
@@ -117,7 +120,7 @@ class SessionFile:
                 with suppress(BadSession):
                     session = self.read()
                     newest = session.token if session else None
-            token = Token((newest or Token()).number + 1, holder)
+            token = Token(max((newest or Token()).number, at_least) + 1, holder)
             _write_fence(fence, token)
         return token
 

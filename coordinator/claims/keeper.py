@@ -1,10 +1,10 @@
 """The claims of this cell: claimed, renewed, given up, and ended before the store gives them to another.
 
-The fence. The store keeps a claim for the lease's whole time after it has *received* a renewal. The cell counts from when
-it *sent* the renewal, and only 0.95 of that time, by a clock that counts suspension (`contract.claim_deadline`). So a
-browser has ended before another cell can claim its login, whatever is cut or stopped, as long as the two clocks run
-within 2 % of each other and what ends browsers takes less than the rest. Two look at the deadline, so that one of them
-may be stopped: each child, and this keeper.
+The fence. The store keeps a claim for the lease's whole time after it has *received* a renewal. The cell counts from
+when it *sent* the renewal, and only 0.95 of that time, by a clock that counts suspension (`contract.claim_deadline`).
+So a browser has ended before another cell can claim its login, whatever is cut or stopped, as long as the two clocks
+run within 2 % of each other and what ends browsers takes less than the rest. Two look at the deadline, so that one of
+them may be stopped: each child, and this keeper.
 """
 
 from __future__ import annotations
@@ -48,21 +48,31 @@ class Claimants(Protocol):
 class Handover(Protocol):
     """What else goes with a login from one cell to the next: its session."""
 
-    async def take(self, login: str) -> bool:
-        """Fetch what the last holder has left; return False if that cannot be done now, and then it must not start."""
+    async def take(self, login: str, claim: int) -> bool:
+        """Fetch what the last holder has left; return False if that cannot be done now, and then it must not start.
 
-    async def leave(self, login: str) -> None:
-        """Store what the next holder needs. Its browser has ended."""
+        `claim` is the number of the claim.
+        """
+
+    async def leave(self, login: str) -> bool:
+        """Store what the next holder needs; return whether it is stored. The login's browser has ended."""
+
+    def forget(self, login: str) -> None:
+        """The login is not this cell's any more."""
 
 
 class NothingElse:
     """A handover of nothing."""
 
-    async def take(self, login: str) -> bool:
+    async def take(self, login: str, claim: int) -> bool:  # noqa: ARG002 - nothing goes with it
         """Do nothing."""
-        return bool(login)
+        return True
 
-    async def leave(self, login: str) -> None:
+    async def leave(self, login: str) -> bool:  # noqa: ARG002 - nothing goes with it
+        """Do nothing."""
+        return True
+
+    def forget(self, login: str) -> None:
         """Do nothing."""
 
 
@@ -188,7 +198,7 @@ class ClaimKeeper:
 
     async def _guard(self) -> None:
         """Raise LeaseGone as soon as the deadline is over, whatever the store is doing."""
-        while self._clock() < self._deadline:
+        while self._clock() < self._deadline:  # noqa: ASYNC110 - the time passes by itself, in suspension too
             await asyncio.sleep(GUARD_S)
         raise LeaseGone("no renewal was answered in time")
 
@@ -206,7 +216,7 @@ class ClaimKeeper:
         self.status.held, self.status.cells = 0, ()
 
     async def _until_clean(self) -> None:
-        while any(not child.clean for child in self._children.claimants().values()):
+        while any(not child.clean for child in self._children.claimants().values()):  # noqa: ASYNC110 - of many events
             await asyncio.sleep(GUARD_S)
 
     # Claiming and giving up
@@ -263,6 +273,7 @@ class ClaimKeeper:
     def _forget(self, login: str) -> None:
         self._held.discard(login)
         self._taken.discard(login)
+        self._handover.forget(login)
         self._notes.pop(login, None)
 
     async def _release_clean(self, children: dict[str, Child]) -> None:
@@ -276,8 +287,14 @@ class ClaimKeeper:
 
     async def _release(self, login: str, child: Child | None) -> None:
         if login in self._taken:
-            await self._handover.leave(login)
             await self._write_note(login, child)
+            if not await self._handover.leave(login):
+                log.warning("session_not_handed_over", child=login)
+                if child is not None and not child.profile_gone and not self._draining:
+                    # Whoever had it next would open an older session, and might end the login by that.
+                    self._not_before[login] = self._clock() + WAIT_FOR_SHARES * self._ttl_s
+                    child.grant(child.note())
+                    return
         await self._store.release(login)
         self._forget(login)
         log.info("claim_released", child=login)
@@ -321,13 +338,14 @@ class ClaimKeeper:
     async def _claim_one(self, login: str, child: Child) -> None:
         """Claim a login and let it start. What is claimed and not granted is released by the next look."""
         fingerprint = child.profile.fingerprint
-        if not child.clean or not await self._store.claim(login, fingerprint or None):
+        number = await self._store.claim(login, fingerprint or None) if child.clean else None
+        if number is None:
             self._not_before[login] = self._clock() + self._ttl_s
             return
         self._held.add(login)
         data = await self._store.read(NOTE, login)
         note = ClaimNote.from_bytes(data) if data else None
-        if not await self._handover.take(login):
+        if not await self._handover.take(login, number):
             self._not_before[login] = self._clock() + self._ttl_s
             return
         self._taken.add(login)
@@ -340,13 +358,14 @@ class ClaimKeeper:
         """Let others have what is more than this cell's share: at once what does not run, the others one by one."""
         names = [name for name, child in children.items() if not child.profile_gone]
         kept = [login for login in self._held if login in children and children[login].claimed]
+        movable = [login for login in kept if login not in self._not_before]
         surplus = len(kept) - fair_shares(view.cells, len(names)).get(self._cell, 0)
         unclaimed = sum(1 for name in names if name not in view.holders)
         surplus -= unclaimed + (len(self._held) - len(kept))
         if surplus <= 0:
             return
-        order = preferred(self._cell, kept)[::-1]
-        not_running = [login for login in order if children[login].clean and children[login].phase.state is State.STANDBY]
+        order = preferred(self._cell, movable)[::-1]
+        not_running = [login for login in order if children[login].can_start]
         for login in not_running[:surplus]:
             children[login].give_up()
         idle = [login for login in order if children[login].phase.state in LIVE and _is_idle(children[login])]

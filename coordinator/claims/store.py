@@ -1,8 +1,8 @@
 """What a store of claims can do: the seam between `ClaimKeeper` and where claims are kept.
 
-A cell has one lease. Its claims live as long as the lease does, which is for `ttl_s` seconds after the store has received
-its last renewal, by the store's clock. A claim is there or not, and is made only where there is none: that is all that
-keeps two cells apart, with the deadline that each keeps by itself (`ClaimKeeper`).
+A cell has one lease. Its claims live as long as the lease does, which is for `ttl_s` seconds after the store has
+received its last renewal, by the store's clock. A claim is there or not, and is made only where there is none: that is
+all that keeps two cells apart, with the deadline that each keeps by itself (`ClaimKeeper`).
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ class ClaimStore(Protocol):
     async def view(self) -> View:
         """Return what stands in the store now: no older than the call."""
 
-    async def claim(self, login: str, fingerprint: str | None) -> bool:
-        """Claim the login of this name; return whether it is ours. False: another cell has it, or its double.
+    async def claim(self, login: str, fingerprint: str | None) -> int | None:
+        """Claim the login of this name; return the claim's number. None: another cell has it, or its double.
 
+        The number is above those of all earlier claims of it (a fencing token: whoever is shown two of them knows which
+        holder came later).
         `fingerprint` stands for what the site knows the login by, None where it has nothing such: of two names with the
         same one, only one can be claimed. Raises LeaseGone.
         """

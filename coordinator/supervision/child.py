@@ -151,7 +151,9 @@ class Child:
     def can_start(self) -> bool:
         """Whether it waits for nothing but a slot and a start permit."""
         state = self.phase.state
-        return self.clean and self.claimed and (state is State.STANDBY or (state is State.BACKOFF and self._backoff_over))
+        return (
+            self.clean and self.claimed and (state is State.STANDBY or (state is State.BACKOFF and self._backoff_over))
+        )
 
     def status(self) -> ChildStatus:
         """Return the child as it is now."""

@@ -10,7 +10,6 @@ import pydantic
 from coordinator.supervision.lifecycle import Reason, State
 
 
-
 @dataclass(frozen=True)
 class ClaimNote:
     """How a child stands that has short lives behind it, rests, has failed, or was taken out by the operator.

@@ -155,8 +155,8 @@ class ChildStatus:
 
     `login_kept` tells that the child refreshes its login in time, or logs in again; `warnings` are lines for people.
     `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`. `site`
-    is the name of its site where there is a fleet file. `asleep` tells that its page is closed while it is idle. `held_by`
-    is the cell that has the claim of its login, where another one has it.
+    is the name of its site where there is a fleet file. `asleep` tells that its page is closed while it is idle.
+    `held_by` is the cell that has the claim of its login, where another one has it.
     """
 
     name: str

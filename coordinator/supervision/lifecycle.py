@@ -96,7 +96,6 @@ class Reason(StrEnum):
     DRAINED = "drained"
     SHUTDOWN = "shutdown"
     WAITING = "waiting_for_slot"
-    CLAIM_LOST = "claim_lost"
     CLAIMED_ELSEWHERE = "claimed_elsewhere"
     MOVED = "moved"
 

@@ -35,7 +35,9 @@ class Cell:
         return {status.name for status in self.fleet.supervisor.snapshot() if status.state is State.READY}
 
     async def until_serving(self, count: int) -> set[str]:
-        await eventually(lambda: len(self.serving()) == count, what=lambda: (self.name, self.fleet.supervisor.snapshot()))
+        await eventually(
+            lambda: len(self.serving()) == count, what=lambda: (self.name, self.fleet.supervisor.snapshot())
+        )
         return self.serving()
 
 
@@ -83,5 +85,3 @@ def never_two(cells: Iterable[Cell]) -> None:
         for login in one.running():
             assert login not in seen, (login, seen[login], one.name)
             seen[login] = one.name
-
-

@@ -25,6 +25,7 @@ class Memory:
     cells: dict[str, Lease] = field(default_factory=dict)
     claims: dict[str, Lease] = field(default_factory=dict)
     fingerprints: dict[str, tuple[str, Lease]] = field(default_factory=dict)
+    number: int = 0
     values: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def expire(self) -> None:
@@ -78,14 +79,15 @@ class MemoryStore:
         rooms = {cell: lease.room for cell, lease in self.memory.cells.items()}
         return View(rooms, holders, own)
 
-    async def claim(self, login: str, fingerprint: str | None) -> bool:
+    async def claim(self, login: str, fingerprint: str | None) -> int | None:
         lease = self._held()
         if login in self.memory.claims or fingerprint in self.memory.fingerprints:
-            return False
+            return None
+        self.memory.number += 1
         self.memory.claims[login] = lease
         if fingerprint is not None:
             self.memory.fingerprints[fingerprint] = login, lease
-        return True
+        return self.memory.number
 
     async def release(self, login: str) -> None:
         self._reach()
