@@ -1,10 +1,9 @@
 """The claims of this cell: claimed, renewed, given up, and ended before the store gives them to another.
 
 The fence. The store keeps a claim for the lease's whole time after it has *received* a renewal. The cell counts from
-when it *sent* the renewal, and only 0.95 of that time, by a clock that counts suspension (`contract.claim_deadline`).
-So a browser has ended before another cell can claim its login, whatever is cut or stopped, as long as the two clocks
-run within 2 % of each other and what ends browsers takes less than the rest. Two look at the deadline, so that one of
-them may be stopped: each child, and this keeper.
+when it *sent* the renewal, and less than that time, by a clock that counts suspension (`contract.claim_deadline`,
+`holds_for_s`). So a browser has ended before another cell can claim its login, whatever is cut or stopped. Two look at
+the deadline, so that one of them may be stopped: each child, and this keeper.
 """
 
 from __future__ import annotations
@@ -19,23 +18,31 @@ import structlog
 
 from contract.claim_deadline import ClaimDeadlineFile, boottime
 from coordinator.claims.share import Waits, fair_shares, preferred
-from coordinator.claims.store import CellTaken, ClaimStore, ClaimStoreError, LeaseGone, View
+from coordinator.claims.store import CellTaken, ClaimStore, ClaimStoreError, LeaseGone, StoreRefused, View
 from coordinator.supervision.child import Child
 from coordinator.supervision.claim_note import ClaimNote
 from coordinator.supervision.lifecycle import LIVE, State
 
 log = structlog.get_logger(__name__)
 
-SAFE_PART: Final = 0.95
-"""Of the lease's time, the part after which this cell ends its browsers."""
 GUARD_S: Final = 0.05
-"""How often the deadline is looked at."""
+"""How often the deadline is looked at, here and in children."""
+END_S: Final = 0.1
+"""What the end of a browser takes: it is killed, and so is what it has started."""
 WAIT_FOR_SHARES: Final = 1.5
 """In times of the lease: how long a login is left to the cells that have less than their share."""
 NOTE: Final = "note"
 """The kind of what stands in the store about a login besides its claim: `ClaimNote`."""
 
 _AT_ONCE: Final = 8  # calls to the store
+
+
+def holds_for_s(ttl_s: float) -> float:
+    """Return for how many seconds after it was sent a renewal can be relied on, where the store keeps it for `ttl_s`.
+
+    The clocks of cell and store may differ in speed by 2 %, and what looks at the deadline and ends browsers takes its time.
+    """
+    return 0.95 * ttl_s - GUARD_S - END_S
 
 
 class Claimants(Protocol):
@@ -83,9 +90,13 @@ class ClaimsStatus:
     held: int = 0
     cells: tuple[str, ...] = ()
     trouble: str | None = None
-    """What keeps it from the store, or from its name there; a line for people."""
+    """What keeps it from the store, or from its name there: a line for people that names no address."""
     lost: int = 0
     """How many claims ended without having been given back."""
+
+    def public(self) -> dict[str, object]:
+        """Return what `/ready` shows: no address of the store."""
+        return {"held": self.held, "cells": list(self.cells), "lost": self.lost, "store_reached": self.trouble is None}
 
 
 class ClaimKeeper:
@@ -102,13 +113,16 @@ class ClaimKeeper:
         deadline_file: ClaimDeadlineFile,
         handover: Handover | None = None,
         clock: Callable[[], float] = boottime,
-        safe_part: float = SAFE_PART,
+        holds_s: float | None = None,
     ) -> None:
-        """`room` is how many logins may run here. Children are told of the file with the deadline."""
+        """`room` is how many logins may run here. Children are told of the file with the deadline.
+
+        `holds_s` is for a test that shows what happens where claims are relied on for too long.
+        """
         self._store, self._children, self._handover = store, children, handover or NothingElse()
         self._cell, self._ttl_s, self._room = cell, ttl_s, room
         self._file = deadline_file
-        self._clock, self._safe_part = clock, safe_part
+        self._clock, self._holds_s = clock, holds_for_s(ttl_s) if holds_s is None else holds_s
         self._deadline = 0.0
         self._held: set[str] = set()
         """The logins whose claims are ours, also while what runs of them is on its way out."""
@@ -162,15 +176,10 @@ class ClaimKeeper:
             sent = self._clock()
             try:
                 await self._store.register(self._cell, self._ttl_s, self._room)
-            except CellTaken:
-                self._trouble(
-                    f"The store of claims knows another coordinator as cell {self._cell!r}: the one that this one "
-                    "replaces is gone in a moment; else give each a CELL of its own."
-                )
             except ClaimStoreError as error:
-                self._trouble(str(error))
+                self._in_trouble(error)
             else:
-                self._trouble(None)
+                self._reached()
                 self._extend(sent)
                 return
             await asyncio.sleep(self._ttl_s / 5)
@@ -185,15 +194,15 @@ class ClaimKeeper:
             except LeaseGone:
                 raise
             except ClaimStoreError as error:
-                self._trouble(str(error))
+                self._in_trouble(error)
             else:
-                self._trouble(None)
+                self._reached()
                 # After the deadline the guard ends what runs, whatever the answer that has come at last.
                 if self._clock() < self._deadline:
                     self._extend(sent)
 
     def _extend(self, sent: float) -> None:
-        self._deadline = max(self._deadline, sent + self._safe_part * self._ttl_s)
+        self._deadline = max(self._deadline, sent + self._holds_s)
         self._file.extend(self._deadline)
 
     async def _guard(self) -> None:
@@ -234,7 +243,7 @@ class ClaimKeeper:
             except LeaseGone:
                 raise
             except ClaimStoreError as error:
-                self._trouble(str(error))
+                self._in_trouble(error)
             try:
                 await asyncio.wait_for(self._wake.wait(), self._ttl_s / 10)
             except TimeoutError:
@@ -252,6 +261,8 @@ class ClaimKeeper:
         self._held |= view.own
         await self._release_clean(children)
         await self._write_notes(children)
+        if self._draining and self._cell in view.cells:
+            await self._store.leave()
         if not self._draining:
             await self._claim(view, children)
             self._give_up(view, children)
@@ -377,10 +388,9 @@ class ClaimKeeper:
 
     # The end
 
-    async def begin_drain(self) -> None:
+    def begin_drain(self) -> None:
         """Claim no more, and give each claim back as soon as its child is clean. Does not wait for that."""
         self._draining = True
-        await self._try(self._store.leave())
         self._wake.set()
 
     async def close(self, timeout_s: float) -> None:
@@ -406,13 +416,22 @@ class ClaimKeeper:
         except ClaimStoreError as error:
             log.warning("claims_not_told", message=str(error))
 
-    def _trouble(self, text: str | None) -> None:
+    def _in_trouble(self, error: ClaimStoreError) -> None:
+        match error:
+            case CellTaken():
+                text = f"The store of claims has a cell {self._cell} already: give each coordinator a CELL of its own."
+            case StoreRefused():
+                text = "The store of claims refuses this coordinator; the log has the reason."
+            case _:
+                text = f"The store of claims cannot be reached; after {self._ttl_s} s what runs here ends."
         if text != self.status.trouble:
-            if text:
-                log.warning("claim_store_trouble", message=text)
-            else:
-                log.info("claim_store_reached")
+            log.warning("claim_store_trouble", message=str(error))
         self.status.trouble = text
+
+    def _reached(self) -> None:
+        if self.status.trouble:
+            log.info("claim_store_reached")
+        self.status.trouble = None
 
 
 def _is_active(child: Child) -> bool:

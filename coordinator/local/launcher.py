@@ -225,7 +225,8 @@ class LocalLauncher:
         """By the names of sites: their files, and the text of each that children are started with."""
         self._running: dict[int, LocalChild] = {}
         self._stream_ports = stream_ports
-        self._claim_deadline_file = claim_deadline_file
+        self.claim_deadline_file = claim_deadline_file
+        """For children that start from now on."""
         self._hosts = (
             Hosts(logins_per_browser, stream_ports, self._logs, spawn=self._spawn_host, changed=self._host_changed)
             if logins_per_browser > 1 and stream_ports is not None
@@ -240,7 +241,6 @@ class LocalLauncher:
         settings: Settings,
         program: Sequence[str] = PROGRAM,
         sessions: Sessions | None = None,
-        claim_deadline_file: Path | None = None,
     ) -> LocalLauncher:
         """Return a launcher of children that go by the operator's settings."""
         return cls(
@@ -254,7 +254,6 @@ class LocalLauncher:
             stream_ports=(
                 StreamPorts(settings.base_stream_port, settings.port_step) if settings.logins_per_browser > 1 else None
             ),
-            claim_deadline_file=claim_deadline_file,
         )
 
     @property
@@ -415,7 +414,7 @@ class LocalLauncher:
 
     def _fence(self) -> dict[str, str]:
         """Return the variable by which a process is told when it must end."""
-        path = self._claim_deadline_file
+        path = self.claim_deadline_file
         return {} if path is None else {child_environment.CLAIM_DEADLINE_FILE: str(path.absolute())}
 
     async def _execute(  # noqa: PLR0913 - what children and hosts differ in

@@ -19,7 +19,7 @@ from contract.sessions.grant import Grant, write_grant
 from contract.sessions.key import SessionKey
 from contract.sessions.store import SUFFIX, SessionFile, name_of
 from coordinator.errors import SettingsError
-from coordinator.sessions.mirror import Mirror, mirror_from_settings
+from coordinator.sessions.mirror import Mirror, SharedSessions, mirror_from_settings
 from coordinator.settings import Settings
 from coordinator.supervision.events import ChildCleaned, FleetEvent, SessionReported
 
@@ -57,11 +57,15 @@ class Sessions:
         self._saved_at: dict[str, float] = {}
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self | None:
-        """Return the store that the settings ask for, None without SESSION_DIR. Raises SettingsError."""
+    def from_settings(cls, settings: Settings, shared: SharedSessions | None = None) -> Self | None:
+        """Return the store that the settings ask for, None without SESSION_DIR. Raises SettingsError.
+
+        `shared` is where copies go that do not go to S3.
+        """
         if settings.session_dir is None:
             return None
-        return cls(settings.session_dir, settings.session_key_file, mirror_from_settings(settings))
+        mirror = mirror_from_settings(settings) or (Mirror(lambda: shared) if shared else None)
+        return cls(settings.session_dir, settings.session_key_file, mirror, by_claim=settings.claims != "none")
 
     def open(self, names: Iterable[str]) -> None:
         """Make the folder ready for these logins, and fetch what of theirs is newer in the bucket.

@@ -88,6 +88,10 @@ class Supervisor:
         """Fails with SupervisorFailed if a task that keeps the fleet alive breaks; else never done."""
         return self._tasks.failed
 
+    def fail(self, what: str, error: BaseException) -> None:
+        """Report that something else which keeps the fleet alive broke."""
+        self._tasks.fail(what, error)
+
     @property
     def ready(self) -> bool:
         """Whether at least one child is READY and nothing drains the whole."""
