@@ -166,6 +166,7 @@ async def prepared_fleet(
         default_site=default_site or ("demo" if shared else None),
         logins_per_browser=logins_per_browser,
         stream_ports=StreamPorts(ports.base_stream_port) if shared else None,
+        claim_deadline_file=claim_deadline_file,
     )
     pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)

@@ -227,6 +227,7 @@ def test_a_steady_run_resets_the_count_of_short_ones() -> None:
         (73, Reason.PROFILE_LOCKED),
         (74, Reason.BROWSER_MISSING),
         (75, Reason.PARENT_GONE),
+        (76, Reason.CLAIM_LOST),
         (127, Reason.CRASHED),
         (-9, Reason.KILLED),
         (-15, Reason.KILLED),
