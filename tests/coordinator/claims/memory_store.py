@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from coordinator.claims.store import CellTaken, LeaseGone, StoreUnreachable, View
 
 
-@dataclass
+@dataclass(eq=False)
 class Lease:
     cell: str
     ttl_s: float
@@ -38,19 +38,32 @@ class Memory:
         self.claims = {login: by for login, by in self.claims.items() if by is not lease}
         self.fingerprints = {key: value for key, value in self.fingerprints.items() if value[1] is not lease}
 
+    def release(self, login: str, lease: Lease) -> None:
+        if self.claims.get(login) is lease:
+            del self.claims[login]
+            self.fingerprints = {key: value for key, value in self.fingerprints.items() if value[0] != login}
+
 
 class MemoryStore:
-    """One cell's connection to a `Memory`; with `away` set, it reaches nothing."""
+    """One cell's connection to a `Memory`.
+
+    With `away` set, it reaches nothing; with `loses_answers`, what is asked is done, and the cell does not hear of it.
+    """
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.lease: Lease | None = None
         self.away = False
+        self.loses_answers = False
 
     def _reach(self) -> None:
         if self.away:
             raise StoreUnreachable("the store in memory is away")
         self.memory.expire()
+
+    def _answer(self) -> None:
+        if self.loses_answers:
+            raise StoreUnreachable("the answer of the store in memory is lost")
 
     def _held(self) -> Lease:
         self._reach()
@@ -61,60 +74,70 @@ class MemoryStore:
     async def register(self, cell: str, ttl_s: int) -> None:
         self._reach()
         if cell in self.memory.cells:
+            self._answer()
             raise CellTaken(cell)
-        self.lease = Lease(cell, ttl_s, self.memory.clock() + ttl_s)
-        self.memory.leases.append(self.lease)
-        self.memory.cells[cell] = self.lease
+        lease = Lease(cell, ttl_s, self.memory.clock() + ttl_s)
+        self.memory.leases.append(lease)
+        self.memory.cells[cell] = lease
+        self._answer()
+        self.lease = lease
 
     async def renew(self) -> None:
         lease = self._held()
         lease.until = self.memory.clock() + lease.ttl_s
+        self._answer()
 
     async def view(self) -> View:
         self._reach()
+        self._answer()
         holders = {login: lease.cell for login, lease in self.memory.claims.items()}
         own = frozenset(login for login, lease in self.memory.claims.items() if lease is self.lease)
         return View(frozenset(self.memory.cells), holders, own)
 
     async def claim(self, login: str, fingerprint: str | None) -> bool:
         lease = self._held()
-        if login in self.memory.claims or fingerprint in self.memory.fingerprints:
-            return False
-        self.memory.claims[login] = lease
-        if fingerprint is not None:
-            self.memory.fingerprints[fingerprint] = login, lease
-        return True
+        self.memory.release(login, lease)
+        is_free = login not in self.memory.claims and fingerprint not in self.memory.fingerprints
+        if is_free:
+            self.memory.claims[login] = lease
+            if fingerprint is not None:
+                self.memory.fingerprints[fingerprint] = login, lease
+        self._answer()
+        return is_free
 
     async def release(self, login: str) -> None:
         self._reach()
-        if self.memory.claims.get(login) is self.lease:
-            del self.memory.claims[login]
-            self.memory.fingerprints = {
-                key: value for key, value in self.memory.fingerprints.items() if value[0] != login
-            }
+        if self.lease is not None:
+            self.memory.release(login, self.lease)
+        self._answer()
 
     async def leave(self) -> None:
         self._reach()
         self.memory.cells = {cell: by for cell, by in self.memory.cells.items() if by is not self.lease}
+        self._answer()
 
     async def revoke(self) -> None:
         self._reach()
         if self.lease is not None:
             self.memory.end(self.lease)
+        self._answer()
         self.lease = None
 
     async def read(self, kind: str, login: str) -> bytes | None:
         self._reach()
+        self._answer()
         return self.memory.values.get((kind, login))
 
     async def write(self, kind: str, login: str, data: bytes | None) -> None:
         lease = self._held()
         if self.memory.claims.get(login) is not lease:
+            self._answer()
             raise LeaseGone(f"{login} is not ours")
         if data is None:
             self.memory.values.pop((kind, login), None)
         else:
             self.memory.values[kind, login] = data
+        self._answer()
 
     async def close(self) -> None:
         pass
