@@ -21,18 +21,21 @@ demo: setup ## a running fleet on the embedded demo site; Ctrl-C ends it
 test: setup ## the tests: real browsers, real processes, the real client
 	@scripts/display-setup
 	@scripts/age-setup
+	@scripts/etcd-setup
 	@scripts/test $(PARALLEL) -m 'not slow and not long and not firefox and not sites and not clients'
 
 test-slow: setup ## those that take long: faults and waits in real browsers, balancers before several coordinators
 	@scripts/display-setup
 	@scripts/age-setup
 	@scripts/balancers-setup
+	@scripts/etcd-setup
 	@scripts/test $(PARALLEL) -m 'slow and not long and not firefox and not sites and not clients'
 
 test-long: setup ## the same at their full size, and those that take long for what they add; not part of CI
 	@scripts/display-setup
 	@scripts/age-setup
 	@scripts/balancers-setup
+	@scripts/etcd-setup
 	@TEST_LONG=1 scripts/test $(PARALLEL) -m 'not firefox and not sites and not clients'
 
 apps-setup: setup

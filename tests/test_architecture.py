@@ -60,6 +60,7 @@ GROUPS = {
         *("coordinator.errors", "coordinator.settings", "coordinator.supervision.events"),
         *("coordinator.supervision.lifecycle", "coordinator.profiles", "coordinator.sessions"),
     },
+    "coordinator/claims": {"coordinator.errors", "coordinator.claims"},
     "coordinator/logins": {
         *("coordinator.errors", "coordinator.fleet_file.login", "coordinator.profiles"),
         *("coordinator.supervision", "coordinator.logins"),

@@ -27,15 +27,19 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, host: str) -> tuple[Path, Path]:
-        """A server's certificate and its key, for a name or an address: FOLDER/HOST.pem and FOLDER/HOST.key."""
+    def sign(self, host: str, *, client: bool = False) -> tuple[Path, Path]:
+        """A server's certificate and its key, for a name or an address: FOLDER/HOST.pem and FOLDER/HOST.key.
+
+        `client`: it is one of a client, too.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
         alternative = x509.SubjectAlternativeName([_general_name(host)])
         certificate = (
             _builder(name, self._name, key.public_key())
             .add_extension(alternative, critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         files = self._folder / f"{host}.pem", self._folder / f"{host}.key"

@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from coordinator.claims.store import CellTaken, LeaseGone, StoreUnreachable, View
 
 
-@dataclass
+@dataclass(eq=False)
 class Lease:
     cell: str
     ttl_s: float
     room: int
     until: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    lease: Lease
+    number: int
+    fingerprint: str | None
 
 
 @dataclass
@@ -23,8 +30,7 @@ class Memory:
     clock: Callable[[], float]
     leases: list[Lease] = field(default_factory=list)
     cells: dict[str, Lease] = field(default_factory=dict)
-    claims: dict[str, Lease] = field(default_factory=dict)
-    fingerprints: dict[str, tuple[str, Lease]] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
     number: int = 0
     values: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
@@ -37,22 +43,37 @@ class Memory:
         if lease in self.leases:
             self.leases.remove(lease)
         self.cells = {cell: by for cell, by in self.cells.items() if by is not lease}
-        self.claims = {login: by for login, by in self.claims.items() if by is not lease}
-        self.fingerprints = {key: value for key, value in self.fingerprints.items() if value[1] is not lease}
+        self.claims = {login: claim for login, claim in self.claims.items() if claim.lease is not lease}
+
+    def release(self, login: str, lease: Lease) -> None:
+        if self.has(login, lease):
+            del self.claims[login]
+
+    def has(self, login: str, lease: Lease) -> bool:
+        claim = self.claims.get(login)
+        return claim is not None and claim.lease is lease
 
 
 class MemoryStore:
-    """One cell's connection to a `Memory`; with `away` set, it reaches nothing."""
+    """One cell's connection to a `Memory`.
+
+    With `away` set, it reaches nothing; with `loses_answers`, what is asked is done, and the cell does not hear of it.
+    """
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.lease: Lease | None = None
         self.away = False
+        self.loses_answers = False
 
     def _reach(self) -> None:
         if self.away:
             raise StoreUnreachable("the store in memory is away")
         self.memory.expire()
+
+    def _answer(self) -> None:
+        if self.loses_answers:
+            raise StoreUnreachable("the answer of the store in memory is lost")
 
     def _held(self) -> Lease:
         self._reach()
@@ -63,62 +84,75 @@ class MemoryStore:
     async def register(self, cell: str, ttl_s: int, room: int) -> None:
         self._reach()
         if cell in self.memory.cells:
+            self._answer()
             raise CellTaken(cell)
-        self.lease = Lease(cell, ttl_s, room, self.memory.clock() + ttl_s)
-        self.memory.leases.append(self.lease)
-        self.memory.cells[cell] = self.lease
+        lease = Lease(cell, ttl_s, room, self.memory.clock() + ttl_s)
+        self.memory.leases.append(lease)
+        self.memory.cells[cell] = lease
+        self._answer()
+        self.lease = lease
 
     async def renew(self) -> None:
         lease = self._held()
         lease.until = self.memory.clock() + lease.ttl_s
+        self._answer()
 
     async def view(self) -> View:
         self._reach()
-        holders = {login: lease.cell for login, lease in self.memory.claims.items()}
-        own = frozenset(login for login, lease in self.memory.claims.items() if lease is self.lease)
+        self._answer()
+        holders = {login: claim.lease.cell for login, claim in self.memory.claims.items()}
+        own = frozenset(login for login, claim in self.memory.claims.items() if claim.lease is self.lease)
         rooms = {cell: lease.room for cell, lease in self.memory.cells.items()}
         return View(rooms, holders, own)
 
     async def claim(self, login: str, fingerprint: str | None) -> int | None:
         lease = self._held()
-        if login in self.memory.claims or fingerprint in self.memory.fingerprints:
-            return None
-        self.memory.number += 1
-        self.memory.claims[login] = lease
-        if fingerprint is not None:
-            self.memory.fingerprints[fingerprint] = login, lease
-        return self.memory.number
+        if (claim := self.memory.claims.get(login)) and claim.lease is lease and claim.fingerprint == fingerprint:
+            self._answer()
+            return claim.number
+        self.memory.release(login, lease)
+        doubled = any(claim.fingerprint == fingerprint for claim in self.memory.claims.values())
+        number = None
+        if login not in self.memory.claims and (fingerprint is None or not doubled):
+            self.memory.number += 1
+            number = self.memory.number
+            self.memory.claims[login] = Claim(lease, number, fingerprint)
+        self._answer()
+        return number
 
     async def release(self, login: str) -> None:
         self._reach()
-        if self.memory.claims.get(login) is self.lease:
-            del self.memory.claims[login]
-            self.memory.fingerprints = {
-                key: value for key, value in self.memory.fingerprints.items() if value[0] != login
-            }
+        if self.lease is not None:
+            self.memory.release(login, self.lease)
+        self._answer()
 
     async def leave(self) -> None:
         self._reach()
         self.memory.cells = {cell: by for cell, by in self.memory.cells.items() if by is not self.lease}
+        self._answer()
 
     async def revoke(self) -> None:
         self._reach()
         if self.lease is not None:
             self.memory.end(self.lease)
+        self._answer()
         self.lease = None
 
     async def read(self, kind: str, login: str) -> bytes | None:
         self._reach()
+        self._answer()
         return self.memory.values.get((kind, login))
 
     async def write(self, kind: str, login: str, data: bytes | None) -> None:
         lease = self._held()
-        if self.memory.claims.get(login) is not lease:
+        if not self.memory.has(login, lease):
+            self._answer()
             raise LeaseGone(f"{login} is not ours")
         if data is None:
             self.memory.values.pop((kind, login), None)
         else:
             self.memory.values[kind, login] = data
+        self._answer()
 
     async def close(self) -> None:
         pass

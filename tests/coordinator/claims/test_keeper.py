@@ -67,7 +67,6 @@ async def test_a_login_whose_claim_somebody_deletes_ends(tmp_path: Path) -> None
         await x.until_serving(2)
         first = x.fleet.supervisor.child("a").generation
         del store.claims["a"]
-        store.fingerprints.clear()
         await eventually(lambda: x.fleet.status("a").state is not State.READY)
         await x.until_serving(2)
         assert x.fleet.supervisor.child("a").generation == first + 1

@@ -1,0 +1,256 @@
+"""The store of claims in etcd.
+
+Under the prefix stand `cells/CELL`, `claims/LOGIN` and `doubles/SHA256`, which end with the cell's lease, and
+`KIND/LOGIN`, which stays.
+
+A request whose answer is lost may still be done, and even after one that was sent later: by a member that had stood
+still. So whatever is done under a claim demands the revision that the claim has, and changes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from coordinator.claims import etcd_api as etcd
+from coordinator.claims.etcd_gateway import Call, Gateway
+from coordinator.claims.etcd_tls import client_context
+from coordinator.claims.store import CellTaken, ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable, View
+
+_FORMAT: Final = 1
+_TRIES: Final = 10
+_OWN_PARTS: Final = frozenset({"cells", "claims", "doubles"})
+
+
+class _Holder(msgspec.Struct):
+    """The value of a registration and of a claim, as JSON."""
+
+    cell: str = "?"
+    """Its name as it stands in keys."""
+    format: int = 0
+    room: int = 0
+    """Of a registration, for how many logins the cell has room."""
+    double: str | None = None
+    """Of a claim with a fingerprint, the name of its key in `doubles`."""
+
+
+class _Registered(NamedTuple):
+    lease: int
+    cell: str
+
+
+class EtcdClaims:
+    """A cell's connection to etcd; a `ClaimStore`. `CLAIMS_URL` is to name members, not etcd's `grpc-proxy`.
+
+    That proxy renews leases by itself and says so before etcd does.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first by keyword
+        self,
+        urls: Sequence[str],
+        *,
+        timeout_s: float,
+        prefix: str = "/tabfleet",
+        ca_file: Path | None = None,
+        cert_file: Path | None = None,
+        key_file: Path | None = None,
+    ) -> None:
+        """`urls` are the members of one cluster, as `http://host:port` or `https://host:port`.
+
+        Every method ends within `timeout_s` seconds, `register` within twice that time; each member gets its part of
+        them. Raises SettingsError if the files cannot be used.
+        """
+        self._gateway = Gateway(urls, timeout_s=timeout_s, tls=client_context(ca_file, cert_file, key_file))
+        self._prefix = prefix.rstrip("/")
+        self._registered: _Registered | None = None
+
+    async def register(self, cell: str, ttl_s: int, room: int) -> None:
+        """See `ClaimStore.register`. Raises StoreRefused too if etcd grants a shorter time than asked."""
+        call = self._gateway.call()
+        lease = await etcd.grant(call, ttl_s)
+        try:
+            if lease.ttl_s < ttl_s:
+                raise StoreRefused(f"etcd grants a lease of {lease.ttl_s} s and not of {ttl_s} s; change CLAIM_TTL_S.")
+            key = self._key("cells", cell)
+            value = msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, room))
+            done = await etcd.txn(call, [etcd.is_absent(key)], [etcd.put(key, value, lease.number)], [etcd.get(key)])
+            # It is ours where the answer to the same request was lost.
+            if not done.succeeded and not any(found.lease == lease.number for found in done.found):
+                raise CellTaken(
+                    f"a cell named {cell} is registered in etcd; give each coordinator a CELL of its own. If it is what"
+                    " is left of this one's last start, it is gone within CLAIM_TTL_S."
+                )
+        except ClaimStoreError:
+            with contextlib.suppress(ClaimStoreError):
+                await etcd.revoke(self._gateway.call(), lease.number)
+            raise
+        self._registered = _Registered(lease.number, cell)
+
+    async def renew(self) -> None:
+        """See `ClaimStore.renew`.
+
+        A member that was the leader and does not know yet that it is not may renew a lease, of which the new leader
+        learns nothing (https://github.com/etcd-io/etcd/issues/15247). So a renewal counts if a read that a majority
+        has confirmed after it is of the same term.
+        """
+        call, (lease, cell) = self._gateway.call(), self._own()
+        for _ in range(_TRIES):
+            renewed = await etcd.keep_alive(call, lease)
+            if renewed.ttl_s <= 0:
+                raise LeaseGone("etcd does not know the lease of this cell any more.")
+            read = await etcd.read(call, self._key("cells", cell))
+            if read.header.raft_term == renewed.header.raft_term:
+                return
+        raise StoreUnreachable("etcd changes its leader again and again; look at the logs of its members.")
+
+    async def view(self) -> View:
+        """See `ClaimStore.view`."""
+        cells, claims = self._key("cells", ""), self._key("claims", "")
+        done = await etcd.txn(self._gateway.call(), [], [etcd.get_all(cells), etcd.get_all(claims)])
+        own = self._registered.lease if self._registered else None
+        rooms: dict[str, int] = {}
+        holders: dict[str, str] = {}
+        ours: set[str] = set()
+        for found in done.found:
+            with contextlib.suppress(UnicodeDecodeError):  # what somebody else has put there names nothing of ours
+                if found.key.startswith(cells):
+                    rooms[_name(found.key.removeprefix(cells).decode())] = _holder(found).room
+                    continue
+                login = _name(found.key.removeprefix(claims).decode())
+                holders[login] = _name(_holder(found).cell)
+                if found.lease == own:
+                    ours.add(login)
+        return View(rooms, holders, frozenset(ours))
+
+    async def claim(self, login: str, fingerprint: str | None) -> int | None:
+        """See `ClaimStore.claim`. The number is the revision of etcd in which the claim was made.
+
+        A login that this lease has claimed already is claimed with the same number.
+        """
+        call, (lease, cell) = self._gateway.call(), self._own()
+        double = None if fingerprint is None else hashlib.sha256(_bytes(fingerprint)).hexdigest()
+        key = self._key("claims", login)
+        keys = {key: msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, double=double))}
+        if double is not None:
+            keys[self._key("doubles", double)] = _bytes(login)
+        for _ in range(_TRIES):
+            done = await etcd.txn(
+                call,
+                [etcd.is_absent(each) for each in keys],
+                [etcd.put(each, value, lease) for each, value in keys.items()],
+                [etcd.get(key)],
+            )
+            if done.succeeded:
+                return done.header.revision
+            # It is ours where the answer to an earlier request was lost.
+            claim = next((found for found in done.found if found.lease == lease), None)
+            if claim is None:
+                return None
+            if _holder(claim).double == double:
+                return claim.create_revision
+            await self._release(call, login)  # then the fingerprint was another one
+        raise _busy(login)
+
+    async def release(self, login: str) -> None:
+        """See `ClaimStore.release`."""
+        with contextlib.suppress(LeaseGone):
+            await self._release(self._gateway.call(), login)
+
+    async def leave(self) -> None:
+        """See `ClaimStore.leave`."""
+        if self._registered is not None:
+            key = self._key("cells", self._registered.cell)
+            await etcd.txn(self._gateway.call(), [etcd.has_lease(key, self._registered.lease)], [etcd.delete(key)])
+
+    async def revoke(self) -> None:
+        """See `ClaimStore.revoke`."""
+        if self._registered is not None:
+            with contextlib.suppress(LeaseGone):
+                await etcd.revoke(self._gateway.call(), self._registered.lease)
+        self._registered = None
+
+    async def read(self, kind: str, login: str) -> bytes | None:
+        """See `ClaimStore.read`."""
+        found = await etcd.find(self._gateway.call(), self._kept(kind, login))
+        return None if found is None else found.value
+
+    async def write(self, kind: str, login: str, data: bytes | None) -> None:
+        """See `ClaimStore.write`. Raises StoreRefused for data beyond etcd's limit, which is 1.5 MB a request."""
+        lease, _ = self._own()
+        key = self._kept(kind, login)
+        change = etcd.delete(key) if data is None else etcd.put(key, data)
+
+        def changes(claim: etcd.KeyValue) -> list[etcd.Message]:
+            # Put anew, the claim has another revision: an earlier write that is still on its way comes to nothing.
+            return [change, etcd.put(claim.key, claim.value, lease)]
+
+        if not await self._while_held(self._gateway.call(), login, changes):
+            raise LeaseGone(f"this cell does not hold the claim of {login} any more.")
+
+    async def close(self) -> None:
+        """See `ClaimStore.close`."""
+        await self._gateway.close()
+
+    def _own(self) -> _Registered:
+        if self._registered is None:
+            raise LeaseGone("this cell has no lease.")
+        return self._registered
+
+    async def _release(self, call: Call, login: str) -> None:
+        def changes(claim: etcd.KeyValue) -> list[etcd.Message]:
+            double = _holder(claim).double
+            keys = [claim.key] if double is None else [claim.key, self._key("doubles", double)]
+            return [etcd.delete(key) for key in keys]
+
+        await self._while_held(call, login, changes)
+
+    async def _while_held(self, call: Call, login: str, changes: Callable[[etcd.KeyValue], list[etcd.Message]]) -> bool:
+        """Make the changes in one step with the look whether our lease has the claim; return whether it has."""
+        for _ in range(_TRIES):
+            claim = await etcd.find(call, self._key("claims", login))
+            if claim is None or self._registered is None or claim.lease != self._registered.lease:
+                return False
+            if (await etcd.txn(call, [etcd.is_as(claim)], changes(claim))).succeeded:
+                return True
+        raise _busy(login)
+
+    def _kept(self, kind: str, login: str) -> bytes:
+        if kind in _OWN_PARTS:
+            raise ValueError(f"{kind} is a part of the store itself")
+        return self._key(kind, login)
+
+    def _key(self, part: str, name: str) -> bytes:
+        return f"{self._prefix}/{part}/{_quoted(name)}".encode()
+
+
+def _bytes(text: str) -> bytes:
+    """Return bytes from which any text can be had back: also one that stands for what is no UTF-8 (PEP 383)."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _quoted(name: str) -> str:
+    """Return a name as it stands in a key: percent-encoded, so that each has one form, without a slash."""
+    return quote(_bytes(name), safe="")
+
+
+def _name(quoted: str) -> str:
+    """Return the name that a key ends in. Raises UnicodeDecodeError."""
+    return unquote_to_bytes(quoted).decode("utf-8", "surrogatepass")
+
+
+def _holder(found: etcd.KeyValue) -> _Holder:
+    """Return whose a key is; of one whose value does not say it, that it is somebody's."""
+    try:
+        return msgspec.json.decode(found.value, type=_Holder)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _Holder()
+
+
+def _busy(login: str) -> StoreUnreachable:
+    return StoreUnreachable(f"the claim of {login} is changed again and again while it is looked at.")

@@ -1,0 +1,257 @@
+"""etcd's v3 API in JSON: its members tried in turn, and what it refuses in words for the operator.
+
+Routes and encoding: https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/, the same in 3.4 to 3.6: bytes are base64,
+int64 are strings. Codes of errors: https://grpc.io/docs/guides/status-codes/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from coordinator.claims.store import ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable
+
+T = TypeVar("T")
+
+_MOST_BYTES: Final = 64 * 1024 * 1024
+_LARGE_BYTES: Final = 1024 * 1024
+
+# A member that has lost its leader says so at once, instead of waiting for another one.
+_HEADERS: Final = {"Content-Type": "application/json", "Grpc-Metadata-Hasleader": "true"}
+
+_LEASE_GONE: Final = "requested lease not found"
+_NO_USER: Final = "cells are known by CLAIMS_CERT_FILE alone: take etcd's own users out of their way (auth disable)"
+_REFUSALS: Final = {
+    "request is too large": "takes no value as large as this; raise its --max-request-bytes",
+    "message larger than max": "takes no value as large as this; raise its --max-request-bytes",
+    "database space exceeded": "has no space left (NOSPACE); compact and defragment it, then run etcdctl alarm disarm",
+    "permission denied": f"denies the permission; {_NO_USER}",
+    "user name is empty": f"asks for a user; {_NO_USER}",
+    "invalid auth token": f"asks for a user; {_NO_USER}",
+    "authentication failed": f"asks for a user; {_NO_USER}",
+}
+"""What to say of a refusal whose message holds the key."""
+_DEADLINE_EXCEEDED: Final = 4
+_UNAVAILABLE: Final = 14
+_PASSING: Final = (1, _DEADLINE_EXCEEDED, 10, _UNAVAILABLE)
+"""Codes by which a member says that it cannot now: cancelled, too late, aborted, without a leader or stopping."""
+
+# https://docs.openssl.org/3.0/man1/openssl-verification-options/ has the names of these.
+_OTHER_NAME: Final = (62, 64)
+_UNKNOWN_CA: Final = (2, 18, 19, 20, 21)
+_OUT_OF_DATE: Final = (9, 10)
+
+
+class _Inner(msgspec.Struct):
+    message: str = ""
+    code: int | None = None
+    grpc_code: int | None = None
+
+
+class _Envelope(msgspec.Struct):
+    """What may stand around an answer: a stream has each in `result`; an error is a text, or in a stream an object."""
+
+    error: str | _Inner | None = None
+    message: str = ""
+    code: int | None = None
+    result: msgspec.Raw = msgspec.Raw()
+
+
+class _AtMember(Exception):
+    """One member did not do it, and another one may; `words` complete the sentence "etcd at host:port ..."."""
+
+    def __init__(self, words: str, *, refused: bool = False) -> None:
+        super().__init__(words)
+        self.words, self.refused = words, refused
+
+
+class Gateway:
+    """The members of one etcd cluster. Opened by the first request, inside the loop."""
+
+    def __init__(self, urls: Iterable[str], *, timeout_s: float, tls: ssl.SSLContext) -> None:
+        """Each call gets `timeout_s` seconds in all, and each member its part of them."""
+        self._members = tuple(URL(url.rstrip("/")) for url in urls)
+        self._timeout_s = timeout_s
+        self._tls = tls
+        self._first = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    def call(self) -> Call:
+        """Begin what is to be done within the time limit, by one request or several."""
+        return Call(self, asyncio.get_running_loop().time() + self._timeout_s)
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def post(self, route: str, body: Mapping[str, Any], answer: type[T], until: float) -> T:
+        """See `Call.post`; `until` is a time of the loop."""
+        data = msgspec.json.encode(body)
+        now = asyncio.get_running_loop().time
+        failed: dict[str, _AtMember] = {}
+        count = len(self._members)
+        # Twice round: where there is one member, too, a connection that it had closed is to cost nothing.
+        for step in range(2 * count):
+            number = (self._first + step) % count
+            limit_s = min(self._timeout_s / count, until - now())
+            if limit_s <= 0:
+                break
+            try:
+                found = await self._ask(self._members[number], route, data, answer, limit_s)
+            except _AtMember as error:
+                failed[_name(self._members[number])] = error
+            else:
+                self._first = number
+                return found
+        raise _failure(failed)
+
+    async def _ask(self, member: URL, route: str, data: bytes, answer: type[T], limit_s: float) -> T:
+        # aiohttp warns of large bytes, because it writes them in one go.
+        body = data if len(data) < _LARGE_BYTES else io.BytesIO(data)
+        try:
+            async with (
+                asyncio.timeout(limit_s),
+                self._open().post(
+                    f"{member}/v3/{route}", data=body, headers=_HEADERS, ssl=self._tls, allow_redirects=False
+                ) as response,
+            ):
+                status, found = response.status, await _read(response)
+        except TimeoutError:
+            raise _AtMember(f"does not answer within {limit_s:.3g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from None
+        return _understand(_name(member), status, found, answer)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # No proxy: a cell that reached etcd by a way that other cells do not have would be cut off alone.
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            )
+        return self._session
+
+
+class Call:
+    """Requests that have one time limit together."""
+
+    def __init__(self, gateway: Gateway, until: float) -> None:
+        self._gateway, self._until = gateway, until
+
+    async def post(self, route: str, body: Mapping[str, Any], answer: type[T]) -> T:
+        """Send a request to the member that last answered, else to the next ones; return the first answer.
+
+        It may be done more than once, and after an error still be on its way. Raises StoreUnreachable, StoreRefused,
+        and LeaseGone where etcd does not know the lease of the request.
+        """
+        return await self._gateway.post(route, body, answer, self._until)
+
+
+def _name(member: URL) -> str:
+    """Return host and port, without user and password."""
+    return member.host_port_subcomponent or ""
+
+
+def _failure(failed: Mapping[str, _AtMember]) -> ClaimStoreError:
+    words = ", ".join(f"etcd at {name} {error.words}" for name, error in failed.items())
+    if failed and all(error.refused for error in failed.values()):
+        return StoreRefused(f"{words}.")
+    return StoreUnreachable(f"{words or 'etcd does not answer'}; check CLAIMS_URL, the network and etcd.")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    found = bytearray()
+    async for piece in response.content.iter_any():
+        found += piece
+        if len(found) > _MOST_BYTES:
+            raise _junk()
+    return bytes(found)
+
+
+def _understand(member: str, status: int, data: bytes, answer: type[T]) -> T:
+    """Return the answer, of a stream the first one. Raises _AtMember, StoreRefused and LeaseGone."""
+    first = data.split(b"\n", 1)[0]
+    try:
+        envelope = msgspec.json.decode(first, type=_Envelope, strict=False)
+        inner = envelope.error if isinstance(envelope.error, _Inner) else _Inner()
+        if status == 200 and not envelope.error:
+            return msgspec.json.decode(bytes(envelope.result) or first, type=answer, strict=False)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise _no_gateway(status) from None
+    message = envelope.message or inner.message or (envelope.error if isinstance(envelope.error, str) else "")
+    code = next((one for one in (envelope.code, inner.grpc_code, inner.code) if one is not None), None)
+    if _LEASE_GONE in message:
+        raise LeaseGone(f"etcd at {member} does not know the lease of this cell any more.")
+    if code in _PASSING or "too many requests" in message:
+        raise _AtMember(f"cannot do it now{_quote(message)}")
+    for part, words in _REFUSALS.items():
+        if part in message:
+            raise StoreRefused(f"etcd at {member} {words}.")
+    if code is None:
+        raise _no_gateway(status)
+    raise StoreRefused(f"etcd at {member} refuses (code {code}){_quote(message)}; see its log.")
+
+
+def _quote(message: str) -> str:
+    """Return etcd's own words where it is plain that they hold nothing of ours."""
+    return f" ({message})" if re.fullmatch(r"etcdserver: [a-z ,'-]{1,80}", message) else ""
+
+
+def _no_gateway(status: int) -> _AtMember:
+    if status in (401, 403):
+        return _AtMember(f"refuses this cell (HTTP {status}); look at what stands before it", refused=True)
+    if status in (429, 502, 503, 504):
+        return _AtMember(f"cannot be reached by what stands before it (HTTP {status})")
+    return _junk(f" (HTTP {status})")
+
+
+def _junk(detail: str = "") -> _AtMember:
+    return _AtMember(f"does not speak the JSON of etcd's v3 API{detail}; check CLAIMS_URL", refused=True)
+
+
+def _broken(error: Exception) -> _AtMember:
+    """Map what aiohttp raised, without its text, which may hold an address with a password."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _untrusted(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return _AtMember("has no address (DNS)")
+    causes = (error, getattr(error, "os_error", None), error.__cause__)
+    failed = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    if failed is not None:
+        return _no_tls(str(failed.reason))
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _AtMember("does not take connections")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _junk()
+    return _AtMember("broke the connection off")
+
+
+def _untrusted(error: Exception) -> _AtMember:
+    code = getattr(error, "verify_code", None)
+    if code in _OTHER_NAME:
+        return _AtMember("has a certificate for another name; check CLAIMS_URL", refused=True)
+    if code in _OUT_OF_DATE:
+        return _AtMember("has a certificate that is out of date; renew it, or set the clock", refused=True)
+    if code in _UNKNOWN_CA:
+        return _AtMember("has a certificate of an unknown authority; name it in CLAIMS_CA_FILE", refused=True)
+    return _AtMember(f"has a certificate that cannot be trusted (OpenSSL's {code}); renew it", refused=True)
+
+
+def _no_tls(reason: str) -> _AtMember:
+    if "CERTIFICATE_REQUIRED" in reason:
+        return _AtMember("asks for a client certificate; name one in CLAIMS_CERT_FILE", refused=True)
+    if "ALERT" in reason:
+        words = "refuses the client certificate, or asks for one; check CLAIMS_CERT_FILE and CLAIMS_KEY_FILE"
+        return _AtMember(f"{words} ({reason})", refused=True)
+    return _AtMember(f"does not speak TLS ({reason}); check whether CLAIMS_URL is to begin with http://", refused=True)
