@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from coordinator.claims.keeper import WAIT_FOR_SHARES
 from coordinator.supervision.lifecycle import Reason, State
-from tests.coordinator.claims.cells import cell, memory, never_two
+from tests.coordinator.claims.cells import TTL_S, cell, memory, never_two
 from tests.support.waiting import eventually
 
 LOGINS = ["a", "b", "c", "d", "e", "f"]
@@ -110,3 +111,20 @@ async def test_no_more_than_it_has_room_for(tmp_path: Path) -> None:
             await y.until_serving(4)
             await x.until_serving(2)
             never_two((x, y))
+
+
+async def test_cells_that_see_different_profiles_come_to_rest(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", LOGINS) as x, cell(tmp_path, store, "y", LOGINS[:-1]) as y:
+
+        def all_served() -> bool:
+            never_two((x, y))
+            return len(x.serving()) + len(y.serving()) == len(LOGINS)
+
+        await eventually(all_served, what=lambda: (x.serving(), y.serving()))
+        # Longer than it takes until a login counts as one that nobody wants.
+        await asyncio.sleep(2 * WAIT_FOR_SHARES * TTL_S)
+        before = [len(one.fleet.notes(login, "starts")) for one in (x, y) for login in LOGINS]
+        await asyncio.sleep(2 * WAIT_FOR_SHARES * TTL_S)
+        assert all_served()
+        assert before == [len(one.fleet.notes(login, "starts")) for one in (x, y) for login in LOGINS]
