@@ -14,6 +14,7 @@ class Link:
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._late: list[bytes] = []
         self.url = ""
         self.loses_answers = False
@@ -34,20 +35,31 @@ class Link:
             assert await reader.read(1)
             writer.close()
 
+    def close_all(self) -> None:
+        """Close its connections, as what stands between may do with idle ones."""
+        for writer in self._writers:
+            writer.close()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection."""
+        self._writers.add(writer)
         with contextlib.suppress(OSError):
             there, back = await asyncio.open_connection(self._host, self._port)
             answers = asyncio.create_task(self._answers(there, writer))
             self._tasks.add(answers)
             answers.add_done_callback(self._tasks.discard)
+            is_held = False
             while request := await reader.read(1024 * 1024):
-                if self.holds and self.holds in request:
+                if is_held:  # its body came by itself
+                    self._late[-1] += request
+                elif self.holds and self.holds in request:
+                    is_held = True
                     self._late.append(request)
                 else:
                     back.write(request)
             back.close()
         writer.close()
+        self._writers.discard(writer)
 
     async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
