@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -20,10 +21,12 @@ from api_utils.settings import ChildSettings
 from browser.errors import SiteError
 from browser.page.browser_host import BrowserHost
 from browser.page.chat_page import ChatPage
+from browser.process.claim_watch import watch_claim
 from browser.process.own_proxy import own_proxy_of
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
 from browser.site.schema import Site
+from contract.claim_deadline import ClaimDeadline
 from contract.exit_codes import ExitCode
 from contract.listener import listen
 from contract.logs import configure_logging
@@ -32,6 +35,8 @@ from contract.proxies import Proxy, parse_own_proxy, read_own_proxy
 from contract.surroundings import Surroundings, SurroundingsError, read_surroundings
 
 log = structlog.get_logger(__name__)
+
+CLAIM_OVER: Final = "the claim of the login is over: another coordinator may use it; this one starts it again if it may"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     try:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
+        claim = ClaimDeadline(settings.tabfleet_claim_deadline_file)
+        if claim.is_over:
+            return refuse(CLAIM_OVER, ExitCode.CLAIM_OVER)
         site, keys = load_site(arguments.site, shown=settings.tabfleet_site_file), initialize_keys()
         surroundings, proxy = read_surroundings(run_dir), own_proxy(arguments, run_dir)
     except (VariableError, KeyFileError, SiteError, SurroundingsError, ValueError) as error:
@@ -64,7 +72,9 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         run_dir=run_dir,
         settings=settings,
         own_proxy=own_proxy_of(proxy, site.url, settings),
+        claim=claim,
     )
+    watch_claim(claim, host.process.kill)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -21,13 +21,15 @@ from typing import TextIO
 import structlog
 
 from api_utils.auth_utils import FollowedKeys, KeyFileError, initialize_keys
-from api_utils.child import ChildPlan, give_back_memory, refuse, serve_page
+from api_utils.child import CLAIM_OVER, ChildPlan, give_back_memory, refuse, serve_page
 from api_utils.settings import ChildSettings
 from browser.errors import BrowserError, SiteError
 from browser.page.browser_host import BrowserHost
 from browser.page.chat_page import ChatPage
+from browser.process.claim_watch import watch_claim
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
+from contract.claim_deadline import ClaimDeadline
 from contract.exit_codes import ExitCode
 from contract.host_orders import ChildOrder, End, Ended, Full, Start, receive_order, send
 from contract.logs import configure_logging
@@ -44,6 +46,9 @@ async def run_host(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     try:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
+        claim = ClaimDeadline(settings.tabfleet_claim_deadline_file)
+        if claim.is_over:
+            return refuse(CLAIM_OVER, ExitCode.CLAIM_OVER)
         keys = initialize_keys()
         orders = socket.socket(fileno=arguments.host)
     except (VariableError, KeyFileError, OSError) as error:
@@ -55,7 +60,9 @@ async def run_host(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         run_dir=run_dir,
         settings=settings,
         shared=True,
+        claim=claim,
     )
+    watch_claim(claim, browser.process.kill)
     with orders:
         return await Host(browser, settings, keys, orders).run()
 

@@ -20,6 +20,7 @@ class ChildSettings(BrowserSettings):
     tabfleet_site_file: OptionalText = None
     tabfleet_instance_id: OptionalText = None
     tabfleet_control_token: Annotated[OptionalText, Field(repr=False)] = None
+    tabfleet_claim_deadline_file: Path | None = None
     max_body_bytes: Annotated[int, Field(gt=0)] = MAX_BODY_BYTES
     estimate_usage: bool = True
     log_format: Literal["console", "json"] | None = None

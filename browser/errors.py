@@ -114,6 +114,13 @@ class ProxyRefused(SiteUnreachable):
         self.login_refused = login_refused
 
 
+class ClaimLost(BrowserError):
+    """The claim of the login is over: another coordinator may use it by now, and nothing is sent any more."""
+
+    reason = "claim_lost"
+    exit_code = ExitCode.CLAIM_OVER
+
+
 class BrowserLost(BrowserError):
     """The browser or Playwright's driver died, or the browser does not answer."""
 

@@ -33,6 +33,7 @@ class ErrorCode(StrEnum):
     CANCELLED = "cancelled"
     CAPTURE_GAP = "capture_gap"
     CHILD_LOST = "child_lost"
+    CLAIM_LOST = "claim_lost"
     DRAINING = "draining"
     DUPLICATE_REQUEST_ID = "duplicate_request_id"
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - no password
@@ -87,6 +88,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.CANCELLED: 503,
     ErrorCode.CAPTURE_GAP: 502,
     ErrorCode.CHILD_LOST: 502,
+    ErrorCode.CLAIM_LOST: 503,
     ErrorCode.DRAINING: 503,
     ErrorCode.DUPLICATE_REQUEST_ID: 409,
     ErrorCode.FIRST_TOKEN_TIMEOUT: 504,

@@ -12,6 +12,8 @@ SITE_FILE: Final = "TABFLEET_SITE_FILE"
 """The path that messages give of the site file: a child of a coordinator is given a copy of it."""
 INSTANCE_ID: Final = "TABFLEET_INSTANCE_ID"
 CONTROL_TOKEN: Final = "TABFLEET_CONTROL_TOKEN"  # noqa: S105 - the variable's name
+CLAIM_DEADLINE_FILE: Final = "TABFLEET_CLAIM_DEADLINE_FILE"
+"""The file of `contract.claim_deadline`; unset: nobody else can claim the login, and there is no fence."""
 
 FIRST_TOKEN_TIMEOUT_S: Final = 120.0
 STREAM_IDLE_TIMEOUT_S: Final = 60.0

@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     PROFILE_LOCKED = 73
     NO_BROWSER = 74
     PARENT_GONE = 75
+    CLAIM_OVER = 76
     INTERRUPTED = 130
 
 
@@ -35,6 +36,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.PROFILE_LOCKED: "another browser uses this login",
     ExitCode.NO_BROWSER: "no browser, or no display for it",
     ExitCode.PARENT_GONE: "the parent is gone",
+    ExitCode.CLAIM_OVER: "the claim of the login is over",
     ExitCode.INTERRUPTED: "interrupted",
 }
 """What each code means, as `--help` prints it."""

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from contract.errors import TabfleetError
@@ -43,10 +44,14 @@ def home() -> Path:
         ) from None
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Put data in place of the file's content, mode 0600; a crash leaves the old content or the new. Raises OSError."""
+def write_private(path: Path, data: bytes, *, confirm: Callable[[], object] = lambda: None) -> None:
+    """Put data in place of the file's content, mode 0600; a crash leaves the old content or the new. Raises OSError.
+
+    `confirm` is called when all of it is on the disk, immediately before it takes effect; what it raises prevents that.
+    """
     written = _write_beside(path, data)
     try:
+        confirm()
         written.replace(path)
     except BaseException:
         written.unlink()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias
 
 import structlog
 
 from contract.errors import TabfleetError
+from coordinator.claims.keeper import ClaimKeeper, ClaimsStatus
+from coordinator.daemon_thread import in_daemon_thread
 from coordinator.errors import ActionRefused, FleetFileError, KeyFileError, NoUsableProfile, ProfileBackendError
 from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.fleet_sites import FleetSites
@@ -26,7 +26,7 @@ from coordinator.sessions import Sessions
 from coordinator.sessions.sessions import TEND_S
 from coordinator.settings import Settings
 from coordinator.supervision.canary import SiteStatus
-from coordinator.supervision.events import FleetEvent, Hooks, log_event
+from coordinator.supervision.events import ChildCleaned, FleetEvent, Hooks, log_event
 from coordinator.supervision.launcher import Launcher
 from coordinator.supervision.lifecycle import State
 from coordinator.supervision.login_expiry import DAY_S
@@ -36,7 +36,6 @@ from coordinator.supervision.ports import PortPlan, check_ports_free
 from coordinator.supervision.supervisor import Reconciled, Supervisor
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 _NOT_UNHEALTHY: Final = frozenset({State.READY, State.STANDBY, State.STOPPED})
 _RELOAD_FAILURES: Final[Mapping[type[TabfleetError], str]] = {
@@ -45,6 +44,12 @@ _RELOAD_FAILURES: Final[Mapping[type[TabfleetError], str]] = {
     CacheError: "the cache of profiles cannot be used",
     ProfileBackendError: "the folder of profiles cannot be read",
 }
+OpenClaims: TypeAlias = Callable[[Supervisor, int], ClaimKeeper]
+"""Opens the claims for so many logins at most of a supervisor's children. Raises OSError."""
+
+LAST_CLAIMS_S: Final = 2.0
+"""How long handing over what is left may take at the end."""
+
 _OPEN: Final = "No API keys are set: everybody who reaches the port may use the API."
 
 
@@ -61,14 +66,19 @@ class Fleet:
         metrics: Metrics,
         port: int,
         sessions: Sessions | None = None,
+        claims: OpenClaims | None = None,
         hooks: Iterable[Callable[[FleetEvent], None]] = (),
     ) -> None:
         """`port` is the coordinator's own, which no child may take; `sessions` is the session store, if any.
 
-        `hooks` are told what happens to children.
+        With `claims`, called once children can be started, a login runs only while it is claimed. `hooks` are told what
+        happens to children.
         """
         self._settings, self._hydrator, self._access, self._metrics = settings, hydrator, access, metrics
         self._sessions = sessions
+        self._open_claims = claims
+        self._keeper: ClaimKeeper | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
         self.pool = Pool(max_queue=settings.max_queue)
         hooks = (log_event, metrics.fleet_event, *hooks, self._look_soon)
@@ -78,6 +88,7 @@ class Fleet:
             ports=self._ports,
             policy=Policy.from_settings(settings),
             hooks=hooks,
+            needs_claims=claims is not None,
         )
         self.logins = RemoteLogins(
             launcher=launcher,
@@ -122,6 +133,7 @@ class Fleet:
         await self._open_sessions(hydration)
         self._sites.add(await self._sites.read(profiles))
         await self.supervisor.start(profiles, hydration.keys)
+        self._start_claiming()
         self._use(hydration)
         self._started = True
         for warning in self.warnings():
@@ -157,8 +169,23 @@ class Fleet:
                 raise
             self._reload_error = None
             self._use(hydration)
+            if self._keeper is not None:
+                self._keeper.wake()
             log.info("reloaded", added=changed.added, replaced=changed.replaced, removed=changed.removed)
             return changed
+
+    def _start_claiming(self) -> None:
+        if self._open_claims is None:
+            return
+        capacity = self._ports.capacity()
+        keeper = self._open_claims(self.supervisor, min(capacity, self._settings.max_children or capacity))
+        self._keeper = keeper
+        self._keeping = asyncio.create_task(keeper.run(), name="claims")
+        self._keeping.add_done_callback(self._claiming_ended)
+
+    def _claiming_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.supervisor.fail("claims", error)
 
     async def watch_sites(self) -> None:
         """Check each site's page now and then, and follow its site file, until cancelled."""
@@ -249,11 +276,16 @@ class Fleet:
         hydration = self._hydration
         hydrated = () if hydration is None else hydration.warnings
         open_api = _OPEN if hydration is not None and not hydration.keys else None
+        claims = self._keeper.status.trouble if self._keeper else None
         sessions = self._sessions.warnings() if self._sessions else ()
         of_children = [f"{child.name}: {line}" for child in self.supervisor.snapshot() for line in child.warnings]
         of_logins = (*self._sites.warnings(), *hydrated, *sessions, *of_children)
-        lines = (self._reload_error, open_api, self._memory_warning, *of_logins)
+        lines = (self._reload_error, open_api, self._memory_warning, claims, *of_logins)
         return [line for line in lines if line]
+
+    def claims(self) -> ClaimsStatus | None:
+        """Return how this cell's claims stand; None where there are none."""
+        return self._keeper.status if self._keeper else None
 
     def view(self) -> dict[str, Any]:
         """Return the body of `/ready`: names, states and reasons; no path, no log line, no cookie."""
@@ -262,6 +294,7 @@ class Fleet:
         named = {"cell": self._settings.own_cell, "shard": None if shard is None else str(shard)}
         return {
             **{name: value for name, value in named.items() if value is not None},
+            **({"claims": claims.public()} if (claims := self.claims()) else {}),
             "status": "draining" if self.pool.draining else "ready" if self.ready else "unready",
             "children": [child.public() for child in self.supervisor.snapshot()],
             "unhealthy": self.unhealthy(),
@@ -275,6 +308,8 @@ class Fleet:
         """Take no new requests; children that are idle end now. `/ready` is 503 from here on."""
         self.supervisor.begin_drain()
         self.logins.begin_drain()
+        if self._keeper is not None:
+            self._keeper.begin_drain()
         self._look()
 
     def _login_of(self, name: str) -> Login:
@@ -282,13 +317,19 @@ class Fleet:
         return fleet_file.login_of(name) if fleet_file else PLAIN
 
     async def stop(self) -> None:
-        """End every login that a person is doing, and every child. Idempotent."""
+        """End every login that a person is doing, and every child, and give back the claims. Idempotent."""
         await self.logins.close()  # first, for the launcher ends with the supervisor
         await self.supervisor.stop()
+        if self._keeper is not None:
+            await self._keeper.close(LAST_CLAIMS_S)
+        if self._keeping is not None:
+            self._keeping.cancel()
 
-    def _look_soon(self, _: FleetEvent) -> None:
+    def _look_soon(self, event: FleetEvent) -> None:
         # Not at once: in the midst of a transition the child is in neither state.
         asyncio.get_running_loop().call_soon(self._look)
+        if self._keeper is not None and isinstance(event, ChildCleaned):
+            self._keeper.wake()
 
     def _look(self) -> None:
         """Log when `/ready` turns."""
@@ -307,34 +348,3 @@ def _without_paths(error: TabfleetError) -> str:
         return error.public
     what = next((what for kind, what in _RELOAD_FAILURES.items() if isinstance(error, kind)), "it could not be applied")
     return f"{what}; the log has the reason."
-
-
-async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own and return what it returns, or raise what it raises.
-
-    Unlike a thread of the loop's executor, one that hangs does not keep the process from ending. `work`
-    must not start processes: their death signal would fire with the end of the thread.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(cast("T", result))
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish, result, failure)
-
-    # Not `Thread.start`, which waits until the thread has begun: without memory for that, it waits for ever.
-    _thread.start_new_thread(run, ())
-    return await future

@@ -27,12 +27,16 @@ from contract.logs import configure_logging
 from contract.output import flush_output, tell
 from coordinator.alerts.alerts import Alerts
 from coordinator.api import Application, build_api
+from coordinator.claims.keeper import ClaimKeeper
+from coordinator.claims.sessions import SessionsInClaims
+from coordinator.claims.setup import ClaimSetup
 from coordinator.errors import ActionRefused, SettingsError
 from coordinator.flags import cell_fields, load_settings
-from coordinator.fleet import Fleet
+from coordinator.fleet import Fleet, OpenClaims
 from coordinator.local import preflight
 from coordinator.local.launcher import PROGRAM, LocalLauncher
 from coordinator.local.reaper import install_if_process_1
+from coordinator.local.run_root import CLAIM_DEADLINE
 from coordinator.metrics import Metrics
 from coordinator.profiles import Hydrator
 from coordinator.proxy.admission import Access, BodyLimits
@@ -43,6 +47,7 @@ from coordinator.proxy.server import Server, bind
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings, parse_origins
 from coordinator.site_files import site_name
+from coordinator.supervision.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +122,9 @@ class Coordinator:
             metrics.name_cell(cell, settings.own_shard)
         self._alerts = Alerts.from_settings(settings, metrics)
         self._settings, self._listener = settings, listener
-        sessions = Sessions.from_settings(settings)
+        claims = ClaimSetup.from_settings(settings)
+        shared = SessionsInClaims(claims.store, asyncio.get_running_loop()) if claims else None
+        sessions = Sessions.from_settings(settings, shared)
         self._launcher = LocalLauncher.from_settings(settings, program, sessions)
         self._fleet = Fleet(
             settings,
@@ -127,6 +134,7 @@ class Coordinator:
             metrics=metrics,
             port=listener.getsockname()[1],
             sessions=sessions,
+            claims=self._opener(claims, sessions) if claims else None,
             hooks=[told.fleet_event for told in (sessions, self._alerts) if told],
         )
         metrics.watch(self._fleet)
@@ -149,6 +157,13 @@ class Coordinator:
         self._stop_requested, self._cut_requested = asyncio.Event(), asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False
+
+    def _opener(self, claims: ClaimSetup, sessions: Sessions | None) -> OpenClaims:
+        def open_claims(supervisor: Supervisor, room: int) -> ClaimKeeper:
+            file = self._launcher.claim_deadline_file = self._launcher.root.path / CLAIM_DEADLINE
+            return claims.keeper(supervisor, sessions, file, room)
+
+        return open_claims
 
     async def run(self) -> int:
         """Serve until a signal; return 0 after an orderly end. Raises TabfleetError if it cannot start or go on."""

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from coordinator.alerts.alert import AlertKind
+from coordinator.claims.keeper import ClaimsStatus
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.pool import Pool
 from coordinator.shard import Shard
@@ -58,6 +59,9 @@ class WatchedFleet(Protocol):
 
     def oldest_session_at(self) -> float | None:
         """Return when the session was saved that has not been saved for longest, in Unix seconds."""
+
+    def claims(self) -> ClaimsStatus | None:
+        """Return how this cell's claims stand; None where there are none."""
 
     def session_uploads(self) -> tuple[int, int] | None:
         """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
@@ -251,6 +255,8 @@ class _FleetCollector(Collector):
             expires.add_metric([child], days)
         yield expires
         yield from _of_sites(fleet.site_checks())
+        if (claims := fleet.claims()) is not None:
+            yield from _of_claims(claims)
         hydrated_at = fleet.hydrated_at()
         if hydrated_at is not None:
             text = "When profiles and keys were last fetched, in Unix seconds"
@@ -276,6 +282,15 @@ class _AlertCollector(Collector):
         for kind in AlertKind:
             gauge.add_metric([kind.value], queued.get(kind, 0))
         yield gauge
+
+
+def _of_claims(claims: ClaimsStatus) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    text = "Logins whose claims this cell has"
+    yield GaugeMetricFamily("tabfleet_claims_held", text, value=claims.held)
+    text = "Claims that ended without having been given back"
+    yield CounterMetricFamily("tabfleet_claims_lost", text, value=claims.lost)
+    text = "1 while the store of claims answers this cell"
+    yield GaugeMetricFamily("tabfleet_claim_store_reached", text, value=float(claims.trouble is None))
 
 
 def _of_sites(sites: list[SiteStatus]) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:

@@ -120,6 +120,19 @@ def check_web_address(text: str) -> None:
         raise ValueError("is no address of a web server")
 
 
+def store_urls(text: str) -> tuple[str, ...]:
+    """Return the addresses of the members of a store, which stand with commas between. Raises ValueError."""
+    urls = tuple(url for item in text.split(",") if (url := item.strip().rstrip("/")))
+    if not urls:
+        raise ValueError("names no address")
+    for url in urls:
+        check_web_address(url)
+        parts = urlsplit(url)
+        if parts.path or parts.query or parts.username is not None:
+            raise ValueError("has more than a host and a port")
+    return urls
+
+
 _ORIGIN: Final = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 Port = Annotated[int, Field(ge=1, le=65535), Takes("a port number from 1 to 65535", "PORT")]
@@ -150,6 +163,11 @@ WebAddress = Annotated[
     str, AfterValidator(_kept_if(check_web_address)), Takes("an address that begins with https:// or http://", "URL")
 ]
 Prefix = Annotated[str, AfterValidator(lambda prefix: prefix.strip("/")), Takes("a key prefix", "PREFIX")]
+StoreUrls = Annotated[
+    str, AfterValidator(_kept_if(store_urls)), Takes("addresses https://HOST:PORT, with commas between", "URL,...")
+]
+KeyPrefix = Annotated[str, Field(pattern=r"\A/[\w.-]+(/[\w.-]+)*\z"), Takes("a path such as /tabfleet", "PREFIX")]
+ClaimTtl = Annotated[int, Field(ge=2, le=3600), Takes("a whole number of seconds from 2 to 3600", "SECONDS")]
 ShardText = Annotated[str, AfterValidator(_check_shard), Takes(SHARD_WORDS, "I/N")]
 CellName = Annotated[
     str,
@@ -278,10 +296,45 @@ class Settings(BaseSettings):
         CellName | None,
         About(
             CELLS,
-            "Name of this coordinator among several, in log lines, /ready and metrics",
-            default_text="the host's name where SHARD is set, else none",
+            "Name of this coordinator among several, in claims, log lines, /ready and metrics",
+            default_text="the host's name where SHARD or CLAIMS is set, else none",
         ),
     ] = None
+    claims: Annotated[
+        Literal["none", "etcd"],
+        BeforeValidator(_lower),
+        Takes("none or etcd", "STORE"),
+        About(
+            CELLS,
+            "Where coordinators with the same profiles claim logins, so that each runs in one of them; without it, "
+            "one that uses the same profiles needs SHARD",
+        ),
+    ] = "none"
+    claims_url: Annotated[
+        StoreUrls | None,
+        About(CELLS, "Addresses of etcd's members, with commas; https except on loopback"),
+    ] = None
+    claims_prefix: Annotated[KeyPrefix, About(CELLS, "Key in etcd below which everything of this fleet is kept")] = (
+        "/tabfleet"
+    )
+    claims_ca_file: Annotated[
+        ExistingFile | None,
+        About(
+            CELLS, "Certificates of the authorities that etcd's certificate is checked by", default_text="the system's"
+        ),
+    ] = None
+    claims_cert_file: Annotated[
+        ExistingFile | None, About(CELLS, "Client certificate that etcd is shown, with its chain")
+    ] = None
+    claims_key_file: Annotated[ExistingFile | None, About(CELLS, "Key of that certificate")] = None
+    claim_ttl_s: Annotated[
+        ClaimTtl,
+        About(
+            CELLS,
+            "Seconds after which the claims of a coordinator that is gone are free; one that does not reach the store "
+            "for so long ends its browsers",
+        ),
+    ] = 10
 
     base_api_port: Annotated[Port, About(CHILDREN, "Port of the first child's API")] = 3100
     base_stream_port: Annotated[Port, About(CHILDREN, "Port of the first child's stream")] = 3200
@@ -445,6 +498,43 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _claims_have_what_they_need(self) -> Self:
+        if self.claims == "none":
+            for name in ("claims_url", "claims_ca_file", "claims_cert_file", "claims_key_file"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name.upper()} needs CLAIMS=etcd (--claims)")
+            return self
+        given = f"CLAIMS={self.claims} (--claims)"
+        if self.shard is not None:
+            raise ValueError(f"{given} and SHARD exclude each other: with claims, each coordinator finds its own share")
+        if self.claims_url is None:
+            raise ValueError(f"{given} needs CLAIMS_URL (--claims-url): the addresses of etcd's members, with commas")
+        for name in ("session_dir", "session_key_file"):
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"{given} needs {name.upper()} (--{name.replace('_', '-')}): what browsers make of a login goes"
+                    " with it to the next coordinator, encrypted"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_way_to_claims_is_safe(self) -> Self:
+        if (self.claims_cert_file is None) != (self.claims_key_file is None):
+            raise ValueError("CLAIMS_CERT_FILE and CLAIMS_KEY_FILE are needed together: a certificate and its key")
+        plain = [
+            urlsplit(url) for url in (store_urls(self.claims_url) if self.claims_url else ()) if url.startswith("http:")
+        ]
+        given = "CLAIMS_URL (--claims-url) has an http: address"
+        if plain and (self.claims_ca_file is not None or self.claims_cert_file is not None):
+            raise ValueError(f"{given}, where certificates are not used; take https:")
+        if any(not _is_loopback(url.hostname or "") for url in plain):
+            raise ValueError(
+                f"{given} of another machine: whoever is on the way could take claims away; take https:, with"
+                " CLAIMS_CERT_FILE and CLAIMS_KEY_FILE"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _s3_names_a_bucket(self) -> Self:
         if self.profile_backend == "s3" and self.auth_profile_s3_bucket is None:
             raise ValueError(
@@ -526,7 +616,7 @@ class Settings(BaseSettings):
     @property
     def is_cell(self) -> bool:
         """Whether this coordinator is one of several, with a balancer before them."""
-        return self.shard is not None
+        return self.shard is not None or self.claims != "none"
 
     @property
     def own_cell(self) -> str | None:
@@ -536,9 +626,13 @@ class Settings(BaseSettings):
     @property
     def bound_to_loopback(self) -> bool:
         """Whether only this machine can reach the API."""
-        if self.coordinator_host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.coordinator_host).is_loopback
-        except ValueError:
-            return False
+        return _is_loopback(self.coordinator_host)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

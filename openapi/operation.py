@@ -33,7 +33,7 @@ TAKES_A_PROMPT: Final = frozenset(
 ASKS_A_PAGE: Final = TAKES_A_PROMPT | frozenset(
     {
         *(ErrorCode.QUEUE_FULL, ErrorCode.QUEUE_TIMEOUT, ErrorCode.NOT_QUEUED),
-        *(ErrorCode.SHUTDOWN, ErrorCode.CANCELLED, ErrorCode.CHILD_LOST),
+        *(ErrorCode.SHUTDOWN, ErrorCode.CANCELLED, ErrorCode.CHILD_LOST, ErrorCode.CLAIM_LOST),
         *(ErrorCode.REFUSED, ErrorCode.QUOTA, ErrorCode.LOGIN_EXPIRED, ErrorCode.SITE_ERROR, ErrorCode.PAGE_BROKEN),
         *(ErrorCode.SITE_UNREACHABLE, ErrorCode.PROXY_UNREACHABLE, ErrorCode.PROXY_REFUSED),
         *(ErrorCode.PROMPT_REJECTED, ErrorCode.BROWSER_LOST, ErrorCode.CAPTURE_GAP),
@@ -51,6 +51,7 @@ _OTHER_STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.QUOTA: 502,
     ErrorCode.LOGIN_EXPIRED: 502,
     ErrorCode.CANCELLED: 502,
+    ErrorCode.CLAIM_LOST: 502,
     ErrorCode.SHUTDOWN: 502,
     ErrorCode.SITE_UNREACHABLE: 502,
     ErrorCode.PROXY_UNREACHABLE: 502,

@@ -23,6 +23,7 @@ from browser.process.loss import Loss, LossNotice
 from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
 from browser.timeouts import leave_after
+from contract.claim_deadline import NO_FENCE, ClaimDeadline
 from contract.processes import ProcessIdentity
 
 log = structlog.get_logger("browser")
@@ -50,13 +51,19 @@ class BrowserHost:
         settings: BrowserSettings,
         own_proxy: OwnProxy | None = None,
         shared: bool = False,
+        claim: ClaimDeadline = NO_FENCE,
     ) -> None:
-        """`own_proxy` is the only way out to the network, for all pages."""
+        """`own_proxy` is the only way out to the network, for all pages.
+
+        When `claim` is over, no page sends a prompt or saves a session any more; who ends the browser then is
+        `claim_watch`.
+        """
         self.engine = engine
         self.port = stream_port
         self.run_dir = run_dir
         self.own_proxy = own_proxy
         self.shared = shared
+        self.claim = claim
         self.stream_port = StreamPort(stream_port)
         self.process = BrowserProcess(
             engine=engine,

@@ -16,6 +16,7 @@ from browser.capture.capture import Capture
 from browser.errors import (
     BrowserError,
     BrowserLost,
+    ClaimLost,
     LoginExpired,
     ModelNotFound,
     NotStarted,
@@ -85,6 +86,7 @@ class ChatPage:
         self._run_dir = run_dir
         self._settings = settings
         self._surroundings = surroundings
+        self._claim = host.claim
         self._capture = Capture(site, host.port, host.engine)
         self._browser = host.share(on_lost=self._start_closing)
         self._browser.receive(self._capture.receiver)
@@ -184,7 +186,13 @@ class ChatPage:
                 self._lock.note_browser(self._browser.identity, self._browser.host.run_dir)
             by = self._site.login.expires_by
             session = SessionKeeper(
-                profile, state, self._run_dir, self._site.url, session_log=self._session_log, expires_by=by
+                profile,
+                state,
+                self._run_dir,
+                self._site.url,
+                session_log=self._session_log,
+                expires_by=by,
+                claim=self._claim,
             )
             page = await SitePage.in_new_context(
                 self._browser,
@@ -303,6 +311,8 @@ class ChatPage:
         return self._completion
 
     def _mark_submitted(self, submission: str) -> None:
+        """Note that the prompt is about to be sent. Raises PageBroken, and ClaimLost if another may use the login."""
+        self._require_claim()
         try:
             mark_submitted(self._run_dir, submission)
         except OSError as error:
@@ -310,17 +320,32 @@ class ChatPage:
         self._submitted[submission] = None
         if len(self._submitted) > REMEMBERED_REQUESTS:
             self._submitted.popitem(last=False)
+        # Again: the disk may have taken its time, and nothing but the sending itself comes after this.
+        try:
+            self._require_claim()
+        except ClaimLost as error:
+            error.submitted = not self._unmark(submission)
+            raise
+
+    def _require_claim(self) -> None:
+        if self._claim.is_over:
+            raise ClaimLost("the login may be another coordinator's by now; nothing was sent")
+
+    def _unmark(self, submission: str) -> bool:
+        """Take a mark back; return False if it stands, and nobody submits the prompt again."""
+        try:
+            unmark_submitted(self._run_dir, submission)
+        except OSError:
+            return False
+        del self._submitted[submission]
+        return True
 
     def _take_mark_back(self, submission: str, error: BrowserError, completion: Completion) -> None:
         """Let the request go on to another login if the site itself says that it did not take the prompt."""
         if submission not in self._submitted or not completion.is_not_taken(error):
             return
-        try:
-            unmark_submitted(self._run_dir, submission)
-        except OSError:
-            return  # the mark stands, and nobody submits the prompt again
-        del self._submitted[submission]
-        error.submitted = False
+        if self._unmark(submission):
+            error.submitted = False
 
     async def _explain(self, error: Exception, opened: _Opened, completion: Completion | None) -> Exception:
         """Return the error to raise: a dead browser, driver or login comes before all that followed from it."""

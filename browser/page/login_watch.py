@@ -33,6 +33,7 @@ from browser.page.session_report import SessionLog
 from browser.page.site_page import SitePage
 from browser.page.storage import read_storage
 from browser.timeouts import within
+from contract.claim_deadline import NO_FENCE, ClaimDeadline
 from contract.errors import BadProfile, reasons_only
 from contract.storage_state.document import MAX_PROFILE_BYTES, TOO_LARGE
 from contract.storage_state.schema import NOTHING_STORED
@@ -72,11 +73,13 @@ class SessionKeeper:
         *,
         session_log: SessionLog | None = None,
         expires_by: Collection[str] = (),
+        claim: ClaimDeadline = NO_FENCE,
     ) -> None:
         """`state` is what the context was opened with; `url` and `expires_by` are the site file's.
 
-        `session_log` is told of each save.
+        `session_log` is told of each save. Nothing is saved after the end of `claim`.
         """
+        self._claim = claim
         self._log = session_log or SessionLog()
         self._expires_by = expires_by
         self._ends = ProfileSummary.of(login_part(state, expires_by))
@@ -152,7 +155,7 @@ class SessionKeeper:
         has_lost_login = self._is_of_server(self._summary) and not self._is_of_server(summary)
         if has_lost_login and not (confirmed or summary.holds_stored_token):
             raise BadProfile("has no cookie of the login left, and the site has not said that it holds")
-        save_session(self._profile, state, self._run_dir)
+        save_session(self._profile, state, self._run_dir, self._claim)
         self._log.saved(time.time())
         self.last, self._saved, self._summary = state, canonical, summary
         self._ends = ProfileSummary.of(login_part(state, self._expires_by)) if self._expires_by else summary

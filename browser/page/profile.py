@@ -16,6 +16,7 @@ import structlog
 from browser.errors import ProfileError
 from browser.page.session_report import SessionLog
 from browser.site.schema import Site
+from contract.claim_deadline import NO_FENCE, ClaimDeadline
 from contract.errors import BadProfile, reasons_only
 from contract.files import write_private
 from contract.run_folder import SESSION
@@ -154,18 +155,24 @@ def storable(state: StorageState) -> StorageState:
     return whole
 
 
-def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path) -> None:
+def save_session(profile: LoadedProfile, state: StorageState, run_dir: Path, claim: ClaimDeadline = NO_FENCE) -> None:
     """Keep a browser's storage_state for the next start on this profile: in the session store if there is one.
 
-    Raises BadSession, and then what was saved before is as it was.
+    Raises BadSession, also when the login's claim is over, and then what was saved before is as it was.
     """
+
+    def confirm() -> None:
+        # Whoever has claimed the login since may have saved a newer session.
+        if claim.is_over:
+            raise NotGranted("the claim of the login is over")
+
     try:
         grant = read_grant(run_dir)
         if grant is not None:
-            grant.save(profile.sha256, state, time.time())
+            grant.save(profile.sha256, state, time.time(), confirm=confirm)
         else:
             data = {"source_sha256": profile.sha256, "storage_state": state}
-            write_private(run_dir / SESSION, json.dumps(data).encode())
+            write_private(run_dir / SESSION, json.dumps(data).encode(), confirm=confirm)
     except NotGranted as error:
         raise BadSession(f"is not written: {error}") from None
     except OSError as error:

@@ -149,20 +149,21 @@ class BrowserProcess:
         self._is_closing = True
         self._watch.close()
         if self.lost or not (self._browser and await _ended_well(self._browser.close(), 2.0)):
-            self._kill()
+            self.kill()
         if self._playwright and not await _ended_well(self._playwright.stop(), 1.0):
-            self._kill()
+            self.kill()
             await _ended_well(self._playwright.stop(), 1.0)  # ends the calls that still wait
-        self._kill()
+        self.kill()
         for process in self._processes.values():
             await wait_gone(process, 1.0)
         if self._own_proxy:
             await self._own_proxy.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """Send SIGKILL to the browser's group and the driver, as far as there are any. May be called in any thread."""
         if "browser" in self._processes:
             self.identity.kill_group(mark=str(self._run_dir))
-        for process in self._processes.values():
+        for process in tuple(self._processes.values()):
             process.kill()
 
 

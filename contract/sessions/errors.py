@@ -10,7 +10,7 @@ class BadSession(BadProfile):
 
 
 class NotGranted(TabfleetError):
-    """This start must not write the session: a newer one has been granted it, or none could be granted."""
+    """This start must not write the session: a newer one has been granted it, none could be, or its claim is over."""
 
 
 class SessionKeyError(TabfleetError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -37,12 +38,22 @@ class Grant:
             raise BadSession(f"cannot be opened: the file of SESSION_KEY_FILE {error}") from None
         return SessionFile(Path(self.folder), self.name, key)
 
-    def save(self, source_sha256: str, state: dict[str, object], now: float) -> None:
-        """Save the session of this login, at `now` in Unix seconds. Raises NotGranted, BadSession, OSError."""
+    def save(
+        self,
+        source_sha256: str,
+        state: dict[str, object],
+        now: float,
+        *,
+        confirm: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Save the session of this login, at `now` in Unix seconds. Raises NotGranted, BadSession, OSError.
+
+        `confirm` is called immediately before the file is replaced, and what it raises prevents that.
+        """
         if self.number is None:
             raise NotGranted("SESSION_DIR could not be written to when the child was started")
         token = Token(self.number, self.holder)
-        self.file().write(SavedSession(self.name, source_sha256, state, token, now))
+        self.file().write(SavedSession(self.name, source_sha256, state, token, now), confirm=confirm)
 
 
 def write_grant(run_dir: Path, grant: Grant) -> None:

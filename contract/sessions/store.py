@@ -16,7 +16,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,8 +108,11 @@ class SessionFile:
             raise BadSession("is that of another login; remove it")
         return session
 
-    def grant(self, holder: str) -> Token:
-        """Give the session to a new start; whatever was granted before is refused from now on. Raises OSError."""
+    def grant(self, holder: str, *, at_least: int = 0) -> Token:
+        """Give the session to a new start; whatever was granted before is refused from now on. Raises OSError.
+
+        The number that is granted is above every earlier one, and above `at_least`.
+        """
         with self._locked() as fence:
             newest = _read_fence(fence)
             if newest is None:
@@ -117,14 +120,15 @@ class SessionFile:
                 with suppress(BadSession):
                     session = self.read()
                     newest = session.token if session else None
-            token = Token((newest or Token()).number + 1, holder)
+            token = Token(max((newest or Token()).number, at_least) + 1, holder)
             _write_fence(fence, token)
         return token
 
-    def write(self, session: SavedSession) -> None:
+    def write(self, session: SavedSession, *, confirm: Callable[[], object] = lambda: None) -> None:
         """Replace the session, unless a newer start has been granted it: what is on the disk is the old or the new.
 
-        Raises NotGranted, BadSession for a file that is not to be replaced, OSError.
+        `confirm` is called immediately before that, and what it raises prevents it. Raises NotGranted, BadSession for a
+        file that is not to be replaced, OSError.
         """
         with self._locked() as fence:
             if _read_fence(fence) != session.token:
@@ -133,7 +137,7 @@ class SessionFile:
             existing = self.read()
             if existing is not None and existing.token.number > session.token.number:
                 raise NotGranted("a newer start has saved this login's session")
-            self._replace(session.to_bytes(self.key))
+            self._replace(session.to_bytes(self.key), confirm)
 
     def adopt(self, data: bytes, session: SavedSession) -> bool:
         """Put in a file that was saved elsewhere, if it is newer than the one here; return whether it was.
@@ -160,8 +164,8 @@ class SessionFile:
             if data is not None and not self.key.is_newest(data):
                 self._replace(replace(self.understood(data), login=self.name).to_bytes(self.key))
 
-    def _replace(self, data: bytes) -> None:
-        write_private(self.path, data)
+    def _replace(self, data: bytes, confirm: Callable[[], object] = lambda: None) -> None:
+        write_private(self.path, data, confirm=confirm)
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)

@@ -36,6 +36,8 @@ class _Holder(msgspec.Struct):
     cell: str = "?"
     """Its name as it stands in keys."""
     format: int = 0
+    room: int = 0
+    """Of a registration, for how many logins the cell has room."""
     double: str | None = None
     """Of a claim with a fingerprint, the name of its key in `doubles`."""
 
@@ -70,7 +72,7 @@ class EtcdClaims:
         self._prefix = prefix.rstrip("/")
         self._registered: _Registered | None = None
 
-    async def register(self, cell: str, ttl_s: int) -> None:
+    async def register(self, cell: str, ttl_s: int, room: int) -> None:
         """See `ClaimStore.register`. Raises StoreRefused too if etcd grants a shorter time than asked."""
         call = self._gateway.call()
         lease = await etcd.grant(call, ttl_s)
@@ -78,7 +80,7 @@ class EtcdClaims:
             if lease.ttl_s < ttl_s:
                 raise StoreRefused(f"etcd grants a lease of {lease.ttl_s} s and not of {ttl_s} s; change CLAIM_TTL_S.")
             key = self._key("cells", cell)
-            value = msgspec.json.encode(_Holder(_quoted(cell), _FORMAT))
+            value = msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, room))
             done = await etcd.txn(call, [etcd.is_absent(key)], [etcd.put(key, value, lease.number)], [etcd.get(key)])
             # It is ours where the answer to the same request was lost.
             if not done.succeeded and not any(found.lease == lease.number for found in done.found):
@@ -114,26 +116,29 @@ class EtcdClaims:
         cells, claims = self._key("cells", ""), self._key("claims", "")
         done = await etcd.txn(self._gateway.call(), [], [etcd.get_all(cells), etcd.get_all(claims)])
         own = self._registered.lease if self._registered else None
-        names: set[str] = set()
+        rooms: dict[str, int] = {}
         holders: dict[str, str] = {}
         ours: set[str] = set()
         for found in done.found:
             with contextlib.suppress(UnicodeDecodeError):  # what somebody else has put there names nothing of ours
                 if found.key.startswith(cells):
-                    names.add(_name(found.key.removeprefix(cells).decode()))
+                    rooms[_name(found.key.removeprefix(cells).decode())] = _holder(found).room
                     continue
                 login = _name(found.key.removeprefix(claims).decode())
                 holders[login] = _name(_holder(found).cell)
                 if found.lease == own:
                     ours.add(login)
-        return View(frozenset(names), holders, frozenset(ours))
+        return View(rooms, holders, frozenset(ours))
 
-    async def claim(self, login: str, fingerprint: str | None) -> bool:
-        """See `ClaimStore.claim`. True, too, for a login that this lease has claimed already."""
+    async def claim(self, login: str, fingerprint: str | None) -> int | None:
+        """See `ClaimStore.claim`. The number is the revision of etcd in which the claim was made.
+
+        A login that this lease has claimed already is claimed with the same number.
+        """
         call, (lease, cell) = self._gateway.call(), self._own()
         double = None if fingerprint is None else hashlib.sha256(_bytes(fingerprint)).hexdigest()
         key = self._key("claims", login)
-        keys = {key: msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, double))}
+        keys = {key: msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, double=double))}
         if double is not None:
             keys[self._key("doubles", double)] = _bytes(login)
         for _ in range(_TRIES):
@@ -144,13 +149,13 @@ class EtcdClaims:
                 [etcd.get(key)],
             )
             if done.succeeded:
-                return True
+                return done.header.revision
             # It is ours where the answer to an earlier request was lost.
             claim = next((found for found in done.found if found.lease == lease), None)
             if claim is None:
-                return False
+                return None
             if _holder(claim).double == double:
-                return True
+                return claim.create_revision
             await self._release(call, login)  # then the fingerprint was another one
         raise _busy(login)
 

@@ -20,6 +20,7 @@ class Header(msgspec.Struct):
     """Stands in each answer of etcd: what has none comes from something else."""
 
     raft_term: int
+    revision: int = 0
 
 
 class KeyValue(msgspec.Struct):
@@ -28,6 +29,7 @@ class KeyValue(msgspec.Struct):
     key: bytes
     value: bytes = b""
     lease: int = 0
+    create_revision: int = 0
     mod_revision: int = 0
 
 

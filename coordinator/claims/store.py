@@ -1,8 +1,8 @@
 """What a store of claims can do: the seam between `ClaimKeeper` and where claims are kept.
 
-A cell has one lease. Its claims live as long as the lease does, which is for `ttl_s` seconds after the store has received
-its last renewal, by the store's clock. A claim is there or not, and is made only where there is none: that is all that
-keeps two cells apart, with the deadline that each keeps by itself (`ClaimKeeper`).
+A cell has one lease. Its claims live as long as the lease does, which is for `ttl_s` seconds after the store has
+received its last renewal, by the store's clock. A claim is there or not, and is made only where there is none: that is
+all that keeps two cells apart, with the deadline that each keeps by itself (`ClaimKeeper`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class LeaseGone(ClaimStoreError):
 class View:
     """What stands in the store at one moment."""
 
-    cells: frozenset[str] = frozenset()
-    """Those that are registered; one that ends takes itself out before its last claims."""
+    cells: Mapping[str, int] = field(default_factory=dict)
+    """For how many logins each registered cell has room; one that ends takes itself out before its last claims."""
     holders: Mapping[str, str] = field(default_factory=dict)
     """The cell of each login that is claimed, by the login's name."""
     own: frozenset[str] = frozenset()
@@ -49,8 +49,11 @@ class View:
 class ClaimStore(Protocol):
     """A store of claims. Every method may raise StoreUnreachable and StoreRefused."""
 
-    async def register(self, cell: str, ttl_s: int) -> None:
-        """Take a new lease of so many seconds and register the cell with it. Raises CellTaken."""
+    async def register(self, cell: str, ttl_s: int, room: int) -> None:
+        """Take a new lease of so many seconds and register the cell with it, and how many logins it has room for.
+
+        Raises CellTaken.
+        """
 
     async def renew(self) -> None:
         """Have the lease live for its whole time again, counted from when the store hears of it. Raises LeaseGone."""
@@ -58,9 +61,11 @@ class ClaimStore(Protocol):
     async def view(self) -> View:
         """Return what stands in the store now: no older than the call."""
 
-    async def claim(self, login: str, fingerprint: str | None) -> bool:
-        """Claim the login of this name; return whether it is ours. False: another cell has it, or its double.
+    async def claim(self, login: str, fingerprint: str | None) -> int | None:
+        """Claim the login of this name; return the claim's number. None: another cell has it, or its double.
 
+        The number is above those of all earlier claims of it (a fencing token: whoever is shown two of them knows which
+        holder came later).
         `fingerprint` stands for what the site knows the login by, None where it has nothing such: of two names with the
         same one, only one can be claimed. Raises LeaseGone.
         """

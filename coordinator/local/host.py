@@ -319,6 +319,12 @@ class HostedChild:
         limit_s = KILL_S if self._host.order_end(self._spec.instance_id, "kill") else 0.0
         self._kill_timer = asyncio.get_running_loop().call_later(limit_s, self._kill_host)
 
+    def fence(self) -> None:
+        """Kill its host, and so everything that shares its browser, if it has not ended: closing a page takes time."""
+        if not self._ended.is_set():
+            self._host.retire()
+            self._host.kill()
+
     def _kill_host(self) -> None:
         log.warning("host_killed", host=self._host.name, for_child=self._spec.name)
         self._host.kill()

@@ -154,6 +154,10 @@ class LocalChild:
         """Send SIGKILL, if it has not ended."""
         processes.send_signal(self._process, signal.SIGKILL)
 
+    def fence(self) -> None:
+        """Send SIGKILL, if it has not ended: nobody shares its browser."""
+        self.kill()
+
     def submitted(self) -> frozenset[str] | None:
         """Return the ids of requests that may have been submitted; None if they cannot be read."""
         return self._folder.submitted()
@@ -198,6 +202,7 @@ class LocalLauncher:
         sessions: Sessions | None = None,
         logins_per_browser: int = 1,
         stream_ports: StreamPorts | None = None,
+        claim_deadline_file: Path | None = None,
     ) -> None:
         """`parent` takes the folder for running children (default: the system's folder for temporary files).
 
@@ -205,7 +210,8 @@ class LocalLauncher:
         `default_site`; `environment` is what the settings pass on to children. With `log_dir` a child's output is
         appended to NAME.log there, else it goes to our stderr line by line. `sessions` is where logins are saved,
         if not in the run folders. With `logins_per_browser` above 1, logins share browsers, and `stream_ports` gives
-        each browser its stream port; without it a child takes the one of its slot.
+        each browser its stream port; without it a child takes the one of its slot. `claim_deadline_file` says until
+        when the claims of all logins hold: children end with them, but not those in which a person logs in.
         """
         self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)
@@ -219,6 +225,8 @@ class LocalLauncher:
         """By the names of sites: their files, and the text of each that children are started with."""
         self._running: dict[int, LocalChild] = {}
         self._stream_ports = stream_ports
+        self.claim_deadline_file = claim_deadline_file
+        """For children that start from now on."""
         self._hosts = (
             Hosts(logins_per_browser, stream_ports, self._logs, spawn=self._spawn_host, changed=self._host_changed)
             if logins_per_browser > 1 and stream_ports is not None
@@ -229,7 +237,10 @@ class LocalLauncher:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, program: Sequence[str] = PROGRAM, sessions: Sessions | None = None
+        cls,
+        settings: Settings,
+        program: Sequence[str] = PROGRAM,
+        sessions: Sessions | None = None,
     ) -> LocalLauncher:
         """Return a launcher of children that go by the operator's settings."""
         return cls(
@@ -384,6 +395,7 @@ class LocalLauncher:
                 child_environment.GENERATION: str(spec.generation),
                 child_environment.INSTANCE_ID: spec.instance_id,
                 child_environment.CONTROL_TOKEN: spec.control_token,
+                **({} if spec.remote_login else self._fence()),
             },
             folder,
             output,
@@ -393,12 +405,17 @@ class LocalLauncher:
     async def _spawn_host(self, host: HostProcess, descriptor: int) -> asyncio.subprocess.Process:
         return await self._execute(
             ("--stream-port", str(host.stream_port), HOST_FLAG, str(descriptor)),
-            {},
+            self._fence(),
             host.folder,
             host.output,
             own_site=host.site,
             inherited=(descriptor,),
         )
+
+    def _fence(self) -> dict[str, str]:
+        """Return the variable by which a process is told when it must end."""
+        path = self.claim_deadline_file
+        return {} if path is None else {child_environment.CLAIM_DEADLINE_FILE: str(path.absolute())}
 
     async def _execute(  # noqa: PLR0913 - what children and hosts differ in
         self,

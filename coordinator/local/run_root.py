@@ -3,6 +3,7 @@
 ROOT/               0700, new for every coordinator
   lock              held by its coordinator
   keys              what children check API keys against
+  claim_deadline    until when the claims of its logins hold: see `contract.claim_deadline`; none without CLAIMS
   sites/            the site files in use, which children are started with
   children/N/       one per child name, kept over its restarts: see `run_folder`
   hosts/N/          one per host that runs: processes.json and TMPDIR of its children's browser; none without hosts
@@ -29,6 +30,7 @@ from coordinator.errors import RunFolderError
 from coordinator.local.run_folder import RunFolder, delete
 
 PREFIX: Final = "tabfleet-run-"
+CLAIM_DEADLINE: Final = "claim_deadline"
 _YOUNG_S: Final = 60.0
 _SOCKET_IN_TMPDIR: Final = "/org.chromium.Chromium.XXXXXX/SingletonSocket"
 _MAX_PARENT_BYTES: Final = 107 - len(f"/{PREFIX}XXXXXXXX/children/9999/tmp{_SOCKET_IN_TMPDIR}")

@@ -1,16 +1,18 @@
-"""Copies of saved sessions in the profiles' bucket, under a prefix of their own: PREFIX/NAME.session.
+"""Copies of saved sessions where other coordinators find them: in the profiles' bucket, or in the store of claims.
 
-What is uploaded is a file as it is, encrypted. Of two that differ the one with the higher token counts (see
-`contract.sessions.record.Token`). A write names the ETag that it replaces, where the storage knows such conditions, so
-that it does not land on what another coordinator has put there since.
+In the bucket they are under a prefix of their own: PREFIX/NAME.session. What is uploaded is a file as it is, encrypted.
+Of two that differ the one with the higher token counts (see `contract.sessions.record.Token`). A write names the
+version that it replaces, where the storage knows such conditions, so that it does not land on what another coordinator
+has put there since.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
@@ -34,14 +36,33 @@ _ATTEMPTS: Final = 3
 """How often a session is put in place of one that has changed meanwhile, before it counts as failed."""
 
 
-class Bucket(Protocol):
-    """The bucket as far as it is needed here: `S3Client`."""
+class SharedSessions(Protocol):
+    """Where copies are kept, by the names of logins. Both methods may raise TabfleetError, and may block."""
 
-    def read(self, key: str) -> Fetched:
-        """Return an object. Raises ObjectGone, S3Refused, S3Unreachable."""
+    def read(self, login: str) -> Fetched:
+        """Return the copy of a login's session. Raises ObjectGone where there is none."""
 
-    def write(self, key: str, data: bytes, *, replaces: str | None) -> str:
-        """Put an object. Raises ObjectChanged, S3Refused, S3Unreachable."""
+    def write(self, login: str, data: bytes, *, replaces: str | None) -> str:
+        """Put a copy in place of the one of this version, None: of none; return its version. Raises ObjectChanged."""
+
+
+class S3Sessions:
+    """Copies in the bucket of the profiles."""
+
+    def __init__(self, location: S3Location, options: S3Options) -> None:
+        """Its prefix is that of the copies."""
+        self._client, self._prefix = S3Client(location, options), location.prefix
+
+    def _key(self, login: str) -> str:
+        return f"{self._prefix}/{file_stem(login)}{SUFFIX}"
+
+    def read(self, login: str) -> Fetched:
+        """Return a copy. Raises ObjectGone, S3Refused, S3Unreachable."""
+        return self._client.read(self._key(login))
+
+    def write(self, login: str, data: bytes, *, replaces: str | None) -> str:
+        """Put a copy. Raises ObjectChanged, S3Refused, S3Unreachable."""
+        return self._client.write(self._key(login), data, replaces=replaces)
 
 
 class NotUploaded(TabfleetError):
@@ -58,6 +79,7 @@ class _Copy:
     failures: int = 0
     not_before: float = 0.0
     trouble: str | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -70,53 +92,72 @@ class _Found:
 
 
 class Mirror:
-    """Fetches and uploads sessions. To be used by one thread at a time."""
+    """Fetches and uploads sessions. Any thread may use it; one login's files are dealt with by one at a time."""
 
-    def __init__(
-        self, open_bucket: Callable[[], Bucket], prefix: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """`open_bucket` is called when the bucket is needed first, and may raise as its methods do."""
-        self._open_bucket, self._prefix, self._clock = open_bucket, prefix, clock
-        self._opened: Bucket | None = None
+    def __init__(self, open_shared: Callable[[], SharedSessions], clock: Callable[[], float] = time.monotonic) -> None:
+        """`open_shared` is called when the copies are needed first, and may raise as their methods do."""
+        self._open_shared, self._clock = open_shared, clock
+        self._opened: SharedSessions | None = None
+        self._opening = threading.Lock()
         self._copies: dict[str, _Copy] = {}
         self.uploads = 0
         self.failures = 0
 
-    def fetch(self, files: Sequence[SessionFile]) -> None:
-        """Put in each session that is newer in the bucket than here, or missing here; what fails is told."""
-        for file in files:
-            copy = self._copies.setdefault(file.name, _Copy())
-            try:
-                found = self._read(file)
-                if found is not None and file.adopt(found.data, found.session):
-                    log.info("session_fetched", login=file.name)
-                copy.trouble = None
-            except (TabfleetError, OSError) as error:
-                self._tell(file.name, copy, "fetched", error)
+    def fetch(self, files: Sequence[SessionFile]) -> bool:
+        """Put in each session that is newer there than here, or missing here; what fails is told.
 
-    def upload(self, files: Sequence[SessionFile], *, at_once: bool = False) -> None:
-        """Upload each file that has changed since it was last, unless it waits after a failure."""
+        Return whether each of them is here now as it is there, or newer.
+        """
+        complete = True
         for file in files:
             copy = self._copies.setdefault(file.name, _Copy())
-            try:
-                status = file.path.lstat()
-            except OSError:
-                continue
-            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if identity == copy.identity or (self._clock() < copy.not_before and not at_once):
-                continue
-            try:
-                if self._upload(file, copy):
-                    self.uploads += 1
-                copy.identity, copy.failures, copy.trouble = identity, 0, None
-            except (TabfleetError, OSError) as error:
-                self.failures += 1
-                copy.failures += 1
-                copy.not_before = self._clock() + min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (copy.failures - 1))
-                self._tell(file.name, copy, "uploaded", error)
+            with copy.lock:
+                try:
+                    found = self._read(file)
+                    if found is not None and file.adopt(found.data, found.session):
+                        log.info("session_fetched", login=file.name)
+                    copy.trouble = None
+                except (TabfleetError, OSError) as error:
+                    self._tell(file.name, copy, "fetched", error)
+                    complete = False
+        return complete
+
+    def upload(self, files: Sequence[SessionFile], *, at_once: bool = False) -> bool:
+        """Upload each file that has changed since it was last, unless it waits after a failure.
+
+        Return whether each of them is there now as it is here.
+        """
+        complete = True
+        for file in files:
+            copy = self._copies.setdefault(file.name, _Copy())
+            with copy.lock:
+                complete &= self._upload_if_changed(file, copy, at_once=at_once)
+        return complete
+
+    def _upload_if_changed(self, file: SessionFile, copy: _Copy, *, at_once: bool) -> bool:
+        try:
+            status = file.path.lstat()
+        except OSError:
+            return True
+        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if identity == copy.identity:
+            return True
+        if self._clock() < copy.not_before and not at_once:
+            return False
+        try:
+            if self._upload(file, copy):
+                self.uploads += 1
+            copy.identity, copy.failures, copy.trouble = identity, 0, None
+        except (TabfleetError, OSError) as error:
+            self.failures += 1
+            copy.failures += 1
+            copy.not_before = self._clock() + min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** (copy.failures - 1))
+            self._tell(file.name, copy, "uploaded", error)
+            return False
+        return True
 
     def _upload(self, file: SessionFile, copy: _Copy) -> bool:
-        """Put the file in the bucket; return whether it had to be."""
+        """Put the file there; return whether it had to be."""
         data = file.read_bytes()
         if data is None or not is_encrypted(data):
             return False
@@ -132,14 +173,14 @@ class Mirror:
                 _check_newer(session, there.session)
                 replaces = there.etag
             with suppress(ObjectChanged):
-                copy.etag = self._bucket().write(self._key(file), data, replaces=replaces)
+                copy.etag = self._shared().write(file.name, data, replaces=replaces)
                 return True
         raise NotUploaded("another coordinator uploads it too; stop one of the two")
 
     def _read(self, file: SessionFile) -> _Found | None:
         """Return what the bucket has of this login. Raises NotUploaded, S3Refused, S3Unreachable."""
         try:
-            fetched = self._bucket().read(self._key(file))
+            fetched = self._shared().read(file.name)
         except ObjectGone:
             return None
         if fetched.refused:
@@ -162,13 +203,11 @@ class Mirror:
             log.warning("session_not_mirrored", login=name, reason=reason)
         copy.trouble = reason
 
-    def _bucket(self) -> Bucket:
-        if self._opened is None:
-            self._opened = self._open_bucket()
-        return self._opened
-
-    def _key(self, file: SessionFile) -> str:
-        return f"{self._prefix}/{file_stem(file.name)}{SUFFIX}"
+    def _shared(self) -> SharedSessions:
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open_shared()
+            return self._opened
 
     def warnings(self) -> list[str]:
         """Return what the operator should know, a line each."""
@@ -190,4 +229,4 @@ def mirror_from_settings(settings: Settings) -> Mirror | None:
         return None
     location = S3Location(settings.auth_profile_s3_bucket or "", settings.session_s3_prefix)
     options = S3Options.from_settings(settings)
-    return Mirror(lambda: S3Client(location, options), settings.session_s3_prefix)
+    return Mirror(lambda: S3Sessions(location, options))

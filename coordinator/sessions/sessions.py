@@ -19,7 +19,7 @@ from contract.sessions.grant import Grant, write_grant
 from contract.sessions.key import SessionKey
 from contract.sessions.store import SUFFIX, SessionFile, name_of
 from coordinator.errors import SettingsError
-from coordinator.sessions.mirror import Mirror, mirror_from_settings
+from coordinator.sessions.mirror import Mirror, SharedSessions, mirror_from_settings
 from coordinator.settings import Settings
 from coordinator.supervision.events import ChildCleaned, FleetEvent, SessionReported
 
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 TEND_S: Final = 5.0
 """How often what could not be done is tried again, and what has changed is uploaded."""
+STARTS_PER_CLAIM: Final = 1_000_000
+"""Starts are counted from the claim's number times this."""
 _DRAFT_AGE_S: Final = 3600.0  # a draft lives for the time of one write
 
 
@@ -36,9 +38,11 @@ class Sessions:
     `fleet_event` and `warnings` do not block.
     """
 
-    def __init__(self, folder: Path, key_file: Path | None = None, mirror: Mirror | None = None) -> None:
-        """Read the key. Raises SettingsError if it cannot be used."""
-        self._folder, self._key_file, self._mirror = folder, key_file, mirror
+    def __init__(
+        self, folder: Path, key_file: Path | None = None, mirror: Mirror | None = None, *, by_claim: bool = False
+    ) -> None:
+        """Read the key. With `by_claim`, a login is ours from `take` to `leave` only. Raises SettingsError."""
+        self._folder, self._key_file, self._mirror, self._by_claim = folder, key_file, mirror, by_claim
         try:
             self._key = SessionKey.from_file(key_file) if key_file else None
         except SessionKeyError as error:
@@ -46,24 +50,29 @@ class Sessions:
         self._holder = secrets.token_hex(8)
         self._lock = threading.Lock()  # a run folder's note and the fence say the same
         self._names: set[str] = set()
+        self._claims: dict[str, int] = {}
         self._ungranted: dict[str, tuple[Path, str]] = {}
         self._folder_trouble: str | None = None
         self._troubles: dict[str, str] = {}
         self._saved_at: dict[str, float] = {}
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self | None:
-        """Return the store that the settings ask for, None without SESSION_DIR. Raises SettingsError."""
+    def from_settings(cls, settings: Settings, shared: SharedSessions | None = None) -> Self | None:
+        """Return the store that the settings ask for, None without SESSION_DIR. Raises SettingsError.
+
+        `shared` is where copies go that do not go to S3.
+        """
         if settings.session_dir is None:
             return None
-        return cls(settings.session_dir, settings.session_key_file, mirror_from_settings(settings))
+        mirror = mirror_from_settings(settings) or (Mirror(lambda: shared) if shared else None)
+        return cls(settings.session_dir, settings.session_key_file, mirror, by_claim=settings.claims != "none")
 
     def open(self, names: Iterable[str]) -> None:
         """Make the folder ready for these logins, and fetch what of theirs is newer in the bucket.
 
         What fails is logged and stands in `warnings`; children start without.
         """
-        new = set(names) - self._names
+        new = set() if self._by_claim else set(names) - self._names
         self._names |= new
         try:
             self._prepare()
@@ -72,6 +81,29 @@ class Sessions:
             self._tidy()
         except OSError as error:
             self._note_folder(error)
+
+    def take(self, name: str, claim: int) -> bool:
+        """Begin to keep the session of a login that is ours by this claim's number; fetch what its last holder left.
+
+        Starts are granted numbers that are above those of all earlier claims, so that what is saved now is newer than
+        what any other cell has saved. Return False where it cannot be told what is newest: then no browser may start,
+        for one that opens an older session can end the login.
+        """
+        file = SessionFile(self._folder, name, self._key)
+        try:
+            self._prepare()
+        except OSError as error:
+            self._note_folder(error)
+            return False
+        if self._mirror is not None and not self._mirror.fetch([file]):
+            return False
+        self._claims[name] = claim
+        self._names.add(name)
+        return True
+
+    def leave(self, name: str) -> bool:
+        """Upload the session of a login whose browser has ended, for its next holder; return whether it is there."""
+        return self._mirror is None or self._mirror.upload([SessionFile(self._folder, name, self._key)], at_once=True)
 
     def _prepare(self) -> None:
         """Make the folder, ours alone. Raises OSError."""
@@ -120,8 +152,9 @@ class Sessions:
             self._note_folder(error)
             return None, ""
         self._note_folder(None)
+        at_least = self._claims.get(name, 0) * STARTS_PER_CLAIM
         try:
-            return SessionFile(self._folder, name, self._key).grant(self._holder).number, ""
+            return SessionFile(self._folder, name, self._key).grant(self._holder, at_least=at_least).number, ""
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if reason != self._ungranted.get(name, (None, None))[1]:
@@ -165,8 +198,9 @@ class Sessions:
             self._troubles[name] = trouble
 
     def forget(self, name: str) -> None:
-        """Drop what is known of a login that has left the fleet; its files stay."""
+        """Drop what is known of a login that is not ours any more; its files stay."""
         self._names.discard(name)
+        self._claims.pop(name, None)
         self._saved_at.pop(name, None)
         self._set_trouble(name, None)
         self._ungranted.pop(name, None)

@@ -26,6 +26,7 @@ from contract.child_api import Readiness, SessionReport, UnreadyReason
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.child_client import ChildClient, ProbeResult
 from coordinator.supervision.child_run import ChildRun
+from coordinator.supervision.claim_note import ClaimNote
 from coordinator.supervision.events import (
     ChildCleaned,
     ChildExited,
@@ -45,6 +46,7 @@ from coordinator.supervision.lifecycle import (
     AWAY,
     FIRST,
     LIVE,
+    STEADY_AFTER_S,
     SUSPECT_AFTER,
     Event,
     Reason,
@@ -81,6 +83,7 @@ class Context:
     wall: Callable[[], float]  # seconds since 1970
     rand: Callable[[], float]  # in [0, 1)
     schedule: Callable[[], None]  # to be called when a slot or a start permit may have become free
+    needs_claims: bool = False  # a login runs here only while this cell has its claim
 
 
 class Child:
@@ -112,11 +115,18 @@ class Child:
         self._page_models: tuple[str, ...] = ()
         self.capture: str | None = None
         self.asleep = False
+        self.claimed = not context.needs_claims
+        """Whether its login may run here."""
+        self.holder: str | None = None
+        """The cell that has its claim, where another one has it."""
         self._context = context
         self._health = Health(context.policy, context.clock)
         self._backoff_over = False
         self._short_lives = 0
         self._rest_s: float | None = None
+        self._rest_until: float | None = None
+        self._rest_left_s: float | None = None
+        """What is left of a rest that has begun in another cell."""
         self._session: SessionReport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -141,7 +151,9 @@ class Child:
     def can_start(self) -> bool:
         """Whether it waits for nothing but a slot and a start permit."""
         state = self.phase.state
-        return self.clean and (state is State.STANDBY or (state is State.BACKOFF and self._backoff_over))
+        return (
+            self.clean and self.claimed and (state is State.STANDBY or (state is State.BACKOFF and self._backoff_over))
+        )
 
     def status(self) -> ChildStatus:
         """Return the child as it is now."""
@@ -164,6 +176,7 @@ class Child:
             pid=process.pid if process and self.phase.state in LIVE else None,
             slot=self.slot.index if self.slot else None,
             site=self.profile.login.site_name or None,
+            held_by=self.holder,
         )
 
     def last_lines(self) -> tuple[str, ...]:
@@ -218,6 +231,8 @@ class Child:
 
     def change_profile(self, profile: Profile) -> None:
         """Go over to another version of the profile, after the running answer."""
+        if self._context.needs_claims and profile.fingerprint != self.profile.fingerprint:
+            self.claimed = False  # the claim is for the login that it was
         self.profile = profile
         self.login_expiry = LoginExpiry(self._context.policy.expiry_warning_days)
         self.renewed = None  # it came of the version before
@@ -235,6 +250,67 @@ class Child:
         if run is self.run:
             self._health.cancel_failed()
             self.fire(Event.PROBE_FAILED, Reason.CANCEL_FAILED)
+
+    # Its claim
+
+    def grant(self, note: ClaimNote | None) -> None:
+        """Let its login run here: this cell has the claim. `note` is how the child stood where it was before."""
+        self.claimed, self.holder = True, None
+        if note is not None and note.sha256 != self.profile.sha256:
+            note = None
+        stopped = self.phase.state is State.STOPPED
+        if stopped and (note is None or note.state is not State.STOPPED):
+            self.fire(Event.RESET, Reason.WAITING)
+        if self.phase.state is State.STANDBY:
+            self.reason, self.detail = Reason.WAITING, None
+        if note is not None:
+            self._short_lives = note.short_lives
+            match note.state:
+                case State.RESTING:
+                    left_s = (note.until or 0.0) - self._context.wall()
+                    if left_s > 0:
+                        self._rest_left_s = left_s
+                        self.fire(Event.CLAIMED_RESTING, note.reason, note.detail)
+                case State.FAILED:
+                    self.fire(Event.CLAIMED_FAILED, note.reason, note.detail)
+                case State.STOPPED:
+                    self.fire(Event.DRAIN, Reason.DRAINED)
+        self._context.schedule()
+
+    def note(self) -> ClaimNote | None:
+        """Return what the next holder of the claim has to know; None if there is nothing."""
+        state = self.phase.state
+        drained = state is State.STOPPED and self.reason is Reason.DRAINED
+        steady = self._health.ready_s() >= STEADY_AFTER_S
+        short_lives = 0 if steady else self._short_lives
+        if state in (State.RESTING, State.FAILED) or drained:
+            until = self._rest_until if state is State.RESTING else None
+            return ClaimNote(self.profile.sha256, short_lives, state, self.reason, self.detail, until)
+        return ClaimNote(self.profile.sha256, short_lives) if short_lives else None
+
+    @property
+    def has_note(self) -> bool:
+        """Whether `note` says how it stands: not once it has ended with the coordinator or with its profile."""
+        return self.phase.state is not State.STOPPED or self.reason is Reason.DRAINED
+
+    def lose_claim(self) -> None:
+        """End what runs of it at once: another cell may start its login from now on."""
+        self.claimed = False
+        self.fire(Event.CLAIM_LOST, Reason.CLAIM_LOST)
+        if self.run is not None:
+            self.run.fence()
+
+    def give_up(self) -> None:
+        """End it after its running answer; its claim is to be given back once it is clean."""
+        self.claimed = False
+        if not self.fire(Event.RESTART, Reason.MOVED):
+            self.fire(Event.CLAIM_LOST, Reason.MOVED)  # nothing of it runs
+
+    def held_by(self, cell: str | None) -> None:
+        """Show which cell has its claim; None where no cell has it. It is for a child without a claim here."""
+        self.holder = cell
+        if self.phase.state is State.STANDBY:
+            self.reason, self.detail = Reason.CLAIMED_ELSEWHERE if cell else Reason.WAITING, None
 
     # What its run reports
 
@@ -472,13 +548,19 @@ class Child:
 
     def _rest(self) -> None:
         policy = self._context.policy
-        if self.reason is Reason.CRASH_LOOP:
+        in_loop = self.reason is Reason.CRASH_LOOP
+        if in_loop:
             delay_s = policy.crash_loop_retry_s * (0.9 + 0.2 * self._context.rand())
+        else:
+            delay_s = min(policy.rest_default_s if self._rest_s is None else max(0.0, self._rest_s), policy.rest_max_s)
+        if self._rest_left_s is not None:
+            delay_s, self._rest_left_s = min(delay_s, self._rest_left_s), None
+        self._rest_until = self._context.wall() + delay_s
+        if in_loop:
             self._context.hooks.emit(RestartPlanned(self.name, self.generation, delay_s, self._short_lives))
             self._after(delay_s, self.fire, Event.REST_OVER)
-            return
-        rest_s = policy.rest_default_s if self._rest_s is None else max(0.0, self._rest_s)
-        self._after(min(rest_s, policy.rest_max_s), self.fire, Event.REST_OVER, Reason.WAITING)
+        else:
+            self._after(delay_s, self.fire, Event.REST_OVER, Reason.WAITING)
 
     def _end_backoff(self) -> None:
         self._backoff_over = True

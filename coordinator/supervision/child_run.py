@@ -80,7 +80,7 @@ class ChildRun:
         self._listener = listener
         self._launcher, self._client, self._tasks, self._clock = launcher, client, tasks, clock
         self._submitted: frozenset[str] | None = None
-        self._terminate_requested = self._kill_requested = False
+        self._terminate_requested = self._kill_requested = self._fence_requested = False
 
     @property
     def running(self) -> bool:
@@ -103,6 +103,12 @@ class ChildRun:
         if self.process is not None:
             self.process.kill()
 
+    def fence(self) -> None:
+        """End the process, and everything that shares its browser, at once, or as soon as there is one."""
+        self._fence_requested = True
+        if self.process is not None:
+            self.process.fence()
+
     async def _run(self) -> None:
         try:
             self.process = process = await self._launcher.start(self.spec)
@@ -116,7 +122,9 @@ class ChildRun:
         self.backend.url = process.url
         self._listener.started(self, process)
         # An order that came while the process was being spawned had nobody to go to.
-        if self._kill_requested:
+        if self._fence_requested:
+            process.fence()
+        elif self._kill_requested:
             process.kill()
         elif self._terminate_requested:
             process.terminate()

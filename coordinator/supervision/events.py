@@ -156,6 +156,7 @@ class ChildStatus:
     `login_kept` tells that the child refreshes its login in time, or logs in again; `warnings` are lines for people.
     `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`. `site`
     is the name of its site where there is a fleet file. `asleep` tells that its page is closed while it is idle.
+    `held_by` is the cell that has the claim of its login, where another one has it.
     """
 
     name: str
@@ -175,12 +176,13 @@ class ChildStatus:
     slot: int | None
     site: str | None = None
     asleep: bool = False
+    held_by: str | None = None
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
         shown = ("name", "state", "reason", "since", "restarts", "in_flight", "models")
         of_login = ("login_expires_at", "login_kept", "warnings")
-        return {key: getattr(self, key) for key in (*shown, *of_login, "capture", "site", "asleep")}
+        return {key: getattr(self, key) for key in (*shown, *of_login, "capture", "site", "asleep", "held_by")}
 
     def private(self) -> dict[str, Any]:
         """Return everything, for key holders."""

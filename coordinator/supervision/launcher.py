@@ -116,6 +116,9 @@ class ChildProcess(Protocol):
     def kill(self) -> None:
         """End it at once. Does nothing if it has ended."""
 
+    def fence(self) -> None:
+        """End it, and everything that shares its browser, at once: the claim is over. Does nothing if it has ended."""
+
     def submitted(self) -> frozenset[str] | None:
         """Return the ids of the requests whose prompts may have reached the page; None if that cannot be read."""
 

@@ -57,6 +57,9 @@ class Event(StrEnum):
     CRASH_LOOP = "crash_loop"  # one short life too many: tried again, but slowly
     REST_OVER = "rest_over"
     RESET = "reset"
+    CLAIM_LOST = "claim_lost"  # another cell may have the login from now on: its browser ends at once
+    CLAIMED_RESTING = "claimed_resting"  # claimed from a cell where it rested
+    CLAIMED_FAILED = "claimed_failed"  # claimed from a cell where it had failed
 
 
 class Reason(StrEnum):
@@ -80,6 +83,7 @@ class Reason(StrEnum):
     PARENT_GONE = "parent_gone"
     PORT_TAKEN = "port_taken"
     PROFILE_LOCKED = "profile_locked"
+    CLAIM_LOST = "claim_lost"
     CRASH_LOOP = "crash_loop"
     START_TIMEOUT = "start_timeout"
     UNHEALTHY_TIMEOUT = "unhealthy_timeout"
@@ -92,6 +96,8 @@ class Reason(StrEnum):
     DRAINED = "drained"
     SHUTDOWN = "shutdown"
     WAITING = "waiting_for_slot"
+    CLAIMED_ELSEWHERE = "claimed_elsewhere"
+    MOVED = "moved"
 
 
 AWAY: Final = frozenset(map(Reason, child_api.AWAY))
@@ -147,6 +153,8 @@ _RUNNING = _phases(State.STARTING, State.READY, State.UNHEALTHY)
 _SERVING = _phases(State.READY, State.UNHEALTHY)
 _ENDING = _phases(State.DRAINING, State.STOPPING)
 _RETRACTABLE = tuple(p for p in _ENDING if p.next in (State.BACKOFF, State.RESTING, State.FAILED))
+_LEAVING = tuple(p for p in _ENDING if p.next is State.STOPPED)
+_RETURNING = tuple(p for p in _ENDING if p.next is not State.STOPPED)
 _REPLACE = (Event.PROFILE_CHANGED, Event.RESTART)
 _STOP = (Event.PROFILE_GONE, Event.SHUTDOWN, Event.DRAIN)
 
@@ -164,7 +172,7 @@ _ROWS: Final[tuple[tuple[Iterable[Phase], tuple[Event, ...], Callable[[Phase], P
     (_RUNNING, _STOP, _to(State.DRAINING, State.STOPPED)),
     # What is on its way out stays so; only what comes afterwards can still be changed.
     (_RETRACTABLE, _REPLACE, _then(State.STANDBY)),
-    (tuple(p for p in _ENDING if p.next is not State.STOPPED), _STOP, _then(State.STOPPED)),
+    (_RETURNING, _STOP, _then(State.STOPPED)),
     (_phases(State.DRAINING), (Event.IDLE, Event.DRAIN_DEADLINE), lambda phase: Phase(State.STOPPING, phase.next)),
     (_RUNNING, (Event.EXITED,), _to(State.BACKOFF)),
     (_RUNNING, (Event.EXITED_FOR_GOOD,), _to(State.FAILED)),
@@ -179,6 +187,12 @@ _ROWS: Final[tuple[tuple[Iterable[Phase], tuple[Event, ...], Callable[[Phase], P
         _STOP,
         _to(State.STOPPED),
     ),
+    # Whoever has the claim now decides on it: neither a rest nor a failure stays here.
+    ((*_RUNNING, *_RETURNING), (Event.CLAIM_LOST,), _to(State.STOPPING, State.STANDBY)),
+    (_LEAVING, (Event.CLAIM_LOST,), _to(State.STOPPING, State.STOPPED)),
+    (_phases(State.BACKOFF, State.RESTING, State.FAILED), (Event.CLAIM_LOST,), _to(State.STANDBY)),
+    (_phases(State.STANDBY), (Event.CLAIMED_RESTING,), _to(State.RESTING)),
+    (_phases(State.STANDBY), (Event.CLAIMED_FAILED,), _to(State.FAILED)),
 )
 
 
@@ -246,14 +260,15 @@ _EXIT_REASONS: Final[Mapping[int, Reason]] = {
     ExitCode.PROFILE_LOCKED: Reason.PROFILE_LOCKED,
     ExitCode.NO_BROWSER: Reason.BROWSER_MISSING,
     ExitCode.PARENT_GONE: Reason.PARENT_GONE,
+    ExitCode.CLAIM_OVER: Reason.CLAIM_LOST,
 }
 _KILLING_SIGNALS: Final = frozenset({1, 2, 9, 15})
 
 FATAL: Final = frozenset({Reason.CONFIG_ERROR, Reason.BROWSER_MISSING})
 """Exits that no restart can cure."""
 
-CONTENDED: Final = frozenset({Reason.PORT_TAKEN, Reason.PROFILE_LOCKED})
-"""Exits because another process holds the port or the login: retried for ever, never a crash loop."""
+CONTENDED: Final = frozenset({Reason.PORT_TAKEN, Reason.PROFILE_LOCKED, Reason.CLAIM_LOST})
+"""Exits because another process holds the port or the login, or may hold it: retried for ever, never a crash loop."""
 
 
 def exit_reason(exit_code: int) -> Reason:

@@ -51,10 +51,12 @@ class Supervisor:
         policy: Policy | None = None,
         client: ChildClient | None = None,
         hooks: Iterable[Callable[[FleetEvent], None]] = (),
+        needs_claims: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         rand: Callable[[], float] = random.random,
     ) -> None:
+        """With `needs_claims` no login runs before `grant` has been called for it."""
         self.policy = policy or Policy()
         self._launcher, self._pool, self._ports = launcher, pool, ports
         self._client = client or ChildClient()
@@ -66,7 +68,17 @@ class Supervisor:
         """Children with a start permit, each with the timer that takes it away."""
         self._scheduled: asyncio.Handle | None = None
         self._context = Context(
-            launcher, pool, self._client, self.policy, self._tasks, Hooks(hooks), clock, wall, rand, self._schedule_soon
+            launcher,
+            pool,
+            self._client,
+            self.policy,
+            self._tasks,
+            Hooks(hooks),
+            clock,
+            wall,
+            rand,
+            self._schedule_soon,
+            needs_claims,
         )
 
     # What it shows
@@ -75,6 +87,10 @@ class Supervisor:
     def failed(self) -> asyncio.Future[None]:
         """Fails with SupervisorFailed if a task that keeps the fleet alive breaks; else never done."""
         return self._tasks.failed
+
+    def fail(self, what: str, error: BaseException) -> None:
+        """Report that something else which keeps the fleet alive broke."""
+        self._tasks.fail(what, error)
 
     @property
     def ready(self) -> bool:
@@ -91,6 +107,10 @@ class Supervisor:
             return self._children[name]
         except KeyError:
             raise UnknownChild(name) from None
+
+    def claimants(self) -> dict[str, Child]:
+        """Return all children by name, those on their way out too: to be granted claims, and to lose them."""
+        return dict(self._children)
 
     # Profiles
 
@@ -232,6 +252,9 @@ class Supervisor:
         child = self.child(name)
         if child.profile_gone:
             raise ActionRefused(f"Child {name!r} is leaving: its profile is gone.")
+        if not child.claimed:
+            where = f"cell {child.holder!r} has" if child.holder else "no cell has now"
+            raise ActionRefused(f"Child {name!r} does not run here: {where} the claim of its login. Ask there.")
         return child
 
     def _refuse_if_draining(self) -> None:

@@ -302,6 +302,7 @@ async def test_keys_are_asked_for_where_they_are_set(serve: Serve, tmp_path: Any
         (errors.PageBroken("the input is gone"), 502),
         (errors.BrowserLost("the browser died"), 502),
         (errors.LoginExpired("logged out"), 503),
+        (errors.ClaimLost("another may use the login"), 503),
         (errors.QuotaExceeded("limit reached"), 429),
         (errors.FirstTokenTimeout("nothing came"), 504),
         (errors.StreamIdleTimeout("nothing more came"), 504),

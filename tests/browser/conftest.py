@@ -18,6 +18,7 @@ from browser.process.browser_process import BrowserProcess
 from browser.process.own_proxy import own_proxy_of
 from browser.settings import BrowserSettings, EngineName
 from browser.site.load import SITES_DIR, Site, parse_site
+from contract.claim_deadline import NO_FENCE, ClaimDeadline
 from contract.processes import ProcessIdentity
 from contract.proxies import Proxy
 from contract.surroundings import Surroundings
@@ -173,11 +174,12 @@ class Pages:
         run_dir: Path | None = None,
         surroundings: Surroundings = COMMON,
         proxy: Proxy | None = None,
+        claim: ClaimDeadline = NO_FENCE,
         **settings: Any,
     ) -> ChatPage:
         """Start a page, and return it when it is up; `settings` are those of BrowserSettings."""
         page = self.make(
-            site, state, engine=engine, run_dir=run_dir, surroundings=surroundings, proxy=proxy, **settings
+            site, state, engine=engine, run_dir=run_dir, surroundings=surroundings, proxy=proxy, claim=claim, **settings
         )
         await page.start()
         return page
@@ -191,6 +193,7 @@ class Pages:
         run_dir: Path | None = None,
         surroundings: Surroundings = COMMON,
         proxy: Proxy | None = None,
+        claim: ClaimDeadline = NO_FENCE,
         **settings: Any,
     ) -> ChatPage:
         """Make a page that has not been started."""
@@ -203,6 +206,7 @@ class Pages:
             run_dir=run_dir,
             settings=given,
             own_proxy=own_proxy_of(proxy, site.url, given),
+            claim=claim,
         )
         page = ChatPage(
             site=site,

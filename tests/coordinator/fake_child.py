@@ -323,6 +323,16 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
+    deadline_file = os.environ.get(child_environment.CLAIM_DEADLINE_FILE)
+    if deadline_file:
+        # Here, for few tests have a fence. What stands for a browser has the death signal, and needs no other.
+        from browser.process.claim_watch import watch_claim
+        from contract.claim_deadline import ClaimDeadline
+
+        claim = ClaimDeadline(Path(deadline_file))
+        if claim.is_over:
+            return ExitCode.CLAIM_OVER
+        watch_claim(claim, lambda: None)
     if "--host" in sys.argv:
         # Here, for the host is made of children, and a child that is alone needs none of it.
         from tests.coordinator import fake_host

@@ -147,6 +147,8 @@ async def prepared_fleet(
     *,
     default_site: str | None = None,
     logins_per_browser: int = 1,
+    needs_claims: bool = False,
+    claim_deadline_file: Path | None = None,
     **changes: Any,
 ) -> AsyncIterator[Fleet]:
     """A fleet that has not been started; stopped at the end. `changes` are of the policy.
@@ -164,12 +166,19 @@ async def prepared_fleet(
         default_site=default_site or ("demo" if shared else None),
         logins_per_browser=logins_per_browser,
         stream_ports=StreamPorts(ports.base_stream_port) if shared else None,
+        claim_deadline_file=claim_deadline_file,
     )
     pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
     policy = replace(QUICK, **changes)
     supervisor = Supervisor(
-        launcher=launcher, pool=pool, ports=ports, policy=policy, client=client, hooks=[events.append, *hooks]
+        launcher=launcher,
+        pool=pool,
+        ports=ports,
+        policy=policy,
+        client=client,
+        hooks=[events.append, *hooks],
+        needs_claims=needs_claims,
     )
     async with aiohttp.ClientSession() as http:
         fleet = Fleet(tmp_path, supervisor, pool, launcher, ports, events, http)

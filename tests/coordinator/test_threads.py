@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from coordinator.fleet import in_daemon_thread
+from coordinator.daemon_thread import in_daemon_thread
 from coordinator.main import started_threads
 
 

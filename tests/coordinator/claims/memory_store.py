@@ -12,7 +12,15 @@ from coordinator.claims.store import CellTaken, LeaseGone, StoreUnreachable, Vie
 class Lease:
     cell: str
     ttl_s: float
+    room: int
     until: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    lease: Lease
+    number: int
+    fingerprint: str | None
 
 
 @dataclass
@@ -22,8 +30,8 @@ class Memory:
     clock: Callable[[], float]
     leases: list[Lease] = field(default_factory=list)
     cells: dict[str, Lease] = field(default_factory=dict)
-    claims: dict[str, Lease] = field(default_factory=dict)
-    fingerprints: dict[str, tuple[str, Lease]] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    number: int = 0
     values: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def expire(self) -> None:
@@ -35,13 +43,15 @@ class Memory:
         if lease in self.leases:
             self.leases.remove(lease)
         self.cells = {cell: by for cell, by in self.cells.items() if by is not lease}
-        self.claims = {login: by for login, by in self.claims.items() if by is not lease}
-        self.fingerprints = {key: value for key, value in self.fingerprints.items() if value[1] is not lease}
+        self.claims = {login: claim for login, claim in self.claims.items() if claim.lease is not lease}
 
     def release(self, login: str, lease: Lease) -> None:
-        if self.claims.get(login) is lease:
+        if self.has(login, lease):
             del self.claims[login]
-            self.fingerprints = {key: value for key, value in self.fingerprints.items() if value[0] != login}
+
+    def has(self, login: str, lease: Lease) -> bool:
+        claim = self.claims.get(login)
+        return claim is not None and claim.lease is lease
 
 
 class MemoryStore:
@@ -71,12 +81,12 @@ class MemoryStore:
             raise LeaseGone("the lease is over")
         return self.lease
 
-    async def register(self, cell: str, ttl_s: int) -> None:
+    async def register(self, cell: str, ttl_s: int, room: int) -> None:
         self._reach()
         if cell in self.memory.cells:
             self._answer()
             raise CellTaken(cell)
-        lease = Lease(cell, ttl_s, self.memory.clock() + ttl_s)
+        lease = Lease(cell, ttl_s, room, self.memory.clock() + ttl_s)
         self.memory.leases.append(lease)
         self.memory.cells[cell] = lease
         self._answer()
@@ -90,20 +100,25 @@ class MemoryStore:
     async def view(self) -> View:
         self._reach()
         self._answer()
-        holders = {login: lease.cell for login, lease in self.memory.claims.items()}
-        own = frozenset(login for login, lease in self.memory.claims.items() if lease is self.lease)
-        return View(frozenset(self.memory.cells), holders, own)
+        holders = {login: claim.lease.cell for login, claim in self.memory.claims.items()}
+        own = frozenset(login for login, claim in self.memory.claims.items() if claim.lease is self.lease)
+        rooms = {cell: lease.room for cell, lease in self.memory.cells.items()}
+        return View(rooms, holders, own)
 
-    async def claim(self, login: str, fingerprint: str | None) -> bool:
+    async def claim(self, login: str, fingerprint: str | None) -> int | None:
         lease = self._held()
+        if (claim := self.memory.claims.get(login)) and claim.lease is lease and claim.fingerprint == fingerprint:
+            self._answer()
+            return claim.number
         self.memory.release(login, lease)
-        is_free = login not in self.memory.claims and fingerprint not in self.memory.fingerprints
-        if is_free:
-            self.memory.claims[login] = lease
-            if fingerprint is not None:
-                self.memory.fingerprints[fingerprint] = login, lease
+        doubled = any(claim.fingerprint == fingerprint for claim in self.memory.claims.values())
+        number = None
+        if login not in self.memory.claims and (fingerprint is None or not doubled):
+            self.memory.number += 1
+            number = self.memory.number
+            self.memory.claims[login] = Claim(lease, number, fingerprint)
         self._answer()
-        return is_free
+        return number
 
     async def release(self, login: str) -> None:
         self._reach()
@@ -130,7 +145,7 @@ class MemoryStore:
 
     async def write(self, kind: str, login: str, data: bytes | None) -> None:
         lease = self._held()
-        if self.memory.claims.get(login) is not lease:
+        if not self.memory.has(login, lease):
             self._answer()
             raise LeaseGone(f"{login} is not ours")
         if data is None:

@@ -37,7 +37,7 @@ async def test_a_login_is_claimed_by_one_of_two_cells(world: World) -> None:
     assert await a.claim("ann", None)
     assert not await b.claim("ann", None)
     assert await b.claim("bob", None)
-    assert await a.view() == View(frozenset({"a", "b"}), {"ann": "a", "bob": "b"}, frozenset({"ann"}))
+    assert await a.view() == View({"a": 5, "b": 5}, {"ann": "a", "bob": "b"}, frozenset({"ann"}))
     assert (await b.view()).own == {"bob"}
 
 
@@ -51,10 +51,23 @@ async def test_one_of_many_that_claim_at_once_gets_each_login(world: World) -> N
     assert sorted(login for view in views for login in view.own) == sorted(logins)
 
 
+async def test_a_later_claim_has_a_higher_number(world: World) -> None:
+    a, b = await world.registered("a"), await world.registered("b")
+    numbers = []
+    for cell in (a, b, a):
+        numbers.append(await cell.claim("ann", None))
+        assert await cell.claim("ann", None) == numbers[-1]
+        await cell.write("session", "ann", b"x")
+        assert await cell.claim("ann", None) == numbers[-1]
+        await cell.release("ann")
+    assert None not in numbers
+    assert sorted(set(numbers), key=lambda number: number or 0) == numbers
+
+
 async def test_one_of_many_names_of_the_same_login_is_claimed(world: World) -> None:
     cells = [await world.registered(f"cell-{number}") for number in range(4)]
     claimed = await asyncio.gather(*(cell.claim(f"name-{n}", "the same") for n in range(4) for cell in cells))
-    assert sum(claimed) == 1
+    assert sum(number is not None for number in claimed) == 1
     assert len((await cells[0].view()).holders) == 1
     # No fingerprint is no double of another that has none.
     assert await cells[0].claim("x", None)
@@ -99,16 +112,16 @@ async def test_only_own_claims_are_released(world: World) -> None:
 async def test_a_cell_is_registered_once(world: World) -> None:
     a, other = await world.registered("a"), await world.connect()
     with pytest.raises(CellTaken):
-        await other.register("a", TTL_S)
+        await other.register("a", TTL_S, 5)
     await a.revoke()
-    await other.register("a", TTL_S)
-    assert (await other.view()).cells == {"a"}
+    await other.register("a", TTL_S, 5)
+    assert (await other.view()).cells == {"a": 5}
 
 
 async def test_one_that_was_not_registered_sees_all_and_holds_nothing(world: World) -> None:
     a, other = await world.registered("a"), await world.connect()
     await a.claim("ann", None)
-    assert await other.view() == View(frozenset({"a"}), {"ann": "a"}, frozenset())
+    assert await other.view() == View({"a": 5}, {"ann": "a"}, frozenset())
     await other.leave()
     await other.revoke()
     for ask in (other.claim("bob", None), other.renew(), other.write("session", "ann", b"x")):
@@ -122,13 +135,13 @@ async def test_what_is_not_renewed_ends(world: World) -> None:
     await a.claim("ann", "mail")
     await world.expiry("a", b)
     assert await b.view() == View()
-    await b.register("a", 60)
+    await b.register("a", 60, 5)
     assert await b.claim("bob", "mail")
 
 
 async def test_after_the_end_of_the_lease_nothing_is_done_with_it(world: World) -> None:
     a, b = await world.registered("a"), await world.connect()
-    await b.register("b", 60)
+    await b.register("b", 60, 5)
     await a.claim("ann", None)
     await a.write("session", "ann", b"of a")
     await world.expiry("a", b)
@@ -139,7 +152,7 @@ async def test_after_the_end_of_the_lease_nothing_is_done_with_it(world: World) 
     await a.release("ann")
     await a.leave()
     await a.revoke()
-    assert await b.view() == View(frozenset({"b"}), {"ann": "b"}, frozenset({"ann"}))
+    assert await b.view() == View({"b": 5}, {"ann": "b"}, frozenset({"ann"}))
     assert await b.read("session", "ann") == b"of a"
 
 
@@ -168,7 +181,7 @@ async def test_a_cell_that_leaves_keeps_its_claims(world: World) -> None:
     await a.claim("ann", None)
     await a.leave()
     await a.leave()
-    assert await b.view() == View(frozenset({"b"}), {"ann": "a"})
+    assert await b.view() == View({"b": 5}, {"ann": "a"})
     await a.renew()
     await a.write("session", "ann", b"last")
     assert not await b.claim("ann", None)
@@ -181,7 +194,7 @@ async def test_a_revoked_lease_takes_all_claims_along(world: World) -> None:
     await a.claim("ann", "mail")
     await a.revoke()
     await a.revoke()
-    assert (await b.view()).cells == {"b"}
+    assert (await b.view()).cells == {"b": 5}
     assert await b.claim("bob", "mail")
     with pytest.raises(LeaseGone):
         await a.renew()
@@ -238,7 +251,7 @@ async def test_names_may_hold_any_character(new_world: NewWorld, names: list[str
     for name in names:
         assert await a.claim(name, fingerprint + name)
         await a.write("session", name, name.encode("utf-8", "surrogatepass"))
-    assert await b.view() == View(frozenset({"a"}), dict.fromkeys(names, "a"))
+    assert await b.view() == View({"a": 5}, dict.fromkeys(names, "a"))
     assert (await a.view()).own == set(names)
     for name in names:
         assert await b.read("session", name) == name.encode("utf-8", "surrogatepass")
@@ -250,7 +263,7 @@ async def test_names_may_hold_any_character(new_world: NewWorld, names: list[str
 async def test_odd_names_are_names_like_others(world: World, name: str) -> None:
     a, b = await world.registered(f"cell{name}"), await world.registered("b")
     assert await a.claim(name, name)
-    assert await b.view() == View(frozenset({f"cell{name}", "b"}), {name: f"cell{name}"})
+    assert await b.view() == View({f"cell{name}": 5, "b": 5}, {name: f"cell{name}"})
     assert not await b.claim(name, None)
 
 
@@ -295,9 +308,9 @@ class TestLostAnswers:
     async def test_of_a_registration(self, world: World) -> None:
         a, b = await world.connect(), await world.connect()
         with self.lost(world, a):
-            await a.register("a", TTL_S)
+            await a.register("a", TTL_S, 5)
         await world.expiry("a", b)
-        await a.register("a", TTL_S)
+        await a.register("a", TTL_S, 5)
 
     async def test_of_a_renewal_and_an_end(self, world: World) -> None:
         a, b = await world.registered("a"), await world.registered("b")
@@ -307,4 +320,4 @@ class TestLostAnswers:
         with self.lost(world, a):
             await a.revoke()
         await a.revoke()
-        assert (await b.view()).cells == {"b"}
+        assert (await b.view()).cells == {"b": 5}

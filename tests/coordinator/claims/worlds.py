@@ -48,7 +48,7 @@ class MemoryWorld:
 
     async def registered(self, cell: str) -> MemoryStore:
         store = await self.connect()
-        await store.register(cell, TTL_S)
+        await store.register(cell, TTL_S, 5)
         return store
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
@@ -78,7 +78,7 @@ class EtcdWorld:
 
     async def registered(self, cell: str) -> EtcdClaims:
         store = await self.connect()
-        await store.register(cell, TTL_S)
+        await store.register(cell, TTL_S, 5)
         return store
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:

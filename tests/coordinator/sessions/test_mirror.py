@@ -21,7 +21,7 @@ from coordinator.profiles import S3Location, S3Options
 from coordinator.profiles.errors import ObjectChanged, ObjectGone, S3Refused, S3Unreachable
 from coordinator.profiles.s3_client import S3Client
 from coordinator.profiles.s3_types import Fetched
-from coordinator.sessions.mirror import Mirror
+from coordinator.sessions.mirror import Mirror, S3Sessions
 from tests.coordinator.profiles.support.bucket import Bucket
 from tests.support.s3 import BUCKET
 from tests.support.size import size
@@ -41,7 +41,7 @@ def client(bucket: Bucket) -> S3Client:
 
 
 def mirror(bucket: Bucket) -> Mirror:
-    return Mirror(lambda: client(bucket), f"{bucket.prefix}/sessions")
+    return Mirror(lambda: S3Sessions(S3Location(BUCKET, f"{bucket.prefix}/sessions"), S3Options()))
 
 
 def machine(tmp_path: Path, name: str) -> SessionFile:
@@ -190,7 +190,7 @@ class TwoCoordinators(RuleBasedStateMachine):
             folder = Path(os.environ["MACHINES"]) / os.urandom(8).hex()
             folder.mkdir()
             self.files.append(SessionFile(folder, "ann", KEY))
-            self.mirrors.append(Mirror(lambda: self.bucket, "s", clock=itertools.count(0, 1000).__next__))
+            self.mirrors.append(Mirror(lambda: self.bucket, clock=itertools.count(0, 1000).__next__))
         self.newest = Token()
 
     @rule(who=st.integers(0, 1))
@@ -214,7 +214,7 @@ class TwoCoordinators(RuleBasedStateMachine):
         self.bucket.between = None
 
     def there(self) -> SavedSession | None:
-        data = self.bucket.objects.get("s/ann.session")
+        data = self.bucket.objects.get("ann")
         return None if data is None else SavedSession.from_bytes(data, KEY)
 
     @invariant()
@@ -250,7 +250,7 @@ class Away:
 def test_a_bucket_that_is_away_is_asked_ever_more_rarely(tmp_path: Path) -> None:
     now, bucket, file = 0.0, Away(), machine(tmp_path, "here")
     clock: Callable[[], float] = lambda: now  # noqa: E731 - it follows `now`
-    one = Mirror(lambda: bucket, "sessions", clock)
+    one = Mirror(lambda: bucket, clock)
     save(file, file.grant("a"), "kept")
     asked_at = []
     for now in range(0, 3600, 5):

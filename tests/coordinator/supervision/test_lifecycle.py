@@ -83,6 +83,13 @@ DESIGN = [
         for s in (S.STANDBY, S.BACKOFF, S.RESTING, S.FAILED)
         for event in (E.SHUTDOWN, E.PROFILE_GONE)
     ),
+    *((s, None, E.CLAIM_LOST, S.STOPPING, S.STANDBY) for s in (S.STARTING, S.READY, S.UNHEALTHY)),
+    *((S.DRAINING, s, E.CLAIM_LOST, S.STOPPING, S.STANDBY) for s in (S.STANDBY, S.RESTING, S.FAILED)),
+    *((S.STOPPING, s, E.CLAIM_LOST, S.STOPPING, S.STANDBY) for s in (S.STANDBY, S.RESTING, S.FAILED, S.BACKOFF)),
+    *((s, S.STOPPED, E.CLAIM_LOST, S.STOPPING, S.STOPPED) for s in (S.DRAINING, S.STOPPING)),
+    *((s, None, E.CLAIM_LOST, S.STANDBY, None) for s in (S.BACKOFF, S.RESTING, S.FAILED)),
+    (S.STANDBY, None, E.CLAIMED_RESTING, S.RESTING, None),
+    (S.STANDBY, None, E.CLAIMED_FAILED, S.FAILED, None),
 ]
 
 
@@ -220,6 +227,7 @@ def test_a_steady_run_resets_the_count_of_short_ones() -> None:
         (73, Reason.PROFILE_LOCKED),
         (74, Reason.BROWSER_MISSING),
         (75, Reason.PARENT_GONE),
+        (76, Reason.CLAIM_LOST),
         (127, Reason.CRASHED),
         (-9, Reason.KILLED),
         (-15, Reason.KILLED),

@@ -194,6 +194,7 @@ async def test_another_process_with_the_recorded_pid_is_not_killed(tmp_path: Pat
         (70, Reason.BROWSER_LOST),
         (71, Reason.DRIVER_LOST),
         (73, Reason.PROFILE_LOCKED),
+        (76, Reason.CLAIM_LOST),
     ],
 )
 async def test_an_exit_code_becomes_a_reason_and_a_restart(tmp_path: Path, exit_code: int, reason: Reason) -> None:

@@ -109,6 +109,9 @@ class Process:
     def kill(self) -> None:
         self.end(-9)
 
+    def fence(self) -> None:
+        self.end(-9)
+
     def submitted(self) -> frozenset[str]:
         return frozenset()
 

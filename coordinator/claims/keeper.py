@@ -1,0 +1,443 @@
+"""The claims of this cell: claimed, renewed, given up, and ended before the store gives them to another.
+
+The fence. The store keeps a claim for the lease's whole time after it has *received* a renewal. The cell counts from
+when it *sent* the renewal, and less than that time, by a clock that counts suspension (`contract.claim_deadline`,
+`holds_for_s`). So a browser has ended before another cell can claim its login, whatever is cut or stopped. Two look at
+the deadline, so that one of them may be stopped: each child, and this keeper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from contract.claim_deadline import ClaimDeadlineFile, boottime
+from coordinator.claims.share import Waits, fair_shares, preferred
+from coordinator.claims.store import CellTaken, ClaimStore, ClaimStoreError, LeaseGone, StoreRefused, View
+from coordinator.supervision.child import Child
+from coordinator.supervision.claim_note import ClaimNote
+from coordinator.supervision.lifecycle import LIVE, State
+
+log = structlog.get_logger(__name__)
+
+GUARD_S: Final = 0.05
+"""How often the deadline is looked at, here and in children."""
+END_S: Final = 0.1
+"""What the end of a browser takes: it is killed, and so is what it has started."""
+WAIT_FOR_SHARES: Final = 1.5
+"""In times of the lease: how long a login is left to the cells that have less than their share."""
+NOTE: Final = "note"
+"""The kind of what stands in the store about a login besides its claim: `ClaimNote`."""
+
+_AT_ONCE: Final = 8  # calls to the store
+
+
+def holds_for_s(ttl_s: float) -> float:
+    """Return for how many seconds after it was sent a renewal can be relied on, where the store keeps it for `ttl_s`.
+
+    The clocks of cell and store may differ in speed by 2 %, and what looks at the deadline and ends browsers takes its time.
+    """
+    return 0.95 * ttl_s - GUARD_S - END_S
+
+
+class Claimants(Protocol):
+    """The children, as far as claims go: `Supervisor`."""
+
+    def claimants(self) -> dict[str, Child]:
+        """Return all children by name, those on their way out too."""
+
+
+class Handover(Protocol):
+    """What else goes with a login from one cell to the next: its session."""
+
+    async def take(self, login: str, claim: int) -> bool:
+        """Fetch what the last holder has left; return False if that cannot be done now, and then it must not start.
+
+        `claim` is the number of the claim.
+        """
+
+    async def leave(self, login: str) -> bool:
+        """Store what the next holder needs; return whether it is stored. The login's browser has ended."""
+
+    def forget(self, login: str) -> None:
+        """The login is not this cell's any more."""
+
+
+class NothingElse:
+    """A handover of nothing."""
+
+    async def take(self, login: str, claim: int) -> bool:  # noqa: ARG002 - nothing goes with it
+        """Do nothing."""
+        return True
+
+    async def leave(self, login: str) -> bool:  # noqa: ARG002 - nothing goes with it
+        """Do nothing."""
+        return True
+
+    def forget(self, login: str) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class ClaimsStatus:
+    """How this cell's claims stand, as `/ready`, metrics and logs show them."""
+
+    held: int = 0
+    cells: tuple[str, ...] = ()
+    trouble: str | None = None
+    """What keeps it from the store, or from its name there: a line for people that names no address."""
+    lost: int = 0
+    """How many claims ended without having been given back."""
+
+    def public(self) -> dict[str, object]:
+        """Return what `/ready` shows: no address of the store."""
+        return {"held": self.held, "cells": list(self.cells), "lost": self.lost, "store_reached": self.trouble is None}
+
+
+class ClaimKeeper:
+    """Keeps the claims of one cell. Make it inside a running loop; `run` is its life."""
+
+    def __init__(  # noqa: PLR0913 - what it is given is what it may use
+        self,
+        store: ClaimStore,
+        children: Claimants,
+        *,
+        cell: str,
+        ttl_s: int,
+        room: int,
+        deadline_file: ClaimDeadlineFile,
+        handover: Handover | None = None,
+        clock: Callable[[], float] = boottime,
+        holds_s: float | None = None,
+    ) -> None:
+        """`room` is how many logins may run here. Children are told of the file with the deadline.
+
+        `holds_s` is for a test that shows what happens where claims are relied on for too long.
+        """
+        self._store, self._children, self._handover = store, children, handover or NothingElse()
+        self._cell, self._ttl_s, self._room = cell, ttl_s, room
+        self._file = deadline_file
+        self._clock, self._holds_s = clock, holds_for_s(ttl_s) if holds_s is None else holds_s
+        self._deadline = 0.0
+        self._held: set[str] = set()
+        """The logins whose claims are ours, also while what runs of them is on its way out."""
+        self._notes: dict[str, ClaimNote | None] = {}
+        """What was last read or written of each."""
+        self._taken: set[str] = set()
+        """Those whose sessions are here as the last holder left them, or newer."""
+        self._waits = Waits()
+        self._not_before: dict[str, float] = {}
+        """Until when a login is not claimed again that could not be had, or whose handover failed."""
+        self._wake = asyncio.Event()
+        self._draining = False
+        self.status = ClaimsStatus()
+
+    # Its life
+
+    async def run(self) -> None:
+        """Register, claim and renew, for ever; begin anew after each loss of the lease. Raises OSError for the file."""
+        try:
+            while True:
+                await self._register()
+                lost = await self._until_lost()
+                log.warning("claims_lost", reason=str(lost), held=len(self._held))
+                self._fence()
+                # Not before: what is left of a browser would have the login without a claim.
+                await self._until_clean()
+                await self._try(self._store.revoke())
+        finally:
+            self._fence()
+            self._file.close()
+
+    async def _until_lost(self) -> LeaseGone:
+        """Guard, renew and tend until the lease is over; return how that showed. Raises what else goes wrong."""
+        work = (self._guard(), self._renew(), self._tend())
+        tasks = [asyncio.create_task(some, name="claims") for some in work]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [end for end in ends if isinstance(end, Exception)]
+        for error in errors:
+            if not isinstance(error, LeaseGone):
+                raise error
+        return next(error for error in errors if isinstance(error, LeaseGone))
+
+    async def _register(self) -> None:
+        """Have a lease. Wait for the store, and for the end of what has the cell's name there."""
+        while True:
+            sent = self._clock()
+            try:
+                await self._store.register(self._cell, self._ttl_s, self._room)
+            except ClaimStoreError as error:
+                self._in_trouble(error)
+            else:
+                self._reached()
+                self._extend(sent)
+                return
+            await asyncio.sleep(self._ttl_s / 5)
+
+    async def _renew(self) -> None:
+        """Renew the lease five times in its time. Raises LeaseGone when it is over, here or in the store."""
+        while True:
+            await asyncio.sleep(self._ttl_s / 5)
+            sent = self._clock()
+            try:
+                await self._store.renew()
+            except LeaseGone:
+                raise
+            except ClaimStoreError as error:
+                self._in_trouble(error)
+            else:
+                self._reached()
+                # After the deadline the guard ends what runs, whatever the answer that has come at last.
+                if self._clock() < self._deadline:
+                    self._extend(sent)
+
+    def _extend(self, sent: float) -> None:
+        self._deadline = max(self._deadline, sent + self._holds_s)
+        self._file.extend(self._deadline)
+
+    async def _guard(self) -> None:
+        """Raise LeaseGone as soon as the deadline is over, whatever the store is doing."""
+        while self._clock() < self._deadline:  # noqa: ASYNC110 - the time passes by itself, in suspension too
+            await asyncio.sleep(GUARD_S)
+        raise LeaseGone("no renewal was answered in time")
+
+    def _fence(self) -> None:
+        """End every browser of a claimed login now."""
+        self._file.end()
+        self._deadline = 0.0
+        children = self._children.claimants()
+        self.status.lost += len(self._held)
+        for login in self._held:
+            if login in children:
+                children[login].lose_claim()
+        for login in tuple(self._held):
+            self._forget(login)
+        self.status.held, self.status.cells = 0, ()
+
+    async def _until_clean(self) -> None:
+        while any(not child.clean for child in self._children.claimants().values()):  # noqa: ASYNC110 - of many events
+            await asyncio.sleep(GUARD_S)
+
+    # Claiming and giving up
+
+    def wake(self) -> None:
+        """Look again soon: a child has become clean, or profiles have changed."""
+        self._wake.set()
+
+    async def _tend(self) -> None:
+        """Claim, grant, give up and release, ten times in the lease's time and when woken. Raises LeaseGone."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._look()
+            except LeaseGone:
+                raise
+            except ClaimStoreError as error:
+                self._in_trouble(error)
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._ttl_s / 10)
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        view = await self._store.view()
+        if self._clock() >= self._deadline:
+            raise LeaseGone("the deadline is over")
+        if not self._draining and self._cell not in view.cells:
+            raise LeaseGone("the cell is not registered any more")
+        children = self._children.claimants()
+        self._drop_lost(view, children)
+        # Claims whose answers were lost, and that nothing was started for: they are released, and claimed anew.
+        self._held |= view.own
+        await self._release_clean(children)
+        await self._write_notes(children)
+        if self._draining and self._cell in view.cells:
+            await self._store.leave()
+        if not self._draining:
+            await self._claim(view, children)
+            self._give_up(view, children)
+        for name, child in children.items():
+            if not child.claimed and name not in self._held:
+                child.held_by(view.holders.get(name))
+        self.status.held, self.status.cells = len(self._held), tuple(sorted(view.cells))
+
+    def _drop_lost(self, view: View, children: dict[str, Child]) -> None:
+        """End what runs without a claim: somebody has deleted it. (One whose release was not answered has ended.)"""
+        for login in [login for login in self._held if login not in view.own]:
+            self._forget(login)
+            child = children.get(login)
+            if child is not None and not (child.clean and not child.claimed):
+                log.warning("claim_lost", child=login, holder=view.holders.get(login))
+                self.status.lost += 1
+                child.lose_claim()
+
+    def _forget(self, login: str) -> None:
+        self._held.discard(login)
+        self._taken.discard(login)
+        self._handover.forget(login)
+        self._notes.pop(login, None)
+
+    async def _release_clean(self, children: dict[str, Child]) -> None:
+        """Give back the claims of children that are not to run here any more, once nothing of them is left."""
+        for login in tuple(self._held):
+            child = children.get(login)
+            if child is not None and self._draining and child.clean:
+                child.claimed = False
+            if child is None or (child.clean and not child.claimed):
+                await self._release(login, child)
+
+    async def _release(self, login: str, child: Child | None) -> None:
+        if login in self._taken:
+            await self._write_note(login, child)
+            if not await self._handover.leave(login):
+                log.warning("session_not_handed_over", child=login)
+                if child is not None and not child.profile_gone and not self._draining:
+                    # Whoever had it next would open an older session, and might end the login by that.
+                    self._not_before[login] = self._clock() + WAIT_FOR_SHARES * self._ttl_s
+                    child.grant(child.note())
+                    return
+        await self._store.release(login)
+        self._forget(login)
+        log.info("claim_released", child=login)
+
+    async def _write_notes(self, children: dict[str, Child]) -> None:
+        for login in tuple(self._held):
+            if login in children:
+                await self._write_note(login, children[login])
+
+    async def _write_note(self, login: str, child: Child | None) -> None:
+        if child is None or not child.has_note:
+            return
+        note = child.note()
+        if note != self._notes.get(login):
+            await self._store.write(NOTE, login, note.to_bytes() if note else None)
+            self._notes[login] = note
+
+    async def _claim(self, view: View, children: dict[str, Child]) -> None:
+        """Claim what is free, up to this cell's share, and beyond it what nobody else has wanted for a while."""
+        now = self._clock()
+        names = [name for name, child in children.items() if not child.profile_gone]
+        free = {name for name in names if name not in view.holders}
+        self._waits.see(free, now)
+        share = fair_shares(view.cells, len(names)).get(self._cell, 0)
+        unwanted = self._waits.longer_than(WAIT_FOR_SHARES * self._ttl_s, now)
+        active = sum(1 for login in self._held if login in children and _is_active(children[login]))
+        self._not_before = {login: at for login, at in self._not_before.items() if at > now}
+        wanted: list[str] = []
+        for login in preferred(self._cell, free - self._not_before.keys()):
+            within_share = len(self._held) + len(wanted) < share
+            if active + len(wanted) < self._room and (within_share or login in unwanted):
+                wanted.append(login)
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def claim(login: str) -> None:
+            async with gate:
+                await self._claim_one(login, children[login])
+
+        await asyncio.gather(*(claim(login) for login in wanted))
+
+    async def _claim_one(self, login: str, child: Child) -> None:
+        """Claim a login and let it start. What is claimed and not granted is released by the next look."""
+        fingerprint = child.profile.fingerprint
+        number = await self._store.claim(login, fingerprint or None) if child.clean else None
+        if number is None:
+            self._not_before[login] = self._clock() + self._ttl_s
+            return
+        self._held.add(login)
+        data = await self._store.read(NOTE, login)
+        note = ClaimNote.from_bytes(data) if data else None
+        if not await self._handover.take(login, number):
+            self._not_before[login] = self._clock() + self._ttl_s
+            return
+        self._taken.add(login)
+        self._notes[login] = note
+        if self._clock() < self._deadline and child.profile.fingerprint == fingerprint and not self._draining:
+            log.info("claimed", child=login)
+            child.grant(note)
+
+    def _give_up(self, view: View, children: dict[str, Child]) -> None:
+        """Let others have what is more than this cell's share: at once what does not run, the others one by one."""
+        names = [name for name, child in children.items() if not child.profile_gone]
+        kept = [login for login in self._held if login in children and children[login].claimed]
+        movable = [login for login in kept if login not in self._not_before]
+        surplus = len(kept) - fair_shares(view.cells, len(names)).get(self._cell, 0)
+        unclaimed = sum(1 for name in names if name not in view.holders)
+        surplus -= unclaimed + (len(self._held) - len(kept))
+        if surplus <= 0:
+            return
+        order = preferred(self._cell, movable)[::-1]
+        not_running = [login for login in order if children[login].can_start]
+        for login in not_running[:surplus]:
+            children[login].give_up()
+        idle = [login for login in order if children[login].phase.state in LIVE and _is_idle(children[login])]
+        if len(not_running) < surplus and len(kept) == len(self._held) and idle:
+            log.info("claim_given_up", child=idle[0])
+            children[idle[0]].give_up()
+        if not_running:
+            self._wake.set()
+
+    # The end
+
+    def begin_drain(self) -> None:
+        """Claim no more, and give each claim back as soon as its child is clean. Does not wait for that."""
+        self._draining = True
+        self._wake.set()
+
+    async def close(self, timeout_s: float) -> None:
+        """Hand over what is left and end the lease. Where something still runs, the lease ends by itself, in its time.
+
+        It takes `timeout_s` seconds at most. Nothing is started any more; to be called before `run` is cancelled.
+        """
+        children = self._children.claimants()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                if all(child.clean for child in children.values()):
+                    await self._try(self._hand_over_all(children))
+                await self._store.close()
+
+    async def _hand_over_all(self, children: dict[str, Child]) -> None:
+        for login in tuple(self._held):
+            await self._release(login, children.get(login))
+        await self._store.revoke()
+
+    async def _try(self, call: Coroutine[Any, Any, None]) -> None:
+        try:
+            await call
+        except ClaimStoreError as error:
+            log.warning("claims_not_told", message=str(error))
+
+    def _in_trouble(self, error: ClaimStoreError) -> None:
+        match error:
+            case CellTaken():
+                text = f"The store of claims has a cell {self._cell} already: give each coordinator a CELL of its own."
+            case StoreRefused():
+                text = "The store of claims refuses this coordinator; the log has the reason."
+            case _:
+                text = f"The store of claims cannot be reached; after {self._ttl_s} s what runs here ends."
+        if text != self.status.trouble:
+            log.warning("claim_store_trouble", message=str(error))
+        self.status.trouble = text
+
+    def _reached(self) -> None:
+        if self.status.trouble:
+            log.info("claim_store_reached")
+        self.status.trouble = None
+
+
+def _is_active(child: Child) -> bool:
+    """Return whether the child needs a place to run in, now or soon."""
+    return child.phase.state not in (State.RESTING, State.FAILED, State.STOPPED)
+
+
+def _is_idle(child: Child) -> bool:
+    return child.run is None or not child.run.backend.in_flight

@@ -1,0 +1,55 @@
+"""The parts of a cell that claims its logins, put together from the operator's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from contract.claim_deadline import ClaimDeadlineFile
+from coordinator.claims.etcd import EtcdClaims
+from coordinator.claims.keeper import ClaimKeeper
+from coordinator.claims.sessions import SessionHandover
+from coordinator.claims.store import ClaimStore
+from coordinator.sessions import Sessions
+from coordinator.settings import Settings, store_urls
+from coordinator.supervision.supervisor import Supervisor
+
+CALLS_PER_TTL = 5
+"""A call to the store gets this part of the lease's time, so that a renewal can be tried again in time."""
+
+
+@dataclass(frozen=True)
+class ClaimSetup:
+    """What a cell is called, its store, and the times it goes by."""
+
+    store: ClaimStore
+    cell: str
+    ttl_s: int
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Return what CLAIMS asks for; None without it. Raises SettingsError for files that cannot be used."""
+        if settings.claims == "none":
+            return None
+        store = EtcdClaims(
+            store_urls(settings.claims_url or ""),
+            timeout_s=settings.claim_ttl_s / CALLS_PER_TTL,
+            prefix=settings.claims_prefix,
+            ca_file=settings.claims_ca_file,
+            cert_file=settings.claims_cert_file,
+            key_file=settings.claims_key_file,
+        )
+        return cls(store, settings.own_cell or "", settings.claim_ttl_s)
+
+    def keeper(self, supervisor: Supervisor, sessions: Sessions | None, deadline_file: Path, room: int) -> ClaimKeeper:
+        """Return the keeper of claims for so many logins at most. Raises OSError if the file cannot be made."""
+        return ClaimKeeper(
+            self.store,
+            supervisor,
+            cell=self.cell,
+            ttl_s=self.ttl_s,
+            room=room,
+            deadline_file=ClaimDeadlineFile(deadline_file),
+            handover=SessionHandover(sessions) if sessions else None,
+        )

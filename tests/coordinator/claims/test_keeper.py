@@ -1,0 +1,112 @@
+"""What a cell does with its claims: real supervisors and fake children, claims in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from coordinator.supervision.lifecycle import Reason, State
+from tests.coordinator.claims.cells import cell, memory, never_two
+from tests.support.waiting import eventually
+
+LOGINS = ["a", "b", "c", "d", "e", "f"]
+
+
+async def test_one_cell_serves_all(tmp_path: Path) -> None:
+    async with cell(tmp_path, memory(), "x", LOGINS) as x:
+        assert await x.until_serving(6) == set(LOGINS)
+        assert x.keeper.status.held == 6
+
+
+async def test_a_second_cell_gets_its_share_and_no_login_is_in_both(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", LOGINS) as x:
+        await x.until_serving(6)
+        async with cell(tmp_path, store, "y", LOGINS) as y:
+
+            def shared() -> bool:
+                never_two((x, y))
+                return len(x.serving()) == 3 and len(y.serving()) == 3
+
+            await eventually(shared, what=lambda: (x.serving(), y.serving()))
+            assert x.serving() | y.serving() == set(LOGINS)
+            elsewhere = {s.name: (s.reason, s.held_by) for s in x.fleet.supervisor.snapshot() if s.name in y.serving()}
+            assert elsewhere == dict.fromkeys(y.serving(), (Reason.CLAIMED_ELSEWHERE, "y"))
+
+        # It ended in good order: nobody waits for the end of a lease.
+        await x.until_serving(6)
+
+
+async def test_the_logins_of_a_dead_cell_are_taken_over(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", LOGINS) as x, cell(tmp_path, store, "y", LOGINS) as y:
+        await eventually(lambda: len(x.serving()) == len(y.serving()) == 3)
+        y.store.away = True
+        mine = y.serving()
+
+        def moved() -> bool:
+            never_two((x, y))
+            return x.serving() == set(LOGINS)
+
+        await eventually(moved, what=lambda: (x.serving(), y.serving()))
+        assert y.serving() == set()
+        assert y.keeper.status.trouble
+        y.store.away = False
+
+        def back() -> bool:
+            never_two((x, y))
+            return len(x.serving()) == len(y.serving()) == 3
+
+        await eventually(back, what=lambda: (x.serving(), y.serving()))
+        assert y.keeper.status.lost == len(mine)
+
+
+async def test_a_login_whose_claim_somebody_deletes_ends(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", ["a", "b"]) as x:
+        await x.until_serving(2)
+        first = x.fleet.supervisor.child("a").generation
+        del store.claims["a"]
+        await eventually(lambda: x.fleet.status("a").state is not State.READY)
+        await x.until_serving(2)
+        assert x.fleet.supervisor.child("a").generation == first + 1
+        assert x.fleet.supervisor.child("b").generation == 1
+
+
+async def test_a_failed_login_stays_so_in_the_next_cell(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", ["a"]) as x:
+        x.fleet.plan("a", unready="login_expired")
+        await x.fleet.until("a", State.FAILED)
+        await eventually(lambda: ("note", "a") in store.values)
+        x.store.away = True
+        await eventually(lambda: "a" not in store.claims or x.fleet.status("a").state is State.STANDBY)
+        async with cell(tmp_path, store, "y", ["a"]) as y:
+            assert (await y.fleet.until("a", State.FAILED)).reason is Reason.LOGIN_EXPIRED
+            assert y.fleet.notes("a", "starts") == []
+            y.fleet.supervisor.reset("a")
+            await y.until_serving(1)
+            await eventually(lambda: ("note", "a") not in store.values)
+
+
+async def test_an_operators_drain_moves_with_the_login(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", ["a"]) as x:
+        await x.until_serving(1)
+        x.fleet.supervisor.drain("a")
+        await x.fleet.until("a", State.STOPPED)
+        await eventually(lambda: ("note", "a") in store.values)
+    async with cell(tmp_path, store, "y", ["a"]) as y:
+        await y.fleet.until("a", State.STOPPED)
+        await asyncio.sleep(0.3)
+        assert y.fleet.notes("a", "starts") == []
+
+
+async def test_no_more_than_it_has_room_for(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", LOGINS, room=2) as x:
+        await x.until_serving(2)
+        async with cell(tmp_path, store, "y", LOGINS, room=20) as y:
+            await y.until_serving(4)
+            await x.until_serving(2)
+            never_two((x, y))
