@@ -108,22 +108,21 @@ class Gateway:
         now = asyncio.get_running_loop().time
         failed: dict[str, _AtMember] = {}
         count = len(self._members)
-        for step in range(2 * count):
-            # Twice each: a connection that was closed while nobody used it is to cost nothing.
-            number = (self._first + step // 2) % count
+        for number in [(self._first + step) % count for step in range(count)]:
             member = self._members[number]
-            limit_s = min(self._timeout_s / count, until - now())
-            if limit_s <= 0:
-                break
-            if step % 2 and not failed[_name(member)].broken:
-                continue
-            try:
-                found = await self._ask(member, route, data, answer, limit_s)
-            except _AtMember as error:
-                failed[_name(member)] = error
-            else:
-                self._first = number
-                return found
+            # Twice, for a connection that was closed while nobody used it is to cost nothing.
+            for _ in range(2):
+                if (left_s := until - now()) <= 0:
+                    raise _failure(failed)
+                try:
+                    found = await self._ask(member, route, data, answer, min(self._timeout_s / count, left_s))
+                except _AtMember as error:
+                    failed[_name(member)] = error
+                    if not error.broken:
+                        break
+                else:
+                    self._first = number
+                    return found
         raise _failure(failed)
 
     async def _ask(self, member: URL, route: str, data: bytes, answer: type[T], limit_s: float) -> T:

@@ -62,7 +62,7 @@ async def refusal(urls: Sequence[str], files: Files) -> str:
     """Return what a cell says that is refused at its start."""
     async with store(urls, files) as cell:
         with pytest.raises(StoreRefused) as refused:
-            await cell.register("a", 60)
+            await cell.register("a", 60, 5)
     return str(refused.value)
 
 
@@ -79,7 +79,7 @@ class TestCertificates:
     async def test_a_cell_is_known_by_its_certificate(self, secure: tuple[Etcd, Files]) -> None:
         etcd, files = secure
         async with store(etcd.urls, files) as cell:
-            await cell.register("a", 60)
+            await cell.register("a", 60, 5)
             await cell.renew()
             assert await cell.claim("ann", None)
             await cell.revoke()
@@ -215,7 +215,7 @@ class TestMembers:
     async def test_one_of_three_may_end(self, tmp_path: Path) -> None:
         with etcd_server(tmp_path, members=3) as cluster:
             async with store(cluster.urls) as cell:
-                await cell.register("a", 60)
+                await cell.register("a", 60, 5)
                 assert await cell.claim("ann", None)
                 for member in cluster.members:
                     member.kill()
@@ -230,7 +230,7 @@ class TestMembers:
         """A leader alone still renews leases for a while, of which a later leader knows nothing."""
         with etcd_server(tmp_path, members=3) as cluster:
             async with store(cluster.urls, timeout_s=3) as cell:
-                await self.until_it_works(lambda: cell.register("a", 60))
+                await self.until_it_works(lambda: cell.register("a", 60, 5))
                 leader, *others = sorted(cluster.members, key=lambda member: not member.leads())
                 async with store([leader.url], timeout_s=1) as alone:
                     alone._registered = cell._registered
@@ -250,13 +250,13 @@ class TestMembers:
                 for member in cluster.members:
                     member.start()
                 await self.until_it_works(cell.renew)
-                assert (await cell.view()).cells == {"a"}
+                assert (await cell.view()).cells == {"a": 5}
 
     async def test_one_that_stands_still_costs_its_part_of_the_time(self, etcd: Etcd, tmp_path: Path) -> None:
         with etcd_server(tmp_path) as silent:
             async with store([*silent.urls, *etcd.urls], timeout_s=4) as cell, asyncio.timeout(HANG_LIMIT_S):
                 with silent.members[0].stopped():
-                    await cell.register("still", 60)
+                    await cell.register("still", 60, 5)
                     # It is not asked again first: all these together would take longer than one may.
                     for _ in range(8):
                         await cell.renew()
@@ -271,7 +271,7 @@ class TestMembers:
     async def test_nobody_there_is_told_with_every_address(self) -> None:
         async with store([NOWHERE, f"http://ann:{CANARY}@localhost:9/path", "http://nowhere.invalid:2379"]) as cell:
             with pytest.raises(StoreUnreachable) as away:
-                await cell.register("a", 60)
+                await cell.register("a", 60, 5)
         said = str(away.value)
         assert CANARY not in said
         for part in ("127.0.0.1:9 ", "localhost:9 ", "nowhere.invalid:2379 ", "CLAIMS_URL"):
@@ -319,7 +319,7 @@ class TestLateRequests:
             world = EtcdWorld(etcd, stack)
             cell = EtcdClaims([way.url, *etcd.urls], timeout_s=3, prefix=world.prefix)
             stack.push_async_callback(cell.close)
-            await cell.register("a", 60)
+            await cell.register("a", 60, 5)
             yield Late(cell, way, await world.registered("b"))
 
     async def test_a_release_takes_no_newer_claim(self, late: Late) -> None:
@@ -365,7 +365,7 @@ class TestRefusals:
     async def test_without_space_what_is_held_goes_on(self, tmp_path: Path) -> None:
         with etcd_server(tmp_path, flags=["--quota-backend-bytes=200000"]) as full:
             async with store(full.urls) as cell:
-                await cell.register("a", 60)
+                await cell.register("a", 60, 5)
                 await cell.claim("ann", "mail")
                 with pytest.raises(StoreRefused, match=r"no space left.*etcdctl alarm disarm"):
                     await fill(cell)
@@ -380,7 +380,7 @@ class TestRefusals:
     @pytest.mark.parametrize("count", [1_600_000, 3_000_000, 20_000_000])
     async def test_a_value_that_is_too_large_is_refused(self, etcd: Etcd, tmp_path: Path, count: int) -> None:
         async with store(etcd.urls) as cell:
-            await cell.register("large", 60)
+            await cell.register("large", 60, 5)
             await cell.claim("ann", None)
             await cell.write("session", "ann", b"small")
             with pytest.raises(StoreRefused, match="takes"):
@@ -391,7 +391,7 @@ class TestRefusals:
     async def test_users_of_etcd_are_told_to_be_in_the_way(self, tmp_path: Path) -> None:
         with etcd_server(tmp_path) as guarded:
             async with store(guarded.urls) as cell:
-                await cell.register("a", 60)
+                await cell.register("a", 60, 5)
                 guarded.members[0].enable_users(password=CANARY)
                 for ask in (cell.renew(), cell.view(), cell.claim("ann", None), cell.write("session", "ann", b"x")):
                     with pytest.raises(StoreRefused, match="etcdctl auth disable") as refused:
@@ -410,8 +410,8 @@ class TestRefusals:
             etcd.members[0].put(f"{prefix}/{key}", value)
         cell = EtcdClaims(etcd.urls, timeout_s=HANG_LIMIT_S, prefix=prefix)
         try:
-            assert await cell.view() == View(frozenset(), {"odd": "?", "no": "?"})
-            await cell.register("a", 60)
+            assert await cell.view() == View({}, {"odd": "?", "no": "?"})
+            await cell.register("a", 60, 5)
             assert not await cell.claim("odd", None)
             await cell.release("odd")
         finally:
@@ -462,7 +462,7 @@ ANSWERS = st.recursive(
 
 
 ASKS: list[Callable[[EtcdClaims], Awaitable[object]]] = [
-    lambda cell: cell.register("a", 60),
+    lambda cell: cell.register("a", 60, 5),
     lambda cell: cell.renew(),
     lambda cell: cell.view(),
     lambda cell: cell.claim("ann", CANARY),
