@@ -373,9 +373,11 @@ class TestRefusals:
                     await cell.claim("bob", None)
                 await cell.renew()
                 assert await cell.read("session", "ann") is not None
-                await cell.release("ann")
-                assert not (await cell.view()).holders
+                with contextlib.suppress(StoreRefused):  # 3.4 deletes
+                    await cell.release("ann")
+                assert (await cell.view()).cells == {"a": 5}
                 await cell.revoke()
+                assert await cell.view() == View()
 
     @pytest.mark.parametrize("count", [1_600_000, 3_000_000, 20_000_000])
     async def test_a_value_that_is_too_large_is_refused(self, etcd: Etcd, tmp_path: Path, count: int) -> None:
@@ -406,7 +408,13 @@ class TestRefusals:
 
     async def test_keys_of_others_under_the_prefix_do_no_harm(self, etcd: Etcd) -> None:
         prefix = EtcdWorld(etcd, contextlib.AsyncExitStack()).prefix
-        for key, value in {"claims/%FF": b"x", "claims/odd": b"\xff", "claims/no": b"[]", "cells/%C3": b""}.items():
+        for key, value in {
+            "claims/%FF": b"x",
+            "claims/odd": b"\xff",
+            "claims/no": b"[]",
+            "cells/%C3": b"",
+            "chats/x": b"x",
+        }.items():
             etcd.members[0].put(f"{prefix}/{key}", value)
         cell = EtcdClaims(etcd.urls, timeout_s=HANG_LIMIT_S, prefix=prefix)
         try:
