@@ -15,10 +15,13 @@ class Link:
         self._port = int(port)
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._lossy: set[asyncio.StreamWriter] = set()
         self._late: list[bytes] = []
         self.url = ""
-        self.loses_answers = False
-        """Requests arrive, and their connections break before the answers come."""
+        self.losses = 0
+        """How many requests are yet to arrive whose connections break before their answers come."""
+        self.loses = b"/v3/"
+        """Only those with this in them."""
         self.holds = b""
         """Requests with this in them do not arrive; `deliver` brings them."""
 
@@ -56,6 +59,9 @@ class Link:
                     is_held = True
                     self._late.append(request)
                 else:
+                    if self.losses and self.loses in request:
+                        self.losses -= 1
+                        self._lossy.add(writer)
                     back.write(request)
             back.close()
         writer.close()
@@ -64,7 +70,8 @@ class Link:
     async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while answer := await there.read(1024 * 1024):
-                if self.loses_answers:
+                if writer in self._lossy:
+                    self._lossy.discard(writer)
                     break
                 writer.write(answer)
         writer.close()

@@ -316,6 +316,51 @@ class Late:
     other: EtcdClaims
 
 
+class TestLostAnswers:
+    """Beside those of all stores: a request is sent again, or is to be taken back."""
+
+    @pytest.fixture
+    async def far(self, etcd: Etcd) -> AsyncIterator[tuple[EtcdClaims, Link, EtcdClaims]]:
+        async with contextlib.AsyncExitStack() as stack:
+            way = await stack.enter_async_context(link(etcd.members[0].address))
+            world = EtcdWorld(etcd, stack)
+            cell = EtcdClaims([way.url], timeout_s=HANG_LIMIT_S, prefix=world.prefix)
+            stack.push_async_callback(cell.close)
+            yield cell, way, await world.registered("b")
+
+    async def test_what_is_sent_again_is_done_once(self, far: tuple[EtcdClaims, Link, EtcdClaims]) -> None:
+        cell, way, other = far
+
+        async def losing_one(ask: Awaitable[T]) -> T:
+            way.losses = 1
+            done = await ask
+            assert way.losses == 0
+            return done
+
+        way.loses = b"/v3/kv/txn"
+        await losing_one(cell.register("a", LONG_TTL_S, 5))
+        number = await losing_one(cell.claim("ann", "mail"))
+        assert number
+        assert number == await cell.claim("ann", "mail")
+        await losing_one(cell.write("session", "ann", b"x"))
+        assert await other.read("session", "ann") == b"x"
+        await losing_one(cell.release("ann"))
+        assert await other.claim("ann", "mail")
+        await losing_one(cell.leave())
+        assert "a" not in (await other.view()).cells
+        way.loses = b"/v3/lease/"
+        await losing_one(cell.renew())
+        await losing_one(cell.revoke())
+
+    async def test_a_registration_is_taken_back(self, far: tuple[EtcdClaims, Link, EtcdClaims]) -> None:
+        cell, way, other = far
+        way.loses, way.losses = b"/v3/kv/txn", 2
+        with pytest.raises(StoreUnreachable):
+            await cell.register("a", LONG_TTL_S, 5)
+        assert (await other.view()).cells == {"b": 5}
+        await cell.register("a", LONG_TTL_S, 5)
+
+
 class TestLateRequests:
     """A member stands still with a request, the next one is asked, and then the request is done after all."""
 

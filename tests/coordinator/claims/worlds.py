@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 from typing import Protocol
 
 from coordinator.claims.etcd import EtcdClaims
@@ -89,4 +90,4 @@ class EtcdWorld:
                 pass
 
     def lose_answers(self, store: ClaimStore, *, lost: bool) -> None:
-        self._links[store].loses_answers = lost
+        self._links[store].losses = sys.maxsize if lost else 0
