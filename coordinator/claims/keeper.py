@@ -9,7 +9,8 @@ the deadline, so that one of them may be stopped: each child, and this keeper.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -29,6 +30,8 @@ GUARD_S: Final = 0.05
 """How often the deadline is looked at, here and in children."""
 END_S: Final = 0.1
 """What the end of a browser takes: it is killed, and so is what it has started."""
+LONGEST_LOOK_S: Final = 1.0
+"""How often the store is looked at, at least: ten times in the lease's time where that is more often."""
 WAIT_FOR_SHARES: Final = 1.5
 """In times of the lease: how long a login is left to the cells that have less than their share."""
 NOTE: Final = "note"
@@ -40,7 +43,7 @@ _AT_ONCE: Final = 8  # calls to the store
 def holds_for_s(ttl_s: float) -> float:
     """Return for how many seconds after it was sent a renewal can be relied on, where the store keeps it for `ttl_s`.
 
-    The clocks of cell and store may differ in speed by 2 %, and what looks at the deadline and ends browsers takes its time.
+    The clocks of cell and store may differ in speed by 2 %, and to look at the deadline and end browsers takes time.
     """
     return 0.95 * ttl_s - GUARD_S - END_S
 
@@ -122,6 +125,7 @@ class ClaimKeeper:
         self._store, self._children, self._handover = store, children, handover or NothingElse()
         self._cell, self._ttl_s, self._room = cell, ttl_s, room
         self._file = deadline_file
+        self._look_s = min(LONGEST_LOOK_S, ttl_s / 10)
         self._clock, self._holds_s = clock, holds_for_s(ttl_s) if holds_s is None else holds_s
         self._deadline = 0.0
         self._held: set[str] = set()
@@ -131,6 +135,9 @@ class ClaimKeeper:
         self._taken: set[str] = set()
         """Those whose sessions are here as the last holder left them, or newer."""
         self._waits = Waits()
+        self._unwanted: set[str] = set()
+        """Those that no other of the present cells has claimed: they are not given up again before there are others."""
+        self._cells: Mapping[str, int] = {}
         self._not_before: dict[str, float] = {}
         """Until when a login is not claimed again that could not be had, or whose handover failed."""
         self._wake = asyncio.Event()
@@ -182,7 +189,7 @@ class ClaimKeeper:
                 self._reached()
                 self._extend(sent)
                 return
-            await asyncio.sleep(self._ttl_s / 5)
+            await asyncio.sleep(self._look_s)
 
     async def _renew(self) -> None:
         """Renew the lease five times in its time. Raises LeaseGone when it is over, here or in the store."""
@@ -235,7 +242,7 @@ class ClaimKeeper:
         self._wake.set()
 
     async def _tend(self) -> None:
-        """Claim, grant, give up and release, ten times in the lease's time and when woken. Raises LeaseGone."""
+        """Claim, grant, give up and release, now and then and when woken. Raises LeaseGone."""
         while True:
             self._wake.clear()
             try:
@@ -244,8 +251,10 @@ class ClaimKeeper:
                 raise
             except ClaimStoreError as error:
                 self._in_trouble(error)
+            else:
+                self._reached()
             try:
-                await asyncio.wait_for(self._wake.wait(), self._ttl_s / 10)
+                await asyncio.wait_for(self._wake.wait(), self._look_s)
             except TimeoutError:
                 continue
 
@@ -264,6 +273,9 @@ class ClaimKeeper:
         if self._draining and self._cell in view.cells:
             await self._store.leave()
         if not self._draining:
+            if view.cells != self._cells:
+                self._cells = view.cells
+                self._unwanted.clear()
             await self._claim(view, children)
             self._give_up(view, children)
         for name, child in children.items():
@@ -338,6 +350,8 @@ class ClaimKeeper:
             within_share = len(self._held) + len(wanted) < share
             if active + len(wanted) < self._room and (within_share or login in unwanted):
                 wanted.append(login)
+                if not within_share:
+                    self._unwanted.add(login)
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def claim(login: str) -> None:
@@ -369,10 +383,11 @@ class ClaimKeeper:
         """Let others have what is more than this cell's share: at once what does not run, the others one by one."""
         names = [name for name, child in children.items() if not child.profile_gone]
         kept = [login for login in self._held if login in children and children[login].claimed]
-        movable = [login for login in kept if login not in self._not_before]
-        surplus = len(kept) - fair_shares(view.cells, len(names)).get(self._cell, 0)
-        unclaimed = sum(1 for name in names if name not in view.holders)
-        surplus -= unclaimed + (len(self._held) - len(kept))
+        movable = [login for login in kept if login not in self._not_before and login not in self._unwanted]
+        shares, have = fair_shares(view.cells, len(names)), Counter(view.holders.values())
+        missing = sum(max(0, share - have[cell]) for cell, share in shares.items() if cell != self._cell)
+        on_the_way = len(self._held) - len(kept) + sum(1 for name in names if name not in view.holders)
+        surplus = min(len(kept) - shares.get(self._cell, 0), missing - on_the_way)
         if surplus <= 0:
             return
         order = preferred(self._cell, movable)[::-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -25,4 +25,14 @@ async def eventually(look: Callable[[], T], *, timeout_s: float = HANG_LIMIT_S, 
             found = what() if callable(what) else what
             raise AssertionError(f"not within {timeout_s:g} s: {look!r}; last seen: {seen!r}; {found}")
         await asyncio.sleep(0.005)
+    return seen
+
+
+async def eventually_async(look: Callable[[], Awaitable[T]], *, timeout_s: float = HANG_LIMIT_S) -> T:
+    """As `eventually`, where looking takes a while."""
+    deadline = time.monotonic() + timeout_s
+    while not (seen := await look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {look!r}; last seen: {seen!r}")
+        await asyncio.sleep(0.02)
     return seen

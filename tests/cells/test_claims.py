@@ -1,0 +1,139 @@
+"""Cells that claim their logins in a real etcd, as processes over fake children."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.coordinator.program import Running, coordinator, write_profile
+from tests.support import age
+from tests.support.etcd import Etcd, Tls, etcd_server
+from tests.support.json_lines import json_lines
+from tests.support.waiting import eventually_async
+
+LOGINS = [f"login-{number}" for number in range(6)]
+TTL_S = 2
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[Etcd]:
+    folder = tmp_path / "etcd"
+    folder.mkdir()
+    with etcd_server(folder, tls=Tls.make(folder)) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def claiming(
+    tmp_path: Path, etcd: Etcd, name: str, logins: Sequence[str] = LOGINS, **given: str
+) -> AsyncIterator[Running]:
+    """One cell, with TLS and a client's certificate, over the profiles of all cells."""
+    profiles, key = tmp_path / "profiles", tmp_path / "session-key"
+    if not profiles.exists():
+        for login in logins:
+            write_profile(profiles, login)
+        age.new_key(key)
+    folder = tmp_path / name
+    folder.mkdir()
+    assert etcd.tls
+    settings = {
+        "LOCAL_PROFILE_DIR": str(profiles),
+        "CELL": name,
+        "CLAIMS": "etcd",
+        "CLAIMS_URL": ",".join(etcd.urls),
+        "CLAIMS_CA_FILE": str(etcd.tls.authority.file),
+        "CLAIMS_CERT_FILE": str(etcd.tls.cert_file),
+        "CLAIMS_KEY_FILE": str(etcd.tls.key_file),
+        "CLAIM_TTL_S": str(TTL_S),
+        "SESSION_DIR": str(folder / "sessions"),
+        "SESSION_KEY_FILE": str(key),
+    }
+    async with coordinator(folder, **{**settings, **given}) as running:
+        yield running
+
+
+async def serving(*cells: Running) -> Counter[str]:
+    """How many cells are READY with each login."""
+    found: Counter[str] = Counter()
+    for cell in cells:
+        for child in (await cell.ready())[1]["children"]:
+            found[child["name"]] += child["state"] == "READY"
+    return found
+
+
+def all_once(found: Counter[str]) -> bool:
+    assert max(found.values(), default=0) <= 1, found
+    return sum(found.values()) == len(LOGINS)
+
+
+async def test_each_login_is_served_by_one_cell_and_by_another_when_that_is_killed(tmp_path: Path, etcd: Etcd) -> None:
+    async with claiming(tmp_path, etcd, "west") as west, claiming(tmp_path, etcd, "east") as east:
+
+        async def shared() -> bool:
+            return all_once(await serving(west, east)) and sum((await serving(west)).values()) == 3
+
+        await eventually_async(shared)
+        _, body = await west.ready()
+        assert body["cell"] == "west"
+        assert body["claims"] == {"held": 3, "cells": ["east", "west"], "lost": 0, "store_reached": True}
+        assert (await west.metrics()).sum("tabfleet_claims_held") == 3
+        theirs = {child["name"] for child in body["children"] if child["state"] != "READY"}
+        shown = [(child["reason"], child["held_by"]) for child in body["children"] if child["name"] in theirs]
+        assert shown == [("claimed_elsewhere", "east")] * 3
+
+        east.process.send_signal(signal.SIGKILL)
+
+        async def taken_over() -> bool:
+            return all_once(await serving(west))
+
+        await eventually_async(taken_over)
+
+
+async def test_a_cell_that_ends_hands_its_logins_over(tmp_path: Path, etcd: Etcd) -> None:
+    # Their leases would last ten minutes: what a cell has, it gives back.
+    long = {"CLAIM_TTL_S": "600"}
+    async with claiming(tmp_path, etcd, "west", **long) as west, claiming(tmp_path, etcd, "east", **long) as east:
+
+        async def shared() -> bool:
+            return all_once(await serving(west, east)) and sum((await serving(east)).values()) == 3
+
+        await eventually_async(shared)
+        assert await west.end() == 0
+
+        async def taken_over() -> bool:
+            return all_once(await serving(east))
+
+        await eventually_async(taken_over)
+        assert await east.end() == 0
+
+
+async def test_a_cell_that_does_not_reach_the_store_ends_its_browsers_and_comes_back(
+    tmp_path: Path, etcd: Etcd
+) -> None:
+    async with claiming(tmp_path, etcd, "west") as west:
+
+        async def all_here() -> bool:
+            return all_once(await serving(west))
+
+        await eventually_async(all_here)
+        with etcd.members[0].stopped():
+
+            async def none() -> bool:
+                status, body = await west.ready()
+                states = {child["state"] for child in body["children"]}
+                return status == 503 and states == {"STANDBY"} and not body["claims"]["store_reached"]
+
+            await eventually_async(none)
+            assert (await west.http.get("/live")).status_code == 200
+        await eventually_async(all_here)
+        body = (await west.ready())[1]
+        assert body["claims"]["lost"] == len(LOGINS)
+        text = json.dumps(body) + west.log.read_text()
+        assert "PRIVATE KEY" not in text
+        assert {len(json_lines(west.evidence / f"{login}.starts")) for login in LOGINS} == {2}
