@@ -20,11 +20,13 @@ import msgspec
 
 from coordinator.claims import etcd_api as etcd
 from coordinator.claims.etcd_gateway import Call, Gateway
-from coordinator.claims.etcd_tls import client_context
+from coordinator.claims.etcd_tls import Tls
 from coordinator.claims.store import CellTaken, ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable, View
 
 _FORMAT: Final = 1
 _TRIES: Final = 10
+_MOST_BYTES: Final = 8 * 1024 * 1024
+"""What no etcd takes: of requests that are far too large it may not even say so."""
 _OWN_PARTS: Final = frozenset({"cells", "claims", "doubles"})
 
 
@@ -66,7 +68,7 @@ class EtcdClaims:
         Every method ends within `timeout_s` seconds, `register` within twice that time; each member gets its part of
         them. Raises SettingsError if the files cannot be used.
         """
-        self._gateway = Gateway(urls, timeout_s=timeout_s, tls=client_context(ca_file, cert_file, key_file))
+        self._gateway = Gateway(urls, timeout_s=timeout_s, tls=Tls(ca_file, cert_file, key_file))
         self._prefix = prefix.rstrip("/")
         self._registered: _Registered | None = None
 
@@ -112,20 +114,21 @@ class EtcdClaims:
     async def view(self) -> View:
         """See `ClaimStore.view`."""
         cells, claims = self._key("cells", ""), self._key("claims", "")
-        done = await etcd.txn(self._gateway.call(), [], [etcd.get_all(cells), etcd.get_all(claims)])
+        # One range holds both, and whatever stands between. It is read where a transaction is not: without space.
+        seen = await etcd.read(self._gateway.call(), cells, after=claims)
         own = self._registered.lease if self._registered else None
         rooms: dict[str, int] = {}
         holders: dict[str, str] = {}
         ours: set[str] = set()
-        for found in done.found:
+        for found in seen.kvs:
             with contextlib.suppress(UnicodeDecodeError):  # what somebody else has put there names nothing of ours
                 if found.key.startswith(cells):
                     rooms[_name(found.key.removeprefix(cells).decode())] = _holder(found).room
-                    continue
-                login = _name(found.key.removeprefix(claims).decode())
-                holders[login] = _name(_holder(found).cell)
-                if found.lease == own:
-                    ours.add(login)
+                elif found.key.startswith(claims):
+                    login = _name(found.key.removeprefix(claims).decode())
+                    holders[login] = _name(_holder(found).cell)
+                    if found.lease == own:
+                        ours.add(login)
         return View(rooms, holders, frozenset(ours))
 
     async def claim(self, login: str, fingerprint: str | None) -> int | None:
@@ -183,6 +186,8 @@ class EtcdClaims:
     async def write(self, kind: str, login: str, data: bytes | None) -> None:
         """See `ClaimStore.write`. Raises StoreRefused for data beyond etcd's limit, which is 1.5 MB a request."""
         lease, _ = self._own()
+        if data is not None and len(data) > _MOST_BYTES:
+            raise StoreRefused(f"{len(data)} bytes of {kind} of {login} are more than etcd takes.")
         key = self._kept(kind, login)
         change = etcd.delete(key) if data is None else etcd.put(key, data)
 

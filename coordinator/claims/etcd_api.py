@@ -88,9 +88,13 @@ async def revoke(call: Call, lease: int) -> None:
     await call.post("lease/revoke", {"ID": str(lease)}, _Done)
 
 
-async def read(call: Call, key: bytes) -> Range:
-    """Return what a key holds once a majority has confirmed that it is no older than the call (linearizable)."""
-    return await call.post("kv/range", {"key": key}, Range)
+async def read(call: Call, key: bytes, *, after: bytes | None = None) -> Range:
+    """Return what a key holds once a majority has confirmed that it is no older than the call (linearizable).
+
+    With `after`, a prefix that ends in a slash: all keys from this one up to those that begin with the prefix.
+    """
+    end = {} if after is None else {"range_end": after[:-1] + b"0"}
+    return await call.post("kv/range", {"key": key, **end}, Range)
 
 
 async def find(call: Call, key: bytes) -> KeyValue | None:
@@ -109,11 +113,6 @@ async def txn(
 def get(key: bytes) -> Message:
     """Read a key."""
     return {"request_range": {"key": key}}
-
-
-def get_all(prefix: bytes) -> Message:
-    """Read all keys that begin with a prefix, which ends in a slash."""
-    return {"request_range": {"key": prefix, "range_end": prefix[:-1] + b"0"}}
 
 
 def put(key: bytes, value: bytes, lease: int = 0) -> Message:
