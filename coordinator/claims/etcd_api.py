@@ -11,16 +11,9 @@ from typing import Any
 
 import msgspec
 
-from coordinator.claims.etcd_gateway import Call
+from coordinator.claims.etcd_gateway import Answer, Call
 
 Message = Mapping[str, Any]
-
-
-class Header(msgspec.Struct):
-    """Stands in each answer of etcd: what has none comes from something else."""
-
-    raft_term: int
-    revision: int = 0
 
 
 class KeyValue(msgspec.Struct):
@@ -33,39 +26,32 @@ class KeyValue(msgspec.Struct):
     mod_revision: int = 0
 
 
-class Range(msgspec.Struct):
+class Range(Answer):
     """What was found."""
 
-    header: Header
-    kvs: list[KeyValue] = []
+    kvs: list[KeyValue] = msgspec.field(default_factory=list)
 
 
-class Lease(msgspec.Struct):
+class Lease(Answer):
     """A lease that was granted or renewed; of one that is gone, `ttl_s` is 0."""
 
-    header: Header
     number: int = msgspec.field(default=0, name="ID")
     ttl_s: int = msgspec.field(default=0, name="TTL")
 
 
-class _Done(msgspec.Struct):
-    header: Header
-
-
 class _Inside(msgspec.Struct):
-    kvs: list[KeyValue] = []
+    kvs: list[KeyValue] = msgspec.field(default_factory=list)
 
 
 class _Response(msgspec.Struct):
     response_range: _Inside = msgspec.field(default_factory=_Inside)
 
 
-class Txn(msgspec.Struct):
+class Txn(Answer):
     """What came of a transaction."""
 
-    header: Header
     succeeded: bool = False
-    responses: list[_Response] = []
+    responses: list[_Response] = msgspec.field(default_factory=list)
 
     @property
     def found(self) -> list[KeyValue]:
@@ -85,7 +71,7 @@ async def keep_alive(call: Call, lease: int) -> Lease:
 
 async def revoke(call: Call, lease: int) -> None:
     """End a lease and delete its keys. Raises LeaseGone."""
-    await call.post("lease/revoke", {"ID": str(lease)}, _Done)
+    await call.post("lease/revoke", {"ID": str(lease)}, Answer)
 
 
 async def read(call: Call, key: bytes, *, after: bytes | None = None) -> Range:

@@ -21,7 +21,22 @@ from yarl import URL
 from coordinator.claims.etcd_tls import Tls
 from coordinator.claims.store import ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable
 
-T = TypeVar("T")
+
+class Header(msgspec.Struct):
+    """Stands in each answer of etcd: what has none comes from something else."""
+
+    cluster_id: int
+    raft_term: int
+    revision: int = 0
+
+
+class Answer(msgspec.Struct):
+    """An answer of etcd, without the rest."""
+
+    header: Header
+
+
+T = TypeVar("T", bound=Answer)
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _LARGE_BYTES: Final = 1024 * 1024
@@ -90,6 +105,8 @@ class Gateway:
         self._timeout_s = timeout_s
         self._tls = tls
         self._first = 0
+        self._cluster: int | None = None
+        self._revision = 0
         self._session: aiohttp.ClientSession | None = None
 
     def call(self) -> Call:
@@ -107,6 +124,8 @@ class Gateway:
         data = msgspec.json.encode(body)
         now = asyncio.get_running_loop().time
         failed: dict[str, _AtMember] = {}
+        # Leases are answered by what the member itself has, which may be older.
+        seen = self._revision if route.startswith("kv/") else 0
         count = len(self._members)
         for number in [(self._first + step) % count for step in range(count)]:
             member = self._members[number]
@@ -116,6 +135,7 @@ class Gateway:
                     raise _failure(failed)
                 try:
                     found = await self._ask(member, route, data, answer, min(self._timeout_s / count, left_s))
+                    self._compare(found.header, seen)
                 except _AtMember as error:
                     failed[_name(member)] = error
                     if not error.broken:
@@ -124,6 +144,21 @@ class Gateway:
                     self._first = number
                     return found
         raise _failure(failed)
+
+    def _compare(self, header: Header, seen: int) -> None:
+        """Refuse the answer of another etcd than the one of earlier answers: its claims would be worth nothing.
+
+        What is read of keys is no older than what was seen before the request; two that were set up from the same
+        example have one cluster id.
+        """
+        if self._cluster not in (None, header.cluster_id) or header.revision < seen:
+            raise _AtMember(
+                "is not of the cluster that answered before; have CLAIMS_URL name members of one. If its data was"
+                " restored, start the cells again",
+                refused=True,
+            )
+        self._cluster = header.cluster_id
+        self._revision = max(self._revision, header.revision)
 
     async def _ask(self, member: URL, route: str, data: bytes, answer: type[T], limit_s: float) -> T:
         # aiohttp warns of large bytes, because it writes them in one go.

@@ -50,9 +50,10 @@ class Member:
         client, self._peer, self._health = ports
         self.address = f"127.0.0.1:{client}"
         self.url = f"{'http' if tls is None else 'https'}://{self.address}"
+        self._data = folder / name
         self._log = folder / f"{name}.log"
         self._command = [
-            *(*DIES_WITH_PARENT, _program(), f"--name={name}", f"--data-dir={folder / name}", "--logger=zap"),
+            *(*DIES_WITH_PARENT, _program(), f"--name={name}", f"--data-dir={self._data}", "--logger=zap"),
             *(f"--listen-client-urls={self.url}", f"--advertise-client-urls={self.url}"),
             *(f"--listen-peer-urls={_peer_url(self._peer)}", f"--initial-advertise-peer-urls={_peer_url(self._peer)}"),
             *(f"--initial-cluster={peers}", f"--listen-metrics-urls=http://127.0.0.1:{self._health}"),
@@ -90,6 +91,10 @@ class Member:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def lose_data(self) -> None:
+        """Take the data of a killed one away."""
+        shutil.rmtree(self._data)
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:

@@ -284,6 +284,34 @@ class TestMembers:
                 ):
                     await cell.view()
 
+    async def test_another_cluster_is_none_to_go_on_with(self, etcd: Etcd, tmp_path: Path) -> None:
+        """Two etcds that know nothing of each other: what the second grants, the first may grant to another cell."""
+        with etcd_server(tmp_path) as first:
+            async with store([*first.urls, *etcd.urls]) as cell:
+                await cell.register("alone", LONG_TTL_S, 5)
+                first.members[0].kill()
+                for ask in (
+                    cell.renew(),
+                    cell.view(),
+                    cell.register("alone", LONG_TTL_S, 5),
+                    cell.read("session", "ann"),
+                ):
+                    with pytest.raises(StoreUnreachable, match="is not of the cluster that answered before"):
+                        await ask
+
+    async def test_older_data_is_none_to_go_on_with(self, tmp_path: Path) -> None:
+        """Two that were set up from the same example have the same cluster id, as has one that has lost its data."""
+        with etcd_server(tmp_path) as running:
+            async with store(running.urls) as cell:
+                await cell.register("a", LONG_TTL_S, 5)
+                await cell.claim("ann", None)
+                running.members[0].kill()
+                running.members[0].lose_data()
+                running.members[0].start()
+                running.members[0].wait_until_ready()
+                with pytest.raises(StoreRefused, match="is not of the cluster that answered before"):
+                    await cell.view()
+
     async def test_nobody_there_is_told_with_every_address(self) -> None:
         async with store([NOWHERE, f"http://ann:{CANARY}@localhost:9/path", "http://nowhere.invalid:2379"]) as cell:
             with pytest.raises(StoreUnreachable) as away:
@@ -505,11 +533,24 @@ class Other:
 
 
 # JSON with etcd's names in it, most of it of the wrong types.
-NAMES = ["header", "raft_term", "error", "code", "message", "grpc_code", "result", "ID", "TTL", "succeeded"]
+NAMES = [
+    "header",
+    "cluster_id",
+    "raft_term",
+    "revision",
+    "error",
+    "code",
+    "message",
+    "grpc_code",
+    "result",
+    "ID",
+    "TTL",
+    "succeeded",
+]
 NAMES += ["responses", "response_range", "kvs", "key", "value", "lease", "mod_revision"]
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
 VALUES |= st.sampled_from(["2", "0", "7", "-1", "L3Rlc3Q=", "99999999999999999999"])
-HEADED = {"header": {"raft_term": "2"}, "ID": "7", "TTL": "60"}
+HEADED = {"header": {"cluster_id": "18446744073709551615", "raft_term": "2"}, "ID": "7", "TTL": "60"}
 ANSWERS = st.recursive(
     VALUES,
     lambda inner: (
@@ -533,6 +574,12 @@ ASKS: list[Callable[[EtcdClaims], Awaitable[object]]] = [
 ]
 
 
+# Parts of HTTP that other bytes stand in the middle of.
+HEADS = [b"", b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: "]
+HEADS += [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]
+TAILS = [b"", b"\r\n", b"\r\n\r\n", b"\r\n\r\n{}"]
+
+
 class TestOtherServers:
     """Something else is at the address: whatever it says, the cell says whose fault it is."""
 
@@ -541,6 +588,11 @@ class TestOtherServers:
         async with Other() as running:
             yield running
 
+    @pytest.fixture
+    async def cell(self, other: Other) -> AsyncIterator[EtcdClaims]:
+        async with store([other.url]) as made:
+            yield made
+
     @pytest.mark.parametrize(
         ("status", "body", "error", "words"),
         [
@@ -548,7 +600,7 @@ class TestOtherServers:
             (200, b"", StoreRefused, "does not speak"),
             (200, b"{}", StoreRefused, "does not speak"),
             (200, b"[" * 100_000, StoreRefused, "does not speak"),
-            (200, b'{"header":{"raft_term":"x"}}', StoreRefused, "does not speak"),
+            (200, b'{"header":{"raft_term":"2"}}', StoreRefused, "does not speak"),
             (301, b"", StoreRefused, "HTTP 301"),
             (401, b"who are you", StoreRefused, "HTTP 401"),
             (403, b"<html>", StoreRefused, "HTTP 403"),
@@ -588,18 +640,27 @@ class TestOtherServers:
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=size(40, 1000))
     @given(data=st.data())
-    async def test_any_json_is_an_answer_or_an_error_of_the_store(self, other: Other, data: st.DataObject) -> None:
+    async def test_any_json_is_an_answer_or_an_error_of_the_store(
+        self, other: Other, cell: EtcdClaims, data: st.DataObject
+    ) -> None:
         body = data.draw(ANSWERS).encode()
         other.answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (
             data.draw(st.sampled_from([200, 200, 400, 503])),
             len(body),
             body,
         )
-        async with store([other.url]) as cell:
-            cell._registered = _Registered(7, "a")
-            ask = data.draw(st.sampled_from(ASKS))
-            with contextlib.suppress(ClaimStoreError):
-                await ask(cell)
+        cell._registered, cell._gateway._cluster = _Registered(7, "a"), None
+        with contextlib.suppress(ClaimStoreError):
+            await data.draw(st.sampled_from(ASKS))(cell)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=size(40, 1000))
+    @given(head=st.sampled_from(HEADS), middle=st.binary(max_size=20), tail=st.sampled_from(TAILS))
+    async def test_any_bytes_are_an_error_of_the_store(
+        self, other: Other, cell: EtcdClaims, head: bytes, middle: bytes, tail: bytes
+    ) -> None:
+        other.answer = head + middle + tail
+        with pytest.raises((StoreRefused, StoreUnreachable), match="CLAIMS_URL"):
+            await cell.view()
 
     async def test_nothing_that_was_sent_is_said_again(self, other: Other) -> None:
         """A server that repeats the request in its error, as etcd does with some."""
