@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import os
 import signal
 import socket
@@ -29,7 +30,7 @@ from browser.page.chat_page import ChatPage
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
 from contract.exit_codes import ExitCode
-from contract.host_orders import ChildOrder, End, Ended, Full, Start, receive_order, send
+from contract.host_orders import ChildOrder, End, Ended, Full, Start, Up, receive_order, send
 from contract.logs import configure_logging
 from contract.output import OUTPUT
 from contract.surroundings import SurroundingsError, read_surroundings
@@ -113,6 +114,9 @@ class Host:
         """Return when the browser is lost or did not start; then there is no room for a further child."""
         try:
             await self._browser.start()
+            self._tell(Up())
+            # What the first child would import, here and now: as a spare, this process has the time.
+            await asyncio.to_thread(importlib.import_module, "api_utils.server")
             give_back_memory()
             lost = await self._browser.process.wait_lost()
             self._failure = ExitCode.DRIVER_LOST if lost == "driver_lost" else ExitCode.BROWSER_LOST
@@ -166,10 +170,11 @@ class Host:
                 "tabfleet_site_file": order.site_shown,
                 "tabfleet_instance_id": order.instance_id,
                 "tabfleet_control_token": order.control_token,
+                "site_url": order.site_url,
             }
         )
         try:
-            site = load_site(order.site, shown=order.site_shown)
+            site = load_site(order.site, shown=order.site_shown, url=order.site_url)
             surroundings = read_surroundings(order.run_dir)
         except (SiteError, SurroundingsError) as error:
             return refuse(str(error), ExitCode.USAGE)
@@ -206,7 +211,7 @@ class Host:
         del self._children[child.order.instance_id]
         self._tell(Ended(ended=child.order.instance_id, code=KILLED if child.killed else code))
 
-    def _tell(self, news: Ended | Full) -> None:
+    def _tell(self, news: Up | Ended | Full) -> None:
         with suppress(OSError):  # nobody is there to hear it, or hears nothing any more: the host's end tells it too
             send(self._orders, news)
 

@@ -297,6 +297,13 @@ class Settings(BaseSettings):
             "a browser of its own; 1 with camoufox",
         ),
     ] = 1
+    spare_browsers: Annotated[
+        Count,
+        About(
+            CHILDREN,
+            "Browsers without a login that are kept ready, each for a start that would take one of its own; 0 keeps none",
+        ),
+    ] = 0
     chat_site: Annotated[
         SiteName | None,
         About(

@@ -22,6 +22,7 @@ from coordinator.supervision.events import (
     LoginRefreshed,
     SessionReported,
 )
+from coordinator.supervision.launcher import SpareBrowsers
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 
@@ -36,6 +37,7 @@ class ShownFleet:
     uploads: tuple[int, int] | None = None
     days_left: dict[str, float] = field(default_factory=dict)
     sites: list[SiteStatus] = field(default_factory=list)
+    spares: SpareBrowsers | None = None
 
     def login_days_left(self) -> dict[str, float]:
         return self.days_left
@@ -54,6 +56,9 @@ class ShownFleet:
 
     def session_uploads(self) -> tuple[int, int] | None:
         return self.uploads
+
+    def spare_browsers(self) -> SpareBrowsers | None:
+        return self.spares
 
 
 DRAINING = Phase(State.DRAINING, State.STANDBY)

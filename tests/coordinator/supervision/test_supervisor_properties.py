@@ -136,6 +136,7 @@ class TestLauncher:
         self.processes: list[Process] = []
         self.spawning: list[str] = []
         self.broken = self.slow = self.ignores_term = self.slow_cleaning = self.closed = False
+        self.spares_ended = False
         self.occupied: set[str] = set()  # by a request whose cancel was not confirmed, as far as anybody can tell
         self.health = HEALTH[0]
 
@@ -167,6 +168,16 @@ class TestLauncher:
             process.cleaned.set()
         self.processes.append(process)
         return process
+
+    def allow_spares(self, *, allowed: bool) -> None:
+        """Only while nobody waits for a start, and never after the end."""
+        assert not (allowed and (self.spawning or self.spares_ended))
+
+    def end_spares(self) -> None:
+        self.spares_ended = True
+
+    def spares(self) -> SpareBrowsers | None:
+        return None
 
     async def forget(self, name: str) -> None:
         assert not [p for p in self.processes if p.spec.name == name and p.running]
