@@ -154,6 +154,8 @@ class Spares:
         delay_s = backoff_s(self._failures_in_a_row, rand=self._rand, max_s=LONGEST_DELAY_S)
         write = log.warning if self._failures_in_a_row <= 1 else log.debug
         write("spare_browser_lost", **what, lived_s=round(lived_s, 3), next_in_s=round(delay_s, 3))
+        if self._delay is not None:
+            self._delay.cancel()
         self._delay = asyncio.get_running_loop().call_later(delay_s, self._end_delay)
 
     def _end_delay(self) -> None:
