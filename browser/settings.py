@@ -38,7 +38,8 @@ class VariableError(TabfleetError):
 class BrowserSettings(BaseModel):
     """Settings of one child's browser, each read from the variable of the same name in capitals.
 
-    `site_url` replaces the address in the site file. Durations are in seconds; `sleep_after_s` 0 is never. `chromium_sandbox` None is on, but off for root, who has none.
+    `site_url` replaces the address in the site file. Durations are in seconds; `sleep_after_s` 0 is never.
+    `chromium_sandbox` None is on, but off for root, who has none.
     `extra_ca_file` holds PEM certificates.
     """
 

@@ -9,9 +9,9 @@ from the host  {"up": true}                                its browser has start
                {"full": true}                              it takes no further child; those that run are served
 
 A host starts its browser at once, and waits for orders: one without a child yet is a spare. It does not know of any
-site: each order brings its own. It ends by itself, and its children with it, when the other side is closed. A child that it is ordered
-to start when it takes none any more has ended: it says so. A child ends with "term" as a process does at SIGTERM: its
-session is saved. With "kill" its page is closed at once.
+site: each order brings its own. It ends by itself, and its children with it, when the other side is closed. A child
+that it is ordered to start when it takes none any more has ended: it says so. A child ends with "term" as a process
+does at SIGTERM: its session is saved. With "kill" its page is closed at once.
 """
 
 from __future__ import annotations

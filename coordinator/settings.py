@@ -301,7 +301,7 @@ class Settings(BaseSettings):
         Count,
         About(
             CHILDREN,
-            "Browsers without a login that are kept ready, each for a start that would take one of its own; 0 keeps none",
+            "Browsers without a login that are kept ready, for starts that would each take a new one; 0 keeps none",
         ),
     ] = 0
     chat_site: Annotated[

@@ -63,8 +63,8 @@ async def check_beside(
 ) -> SiteCheck:
     """Check a site file of this name and text in a tab beside a page that is open; the tab is closed in the end.
 
-    A prompt is sent only if the site file has one for this. `settings.site_url` replaces the file's address. What goes wrong is an
-    outcome. A caller that does not want to wait any longer cancels it, and then has the page alone again.
+    A prompt is sent only if the site file has one for this. `settings.site_url` replaces the file's address. What goes
+    wrong is an outcome. A caller that does not want to wait any longer cancels it, and then has the page alone again.
     """
     try:
         site = parse_site(text, file, url=settings.site_url)

@@ -30,8 +30,8 @@ _MEMORY_KEPT_S: Final = 2.0  # one look at all of /proc serves all children of a
 class HostProcess:
     """A host's process, its run folder, its stream port and its children. Make it inside a running loop.
 
-    It begins to run at once. It is over when its last child has ended, or it has itself; then `clean_up` is due. A spare
-    has no child yet, and no site: both come with `adopt`.
+    It begins to run at once. It is over when its last child has ended, or it has itself; then `clean_up` is due. A
+    spare has no child yet, and no site: both come with `adopt`.
     """
 
     def __init__(  # noqa: PLR0913 - all by keyword

@@ -26,7 +26,7 @@ _CLEAN_UP_AGAIN_S: Final = 2.0
 class Hosts:
     """The hosts that run, none at first; spares among them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but three by keyword
         self,
         logins_per_browser: int,
         ports: StreamPorts,

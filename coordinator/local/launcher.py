@@ -206,8 +206,8 @@ class LocalLauncher:
         `default_site`; `environment` is what the settings pass on to children. With `log_dir` a child's output is
         appended to NAME.log there, else it goes to our stderr line by line. `sessions` is where logins are saved,
         if not in the run folders. With `logins_per_browser` above 1, logins share browsers; `spare_browsers` are kept
-        ready for the next starts. With either, `stream_ports` gives each browser its stream port; else a child takes the
-        one of its slot.
+        ready for the next starts. With either, `stream_ports` gives each browser its stream port; else a child takes
+        the one of its slot.
         """
         self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)

@@ -1,8 +1,9 @@
 """A host without a browser: several fake children in one process, started and ended by `contract.host_orders`.
 
 A plan of hosts.json in $FAKE_CHILD_DIR is for the hosts that start from then on: `exit_code` ends one before it is up,
-`never_up` has it start for ever. What ends a process (`signal`, `die_after`) ends all of them; `exit_code` ends the one child, as a lost page does. Each
-start of a host is a line of hosts.starts in $FAKE_CHILD_DIR, with what it was told by command line and environment.
+`never_up` has it start for ever. What ends a process (`signal`, `die_after`) ends all of them; `exit_code` ends the one
+child, as a lost page does. Each start of a host is a line of hosts.starts in $FAKE_CHILD_DIR, with what it was told by
+command line and environment.
 """
 
 from __future__ import annotations
