@@ -191,6 +191,17 @@ def test_saved_sessions_are_counted_and_the_oldest_is_shown() -> None:
     assert seen["tabfleet_session_upload_failures_total", ()] == 2
 
 
+def test_spare_browsers_are_shown_where_they_are_wanted() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    assert not any("spare" in name for name, _ in samples(metrics))
+    fleet.spares = SpareBrowsers(wanted=2, ready=1, taken=5, failures=3)
+    seen = samples(metrics)
+    assert seen["tabfleet_spare_browsers", ()] == 1
+    assert seen["tabfleet_spare_browsers_taken_total", ()] == 5
+    assert seen["tabfleet_spare_browser_failures_total", ()] == 3
+
+
 @pytest.mark.parametrize("ok", [True, False])
 def test_hydrations_are_timed_and_their_failures_counted(ok: bool) -> None:
     metrics = Metrics()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import urllib.request
 from pathlib import Path
@@ -93,21 +92,19 @@ def _is_of(host: Path, pids: list[int]) -> bool:
     return "browser" in processes and processes["browser"].pid in pids
 
 
-def test_a_killed_coordinator_leaves_no_spare(site: Site, profiles: Path, tmp_path: Path) -> None:
-    with fleet(site, profiles, tmp_path / "fleet", SPARE_BROWSERS="1") as running:
+def test_a_killed_coordinator_leaves_no_spare(site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path) -> None:
+    given = {"SPARE_BROWSERS": "1", "TMPDIR": str(empty_tmp)}
+    with fleet(site, profiles, tmp_path / "fleet", **given) as running:
         running.wait_for(ada="READY", grace="READY")
         assert spare(running)
         family = descendants(running.process.pid)
-        (folder,) = Path(running.environment["TMPDIR"]).glob("tabfleet-run-*")
+        (folder,) = empty_tmp.glob("tabfleet-run-*")
         running.process.kill()
         running.process.wait()
         eventually(lambda: not alive(family), timeout_s=HANG_LIMIT_S, what=family)
-        kept = tmp_path / "tmp" / folder.name
-        kept.parent.mkdir()
-        shutil.move(folder, kept)
-        # The next one takes its run folders away.
-        with fleet(site, profiles, tmp_path / "again", TMPDIR=str(kept.parent)):
-            eventually(lambda: not kept.exists(), timeout_s=HANG_LIMIT_S)
+        assert len(list((folder / "hosts").iterdir())) == 3
+        with fleet(site, profiles, tmp_path / "again", **given):  # the next one takes what is left away
+            eventually(lambda: not folder.exists(), timeout_s=HANG_LIMIT_S)
 
 
 def test_a_stop_ends_a_spare_that_is_up_and_one_that_still_starts(site: Site, profiles: Path, tmp_path: Path) -> None:
