@@ -41,15 +41,23 @@ class _Spare:
     @property
     def is_usable(self) -> bool:
         """Whether a child could start in it."""
-        return self.host.takes_children and not self.host.is_over
+        return self.host.takes_children and not self.host.is_over and self.is_sound
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all that it needs is still on the disk.
+
+        A cleaner of temporary files may have taken its folder. A Firefox whose program was upgraded opens no page.
+        """
+        return self.host.folder.exists() and not self.host.folder.has_outdated_browser()
 
 
 class Spares:
     """Keeps so many spares, while it may: started one after the other, and anew after a delay if they die.
 
-    `look` compares what there is with what there should be; call it whenever a host has changed. A spare never goes
-    stale by a change of settings: those of browsers are read once, at the coordinator's start, and whatever is a
-    site's or a login's own comes with the child's order.
+    `look` compares what there is with what there should be; call it whenever a host has changed. No change of settings
+    makes a spare stale: those of browsers are read once, at the coordinator's start, and whatever is a site's or a
+    login's own comes with the child's order. An upgrade of the browser's program does.
     """
 
     def __init__(
@@ -105,7 +113,7 @@ class Spares:
         for spare in tuple(self._spares):
             if spare.host.is_over:
                 self._bury(spare, now)
-            elif self._ended or not spare.host.folder.exists():  # without it no child could start in it
+            elif self._ended or not spare.is_sound:
                 spare.host.kill()
             elif spare.up_at is None and spare.host.is_up:
                 spare.up_at = now

@@ -13,6 +13,8 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from contract.exit_codes import ExitCode
+from contract.processes import ProcessIdentity
+from contract.run_folder import write_processes
 from contract.surroundings import Surroundings
 from coordinator.fleet_file.login import Login
 from coordinator.local.launcher import LocalLauncher
@@ -234,6 +236,25 @@ async def test_a_spare_without_its_folder_is_not_taken_and_replaced(tmp_path: Pa
         assert fleet.status("b").pid != spare
         await fleet.until_spare()
         assert not alive(spare)
+
+
+async def test_a_spare_whose_browser_was_upgraded_is_not_taken_and_replaced(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path, "a", spare_browsers=1) as fleet:
+        await fleet.until_spare()
+        spare = spare_pid(fleet)
+        program = shutil.copy(str(shutil.which("sleep")), tmp_path / "browser")
+        browser = await asyncio.create_subprocess_exec(program, "600", start_new_session=True)
+        identity = ProcessIdentity.of(browser.pid)
+        assert identity is not None
+        write_processes(fleet.run_root.path / "hosts" / "2", {"browser": identity})
+        assert fleet.spares.ready == 1
+        Path(program).unlink()
+        assert fleet.spares.ready == 0
+        await add(fleet, "ab")
+        assert fleet.status("b").pid != spare
+        await fleet.until_spare()
+        assert not alive(spare)
+        assert await browser.wait() == -signal.SIGKILL
 
 
 async def test_spares_end_as_soon_as_the_fleet_drains_and_none_is_started_then(tmp_path: Path) -> None:
