@@ -460,8 +460,6 @@ class LocalLauncher:
         finally:
             self.spawning -= 1
 
-    # Spare browsers
-
     def allow_spares(self, *, allowed: bool) -> None:
         """Say whether spare browsers may be started now: not while starts go on that somebody waits for."""
         if self._hosts is not None and self._opened is not None:
@@ -476,8 +474,6 @@ class LocalLauncher:
         """Return what there is of spare browsers; None where none are wanted."""
         status = self._hosts.spares.status if self._hosts is not None else None
         return status if status is not None and status.wanted else None
-
-    # The end
 
     def reopen_logs(self) -> None:
         """Open the log files anew by their names: a program that rotates logs has renamed them."""

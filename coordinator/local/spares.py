@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -65,7 +65,7 @@ class Spares:
         wanted: int,
         *,
         new: Callable[[], HostProcess],
-        clean_up: Callable[[HostProcess], Awaitable[None]],
+        clean_up: Callable[[HostProcess], Coroutine[Any, Any, None]],
         rand: Callable[[], float] = random.random,
     ) -> None:
         """`new` begins to start a spare, and raises OSError or RuntimeError; `clean_up` removes what is left of one."""
@@ -143,7 +143,7 @@ class Spares:
         if not self._ended:
             lived_s = 0.0 if spare.up_at is None else now - spare.up_at
             self._count_failure(lived_s, host=spare.host.name, exit_code=spare.host.exit_code)
-        cleaning = asyncio.ensure_future(self._clean_up(spare.host))
+        cleaning = asyncio.create_task(self._clean_up(spare.host), name=f"clean-up of {spare.host.name}")
         self._cleaning.add(cleaning)
         cleaning.add_done_callback(self._cleaned)
 
