@@ -29,6 +29,7 @@ from coordinator.supervision.events import (
     LoginRefreshed,
     SessionReported,
 )
+from coordinator.supervision.launcher import SpareBrowsers
 from coordinator.supervision.lifecycle import State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -65,6 +66,9 @@ class WatchedFleet(Protocol):
 
     def session_uploads(self) -> tuple[int, int] | None:
         """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
+
+    def spare_browsers(self) -> SpareBrowsers | None:
+        """Return what there is of spare browsers; None without SPARE_BROWSERS."""
 
 
 class Metrics:
@@ -269,6 +273,14 @@ class _FleetCollector(Collector):
             yield CounterMetricFamily("tabfleet_session_uploads", "Sessions uploaded to S3", value=uploads[0])
             text = "Sessions that could not be uploaded"
             yield CounterMetricFamily("tabfleet_session_upload_failures", text, value=uploads[1])
+        spares = fleet.spare_browsers()
+        if spares is not None:
+            text = "Browsers without a login that are ready for the next start"
+            yield GaugeMetricFamily("tabfleet_spare_browsers", text, value=spares.ready)
+            text = "Children that were started in a spare browser"
+            yield CounterMetricFamily("tabfleet_spare_browsers_taken", text, value=spares.taken)
+            text = "Spare browsers that were lost before a child took them, or could not be started"
+            yield CounterMetricFamily("tabfleet_spare_browser_failures", text, value=spares.failures)
 
 
 class _AlertCollector(Collector):

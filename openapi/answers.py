@@ -124,6 +124,7 @@ class Ready(TypedDict):
     unhealthy: list[str]
     rejected_profiles: list[RejectedProfile]
     site_checks: list[SiteChecked]
+    spare_browsers: NotRequired[int]
     api_keys: Literal["enforced", "open"]
     warnings: list[str]
 

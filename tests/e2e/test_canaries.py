@@ -25,9 +25,9 @@ PROMPT = "canary-prompt-91d2"
 IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 
 
-@pytest.mark.parametrize("logins_per_browser", [1, 2])
+@pytest.mark.parametrize("spare_browsers", [0, 1])
 def test_no_secret_is_in_any_output(
-    site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path, logins_per_browser: int
+    site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path, spare_browsers: int
 ) -> None:
     outputs: dict[str, str] = {}
     before = site.last_id()
@@ -37,18 +37,23 @@ def test_no_secret_is_in_any_output(
         "SESSION_KEY_FILE": str(age.new_key(tmp_path / "session-key.txt")),
         "TMPDIR": str(empty_tmp),
         "SHARD": "0/1",
-        "LOGINS_PER_BROWSER": str(logins_per_browser),
+        "LOGINS_PER_BROWSER": str(1 + spare_browsers),
+        "SPARE_BROWSERS": str(spare_browsers),
         "LOG_LEVEL": "debug",
         "BACKOFF_MAX_S": "0.5",
         "CHAT_SITE": str(_logs_in_by_steps(profiles, tmp_path)),
         "ALERT_SECRET_FILE": str(write_secret(tmp_path)),
         "ALERT_STATE_FILE": str(tmp_path / "alerts.json"),
     }
+    if spare_browsers:
+        more["LOG_DIR"] = str(tmp_path / "logs")
     with (
         webhook_server() as told,
         fleet(site, profiles, tmp_path / "fleet", keys=[KEY], ALERT_URL=told.url, **more) as running,
     ):
         running.wait_for(ada="READY", grace="READY")
+        if spare_browsers:  # the killed child goes on in it
+            eventually(lambda: running.ready()[1]["spare_browsers"], timeout_s=60, what="a spare browser")
         outputs["errors"] = "\n".join(_make_trouble(running, site))
         running.wait_for(ada="READY", grace="READY")
         for path in ("/live", "/ready", "/health", "/v1/models"):
@@ -65,7 +70,7 @@ def test_no_secret_is_in_any_output(
             path.read_bytes().decode("latin-1") for path in kept
         )
         outputs["file names"] = "\n".join(map(str, [*tmp_path.rglob("*"), *empty_tmp.rglob("*")]))
-    outputs["log"] = running.log.read_text()
+    outputs["log"] = "".join(path.read_text() for path in (running.log, *tmp_path.glob("logs/*.log")))
     outputs["alerts"] = "".join(one.raw.decode() for one in told.received)
     outputs["what is kept of alerts"] = (tmp_path / "alerts.json").read_text()
     secrets = (
@@ -79,6 +84,8 @@ def test_no_secret_is_in_any_output(
     assert len(secrets) > 6
     assert "logged_in_by_steps" in outputs["log"]
     assert "child_ready" in outputs["log"]
+    assert ("spare_browser_taken" in outputs["log"]) == bool(spare_browsers)
+    assert bool(spare_browsers) == any(path.name.startswith("@host-") for path in tmp_path.glob("logs/*.log"))
     assert "alert_sent" in outputs["log"]
     assert '"login_lost"' in outputs["alerts"]
     for name, output in outputs.items():
