@@ -15,6 +15,8 @@ from tests.container.manifests import Pod, rendered
 from tests.container.podman import MARK, ROOT, eventually, podman, run, running, say
 from tests.container.services import FIREFOX, READY_S, SINGLE, SITE_URL, Fleet, Services, fetch
 
+SECRET_MODE = 0o440  # for the pod's group
+
 
 @check("the Kubernetes overlay for local profiles, as a kubelet runs it: symlinked mounts, preStop, grace period")
 def kubernetes_overlay(services: Services) -> str:
@@ -23,6 +25,8 @@ def kubernetes_overlay(services: Services) -> str:
     check_labels(rendered("s3"))
     check_labels(rendered("cells"))
     check_cells(rendered("cells"))
+    check_labels(rendered("claims"))
+    check_claims(rendered("claims"))
     site = services.folder / "site.toml"
     shutil.copyfile(ROOT / "sites" / "demo.toml", site)
     files = {
@@ -69,6 +73,30 @@ def check_cells(pod: Pod) -> None:
     assert sorted(volumes + own) == sorted(mounted), (volumes, own, mounted)
     assert pod.document("PodDisruptionBudget", "tabfleet")["spec"]["maxUnavailable"] == 1
     assert not [doc for doc in pod.documents if doc["kind"] == "PersistentVolumeClaim"]
+
+
+def check_claims(pod: Pod) -> None:
+    """Check that each pod claims by its own name, with secrets that only it can read, and keeps nothing that stays."""
+    cells = pod.document("StatefulSet", "tabfleet")["spec"]
+    assert pod.container["env"] == [{"name": "CELL", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    assert cells["podManagementPolicy"] == "Parallel"
+    assert pod.document("Service", cells["serviceName"])["spec"]["clusterIP"] == "None"
+    assert pod.document("PodDisruptionBudget", "tabfleet")["spec"]["maxUnavailable"] == 1
+    assert "volumeClaimTemplates" not in cells
+    assert not [doc for doc in pod.documents if doc["kind"] == "PersistentVolumeClaim"]
+    volumes = {volume["name"]: volume for volume in pod.spec["volumes"]}
+    mounts = {mount["name"]: mount for mount in pod.container["volumeMounts"]}
+    assert volumes.keys() == mounts.keys()
+    environment = pod.environment()
+    folders = {name: mounts[name]["mountPath"] for name in ("claims", "session-key", "sessions")}
+    for variable in ("CLAIMS_CA_FILE", "CLAIMS_CERT_FILE", "CLAIMS_KEY_FILE"):
+        assert environment[variable].startswith(f"{folders['claims']}/"), variable
+    assert environment["SESSION_KEY_FILE"].startswith(f"{folders['session-key']}/")
+    assert environment["SESSION_DIR"].startswith(f"{folders['sessions']}/")
+    for name in ("claims", "session-key"):
+        assert mounts[name]["readOnly"]
+        assert volumes[name]["secret"]["defaultMode"] == SECRET_MODE
+    assert "emptyDir" in volumes["sessions"]
 
 
 @check("the single-child image serves through its relay, and restarts its child when it is killed")
