@@ -166,12 +166,12 @@ def _start_etcd(compose: Compose, stack: contextlib.ExitStack) -> None:
     compose.replace(f"{compose.folder / 'etcd'}-etcd", str(data))
     process = _spawn(compose.command("etcd"), compose.folder / "etcd.log", stack)
     check = compose.services["etcd"]["healthcheck"]["test"]
-    assert check[:3] == ["CMD", "python", "trial/answers.py"]
+    assert check[:3] == ["CMD", "python", "trial/is_up.py"]
     url = check[3].replace(":2381", f":{first + 2}")
 
     def healthy() -> bool:
         assert process.poll() is None, (compose.folder / "etcd.log").read_text()
-        command = [sys.executable, str(ROOT / "docker" / "trial" / "answers.py"), url]
+        command = [sys.executable, str(ROOT / "docker" / "trial" / "is_up.py"), url]
         return subprocess.run(command, check=False, timeout=60).returncode == 0
 
     eventually(healthy, timeout_s=START_S, what="etcd")

@@ -70,7 +70,9 @@ def test_no_secret_is_in_any_output(
             path.read_bytes().decode("latin-1") for path in kept
         )
         session = eventually(
-            lambda: etcd.values().get("/tabfleet/session/ada"), timeout_s=60, what="a session in the store of claims"
+            lambda: etcd.values().get("/tabfleet/session/ada", b""),
+            timeout_s=60,
+            what="a session in the store of claims",
         )
         outputs["what is in etcd"] = repr(etcd.values())
         assert "/tabfleet/note/grace" in outputs["what is in etcd"]

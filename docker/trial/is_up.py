@@ -1,4 +1,4 @@
-"""Health check of the trial: exit 0 if one of the URLs given answers 200. Usage: answers.py URL..."""
+"""Health check of the trial: exit 0 if one of the URLs given answers 200. Usage: is_up.py URL..."""
 # ruff: noqa: INP001 - a program of the trial image, not part of a package
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from http import HTTPStatus
 TIMEOUT_S = 2.0
 
 
-def answers(url: str) -> bool:
+def is_up(url: str) -> bool:
     """Return whether the URL answers 200."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -21,4 +21,4 @@ def answers(url: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not any(map(answers, sys.argv[1:])))
+    sys.exit(not any(map(is_up, sys.argv[1:])))
