@@ -73,7 +73,7 @@ class Compose:
         if "/run/tabfleet" in text:
             made = self.folder / "secrets" if name == "secrets" else self.secrets(name)
             text = text.replace("/run/tabfleet", str(made))
-        text = re.sub(r"/var/lib/tabfleet\b", str(self.folder / name), text)
+        text = re.sub(r"/var/lib/tabfleet(-etcd)?", str(self.folder / name), text)
         for theirs, ours in self._here.items():
             text = text.replace(theirs, ours)
         return text
@@ -161,9 +161,6 @@ def _start_etcd(compose: Compose, stack: contextlib.ExitStack) -> None:
     for number, (theirs, host) in enumerate({"2379": "etcd", "2380": "127.0.0.1", "2381": "127.0.0.1"}.items()):
         for name in (host, "0.0.0.0"):
             compose.replace(f"//{name}:{theirs}", f"//127.0.0.1:{first + number}")
-    data = compose.folder / "etcd-data"
-    compose.replace("/var/lib/tabfleet-etcd", str(data))
-    compose.replace(f"{compose.folder / 'etcd'}-etcd", str(data))
     process = _spawn(compose.command("etcd"), compose.folder / "etcd.log", stack)
     check = compose.services["etcd"]["healthcheck"]["test"]
     assert check[:3] == ["CMD", "python", "trial/is_up.py"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from openai import OpenAI
 from tests.cells.compose import CELLS, Compose, kill, running
 from tests.e2e.fleet import MODEL, eventually
 from tests.support.api_clients import openai_client
+from tests.support.etcd import all_values
 
 LOGINS = ["ada", "grace", "user1"]
 
@@ -63,8 +66,18 @@ def test_a_prompt_is_answered_and_the_logins_of_a_killed_cell_are_served_by_the_
         assert sorted(login for cell in left for login in cell.logins()) == LOGINS
         for number in range(2 * len(LOGINS)):
             assert _ask(client, f"after {number}") != ""
+        _is_known_by_certificate_alone(fleet.compose.variables("cell-0"))
         shown = left[0].ready()["claims"]
         assert (shown["cells"], shown["lost"], shown["store_reached"]) == ([cell.name for cell in left], 0, True)
+
+
+def _is_known_by_certificate_alone(cell: Mapping[str, str]) -> None:
+    """Check that etcd serves who has the cells' certificate, and nobody else."""
+    context = ssl.create_default_context(cafile=cell["CLAIMS_CA_FILE"])
+    with pytest.raises(OSError, match="ssl|reset"):
+        all_values(cell["CLAIMS_URL"], context)
+    context.load_cert_chain(cell["CLAIMS_CERT_FILE"], cell["CLAIMS_KEY_FILE"])
+    assert {f"/tabfleet/claims/{login}" for login in LOGINS} <= all_values(cell["CLAIMS_URL"], context).keys()
 
 
 def _ask(client: OpenAI, text: str) -> str:
