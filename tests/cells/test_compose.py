@@ -74,7 +74,7 @@ def test_a_prompt_is_answered_and_the_logins_of_a_killed_cell_are_served_by_the_
 def _is_known_by_certificate_alone(cell: Mapping[str, str]) -> None:
     """Check that etcd serves who has the cells' certificate, and nobody else."""
     context = ssl.create_default_context(cafile=cell["CLAIMS_CA_FILE"])
-    with pytest.raises(OSError, match="ssl|reset"):
+    with pytest.raises(OSError, match=r"ssl|reset"):
         all_values(cell["CLAIMS_URL"], context)
     context.load_cert_chain(cell["CLAIMS_CERT_FILE"], cell["CLAIMS_KEY_FILE"])
     assert {f"/tabfleet/claims/{login}" for login in LOGINS} <= all_values(cell["CLAIMS_URL"], context).keys()
