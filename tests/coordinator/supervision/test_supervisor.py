@@ -56,7 +56,7 @@ async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> 
         assert set(shown) == {
             *("name", "state", "reason", "since", "restarts", "in_flight", "models", "capture", "asleep"),
             *("login_expires_at", "login_kept", "warnings"),
-            "site",
+            *("site", "held_by"),
         }
         assert str(tmp_path) not in repr(shown)
 
