@@ -156,6 +156,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether no request of this connection is being answered."""
         return self._running is None or self._running.response_complete
 
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the body of the request that is being answered has come."""
+        return self._running is not None and not self._running.more_body
+
     def _make_room(self) -> None:
         longest = next(iter(self._idle))  # this one itself if there is no other
         if longest is not self:
