@@ -259,12 +259,12 @@ class HttpProtocol(HttpToolsProtocol):
         # What uvicorn does with each header by itself is done with all of them at once, which costs less. Those that
         # follow the body are added to the list as it was, and so count for nothing (RFC 9110, section 6.5.1).
         lowered = self.scope["headers"] = [(name.lower(), value) for name, value in self.headers]
-        names = [name for name, _ in lowered]
-        if b"expect" in names:
+        named = dict(lowered)
+        if b"expect" in named:
             self.expect_100_continue = any(
                 name == b"expect" and value.lower() == b"100-continue" for name, value in lowered
             )
-        if names.count(b"host") > 1:
+        if len(named) < len(lowered) and [name for name, _ in lowered].count(b"host") > 1:
             self._too_much = "The request has more than one Host header."  # RFC 9112, section 3.2
             raise ValueError
         if self.parser.should_upgrade():

@@ -175,10 +175,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        # A model's name may have slashes in it.
-        parent = path[: path.find("/", len("/v1/")) + 1]
-        has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
-        route = self._routes.get(path) or self._routes.get(_ITEMS if has_items else parent)
+        route = self._routes.get(path) or self._route_below(path)
         call = _Call(
             scope, HeaderMap(scope["headers"]), receive, send, secrets.token_hex(16), self._now(), RequestStats()
         )
@@ -190,6 +187,12 @@ class Proxy:
         finally:
             if route is not None and route.dialect is not None:
                 self._on_done(RequestDone(call.request_id, call.stats, self._now() - call.began))
+
+    def _route_below(self, path: str) -> _Route | None:
+        """Return the route of what has a name of its own below a path; a model's may have slashes in it."""
+        parent = path[: path.find("/", len("/v1/")) + 1]
+        has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
+        return self._routes.get(_ITEMS if has_items else parent)
 
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
         self._access.check(call.headers)
