@@ -10,9 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.support.json_lines import json_lines
 from tests.support.waiting import eventually
+
+# supervision/test_site_reload.py shows each step without a program, and test_fleet_sites.py the program with two sites.
+pytestmark = pytest.mark.slow
 
 OLD, NEW = 'name = "old"\n', 'name = "new"\n'
 HANG_LIMIT_S = 60.0
