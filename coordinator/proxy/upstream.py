@@ -56,7 +56,7 @@ class Upstream:
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request with no headers but those it is given. `skip_auto_headers` does that too, at 4 us a request."""
+    """A request with no headers but those it is given. `skip_auto_headers` does that too, at some 4 us a request."""
 
     def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
         """Add none."""
