@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, generate_latest
@@ -147,6 +148,7 @@ class Metrics:
             registry=registry,
         )
         self._end_reasons: dict[str, str] = {}
+        self._ended = cache(self._requests.labels)  # which looks at each label's type and value every time
 
     def name_cell(self, cell: str, shard: Shard | None) -> None:
         """Say which of several coordinators this is, in an info metric that others are joined with by `instance`.
@@ -185,7 +187,7 @@ class Metrics:
     def request_done(self, done: RequestDone) -> None:
         """Count a request that has ended; a hook of the proxy."""
         stats = done.stats
-        self._requests.labels(stats.outcome, stats.code or "").inc()
+        self._ended(stats.outcome, stats.code or "").inc()
         self._duration.observe(done.duration_s)
         if stats.queued_s is not None:
             self._waited.observe(stats.queued_s)

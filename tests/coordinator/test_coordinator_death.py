@@ -16,6 +16,7 @@ import pytest
 
 from coordinator.local.run_root import RunRoot
 from tests.coordinator.fleet import alive
+from tests.support.json_lines import json_lines
 from tests.support.waiting import eventually
 
 
@@ -46,7 +47,7 @@ async def coordinator(
 
 
 def noted(folder: Path, name: str, kind: str) -> int:
-    pid = json.loads((folder / f"{name}.{kind}").read_text().splitlines()[0])["pid"]
+    pid = json_lines(folder / f"{name}.{kind}")[0]["pid"]
     assert isinstance(pid, int)
     return pid
 
