@@ -6,8 +6,8 @@
 What it does from its start on is read from $FAKE_CHILD_DIR/NAME.json, if that is there; the fields of
 `Behaviour` are the keys. While it runs, `POST /fake` with the same keys changes it, at once. Evidence goes to
 $FAKE_CHILD_DIR as JSON lines: NAME.starts (one per start), NAME.ledger (one per submission and per stop), NAME.orphans
-and NAME.browsers; NAME.held has the notes of `fake_browser`. A request's own body may hold `"fake"`, with the keys under
-"requests" that count for it alone.
+and NAME.browsers; NAME.held has the notes of `fake_browser`. A request's own body may hold `"fake"`, with the keys
+under "requests" that count for it alone.
 
 The model `fake` answers with the prompt's SHA-256 and a random token of the submission, which the ledger has too.
 """
@@ -53,6 +53,12 @@ if TYPE_CHECKING:
 
 
 SLEEPER = ("sh", "-c", "read -r go && exec sleep 3600 </dev/null")
+BROWSERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "orphan": ("orphans", ()),
+    "browser": ("browsers", DIES_WITH_PARENT),
+    "holds": ("browsers", DIES_WITH_PARENT),
+    "holds_on": ("orphans", ()),
+}
 OF_LOGIN = ("login_expires_at", "login_kept", "refreshes", "refresh_failures", "warning")
 
 
@@ -144,14 +150,10 @@ class FakeChild:
             self.say(behaviour.say + "\n")
         if behaviour.hold_mib:
             self.ballast = bytearray(os.urandom(1 << 20) * behaviour.hold_mib)
-        if change.get("orphan"):
-            self.start_browser("orphans")
-        if change.get("browser"):
-            self.start_browser("browsers", *DIES_WITH_PARENT)
-        if change.get("holds"):
-            self.start_browser("browsers", *DIES_WITH_PARENT, command=self.holder())
-        if change.get("holds_on"):
-            self.start_browser("orphans", command=self.holder())
+        for option, (kind, chain) in BROWSERS.items():
+            if change.get(option):
+                command = self.holder() if option.startswith("holds") else SLEEPER
+                self.start_browser(kind, *chain, command=command)
         if behaviour.exit_code is not None:
             self.exit(behaviour.exit_code)
         if behaviour.signal is not None:
@@ -166,7 +168,7 @@ class FakeChild:
         file, instance = self.folder / f"{self.name}.held", self.start.instance_id or "?"
         return (sys.executable, "-I", "-S", str(program), str(file), instance)
 
-    def start_browser(self, kind: str, *chain: str, command: Sequence[str] = SLEEPER) -> None:
+    def start_browser(self, kind: str, *chain: str, command: Sequence[str]) -> None:
         """Like a browser: a session of its own, which a group kill of this process does not reach."""
         # It lives on only once it has been recorded: a child that is killed in between must not leave a process behind
         # that nobody can know of. Real browsers have the death signal for that.

@@ -151,6 +151,13 @@ async def empty_store(struck: Struck) -> None:
     await taken_over
 
 
+async def empty_store_and_cut(struck: Struck) -> None:
+    """The cell that is cut off does not hear that the store knows its claims no more."""
+    struck.fleet.ways.cut(struck.cell.name)
+    await empty_store(struck)
+    struck.fleet.ways.heal(struck.cell.name)
+
+
 FAULTS: Final[Mapping[str, Callable[[Struck], Awaitable[None]]]] = {
     "cut": cut,
     "short cut": short_cut,
@@ -166,6 +173,7 @@ FAULTS: Final[Mapping[str, Callable[[Struck], Awaitable[None]]]] = {
     "store stopped for longer": stop_store,
     "store killed, back with its data": kill_store,
     "store killed, back empty": empty_store,
+    "store killed, back empty, cut": empty_store_and_cut,
 }
 
 
@@ -208,9 +216,7 @@ async def strike(fleet: ScaleFleet, number: int, fault: str, placed: Mapping[str
             ended.append((old.last_ns - at_ns) / 1e9)
             taken_over.append((later[0].first_ns - at_ns) / 1e9)
             gaps.append(least_gap_ms([old, *later]))
-    return Row(
-        number, fault, name, max(ended, default=None), max(taken_over, default=None), min(gaps, default=None)
-    )
+    return Row(number, fault, name, max(ended, default=None), max(taken_over, default=None), min(gaps, default=None))
 
 
 def least_gap_ms(holds: list[Hold]) -> float:

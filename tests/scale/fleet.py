@@ -179,6 +179,10 @@ class ScaleFleet:
         """The process of the login's child that was started last."""
         return int(json_lines(self.evidence / f"{login}.starts")[-1]["pid"])
 
+    @staticmethod
+    def stop(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+
     async def placed(self, cells: Iterable[str] = CELLS) -> dict[str, list[str]]:
         """In which cells each login is READY."""
         found: dict[str, list[str]] = {login: [] for login in self.logins}
@@ -239,5 +243,3 @@ async def scale_fleet(
             cell = fleet.cells[name] = Cell(name, fleet, clocks if name == OF_OTHER_CLOCKS else ())
             stack.push_async_callback(cell.close)
         yield fleet
-
-

@@ -29,7 +29,14 @@ class Store:
         # The gateway inside etcd is a client of etcd by the server's own certificate.
         cert, key = self.tls.authority.sign(ways.store_host, client=True)
         self._command = [
-            *(*DIES_WITH_PARENT, *ways.command(STORE), "etcd", "--name=m", f"--data-dir={folder / 'data'}", "--logger=zap"),
+            *(
+                *DIES_WITH_PARENT,
+                *ways.command(STORE),
+                "etcd",
+                "--name=m",
+                f"--data-dir={folder / 'data'}",
+                "--logger=zap",
+            ),
             *(f"--listen-client-urls={url}", f"--advertise-client-urls={url}"),
             *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=m={peer}"),
             *(f"--cert-file={cert}", f"--key-file={key}", f"--trusted-ca-file={self.tls.authority.file}"),
@@ -39,11 +46,15 @@ class Store:
 
     async def start(self) -> None:
         """Start it with the data that it has, and wait until it serves."""
+        since = self._begin()
+        await eventually(lambda: self._serves(since))
+
+    def _begin(self) -> int:
         with self._log.open("ab") as log:
             since = log.tell()
             env = {key: value for key, value in os.environ.items() if not key.startswith("ETCD")}
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
-        await eventually(lambda: self._serves(since))
+        return since
 
     def _serves(self, since: int) -> bool:
         assert self._process is not None

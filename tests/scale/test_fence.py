@@ -1,16 +1,14 @@
 """The fence for real: three coordinators and etcd, faults drawn by a seed, and never two browsers on one login.
 
-$SCALE_ROUNDS, $SCALE_SEED and $SCALE_TTL_S change how many rounds there are, which faults they have, and how long claims
-last; $SCALE_FAULT has the one fault of this name in each round.
+$SCALE_ROUNDS, $SCALE_SEED and $SCALE_TTL_S change how many rounds there are, which faults they have, and how long
+claims last; $SCALE_FAULT has the one fault of this name in each round.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,41 +16,13 @@ import pytest
 
 from tests.scale.faults import FAULTS, HEAD, Row, least_gap_ms, strike
 from tests.scale.fleet import OF_OTHER_CLOCKS, TTL_S, ScaleFleet, scale_fleet
-from tests.scale.ways import why_no_namespaces
+from tests.scale.saying import Said
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(1200)]
 
 ROUNDS = int(os.environ.get("SCALE_ROUNDS", "25"))
 FAULT = os.environ.get("SCALE_FAULT")
 SEED = int(os.environ.get("SCALE_SEED") or random.randrange(10**6))
-
-
-class Said:
-    """Lines for whoever runs the test, also where it passes."""
-
-    def __init__(self, request: pytest.FixtureRequest) -> None:
-        self._capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def __call__(self, line: object) -> None:
-        with self._capture.global_and_fixture_disabled() if self._capture else contextlib.nullcontext():
-            print(f"\n{line}", end="", flush=True)  # noqa: T201 - see the class
-
-
-@pytest.fixture
-def say(request: pytest.FixtureRequest) -> Said:
-    return Said(request)
-
-
-@pytest.fixture(scope="module")
-def has_namespaces() -> bool:
-    reason = why_no_namespaces()
-    if reason is not None:
-        warnings.warn(
-            f"NO NETWORK NAMESPACES HERE ({reason}): cells are cut off by relays in the test's process instead, and"
-            " nothing is shown of the kernel's own network.",
-            stacklevel=1,
-        )
-    return reason is None
 
 
 def drawn_faults(pick: random.Random, rounds: int) -> Iterator[str]:
@@ -98,3 +68,28 @@ async def test_no_two_browsers_have_a_login_whatever_is_cut_stopped_or_killed(
     say(f"{len(overlaps)} overlaps in {len(rows)} rounds; {browsers} browsers; least gap {min(gaps.values()):.0f} ms")
     assert not overlaps, gaps
     assert len(rows) == ROUNDS
+
+
+async def test_the_same_over_relays(tmp_path: Path, say: Said) -> None:
+    """What stands in for namespaces where there are none is tried where there are some."""
+    pick = random.Random(SEED)
+    faults = ["cut", "coordinator stopped, cut", "short cut"]
+    async with scale_fleet(tmp_path, in_namespaces=False) as fleet:
+        rows = await suffer(fleet, iter(faults), pick, say)
+        gaps = least_gaps(fleet)
+    assert min(gaps.values()) >= 0, gaps
+    assert [row.taken_over_s is None for row in rows] == [False, False, True], "a cut did not cut, or cut for too long"
+
+
+@pytest.mark.parametrize("fault", ["cut", "coordinator stopped"])
+async def test_where_claims_are_relied_on_for_too_long_the_test_sees_it(
+    tmp_path: Path, has_namespaces: bool, say: Said, fault: str
+) -> None:
+    """For three times as long as the store keeps them: without the wait, the test of the fence fails."""
+    pick = random.Random(SEED)
+    async with scale_fleet(tmp_path, in_namespaces=has_namespaces, SCALE_HOLDS_S=str(3 * TTL_S)) as fleet:
+        rows = await suffer(fleet, iter([fault]), pick, say)
+        gaps = least_gaps(fleet)
+    assert rows[0].least_gap_ms is not None
+    assert rows[0].least_gap_ms < 0
+    assert min(gaps.values()) < 0

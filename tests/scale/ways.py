@@ -17,7 +17,7 @@ from typing import Protocol
 from tests.coordinator.program import ROOT
 from tests.support import DIES_WITH_PARENT
 from tests.support.ports import free_range
-from tests.support.waiting import HANG_LIMIT_S
+from tests.support.waiting import HANG_LIMIT_S, eventually
 
 STORE = "store"
 
@@ -99,15 +99,17 @@ class Namespaces:
         return f"{self.store_host}:{self._store_port}"
 
     async def open_door(self, cell: str, port: int, socket: Path) -> str | None:
+        door = self._door(cell, port, socket)
+        await eventually(lambda: socket.exists() or door.poll() is not None)
+        assert door.poll() is None
+        return str(socket)
+
+    def _door(self, cell: str, port: int, socket: Path) -> subprocess.Popen[bytes]:
         program = (sys.executable, "-m", "tests.scale.door", str(socket), str(port))
         door = subprocess.Popen([*DIES_WITH_PARENT, *self.command(cell), *program], cwd=ROOT)
         self._stack.callback(door.wait)
         self._stack.callback(door.kill)
-        async with asyncio.timeout(HANG_LIMIT_S):
-            while not socket.exists():  # noqa: ASYNC110 - it happens in another process
-                assert door.poll() is None
-                await asyncio.sleep(0.02)
-        return str(socket)
+        return door
 
     def cut(self, cell: str) -> None:
         self._ip("switch", "link", "set", f"to-{cell}", "nomaster")
@@ -176,7 +178,7 @@ class Relays:
 
 @contextlib.contextmanager
 def namespaces(names: Sequence[str], store_port: int) -> Iterator[Ways]:
-    """Join the store and cells of these names by namespaces. Raises RuntimeError or OSError where that is impossible."""
+    """Join the store and cells of these names by namespaces. Raises RuntimeError, OSError where that is impossible."""
     with contextlib.ExitStack() as stack:
         yield Namespaces(stack, [STORE, *names], store_port)
 

@@ -149,6 +149,10 @@ class Browser:
         self.told = True
 
     give_up = lose_claim
+
+    def fence(self) -> None:
+        self.told = True
+
     told = False
 
     def held_by(self, _cell: str | None) -> None:
