@@ -62,8 +62,13 @@ async def claiming(
 
 async def make_known(etcd: Etcd) -> None:
     assert etcd.tls
-    tls = {"ca_file": etcd.tls.authority.file, "cert_file": etcd.tls.cert_file, "key_file": etcd.tls.key_file}
-    store = EtcdClaims(etcd.urls, timeout_s=HANG_LIMIT_S, **tls)
+    store = EtcdClaims(
+        etcd.urls,
+        timeout_s=HANG_LIMIT_S,
+        ca_file=etcd.tls.authority.file,
+        cert_file=etcd.tls.cert_file,
+        key_file=etcd.tls.key_file,
+    )
     await worlds.make_known(store)
     await store.close()
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from tests.scale.ways import Ways, namespaces, other_clocks, relays
 from tests.support import DIES_WITH_PARENT, age
 from tests.support.json_lines import json_lines
 from tests.support.ports import free_range
+from tests.support.processes import command_line
 from tests.support.waiting import eventually, eventually_async
 
 CELLS = ("east", "north", "west")
@@ -38,6 +40,8 @@ class Cell:
         self.name, self._fleet = name, fleet
         self.folder = fleet.folder / name
         self.folder.mkdir()
+        self.tmp = fleet.tmp / name
+        self.tmp.mkdir()
         self.port = free_range(1)
         self._before = (*DIES_WITH_PARENT, *fleet.ways.command(name), *clocks)
         self._environment: dict[str, str] = {}
@@ -65,7 +69,7 @@ class Cell:
             **fleet.settings,
         }
         if not self._environment:
-            self._environment = environment(self.folder, **settings)
+            self._environment = environment(self.folder, **settings, TMPDIR=str(self.tmp))
         pid_file = self.folder / "pid"
         pid_file.unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as log:
@@ -116,6 +120,16 @@ class Cell:
         if self._http is not None:
             await self._http.aclose()
 
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """A client of it."""
+        assert self._http is not None
+        return self._http
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Its log's lines of this name."""
+        return [line for line in json_lines(self.folder / "log") if line["event"] == name]
+
     def log(self) -> str:
         """What it has logged."""
         return (self.folder / "log").read_text()
@@ -135,6 +149,8 @@ class ScaleFleet:
     """The store, the ways to it, and the cells."""
 
     folder: Path
+    tmp: Path
+    """For run folders; its path is short, as those of browsers' sockets must be."""
     ways: Ways
     store: Store
     settings: dict[str, str]
@@ -182,6 +198,20 @@ class ScaleFleet:
     @staticmethod
     def stop(pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)
+
+    def told(self, login: str, variable: str) -> str:
+        """What the login's child was told by this variable of its environment."""
+        variables = Path(f"/proc/{self.child_of(login)}/environ").read_bytes().split(b"\0")
+        name = f"{variable}=".encode()
+        return os.fsdecode(next(one.removeprefix(name) for one in variables if one.startswith(name)))
+
+    def end_browsers(self) -> None:
+        """End what was started without a death signal, if it is still there."""
+        for file in self.evidence.glob("*.orphans"):
+            for note in json_lines(file):
+                words = command_line(note["pid"])
+                if any(word.startswith(str(self.evidence)) for word in words):
+                    os.kill(note["pid"], signal.SIGKILL)
 
     async def placed(self, cells: Iterable[str] = CELLS) -> dict[str, list[str]]:
         """In which cells each login is READY."""
@@ -231,8 +261,12 @@ async def scale_fleet(
         else:
             ways = await stack.enter_async_context(relays(cells, port))
         etcd = await stack.enter_async_context(store(ways, folder / "etcd", port))
-        fleet = ScaleFleet(folder, ways, etcd, settings, logins)
+        tmp = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-", dir="/tmp", ignore_cleanup_errors=True))
+        )
+        fleet = ScaleFleet(folder, tmp, ways, etcd, settings, logins)
         fleet.evidence.mkdir()
+        stack.callback(fleet.end_browsers)
         age.new_key(fleet.session_key)
         for login in logins:
             write_profile(fleet.profiles, login)

@@ -21,7 +21,7 @@ class Store:
     """An etcd with TLS, which asks its clients for certificates."""
 
     def __init__(self, ways: Ways, folder: Path, port: int) -> None:
-        self._folder, self._log = folder, folder / "log"
+        self._folder, self._log, self.port = folder, folder / "log", port
         folder.mkdir()
         self.tls = Tls.make(folder)
         peer = f"http://127.0.0.1:{free_range(1)}"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from contract import child_environment
 from contract.claim_deadline import boottime
-from coordinator.local.run_root import CLAIM_DEADLINE
-from tests.scale.fleet import COME_BACK_S, TTL_S, Cell, scale_fleet
+from tests.scale.fleet import COME_BACK_S, TTL_S, scale_fleet
 from tests.scale.saying import Said
 from tests.support.waiting import eventually, eventually_async
 
@@ -23,9 +23,8 @@ STORE_S = TTL_S * 0.05 + 0.15
 """How much longer than the cell the store keeps a claim, at least."""
 
 
-def deadline_of(cell: Cell) -> int:
-    """The cell's deadline as its children read it, in nanoseconds since boot."""
-    (file,) = (cell.folder / "tmp").glob(f"*/{CLAIM_DEADLINE}")
+def deadline_in(file: Path) -> int:
+    """The deadline as children read it, in nanoseconds since boot."""
     (deadline_ns,) = struct.unpack("=Q", file.read_bytes())
     return int(deadline_ns)
 
@@ -40,6 +39,7 @@ async def test_all_browsers_end_before_the_store_gives_their_logins_away(
         cell = fleet.cells["east"]
         await cell.start()
         await fleet.until_shared_out(["east"])
+        file = Path(fleet.told(LOGINS[0], child_environment.CLAIM_DEADLINE_FILE))
         if stopped == "children":
             for pid in {fleet.child_of(login) for login in LOGINS}:
                 fleet.stop(pid)
@@ -52,7 +52,7 @@ async def test_all_browsers_end_before_the_store_gives_their_logins_away(
 
         def over() -> bool:
             nonlocal deadline_ns
-            deadline_ns = max(deadline_ns, deadline_of(cell))
+            deadline_ns = max(deadline_ns, deadline_in(file))
             return 0 < deadline_ns < boottime() * 1e9
 
         await eventually(over, timeout_s=COME_BACK_S)
