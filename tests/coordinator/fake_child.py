@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from contract.keys import KeyStore
 
 
-SLEEPER = ("sh", "-c", "read -r go && exec sleep 3600 </dev/null")
+SLEEPER = ("sh", "-c", "read -r go && echo begun && exec sleep 3600 </dev/null >/dev/null")
 BROWSERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "orphan": ("orphans", ()),
     "browser": ("browsers", DIES_WITH_PARENT),
@@ -172,7 +172,9 @@ class FakeChild:
         """Like a browser: a session of its own, which a group kill of this process does not reach."""
         # It lives on only once it has been recorded: a child that is killed in between must not leave a process behind
         # that nobody can know of. Real browsers have the death signal for that.
-        process = subprocess.Popen([*chain, *command], stdin=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            [*chain, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         self.browsers.append(process)
         identity = ProcessIdentity.of(process.pid)
         assert identity is not None
@@ -181,6 +183,9 @@ class FakeChild:
         assert process.stdin is not None
         with process.stdin as pipe:
             pipe.write(b"go\n")
+        assert process.stdout is not None
+        with process.stdout as pipe:
+            pipe.readline()  # it has begun
         self.note(kind, pid=process.pid)
 
     def end_browsers(self) -> None:
