@@ -24,6 +24,7 @@ class Struck:
     logins: tuple[str, ...]
     login: str
     child: int
+    pick: random.Random
 
     async def until_taken_over(self, *logins: str) -> None:
         """Wait until each of these logins, by default all of the cell, has a browser that began after now."""
@@ -74,7 +75,7 @@ async def stop_coordinator(struck: Struck) -> None:
 async def stop_coordinator_shortly(struck: Struck) -> None:
     """About as long as the deadline lets it, so that it goes on just before, at, or after it."""
     struck.cell.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(TTL_S * random.uniform(0.75, 1.1))
+    await asyncio.sleep(TTL_S * struck.pick.uniform(0.75, 1.1))
     struck.cell.send_signal(signal.SIGCONT)
     await asyncio.sleep(TTL_S)
 
@@ -205,7 +206,7 @@ async def strike(fleet: ScaleFleet, number: int, fault: str, placed: Mapping[str
     logins = tuple(login for login in fleet.logins if placed[login] == name)
     login = pick.choice(logins)
     before = {one: fleet.holds(one)[-1] for one in logins}
-    struck = Struck(fleet, fleet.cells[name], logins, login, fleet.child_of(login))
+    struck = Struck(fleet, fleet.cells[name], logins, login, fleet.child_of(login), pick)
     at_ns = time.time_ns()
     await FAULTS[fault](struck)
     ended, taken_over, gaps = [], [], []
