@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import hostile, hydration, proxy, remote_login, scale, start, supervision
+from benchmarks import cells, hostile, hydration, proxy, remote_login, scale, start, supervision
 from benchmarks.density import BENCHMARKS as DENSITY
 from benchmarks.looks import BENCHMARKS as LOOKS
 from benchmarks.pages.benchmark import BENCHMARKS as PAGES
@@ -23,6 +23,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "start": start.run,
     "supervision": supervision.run,
     "scale": scale.run,
+    "cells": cells.run,
     "hostile": hostile.run,
     "remote-login": remote_login.run,
     **PAGES,

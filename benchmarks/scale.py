@@ -27,7 +27,7 @@ from benchmarks.process_usage import cpu_s, pss_mb
 from benchmarks.report import Compared, Result
 from benchmarks.stub_fleet import stub_fleet
 from benchmarks.tiny_stub_child import SUBSET, SUBSET_MODEL
-from tests.support.ports import free_range
+from tests.support.ports import wide_range
 
 MANY, FEW = 1000, SUBSET
 ROUNDS = 5
@@ -136,7 +136,7 @@ def _result(many: Contender, few: Contender) -> Result:
 
 @contextlib.contextmanager
 def _contender(folder: Path, children: int) -> Iterator[Contender]:
-    first = free_range(2 * children + 1)
+    first = wide_range(2 * children + 1)
     fleet = stub_fleet(
         folder / str(children),
         port=first,

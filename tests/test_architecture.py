@@ -60,7 +60,10 @@ GROUPS = {
         *("coordinator.errors", "coordinator.settings", "coordinator.supervision.events"),
         *("coordinator.supervision.lifecycle", "coordinator.profiles", "coordinator.sessions"),
     },
-    "coordinator/claims": {"coordinator.errors", "coordinator.claims"},
+    "coordinator/claims": {
+        *("coordinator.errors", "coordinator.settings", "coordinator.daemon_thread"),
+        *("coordinator.profiles", "coordinator.sessions", "coordinator.supervision", "coordinator.claims"),
+    },
     "coordinator/logins": {
         *("coordinator.errors", "coordinator.fleet_file.login", "coordinator.profiles"),
         *("coordinator.supervision", "coordinator.logins"),

@@ -42,7 +42,7 @@ def watch_claim(claim: ClaimDeadline, kill: Callable[[], object]) -> None:
         if claim.is_over:
             end()
 
-    # A process that was stopped goes on in all its threads at once. The main thread runs this first, before it can do
-    # what it was about to do, such as to send a prompt.
+    # A process that was stopped goes on in all its threads at once. The main thread runs this before any other code of
+    # ours, and so before it does what it was about to do, such as to send a prompt.
     signal.signal(signal.SIGCONT, continued)
     threading.Thread(target=watch, name="claim-watch", daemon=True).start()

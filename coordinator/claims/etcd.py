@@ -2,7 +2,8 @@
 
 Under the prefix stand `cells/CELL`, `claims/LOGIN` and `doubles/SHA256`, which end with the cell's lease, and
 `KIND/LOGIN`, which stays. So does `store/known`: where it is missing, etcd is new or has lost its data, and with it
-claims that cells still rely on. Whoever finds that puts `store/new` beside it, which ends after the time of a lease.
+claims that cells still rely on. Whoever finds that puts it there, with a value that it never had before, and beside it
+`store/new`, which ends after the time of a lease.
 
 A request whose answer is lost may still be done, and even after one that was sent later: by a member that had stood
 still. So whatever is done under a claim demands the revision that the claim has, and changes it.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,7 +23,7 @@ import msgspec
 
 from coordinator.claims import etcd_api as etcd
 from coordinator.claims.etcd_gateway import Call, Gateway
-from coordinator.claims.etcd_tls import client_context
+from coordinator.claims.etcd_tls import Tls
 from coordinator.claims.store import (
     CellTaken,
     ClaimStoreError,
@@ -34,6 +36,8 @@ from coordinator.claims.store import (
 
 _FORMAT: Final = 1
 _TRIES: Final = 10
+_MOST_BYTES: Final = 8 * 1024 * 1024
+"""What no etcd takes: of requests that are far too large it may not even say so."""
 _OWN_PARTS: Final = frozenset({"cells", "claims", "doubles", "store"})
 
 
@@ -75,9 +79,11 @@ class EtcdClaims:
         Every method ends within `timeout_s` seconds, `register` within twice that time; each member gets its part of
         them. Raises SettingsError if the files cannot be used.
         """
-        self._gateway = Gateway(urls, timeout_s=timeout_s, tls=client_context(ca_file, cert_file, key_file))
+        self._gateway = Gateway(urls, timeout_s=timeout_s, tls=Tls(ca_file, cert_file, key_file))
         self._prefix = prefix.rstrip("/")
         self._registered: _Registered | None = None
+        self._known: bytes | None = None
+        """What `store/known` held at the last registration: data of another value are not those of before."""
 
     async def register(self, cell: str, ttl_s: int, room: int) -> None:
         """See `ClaimStore.register`. Raises StoreRefused too if etcd grants a shorter time than asked."""
@@ -105,13 +111,17 @@ class EtcdClaims:
 
     async def _until_old(self, call: Call, ttl_s: int) -> None:
         """Raise StoreNew while there may be claims that the store does not know of."""
-        known, new = self._key("store", "known"), self._key("store", "new")
-        found = (await etcd.txn(call, [], [etcd.get(known), etcd.get(new)])).found
-        if [one.key for one in found] == [known]:
+        folder, known, new = (self._key("store", name) for name in ("", "known", "new"))
+        seen = await etcd.read(self._gateway.call(of_any_age=True), folder, after=folder)
+        found = {one.key: one.value for one in seen.kvs}
+        if found.get(known) is None or found[known] != self._known:
+            self._gateway.begin_anew()
+        self._known = found.get(known)
+        if known in found and new not in found:
             return
-        if not found:
+        if known not in found:
             lease = (await etcd.grant(call, ttl_s)).number
-            puts = [etcd.put(known, b"{}"), etcd.put(new, b"{}", lease)]
+            puts = [etcd.put(known, secrets.token_bytes(16)), etcd.put(new, b"{}", lease)]
             done = await etcd.txn(call, [etcd.is_absent(known)], puts, [etcd.get(new)])
             # Of two that do this at once, the first has it. That may be us, where the answer to the same was lost.
             if not done.succeeded and not any(one.lease == lease for one in done.found):
@@ -141,20 +151,21 @@ class EtcdClaims:
     async def view(self) -> View:
         """See `ClaimStore.view`."""
         cells, claims = self._key("cells", ""), self._key("claims", "")
-        done = await etcd.txn(self._gateway.call(), [], [etcd.get_all(cells), etcd.get_all(claims)])
+        # One range holds both, and whatever stands between. It is read where a transaction is not: without space.
+        seen = await etcd.read(self._gateway.call(), cells, after=claims)
         own = self._registered.lease if self._registered else None
         rooms: dict[str, int] = {}
         holders: dict[str, str] = {}
         ours: set[str] = set()
-        for found in done.found:
+        for found in seen.kvs:
             with contextlib.suppress(UnicodeDecodeError):  # what somebody else has put there names nothing of ours
                 if found.key.startswith(cells):
                     rooms[_name(found.key.removeprefix(cells).decode())] = _holder(found).room
-                    continue
-                login = _name(found.key.removeprefix(claims).decode())
-                holders[login] = _name(_holder(found).cell)
-                if found.lease == own:
-                    ours.add(login)
+                elif found.key.startswith(claims):
+                    login = _name(found.key.removeprefix(claims).decode())
+                    holders[login] = _name(_holder(found).cell)
+                    if found.lease == own:
+                        ours.add(login)
         return View(rooms, holders, frozenset(ours))
 
     async def claim(self, login: str, fingerprint: str | None) -> int | None:
@@ -212,6 +223,8 @@ class EtcdClaims:
     async def write(self, kind: str, login: str, data: bytes | None) -> None:
         """See `ClaimStore.write`. Raises StoreRefused for data beyond etcd's limit, which is 1.5 MB a request."""
         lease, _ = self._own()
+        if data is not None and len(data) > _MOST_BYTES:
+            raise StoreRefused(f"{len(data)} bytes of {kind} of {login} are more than etcd takes.")
         key = self._kept(kind, login)
         change = etcd.delete(key) if data is None else etcd.put(key, data)
 

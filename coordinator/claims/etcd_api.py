@@ -11,16 +11,9 @@ from typing import Any
 
 import msgspec
 
-from coordinator.claims.etcd_gateway import Call
+from coordinator.claims.etcd_gateway import Answer, Call
 
 Message = Mapping[str, Any]
-
-
-class Header(msgspec.Struct):
-    """Stands in each answer of etcd: what has none comes from something else."""
-
-    raft_term: int
-    revision: int = 0
 
 
 class KeyValue(msgspec.Struct):
@@ -33,39 +26,32 @@ class KeyValue(msgspec.Struct):
     mod_revision: int = 0
 
 
-class Range(msgspec.Struct):
+class Range(Answer):
     """What was found."""
 
-    header: Header
-    kvs: list[KeyValue] = []
+    kvs: list[KeyValue] = msgspec.field(default_factory=list)
 
 
-class Lease(msgspec.Struct):
+class Lease(Answer):
     """A lease that was granted or renewed; of one that is gone, `ttl_s` is 0."""
 
-    header: Header
     number: int = msgspec.field(default=0, name="ID")
     ttl_s: int = msgspec.field(default=0, name="TTL")
 
 
-class _Done(msgspec.Struct):
-    header: Header
-
-
 class _Inside(msgspec.Struct):
-    kvs: list[KeyValue] = []
+    kvs: list[KeyValue] = msgspec.field(default_factory=list)
 
 
 class _Response(msgspec.Struct):
     response_range: _Inside = msgspec.field(default_factory=_Inside)
 
 
-class Txn(msgspec.Struct):
+class Txn(Answer):
     """What came of a transaction."""
 
-    header: Header
     succeeded: bool = False
-    responses: list[_Response] = []
+    responses: list[_Response] = msgspec.field(default_factory=list)
 
     @property
     def found(self) -> list[KeyValue]:
@@ -85,12 +71,16 @@ async def keep_alive(call: Call, lease: int) -> Lease:
 
 async def revoke(call: Call, lease: int) -> None:
     """End a lease and delete its keys. Raises LeaseGone."""
-    await call.post("lease/revoke", {"ID": str(lease)}, _Done)
+    await call.post("lease/revoke", {"ID": str(lease)}, Answer)
 
 
-async def read(call: Call, key: bytes) -> Range:
-    """Return what a key holds once a majority has confirmed that it is no older than the call (linearizable)."""
-    return await call.post("kv/range", {"key": key}, Range)
+async def read(call: Call, key: bytes, *, after: bytes | None = None) -> Range:
+    """Return what a key holds once a majority has confirmed that it is no older than the call (linearizable).
+
+    With `after`, a prefix that ends in a slash: all keys from this one up to those that begin with the prefix.
+    """
+    end = {} if after is None else {"range_end": after[:-1] + b"0"}
+    return await call.post("kv/range", {"key": key, **end}, Range)
 
 
 async def find(call: Call, key: bytes) -> KeyValue | None:
@@ -109,11 +99,6 @@ async def txn(
 def get(key: bytes) -> Message:
     """Read a key."""
     return {"request_range": {"key": key}}
-
-
-def get_all(prefix: bytes) -> Message:
-    """Read all keys that begin with a prefix, which ends in a slash."""
-    return {"request_range": {"key": prefix, "range_end": prefix[:-1] + b"0"}}
 
 
 def put(key: bytes, value: bytes, lease: int = 0) -> Message:

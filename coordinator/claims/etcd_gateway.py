@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
 import ssl
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,25 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from coordinator.claims.etcd_tls import Tls
 from coordinator.claims.store import ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable
 
-T = TypeVar("T")
+
+class Header(msgspec.Struct):
+    """Stands in each answer of etcd: what has none comes from something else."""
+
+    cluster_id: int
+    raft_term: int
+    revision: int = 0
+
+
+class Answer(msgspec.Struct):
+    """An answer of etcd, without the rest."""
+
+    header: Header
+
+
+T = TypeVar("T", bound=Answer)
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _LARGE_BYTES: Final = 1024 * 1024
@@ -28,15 +45,18 @@ _LARGE_BYTES: Final = 1024 * 1024
 _HEADERS: Final = {"Content-Type": "application/json", "Grpc-Metadata-Hasleader": "true"}
 
 _LEASE_GONE: Final = "requested lease not found"
-_NO_USER: Final = "cells are known by CLAIMS_CERT_FILE alone: take etcd's own users out of their way (auth disable)"
+_NO_USER: Final = (
+    "asks for a user, which cells do not have; turn that off (etcdctl auth disable), and have it ask for client"
+    " certificates instead (CLAIMS_CERT_FILE)"
+)
 _REFUSALS: Final = {
     "request is too large": "takes no value as large as this; raise its --max-request-bytes",
     "message larger than max": "takes no value as large as this; raise its --max-request-bytes",
     "database space exceeded": "has no space left (NOSPACE); compact and defragment it, then run etcdctl alarm disarm",
-    "permission denied": f"denies the permission; {_NO_USER}",
-    "user name is empty": f"asks for a user; {_NO_USER}",
-    "invalid auth token": f"asks for a user; {_NO_USER}",
-    "authentication failed": f"asks for a user; {_NO_USER}",
+    "permission denied": _NO_USER,
+    "user name is empty": _NO_USER,
+    "invalid auth token": _NO_USER,
+    "authentication failed": _NO_USER,
 }
 """What to say of a refusal whose message holds the key."""
 _DEADLINE_EXCEEDED: Final = 4
@@ -46,7 +66,7 @@ _PASSING: Final = (1, _DEADLINE_EXCEEDED, 10, _UNAVAILABLE)
 
 # https://docs.openssl.org/3.0/man1/openssl-verification-options/ has the names of these.
 _OTHER_NAME: Final = (62, 64)
-_UNKNOWN_CA: Final = (2, 18, 19, 20, 21)
+_UNKNOWN_CA: Final = (2, 7, 18, 19, 20, 21)  # 7: it has the name of a known one, and another key
 _OUT_OF_DATE: Final = (9, 10)
 
 
@@ -66,27 +86,40 @@ class _Envelope(msgspec.Struct):
 
 
 class _AtMember(Exception):
-    """One member did not do it, and another one may; `words` complete the sentence "etcd at host:port ..."."""
+    """One member did not do it, and another one may; `words` complete the sentence "etcd at host:port ...".
 
-    def __init__(self, words: str, *, refused: bool = False) -> None:
+    `refused`: it has answered. `broken`: the connection broke off without an answer.
+    """
+
+    def __init__(self, words: str, *, refused: bool = False, broken: bool = False) -> None:
         super().__init__(words)
-        self.words, self.refused = words, refused
+        self.words, self.refused, self.broken = words, refused, broken
 
 
 class Gateway:
     """The members of one etcd cluster. Opened by the first request, inside the loop."""
 
-    def __init__(self, urls: Iterable[str], *, timeout_s: float, tls: ssl.SSLContext) -> None:
+    def __init__(self, urls: Iterable[str], *, timeout_s: float, tls: Tls) -> None:
         """Each call gets `timeout_s` seconds in all, and each member its part of them."""
         self._members = tuple(URL(url.rstrip("/")) for url in urls)
         self._timeout_s = timeout_s
         self._tls = tls
         self._first = 0
+        self._cluster: int | None = None
+        self._revision = 0
         self._session: aiohttp.ClientSession | None = None
 
-    def call(self) -> Call:
-        """Begin what is to be done within the time limit, by one request or several."""
-        return Call(self, asyncio.get_running_loop().time() + self._timeout_s)
+    def call(self, *, of_any_age: bool = False) -> Call:
+        """Begin what is to be done within the time limit, by one request or several.
+
+        `of_any_age`: data that is older than what was seen is no reason to refuse the answer.
+        """
+        return Call(self, asyncio.get_running_loop().time() + self._timeout_s, of_any_age=of_any_age)
+
+    def begin_anew(self) -> None:
+        """Go on with an etcd that has lost its data; not where another one of several may have them."""
+        if len(self._members) == 1:
+            self._revision = 0
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -94,26 +127,46 @@ class Gateway:
             await self._session.close()
             self._session = None
 
-    async def post(self, route: str, body: Mapping[str, Any], answer: type[T], until: float) -> T:
+    async def post(self, route: str, body: Mapping[str, Any], answer: type[T], until: float, *, of_any_age: bool) -> T:
         """See `Call.post`; `until` is a time of the loop."""
         data = msgspec.json.encode(body)
         now = asyncio.get_running_loop().time
         failed: dict[str, _AtMember] = {}
+        # Leases are answered by what the member itself has, which may be older.
+        seen = self._revision if route.startswith("kv/") and not of_any_age else 0
         count = len(self._members)
-        # Twice round: where there is one member, too, a connection that it had closed is to cost nothing.
-        for step in range(2 * count):
-            number = (self._first + step) % count
-            limit_s = min(self._timeout_s / count, until - now())
-            if limit_s <= 0:
-                break
-            try:
-                found = await self._ask(self._members[number], route, data, answer, limit_s)
-            except _AtMember as error:
-                failed[_name(self._members[number])] = error
-            else:
-                self._first = number
-                return found
+        for number in [(self._first + step) % count for step in range(count)]:
+            member = self._members[number]
+            # Twice, for a connection that was closed while nobody used it is to cost nothing.
+            for _ in range(2):
+                if (left_s := until - now()) <= 0:
+                    raise _failure(failed)
+                try:
+                    found = await self._ask(member, route, data, answer, min(self._timeout_s / count, left_s))
+                    self._compare(found.header, seen)
+                except _AtMember as error:
+                    failed[_name(member)] = error
+                    if not error.broken:
+                        break
+                else:
+                    self._first = number
+                    return found
         raise _failure(failed)
+
+    def _compare(self, header: Header, seen: int) -> None:
+        """Refuse the answer of another etcd than the one of earlier answers: its claims would be worth nothing.
+
+        What is read of keys is no older than what was seen before the request; two that were set up from the same
+        example have one cluster id.
+        """
+        if self._cluster not in (None, header.cluster_id) or header.revision < seen:
+            raise _AtMember(
+                "is not of the cluster that answered before; have CLAIMS_URL name members of one. If its data was"
+                " restored, start the cells again",
+                refused=True,
+            )
+        self._cluster = header.cluster_id
+        self._revision = max(self._revision, header.revision)
 
     async def _ask(self, member: URL, route: str, data: bytes, answer: type[T], limit_s: float) -> T:
         # aiohttp warns of large bytes, because it writes them in one go.
@@ -122,14 +175,14 @@ class Gateway:
             async with (
                 asyncio.timeout(limit_s),
                 self._open().post(
-                    f"{member}/v3/{route}", data=body, headers=_HEADERS, ssl=self._tls, allow_redirects=False
+                    f"{member}/v3/{route}", data=body, headers=_HEADERS, ssl=self._tls.context(), allow_redirects=False
                 ) as response,
             ):
                 status, found = response.status, await _read(response)
         except TimeoutError:
             raise _AtMember(f"does not answer within {limit_s:.3g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _broken(error) from None
+            raise _broken(error, self._tls) from None
         return _understand(_name(member), status, found, answer)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -138,7 +191,9 @@ class Gateway:
                 # No proxy: a cell that reached etcd by a way that other cells do not have would be cut off alone.
                 trust_env=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `_ask` has one
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
             )
         return self._session
 
@@ -146,8 +201,8 @@ class Gateway:
 class Call:
     """Requests that have one time limit together."""
 
-    def __init__(self, gateway: Gateway, until: float) -> None:
-        self._gateway, self._until = gateway, until
+    def __init__(self, gateway: Gateway, until: float, *, of_any_age: bool) -> None:
+        self._gateway, self._until, self._of_any_age = gateway, until, of_any_age
 
     async def post(self, route: str, body: Mapping[str, Any], answer: type[T]) -> T:
         """Send a request to the member that last answered, else to the next ones; return the first answer.
@@ -155,7 +210,7 @@ class Call:
         It may be done more than once, and after an error still be on its way. Raises StoreUnreachable, StoreRefused,
         and LeaseGone where etcd does not know the lease of the request.
         """
-        return await self._gateway.post(route, body, answer, self._until)
+        return await self._gateway.post(route, body, answer, self._until, of_any_age=self._of_any_age)
 
 
 def _name(member: URL) -> str:
@@ -220,21 +275,22 @@ def _junk(detail: str = "") -> _AtMember:
     return _AtMember(f"does not speak the JSON of etcd's v3 API{detail}; check CLAIMS_URL", refused=True)
 
 
-def _broken(error: Exception) -> _AtMember:
+def _broken(error: Exception, tls: Tls) -> _AtMember:
     """Map what aiohttp raised, without its text, which may hold an address with a password."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _untrusted(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return _AtMember("has no address (DNS)")
-    causes = (error, getattr(error, "os_error", None), error.__cause__)
-    failed = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
-    if failed is not None:
-        return _no_tls(str(failed.reason))
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _AtMember("does not take connections")
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error.__cause__ or error
+    if isinstance(cause, ssl.SSLError):
+        return _no_tls(str(getattr(cause, "reason", None)), tls)
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(cause, ConnectionResetError):
+        reason = f" ({os.strerror(cause.errno)})" if isinstance(cause, OSError) and cause.errno else ""
+        return _AtMember(f"does not take connections{reason}")
     if isinstance(error, aiohttp.ClientResponseError):
         return _junk()
-    return _AtMember("broke the connection off")
+    words = "breaks the connection off; check whether CLAIMS_URL is to begin with https:// or http://"
+    return _AtMember(words, broken=True)
 
 
 def _untrusted(error: Exception) -> _AtMember:
@@ -248,10 +304,11 @@ def _untrusted(error: Exception) -> _AtMember:
     return _AtMember(f"has a certificate that cannot be trusted (OpenSSL's {code}); renew it", refused=True)
 
 
-def _no_tls(reason: str) -> _AtMember:
-    if "CERTIFICATE_REQUIRED" in reason:
-        return _AtMember("asks for a client certificate; name one in CLAIMS_CERT_FILE", refused=True)
-    if "ALERT" in reason:
-        words = "refuses the client certificate, or asks for one; check CLAIMS_CERT_FILE and CLAIMS_KEY_FILE"
-        return _AtMember(f"{words} ({reason})", refused=True)
-    return _AtMember(f"does not speak TLS ({reason}); check whether CLAIMS_URL is to begin with http://", refused=True)
+def _no_tls(reason: str, tls: Tls) -> _AtMember:
+    if "ALERT" not in reason:
+        cure = "check whether CLAIMS_URL is to begin with http://"
+        return _AtMember(f"does not speak TLS ({reason}); {cure}", refused=True)
+    if not tls.has_certificate:
+        return _AtMember(f"asks for a client certificate ({reason}); name one in CLAIMS_CERT_FILE", refused=True)
+    cure = "it is to be one of a client, in date, by an authority that etcd trusts"
+    return _AtMember(f"refuses the certificate in CLAIMS_CERT_FILE ({reason}); {cure}", refused=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -152,7 +152,7 @@ class ClaimKeeper:
             while True:
                 await self._register()
                 lost = await self._until_lost()
-                log.warning("claims_lost", reason=str(lost), lost=self.status.lost)
+                log.warning("claims_lost", reason=str(lost))
                 # Not before: what is left of a browser would have the login without a claim.
                 await self._until_clean()
                 await self._try(self._store.revoke())
@@ -308,12 +308,14 @@ class ClaimKeeper:
 
     async def _release_clean(self, children: dict[str, Child]) -> None:
         """Give back the claims of children that are not to run here any more, once nothing of them is left."""
-        for login in tuple(self._held):
+        done = []
+        for login in self._held:
             child = children.get(login)
             if child is not None and self._draining and child.clean:
                 child.claimed = False
             if child is None or (child.clean and not child.claimed):
-                await self._release(login, child)
+                done.append(self._release(login, child))
+        await self._few_at_once(done)
 
     async def _release(self, login: str, child: Child | None) -> None:
         if login in self._taken:
@@ -359,13 +361,7 @@ class ClaimKeeper:
                 wanted.append(login)
                 if not within_share:
                     self._unwanted.add(login)
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def claim(login: str) -> None:
-            async with gate:
-                await self._claim_one(login, children[login])
-
-        await asyncio.gather(*(claim(login) for login in wanted))
+        await self._few_at_once([self._claim_one(login, children[login]) for login in wanted])
 
     async def _claim_one(self, login: str, child: Child) -> None:
         """Claim a login and let it start. What is claimed and not granted is released by the next look."""
@@ -421,16 +417,31 @@ class ClaimKeeper:
         It takes `timeout_s` seconds at most. Nothing is started any more; to be called before `run` is cancelled.
         """
         children = self._children.claimants()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                if all(child.clean for child in children.values()):
+        if all(child.clean for child in children.values()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
                     await self._try(self._hand_over_all(children))
-                await self._store.close()
+        await self._store.close()
 
     async def _hand_over_all(self, children: dict[str, Child]) -> None:
-        for login in tuple(self._held):
-            await self._release(login, children.get(login))
+        await self._few_at_once([self._release(login, children.get(login)) for login in self._held])
         await self._store.revoke()
+
+    async def _few_at_once(self, calls: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Make these calls to the store, _AT_ONCE at a time; raise the first error once all have ended."""
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(call: Coroutine[Any, Any, None]) -> None:
+            try:
+                async with gate:
+                    await call
+            finally:
+                call.close()  # where it was cancelled before its turn
+
+        ends = await asyncio.gather(*map(one, calls), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
     async def _try(self, call: Coroutine[Any, Any, None]) -> None:
         try:

@@ -81,6 +81,9 @@ class LoginLimits:
 class Saver(Protocol):
     """The seam to where logins are kept: whoever keeps them has them used for the profile of this name."""
 
+    def check(self, profile_name: str) -> None:
+        """Raise ActionRefused if this profile's login could not be taken over now."""
+
     def save(self, profile_name: str, document: Mapping[str, Any]) -> str:
         """Take over a storage_state; return a line for the person. Raises TabfleetError."""
 
@@ -192,6 +195,8 @@ class RemoteLogins:
         if "store" in save and not exists:
             message = f"save: there is no profile {wanted.profile!r} to renew; save a new one as a download."
             raise bad_request(message, param="save")
+        if "store" in save:
+            self._saver.check(wanted.profile)
         return save
 
     def _of(self, profile: str) -> list[Login]:

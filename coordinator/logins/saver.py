@@ -16,6 +16,10 @@ class ChildSaver:
         """`trouble_of` tells what keeps a profile's login from being saved when its child starts with it."""
         self._supervisor, self._trouble_of = supervisor, trouble_of
 
+    def check(self, profile_name: str) -> None:
+        """Raise ActionRefused where the child is not this coordinator's to restart: then no person need begin."""
+        self._supervisor.check_action(profile_name)
+
     def save(self, profile_name: str, document: Mapping[str, Any]) -> str:
         """Take over a storage_state; return a line for the person. Raises UnknownChild, ActionRefused."""
         trouble = self._trouble_of(profile_name)

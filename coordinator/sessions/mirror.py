@@ -84,7 +84,7 @@ class _Copy:
 
 @dataclass(frozen=True)
 class _Found:
-    """What the bucket has of a login."""
+    """What there is of a login."""
 
     data: bytes
     etag: str
@@ -178,17 +178,17 @@ class Mirror:
         raise NotUploaded("another coordinator uploads it too; stop one of the two")
 
     def _read(self, file: SessionFile) -> _Found | None:
-        """Return what the bucket has of this login. Raises NotUploaded, S3Refused, S3Unreachable."""
+        """Return what there is of this login. Raises NotUploaded, S3Refused, S3Unreachable."""
         try:
             fetched = self._shared().read(file.name)
         except ObjectGone:
             return None
         if fetched.refused:
-            raise NotUploaded(f"cannot be read in the bucket: {fetched.refused}")
+            raise NotUploaded(f"cannot be read in its copy: {fetched.refused}")
         try:
             return _Found(fetched.data, fetched.etag, file.understood(fetched.data))
         except BadSession as error:
-            raise NotUploaded(f"in the bucket {error.reason}") from None
+            raise NotUploaded(f"in its copy {error.reason}") from None
 
     def _tell(self, name: str, copy: _Copy, done: str, error: TabfleetError | OSError) -> None:
         if isinstance(error, BadSession):
@@ -218,9 +218,9 @@ class Mirror:
 def _check_newer(ours: SavedSession, there: SavedSession) -> None:
     """Raise NotUploaded if the object that is there is not ours to replace."""
     if there.token.number > ours.token.number:
-        raise NotUploaded("has a newer version in the bucket, of another coordinator, which is taken at the next start")
+        raise NotUploaded("has a newer copy, of another coordinator, which is taken at the next start")
     if there.token.number == ours.token.number and there.token.holder != ours.token.holder:
-        raise NotUploaded("has another version in the bucket, of another coordinator; restart the one that is to stay")
+        raise NotUploaded("has another copy, of another coordinator; restart the one that is to stay")
 
 
 def mirror_from_settings(settings: Settings) -> Mirror | None:

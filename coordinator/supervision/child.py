@@ -391,7 +391,8 @@ class Child:
         expected = self.phase.state in (State.DRAINING, State.STOPPING)
         reason = Reason.SPAWN_FAILED if exit_code is None else exit_reason(exit_code)
         ready_s = self._health.ready_s()
-        self._short_lives = short_lives_after(self._short_lives, ready_s)
+        if reason is not Reason.CLAIM_LOST:  # which says nothing of the login
+            self._short_lives = short_lives_after(self._short_lives, ready_s)
         self._context.hooks.emit(
             ChildExited(
                 self.name,

@@ -200,6 +200,10 @@ class Supervisor:
         if not child.fire(Event.DRAIN, Reason.DRAINED):
             raise ActionRefused(f"Child {name!r} is {child.phase}; there is nothing to drain.")
 
+    def check_action(self, name: str) -> None:
+        """Raise what an action on this child would: UnknownChild, ActionRefused."""
+        self._for_action(name)
+
     def renew(self, name: str, state: Mapping[str, Any]) -> bool:
         """Have a child go on with this storage_state of its login; return whether it is restarted for that now.
 

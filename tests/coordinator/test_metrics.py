@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.child_api import SessionReport
+from coordinator.claims.keeper import ClaimsStatus
 from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
@@ -36,6 +37,10 @@ class ShownFleet:
     uploads: tuple[int, int] | None = None
     days_left: dict[str, float] = field(default_factory=dict)
     sites: list[SiteStatus] = field(default_factory=list)
+    of_claims: ClaimsStatus | None = None
+
+    def claims(self) -> ClaimsStatus | None:
+        return self.of_claims
 
     def login_days_left(self) -> dict[str, float]:
         return self.days_left
@@ -218,6 +223,15 @@ def test_the_check_of_a_site_is_unknown_until_it_has_ended() -> None:
     assert (seen["tabfleet_site_check_ok", ("mine",)], seen["tabfleet_site_check_ok", ("b",)]) == (0, 1)
     assert seen["tabfleet_site_check_timestamp_seconds", ("mine",)] == 123
     assert seen["tabfleet_site_check_failures_total", ("mine",)] == 2
+
+
+def test_claims_are_counted_where_there_are_any() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    assert not {name for name, _ in samples(metrics) if "claim" in name}
+    fleet.of_claims = ClaimsStatus(held=3, cells=("a", "b"), trouble="away", lost=2)
+    seen = {name: value for (name, _), value in samples(metrics).items() if "claim" in name}
+    assert seen == {"tabfleet_claims_held": 3, "tabfleet_claims_lost_total": 2, "tabfleet_claim_store_reached": 0}
 
 
 def test_a_cell_is_named_by_one_metric_and_no_label_of_others() -> None:

@@ -5,6 +5,7 @@ Flags: https://etcd.io/docs/v3.4/op-guide/configuration/.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -12,11 +13,11 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support import DIES_WITH_PARENT
 from tests.support.authority import Authority
@@ -43,18 +44,22 @@ class Tls:
 class Member:
     """One etcd, which can be killed, stopped and started again with the data that it has."""
 
-    def __init__(self, name: str, folder: Path, ports: Sequence[int], peers: str, tls: Tls | None) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, ports: Sequence[int], peers: str, tls: Tls | None, flags: Sequence[str]
+    ) -> None:
         client, self._peer, self._health = ports
         self.address = f"127.0.0.1:{client}"
         self.url = f"{'http' if tls is None else 'https'}://{self.address}"
+        self._data = folder / name
         self._log = folder / f"{name}.log"
         self._command = [
-            *(*DIES_WITH_PARENT, _program(), f"--name={name}", f"--data-dir={folder / name}", "--logger=zap"),
+            *(*DIES_WITH_PARENT, _program(), f"--name={name}", f"--data-dir={self._data}", "--logger=zap"),
             *(f"--listen-client-urls={self.url}", f"--advertise-client-urls={self.url}"),
             *(f"--listen-peer-urls={_peer_url(self._peer)}", f"--initial-advertise-peer-urls={_peer_url(self._peer)}"),
             *(f"--initial-cluster={peers}", f"--listen-metrics-urls=http://127.0.0.1:{self._health}"),
             # A power cut loses nothing that a test needs.
             "--unsafe-no-fsync",
+            *flags,
         ]
         if tls is not None:
             # The gateway inside etcd is a client of etcd by the server's own certificate.
@@ -87,6 +92,10 @@ class Member:
             self._process.wait()
             self._process = None
 
+    def lose_data(self) -> None:
+        """Take the data of a killed one away."""
+        shutil.rmtree(self._data)
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Have it stand still (SIGSTOP) while the block runs: it takes connections, and answers nothing."""
@@ -97,12 +106,31 @@ class Member:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
+    def leads(self) -> bool:
+        """Return whether it is the leader, as far as it knows."""
+        status = self._ask("maintenance/status", {})
+        return bool(status["leader"] == status["header"]["member_id"])
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write a key."""
+        encoded = [base64.b64encode(part).decode() for part in (key.encode(), value)]
+        self._ask("kv/put", {"key": encoded[0], "value": encoded[1]})
+
+    def enable_users(self, password: str) -> None:
+        """Have it demand a user and a password of everybody from now on."""
+        self._ask("auth/user/add", {"name": "root", "password": password})
+        self._ask("auth/role/add", {"name": "root"})
+        self._ask("auth/user/grant", {"user": "root", "role": "root"})
+        self._ask("auth/enable", {})
+
     def _is_healthy(self) -> bool:
-        with contextlib.suppress(OSError, ValueError):
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(f"http://127.0.0.1:{self._health}/health", timeout=5) as response:
-                return bool(json.load(response)["health"] == "true")
+        with contextlib.suppress(OSError, ValueError), _open(f"http://127.0.0.1:{self._health}/health") as response:
+            return bool(json.load(response)["health"] == "true")
         return False
+
+    def _ask(self, route: str, body: object) -> Any:
+        with _open(f"{self.url}/v3/{route}", json.dumps(body).encode()) as response:
+            return json.load(response)
 
 
 @dataclass
@@ -119,7 +147,7 @@ class Etcd:
 
 
 @contextlib.contextmanager
-def etcd_server(folder: Path, *, tls: Tls | None = None, members: int = 1) -> Iterator[Etcd]:
+def etcd_server(folder: Path, *, tls: Tls | None = None, members: int = 1, flags: Sequence[str] = ()) -> Iterator[Etcd]:
     """Run a cluster with its data in `folder`, which must exist, until the block ends.
 
     With `tls`, clients need a certificate of that authority, and there is one member.
@@ -128,7 +156,13 @@ def etcd_server(folder: Path, *, tls: Tls | None = None, members: int = 1) -> It
     first = free_range(3 * members)
     ports = [range(first + 3 * number, first + 3 * number + 3) for number in range(members)]
     peers = ",".join(f"m{number}={_peer_url(own[1])}" for number, own in enumerate(ports))
-    cluster = Etcd([Member(f"m{number}", folder, own, peers, tls) for number, own in enumerate(ports)], tls)
+    cluster = Etcd(
+        [
+            Member(f"m{number}", folder, ports=own, peers=peers, tls=tls, flags=flags)
+            for number, own in enumerate(ports)
+        ],
+        tls,
+    )
     try:
         for member in cluster.members:
             member.start()
@@ -138,6 +172,11 @@ def etcd_server(folder: Path, *, tls: Tls | None = None, members: int = 1) -> It
     finally:
         for member in cluster.members:
             member.kill()
+
+
+def _open(url: str, body: bytes | None = None) -> Any:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(url, body, timeout=HANG_LIMIT_S)
 
 
 def _peer_url(port: int) -> str:

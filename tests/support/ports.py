@@ -33,6 +33,38 @@ def free_range(count: int, *, mirrored: bool = False) -> int:
     return _own_block().take(count, mirrored=mirrored)
 
 
+def wide_range(count: int) -> int:
+    """Return the first of `count` neighbouring ports, more than a block has, that are free and this process's now.
+
+    Each call takes further blocks. Raises RuntimeError if there are no such ports.
+    """
+    blocks = -(-count // _BLOCK)
+    for first in range(_BLOCKS - blocks + 1):
+        claims = [claim for number in range(first, first + blocks) if (claim := _claim(number))]
+        start = _FIRST + first * _BLOCK
+        if len(claims) == blocks and all(map(is_free, range(start, start + count))):
+            _WIDE.extend(claims)
+            return start
+        for claim in claims:
+            claim.close()
+    raise RuntimeError(f"no {count} neighbouring ports are free")
+
+
+_WIDE: list[socket.socket] = []
+
+
+def _claim(number: int) -> socket.socket | None:
+    """Claim a block until the socket is closed; None if another process has it."""
+    # The kernel takes an abstract socket's name back when its process ends, however it ends; no file is left.
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0tabfleet-test-ports-{number}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
+
+
 class PortBlock:
     """Neighbouring ports that are this process's alone among all test processes on the machine.
 
@@ -43,16 +75,11 @@ class PortBlock:
     def __init__(self) -> None:
         """Claim a block. Raises RuntimeError if none is left."""
         for number in random.sample(range(_BLOCKS), _BLOCKS):
-            # The kernel takes an abstract socket's name back when its process ends, however it ends; no file is left.
-            claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            try:
-                claim.bind(f"\0tabfleet-test-ports-{number}")
-            except OSError:
-                claim.close()
-                continue
-            self._claim = claim
-            self._start = self._next = _FIRST + number * _BLOCK
-            return
+            claim = _claim(number)
+            if claim is not None:
+                self._claim = claim
+                self._start = self._next = _FIRST + number * _BLOCK
+                return
         raise RuntimeError(f"all {_BLOCKS} blocks of ports are taken by test processes")
 
     def take(self, count: int, *, mirrored: bool = False) -> int:

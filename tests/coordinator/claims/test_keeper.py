@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from coordinator.claims.keeper import WAIT_FOR_SHARES
+from coordinator.errors import ActionRefused
 from coordinator.supervision.lifecycle import Reason, State
 from tests.coordinator.claims.cells import TTL_S, cell, memory, never_two
 from tests.support.waiting import eventually
@@ -147,3 +150,18 @@ async def test_cells_that_see_different_profiles_come_to_rest(tmp_path: Path) ->
         await asyncio.sleep(2 * WAIT_FOR_SHARES * TTL_S)
         assert all_served()
         assert before == [len(one.fleet.notes(login, "starts")) for one in (x, y) for login in LOGINS]
+
+
+async def test_an_operators_actions_are_refused_where_the_login_is_not(tmp_path: Path) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", LOGINS) as x, cell(tmp_path, store, "y", LOGINS) as y:
+        await eventually(lambda: len(x.serving()) == len(y.serving()) == 3)
+        login = min(y.serving())
+        await eventually(lambda: x.fleet.status(login).held_by == "y")
+        supervisor = x.fleet.supervisor
+        for act in (supervisor.restart, supervisor.drain, supervisor.reset, supervisor.check_action):
+            with pytest.raises(ActionRefused, match="does not run here: cell 'y' has the claim"):
+                act(login)
+        with pytest.raises(ActionRefused):
+            supervisor.renew(login, {"cookies": [], "origins": []})
+        assert login in y.serving()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 from typing import Protocol
 
 from coordinator.claims import etcd_api
@@ -17,6 +18,8 @@ from tests.support.waiting import HANG_LIMIT_S
 
 TTL_S = 2
 """The shortest lease that etcd grants, by its usual times of elections."""
+LONG_TTL_S = 60
+"""A lease that no test outlives."""
 
 _NUMBERS = itertools.count()
 
@@ -27,8 +30,8 @@ class World(Protocol):
     async def connect(self) -> ClaimStore:
         """Return a further cell's connection."""
 
-    async def registered(self, cell: str) -> ClaimStore:
-        """Return the connection of a cell that is registered, for TTL_S."""
+    async def registered(self, cell: str, ttl_s: int = LONG_TTL_S) -> ClaimStore:
+        """Return the connection of a cell that is registered, with room for 5 logins."""
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
         """Wait until this cell's lease is over; `seen_by` is a connection that looks."""
@@ -53,9 +56,9 @@ class MemoryWorld:
     async def connect(self) -> MemoryStore:
         return MemoryStore(self._memory)
 
-    async def registered(self, cell: str) -> MemoryStore:
+    async def registered(self, cell: str, ttl_s: int = LONG_TTL_S) -> MemoryStore:
         store = await self.connect()
-        await store.register(cell, TTL_S, 5)
+        await store.register(cell, ttl_s, 5)
         return store
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
@@ -91,9 +94,9 @@ class EtcdWorld:
         self._links[store] = way
         return store
 
-    async def registered(self, cell: str) -> EtcdClaims:
+    async def registered(self, cell: str, ttl_s: int = LONG_TTL_S) -> EtcdClaims:
         store = await self.connect()
-        await store.register(cell, TTL_S, 5)
+        await store.register(cell, ttl_s, 5)
         return store
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
@@ -111,7 +114,7 @@ class EtcdWorld:
         await asyncio.sleep(0.05)
 
     def lose_answers(self, store: ClaimStore, *, lost: bool) -> None:
-        self._links[store].loses_answers = lost
+        self._links[store].losses = sys.maxsize if lost else 0
 
 
 async def make_known(store: EtcdClaims) -> None:

@@ -37,6 +37,9 @@ class Saved:
 
     logins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def check(self, profile_name: str) -> None:
+        pass
+
     def save(self, profile_name: str, document: Mapping[str, Any]) -> str:
         self.logins[profile_name] = document
         return "kept"

@@ -77,7 +77,7 @@ def test_another_machine_goes_on_where_the_first_ended(writable: Bucket, tmp_pat
     save(first, Token(1, "a"), "late")
     here.upload([first])
     assert here.failures == 1
-    newer_there = "has a newer version in the bucket, of another coordinator, which is taken at the next start"
+    newer_there = "has a newer copy, of another coordinator, which is taken at the next start"
     assert here.warnings() == [f"The saved session of ann {newer_there}."]
     here.fetch([first])
     assert saved(first) == "rotated again"
@@ -91,7 +91,7 @@ def test_of_two_with_one_number_the_first_stays(writable: Bucket, tmp_path: Path
         save(file, file.grant(holder), holder)
         one.upload([file])
     assert mirrors[0].warnings() == []
-    assert "another version in the bucket, of another coordinator; restart" in mirrors[1].warnings()[0]
+    assert "another copy, of another coordinator; restart" in mirrors[1].warnings()[0]
     third = machine(tmp_path, "third")
     mirror(writable).fetch([third])
     assert saved(third) == "a"
@@ -131,12 +131,12 @@ def test_without_the_permission_it_is_told_and_the_session_stays_here(bucket: Bu
 
 
 DAMAGE: dict[str, tuple[bytes, str]] = {
-    "garbage": (b"garbage", "in the bucket is not JSON"),
+    "garbage": (b"garbage", "in its copy is not JSON"),
     "of another key": (
         SessionKey((pyrage.x25519.Identity.generate(),)).encrypt(b"{}"),
-        "in the bucket is encrypted for",
+        "in its copy is encrypted for",
     ),
-    "cut": (KEY.encrypt(b"{}")[:-1], "in the bucket is a damaged age file"),
+    "cut": (KEY.encrypt(b"{}")[:-1], "in its copy is a damaged age file"),
 }
 
 
