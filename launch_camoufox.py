@@ -10,7 +10,9 @@ import argparse
 import asyncio
 import os
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from contract import child_environment
 from contract.exit_codes import MEANINGS, ExitCode
@@ -94,18 +96,26 @@ def _run(arguments: argparse.Namespace, run_dir: Path) -> int:
     if arguments.login:
         from api_utils.login import run_login  # noqa: PLC0415 - as below
 
-        return asyncio.run(run_login(arguments, run_dir))
+        return _until_done(run_login(arguments, run_dir))
     if arguments.remote_login:
         from api_utils.remote_login import run_remote_login  # noqa: PLC0415 - as below
 
-        return asyncio.run(run_remote_login(arguments, run_dir))
+        return _until_done(run_remote_login(arguments, run_dir))
     if arguments.host is not None:
         from api_utils.host import run_host  # noqa: PLC0415 - as below
 
-        return asyncio.run(run_host(arguments, run_dir))
+        return _until_done(run_host(arguments, run_dir))
     from api_utils.child import run_child  # noqa: PLC0415 - --help and a lost parent need none of it
 
-    return asyncio.run(run_child(arguments, run_dir))
+    return _until_done(run_child(arguments, run_dir))
+
+
+def _until_done(work: Coroutine[Any, Any, int]) -> int:
+    """Run it to its end, and not those of other tasks, as `asyncio.run` would: they end with the process.
+
+    Playwright's own never end if it was cancelled while its driver started.
+    """
+    return asyncio.Runner().run(work)
 
 
 def _port(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import os
 import signal
 import socket
@@ -31,7 +32,7 @@ from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
 from contract.claim_deadline import ClaimDeadline
 from contract.exit_codes import ExitCode
-from contract.host_orders import ChildOrder, End, Ended, Full, Start, receive_order, send
+from contract.host_orders import ChildOrder, End, Ended, Full, Start, Up, receive_order, send
 from contract.logs import configure_logging
 from contract.output import OUTPUT
 from contract.surroundings import SurroundingsError, read_surroundings
@@ -46,9 +47,6 @@ async def run_host(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
     try:
         settings = read_variables(ChildSettings)
         configure_logging(settings.log_format, settings.log_level)
-        claim = ClaimDeadline(settings.tabfleet_claim_deadline_file)
-        if claim.is_over:
-            return refuse(CLAIM_OVER, ExitCode.CLAIM_OVER)
         keys = initialize_keys()
         orders = socket.socket(fileno=arguments.host)
     except (VariableError, KeyFileError, OSError) as error:
@@ -60,9 +58,7 @@ async def run_host(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         run_dir=run_dir,
         settings=settings,
         shared=True,
-        claim=claim,
     )
-    watch_claim(claim, browser.process.kill)
     with orders:
         return await Host(browser, settings, keys, orders).run()
 
@@ -91,6 +87,7 @@ class Host:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._failure: ExitCode | None = None
+        self._has_login = False
 
     async def run(self) -> ExitCode:
         """Start the browser and run children in it. Return the exit code when all of them have ended."""
@@ -120,6 +117,9 @@ class Host:
         """Return when the browser is lost or did not start; then there is no room for a further child."""
         try:
             await self._browser.start()
+            self._tell(Up())
+            # What the first child would import, here and now: as a spare, this process has the time.
+            await asyncio.to_thread(importlib.import_module, "api_utils.server")
             give_back_memory()
             lost = await self._browser.process.wait_lost()
             self._failure = ExitCode.DRIVER_LOST if lost == "driver_lost" else ExitCode.BROWSER_LOST
@@ -164,8 +164,19 @@ class Host:
         child.task = asyncio.create_task(self._serve(child), name=f"child-{order.api_port}", context=context)
         self._spawn(self._tell_end(child, child.task, context))
 
+    def _begin_claim(self) -> bool:
+        """From the first child on, have the process end with its claim; return whether that is over."""
+        if not self._has_login:
+            self._has_login = True
+            self._browser.claim = ClaimDeadline(self._settings.tabfleet_claim_deadline_file)
+            if not self._browser.claim.is_over:
+                watch_claim(self._browser.claim, self._browser.process.kill)
+        return self._browser.claim.is_over
+
     async def _serve(self, child: _Hosted) -> int:
         order = child.order
+        if self._begin_claim():
+            return refuse(CLAIM_OVER, ExitCode.CLAIM_OVER)
         settings = self._settings.model_copy(
             update={
                 "tabfleet_run_dir": order.run_dir,
@@ -173,10 +184,11 @@ class Host:
                 "tabfleet_site_file": order.site_shown,
                 "tabfleet_instance_id": order.instance_id,
                 "tabfleet_control_token": order.control_token,
+                "site_url": order.site_url,
             }
         )
         try:
-            site = load_site(order.site, shown=order.site_shown)
+            site = load_site(order.site, shown=order.site_shown, url=order.site_url)
             surroundings = read_surroundings(order.run_dir)
         except (SiteError, SurroundingsError) as error:
             return refuse(str(error), ExitCode.USAGE)
@@ -213,7 +225,7 @@ class Host:
         del self._children[child.order.instance_id]
         self._tell(Ended(ended=child.order.instance_id, code=KILLED if child.killed else code))
 
-    def _tell(self, news: Ended | Full) -> None:
+    def _tell(self, news: Up | Ended | Full) -> None:
         with suppress(OSError):  # nobody is there to hear it, or hears nothing any more: the host's end tells it too
             send(self._orders, news)
 

@@ -16,11 +16,13 @@ from benchmarks.density import BENCHMARKS as DENSITY
 from benchmarks.looks import BENCHMARKS as LOOKS
 from benchmarks.pages.benchmark import BENCHMARKS as PAGES
 from benchmarks.report import Benchmark, show
+from benchmarks.spares import BENCHMARKS as SPARES
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "proxy": proxy.run,
     "hydration": hydration.run,
     "start": start.run,
+    **SPARES,
     "supervision": supervision.run,
     "scale": scale.run,
     "cells": cells.run,

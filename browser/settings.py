@@ -38,13 +38,15 @@ class VariableError(TabfleetError):
 class BrowserSettings(BaseModel):
     """Settings of one child's browser, each read from the variable of the same name in capitals.
 
-    Durations are in seconds; `sleep_after_s` 0 is never. `chromium_sandbox` None is on, but off for root, who has none.
+    `site_url` replaces the address in the site file. Durations are in seconds; `sleep_after_s` 0 is never.
+    `chromium_sandbox` None is on, but off for root, who has none.
     `extra_ca_file` holds PEM certificates.
     """
 
     # A misspelt setting in code is an error; read_variables passes on only the variables that have a field.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    site_url: OptionalText = None
     first_token_timeout_s: PositiveS = child_environment.FIRST_TOKEN_TIMEOUT_S
     stream_idle_timeout_s: PositiveS = child_environment.STREAM_IDLE_TIMEOUT_S
     login_check_s: PositiveS = child_environment.LOGIN_CHECK_S

@@ -4,12 +4,14 @@ Both go over one Unix socketpair of the kind SOCK_SEQPACKET, one JSON object a p
 
 to the host    {"start": {ChildOrder}}, with one descriptor (SCM_RIGHTS): where the child's lines of log go
                {"end": INSTANCE_ID, "how": "term" | "kill"}
-from the host  {"ended": INSTANCE_ID, "code": EXIT_CODE}   nothing of the child is left: neither page, port nor lock
+from the host  {"up": true}                                its browser has started
+               {"ended": INSTANCE_ID, "code": EXIT_CODE}   nothing of the child is left: neither page, port nor lock
                {"full": true}                              it takes no further child; those that run are served
 
-The host ends by itself, and its children with it, when the other side of the pair is closed. A child that it is ordered
-to start when it takes none any more has ended: it says so. A child ends with "term" as a process does at SIGTERM: its
-session is saved. With "kill" its page is closed at once.
+A host starts its browser at once, and waits for orders: one without a child yet is a spare. It does not know of any
+site: each order brings its own. It ends by itself, and its children with it, when the other side is closed. A child
+that it is ordered to start when it takes none any more has ended: it says so. A child ends with "term" as a process
+does at SIGTERM: its session is saved. With "kill" its page is closed at once.
 """
 
 from __future__ import annotations
@@ -35,13 +37,15 @@ class _Message(BaseModel):
 class ChildOrder(_Message):
     """One child to start: what a process of its own is told by its command line and environment.
 
-    `site` is a name in sites/ or a path; `site_shown` is the path that messages give of it, where it is a copy.
+    `site` is a name in sites/ or a path; `site_shown` is the path that messages give of it, where it is a copy;
+    `site_url` is the address in place of that in the site file, as SITE_URL is for a process of its own.
     """
 
     name: str
     profile: Path
     site: str
     site_shown: str | None = None
+    site_url: str | None = None
     run_dir: Path
     api_port: int
     generation: int
@@ -62,6 +66,12 @@ class End(_Message):
     how: Ending
 
 
+class Up(_Message):
+    """The host's browser has started."""
+
+    up: Literal[True] = True
+
+
 class Ended(_Message):
     """A child has ended, with an exit code as a process of its own would have given."""
 
@@ -76,7 +86,7 @@ class Full(_Message):
 
 
 _Order: Final[TypeAdapter[Start | End]] = TypeAdapter(Start | End)
-_News: Final[TypeAdapter[Ended | Full]] = TypeAdapter(Ended | Full)
+_News: Final[TypeAdapter[Up | Ended | Full]] = TypeAdapter(Up | Ended | Full)
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
@@ -87,7 +97,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def send(end: socket.socket, message: Start | End | Ended | Full, descriptor: int | None = None) -> None:
+def send(end: socket.socket, message: Start | End | Up | Ended | Full, descriptor: int | None = None) -> None:
     """Send an order or news. Raises OSError, also when the other side does not read."""
     data = message.model_dump_json(exclude_none=True).encode()
     socket.send_fds(end, [data], [] if descriptor is None else [descriptor])
@@ -114,7 +124,7 @@ def receive_order(end: socket.socket) -> tuple[Start | End, int | None] | None:
         raise ValueError(f"no order: {error.error_count()} faults") from None  # its text would hold a token
 
 
-def receive_news(end: socket.socket) -> Ended | Full | None:
+def receive_news(end: socket.socket) -> Up | Ended | Full | None:
     """Return the next news; None when the other side is closed.
 
     Raises BlockingIOError if there is none yet, ValueError for what is no news.

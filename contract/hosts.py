@@ -24,8 +24,8 @@ class Hosts:
 
     def check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raise ApiError (421) for a Host that is not taken. The headers' names are in lower case."""
-        for name, value in headers:
-            if name == b"host" and not self._takes(value):
+        for host in [value for name, value in headers if name == b"host"]:
+            if not self._takes(host):
                 what = "a loopback" if self.loopback_only else "an IP"
                 names = ", or a name in ALLOWED_HOSTS" if self.settable else ""
                 keys = "; or set API keys" if self.settable and not self.loopback_only else ""

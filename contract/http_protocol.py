@@ -156,6 +156,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether no request of this connection is being answered."""
         return self._running is None or self._running.response_complete
 
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the body of the request that is being answered has come."""
+        return self._running is not None and not self._running.more_body
+
     def _make_room(self) -> None:
         longest = next(iter(self._idle))  # this one itself if there is no other
         if longest is not self:
@@ -254,12 +259,12 @@ class HttpProtocol(HttpToolsProtocol):
         # What uvicorn does with each header by itself is done with all of them at once, which costs less. Those that
         # follow the body are added to the list as it was, and so count for nothing (RFC 9110, section 6.5.1).
         lowered = self.scope["headers"] = [(name.lower(), value) for name, value in self.headers]
-        names = [name for name, _ in lowered]
-        if b"expect" in names:
+        named = dict(lowered)
+        if b"expect" in named:
             self.expect_100_continue = any(
                 name == b"expect" and value.lower() == b"100-continue" for name, value in lowered
             )
-        if names.count(b"host") > 1:
+        if len(named) < len(lowered) and [name for name, _ in lowered].count(b"host") > 1:
             self._too_much = "The request has more than one Host header."  # RFC 9112, section 3.2
             raise ValueError
         if self.parser.should_upgrade():

@@ -121,8 +121,9 @@ class KeyStore:
         """Return the role of this key, None if it is not accepted. Takes the same time whichever matches, or none."""
         # HTTP's headers are bytes, which servers hand over as Latin-1; a key that is not ASCII is sent as UTF-8.
         sent = {presented.encode("utf-8", "surrogatepass")}
-        with contextlib.suppress(UnicodeEncodeError):
-            sent.add(presented.encode("latin-1"))
+        if not presented.isascii():
+            with contextlib.suppress(UnicodeEncodeError):
+                sent.add(presented.encode("latin-1"))
         digests = [hashlib.sha256(key).digest() for key in sent]
         # Every digest is compared: stopping at a match would tell how far down the file it stands.
         matches = [

@@ -27,7 +27,7 @@ from coordinator.sessions.sessions import TEND_S
 from coordinator.settings import Settings
 from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import ChildCleaned, FleetEvent, Hooks, log_event
-from coordinator.supervision.launcher import Launcher
+from coordinator.supervision.launcher import Launcher, SpareBrowsers
 from coordinator.supervision.lifecycle import State
 from coordinator.supervision.login_expiry import DAY_S
 from coordinator.supervision.memory import browsers_needed, memory_limit, plan_memory
@@ -75,11 +75,13 @@ class Fleet:
         happens to children.
         """
         self._settings, self._hydrator, self._access, self._metrics = settings, hydrator, access, metrics
-        self._sessions = sessions
+        self._sessions, self._launcher = sessions, launcher
         self._open_claims = claims
         self._keeper: ClaimKeeper | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._ports = PortPlan(port, settings.base_api_port, settings.base_stream_port, settings.port_step)
+        self._ports = PortPlan(
+            port, settings.base_api_port, settings.base_stream_port, settings.port_step, settings.spare_browsers
+        )
         self.pool = Pool(max_queue=settings.max_queue)
         hooks = (log_event, metrics.fleet_event, *hooks, self._look_soon)
         self.supervisor = Supervisor(
@@ -129,6 +131,7 @@ class Fleet:
             settings.browser_engine,
             memory_limit(),
             lambda some: browsers_needed(logins[:some], settings.logins_per_browser),
+            spares=settings.spare_browsers,
         )
         await self._open_sessions(hydration)
         self._sites.add(await self._sites.read(profiles))
@@ -256,6 +259,10 @@ class Fleet:
         """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
         return self._sessions.uploads() if self._sessions else None
 
+    def spare_browsers(self) -> SpareBrowsers | None:
+        """Return what there is of spare browsers; None without SPARE_BROWSERS."""
+        return self._launcher.spares()
+
     def login_days_left(self) -> dict[str, float]:
         """Return in how many days each login expires, by its child's name, as far as its cookies say so."""
         now = time.time()
@@ -280,7 +287,9 @@ class Fleet:
         sessions = self._sessions.warnings() if self._sessions else ()
         of_children = [f"{child.name}: {line}" for child in self.supervisor.snapshot() for line in child.warnings]
         of_logins = (*self._sites.warnings(), *hydrated, *sessions, *of_children)
-        lines = (self._reload_error, open_api, self._memory_warning, claims, *of_logins)
+        spares = self.spare_browsers()
+        of_spares = None if spares is None else spares.warning
+        lines = (self._reload_error, open_api, self._memory_warning, claims, of_spares, *of_logins)
         return [line for line in lines if line]
 
     def claims(self) -> ClaimsStatus | None:
@@ -291,6 +300,7 @@ class Fleet:
         """Return the body of `/ready`: names, states and reasons; no path, no log line, no cookie."""
         rejected = () if self._hydration is None else self._hydration.discovery.rejected
         shard = self._settings.own_shard
+        spares = self.spare_browsers()
         named = {"cell": self._settings.own_cell, "shard": None if shard is None else str(shard)}
         return {
             **{name: value for name, value in named.items() if value is not None},
@@ -300,6 +310,7 @@ class Fleet:
             "unhealthy": self.unhealthy(),
             "rejected_profiles": [{"name": item.name, "reason": item.reason} for item in rejected],
             "site_checks": [site.public() for site in self.site_checks()],
+            **({} if spares is None else {"spare_browsers": spares.ready}),
             "api_keys": "enforced" if self._access.enforced else "open",
             "warnings": self.warnings(),
         }

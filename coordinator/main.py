@@ -160,8 +160,7 @@ class Coordinator:
 
     def _opener(self, claims: ClaimSetup, sessions: Sessions | None) -> OpenClaims:
         def open_claims(supervisor: Supervisor, room: int) -> ClaimKeeper:
-            file = self._launcher.claim_deadline_file = self._launcher.root.path / CLAIM_DEADLINE
-            return claims.keeper(supervisor, sessions, file, room)
+            return claims.keeper(supervisor, sessions, self._launcher.root.path / CLAIM_DEADLINE, room)
 
         return open_claims
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, generate_latest
@@ -29,6 +30,7 @@ from coordinator.supervision.events import (
     LoginRefreshed,
     SessionReported,
 )
+from coordinator.supervision.launcher import SpareBrowsers
 from coordinator.supervision.lifecycle import State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -65,6 +67,9 @@ class WatchedFleet(Protocol):
 
     def session_uploads(self) -> tuple[int, int] | None:
         """Return how many uploads of sessions succeeded and how many failed; None without SESSION_DIR."""
+
+    def spare_browsers(self) -> SpareBrowsers | None:
+        """Return what there is of spare browsers; None without SPARE_BROWSERS."""
 
 
 class Metrics:
@@ -143,6 +148,7 @@ class Metrics:
             registry=registry,
         )
         self._end_reasons: dict[str, str] = {}
+        self._ended = cache(self._requests.labels)  # which looks at each label's type and value every time
 
     def name_cell(self, cell: str, shard: Shard | None) -> None:
         """Say which of several coordinators this is, in an info metric that others are joined with by `instance`.
@@ -181,7 +187,7 @@ class Metrics:
     def request_done(self, done: RequestDone) -> None:
         """Count a request that has ended; a hook of the proxy."""
         stats = done.stats
-        self._requests.labels(stats.outcome, stats.code or "").inc()
+        self._ended(stats.outcome, stats.code or "").inc()
         self._duration.observe(done.duration_s)
         if stats.queued_s is not None:
             self._waited.observe(stats.queued_s)
@@ -269,6 +275,14 @@ class _FleetCollector(Collector):
             yield CounterMetricFamily("tabfleet_session_uploads", "Sessions uploaded to S3", value=uploads[0])
             text = "Sessions that could not be uploaded"
             yield CounterMetricFamily("tabfleet_session_upload_failures", text, value=uploads[1])
+        spares = fleet.spare_browsers()
+        if spares is not None:
+            text = "Browsers without a login that are ready for the next start"
+            yield GaugeMetricFamily("tabfleet_spare_browsers", text, value=spares.ready)
+            text = "Children that were started in a spare browser"
+            yield CounterMetricFamily("tabfleet_spare_browsers_taken", text, value=spares.taken)
+            text = "Spare browsers that were lost before a child took them, or could not be started"
+            yield CounterMetricFamily("tabfleet_spare_browser_failures", text, value=spares.failures)
 
 
 class _AlertCollector(Collector):

@@ -350,6 +350,13 @@ class Settings(BaseSettings):
             "a browser of its own; 1 with camoufox",
         ),
     ] = 1
+    spare_browsers: Annotated[
+        Count,
+        About(
+            CHILDREN,
+            "Browsers without a login that are kept ready, for starts that would each take a new one; 0 keeps none",
+        ),
+    ] = 0
     chat_site: Annotated[
         SiteName | None,
         About(

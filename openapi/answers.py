@@ -58,7 +58,7 @@ class Child(TypedDict):
     """A child as everybody may see it. Times are seconds since 1970.
 
     `login_kept` tells that the child refreshes its login in time, or logs in again by itself; `warnings` are lines for
-    people.
+    people. `held_by` is the cell that has the claim of its login, where another one has it.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Child(TypedDict):
     capture: str | None
     site: str | None
     asleep: bool
+    held_by: str | None
 
 
 class ChildDetail(Child):
@@ -111,19 +112,35 @@ class SiteChecked(TypedDict):
     new_file: str | None
 
 
+class Claims(TypedDict):
+    """How many logins this cell has claimed, and which cells there are, as the store of claims told it last.
+
+    `lost` counts claims that ended without having been given back; `store_reached` is false while the store does not
+    answer, or refuses.
+    """
+
+    held: int
+    cells: list[str]
+    lost: int
+    store_reached: bool
+
+
 class Ready(TypedDict):
     """Whether a request would find a page, and the children. `unhealthy` names those that should serve and do not.
 
-    Where several coordinators share one set of logins, `cell` is this one's name and `shard`, as i/n, its share.
+    Where several coordinators share one set of logins, `cell` is this one's name, `shard`, as i/n, its share where that
+    is fixed, and `claims` its part where logins are claimed.
     """
 
     cell: NotRequired[str]
     shard: NotRequired[str]
+    claims: NotRequired[Claims]
     status: Literal["ready", "unready", "draining"]
     children: list[Child]
     unhealthy: list[str]
     rejected_profiles: list[RejectedProfile]
     site_checks: list[SiteChecked]
+    spare_browsers: NotRequired[int]
     api_keys: Literal["enforced", "open"]
     warnings: list[str]
 

@@ -80,14 +80,12 @@ def measure(console: Console, engine: EngineName, name: str) -> Measurements:
         for number in track(range(STARTS + 1), f"{label}, starts", console=console, transient=True):
             _start(app, engine, login, bare, found if number else Measurements())  # the first of each fills the caches
         with _running(app, login.parent, engine) as running, asyncio.Runner() as runner:
-            page = _SyncScript(app, bare, runner, note_times=True)
-            for number in track(range(ANSWERS), f"{label}, answers", console=console, transient=True):
-                _answer(app, running, page, found, number)
-            page.close()
-            page = _SyncScript(app, bare, runner)
-            for number in track(range(SUBMISSIONS), f"{label}, prompts", console=console, transient=True):
-                _submit(app, running, page, found, number)
-            page.close()
+            with contextlib.closing(_SyncScript(app, bare, runner, note_times=True)) as page:
+                for number in track(range(ANSWERS), f"{label}, answers", console=console, transient=True):
+                    _answer(app, running, page, found, number)
+            with contextlib.closing(_SyncScript(app, bare, runner)) as page:
+                for number in track(range(SUBMISSIONS), f"{label}, prompts", console=console, transient=True):
+                    _submit(app, running, page, found, number)
             found.memory_after.append(child_memory(running.child_pid(CHILD)))
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import tomllib
 from contextlib import AsyncExitStack, suppress
@@ -20,7 +19,7 @@ from browser.errors import BrowserError, SiteError, StreamPortTaken
 from browser.page.site_page import SitePage
 from browser.page.tab import Tab
 from browser.settings import BrowserSettings, EngineName
-from browser.site.load import URL_VARIABLE, parse_site
+from browser.site.load import parse_site
 from browser.site.schema import Site
 from browser.timeouts import finish
 from contract.site_check import CHECK_TIMEOUT_S, CheckedStep, CheckOutcome, SiteCheck
@@ -64,11 +63,11 @@ async def check_beside(
 ) -> SiteCheck:
     """Check a site file of this name and text in a tab beside a page that is open; the tab is closed in the end.
 
-    A prompt is sent only if the site file has one for this. SITE_URL replaces the file's address. What goes wrong is an
-    outcome. A caller that does not want to wait any longer cancels it, and then has the page alone again.
+    A prompt is sent only if the site file has one for this. `settings.site_url` replaces the file's address. What goes
+    wrong is an outcome. A caller that does not want to wait any longer cancels it, and then has the page alone again.
     """
     try:
-        site = parse_site(text, file, url=os.environ.get(URL_VARIABLE) or None)
+        site = parse_site(text, file, url=settings.site_url)
     except SiteError as error:
         return SiteCheck(CheckOutcome.INVALID, str(error), file=file)
     plan = CheckPlan(

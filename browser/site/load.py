@@ -18,16 +18,16 @@ URL_VARIABLE = "SITE_URL"
 _FORM = TomlForm(Site, unnamed=Action)
 
 
-def load_site(name_or_path: str, *, shown: str | None = None) -> Site:
-    """Load `sites/NAME.toml`, or the file at a path. The variable SITE_URL, when set, replaces its url.
+def load_site(name_or_path: str, *, shown: str | None = None, url: str | None = None) -> Site:
+    """Load `sites/NAME.toml`, or the file at a path. `url`, or the variable SITE_URL, when set, replaces its url.
 
     `shown` is what messages call the file, where that is not its path.
 
-    Where SITE_URL has no path of its own, the path of the file's url stays. Raises SiteError, whose
+    Where that url has no path of its own, the path of the file's url stays. Raises SiteError, whose
     message names the file, the line, the key and what is expected.
     """
     path = find_site(name_or_path)
-    return parse_site(read_site_file(path), shown or str(path), url=os.environ.get(URL_VARIABLE) or None)
+    return parse_site(read_site_file(path), shown or str(path), url=url or os.environ.get(URL_VARIABLE) or None)
 
 
 def read_site_file(path: FilePath) -> str:

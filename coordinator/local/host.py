@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from contract.host_orders import ChildOrder, End, Ended, Ending, Full, Start, receive_news, send, socket_pair
+from contract.host_orders import ChildOrder, End, Ended, Ending, Full, Start, Up, receive_news, send, socket_pair
 from coordinator.local import processes
 from coordinator.local.output import Output
 from coordinator.local.run_folder import RunFolder, delete_later
@@ -30,7 +30,8 @@ _MEMORY_KEPT_S: Final = 2.0  # one look at all of /proc serves all children of a
 class HostProcess:
     """A host's process, its run folder, its stream port and its children. Make it inside a running loop.
 
-    It begins to run at once. It is over when its last child has ended, or it has itself; then `clean_up` is due.
+    It begins to run at once. It is over when its last child has ended, or it has itself; then `clean_up` is due. A
+    spare has no child yet, and no site: both come with `adopt`.
     """
 
     def __init__(  # noqa: PLR0913 - all by keyword
@@ -38,6 +39,7 @@ class HostProcess:
         *,
         name: str,
         site: str | None,
+        spare: bool = False,
         stream_port: int,
         folder: RunFolder,
         output: Output,
@@ -47,9 +49,11 @@ class HostProcess:
     ) -> None:
         """Raises OSError. `spawn` starts the process, given the number of the socket that it inherits.
 
-        `changed` is called when the process is there and when it has ended, `gone` when nothing of it is left.
+        `changed` is called when the process is there, when its browser is, and when it has ended; `gone` when nothing
+        of it is left.
         """
         self.name, self.site, self.stream_port = name, site, stream_port
+        self.is_spare, self.is_up = spare, False
         self.folder, self.output = folder, output
         self.pid: int | None = None
         self._ours, self._theirs = socket_pair()
@@ -57,7 +61,7 @@ class HostProcess:
         self._children: dict[str, HostedChild] = {}
         self._arriving = 0
         """Children that are to start here, and whose order has not been sent yet."""
-        self._full = self._ending = self._hearing = False
+        self._full = self._ending = self._hearing = self._doomed = False
         self._process: asyncio.subprocess.Process | None = None
         self._failure: OSError | RuntimeError | None = None
         self._begun, self._ended = asyncio.Event(), asyncio.Event()
@@ -90,6 +94,11 @@ class HostProcess:
     def running(self) -> bool:
         """Whether its process is there."""
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its own exit code once it has ended, negative for a signal; None where it could not even begin."""
+        return self._process.returncode if self._process is not None else None
 
     def memory_bytes(self) -> int:
         """Return the proportional set size of host, driver and browser; may read all of /proc, so not in the loop."""
@@ -128,8 +137,10 @@ class HostProcess:
             self._theirs.close()
         self.pid = self._process.pid
         self._begun.set()
+        if self._doomed:
+            self.kill()
         self._changed()
-        log.info("host_started", host=self.name, pid=self.pid, stream_port=self.stream_port)
+        self._note("host_started", stream_port=self.stream_port)
         self.output.begin()
         if self._ours.fileno() >= 0:
             asyncio.get_running_loop().add_reader(self._ours, self._hear)
@@ -138,8 +149,12 @@ class HostProcess:
         for _ in range(_MOST_NEWS):
             if not self._hear():
                 break
-        log.info("host_ended", host=self.name, pid=self.pid, exit_code=exit_code, lost=len(self._children))
+        self._note("host_ended", exit_code=exit_code, lost=len(self._children))
         return exit_code
+
+    def _note(self, event: str, **more: int) -> None:
+        # Whoever keeps spares tells of theirs: those that fail again and again are not to fill the log.
+        (log.debug if self.is_spare else log.info)(event, host=self.name, pid=self.pid, **more)
 
     def _hear(self) -> bool:
         """Take one piece of news; return whether there may be more."""
@@ -160,9 +175,14 @@ class HostProcess:
                 self._stop_hearing()
                 self.retire()
                 self._end_within(END_S)
+            case Up():
+                self.is_up = True
+                self._changed()
             case Full():
-                log.info("host_full", host=self.name, children=len(self._children))
+                self._note("host_full", children=len(self._children))
                 self.retire()
+                if self.is_spare:  # else it ends with its last child
+                    self._end_within(END_S)
             case Ended():
                 child = self._children.pop(news.ended, None)
                 if child is None:
@@ -176,8 +196,14 @@ class HostProcess:
         """Take no further child; those that run are left to their own end."""
         self._full = True
 
+    def adopt(self, site: str | None) -> None:
+        """Make a spare the host of this site; its first child is ordered in the same step."""
+        self.is_spare, self.site = False, site
+
     def kill(self) -> None:
-        """Send SIGKILL, if its process has not ended: all its children end."""
+        """Send SIGKILL, once there is a process and if it has not ended: all its children end."""
+        self._doomed = True
+        self.retire()
         if self._process is not None:
             processes.send_signal(self._process, signal.SIGKILL)
 

@@ -31,11 +31,11 @@ from coordinator.local.host import HostedChild, HostProcess
 from coordinator.local.hosts import Hosts
 from coordinator.local.output import Logs, Output
 from coordinator.local.run_folder import RunFolder, delete, delete_later
-from coordinator.local.run_root import RunRoot
+from coordinator.local.run_root import CLAIM_DEADLINE, RunRoot
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings
 from coordinator.site_files import site_name, site_path
-from coordinator.supervision.launcher import ChildSpec, RenewedLogin
+from coordinator.supervision.launcher import ChildSpec, RenewedLogin, SpareBrowsers
 from coordinator.supervision.ports import StreamPorts
 
 log = structlog.get_logger(__name__)
@@ -201,6 +201,7 @@ class LocalLauncher:
         program: Sequence[str] = PROGRAM,
         sessions: Sessions | None = None,
         logins_per_browser: int = 1,
+        spare_browsers: int = 0,
         stream_ports: StreamPorts | None = None,
         claim_deadline_file: Path | None = None,
     ) -> None:
@@ -209,9 +210,10 @@ class LocalLauncher:
         `arguments` follow the program on every command line (engine, headless), and then the login's site, or
         `default_site`; `environment` is what the settings pass on to children. With `log_dir` a child's output is
         appended to NAME.log there, else it goes to our stderr line by line. `sessions` is where logins are saved,
-        if not in the run folders. With `logins_per_browser` above 1, logins share browsers, and `stream_ports` gives
-        each browser its stream port; without it a child takes the one of its slot. `claim_deadline_file` says until
-        when the claims of all logins hold: children end with them, but not those in which a person logs in.
+        if not in the run folders. With `logins_per_browser` above 1, logins share browsers; `spare_browsers` are kept
+        ready for the next starts. With either, `stream_ports` gives each browser its stream port; else a child takes
+        the one of its slot. `claim_deadline_file`, a path from the root of run folders on, says until when
+        the claims of all logins hold: children end with them, but not those in which a person logs in.
         """
         self._parent = parent
         self._program, self._arguments = tuple(program), tuple(arguments)
@@ -225,11 +227,18 @@ class LocalLauncher:
         """By the names of sites: their files, and the text of each that children are started with."""
         self._running: dict[int, LocalChild] = {}
         self._stream_ports = stream_ports
-        self.claim_deadline_file = claim_deadline_file
-        """For children that start from now on."""
+        self._claim_deadline_file = claim_deadline_file
         self._hosts = (
-            Hosts(logins_per_browser, stream_ports, self._logs, spawn=self._spawn_host, changed=self._host_changed)
-            if logins_per_browser > 1 and stream_ports is not None
+            Hosts(
+                logins_per_browser,
+                stream_ports,
+                self._logs,
+                root=lambda: self.root,
+                spare_browsers=spare_browsers,
+                spawn=self._spawn_host,
+                changed=self._host_changed,
+            )
+            if (logins_per_browser > 1 or spare_browsers) and stream_ports is not None
             else None
         )
         self.spawning = 0
@@ -243,6 +252,7 @@ class LocalLauncher:
         sessions: Sessions | None = None,
     ) -> LocalLauncher:
         """Return a launcher of children that go by the operator's settings."""
+        own_ports = settings.logins_per_browser > 1 or settings.spare_browsers > 0
         return cls(
             arguments=child_arguments(settings),
             environment=settings_environment(settings),
@@ -251,9 +261,9 @@ class LocalLauncher:
             program=program,
             sessions=sessions,
             logins_per_browser=settings.logins_per_browser,
-            stream_ports=(
-                StreamPorts(settings.base_stream_port, settings.port_step) if settings.logins_per_browser > 1 else None
-            ),
+            spare_browsers=settings.spare_browsers,
+            claim_deadline_file=None if settings.claims == "none" else Path(CLAIM_DEADLINE),
+            stream_ports=StreamPorts(settings.base_stream_port, settings.port_step) if own_ports else None,
         )
 
     @property
@@ -311,7 +321,7 @@ class LocalLauncher:
         return str(self.root.site_file(name)), file
 
     async def start(self, spec: ChildSpec) -> LocalChild | HostedChild:
-        """Start a child: in a host that others of its site share, or in a process and browser of its own.
+        """Start a child: in a host, which others of its site may share, or in a process and browser of its own.
 
         Raises LaunchError if it cannot even begin to run.
         """
@@ -336,7 +346,12 @@ class LocalLauncher:
         return child
 
     async def _start_hosted(self, spec: ChildSpec, folder: RunFolder, output: Output) -> HostedChild | None:
-        """Start a child in a host; return None if it is one that gets a browser of its own."""
+        """Start a child in a host; return None if it is one that gets a browser of its own, never a spare.
+
+        A spare is nothing for one with a proxy of its own, which the browser is started with. It is nothing for a
+        suspect either: one that ends browsers would take one spare after the other from all others, and where it was
+        the spare that was at fault, only a start that has nothing to do with one shows it.
+        """
         site, site_shown = self._site_of(spec)
         if self._hosts is None or spec.remote_login or spec.alone or spec.login.has_own_browser or site is None:
             return None
@@ -345,13 +360,14 @@ class LocalLauncher:
             profile=spec.profile_path,
             site=site,
             site_shown=site_shown,
+            site_url=None if spec.login.site else self._environment.get("SITE_URL"),
             run_dir=folder.path,
             api_port=spec.api_port,
             generation=spec.generation,
             instance_id=spec.instance_id,
             control_token=spec.control_token,
         )
-        return await self._hosts.start(self.root, spec, order, folder, output)
+        return await self._hosts.start(spec, order, folder, output)
 
     async def _start_own(self, spec: ChildSpec, folder: RunFolder, output: Output) -> LocalChild:
         ports, port = self._stream_ports, spec.stream_port
@@ -399,7 +415,7 @@ class LocalLauncher:
             },
             folder,
             output,
-            own_site=spec.login.site,
+            takes_site_url=not spec.login.site,
         )
 
     async def _spawn_host(self, host: HostProcess, descriptor: int) -> asyncio.subprocess.Process:
@@ -408,14 +424,14 @@ class LocalLauncher:
             self._fence(),
             host.folder,
             host.output,
-            own_site=host.site,
+            takes_site_url=False,  # the orders have it
             inherited=(descriptor,),
         )
 
     def _fence(self) -> dict[str, str]:
         """Return the variable by which a process is told when it must end."""
-        path = self.claim_deadline_file
-        return {} if path is None else {child_environment.CLAIM_DEADLINE_FILE: str(path.absolute())}
+        path = self._claim_deadline_file
+        return {} if path is None else {child_environment.CLAIM_DEADLINE_FILE: str(self.root.path / path)}
 
     async def _execute(  # noqa: PLR0913 - what children and hosts differ in
         self,
@@ -424,7 +440,7 @@ class LocalLauncher:
         folder: RunFolder,
         output: Output,
         *,
-        own_site: str | None,
+        takes_site_url: bool,
         inherited: Sequence[int] = (),
     ) -> asyncio.subprocess.Process:
         command = (
@@ -444,7 +460,7 @@ class LocalLauncher:
             child_environment.PARENT_PID: str(os.getpid()),
             **variables,
         }
-        if own_site:  # SITE_URL is the address of the other one
+        if not takes_site_url:  # it is the address of CHAT_SITE, and of no other
             environment.pop("SITE_URL", None)
         self.spawning += 1
         try:
@@ -460,6 +476,21 @@ class LocalLauncher:
             )
         finally:
             self.spawning -= 1
+
+    def allow_spares(self, *, allowed: bool) -> None:
+        """Say whether spare browsers may be started now: not while starts go on that somebody waits for."""
+        if self._hosts is not None and self._opened is not None:
+            self._hosts.spares.allow(allowed=allowed)
+
+    def end_spares(self) -> None:
+        """End spare browsers at once, and start none any more. Idempotent, and harmless before `open`."""
+        if self._hosts is not None:
+            self._hosts.spares.end()
+
+    def spares(self) -> SpareBrowsers | None:
+        """Return what there is of spare browsers; None where none are wanted."""
+        status = self._hosts.spares.status if self._hosts is not None else None
+        return status if status is not None and status.wanted else None
 
     def reopen_logs(self) -> None:
         """Open the log files anew by their names: a program that rotates logs has renamed them."""

@@ -16,6 +16,8 @@ from contract.processes import group_members
 from contract.run_folder import KEPT, SUBMITTED, read_processes, read_submitted
 from coordinator.local import processes
 
+_DELETED = " (deleted)"  # proc_pid_exe(5)
+
 
 class RunFolder:
     """The folder of one child, kept over its starts. `trash` takes what is to be deleted, on the same file system."""
@@ -73,6 +75,14 @@ class RunFolder:
         """Return the pids of the browser's processes, as far as the child has written down which they are."""
         browser = read_processes(self.path).get("browser")
         return set() if browser is None else set(group_members(browser.pid))
+
+    def has_outdated_browser(self) -> bool:
+        """Return whether the browser's program is no longer on the disk as it was started: it has been upgraded."""
+        browser = read_processes(self.path).get("browser")
+        try:
+            return browser is not None and os.readlink(f"/proc/{browser.pid}/exe").endswith(_DELETED)  # noqa: PTH115 - a text
+        except OSError:  # it has ended, which others find
+            return False
 
     def memory_bytes(self, pid: int) -> int:
         """Return the proportional set size of a process, its driver and its browser; reads all of /proc."""

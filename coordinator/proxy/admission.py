@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,8 +96,12 @@ class BodyReader:
         self._buffered_bytes = 0
         self._one_large = asyncio.Lock()
 
-    async def read(self, headers: HeaderMap, receive: Receive, dialect: Dialect) -> ChatBody | None:
+    async def read(
+        self, headers: HeaderMap, receive: Receive, dialect: Dialect, *, is_here: bool = False
+    ) -> ChatBody | None:
         """Return the body of a request for a page, which counts as held until `release`; None when the client left.
+
+        `is_here` says that all of it has come: then no time limit is set, which costs some 8 us.
 
         Raises ApiError: 415 for another type than JSON or another coding, 413 for too large a body, 408 for one that
         comes too slowly, 503 where too much is held already, 400 for what is no request of this dialect at all.
@@ -113,7 +117,7 @@ class BodyReader:
         decoder = decoder_of(headers.get(b"content-encoding"))
         held, body = _Held(), None
         try:
-            if await self._receive(receive, held, decoder):
+            if await (self._collect if is_here else self._receive)(receive, held, decoder):
                 body = await self._parse(held, dialect)
         finally:
             if body is None:
@@ -125,30 +129,37 @@ class BodyReader:
         self._buffered_bytes -= len(body.came)
 
     async def _receive(self, receive: Receive, held: _Held, decoder: Decoder | None) -> bool:
-        """Collect the parts, and return whether the client stayed."""
-        limits, now, size = self._limits, asyncio.get_running_loop().time, 0
-        end = now() + longest_s(limits.idle_s)
+        """Collect the parts within the time limits, and return whether the client stayed."""
+        idle_s, now = self._limits.idle_s, asyncio.get_running_loop().time
+        end = now() + longest_s(idle_s)
         try:
-            async with asyncio.timeout(limits.idle_s) as limit:
-                while True:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        return False
-                    part = message.get("body", b"")
-                    size += len(part)  # as it came: a coding can take any number of bytes to say nothing
-                    if size > limits.max_bytes:
-                        raise self._too_large()
-                    if decoder is None:
-                        self._hold(part, held)
-                    else:
-                        for piece in decoder.pieces(part):
-                            self._hold(piece, held)
-                            await asyncio.sleep(0)
-                    if not message.get("more_body"):
-                        break
-                    limit.reschedule(min(end, now() + limits.idle_s))
+            async with asyncio.timeout(idle_s) as limit:
+                return await self._collect(receive, held, decoder, lambda: limit.reschedule(min(end, now() + idle_s)))
         except TimeoutError:
             raise ApiError(ErrorCode.REQUEST_TIMEOUT, "The body did not arrive in time.", headers=CLOSE) from None
+
+    async def _collect(
+        self, receive: Receive, held: _Held, decoder: Decoder | None, on_part: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Collect the parts, and return whether the client stayed; `on_part` is called before the next is awaited."""
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return False
+            part = message.get("body", b"")
+            size += len(part)  # as it came: a coding can take any number of bytes to say nothing
+            if size > self._limits.max_bytes:
+                raise self._too_large()
+            if decoder is None:
+                self._hold(part, held)
+            else:
+                for piece in decoder.pieces(part):
+                    self._hold(piece, held)
+                    await asyncio.sleep(0)
+            if not message.get("more_body"):
+                break
+            on_part()
         if decoder is not None:
             decoder.finish()
         return True

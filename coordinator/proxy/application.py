@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -47,7 +47,7 @@ from coordinator.proxy.idempotency import (
 from coordinator.proxy.interrupt import Cause
 from coordinator.proxy.pool import Pool
 from coordinator.proxy.repeats import Failures
-from coordinator.proxy.response import Response, send_error, send_json
+from coordinator.proxy.response import Connection, Response, send_error, send_json
 from coordinator.proxy.response_store import ResponseStore, StoreLimits
 from coordinator.proxy.responses import ITEMS_PATH, Responses
 from coordinator.proxy.upstream import Upstream
@@ -56,11 +56,19 @@ from coordinator.proxy.without_page import ask_any_child
 log = structlog.get_logger(__name__)
 
 CONNECTION: Final = "tabfleet.connection"
-"""The ASGI extension that is the request's connection, a `response.Connection`."""
+"""The ASGI extension that is the request's connection, a `RequestConnection`."""
 
 ALIAS_OWNER: Final = "tabfleet"
 _ITEMS: Final = f"{RESPONSES.path}/*{ITEMS_PATH}"
 _START_RETRY_S: Final = 5.0
+
+
+class RequestConnection(Connection, Protocol):
+    """What a request came by, and its response goes by."""
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the request's body has come, so that nobody waits for it."""
 
 
 class RequestDone(NamedTuple):
@@ -96,6 +104,12 @@ class _Call(NamedTuple):
     request_id: str
     began: float
     stats: RequestStats
+
+    @property
+    def connection(self) -> RequestConnection:
+        """The connection that it came by."""
+        connection: RequestConnection = self.scope["extensions"][CONNECTION]
+        return connection
 
 
 @dataclass(frozen=True)
@@ -161,10 +175,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        # A model's name may have slashes in it.
-        parent = path[: path.find("/", len("/v1/")) + 1]
-        has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
-        route = self._routes.get(path) or self._routes.get(_ITEMS if has_items else parent)
+        route = self._routes.get(path) or self._route_below(path)
         call = _Call(
             scope, HeaderMap(scope["headers"]), receive, send, secrets.token_hex(16), self._now(), RequestStats()
         )
@@ -176,6 +187,12 @@ class Proxy:
         finally:
             if route is not None and route.dialect is not None:
                 self._on_done(RequestDone(call.request_id, call.stats, self._now() - call.began))
+
+    def _route_below(self, path: str) -> _Route | None:
+        """Return the route of what has a name of its own below a path; a model's may have slashes in it."""
+        parent = path[: path.find("/", len("/v1/")) + 1]
+        has_items = parent == f"{RESPONSES.path}/" and path.endswith(ITEMS_PATH)
+        return self._routes.get(_ITEMS if has_items else parent)
 
     async def _dispatch(self, call: _Call, route: _Route | None) -> None:
         self._access.check(call.headers)
@@ -190,7 +207,7 @@ class Proxy:
         key = read_key(headers)
         if key is None:  # else it may be the repeat of one that has been admitted
             self._refuse_when_draining()
-        body = await self._bodies.read(headers, call.receive, dialect)
+        body = await self._bodies.read(headers, call.receive, dialect, is_here=call.connection.has_whole_body)
         if body is None:
             call.stats.outcome = Outcome.CLIENT_LEFT
             return
@@ -239,7 +256,7 @@ class Proxy:
             return encode({**replayed, **(CLOSE if self._pool.draining else {})})
 
         try:
-            return await reader.play(call.send, call.scope["extensions"][CONNECTION], more)
+            return await reader.play(call.send, call.connection, more)
         finally:
             self._records.tidy()
 
@@ -248,7 +265,7 @@ class Proxy:
         if dialect is not RESPONSES:
             await self._exchange(call, dialect, body, record)
             return
-        connection = record or call.scope["extensions"][CONNECTION]
+        connection = record or call.connection
         turn = self._responses.begin(call.headers, body, call.send, connection)
         try:
             with self._bodies.holding(turn.held_bytes):
@@ -263,7 +280,7 @@ class Proxy:
         may_wait = not (self._config.is_cell and call.headers.get(HOP_HEADER) is not None)
         self._check_model(body.model, is_last=may_wait)
         self._refuse_when_draining()  # again: the body may have taken its time
-        connection = record or call.scope["extensions"][CONNECTION]
+        connection = record or call.connection
         response = Response(
             call.send, connection, call.request_id, dialect, lambda: record is None and self._pool.draining
         )
@@ -283,12 +300,12 @@ class Proxy:
     async def _count_tokens(self, call: _Call) -> None:
         self._refuse_when_draining()
         path, headers, dialect = call.scope["path"], call.headers, dialect_of(call.scope["path"])
-        body = await self._bodies.read(headers, call.receive, dialect)
+        body = await self._bodies.read(headers, call.receive, dialect, is_here=call.connection.has_whole_body)
         if body is None:
             return
         try:
             self._check_model(body.model)
-            connection = call.scope["extensions"][CONNECTION]
+            connection = call.connection
             response = Response(call.send, connection, call.request_id, dialect, lambda: self._pool.draining)
             request = ChatRequest(call.request_id, path, headers, body, call.began)
             await ask_any_child(self._pool, self._upstream, request, response)

@@ -98,7 +98,8 @@ def response_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) ->
     """Return what the client gets of a child's headers, with this request's id."""
     lowered = [(name.lower(), value) for name, value in headers]
     # Further names that Connection headers make hop-by-hop; mostly none.
-    named = {name.strip().lower() for value in HeaderMap(lowered).all(b"connection") for name in value.split(b",")}
+    connection = [value for name, value in lowered if name == b"connection"]
+    named = {name.strip().lower() for value in connection for name in value.split(b",")}
     passed = [
         (name, value)
         for name, value in lowered

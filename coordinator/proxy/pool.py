@@ -95,7 +95,7 @@ class Lease:
 
 @dataclass(eq=False)
 class _Waiter:
-    model: str | None
+    model: str
     exclude: frozenset[str]
     future: asyncio.Future[Lease]
 
@@ -139,16 +139,16 @@ class _Line:
 
 
 class _Index:
-    """READY backends with room, by the names of their models; None stands for any model."""
+    """READY backends with room, by the names of their models."""
 
     def __init__(self) -> None:
-        self._lines: dict[str | None, _Line] = {}
+        self._lines: dict[str, _Line] = {}
 
     def add(self, backend: Backend) -> None:
         """Take a backend in, behind those of the same load; do nothing if it is not ready or at capacity."""
         if not backend.has_room:
             return
-        for name in (None, *backend.names):
+        for name in backend.names:
             line = self._lines.get(name)
             if line is None:
                 line = self._lines[name] = _Line()
@@ -158,16 +158,16 @@ class _Index:
         """Take a backend out, if it is in; to be called before its load, models, weight or readiness change."""
         if not backend.has_room:  # then it is not in
             return
-        for name in (None, *backend.names):
+        for name in backend.names:
             if line := self._lines.get(name):
                 line.discard(backend)
 
-    def take(self, backend: Backend, model: str | None) -> None:
+    def take(self, backend: Backend, model: str) -> None:
         """Take a backend out, which is in, for a request for this model."""
         self._lines[model].pass_turn(backend)
         self.discard(backend)
 
-    def least_busy(self, model: str | None, exclude: frozenset[str]) -> Backend | None:
+    def least_busy(self, model: str, exclude: frozenset[str]) -> Backend | None:
         """Return the backend with the least load for its weight that is not excluded by its name."""
         line = self._lines.get(model)
         return None if line is None else line.first(exclude)
@@ -253,10 +253,8 @@ class Pool:
         further = targets[targets.index(model) + 1 :] if model in targets else ()
         return self.has_room(model, exclude=exclude) or any(self._has_ready(target, exclude) for target in further)
 
-    def _has_ready(self, model: str | None, exclude: frozenset[str]) -> bool:
-        return any(
-            b.ready and b.name not in exclude and (model is None or model in b.names) for b in self._backends.values()
-        )
+    def _has_ready(self, model: str, exclude: frozenset[str]) -> bool:
+        return any(b.ready and b.name not in exclude and model in b.names for b in self._backends.values())
 
     def _targets(self, name: str) -> tuple[str, ...]:
         return self.aliases.get(name, (name,))
@@ -310,21 +308,21 @@ class Pool:
 
     # Leases
 
-    def try_acquire(self, model: str | None, *, exclude: frozenset[str] = frozenset()) -> Lease | None:
+    def try_acquire(self, model: str, *, exclude: frozenset[str] = frozenset()) -> Lease | None:
         """Lease the READY backend with the least load for its weight; return None if all are at capacity.
 
-        `model` None means any; `exclude` holds names of children not to take. Does not overtake: a
-        backend that somebody waits for is never free, because it was given on when it became so.
+        `exclude` holds names of children not to take. Does not overtake: a backend that somebody waits for is never
+        free, because it was given on when it became so.
         """
         backend = None if self.draining else self._index.least_busy(model, exclude)
         return None if backend is None else self._grant(backend, model)
 
-    def has_room(self, model: str | None, *, exclude: frozenset[str] = frozenset()) -> bool:
+    def has_room(self, model: str, *, exclude: frozenset[str] = frozenset()) -> bool:
         """Return whether try_acquire would find a backend."""
         return not self.draining and self._index.least_busy(model, exclude) is not None
 
     async def acquire(
-        self, model: str | None, *, exclude: frozenset[str] = frozenset(), timeout_s: float, may_wait: bool = True
+        self, model: str, *, exclude: frozenset[str] = frozenset(), timeout_s: float, may_wait: bool = True
     ) -> Lease:
         """Wait up to timeout_s seconds for a lease, first come first served among those it could serve.
 
@@ -372,7 +370,7 @@ class Pool:
 
     # One step each, no await
 
-    def _grant(self, backend: Backend, model: str | None) -> Lease:
+    def _grant(self, backend: Backend, model: str) -> Lease:
         self._index.take(backend, model)
         backend.in_flight += 1
         self._index.add(backend)
@@ -397,7 +395,7 @@ class Pool:
         for waiter in tuple(self._queue):
             if not backend.has_room:
                 return
-            fits = waiter.model is None or waiter.model in backend.names
+            fits = waiter.model in backend.names
             # One that is done has been refused, or cancelled in this turn of the loop, and leaves the queue itself.
             if fits and backend.name not in waiter.exclude and not waiter.future.done():
                 self._queue.remove(waiter)

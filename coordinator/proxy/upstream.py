@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final
 
@@ -49,9 +50,16 @@ class Upstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                request_class=_Request,
             )
         return self._session
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request with no headers but those it is given. `skip_auto_headers` does that too, at some 4 us a request."""
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Add none."""
 
 
 class _Post:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from contract.keys import KeyStore
 from coordinator.fleet_file.login import PLAIN, Login
@@ -96,6 +96,35 @@ class ChildSpec:
         )
 
 
+_FAILURES_TO_WARN: Final = 2
+"""So many spare browsers lost in a row are no accident."""
+
+
+@dataclass(frozen=True)
+class SpareBrowsers:
+    """The browsers without a login that are kept for the next starts.
+
+    `wanted` of them are to be ready, and `ready` are. `taken` counts the starts that took one, `failures` those that
+    were lost, and `failures_in_a_row` those that were lost at once since one was of use.
+    """
+
+    wanted: int
+    ready: int = 0
+    taken: int = 0
+    failures: int = 0
+    failures_in_a_row: int = 0
+
+    @property
+    def warning(self) -> str | None:
+        """What the operator should know, in one line."""
+        if self.ready or self.failures_in_a_row < _FAILURES_TO_WARN:
+            return None
+        return (
+            f"No spare browser can be had (SPARE_BROWSERS={self.wanted}): the last {self.failures_in_a_row} ended at "
+            "once, the log says why. Each start takes a browser of its own meanwhile."
+        )
+
+
 class ChildProcess(Protocol):
     """What a launcher gives back: where the child answers, its end, and what it leaves."""
 
@@ -164,6 +193,15 @@ class Launcher(Protocol):
 
     async def start(self, spec: ChildSpec) -> ChildProcess:
         """Start a child. Raises LaunchError if it cannot even begin to run."""
+
+    def allow_spares(self, *, allowed: bool) -> None:
+        """Say whether spare browsers may be started now: not while starts go on that somebody waits for."""
+
+    def end_spares(self) -> None:
+        """End spare browsers at once, and start none any more. Idempotent, and harmless before `open`."""
+
+    def spares(self) -> SpareBrowsers | None:
+        """Return what there is of spare browsers; None where none are wanted."""
 
     async def forget(self, name: str) -> None:
         """Remove what is kept between the starts of a child that will not come back."""

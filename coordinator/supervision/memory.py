@@ -88,11 +88,17 @@ def browsers_needed(logins: Iterable[Login], logins_per_browser: int) -> int:
 
 
 def plan_memory(
-    children: int, engine: str, limit: MemoryLimit | None, browsers: Callable[[int], int] = lambda children: children
+    children: int,
+    engine: str,
+    limit: MemoryLimit | None,
+    browsers: Callable[[int], int] = lambda children: children,
+    *,
+    spares: int = 0,
 ) -> str | None:
     """Compare the planned children with the memory there is; return a warning for the operator, or None.
 
-    `browsers` returns how many browsers the first so many of the children take.
+    `browsers` returns how many browsers the first so many of the children take. Each of the `spares` counts as much as
+    a browser with a page: it becomes one, and another takes its place.
 
     Raises MemoryPlanError where the plan exceeds the limit by more than 30 %. The figures are medians for
     a light page: a heavy page takes more, while idle pages can be swapped and share more than
@@ -104,20 +110,29 @@ def plan_memory(
     per_child = _CHILD_MIB + _BROWSER_MIB[engine]
     further = _FURTHER_LOGIN_MIB[engine]
 
-    def needs(count: int) -> int:
+    def needs(count: int, spares: int = spares) -> int:
         first = browsers(count)
-        return _COORDINATOR_MIB + first * per_child + (count - first) * further
+        return _COORDINATOR_MIB + (first + spares) * per_child + (count - first) * further
 
     needed, used = needs(children), browsers(children)
     available = limit.limit_bytes >> 20
     if needed <= _TIGHT * available:
         return None
-    fits = next((count for count in range(children - 1, 0, -1) if needs(count) <= _TIGHT * available), 0)
-    cure = f"set MAX_CHILDREN={fits}, or give it more memory" if fits > 0 else "give it more memory"
+    fewer = next((left for left in range(spares - 1, -1, -1) if needs(children, left) <= _TIGHT * available), None)
+    fits = next((count for count in range(children - 1, 0, -1) if needs(count, 0) <= _TIGHT * available), 0)
+    if fewer is not None:
+        cure = f"set SPARE_BROWSERS={fewer}, or give it more memory"
+    elif fits > 0:
+        none_spare = "SPARE_BROWSERS=0 and " if spares else ""
+        cure = f"set {none_spare}MAX_CHILDREN={fits}, or give it more memory"
+    else:
+        cure = "give it more memory"
+    kept = f" and {spares} spare {'browser' if spares == 1 else 'browsers'}" if spares else ""
     shared = f" in {used} {'browser' if used == 1 else 'browsers'}" if used < children else ""
     each = f"{per_child} MiB a browser and {further} MiB each further login" if shared else f"{per_child} MiB each"
     line = (
-        f"{children} {'child' if children == 1 else 'children'}{shared} {'needs' if children == 1 else 'need'} "
+        f"{children} {'child' if children == 1 else 'children'}{shared}{kept} "
+        f"{'needs' if children == 1 and not spares else 'need'} "
         f"about {needed} MiB ({each} with {engine}), but {limit.source} allows {available} MiB; {cure}."
     )
     if needed > _HOPELESS * available:

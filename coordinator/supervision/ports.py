@@ -25,12 +25,16 @@ class Slot:
 
 @dataclass(frozen=True)
 class PortPlan:
-    """Where the ports of all children lie: slot i takes base + i * step for the API and for the stream."""
+    """Where the ports of all children lie: slot i takes base + i * step for the API and for the stream.
+
+    The `spares`, browsers without a child, take the stream ports that follow.
+    """
 
     coordinator_port: int
     base_api_port: int = 3100
     base_stream_port: int = 3200
     step: int = 1
+    spares: int = 0
 
     def slot(self, index: int) -> Slot:
         """Return the slot of that number, from 0."""
@@ -46,6 +50,9 @@ class PortPlan:
                 slot.stream_port,
                 f"child {slot.index + 1}'s stream (BASE_STREAM_PORT={self.base_stream_port})",
             )
+        for number in range(self.spares):
+            owner = f"spare browser {number + 1}'s stream (BASE_STREAM_PORT={self.base_stream_port})"
+            yield self.slot(count + number).stream_port, owner
 
     def check(self, count: int) -> None:
         """Raise PortConflict if `count` children cannot have their ports without a clash."""
@@ -64,24 +71,25 @@ class PortPlan:
             owners[port] = owner
 
     def capacity(self) -> int:
-        """Return how many children fit before a port would be out of range or taken twice."""
-        highest = max(self.base_api_port, self.base_stream_port)
-        limits = [(_LAST_PORT - highest) // self.step + 1]
-        between = abs(self.base_api_port - self.base_stream_port)
-        if between % self.step == 0:
-            limits.append(between // self.step)
-        for base in (self.base_api_port, self.base_stream_port):
-            ahead = self.coordinator_port - base
-            if ahead >= 0 and ahead % self.step == 0:
-                limits.append(ahead // self.step)
+        """Return how many children fit, beside the spares, before a port would be out of range or taken twice."""
+        limits = []
+        for base, other, more in (
+            (self.base_api_port, self.base_stream_port, 0),
+            (self.base_stream_port, self.base_api_port, self.spares),
+        ):
+            limits.append((_LAST_PORT - base) // self.step + 1 - more)
+            for taken in (other, self.coordinator_port):
+                ahead = taken - base
+                if ahead >= 0 and ahead % self.step == 0:
+                    limits.append(ahead // self.step - more)
         return max(0, min(limits))
 
 
 class StreamPorts:
     """The stream ports of a plan, for browsers instead of slots: each takes the lowest that no other one has.
 
-    While each browser with a port has a child that holds a slot, no more ports are taken than there are slots in use:
-    `PortPlan.check` and `check_ports_free` have looked at all of them.
+    While each browser with a port has a child that holds a slot, or is a spare, no more ports are taken than there are
+    slots in use and spares wanted: `PortPlan.check` and `check_ports_free` have looked at all of them.
     """
 
     def __init__(self, base: int, step: int = 1) -> None:

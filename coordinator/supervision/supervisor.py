@@ -311,6 +311,7 @@ class Supervisor:
     def begin_drain(self) -> None:
         """Refuse new requests, stop idle children, let running answers finish. At once; `/ready` is 503."""
         self._pool.begin_drain()
+        self._launcher.end_spares()
         self._returning.clear()
         for child in tuple(self._children.values()):
             child.fire(Event.SHUTDOWN, Reason.SHUTDOWN)
@@ -371,6 +372,7 @@ class Supervisor:
                         self._forget(child)
             if not self._pool.draining:
                 self._start_waiting()
+                self._launcher.allow_spares(allowed=not self._permits)
         except Exception as error:  # noqa: BLE001 - reported; the loop would only log it
             self._tasks.fail("scheduling", error)
 

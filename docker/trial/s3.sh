@@ -1,8 +1,10 @@
 #!/bin/sh
 # An S3 server for trials and tests on port 8333, with an admin identity and one that may only read the bucket `profiles`.
+# Their secret keys are in ADMIN_SECRET and READER_SECRET, or in the files that these names with _FILE name.
 # With TLS_CERT and TLS_KEY (PEM files) it serves HTTPS.
 set -eu
-: "${ADMIN_SECRET:?}" "${READER_SECRET:?}"
+ADMIN_SECRET=${ADMIN_SECRET:-$(cat "${ADMIN_SECRET_FILE:?}")}
+READER_SECRET=${READER_SECRET:-$(cat "${READER_SECRET_FILE:?}")}
 mkdir -p /tmp/s3
 cat >/tmp/s3.json <<JSON
 {"identities": [

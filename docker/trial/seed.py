@@ -1,8 +1,8 @@
 """Log users in to the demo site, and store their profiles and an API key in a folder or in S3.
 
 Usage: seed.py [FOLDER]. Without a folder it uploads to S3. Reads SITE_URL, API_KEY, USERS (a JSON object of names and
-passwords; default two of the demo's users), AWS_* and AWS_ENDPOINT_URL_S3. Waits up to WAIT_S for the site and the S3
-server, and prints one line.
+passwords; default two of the demo's users), AWS_* and AWS_ENDPOINT_URL_S3. API_KEY_FILE and AWS_SECRET_ACCESS_KEY_FILE
+name files with these values instead. Waits up to WAIT_S for the site and the S3 server, and prints one line.
 """
 # ruff: noqa: INP001 - a program of the trial image, not part of a package
 
@@ -29,6 +29,9 @@ WEEK_S = 7 * 24 * 3600
 
 def main(argv: list[str]) -> int:
     """Seed once; return the exit code."""
+    for name in ("API_KEY", "AWS_SECRET_ACCESS_KEY"):
+        if file := os.environ.get(f"{name}_FILE"):
+            os.environ[name] = Path(file).read_text(encoding="utf-8").strip()
     site = urllib.parse.urlsplit(os.environ["SITE_URL"])
     users: dict[str, str] = json.loads(os.environ.get("USERS", USERS))
     profiles = {user: storage_state(site, user, password) for user, password in users.items()}

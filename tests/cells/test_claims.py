@@ -43,15 +43,10 @@ async def claiming(
         age.new_key(key)
     folder = tmp_path / name
     folder.mkdir()
-    assert etcd.tls
     settings = {
+        **etcd.settings(),
         "LOCAL_PROFILE_DIR": str(profiles),
         "CELL": name,
-        "CLAIMS": "etcd",
-        "CLAIMS_URL": ",".join(etcd.urls),
-        "CLAIMS_CA_FILE": str(etcd.tls.authority.file),
-        "CLAIMS_CERT_FILE": str(etcd.tls.cert_file),
-        "CLAIMS_KEY_FILE": str(etcd.tls.key_file),
         "CLAIM_TTL_S": str(TTL_S),
         "SESSION_DIR": str(folder / "sessions"),
         "SESSION_KEY_FILE": str(key),

@@ -21,6 +21,7 @@ import aiohttp
 from tests.chaos import proc
 from tests.chaos.clients import KEY
 from tests.support import DIES_WITH_PARENT
+from tests.support.json_lines import whole_lines
 from tests.support.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,12 +93,12 @@ class Fleet:
 
     def moves(self, child: str) -> list[tuple[str, str | None]]:
         """Return the child's states since its first, as the log has them: each with its reason."""
-        lines = [line for line in self.log.read_text().splitlines() if '"child_state"' in line and line.endswith("}")]
+        lines = [line for line in whole_lines(self.log) if '"child_state"' in line]
         return [(event["new"], event.get("reason")) for event in map(json.loads, lines) if event["child"] == child]
 
     def tracebacks(self) -> list[str]:
         """Return the log events that have a traceback, except the output of children."""
-        lines = [line for line in self.log.read_text().splitlines() if "Traceback" in line]
+        lines = [line for line in whole_lines(self.log) if "Traceback" in line]
         events = [json.loads(line)["event"] if line.startswith("{") else line for line in lines]
         return [event for event in events if event != "child_output"]
 

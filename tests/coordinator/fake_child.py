@@ -73,6 +73,7 @@ class Start:
     instance_id: str | None = None
     generation: int = 0
     control_token: str | None = None
+    site_url: str | None = None
 
     @classmethod
     def of_process(cls, name: str, site: str | None) -> Start:
@@ -85,6 +86,7 @@ class Start:
             told(child_environment.INSTANCE_ID),
             int(told(child_environment.GENERATION, "0")),
             told(child_environment.CONTROL_TOKEN),
+            told("SITE_URL"),
         )
 
 
@@ -131,7 +133,7 @@ class FakeChild:
             token=self.start.control_token,
             at=time.time(),
             site=self.start.site_shown or self.site,
-            site_url=os.environ.get("SITE_URL"),
+            site_url=self.start.site_url,
             surroundings=json.loads(surroundings.read_text()) if surroundings.exists() else None,
         )
         if self.site and Path(self.site).is_file():

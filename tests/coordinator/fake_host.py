@@ -1,7 +1,9 @@
 """A host without a browser: several fake children in one process, started and ended by `contract.host_orders`.
 
-What ends a process (`signal`, `die_after`) ends all of them; `exit_code` ends the one child, as a lost page does. Each
-start of a host is a line of hosts.starts in $FAKE_CHILD_DIR, with what it was told by command line and environment.
+A plan of hosts.json in $FAKE_CHILD_DIR is for the hosts that start from then on: `exit_code` ends one before it is up,
+`never_up` has it start for ever. What ends a process (`signal`, `die_after`) ends all of them; `exit_code` ends the one
+child, as a lost page does. Each start of a host is a line of hosts.starts in $FAKE_CHILD_DIR, with what it was told by
+command line and environment.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 
 from contract import child_environment, host_orders
 from contract.exit_codes import ExitCode
-from contract.host_orders import ChildOrder, End, Ended, Full
+from contract.host_orders import ChildOrder, End, Ended, Full, Up
 from tests.coordinator.fake_child import FakeChild, Start
 from tests.coordinator.proxy.tiny_http import serve
 
@@ -70,6 +72,7 @@ class HostedFake:
             order.instance_id,
             order.generation,
             order.control_token,
+            order.site_url,
         )
         self.fake = FakeChild(start, host.folder, lambda text: os.write(log, text.encode()))
         self.fake.exit = self.exit
@@ -124,8 +127,14 @@ async def run(descriptor: int, stream_port: int) -> int:
         await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", stream_port)
     except OSError:
         return ExitCode.PORT_IN_USE
+    plan = Path(folder or ".") / "hosts.json"
+    given = json.loads(plan.read_text()) if folder and plan.exists() else {}
+    if "exit_code" in given:
+        return int(given["exit_code"])
     host = FakeHost(socket.socket(fileno=descriptor), Path(folder) if folder else None)
     host.run()
+    if not given.get("never_up"):
+        host_orders.send(host.orders, Up())
     await host.over.wait()
     return 0
 

@@ -21,6 +21,7 @@ from coordinator.local.run_root import RunRoot
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.events import ChildMoved, ChildStatus, FleetEvent
+from coordinator.supervision.launcher import SpareBrowsers
 from coordinator.supervision.lifecycle import Event, State
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan, StreamPorts
@@ -124,6 +125,21 @@ class Fleet:
         """What the child noted itself: starts, ledger, orphans."""
         return json_lines(self.folder / f"{name}.{kind}")
 
+    def plan_hosts(self, **behaviour: Any) -> None:
+        """Lay down how hosts behave that are started from now on."""
+        self.plan("hosts", **behaviour)
+
+    @property
+    def spares(self) -> SpareBrowsers:
+        """What there is of spare browsers."""
+        spares = self.launcher.spares()
+        assert spares is not None
+        return spares
+
+    async def until_spare(self, ready: int = 1) -> None:
+        """Wait until so many spares are up."""
+        await eventually(lambda: self.spares.ready == ready, what=lambda: self.spares)
+
     def hosts(self) -> list[dict[str, Any]]:
         """What each host that was started was told, in the order of starts."""
         return self.notes("hosts", "starts")
@@ -149,22 +165,25 @@ async def prepared_fleet(
     logins_per_browser: int = 1,
     needs_claims: bool = False,
     claim_deadline_file: Path | None = None,
+    spare_browsers: int = 0,
+    site_url: str | None = None,
     **changes: Any,
 ) -> AsyncIterator[Fleet]:
     """A fleet that has not been started; stopped at the end. `changes` are of the policy.
 
-    With `logins_per_browser` above 1 the children share hosts, of the site `demo` by default.
+    With `logins_per_browser` above 1 or spares the children are in hosts, of the site `demo` by default.
     """
-    shared = logins_per_browser > 1
+    shared = logins_per_browser > 1 or spare_browsers > 0
     events: list[FleetEvent] = []
     base = free_range(2 * ROOM)
-    ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM)
+    ports = PortPlan(coordinator_port=1, base_api_port=base, base_stream_port=base + ROOM, spares=spare_browsers)
     launcher = LocalLauncher(
         tmp_path,
-        environment={"FAKE_CHILD_DIR": str(tmp_path)},
+        environment={"FAKE_CHILD_DIR": str(tmp_path), **({} if site_url is None else {"SITE_URL": site_url})},
         program=FAKE_CHILD,
         default_site=default_site or ("demo" if shared else None),
         logins_per_browser=logins_per_browser,
+        spare_browsers=spare_browsers,
         stream_ports=StreamPorts(ports.base_stream_port) if shared else None,
         claim_deadline_file=claim_deadline_file,
     )

@@ -16,6 +16,7 @@ import pytest
 
 from coordinator.local.run_root import RunRoot
 from tests.coordinator.fleet import alive
+from tests.support.json_lines import json_lines
 from tests.support.waiting import eventually
 
 
@@ -27,9 +28,11 @@ class Coordinator:
 
 
 @contextlib.asynccontextmanager
-async def coordinator(folder: Path, *names: str, logins_per_browser: int = 1) -> AsyncIterator[Coordinator]:
+async def coordinator(
+    folder: Path, *names: str, logins_per_browser: int = 1, spare_browsers: int = 0
+) -> AsyncIterator[Coordinator]:
     module = "tests.coordinator.small_coordinator"
-    program = (sys.executable, "-m", module, str(folder), str(logins_per_browser), *names)
+    program = (sys.executable, "-m", module, str(folder), str(logins_per_browser), str(spare_browsers), *names)
     process = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -44,7 +47,7 @@ async def coordinator(folder: Path, *names: str, logins_per_browser: int = 1) ->
 
 
 def noted(folder: Path, name: str, kind: str) -> int:
-    pid = json.loads((folder / f"{name}.{kind}").read_text().splitlines()[0])["pid"]
+    pid = json_lines(folder / f"{name}.{kind}")[0]["pid"]
     assert isinstance(pid, int)
     return pid
 
@@ -85,6 +88,22 @@ async def test_the_next_coordinator_cleans_up_after_a_killed_one(tmp_path: Path,
         RunRoot(tmp_path).remove()
         assert not killed.run_root.exists()
         await eventually(lambda: not alive(orphan))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_spare_browsers_die_with_their_coordinator(tmp_path: Path, number: signal.Signals) -> None:
+    async with coordinator(tmp_path, "a", spare_browsers=2) as ended:
+        hosts = [json.loads(line)["pid"] for line in (tmp_path / "hosts.starts").read_text().splitlines()]
+        spares = set(hosts) - {ended.pids["a"]}
+        assert len(spares) == 2
+        assert all(map(alive, spares))
+        os.kill(ended.process.pid, number)
+        await ended.process.wait()
+        await eventually(lambda: not any(map(alive, spares)))
+        if number == signal.SIGKILL:
+            assert len(list((ended.run_root / "hosts").iterdir())) == 3
+            RunRoot(tmp_path).remove()
+        assert not ended.run_root.exists()
 
 
 async def test_the_run_root_of_a_running_coordinator_is_not_swept(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def all_passed(seen: dict[str, dict[str, Any]]) -> bool:
 async def test_a_check_and_a_changed_file_concern_one_site_alone(tmp_path: Path) -> None:
     prepare(tmp_path)
     given = {"CHAT_SITE": "", "FLEET_FILE": str(tmp_path / "fleet.toml"), "SITE_CHECK_S": "0.2"}
-    async with coordinator(tmp_path, **given) as running:
+    async with coordinator(tmp_path, program="tests.coordinator.run_with_short_waits", **given) as running:
         await running.until_ready(*NAMES)
         await until(running, all_passed)
 

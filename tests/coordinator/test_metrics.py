@@ -23,6 +23,7 @@ from coordinator.supervision.events import (
     LoginRefreshed,
     SessionReported,
 )
+from coordinator.supervision.launcher import SpareBrowsers
 from coordinator.supervision.lifecycle import Event, Phase, Reason, State
 
 
@@ -38,6 +39,8 @@ class ShownFleet:
     days_left: dict[str, float] = field(default_factory=dict)
     sites: list[SiteStatus] = field(default_factory=list)
     of_claims: ClaimsStatus | None = None
+
+    spares: SpareBrowsers | None = None
 
     def claims(self) -> ClaimsStatus | None:
         return self.of_claims
@@ -59,6 +62,9 @@ class ShownFleet:
 
     def session_uploads(self) -> tuple[int, int] | None:
         return self.uploads
+
+    def spare_browsers(self) -> SpareBrowsers | None:
+        return self.spares
 
 
 DRAINING = Phase(State.DRAINING, State.STANDBY)
@@ -189,6 +195,17 @@ def test_saved_sessions_are_counted_and_the_oldest_is_shown() -> None:
     assert seen["tabfleet_session_oldest_save_timestamp_seconds", ()] == 1.75e9
     assert seen["tabfleet_session_uploads_total", ()] == 5
     assert seen["tabfleet_session_upload_failures_total", ()] == 2
+
+
+def test_spare_browsers_are_shown_where_they_are_wanted() -> None:
+    metrics, fleet = Metrics(), ShownFleet()
+    metrics.watch(fleet)
+    assert not any("spare" in name for name, _ in samples(metrics))
+    fleet.spares = SpareBrowsers(wanted=2, ready=1, taken=5, failures=3)
+    seen = samples(metrics)
+    assert seen["tabfleet_spare_browsers", ()] == 1
+    assert seen["tabfleet_spare_browsers_taken_total", ()] == 5
+    assert seen["tabfleet_spare_browser_failures_total", ()] == 3
 
 
 @pytest.mark.parametrize("ok", [True, False])

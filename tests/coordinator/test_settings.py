@@ -339,6 +339,13 @@ def test_camoufox_has_one_login_a_browser() -> None:
     )
 
 
+@pytest.mark.parametrize("engine", ["chromium", "firefox", "camoufox"])
+def test_spare_browsers_are_kept_of_each_engine(engine: str) -> None:
+    assert load_settings(["--engine", engine]).spare_browsers == 0
+    assert load_settings(["--engine", engine, "--spare-browsers", "2"]).spare_browsers == 2
+    assert error_of("--engine", engine, "--spare-browsers", "-1").startswith("--spare-browsers (SPARE_BROWSERS): got")
+
+
 @pytest.mark.parametrize(
     "text", ["1", "x/2", "3/3", "0/0", "-1/2", "0/1001", "1/2/3", "hostname", "hostname/0", "1 /2"]
 )

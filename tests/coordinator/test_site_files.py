@@ -44,7 +44,8 @@ async def test_a_running_fleet_checks_its_page_and_follows_its_site_file(tmp_pat
     def checks(text: str) -> int:
         return sum(note["text"] == text for name in ("a", "b") for note in json_lines(evidence / f"{name}.checks"))
 
-    async with coordinator(tmp_path, CHAT_SITE=str(site), SITE_CHECK_S="0.2") as running:
+    program = "tests.coordinator.run_with_short_waits"
+    async with coordinator(tmp_path, program=program, CHAT_SITE=str(site), SITE_CHECK_S="0.2") as running:
         await running.until_ready("a", "b")
         seen = await until(running, lambda site: site["ok"])
         assert (seen["site"], seen["file"], seen["new_file"]) == ("mine", "mine.toml", None)

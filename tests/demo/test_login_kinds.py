@@ -33,6 +33,7 @@ async def log_in(page: Page, site: DemoSite, kind: LoginKind) -> None:
     await page.wait_for_selector("[data-testid=account]")
 
 
+@pytest.mark.slow  # test_login.py does so without a browser, tests/browser/page/test_login.py in the product's
 async def test_a_browser_logs_in_and_out_by_every_kind(context: BrowserContext, site: DemoSite) -> None:
     for kind in CARRIED_BY:
         page = await context.new_page()

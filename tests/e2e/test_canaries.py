@@ -15,6 +15,7 @@ import pytest
 from browser.site.load import SITES_DIR
 from tests.e2e.fleet import MODEL, PASSWORDS, Fleet, Site, command_line, descendants, eventually, fetch, fleet
 from tests.support import age
+from tests.support.etcd import Tls, etcd_server
 from tests.support.pictures import image, part
 from tests.support.webhooks import SECRET, URL_TOKEN, webhook_server, write_secret
 
@@ -25,30 +26,39 @@ PROMPT = "canary-prompt-91d2"
 IMAGE: Any = part(image(mark=b"canary-image-40ce"))
 
 
-@pytest.mark.parametrize("logins_per_browser", [1, 2])
+@pytest.mark.parametrize("spare_browsers", [0, 1])
 def test_no_secret_is_in_any_output(
-    site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path, logins_per_browser: int
+    site: Site, profiles: Path, tmp_path: Path, empty_tmp: Path, spare_browsers: int
 ) -> None:
     outputs: dict[str, str] = {}
     before = site.last_id()
     store = tmp_path / "volume" / "sessions"
+    claims = tmp_path / "etcd"
+    claims.mkdir()
+    tls = Tls.make(claims)
+    session_key = age.new_key(tmp_path / "session-key.txt")
     more = {
         "SESSION_DIR": str(store),
-        "SESSION_KEY_FILE": str(age.new_key(tmp_path / "session-key.txt")),
+        "SESSION_KEY_FILE": str(session_key),
         "TMPDIR": str(empty_tmp),
-        "SHARD": "0/1",
-        "LOGINS_PER_BROWSER": str(logins_per_browser),
+        "LOGINS_PER_BROWSER": str(1 + spare_browsers),
+        "SPARE_BROWSERS": str(spare_browsers),
         "LOG_LEVEL": "debug",
         "BACKOFF_MAX_S": "0.5",
         "CHAT_SITE": str(_logs_in_by_steps(profiles, tmp_path)),
         "ALERT_SECRET_FILE": str(write_secret(tmp_path)),
         "ALERT_STATE_FILE": str(tmp_path / "alerts.json"),
     }
+    if spare_browsers:
+        more["LOG_DIR"] = str(tmp_path / "logs")
     with (
         webhook_server() as told,
-        fleet(site, profiles, tmp_path / "fleet", keys=[KEY], ALERT_URL=told.url, **more) as running,
+        etcd_server(claims, tls=tls) as etcd,
+        fleet(site, profiles, tmp_path / "fleet", keys=[KEY], ALERT_URL=told.url, **more, **etcd.settings()) as running,
     ):
         running.wait_for(ada="READY", grace="READY")
+        if spare_browsers:  # the killed child goes on in it
+            eventually(lambda: running.ready()[1]["spare_browsers"], timeout_s=60, what="a spare browser")
         outputs["errors"] = "\n".join(_make_trouble(running, site))
         running.wait_for(ada="READY", grace="READY")
         for path in ("/live", "/ready", "/health", "/v1/models"):
@@ -64,21 +74,37 @@ def test_no_secret_is_in_any_output(
         outputs["files of the store and the run folders"] = "\n".join(
             path.read_bytes().decode("latin-1") for path in kept
         )
+        session = eventually(
+            lambda: etcd.values().get("/tabfleet/session/ada", b""),
+            timeout_s=60,
+            what="a session in the store of claims",
+        )
+        outputs["what is in etcd"] = repr(etcd.values())
+        assert "/tabfleet/note/grace" in outputs["what is in etcd"]
+        # With all that was in it before.
+        files = [path for path in (claims / "m0").rglob("*") if path.is_file()]
+        outputs["files of etcd"] = "\n".join(path.read_bytes().decode("latin-1") for path in files)
         outputs["file names"] = "\n".join(map(str, [*tmp_path.rglob("*"), *empty_tmp.rglob("*")]))
-    outputs["log"] = running.log.read_text()
+    outputs["log"] = "".join(path.read_text() for path in (running.log, *tmp_path.glob("logs/*.log")))
     outputs["alerts"] = "".join(one.raw.decode() for one in told.received)
     outputs["what is kept of alerts"] = (tmp_path / "alerts.json").read_text()
+    assert session.startswith(b"age-encryption.org/v1\n")
+    (tmp_path / "ada.session").write_bytes(session)
+    assert b'"demo_session"' in age.decrypt(session_key, tmp_path / "ada.session")
     secrets = (
         planted
         | _secrets(profiles)
         | {KEY, WRONG_KEY, REPEAT_KEY, PROMPT, *_pieces_of_the_image()}
         | {SECRET, SECRET.removeprefix("whsec_"), URL_TOKEN}
         | {entry["token"] for entry in site.ledger(since=before)}
-        | {line for line in (tmp_path / "session-key.txt").read_text().splitlines() if not line.startswith("#")}
+        | {line for line in session_key.read_text().splitlines() if not line.startswith("#")}
+        | {line for line in tls.key_file.read_text().splitlines() if not line.startswith("-")}
     )
     assert len(secrets) > 6
     assert "logged_in_by_steps" in outputs["log"]
     assert "child_ready" in outputs["log"]
+    assert ("spare_browser_taken" in outputs["log"]) == bool(spare_browsers)
+    assert bool(spare_browsers) == any(path.name.startswith("@host-") for path in tmp_path.glob("logs/*.log"))
     assert "alert_sent" in outputs["log"]
     assert '"login_lost"' in outputs["alerts"]
     for name, output in outputs.items():

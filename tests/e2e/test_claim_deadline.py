@@ -269,21 +269,23 @@ def test_a_child_that_was_stopped_in_the_middle_of_a_request_sends_nothing(
         assert not [entry for entry in site.ledger() if empty_tmp.name in entry["prompt"]]
 
 
-@pytest.mark.parametrize("kind", ["child", "host"])
 @pytest.mark.parametrize("content", [None, b"", b"\xff" * 7, bytes(8)])
-def test_without_a_claim_no_browser_is_started(site: Site, empty_tmp: Path, content: bytes | None, kind: str) -> None:
-    file = empty_tmp / "deadline"
+def test_without_a_claim_no_browser_is_started(site: Site, empty_tmp: Path, content: bytes | None) -> None:
+    file, log = empty_tmp / "deadline", empty_tmp / "log"
     if content is not None:
         file.write_bytes(content)
-    log = empty_tmp / "log"
-    if kind == "child":
-        with log.open("wb") as output, running_child(site, empty_tmp, file, output) as child:
-            assert child.process.wait(HANG_LIMIT_S) == ExitCode.CLAIM_OVER
-            run_dir = child.run_dir
-    else:
-        with running_host(site, empty_tmp / "h", TABFLEET_CLAIM_DEADLINE_FILE=str(file)) as host:
-            assert host.process.wait(HANG_LIMIT_S) == ExitCode.CLAIM_OVER
-            run_dir, log = host.run_dir, host.folder / "host.log"
+    with log.open("wb") as output, running_child(site, empty_tmp, file, output) as child:
+        assert child.process.wait(HANG_LIMIT_S) == ExitCode.CLAIM_OVER
     (line,) = log.read_text().splitlines()
     assert line.startswith("launch_camoufox.py: the claim of the login is over")
-    assert not (run_dir / PROCESSES).exists()
+    assert not (child.run_dir / PROCESSES).exists()
+
+
+def test_a_host_needs_a_claim_for_its_first_child(site: Site, empty_tmp: Path) -> None:
+    file = empty_tmp / "deadline"
+    with running_host(site, empty_tmp / "h", TABFLEET_CLAIM_DEADLINE_FILE=str(file)) as host:
+        with contextlib.closing(ClaimDeadlineFile(file)):  # not until now: before, the host has no login
+            child = host.start(site, "ada")
+            assert host.wait_ended("ada") == [ExitCode.CLAIM_OVER]
+        assert host.process.poll() is None
+        assert "the claim of the login is over" in child.log.read_text()

@@ -11,6 +11,9 @@ import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, alive, command_line, descendants, eventually, fleet, log_in_by_request
 
+# tests/coordinator/supervision/test_failures.py and test_coordinator_death.py kill processes without browsers.
+pytestmark = pytest.mark.slow
+
 # Limits for what pidfds report; a probe would take longer. `make bench` shows the usual times.
 HANG_LIMIT_S = 30.0
 

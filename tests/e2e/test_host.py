@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from http.client import HTTPException
 from pathlib import Path
 
@@ -152,3 +153,10 @@ def test_orders_that_nobody_can_carry_out_are_refused_by_the_child(site: Site, e
             send(host.orders, Start(start=again), log.fileno())
         assert host.wait_ended("third") == [ExitCode.PORT_IN_USE]
         assert host.children["ada"].readiness()["status"] == "ready"
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4, 0.8])
+def test_a_host_that_is_told_to_end_while_its_browser_starts_ends(site: Site, empty_tmp: Path, after_s: float) -> None:
+    with running_host(site, empty_tmp / "h") as host:
+        time.sleep(after_s)
+    assert host.process.returncode == 0

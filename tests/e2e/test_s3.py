@@ -5,7 +5,6 @@ The tests share one fleet and depend on their order, because browsers take long 
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import openai
 import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch, fleet, log_in_by_request
+from tests.support.json_lines import json_lines
 from tests.support.s3 import BUCKET, S3Server, s3_server
 
 KEY = "key-from-the-bucket"
@@ -218,10 +218,10 @@ def test_a_start_without_s3_uses_the_cache_if_allowed(running: Fleet, s3: S3Serv
         eventually(lambda: stale.ready()[1]["warnings"], timeout_s=30, what="the warning")
         (warning,) = stale.ready()[1]["warnings"]
         assert warning.startswith("stale profiles: S3 cannot be reached, these are of ")
-        assert [json.loads(line)["stale"] for line in _hydrations(stale)] == [True]
+        assert [event["stale"] for event in _hydrations(stale)] == [True]
         eventually(lambda: stale.ready()[1]["status"] == "ready", timeout_s=60, what="a child")
         ask(stale.client(), "Do you remember me?")
 
 
-def _hydrations(coordinator: Fleet) -> list[str]:
-    return [line for line in coordinator.log.read_text().splitlines() if '"profiles_hydrated"' in line]
+def _hydrations(coordinator: Fleet) -> list[dict[str, Any]]:
+    return [event for event in json_lines(coordinator.log) if event["event"] == "profiles_hydrated"]

@@ -15,6 +15,9 @@ from tests.support import age
 from tests.support.s3 import BUCKET, s3_server
 from tests.support.waiting import HANG_LIMIT_S
 
+# tests/coordinator/sessions and tests/browser/page/test_storage.py have the two halves of it.
+pytestmark = pytest.mark.slow
+
 COOKIE = "demo_session"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from browser.site.load import SITES_DIR
 from tests.e2e.fleet import MODEL, Fleet, demo_site, eventually, fleet, log_in_by_request
+from tests.support.json_lines import json_lines
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +54,7 @@ def metrics(running: Fleet) -> str:
 
 
 def logged(running: Fleet, name: str) -> list[dict[str, Any]]:
-    lines = (line for line in running.log.read_text().splitlines() if line.startswith("{"))
-    return [event for event in map(json.loads, lines) if event["event"] == name]
+    return [event for event in json_lines(running.log) if event["event"] == name]
 
 
 def test_a_changed_page_is_named_and_site_files_are_tried_before_they_are_used(tmp_path: Path) -> None:

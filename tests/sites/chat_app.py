@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -21,6 +21,7 @@ from urllib.request import HTTPCookieProcessor, build_opener, urlopen
 from playwright.sync_api import sync_playwright
 
 from tests.e2e.fleet import chromium
+from tests.support.json_lines import json_lines
 from tests.support.ports import NOWHERE, free_range
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,9 +98,7 @@ class ChatApp:
 
     def entries(self) -> list[dict[str, Any]]:
         """What the app received and answered, in order."""
-        with suppress(FileNotFoundError):
-            return [json.loads(line) for line in self._ledger.read_text().splitlines()]
-        return []
+        return json_lines(self._ledger)
 
     @property
     def _ledger(self) -> Path:

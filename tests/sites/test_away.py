@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from browser.page.login_check import AWAY_AFTER_CHECKS
 from tests.e2e.fleet import Fleet, Site, eventually, fleet
 from tests.sites.chat_app import APPS, chat_app, log_in_by_hand
+from tests.support.json_lines import json_lines
 from tests.support.ports import NOWHERE
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
@@ -65,11 +64,6 @@ def not_ready(running: Fleet) -> dict[str, Any] | None:
     return child if status != 200 else None
 
 
-def events(running: Fleet, since: int) -> Iterator[dict[str, Any]]:
-    """Yield what was logged from a position in the log's file on, in order."""
-    with running.log.open("rb") as log:
-        log.seek(since)
-        for line in log:
-            event: dict[str, Any] = json.loads(line)
-            if event.get("child") == "ada":
-                yield event
+def events(running: Fleet, since: int) -> list[dict[str, Any]]:
+    """Return what was logged of the child from a position in the log's file on, in order."""
+    return [event for event in json_lines(running.log, since_bytes=since) if event.get("child") == "ada"]

@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 import urllib.request
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +146,35 @@ class Etcd:
     def urls(self) -> list[str]:
         """The addresses for clients, one a member."""
         return [member.url for member in self.members]
+
+    def settings(self) -> dict[str, str]:
+        """The variables by which a coordinator claims here, with a client's certificate."""
+        assert self.tls
+        return {
+            "CLAIMS": "etcd",
+            "CLAIMS_URL": ",".join(self.urls),
+            "CLAIMS_CA_FILE": str(self.tls.authority.file),
+            "CLAIMS_CERT_FILE": str(self.tls.cert_file),
+            "CLAIMS_KEY_FILE": str(self.tls.key_file),
+        }
+
+    def values(self) -> dict[str, bytes]:
+        """Everything that is in it now, by its keys."""
+        assert self.tls
+        context = ssl.create_default_context(cafile=self.tls.authority.file)
+        context.load_cert_chain(self.tls.cert_file, self.tls.key_file)
+        return all_values(self.urls[0], context)
+
+
+def all_values(url: str, context: ssl.SSLContext) -> dict[str, bytes]:
+    """Return everything that is in this etcd, by its keys, as a client of its JSON gateway sees it."""
+    everything = {"key": "AA==", "range_end": "AA=="}  # from the byte 0 on, without an end
+    handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(*handlers)
+    request = urllib.request.Request(f"{url}/v3/kv/range", data=json.dumps(everything).encode())
+    with opener.open(request, timeout=HANG_LIMIT_S) as response:
+        found = json.load(response).get("kvs", [])
+    return {b64decode(each["key"]).decode(): b64decode(each.get("value", "")) for each in found}
 
 
 @contextlib.contextmanager

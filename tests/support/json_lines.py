@@ -1,4 +1,4 @@
-"""Files of JSON lines that another process still writes."""
+"""Files of lines that another process still appends to: its last line may be there in part only."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 
-def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in it, other text left out; none if it is not there. A line that has no end yet is not read."""
+def whole_lines(path: Path, *, since_bytes: int = 0) -> list[str]:
+    """Return its lines from this position on, without their ends; none if it is not there.
+
+    A last line that has no end yet is left out: more of it is to come.
+    """
     if not path.exists():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-    return [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
+    with path.open("rb") as file:
+        file.seek(since_bytes)
+        lines = file.read().decode("utf-8", errors="replace").split("\n")
+    return lines[:-1]
+
+
+def json_lines(path: Path, *, since_bytes: int = 0) -> list[dict[str, Any]]:
+    """Return the objects in its whole lines; other text is left out."""
+    return [json.loads(line) for line in whole_lines(path, since_bytes=since_bytes) if line.startswith("{")]

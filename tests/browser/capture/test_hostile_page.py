@@ -16,6 +16,9 @@ from tests.browser.markdown_page import markdown_page
 from tests.browser.profiles import no_login
 from tests.support.waiting import eventually
 
+# test_stream_port.py attacks the same port without a browser.
+pytestmark = pytest.mark.slow
+
 PROMPT = "the answer of the site, held back [[hold]] in the middle, and its end"
 # All at once: sockets that say nothing, guess the token, send frames without it, and flood; a forged console; a hook
 # that is called by the name that the page can find. Then a page of another origin tries the same.

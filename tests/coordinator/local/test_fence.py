@@ -139,7 +139,7 @@ async def test_a_child_in_which_a_person_logs_in_has_no_deadline(tmp_path: Path,
         assert await asyncio.wait_for(child.wait(), HANG_LIMIT_S) == 0
         lines = (launcher.root.folder("a").path / "environment").read_text().splitlines()
         told = [line for line in lines if line.startswith(f"{child_environment.CLAIM_DEADLINE_FILE}=")]
-        where = f"{child_environment.CLAIM_DEADLINE_FILE}={Path('deadline').absolute()}"
+        where = f"{child_environment.CLAIM_DEADLINE_FILE}={launcher.root.path / 'deadline'}"
         assert told == ([] if remote_login else [where])
         await child.clean_up()
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -91,3 +93,55 @@ async def test_a_host_logs_beside_its_children_under_a_name_that_no_login_has(tm
         for name in NAMES:
             path = tmp_path / "logs" / f"{name}.log"
             assert await eventually(path.read_text) == f"this is {name}\n"
+
+
+async def test_spare_browsers_are_told_of_and_end_with_the_program(tmp_path: Path) -> None:
+    for name in NAMES:
+        write_profile(tmp_path / "active", name)
+    more = {**SHARED, "LOGINS_PER_BROWSER": "1", "SPARE_BROWSERS": "1", "LOG_DIR": str(tmp_path / "logs")}
+    async with coordinator(tmp_path, MAX_CHILDREN="5", **more) as running:
+        await running.until_ready(*NAMES)
+        await until_spares(running, 1)
+        first = running.events("spare_browser_ready")[0]["host"]
+        os.kill((await pids(running))["ada"], signal.SIGKILL)
+        await until_back(running, "ada")
+        (taken,) = running.events("spare_browser_taken")
+        assert (taken["host"], taken["child"]) == (first, "ada")
+        await until_spares(running, 1)
+        (tmp_path / "evidence" / "hosts.json").write_text('{"exit_code": 72}')
+        (spare,) = {host["pid"] for host in json_lines(running.evidence / "hosts.starts") if alive(host["pid"])} - set(
+            (await pids(running)).values()
+        )
+        os.kill(spare, signal.SIGKILL)
+
+        async def warned() -> bool:
+            return any("No spare browser can be had" in line for line in (await running.ready())[1]["warnings"])
+
+        async with asyncio.timeout(60):
+            while not await warned():  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.02)
+        assert (await running.ready())[1]["spare_browsers"] == 0
+        seen = await running.metrics()
+        assert seen.sum("tabfleet_spare_browsers") == 0
+        assert seen.sum("tabfleet_spare_browsers_taken_total") == 1
+        assert seen.sum("tabfleet_spare_browser_failures_total") >= 2
+        assert {name for name, _ in running.moves("kim")} == {"STARTING", "READY"}
+        assert await running.end() == 0
+        hosts = [host["pid"] for host in json_lines(running.evidence / "hosts.starts")]
+        assert not any(map(alive, hosts))
+        assert not list((tmp_path / "tmp").glob("tabfleet-run-*"))
+
+
+async def until_spares(running: Running, count: int) -> None:
+    async with asyncio.timeout(60):
+        while (await running.ready())[1]["spare_browsers"] != count:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+
+
+async def test_without_spare_browsers_ready_and_metrics_are_silent_of_them(tmp_path: Path) -> None:
+    write_profile(tmp_path / "active", "ada")
+    async with coordinator(tmp_path) as running:
+        await running.until_ready("ada")
+        assert "spare" not in json.dumps((await running.ready())[1])
+        assert "spare" not in (await running.http.get("/metrics", headers=KEY)).text
+        assert not (running.evidence / "hosts.starts").exists()

@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from contract.host_orders import HOST_FLAG, End, Ended, Full, Start, receive_order, send
+from contract.host_orders import HOST_FLAG, End, Ended, Full, Start, Up, receive_order, send
 from contract.surroundings import Surroundings
 from coordinator.errors import LaunchError
 from coordinator.fleet_file.login import Login
@@ -32,6 +32,7 @@ from tests.support.manual_loop import ManualLoop
 from tests.support.size import size
 
 LOGINS_PER_BROWSER = 3
+SPARES = 2
 SLOTS = 7
 FIRST_PORT = 5000
 
@@ -63,7 +64,7 @@ class FakeProcess:
     async def wait(self) -> int:
         return await self.exit
 
-    def say(self, news: Ended | Full) -> None:
+    def say(self, news: Up | Ended | Full) -> None:
         assert self.orders is not None
         with contextlib.suppress(BrokenPipeError):  # the coordinator has closed its side, and this host lingers
             send(self.orders, news)
@@ -80,7 +81,7 @@ class WithoutProcesses(LocalLauncher):
     """The launcher, but for what it executes."""
 
     executed: list[FakeProcess]
-    slow = broken = False
+    slow = broken = never_up = False
 
     async def _execute(  # type: ignore[override]
         self,
@@ -89,7 +90,7 @@ class WithoutProcesses(LocalLauncher):
         folder: RunFolder,
         output: Output,
         *,
-        own_site: str | None,
+        takes_site_url: bool,
         inherited: Sequence[int] = (),
     ) -> FakeProcess:
         if self.slow:
@@ -103,6 +104,8 @@ class WithoutProcesses(LocalLauncher):
             orders.setblocking(False)
         process = FakeProcess(len(self.executed) + 1, port, orders, asyncio.get_running_loop().create_future())
         self.executed.append(process)
+        if process.is_host and not self.never_up:
+            process.say(Up())
         return process
 
 
@@ -134,10 +137,13 @@ class PlacementMachine(RuleBasedStateMachine):
             self.folder,
             default_site="demo",
             logins_per_browser=LOGINS_PER_BROWSER,
+            spare_browsers=SPARES,
             stream_ports=StreamPorts(FIRST_PORT),
         )
         self.launcher.executed = []
         self.loop.call(self.launcher.open)
+        assert self.launcher._hosts is not None
+        self.launcher._hosts.spares._rand = lambda: 0.5
         self.runs: dict[int, Run] = {}  # by slots
         self.started = 0
 
@@ -235,11 +241,21 @@ class PlacementMachine(RuleBasedStateMachine):
             assert process is not None
             self.loop.call(process.kill)
 
-    @rule(slow=st.booleans(), broken=st.booleans())
-    def spawning_is(self, slow: bool, broken: bool) -> None:
-        self.launcher.slow, self.launcher.broken = slow, broken
+    @rule(slow=st.booleans(), broken=st.booleans(), never_up=st.booleans())
+    def spawning_is(self, slow: bool, broken: bool, never_up: bool) -> None:
+        self.launcher.slow, self.launcher.broken, self.launcher.never_up = slow, broken, never_up
 
-    @rule(seconds=st.sampled_from([0.1, 0.6, 2.5, 4.0]))
+    @rule(allowed=st.booleans())
+    def spares_are(self, allowed: bool) -> None:
+        self.loop.call(lambda: self.launcher.allow_spares(allowed=allowed))
+
+    @rule(number=st.integers(0, 50))
+    def a_hosts_folder_goes(self, number: int) -> None:
+        folders = sorted((self.launcher.root.path / "hosts").glob("*"))
+        if folders:
+            shutil.rmtree(folders[number % len(folders)])
+
+    @rule(seconds=st.sampled_from([0.1, 0.6, 2.5, 4.0, 100.0]))
     def time_passes(self, seconds: float) -> None:
         self.settle()
         self.loop.advance(seconds)
@@ -290,7 +306,16 @@ class PlacementMachine(RuleBasedStateMachine):
     def no_two_processes_have_one_stream_port_and_none_a_port_beyond_the_plan(self) -> None:
         ports = [process.stream_port for process in self.launcher.executed if process.returncode is None]
         assert len(ports) == len(set(ports))
-        assert set(ports) <= set(range(FIRST_PORT, FIRST_PORT + SLOTS))
+        assert set(ports) <= set(range(FIRST_PORT, FIRST_PORT + SLOTS + SPARES))
+
+    @invariant()
+    def there_are_no_more_spares_than_wanted(self) -> None:
+        idle = [p for p in self.launcher.executed if p.is_host and p.returncode is None and not p.running]
+        assert self.launcher._hosts is not None
+        assert sum(host.is_spare for host in self.launcher._hosts.all) <= SPARES
+        status = self.launcher.spares()
+        assert status is not None
+        assert status.ready <= len(idle)
 
     @invariant()
     def a_suspect_and_a_login_with_its_own_proxy_are_alone(self) -> None:
@@ -313,8 +338,9 @@ class PlacementMachine(RuleBasedStateMachine):
         assert self.launcher.own_pids == {p.pid for p in self.launcher.executed if p.returncode is None}
 
     def teardown(self) -> None:
-        """When all is killed, nothing is left: no host, no port, no folder."""
+        """When all is killed, nothing is left: no host, no spare, no port, no folder."""
         self.launcher.slow = False
+        self.loop.call(self.launcher.end_spares)
         self.settle()
         self.loop.advance(1.0)
         for run in tuple(self.runs.values()):

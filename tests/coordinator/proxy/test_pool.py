@@ -30,7 +30,7 @@ def backend(pool: Pool, name: str) -> Backend:
     return found
 
 
-def take(pool: Pool, model: str | None = "m") -> Lease:
+def take(pool: Pool, model: str = "m") -> Lease:
     lease = pool.try_acquire(model)
     assert lease is not None
     return lease
@@ -347,10 +347,6 @@ async def test_waiting_until_idle() -> None:
     assert not all_idle.done()
     two.release()
     await all_idle
-
-
-async def test_any_model() -> None:
-    assert take(pool_of("a"), None).backend.name == "a"
 
 
 async def test_who_must_not_wait_is_refused_at_once_and_takes_nobodys_place() -> None:

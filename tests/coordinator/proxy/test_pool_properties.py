@@ -21,7 +21,7 @@ MAX_QUEUE = 4
 QUEUE_TIMEOUT_S = 10.0
 
 names = st.sampled_from(NAMES)
-models = st.sampled_from((*MODELS, None))
+models = st.sampled_from(MODELS)
 some_models = st.sets(st.sampled_from(MODELS), min_size=1).map(lambda found: tuple(sorted(found)))
 weights = st.sampled_from((0.5, 1.0, 3.0))
 excludes = st.frozensets(names, max_size=2)
@@ -29,14 +29,14 @@ excludes = st.frozensets(names, max_size=2)
 
 @dataclass(eq=False)
 class Request:
-    model: str | None
+    model: str
     exclude: frozenset[str]
     task: asyncio.Task[Lease]
     cancelled: bool = False
     seen: bool = False
 
     def fits(self, backend: Backend) -> bool:
-        return backend.name not in self.exclude and (self.model is None or self.model in backend.models)
+        return backend.name not in self.exclude and self.model in backend.models
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -120,7 +120,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert not old.ready
 
     @rule(model=models, exclude=excludes)
-    def ask(self, model: str | None, exclude: frozenset[str]) -> None:
+    def ask(self, model: str, exclude: frozenset[str]) -> None:
         before = {b: b.in_flight / b.weight for b in self.current.values()}
         queued = self.pool.queue_length
         acquire = self.pool.acquire(model, exclude=exclude, timeout_s=QUEUE_TIMEOUT_S)
@@ -141,7 +141,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert not task.done()
 
     @rule(model=models, count=st.integers(2, 6))
-    def a_crowd_asks(self, model: str | None, count: int) -> None:
+    def a_crowd_asks(self, model: str, count: int) -> None:
         for _ in range(count):
             self.ask(model, frozenset())
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from coordinator.main import LAST_EVENTS_S
 from coordinator.supervision.policy import Policy
 from tests.coordinator.fleet import alive
@@ -109,6 +111,7 @@ def notes(running: Running, name: str) -> list[dict[str, Any]]:
     return json_lines(running.evidence / f"{name}.ledger")
 
 
+@pytest.mark.slow  # ten seconds of waiting for limits; test_main.py and those below end programs sooner
 async def test_the_slowest_shutdown_stays_within_its_limits(tmp_path: Path) -> None:
     """A child that ignores TERM, a client that reads nothing, an answer without end: the limits add up, and hold."""
     drain_s = 1.0

@@ -66,9 +66,22 @@ def test_a_conflict_names_the_port_and_both_owners(plan: PortPlan, count: int, m
     plan.check(plan.capacity())
 
 
-@given(ports, ports, ports, st.integers(1, 500))
-def test_the_capacity_is_the_largest_count_that_fits(coordinator: int, api: int, stream: int, step: int) -> None:
-    plan = PortPlan(coordinator, api, stream, step)
+def test_spare_browsers_take_the_stream_ports_after_those_of_the_children() -> None:
+    plan = PortPlan(2048, 3100, 3200, spares=2)
+    assert [port for port, _ in plan.wanted(2)] == [2048, 3100, 3200, 3101, 3201, 3202, 3203]
+    plan = PortPlan(3203, 3100, 3200, spares=2)
+    with pytest.raises(
+        PortConflict, match=r"by the coordinator .* and by spare browser 2's stream \(BASE_STREAM_PORT="
+    ):
+        plan.check(2)
+    assert plan.capacity() == 1
+
+
+@given(ports, ports, ports, st.integers(1, 500), st.integers(0, 9))
+def test_the_capacity_is_the_largest_count_that_fits(
+    coordinator: int, api: int, stream: int, step: int, spares: int
+) -> None:
+    plan = PortPlan(coordinator, api, stream, step, spares)
     capacity = plan.capacity()
     probed = min(capacity, 200)
     assert fits(plan, probed) or capacity == 0
@@ -140,6 +153,21 @@ def test_logins_that_share_browsers_take_what_each_further_one_takes() -> None:
     line = plan_memory(2, "firefox", limit(900), lambda _: 1)
     assert line is not None
     assert line.startswith("2 children in 1 browser need about 872 MiB (703 MiB a browser and 69 MiB each")
+
+
+def test_spare_browsers_count_as_browsers_and_are_given_up_before_children() -> None:
+    assert plan_memory(2, "chromium", limit(2048), spares=0) is None
+    assert plan_memory(1, "chromium", limit(1500), spares=2) == (
+        "1 child and 2 spare browsers need about 1828 MiB (576 MiB each with chromium), but cgroup v2 memory.max "
+        "allows 1500 MiB; set SPARE_BROWSERS=1, or give it more memory."
+    )
+    line = plan_memory(3, "chromium", limit(1900), spares=1)
+    assert line is not None
+    assert line.startswith("3 children and 1 spare browser need about 2404 MiB")
+    assert line.endswith("set SPARE_BROWSERS=0 and MAX_CHILDREN=2, or give it more memory.")
+    shared = plan_memory(8, "chromium", limit(2200), lambda count: math.ceil(count / 4), spares=1)
+    assert shared is not None
+    assert shared.startswith("8 children in 2 browsers and 1 spare browser need about 2038 MiB (576 MiB a browser and")
 
 
 def test_a_browser_is_shared_by_logins_of_one_site_without_proxies_of_their_own() -> None:

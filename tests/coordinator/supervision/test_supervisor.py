@@ -15,6 +15,7 @@ import pytest
 from contract.storage_state.summary import NO_LOGIN
 from coordinator.errors import ActionRefused, UnknownChild
 from coordinator.local.run_folder import RunFolder
+from coordinator.supervision import child_run
 from coordinator.supervision.events import (
     ChildCleaned,
     ChildExited,
@@ -56,7 +57,7 @@ async def test_the_public_status_has_no_path_and_no_log_line(tmp_path: Path) -> 
         assert set(shown) == {
             *("name", "state", "reason", "since", "restarts", "in_flight", "models", "capture", "asleep"),
             *("login_expires_at", "login_kept", "warnings"),
-            "site",
+            *("site", "held_by"),
         }
         assert str(tmp_path) not in repr(shown)
 
@@ -124,6 +125,7 @@ async def test_a_clean_up_that_fails_is_tried_again_and_concerns_its_child_alone
             return empty(folder)
 
         monkeypatch.setattr(RunFolder, "empty", fails_twice)
+        monkeypatch.setattr(child_run, "_CLEAN_UP_AGAIN_S", 0.01)
         os.kill(pid_of(fleet, "a"), signal.SIGKILL)
         await fleet.until_start("a", 2)
         assert calls == 3

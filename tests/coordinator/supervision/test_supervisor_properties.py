@@ -18,7 +18,7 @@ from coordinator.proxy.pool import Lease, Pool
 from coordinator.supervision.child import Child
 from coordinator.supervision.child_client import ChildClient, ProbeResult
 from coordinator.supervision.events import ChildMoved, FleetEvent
-from coordinator.supervision.launcher import ChildSpec
+from coordinator.supervision.launcher import ChildSpec, SpareBrowsers
 from coordinator.supervision.lifecycle import LIVE, Event, Reason, State, advance
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan
@@ -139,6 +139,7 @@ class TestLauncher:
         self.processes: list[Process] = []
         self.spawning: list[str] = []
         self.broken = self.slow = self.ignores_term = self.slow_cleaning = self.closed = False
+        self.spares_ended = self.spares_allowed = False
         self.occupied: set[str] = set()  # by a request whose cancel was not confirmed, as far as anybody can tell
         self.health = HEALTH[0]
 
@@ -170,6 +171,16 @@ class TestLauncher:
             process.cleaned.set()
         self.processes.append(process)
         return process
+
+    def allow_spares(self, *, allowed: bool) -> None:
+        assert not (allowed and self.spares_ended)
+        self.spares_allowed = allowed
+
+    def end_spares(self) -> None:
+        self.spares_ended, self.spares_allowed = True, False
+
+    def spares(self) -> SpareBrowsers | None:
+        return None
 
     async def forget(self, name: str) -> None:
         assert not [p for p in self.processes if p.spec.name == name and p.running]
@@ -387,6 +398,11 @@ class SupervisorMachine(RuleBasedStateMachine):
     @invariant()
     def starts_are_bounded(self) -> None:
         assert sum(child.phase.state is State.STARTING for child in self.children) <= POLICY.parallel_starts
+
+    @invariant()
+    def spare_browsers_are_started_only_while_no_child_is(self) -> None:
+        starting = any(child.phase.state is State.STARTING for child in self.children)
+        assert not (self.launcher.spares_allowed and starting)
 
     @invariant()
     def the_pool_offers_exactly_the_ready(self) -> None:
