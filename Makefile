@@ -1,6 +1,6 @@
 # Two targets are all a newcomer needs: `make demo` and `make test`. Each does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-long test-sites test-sites-long apps-setup test-firefox test-api-fuzz test-clients chaos check format bench lock
+.PHONY: help setup demo test test-slow test-long test-scale test-sites test-sites-long apps-setup test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
 # Most tests wait for other processes half of the time.
@@ -22,21 +22,33 @@ test: setup ## the tests: real browsers, real processes, the real client
 	@scripts/display-setup
 	@scripts/age-setup
 	@scripts/etcd-setup
-	@scripts/test $(PARALLEL) -m 'not slow and not long and not firefox and not sites and not clients'
+	@scripts/test $(PARALLEL) -m 'not slow and not long and not scale and not firefox and not sites and not clients'
 
 test-slow: setup ## those that take long: faults and waits in real browsers, balancers before several coordinators
 	@scripts/display-setup
 	@scripts/age-setup
 	@scripts/balancers-setup
 	@scripts/etcd-setup
-	@scripts/test $(PARALLEL) -m 'slow and not long and not firefox and not sites and not clients'
+	@scripts/test $(PARALLEL) -m 'slow and not long and not scale and not firefox and not sites and not clients'
 
 test-long: setup ## the same at their full size, and those that take long for what they add; not part of CI
 	@scripts/display-setup
 	@scripts/age-setup
 	@scripts/balancers-setup
 	@scripts/etcd-setup
-	@TEST_LONG=1 scripts/test $(PARALLEL) -m 'not firefox and not sites and not clients'
+	@TEST_LONG=1 scripts/test $(PARALLEL) -m 'not scale and not firefox and not sites and not clients'
+
+# What tests elsewhere show of the proofs that tests/scale/__init__.py lists, where `make test` does not run them.
+SCALE_PROOFS := tests/e2e/test_host.py tests/e2e/test_shared_browser.py tests/e2e/test_claim_deadline.py \
+    tests/cells tests/coordinator/claims
+test-scale: setup ## several coordinators with etcd under faults, in network namespaces: no login is ever used twice
+	@scripts/display-setup
+	@scripts/age-setup
+	@scripts/balancers-setup
+	@scripts/etcd-setup
+	@scripts/scale-setup
+	@scripts/test tests/scale -m scale # one after another: what is late on a busy machine counts as a fault
+	@scripts/test $(PARALLEL) $(SCALE_PROOFS) -m 'not long and not scale and not firefox'
 
 apps-setup: setup
 	@scripts/display-setup

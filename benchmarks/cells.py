@@ -157,6 +157,9 @@ def _round(folder: Path, times: Times) -> None:
     (folder / "session-key").chmod(0o600)
     (folder / "etcd").mkdir()
     with etcd_server(folder / "etcd") as etcd, ExitStack() as stack:
+        for prefix in ("/tabfleet", "/alone"):
+            # Else nothing could be claimed for CLAIM_TTL_S: a store that is empty may have lost its data.
+            etcd.members[0].put(f"{prefix}/store/known", b"{}")
         times.by_etcd.append(asyncio.run(_claim_by_etcd_alone(etcd)))
         cells = []
         for number in range(CELLS):

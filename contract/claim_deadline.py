@@ -97,16 +97,20 @@ class ClaimDeadline:
         """
         if not self.is_fenced:
             return math.inf
-        left_s = self._read_s() - boottime()
+        left_s = self._left_s()
         # A read beside a write may see half of each number, and what it takes for the end would end a browser.
-        return left_s if left_s > 0 else self._read_s() - boottime()
+        return left_s if left_s > 0 else self._left_s()
 
     @property
     def is_over(self) -> bool:
         """Whether it is over now."""
         return self.left_s() <= 0
 
-    def _read_s(self) -> float:
+    def _left_s(self) -> float:
+        # In the units of the file: a division would round, perhaps up.
+        return (self._read_ns() - boottime() * _NS) / _NS
+
+    def _read_ns(self) -> int:
         try:
             content = os.pread(self._descriptor, _FORMAT.size, 0)
         except OSError:
@@ -114,7 +118,7 @@ class ClaimDeadline:
         if len(content) != _FORMAT.size:
             return _OVER
         (deadline_ns,) = _FORMAT.unpack(content)
-        return float(deadline_ns) / _NS
+        return int(deadline_ns)
 
 
 NO_FENCE: Final = ClaimDeadline(None)

@@ -332,7 +332,7 @@ class Settings(BaseSettings):
         About(
             CELLS,
             "Seconds after which the claims of a coordinator that is gone are free; one that does not reach the store "
-            "for so long ends its browsers",
+            "for so long ends its browsers; the same for all of them",
         ),
     ] = 10
 

@@ -1,7 +1,9 @@
 """The store of claims in etcd.
 
 Under the prefix stand `cells/CELL`, `claims/LOGIN` and `doubles/SHA256`, which end with the cell's lease, and
-`KIND/LOGIN`, which stays.
+`KIND/LOGIN`, which stays. So does `store/known`: where it is missing, etcd is new or has lost its data, and with it
+claims that cells still rely on. Whoever finds that puts it there, with a value that it never had before, and beside it
+`store/new`, which ends after the time of a lease.
 
 A request whose answer is lost may still be done, and even after one that was sent later: by a member that had stood
 still. So whatever is done under a claim demands the revision that the claim has, and changes it.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,13 +24,21 @@ import msgspec
 from coordinator.claims import etcd_api as etcd
 from coordinator.claims.etcd_gateway import Call, Gateway
 from coordinator.claims.etcd_tls import Tls
-from coordinator.claims.store import CellTaken, ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable, View
+from coordinator.claims.store import (
+    CellTaken,
+    ClaimStoreError,
+    LeaseGone,
+    StoreNew,
+    StoreRefused,
+    StoreUnreachable,
+    View,
+)
 
 _FORMAT: Final = 1
 _TRIES: Final = 10
 _MOST_BYTES: Final = 8 * 1024 * 1024
 """What no etcd takes: of requests that are far too large it may not even say so."""
-_OWN_PARTS: Final = frozenset({"cells", "claims", "doubles"})
+_OWN_PARTS: Final = frozenset({"cells", "claims", "doubles", "store"})
 
 
 class _Holder(msgspec.Struct):
@@ -71,16 +82,20 @@ class EtcdClaims:
         self._gateway = Gateway(urls, timeout_s=timeout_s, tls=Tls(ca_file, cert_file, key_file))
         self._prefix = prefix.rstrip("/")
         self._registered: _Registered | None = None
+        self._known: bytes | None = None
+        """What `store/known` held at the last registration: data of another value are not those of before."""
 
     async def register(self, cell: str, ttl_s: int, room: int) -> None:
         """See `ClaimStore.register`. Raises StoreRefused too if etcd grants a shorter time than asked."""
         call = self._gateway.call()
+        await self._until_old(call, ttl_s)
         lease = await etcd.grant(call, ttl_s)
         try:
             if lease.ttl_s < ttl_s:
                 raise StoreRefused(f"etcd grants a lease of {lease.ttl_s} s and not of {ttl_s} s; change CLAIM_TTL_S.")
             key = self._key("cells", cell)
             value = msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, room))
+            # No look whether the store is new: had it lost its data meanwhile, the lease would be gone, too.
             done = await etcd.txn(call, [etcd.is_absent(key)], [etcd.put(key, value, lease.number)], [etcd.get(key)])
             # It is ours where the answer to the same request was lost.
             if not done.succeeded and not any(found.lease == lease.number for found in done.found):
@@ -93,6 +108,28 @@ class EtcdClaims:
                 await etcd.revoke(self._gateway.call(), lease.number)
             raise
         self._registered = _Registered(lease.number, cell)
+
+    async def _until_old(self, call: Call, ttl_s: int) -> None:
+        """Raise StoreNew while there may be claims that the store does not know of."""
+        folder, known, new = (self._key("store", name) for name in ("", "known", "new"))
+        seen = await etcd.read(self._gateway.call(of_any_age=True), folder, after=folder)
+        found = {one.key: one.value for one in seen.kvs}
+        if found.get(known) is None or found[known] != self._known:
+            self._gateway.begin_anew()
+        self._known = found.get(known)
+        if known in found and new not in found:
+            return
+        if known not in found:
+            lease = (await etcd.grant(call, ttl_s)).number
+            puts = [etcd.put(known, secrets.token_bytes(16)), etcd.put(new, b"{}", lease)]
+            done = await etcd.txn(call, [etcd.is_absent(known)], puts, [etcd.get(new)])
+            # Of two that do this at once, the first has it. That may be us, where the answer to the same was lost.
+            if not done.succeeded and not any(one.lease == lease for one in done.found):
+                await etcd.revoke(call, lease)
+        raise StoreNew(
+            f"etcd holds nothing of this fleet: it is new, or has lost its data. Logins are claimed after {ttl_s} s,"
+            " when no coordinator can rely on an earlier claim any more."
+        )
 
     async def renew(self) -> None:
         """See `ClaimStore.renew`.

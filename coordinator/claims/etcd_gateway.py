@@ -109,9 +109,17 @@ class Gateway:
         self._revision = 0
         self._session: aiohttp.ClientSession | None = None
 
-    def call(self) -> Call:
-        """Begin what is to be done within the time limit, by one request or several."""
-        return Call(self, asyncio.get_running_loop().time() + self._timeout_s)
+    def call(self, *, of_any_age: bool = False) -> Call:
+        """Begin what is to be done within the time limit, by one request or several.
+
+        `of_any_age`: data that is older than what was seen is no reason to refuse the answer.
+        """
+        return Call(self, asyncio.get_running_loop().time() + self._timeout_s, of_any_age=of_any_age)
+
+    def begin_anew(self) -> None:
+        """Go on with an etcd that has lost its data; not where another one of several may have them."""
+        if len(self._members) == 1:
+            self._revision = 0
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -119,13 +127,13 @@ class Gateway:
             await self._session.close()
             self._session = None
 
-    async def post(self, route: str, body: Mapping[str, Any], answer: type[T], until: float) -> T:
+    async def post(self, route: str, body: Mapping[str, Any], answer: type[T], until: float, *, of_any_age: bool) -> T:
         """See `Call.post`; `until` is a time of the loop."""
         data = msgspec.json.encode(body)
         now = asyncio.get_running_loop().time
         failed: dict[str, _AtMember] = {}
         # Leases are answered by what the member itself has, which may be older.
-        seen = self._revision if route.startswith("kv/") else 0
+        seen = self._revision if route.startswith("kv/") and not of_any_age else 0
         count = len(self._members)
         for number in [(self._first + step) % count for step in range(count)]:
             member = self._members[number]
@@ -193,8 +201,8 @@ class Gateway:
 class Call:
     """Requests that have one time limit together."""
 
-    def __init__(self, gateway: Gateway, until: float) -> None:
-        self._gateway, self._until = gateway, until
+    def __init__(self, gateway: Gateway, until: float, *, of_any_age: bool) -> None:
+        self._gateway, self._until, self._of_any_age = gateway, until, of_any_age
 
     async def post(self, route: str, body: Mapping[str, Any], answer: type[T]) -> T:
         """Send a request to the member that last answered, else to the next ones; return the first answer.
@@ -202,7 +210,7 @@ class Call:
         It may be done more than once, and after an error still be on its way. Raises StoreUnreachable, StoreRefused,
         and LeaseGone where etcd does not know the lease of the request.
         """
-        return await self._gateway.post(route, body, answer, self._until)
+        return await self._gateway.post(route, body, answer, self._until, of_any_age=self._of_any_age)
 
 
 def _name(member: URL) -> str:

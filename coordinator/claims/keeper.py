@@ -19,7 +19,7 @@ import structlog
 
 from contract.claim_deadline import ClaimDeadlineFile, boottime
 from coordinator.claims.share import Waits, fair_shares, preferred
-from coordinator.claims.store import CellTaken, ClaimStore, ClaimStoreError, LeaseGone, StoreRefused, View
+from coordinator.claims.store import CellTaken, ClaimStore, ClaimStoreError, LeaseGone, StoreNew, StoreRefused, View
 from coordinator.supervision.child import Child
 from coordinator.supervision.claim_note import ClaimNote
 from coordinator.supervision.lifecycle import LIVE, State
@@ -152,7 +152,6 @@ class ClaimKeeper:
             while True:
                 await self._register()
                 lost = await self._until_lost()
-                self._fence()
                 log.warning("claims_lost", reason=str(lost))
                 # Not before: what is left of a browser would have the login without a claim.
                 await self._until_clean()
@@ -162,12 +161,17 @@ class ClaimKeeper:
             self._file.close()
 
     async def _until_lost(self) -> LeaseGone:
-        """Guard, renew and tend until the lease is over; return how that showed. Raises what else goes wrong."""
+        """Guard, renew and tend until the lease is over, and fence; return how that showed.
+
+        Raises what else goes wrong.
+        """
         work = (self._guard(), self._renew(), self._tend())
         tasks = [asyncio.create_task(some, name="claims") for some in work]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Before all else: a line of the log may wait for its reader, and a task for its end.
+            self._fence()
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -213,10 +217,9 @@ class ClaimKeeper:
         self._file.extend(self._deadline)
 
     async def _guard(self) -> None:
-        """End what runs here as soon as the deadline is over, whatever the store is doing, and raise LeaseGone."""
+        """Raise LeaseGone as soon as the deadline is over, whatever the store is doing."""
         while self._clock() < self._deadline:  # noqa: ASYNC110 - the time passes by itself, in suspension too
             await asyncio.sleep(GUARD_S)
-        self._fence()
         raise LeaseGone("no renewal was answered in time")
 
     def _fence(self) -> None:
@@ -225,9 +228,12 @@ class ClaimKeeper:
         self._deadline = 0.0
         children = self._children.claimants()
         self.status.lost += len(self._held)
-        for login in self._held:
-            if login in children:
-                children[login].lose_claim()
+        fenced = [children[login] for login in self._held if login in children]
+        # All of them first, for what follows from each is logged.
+        for child in fenced:
+            child.fence()
+        for child in fenced:
+            child.lose_claim()
         for login in tuple(self._held):
             self._forget(login)
         self.status.held, self.status.cells = 0, ()
@@ -447,6 +453,8 @@ class ClaimKeeper:
         match error:
             case CellTaken():
                 text = f"The store of claims has a cell {self._cell} already: give each coordinator a CELL of its own."
+            case StoreNew():
+                text = f"The store of claims was empty; in {self._ttl_s} s no earlier claim can be relied on any more."
             case StoreRefused():
                 text = "The store of claims refuses this coordinator; the log has the reason."
             case _:

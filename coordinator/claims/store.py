@@ -30,6 +30,10 @@ class CellTaken(ClaimStoreError):
     """Another coordinator is registered by the name of this cell, or this one was until just now."""
 
 
+class StoreNew(ClaimStoreError):
+    """The store was empty until just now: it may have lost claims, and cells may not have heard of that yet."""
+
+
 class LeaseGone(ClaimStoreError):
     """This cell's lease is over, and with it all its claims."""
 
@@ -52,7 +56,8 @@ class ClaimStore(Protocol):
     async def register(self, cell: str, ttl_s: int, room: int) -> None:
         """Take a new lease of so many seconds and register the cell with it, and how many logins it has room for.
 
-        Raises CellTaken.
+        Raises CellTaken, and StoreNew for `ttl_s` seconds after the first call that found the store empty: for so long
+        there may be cells that rely on claims which the store has lost. All cells are to have the same `ttl_s`.
         """
 
     async def renew(self) -> None:

@@ -296,7 +296,11 @@ class Child:
     def lose_claim(self) -> None:
         """End what runs of it at once: another cell may start its login from now on."""
         self.claimed = False
+        self.fence()
         self.fire(Event.CLAIM_LOST, Reason.CLAIM_LOST)
+
+    def fence(self) -> None:
+        """End its process, if there is one, and what shares its browser; `lose_claim` is to follow."""
         if self.run is not None:
             self.run.fence()
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.claims.etcd import EtcdClaims
+from tests.coordinator.claims import worlds
 from tests.coordinator.program import Running, coordinator, write_profile
 from tests.support import age
 from tests.support.etcd import Etcd, Tls, etcd_server
 from tests.support.json_lines import json_lines
-from tests.support.waiting import eventually_async
+from tests.support.waiting import HANG_LIMIT_S, eventually_async
 
 LOGINS = [f"login-{number}" for number in range(6)]
 TTL_S = 2
@@ -51,6 +53,19 @@ async def claiming(
     }
     async with coordinator(folder, **{**settings, **given}) as running:
         yield running
+
+
+async def make_known(etcd: Etcd) -> None:
+    assert etcd.tls
+    store = EtcdClaims(
+        etcd.urls,
+        timeout_s=HANG_LIMIT_S,
+        ca_file=etcd.tls.authority.file,
+        cert_file=etcd.tls.cert_file,
+        key_file=etcd.tls.key_file,
+    )
+    await worlds.make_known(store)
+    await store.close()
 
 
 async def serving(*cells: Running) -> Counter[str]:
@@ -93,6 +108,7 @@ async def test_each_login_is_served_by_one_cell_and_by_another_when_that_is_kill
 async def test_a_cell_that_ends_hands_its_logins_over(tmp_path: Path, etcd: Etcd) -> None:
     # Their leases would last ten minutes: what a cell has, it gives back.
     long = {"CLAIM_TTL_S": "600"}
+    await make_known(etcd)  # else they would wait for as long before they claim
     async with claiming(tmp_path, etcd, "west", **long) as west, claiming(tmp_path, etcd, "east", **long) as east:
 
         async def shared() -> bool:

@@ -48,6 +48,9 @@ class Behaviour:
     models: list[str] = field(default_factory=lambda: ["fake"])
     orphan: bool = False  # a "browser" in a session of its own, recorded, that outlives this process
     browser: bool = False  # the same, with the death signal that real ones have
+    holds: bool = False  # the same, which notes in NAME.held that it has the login: see `fake_browser`
+    holds_on: bool = False  # the same without the death signal: it outlives this process until somebody ends it
+    close_s: float = 0.0  # what an orderly end takes; the "browser" goes on meanwhile
     say: str | None = None  # a line of output
     hold_mib: int = 0
     # requests

@@ -6,7 +6,8 @@
 What it does from its start on is read from $FAKE_CHILD_DIR/NAME.json, if that is there; the fields of
 `Behaviour` are the keys. While it runs, `POST /fake` with the same keys changes it, at once. Evidence goes to
 $FAKE_CHILD_DIR as JSON lines: NAME.starts (one per start), NAME.ledger (one per submission and per stop), NAME.orphans
-and NAME.browsers. A request's own body may hold `"fake"`, with the keys under "requests" that count for it alone.
+and NAME.browsers; NAME.held has the notes of `fake_browser`. A request's own body may hold `"fake"`, with the keys
+under "requests" that count for it alone.
 
 The model `fake` answers with the prompt's SHA-256 and a random token of the submission, which the ledger has too.
 """
@@ -22,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,19 @@ from contract.run_folder import write_processes
 from contract.site_check import CHECK_PATH, CheckOutcome, SiteCheck
 from tests.coordinator.fake_answer import Behaviour, Conversation, error
 from tests.coordinator.proxy.tiny_http import Exchange, serve
+from tests.support import DIES_WITH_PARENT
 
 if TYPE_CHECKING:
     from contract.keys import KeyStore
 
 
+SLEEPER = ("sh", "-c", "read -r go && echo begun && exec sleep 3600 </dev/null >/dev/null")
+BROWSERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "orphan": ("orphans", ()),
+    "browser": ("browsers", DIES_WITH_PARENT),
+    "holds": ("browsers", DIES_WITH_PARENT),
+    "holds_on": ("orphans", ()),
+}
 OF_LOGIN = ("login_expires_at", "login_kept", "refreshes", "refresh_failures", "warning")
 
 
@@ -99,6 +108,7 @@ class FakeChild:
         self.cancelled_early: set[str] = set()  # before they came
         self.stopping = asyncio.Event()
         self.ballast = bytearray()
+        self.browsers: list[subprocess.Popen[bytes]] = []
         self.routes = {
             ("GET", "/live"): self.live,
             ("GET", READY_PATH): self.ready,
@@ -142,10 +152,10 @@ class FakeChild:
             self.say(behaviour.say + "\n")
         if behaviour.hold_mib:
             self.ballast = bytearray(os.urandom(1 << 20) * behaviour.hold_mib)
-        if change.get("orphan"):
-            self.start_browser("orphans")
-        if change.get("browser"):
-            self.start_browser("browsers", "setpriv", "--pdeathsig", "KILL", "--")
+        for option, (kind, chain) in BROWSERS.items():
+            if change.get(option):
+                command = self.holder() if option.startswith("holds") else SLEEPER
+                self.start_browser(kind, *chain, command=command)
         if behaviour.exit_code is not None:
             self.exit(behaviour.exit_code)
         if behaviour.signal is not None:
@@ -153,12 +163,21 @@ class FakeChild:
         if behaviour.hang:
             time.sleep(3600)
 
-    def start_browser(self, kind: str, *chain: str) -> None:
+    def holder(self) -> tuple[str, ...]:
+        """The command of a "browser" that notes that it has the login."""
+        assert self.folder is not None
+        program = Path(__file__).with_name("fake_browser.py")
+        file, instance = self.folder / f"{self.name}.held", self.start.instance_id or "?"
+        return (sys.executable, "-I", "-S", str(program), str(file), instance)
+
+    def start_browser(self, kind: str, *chain: str, command: Sequence[str]) -> None:
         """Like a browser: a session of its own, which a group kill of this process does not reach."""
         # It lives on only once it has been recorded: a child that is killed in between must not leave a process behind
         # that nobody can know of. Real browsers have the death signal for that.
-        waits = ("sh", "-c", "read -r go && exec sleep 3600 </dev/null")
-        process = subprocess.Popen([*chain, *waits], stdin=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            [*chain, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        self.browsers.append(process)
         identity = ProcessIdentity.of(process.pid)
         assert identity is not None
         of_process = os.environ.get(child_environment.RUN_DIR)  # a host's, where it is in one
@@ -166,7 +185,16 @@ class FakeChild:
         assert process.stdin is not None
         with process.stdin as pipe:
             pipe.write(b"go\n")
+        assert process.stdout is not None
+        with process.stdout as pipe:
+            pipe.readline()  # it has begun
         self.note(kind, pid=process.pid)
+
+    def end_browsers(self) -> None:
+        """End those that this child has started, where its process lives on."""
+        for browser in self.browsers:
+            browser.kill()
+            browser.wait()
 
     def note(self, kind: str, **entry: Any) -> None:
         if self.folder:
@@ -287,7 +315,7 @@ class FakeChild:
 
     def terminate(self) -> None:
         if not self.behaviour.ignore_term:
-            self.stopping.set()
+            asyncio.get_running_loop().call_later(self.behaviour.close_s, self.stopping.set)
 
 
 def leave_process(code: int) -> None:

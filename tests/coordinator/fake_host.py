@@ -112,6 +112,7 @@ class HostedFake:
         for answer in answers:
             answer.cancel()
         await asyncio.gather(*answers, return_exceptions=True)
+        self.fake.end_browsers()
         os.close(self.log)
         self.host.ended(self, code)
 

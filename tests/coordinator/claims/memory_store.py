@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coordinator.claims.store import CellTaken, LeaseGone, StoreUnreachable, View
+from coordinator.claims.store import CellTaken, LeaseGone, StoreNew, StoreUnreachable, View
 
 
 @dataclass(eq=False)
@@ -33,6 +33,12 @@ class Memory:
     claims: dict[str, Claim] = field(default_factory=dict)
     number: int = 0
     values: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    old_at: float | None = 0.0
+    """From when on it gives leases; None: it is empty, and nobody has seen that yet."""
+
+    def lose_all(self) -> None:
+        self.leases, self.cells, self.claims, self.values = [], {}, {}, {}
+        self.old_at = None
 
     def expire(self) -> None:
         gone = [lease for lease in self.leases if lease.until <= self.clock()]
@@ -83,6 +89,12 @@ class MemoryStore:
 
     async def register(self, cell: str, ttl_s: int, room: int) -> None:
         self._reach()
+        now = self.memory.clock()
+        if self.memory.old_at is None:
+            self.memory.old_at = now + ttl_s
+        if now < self.memory.old_at:
+            self._answer()
+            raise StoreNew("the store in memory was empty")
         if cell in self.memory.cells:
             self._answer()
             raise CellTaken(cell)

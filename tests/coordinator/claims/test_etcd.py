@@ -12,13 +12,13 @@ from typing import TypeVar
 import pytest
 
 from coordinator.claims.etcd import EtcdClaims
-from coordinator.claims.store import StoreRefused, StoreUnreachable, View
+from coordinator.claims.store import StoreNew, StoreRefused, StoreUnreachable, View
 from tests.coordinator.claims.etcd_cells import CANARY, store
 from tests.coordinator.claims.link import Link, link
-from tests.coordinator.claims.worlds import LONG_TTL_S, EtcdWorld
+from tests.coordinator.claims.worlds import LONG_TTL_S, TTL_S, EtcdWorld, make_known
 from tests.support.etcd import Etcd, etcd_server
 from tests.support.ports import NOWHERE
-from tests.support.waiting import HANG_LIMIT_S
+from tests.support.waiting import HANG_LIMIT_S, eventually_async
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class TestMembers:
     async def test_one_of_three_may_end(self, tmp_path: Path) -> None:
         with etcd_server(tmp_path, members=3) as cluster:
             async with store(cluster.urls) as cell:
+                await until_it_works(lambda: make_known(cell))
                 await until_it_works(lambda: cell.register("a", LONG_TTL_S, 5))
                 await until_it_works(lambda: cell.claim("ann", None))
                 for member in cluster.members:
@@ -50,6 +51,7 @@ class TestMembers:
         """A leader alone still renews leases for a while, of which a later leader knows nothing."""
         with etcd_server(tmp_path, members=3) as cluster:
             async with store(cluster.urls, timeout_s=3) as cell:
+                await until_it_works(lambda: make_known(cell))
                 await until_it_works(lambda: cell.register("a", LONG_TTL_S, 5))
                 leader, *others = sorted(cluster.members, key=lambda member: not member.leads())
                 async with store([leader.url], timeout_s=1) as alone:
@@ -76,6 +78,7 @@ class TestMembers:
         with etcd_server(tmp_path) as silent:
             async with store([*silent.urls, *etcd.urls], timeout_s=4) as cell, asyncio.timeout(HANG_LIMIT_S):
                 with silent.members[0].stopped():
+                    await make_known(cell)
                     await cell.register("still", LONG_TTL_S, 5)
                     # It is not asked again first: all these together would take longer than one may.
                     for _ in range(8):
@@ -92,6 +95,7 @@ class TestMembers:
         """Two etcds that know nothing of each other: what the second grants, the first may grant to another cell."""
         with etcd_server(tmp_path) as first:
             async with store([*first.urls, *etcd.urls]) as cell:
+                await make_known(cell)
                 await cell.register("alone", LONG_TTL_S, 5)
                 first.members[0].kill()
                 for ask in (
@@ -107,6 +111,7 @@ class TestMembers:
         """Two that were set up from the same example have the same cluster id, as has one that has lost its data."""
         with etcd_server(tmp_path) as running:
             async with store(running.urls) as cell:
+                await make_known(cell)
                 await cell.register("a", LONG_TTL_S, 5)
                 await cell.claim("ann", None)
                 running.members[0].kill()
@@ -115,6 +120,23 @@ class TestMembers:
                 running.members[0].wait_until_ready()
                 with pytest.raises(StoreRefused, match="is not of the cluster that answered before"):
                     await cell.view()
+                async with store([*running.urls, *running.urls]) as one_of_several:
+                    one_of_several._gateway._revision = 100
+                    with pytest.raises(StoreRefused, match="is not of the cluster that answered before"):
+                        await one_of_several.register("b", TTL_S, 5)
+                # Where there is but one, what it held is lost; after the time of a lease nobody relies on it.
+                with pytest.raises(StoreNew):
+                    await cell.register("a", TTL_S, 5)
+
+                async def registered() -> bool:
+                    with contextlib.suppress(StoreNew):
+                        await cell.register("a", TTL_S, 5)
+                        return True
+                    return False
+
+                await eventually_async(registered)
+                assert await cell.view() == View({"a": 5})
+                assert await cell.claim("ann", None)
 
     async def test_nobody_there_is_told_with_every_address(self) -> None:
         async with store([NOWHERE, f"http://ann:{CANARY}@localhost:9/path", "http://nowhere.invalid:2379"]) as cell:
@@ -203,8 +225,9 @@ class TestLateRequests:
             world = EtcdWorld(etcd, stack)
             cell = EtcdClaims([way.url, *etcd.urls], timeout_s=3, prefix=world.prefix)
             stack.push_async_callback(cell.close)
+            other = await world.registered("b")
             await cell.register("a", LONG_TTL_S, 5)
-            yield Late(cell, way, await world.registered("b"))
+            yield Late(cell, way, other)
 
     async def test_a_release_takes_no_newer_claim(self, late: Late) -> None:
         assert await late.cell.claim("ann", "mail")
@@ -249,6 +272,7 @@ class TestRefusals:
     async def test_without_space_what_is_held_goes_on(self, tmp_path: Path) -> None:
         with etcd_server(tmp_path, flags=["--quota-backend-bytes=200000"]) as full:
             async with store(full.urls) as cell:
+                await make_known(cell)
                 await cell.register("a", LONG_TTL_S, 5)
                 await cell.claim("ann", "mail")
                 with pytest.raises(StoreRefused, match=r"no space left.*etcdctl alarm disarm"):
@@ -266,6 +290,7 @@ class TestRefusals:
     @pytest.mark.parametrize("count", [1_600_000, 3_000_000, 20_000_000])
     async def test_a_value_that_is_too_large_is_refused(self, etcd: Etcd, tmp_path: Path, count: int) -> None:
         async with store(etcd.urls) as cell:
+            await make_known(cell)
             await cell.register("large", LONG_TTL_S, 5)
             await cell.claim("ann", None)
             await cell.write("session", "ann", b"small")
@@ -277,6 +302,7 @@ class TestRefusals:
     async def test_users_of_etcd_are_told_to_be_in_the_way(self, tmp_path: Path) -> None:
         with etcd_server(tmp_path) as guarded:
             async with store(guarded.urls) as cell:
+                await make_known(cell)
                 await cell.register("a", LONG_TTL_S, 5)
                 guarded.members[0].enable_users(password=CANARY)
                 for ask in (cell.renew(), cell.view(), cell.claim("ann", None), cell.write("session", "ann", b"x")):
@@ -286,7 +312,7 @@ class TestRefusals:
 
     def test_kinds_are_none_of_the_stores_own(self) -> None:
         cell = EtcdClaims([NOWHERE], timeout_s=1)
-        for kind in ("cells", "claims", "doubles"):
+        for kind in ("cells", "claims", "doubles", "store"):
             with pytest.raises(ValueError, match=kind):
                 cell._kept(kind, "ann")
 
@@ -303,6 +329,7 @@ class TestRefusals:
         cell = EtcdClaims(etcd.urls, timeout_s=HANG_LIMIT_S, prefix=prefix)
         try:
             assert await cell.view() == View({}, {"odd": "?", "no": "?"})
+            await make_known(cell)
             await cell.register("a", LONG_TTL_S, 5)
             assert not await cell.claim("odd", None)
             await cell.release("odd")

@@ -14,7 +14,7 @@ from coordinator.claims.etcd import EtcdClaims
 from coordinator.claims.store import StoreRefused, StoreUnreachable, View
 from coordinator.errors import SettingsError
 from tests.coordinator.claims.etcd_cells import CANARY, Files, connect, store
-from tests.coordinator.claims.worlds import LONG_TTL_S
+from tests.coordinator.claims.worlds import LONG_TTL_S, make_known
 from tests.support.authority import Authority
 from tests.support.etcd import Etcd, Tls, etcd_server
 from tests.support.ports import NOWHERE
@@ -41,6 +41,7 @@ class TestCertificates:
     async def test_a_cell_is_known_by_its_certificate(self, secure: tuple[Etcd, Files]) -> None:
         etcd, files = secure
         async with store(etcd.urls, files) as cell:
+            await make_known(cell)
             await cell.register("a", LONG_TTL_S, 5)
             await cell.renew()
             assert await cell.claim("ann", None)

@@ -49,6 +49,8 @@ class World:
     delay_s: float
     end_s: float
     faults: tuple[Fault, ...]
+    emptied_at: float | None = None
+    """When the store loses all that it holds, in true time."""
 
 
 class Deadline:
@@ -149,6 +151,10 @@ class Browser:
         self.told = True
 
     give_up = lose_claim
+
+    def fence(self) -> None:
+        self.told = True
+
     told = False
 
     def held_by(self, _cell: str | None) -> None:
@@ -211,6 +217,8 @@ def overlaps(world: World, *, holds_s: float | None = None, until_s: float = 24.
     try:
         while now < until_s:
             now += STEP_S
+            if world.emptied_at is not None and now - STEP_S < world.emptied_at <= now:
+                memory.lose_all()
             for number, cell in enumerate(cells):
                 cell.faults = {f.what for f in world.faults if f.cell == number and f.at <= now < f.at + f.for_s}
                 if {"keeper", "child"} <= cell.faults:
@@ -245,12 +253,15 @@ worlds = st.builds(
     delay_s=st.sampled_from([0.0, 0.01, 0.1, 0.35]),
     end_s=st.floats(0.0, END_S),
     faults=st.lists(faults, max_size=5).map(tuple),
+    emptied_at=st.none() | st.floats(3.0, 16.0),
 )
 CUT = World(1.01, (0.99, 0.99), 0.01, END_S, (Fault(0, "cut", 3.0, 12.0), Fault(0, "child", 3.0, 12.0)))
+EMPTIED = World(1.01, (0.99, 0.99), 0.01, END_S, (Fault(0, "cut", 3.0, 12.0), Fault(1, "cut", 15.0, 12.0)), 3.1)
 
 
 @given(worlds)
 @example(CUT)
+@example(EMPTIED)
 @settings(max_examples=size(20, 400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_two_browsers_have_a_login(world: World) -> None:
     assert overlaps(world) == 0

@@ -65,6 +65,25 @@ async def test_the_logins_of_a_dead_cell_are_taken_over(tmp_path: Path) -> None:
         assert y.keeper.status.lost == len(mine)
 
 
+async def test_a_store_that_loses_its_data_gives_no_login_of_a_cell_away_that_has_not_heard_of_it(
+    tmp_path: Path,
+) -> None:
+    store = memory()
+    async with cell(tmp_path, store, "x", LOGINS) as x, cell(tmp_path, store, "y", LOGINS) as y:
+        await eventually(lambda: len(x.serving()) == len(y.serving()) == 3)
+        mine = y.running()
+        y.store.away = True
+        store.lose_all()
+        await eventually(lambda: "was empty" in (x.keeper.status.trouble or ""))
+        assert y.running() == mine
+
+        def moved() -> bool:
+            never_two((x, y))
+            return x.serving() == set(LOGINS)
+
+        await eventually(moved, what=lambda: (x.serving(), y.serving()))
+
+
 async def test_a_login_whose_claim_somebody_deletes_ends(tmp_path: Path) -> None:
     store = memory()
     async with cell(tmp_path, store, "x", ["a", "b"]) as x:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator.claims.store import CellTaken, ClaimStore, LeaseGone, StoreUnreachable, View
+from coordinator.claims.store import CellTaken, ClaimStore, LeaseGone, StoreNew, StoreUnreachable, View
 from tests.coordinator.claims.worlds import LONG_TTL_S, TTL_S, EtcdWorld, MemoryWorld, World
 from tests.support.size import size
+from tests.support.waiting import HANG_LIMIT_S
 
 NewWorld = Callable[[], World]
 
@@ -176,6 +178,31 @@ async def test_what_is_renewed_stays(world: World) -> None:
         renewing.cancel()
 
 
+async def test_a_store_that_is_empty_gives_no_lease_before_all_earlier_ones_are_over(world: World) -> None:
+    """It may have lost its data: cells that have not heard of that rely on their claims for up to TTL_S."""
+    a, b, c = await world.registered("a"), await world.connect(), await world.connect()
+    await a.claim("ann", None)
+    await world.lose_all(b)
+    lost_at = time.monotonic()
+    found = await asyncio.gather(b.register("b", TTL_S, 5), c.register("c", TTL_S, 5), return_exceptions=True)
+    assert [type(error) for error in found] == [StoreNew, StoreNew]
+    waits = 0
+    async with asyncio.timeout(HANG_LIMIT_S):
+        while True:
+            try:
+                await b.register("b", TTL_S, 5)
+            except StoreNew:
+                waits += 1
+                await world.pass_time()
+            else:
+                break
+    # For the one in memory it is the number of waits that says how long it was.
+    assert max(time.monotonic() - lost_at, waits * TTL_S / 40) >= TTL_S * 0.99
+    await c.register("c", TTL_S, 5)
+    assert await b.claim("ann", None)
+    assert await b.view() == View({"b": 5, "c": 5}, {"ann": "b"}, frozenset({"ann"}))
+
+
 async def test_a_cell_that_leaves_keeps_its_claims(world: World) -> None:
     a, b = await world.registered("a"), await world.registered("b")
     await a.claim("ann", None)
@@ -311,6 +338,15 @@ class TestLostAnswers:
             await a.register("a", TTL_S, 5)
         await world.expiry("a", b)
         await a.register("a", TTL_S, 5)
+
+    async def test_of_the_first_look_at_an_empty_store(self, world: World) -> None:
+        a, b = await world.connect(), await world.connect()
+        await world.lose_all(b)
+        with self.lost(world, a):
+            await a.register("a", TTL_S, 5)
+        for cell, store in (("a", a), ("b", b)):
+            with pytest.raises(StoreNew):
+                await store.register(cell, TTL_S, 5)
 
     async def test_of_a_renewal_and_an_end(self, world: World) -> None:
         a, b = await world.registered("a"), await world.registered("b")

@@ -8,6 +8,7 @@ import itertools
 import sys
 from typing import Protocol
 
+from coordinator.claims import etcd_api
 from coordinator.claims.etcd import EtcdClaims
 from coordinator.claims.store import ClaimStore
 from tests.coordinator.claims.link import Link, link
@@ -35,6 +36,12 @@ class World(Protocol):
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
         """Wait until this cell's lease is over; `seen_by` is a connection that looks."""
 
+    async def lose_all(self, seen_by: ClaimStore) -> None:
+        """Have the store lose all that it holds; `seen_by` is a connection to it."""
+
+    async def pass_time(self) -> None:
+        """Let some of the store's time pass."""
+
     def lose_answers(self, store: ClaimStore, *, lost: bool) -> None:
         """Have what this cell asks be done without its hearing of it, or end that."""
 
@@ -56,8 +63,14 @@ class MemoryWorld:
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
         while cell in (await seen_by.view()).cells:
-            self._now_s += TTL_S / 40
-            await asyncio.sleep(0.005)
+            await self.pass_time()
+
+    async def lose_all(self, seen_by: ClaimStore) -> None:
+        self._memory.lose_all()
+
+    async def pass_time(self) -> None:
+        self._now_s += TTL_S / 40
+        await asyncio.sleep(0.005)
 
     def lose_answers(self, store: ClaimStore, *, lost: bool) -> None:
         assert isinstance(store, MemoryStore)
@@ -75,6 +88,8 @@ class EtcdWorld:
     async def connect(self) -> EtcdClaims:
         way = await self._stack.enter_async_context(link(self._etcd.members[0].address))
         store = EtcdClaims([way.url], timeout_s=HANG_LIMIT_S, prefix=self.prefix)
+        if not self._links:
+            await make_known(store)
         self._stack.push_async_callback(store.close)
         self._links[store] = way
         return store
@@ -89,5 +104,19 @@ class EtcdWorld:
             while cell in (await seen_by.view()).cells:
                 pass
 
+    async def lose_all(self, seen_by: ClaimStore) -> None:
+        assert isinstance(seen_by, EtcdClaims)
+        prefix = f"{self.prefix}/".encode()
+        everything = {"request_delete_range": {"key": prefix, "range_end": prefix[:-1] + b"0"}}
+        await etcd_api.txn(seen_by._gateway.call(), [], [everything])
+
+    async def pass_time(self) -> None:
+        await asyncio.sleep(0.05)
+
     def lose_answers(self, store: ClaimStore, *, lost: bool) -> None:
         self._links[store].losses = sys.maxsize if lost else 0
+
+
+async def make_known(store: EtcdClaims) -> None:
+    """Have the store give leases at once: it cannot have lost anything."""
+    await etcd_api.txn(store._gateway.call(), [], [etcd_api.put(store._key("store", "known"), b"{}")])

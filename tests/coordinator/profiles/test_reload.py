@@ -28,6 +28,7 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     """A fleet that has started, whose hydrator breaks from now on."""
     monkeypatch.setenv("LOCAL_PROFILE_DIR", str(tmp_path))
     parts = {name: Mock() for name in ("launcher", "access", "metrics")}
+    parts["launcher"].spares.return_value = None
     fleet = Fleet(load_settings(), hydrator=Broken(), port=0, **parts)  # type: ignore[arg-type]
     fleet._started = True
     return fleet
