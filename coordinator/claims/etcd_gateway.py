@@ -289,7 +289,11 @@ def _broken(error: Exception, tls: Tls) -> _AtMember:
         return _AtMember(f"does not take connections{reason}")
     if isinstance(error, aiohttp.ClientResponseError):
         return _junk()
-    words = "breaks the connection off; check whether CLAIMS_URL is to begin with https:// or http://"
+    # A server that refuses a certificate does so after the handshake of TLS 1.3, and may reset the connection before
+    # what it says of that is read.
+    words = (
+        "breaks the connection off; check CLAIMS_CERT_FILE, and whether CLAIMS_URL is to begin with https:// or http://"
+    )
     return _AtMember(words, broken=True)
 
 
