@@ -19,7 +19,6 @@ from tests.support.authority import Authority
 from tests.support.etcd import Etcd, Tls, etcd_server
 from tests.support.ports import NOWHERE
 
-
 RESET = "breaks the connection off; check CLAIMS_CERT_FILE"
 """Said where etcd has reset the connection before its own words were read."""
 
