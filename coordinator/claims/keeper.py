@@ -287,7 +287,8 @@ class ClaimKeeper:
             self._give_up(view, children)
         for name, child in children.items():
             if not child.claimed and name not in self._held:
-                child.held_by(view.holders.get(name))
+                holder = view.holders.get(name)
+                child.held_by(None if holder == self._cell else holder)  # which has released it since
         self.status.held, self.status.cells = len(self._held), tuple(sorted(view.cells))
 
     def _drop_lost(self, view: View, children: dict[str, Child]) -> None:

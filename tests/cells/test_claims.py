@@ -19,6 +19,9 @@ from tests.support.etcd import Etcd, Tls, etcd_server
 from tests.support.json_lines import json_lines
 from tests.support.waiting import HANG_LIMIT_S, eventually_async
 
+# What each cell does is tested in tests/coordinator/claims, and more of it by `make test-scale`.
+pytestmark = pytest.mark.slow
+
 LOGINS = [f"login-{number}" for number in range(6)]
 TTL_S = 2
 
