@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import openai
 from openai import AsyncOpenAI
 
@@ -30,6 +31,10 @@ PROPER = frozenset(
         "request_timeout",  # on a busy machine, a client may not get to send its body for a second
     }
 )
+
+
+OF_CELLS = frozenset({"claim_lost", "not_queued"})
+"""Codes of coordinators that claim their logins, or have others beside them."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,22 @@ class ClientRequest:
 
 
 class Clients:
-    """Send requests to one coordinator; a request that takes hang_after_s seconds counts as hung."""
+    """Send requests to one coordinator; a request that takes hang_after_s seconds counts as hung.
 
-    def __init__(self, port: int, *, hang_after_s: float, count: int = 4) -> None:
-        self._port = port
+    With `behind_balancer` a cell may be killed while it answers: an error of the balancer's own, and a connection that
+    breaks off in an answer, are then proper ends, too.
+    """
+
+    def __init__(
+        self, port: int, *, hang_after_s: float, count: int = 4, key: str = KEY, behind_balancer: bool = False
+    ) -> None:
+        self._port, self._key, self._behind_balancer = port, key, behind_balancer
         self._hang_after_s = hang_after_s
         # As a user would create it, except for the connect timeout of 5 s: a busy machine takes longer, and
         # a coordinator that takes no connection is one that hangs.
         limits = openai.Timeout(600.0, connect=hang_after_s)
         self._openai = [
-            AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, timeout=limits) for _ in range(count)
+            AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, timeout=limits) for _ in range(count)
         ]
 
     async def close(self) -> None:
@@ -92,9 +103,11 @@ class Clients:
             return await (_read_stream if request.stream else _read_whole)(client, request)
         except openai.APIError as error:
             code = _code(error)
-            if code in PROPER:
+            if code in PROPER or (self._behind_balancer and (code in OF_CELLS or _of_balancer(error))):
                 return Ending.REFUSED, code
             return Ending.IMPROPER, f"{error!r} {code}"
+        except httpx.TransportError as error:
+            return (Ending.REFUSED, "") if self._behind_balancer else (Ending.IMPROPER, repr(error))
         except json.JSONDecodeError as error:  # what the client makes of an error after white space
             code = str(code_of(error.doc.encode()) or "")
             return (Ending.REFUSED, code) if code in PROPER else (Ending.IMPROPER, f"{error!r} {error.doc[:200]!r}")
@@ -145,7 +158,7 @@ class Clients:
             "POST /v1/chat/completions HTTP/1.1",
             f"host: 127.0.0.1:{self._port}",
             "content-type: application/json",
-            f"authorization: Bearer {KEY}",
+            f"authorization: Bearer {self._key}",
             "connection: close",
             f"content-length: {len(body)}",
         )
@@ -174,6 +187,11 @@ async def _read_stream(client: AsyncOpenAI, request: ClientRequest) -> tuple[End
     if not finished:
         return Ending.IMPROPER, f"a stream without a finish reason: {''.join(pieces)[:100]!r}"
     return Ending.TEXT, "".join(pieces)
+
+
+def _of_balancer(error: openai.APIError) -> bool:
+    """Return whether no coordinator has said this: the connection broke, or the balancer had nobody to ask."""
+    return isinstance(error, openai.APIConnectionError) or getattr(error, "status_code", None) in (502, 503, 504)
 
 
 def _code(error: openai.APIError) -> str:

@@ -23,4 +23,6 @@ Those marked * are run by `make test-scale` besides this folder; the others are 
     test_balancers.py for cells that claim; * tests/cells/test_balancers.py for those with fixed shares
 10  Without CLAIMS and with one login to a browser nothing is there that was not there before: `make test`, and in
     tests/coordinator/local/test_hosts.py the run folder's content and the command line.
+
+Besides, test_chaos.py: requests of many kinds through a balancer, while cells, children and the store fail.
 """
