@@ -31,9 +31,8 @@ import pyrage  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.load import KEY
 from benchmarks.report import Compared, Figure, Result
-from benchmarks.stub_fleet import run_process, search_path
+from benchmarks.stub_fleet import run_process, search_path, write_logins
 from coordinator.claims.etcd import EtcdClaims
 from tests.support.etcd import Etcd, etcd_server
 from tests.support.ports import wide_range
@@ -147,12 +146,8 @@ def run(console: Console) -> Result:
 
 
 def _round(folder: Path, times: Times) -> None:
+    write_logins(folder, LOGINS)
     profiles = folder / "active"
-    profiles.mkdir()
-    for number in range(LOGINS):
-        cookie = {"name": "sid", "value": f"login {number}", "domain": "localhost", "path": "/"}
-        (profiles / f"{number:04}.json").write_text(json.dumps({"cookies": [cookie], "origins": []}))
-    (folder / "key.txt").write_text(f"{KEY}\n")
     (folder / "session-key").write_text(f"{pyrage.x25519.Identity.generate()}\n")
     (folder / "session-key").chmod(0o600)
     (folder / "etcd").mkdir()

@@ -33,11 +33,7 @@ def stub_fleet(  # noqa: PLR0913 - all by keyword
     The children use 2 * `children` ports from `child_port` on. `tiny` selects benchmarks/tiny_stub_child.py. Raise
     RuntimeError if they are not READY within start_s seconds.
     """
-    (folder / "active").mkdir(parents=True)
-    for number in range(children):
-        cookie = {"name": "sid", "value": f"login {number}", "domain": "localhost", "path": "/"}
-        (folder / f"active/{number:04}.json").write_text(json.dumps({"cookies": [cookie], "origins": []}))
-    (folder / "key.txt").write_text(f"{KEY}\n")
+    write_logins(folder, children)
     flags = {
         "--profiles": folder / "active",
         "--site": "demo",
@@ -56,6 +52,15 @@ def stub_fleet(  # noqa: PLR0913 - all by keyword
     ) as running:
         wait_for(lambda: _ready_children(port) == children, running, log, timeout_s=start_s)
         yield running
+
+
+def write_logins(folder: Path, count: int) -> None:
+    """Write so many profiles to active/ in this folder, and the key of `benchmarks.load` to key.txt."""
+    (folder / "active").mkdir(parents=True)
+    for number in range(count):
+        cookie = {"name": "sid", "value": f"login {number}", "domain": "localhost", "path": "/"}
+        (folder / f"active/{number:04}.json").write_text(json.dumps({"cookies": [cookie], "origins": []}))
+    (folder / "key.txt").write_text(f"{KEY}\n")
 
 
 @contextlib.contextmanager

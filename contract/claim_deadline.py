@@ -17,6 +17,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+LOOK_INTERVAL_S: Final = 0.05
+"""How often whoever ends browsers at the deadline looks at it: the coordinator, and each child."""
+
 _FORMAT: Final = struct.Struct("=Q")
 _OVER: Final = 0
 _LATEST_NS: Final = 2**64 - 1

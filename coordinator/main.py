@@ -134,7 +134,7 @@ class Coordinator:
             metrics=metrics,
             port=listener.getsockname()[1],
             sessions=sessions,
-            claims=self._opener(claims, sessions) if claims else None,
+            claims=self._opener(claims, sessions) if claims and sessions else None,
             hooks=[told.fleet_event for told in (sessions, self._alerts) if told],
         )
         metrics.watch(self._fleet)
@@ -158,7 +158,7 @@ class Coordinator:
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._started = False
 
-    def _opener(self, claims: ClaimSetup, sessions: Sessions | None) -> OpenClaims:
+    def _opener(self, claims: ClaimSetup, sessions: Sessions) -> OpenClaims:
         def open_claims(supervisor: Supervisor, room: int) -> ClaimKeeper:
             return claims.keeper(supervisor, sessions, self._launcher.root.path / CLAIM_DEADLINE, room)
 

@@ -7,12 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
 
-from contract.claim_deadline import ClaimDeadline
+from contract.claim_deadline import LOOK_INTERVAL_S, ClaimDeadline
 from contract.exit_codes import ExitCode
-
-LOOK_INTERVAL_S: Final = 0.05
 
 
 def watch_claim(claim: ClaimDeadline, kill: Callable[[], object]) -> None:

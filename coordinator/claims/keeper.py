@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from contract.claim_deadline import ClaimDeadlineFile, boottime
+from contract.claim_deadline import LOOK_INTERVAL_S, ClaimDeadlineFile, boottime
 from coordinator.claims.share import Waits, fair_shares, preferred
 from coordinator.claims.store import CellTaken, ClaimStore, ClaimStoreError, LeaseGone, StoreNew, StoreRefused, View
 from coordinator.supervision.child import Child
@@ -26,12 +26,12 @@ from coordinator.supervision.lifecycle import LIVE, State
 
 log = structlog.get_logger(__name__)
 
-GUARD_S: Final = 0.05
-"""How often the deadline is looked at, here and in children."""
 END_S: Final = 0.1
 """What the end of a browser takes: it is killed, and so is what it has started."""
 LONGEST_LOOK_S: Final = 1.0
 """How often the store is looked at, at least: ten times in the lease's time where that is more often."""
+RENEWALS: Final = 5
+"""How often the lease is renewed in its time; a call to the store is to take no longer than the time between two."""
 WAIT_FOR_SHARES: Final = 1.5
 """In times of the lease: how long a login is left to the cells that have less than their share."""
 NOTE: Final = "note"
@@ -45,7 +45,7 @@ def holds_for_s(ttl_s: float) -> float:
 
     The clocks of cell and store may differ in speed by 2 %, and to look at the deadline and end browsers takes time.
     """
-    return 0.95 * ttl_s - GUARD_S - END_S
+    return 0.95 * ttl_s - LOOK_INTERVAL_S - END_S
 
 
 class Claimants(Protocol):
@@ -69,21 +69,6 @@ class Handover(Protocol):
 
     def forget(self, login: str) -> None:
         """The login is not this cell's any more."""
-
-
-class NothingElse:
-    """A handover of nothing."""
-
-    async def take(self, login: str, claim: int) -> bool:  # noqa: ARG002 - nothing goes with it
-        """Do nothing."""
-        return True
-
-    async def leave(self, login: str) -> bool:  # noqa: ARG002 - nothing goes with it
-        """Do nothing."""
-        return True
-
-    def forget(self, login: str) -> None:
-        """Do nothing."""
 
 
 @dataclass
@@ -114,7 +99,7 @@ class ClaimKeeper:
         ttl_s: int,
         room: int,
         deadline_file: ClaimDeadlineFile,
-        handover: Handover | None = None,
+        handover: Handover,
         clock: Callable[[], float] = boottime,
         holds_s: float | None = None,
     ) -> None:
@@ -122,7 +107,7 @@ class ClaimKeeper:
 
         `holds_s` is for a test that shows what happens where claims are relied on for too long.
         """
-        self._store, self._children, self._handover = store, children, handover or NothingElse()
+        self._store, self._children, self._handover = store, children, handover
         self._cell, self._ttl_s, self._room = cell, ttl_s, room
         self._file = deadline_file
         self._look_s = min(LONGEST_LOOK_S, ttl_s / 10)
@@ -187,7 +172,7 @@ class ClaimKeeper:
             sent = self._clock()
             try:
                 await self._store.register(self._cell, self._ttl_s, self._room)
-            except ClaimStoreError as error:
+            except ClaimStoreError as error:  # a lease that was gone at once too
                 self._in_trouble(error)
             else:
                 self._reached()
@@ -196,21 +181,13 @@ class ClaimKeeper:
             await asyncio.sleep(self._look_s)
 
     async def _renew(self) -> None:
-        """Renew the lease five times in its time. Raises LeaseGone when it is over, here or in the store."""
+        """Renew the lease RENEWALS times in its time. Raises LeaseGone when it is over."""
         while True:
-            await asyncio.sleep(self._ttl_s / 5)
+            await asyncio.sleep(self._ttl_s / RENEWALS)
             sent = self._clock()
-            try:
-                await self._store.renew()
-            except LeaseGone:
-                raise
-            except ClaimStoreError as error:
-                self._in_trouble(error)
-            else:
-                self._reached()
-                # After the deadline the guard ends what runs, whatever the answer that has come at last.
-                if self._clock() < self._deadline:
-                    self._extend(sent)
+            # After the deadline the guard ends what runs, whatever the answer that has come at last.
+            if await self._answers(self._store.renew()) and self._clock() < self._deadline:
+                self._extend(sent)
 
     def _extend(self, sent: float) -> None:
         self._deadline = max(self._deadline, sent + self._holds_s)
@@ -219,7 +196,7 @@ class ClaimKeeper:
     async def _guard(self) -> None:
         """Raise LeaseGone as soon as the deadline is over, whatever the store is doing."""
         while self._clock() < self._deadline:  # noqa: ASYNC110 - the time passes by itself, in suspension too
-            await asyncio.sleep(GUARD_S)
+            await asyncio.sleep(LOOK_INTERVAL_S)
         raise LeaseGone("no renewal was answered in time")
 
     def _fence(self) -> None:
@@ -240,7 +217,7 @@ class ClaimKeeper:
 
     async def _until_clean(self) -> None:
         while any(not child.clean for child in self._children.claimants().values()):  # noqa: ASYNC110 - of many events
-            await asyncio.sleep(GUARD_S)
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     # Claiming and giving up
 
@@ -252,14 +229,7 @@ class ClaimKeeper:
         """Claim, grant, give up and release, now and then and when woken. Raises LeaseGone."""
         while True:
             self._wake.clear()
-            try:
-                await self._look()
-            except LeaseGone:
-                raise
-            except ClaimStoreError as error:
-                self._in_trouble(error)
-            else:
-                self._reached()
+            await self._answers(self._look())
             try:
                 await asyncio.wait_for(self._wake.wait(), self._look_s)
             except TimeoutError:
@@ -443,6 +413,18 @@ class ClaimKeeper:
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
+
+    async def _answers(self, call: Coroutine[Any, Any, None]) -> bool:
+        """Make a call to the store; note, and return, whether it answers. Raises LeaseGone."""
+        try:
+            await call
+        except LeaseGone:
+            raise
+        except ClaimStoreError as error:
+            self._in_trouble(error)
+            return False
+        self._reached()
+        return True
 
     async def _try(self, call: Coroutine[Any, Any, None]) -> None:
         try:

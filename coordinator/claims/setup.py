@@ -8,15 +8,12 @@ from typing import Self
 
 from contract.claim_deadline import ClaimDeadlineFile
 from coordinator.claims.etcd import EtcdClaims
-from coordinator.claims.keeper import ClaimKeeper
+from coordinator.claims.keeper import RENEWALS, ClaimKeeper
 from coordinator.claims.sessions import SessionHandover
 from coordinator.claims.store import ClaimStore
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings, store_urls
 from coordinator.supervision.supervisor import Supervisor
-
-CALLS_PER_TTL = 5
-"""A call to the store gets this part of the lease's time, so that a renewal can be tried again in time."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class ClaimSetup:
             return None
         store = EtcdClaims(
             store_urls(settings.claims_url or ""),
-            timeout_s=settings.claim_ttl_s / CALLS_PER_TTL,
+            timeout_s=settings.claim_ttl_s / RENEWALS,
             prefix=settings.claims_prefix,
             ca_file=settings.claims_ca_file,
             cert_file=settings.claims_cert_file,
@@ -42,7 +39,7 @@ class ClaimSetup:
         )
         return cls(store, settings.own_cell or "", settings.claim_ttl_s)
 
-    def keeper(self, supervisor: Supervisor, sessions: Sessions | None, deadline_file: Path, room: int) -> ClaimKeeper:
+    def keeper(self, supervisor: Supervisor, sessions: Sessions, deadline_file: Path, room: int) -> ClaimKeeper:
         """Return the keeper of claims for so many logins at most. Raises OSError if the file cannot be made."""
         return ClaimKeeper(
             self.store,
@@ -51,5 +48,5 @@ class ClaimSetup:
             ttl_s=self.ttl_s,
             room=room,
             deadline_file=ClaimDeadlineFile(deadline_file),
-            handover=SessionHandover(sessions) if sessions else None,
+            handover=SessionHandover(sessions),
         )

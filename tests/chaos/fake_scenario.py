@@ -55,6 +55,28 @@ def storage_state(login: str) -> dict[str, Any]:
     return {"cookies": [{**cookie, "httpOnly": True, "secure": False, "sameSite": "Lax"}], "origins": []}
 
 
+def fake_request(
+    number: int, rng: random.Random, behaviours: Mapping[str, int] = BEHAVIOURS, *, silent_stalls: bool = False
+) -> ClientRequest:
+    """Return a random request to a fake child, by a client of one of these behaviours, with their weights."""
+    behaviour = rng.choices(list(behaviours), list(behaviours.values()))[0]
+    fake: dict[str, Any] = {"tokens": rng.randrange(20), "token_s": rng.choice((0, 0, 0.002, 0.01))}
+    stream = rng.random() < 0.5
+    if behaviour == "never_read":
+        fake, stream = {"tokens": 400, "piece_bytes": 1 << 16}, True
+    elif behaviour == "leave":
+        fake = {"tokens": 50, "token_s": 0.02}
+    elif rng.random() < FAULT_SHARE:
+        fake |= SILENT_STALL if stream and silent_stalls and rng.random() < 0.01 else rng.choice(PER_REQUEST)
+    return ClientRequest(f"{number} {rng.random()}", "fake", stream, behaviour, {"fake": fake})
+
+
+def submissions_in(evidence: Path) -> list[Submission]:
+    """Return what fake children with this folder were given."""
+    entries = [entry for path in evidence.glob("*.ledger") for entry in json_lines(path)]
+    return [Submission(entry["digest"], entry["token"], _answer(entry)) for entry in entries if "digest" in entry]
+
+
 class FakeScenario(Scenario):
     """Fake children named c0, c1, ..."""
 
@@ -90,20 +112,10 @@ class FakeScenario(Scenario):
         await self.config.source.put(name, storage_state(f"{name} {secrets.token_hex(8)}"))
 
     def request(self, number: int, rng: random.Random) -> ClientRequest:
-        behaviour = rng.choices(list(BEHAVIOURS), list(BEHAVIOURS.values()))[0]
-        fake: dict[str, Any] = {"tokens": rng.randrange(20), "token_s": rng.choice((0, 0, 0.002, 0.01))}
-        stream = rng.random() < 0.5
-        if behaviour == "never_read":
-            fake, stream = {"tokens": 400, "piece_bytes": 1 << 16}, True
-        elif behaviour == "leave":
-            fake = {"tokens": 50, "token_s": 0.02}
-        elif rng.random() < FAULT_SHARE:
-            fake |= SILENT_STALL if stream and not self._short and rng.random() < 0.01 else rng.choice(PER_REQUEST)
-        return ClientRequest(f"{number} {rng.random()}", "fake", stream, behaviour, {"fake": fake})
+        return fake_request(number, rng, silent_stalls=not self._short)
 
     async def submissions(self) -> list[Submission]:
-        entries = [entry for path in self._evidence.glob("*.ledger") for entry in json_lines(path)]
-        return [Submission(entry["digest"], entry["token"], _answer(entry)) for entry in entries if "digest" in entry]
+        return submissions_in(self._evidence)
 
     def faults(self) -> Mapping[Fault, int]:
         slow: dict[Fault, int] = {} if self._short else {self.hang: 1, self.ignore_term: 1}

@@ -21,14 +21,13 @@ import httpx
 import pytest
 
 from tests.cells.balancers import balancer
-from tests.chaos.clients import ClientRequest, Clients
-from tests.chaos.fake_scenario import FAULT_SHARE, PER_REQUEST
+from tests.chaos.clients import Clients
+from tests.chaos.fake_scenario import fake_request, submissions_in
 from tests.chaos.scenario import BEHAVIOURS
-from tests.chaos.verification import Result, Submission, verify
+from tests.chaos.verification import Result, verify
 from tests.coordinator.program import KEY
 from tests.scale.fleet import CELLS, LOGINS, TTL_S, Cell, ScaleFleet, scale_fleet
 from tests.scale.saying import Said
-from tests.support.json_lines import json_lines
 from tests.support.metrics import Metrics
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
@@ -96,30 +95,6 @@ def signal_child(fleet: ScaleFleet, login: str, number: signal.Signals) -> None:
         os.kill(fleet.child_of(login), number)
 
 
-def request(number: int, rng: random.Random) -> ClientRequest:
-    behaviour = rng.choices(list(OF_CLIENTS), list(OF_CLIENTS.values()))[0]
-    fake: dict[str, object] = {"tokens": rng.randrange(20), "token_s": rng.choice((0, 0, 0.002, 0.05))}
-    stream = rng.random() < 0.5
-    if behaviour == "leave":
-        fake = {"tokens": 50, "token_s": 0.02}
-    elif rng.random() < FAULT_SHARE:
-        fake |= rng.choice(PER_REQUEST)
-    return ClientRequest(f"{number} {rng.random()}", "fake", stream, behaviour, {"fake": fake})
-
-
-def submissions(fleet: ScaleFleet) -> list[Submission]:
-    entries = [entry for login in LOGINS for entry in json_lines(fleet.evidence / f"{login}.ledger")]
-    return [
-        Submission(
-            entry["digest"],
-            entry["token"],
-            " ".join((entry["digest"], entry["token"], *(f"t{index}" for index in range(entry["tokens"])))),
-        )
-        for entry in entries
-        if "digest" in entry
-    ]
-
-
 @contextlib.asynccontextmanager
 async def faults(fleet: ScaleFleet, happened: Counter[str]) -> AsyncIterator[None]:
     """Inject faults drawn by the seed while the context lasts; then wait for the end of those that last."""
@@ -170,7 +145,7 @@ async def test_nothing_is_lost_or_given_twice(tmp_path: Path, say: Said) -> None
             async def work() -> None:
                 for number in numbers:
                     rng = random.Random(f"{SEED} {number}")
-                    results.append(await clients.send(request(number, rng), rng))
+                    results.append(await clients.send(fake_request(number, rng, OF_CLIENTS), rng))
 
             try:
                 async with operator(fleet), faults(fleet, happened):
@@ -179,7 +154,7 @@ async def test_nothing_is_lost_or_given_twice(tmp_path: Path, say: Said) -> None
                 await clients.close()
         async with operator(fleet):
             await fleet.until_shared_out()
-        found = verify(results, submissions(fleet))
+        found = verify(results, submissions_in(fleet.evidence))
         leases = [await held(cell) for cell in fleet.cells.values()]
         for cell in fleet.cells.values():
             await cell.end()

@@ -10,13 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from contract.claim_deadline import ClaimDeadlineFile, boottime
-from coordinator.claims.keeper import ClaimKeeper, Handover
+from coordinator.claims.keeper import ClaimKeeper
 from coordinator.supervision.lifecycle import State
 from tests.coordinator.claims.memory_store import Memory, MemoryStore
 from tests.coordinator.fleet import Fleet, prepared_fleet
 from tests.support.waiting import eventually
 
 TTL_S = 2
+
+
+class NothingElse:
+    """A handover of nothing."""
+
+    async def take(self, login: str, claim: int) -> bool:
+        return True
+
+    async def leave(self, login: str) -> bool:
+        return True
+
+    def forget(self, login: str) -> None:
+        pass
 
 
 @dataclass
@@ -49,7 +62,6 @@ async def cell(
     logins: Iterable[str],
     *,
     room: int = 20,
-    handover: Handover | None = None,
     **changes: Any,
 ) -> AsyncIterator[Cell]:
     """A coordinator's part of supervision and claims; ended in good order, unless its task was cancelled."""
@@ -59,7 +71,7 @@ async def cell(
     async with prepared_fleet(home, needs_claims=True, max_children=room, **changes) as fleet:
         store = MemoryStore(memory)
         keeper = ClaimKeeper(
-            store, fleet.supervisor, cell=name, ttl_s=TTL_S, room=room, deadline_file=file, handover=handover
+            store, fleet.supervisor, cell=name, ttl_s=TTL_S, room=room, deadline_file=file, handover=NothingElse()
         )
         await fleet.start([fleet.profile(login) for login in logins])
         task = asyncio.create_task(keeper.run())

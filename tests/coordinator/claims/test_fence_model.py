@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from contract.claim_deadline import ClaimDeadlineFile
-from coordinator.claims.keeper import END_S, GUARD_S, ClaimKeeper
+from contract.claim_deadline import LOOK_INTERVAL_S, ClaimDeadlineFile
+from coordinator.claims.keeper import END_S, ClaimKeeper
 from coordinator.claims.store import StoreUnreachable, View
 from coordinator.supervision.child import Child
 from coordinator.supervision.lifecycle import Phase, State
+from tests.coordinator.claims.cells import NothingElse
 from tests.coordinator.claims.memory_store import Memory, MemoryStore
 from tests.support.manual_loop import ManualLoop
 from tests.support.size import size
@@ -182,7 +183,7 @@ class Cell:
             self.loop.now = own
             self.loop.turn()
         if "child" not in self.faults and own >= self.next_guard:
-            self.next_guard = own + GUARD_S
+            self.next_guard = own + LOOK_INTERVAL_S
             if own >= self.deadline.at:
                 self.browser.end(end_s)
         if self.browser.told:
@@ -210,6 +211,7 @@ def overlaps(world: World, *, holds_s: float | None = None, until_s: float = 24.
             ttl_s=TTL_S,
             room=5,
             deadline_file=cast("ClaimDeadlineFile", deadline),
+            handover=NothingElse(),
             clock=loop.time,
             holds_s=holds_s,
         )
