@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from benchmarks.pages.benchmark import LARGEST_COSTS, result
-from benchmarks.pages.measure import Measurements, SubmitTimes
+from benchmarks.pages.measure import Measurements, SubmitTimes, after_sending
+from benchmarks.pages.timestamped_app import AnswerTimes
 from benchmarks.process_usage import ChildMemory
 
 GOOD = Measurements(
@@ -46,3 +49,12 @@ def test_other_engines_have_targets_for_tokens_alone() -> None:
     assert result("firefox", "demo", slow).missed == []
     missed = result("firefox", "demo", replace(GOOD, late=[[5.5] * 200])).missed
     assert missed == ["app to client, a token, p50 of an answer"]
+
+
+def test_times_of_an_earlier_answer_are_refused() -> None:
+    sent = AnswerTimes(prompt_at=9.0, token_at={0: 10.0, 1: 10.02})
+    assert after_sending(sent, {1: 10.021, 0: 10.002}) == pytest.approx([2.0, 1.0])
+    with pytest.raises(ValueError, match="not those of this answer"):
+        after_sending(sent, {0: 1.0, 1: 1.02})
+    with pytest.raises(ValueError, match="did not get the tokens"):
+        after_sending(sent, {0: 10.002})

@@ -58,6 +58,12 @@ NOTE_TIMES = r"""(() => {
   };
   new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true });
 })()"""
+# A new conversation may be in the same document, and its tokens have the same numbers.
+TAKE_TIMES = """() => {
+  const { received, shown } = window.__noted;
+  Object.assign(window.__noted, { received: {}, shown: {} });
+  return [received, shown];
+}"""
 CLOCK_LOOKS = 50
 
 
@@ -132,8 +138,8 @@ class PageScript:
         return began, fresh
 
     async def times(self) -> PageTimes:
-        """Return the times of the tokens that the document has received and shown."""
-        received, shown = await self._page.evaluate("() => [window.__noted.received, window.__noted.shown]")
+        """Return the times of the tokens that the document has received and shown since it was last asked."""
+        received, shown = await self._page.evaluate(TAKE_TIMES)
         begun = await self._origin()
         return PageTimes(
             *({int(number): begun + at / 1e3 for number, at in noted.items()} for noted in (received, shown))

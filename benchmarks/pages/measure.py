@@ -121,18 +121,24 @@ def _running(app: TimestampedApp, profiles: Path, engine: EngineName) -> Iterato
 def _answer(app: TimestampedApp, running: Fleet, page: _SyncScript, found: Measurements, number: int) -> None:
     prompt = f"{number} [[tokens={TOKENS} delay_ms={PAUSE_MS}]]"
     received, sent = _complete(app, running, prompt)
-    found.late.append(_after(sent, received.token_at))
+    found.late.append(after_sending(sent, received.token_at))
     _, _, sent = page.ask(prompt)
     times = page.times()
-    found.received.append(_after(sent, times.received))
-    found.shown.append(_after(sent, times.shown))
+    found.received.append(after_sending(sent, times.received))
+    found.shown.append(after_sending(sent, times.shown))
 
 
-def _after(sent: AnswerTimes, token_at: Mapping[int, float]) -> list[float]:
-    """Return the milliseconds from the app's sending of each token, in order. Raise ValueError if one is missing."""
+def after_sending(sent: AnswerTimes, token_at: Mapping[int, float]) -> list[float]:
+    """Return the milliseconds from the app's sending of each token, in order.
+
+    Raise ValueError if one is missing, or came long before it was sent: a time of another answer.
+    """
     if token_at.keys() != sent.token_at.keys():
         raise ValueError("the page by itself did not get the tokens that the app sent")
-    return [(token_at[number] - at) * 1e3 for number, at in sorted(sent.token_at.items())]
+    took_ms = [(token_at[number] - at) * 1e3 for number, at in sorted(sent.token_at.items())]
+    if min(took_ms) < -PAUSE_MS:
+        raise ValueError("the times are not those of this answer, or not by the same clock")
+    return took_ms
 
 
 def _submit(app: TimestampedApp, running: Fleet, page: _SyncScript, found: Measurements, number: int) -> None:
