@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import structlog
@@ -26,7 +26,7 @@ from coordinator.sessions import Sessions
 from coordinator.sessions.sessions import TEND_S
 from coordinator.settings import Settings
 from coordinator.supervision.canary import SiteStatus
-from coordinator.supervision.events import ChildCleaned, FleetEvent, Hooks, log_event
+from coordinator.supervision.events import ChildCleaned, ChildStatus, FleetEvent, Hooks, log_event
 from coordinator.supervision.launcher import Launcher, SpareBrowsers
 from coordinator.supervision.lifecycle import State
 from coordinator.supervision.login_expiry import DAY_S
@@ -276,16 +276,19 @@ class Fleet:
 
     def unhealthy(self) -> list[str]:
         """Return the names of the children that should serve and do not."""
-        return [child.name for child in self.supervisor.snapshot() if child.state not in _NOT_UNHEALTHY]
+        return _unhealthy(self.supervisor.snapshot())
 
     def warnings(self) -> list[str]:
         """Return what the operator should know, a line each."""
+        return self._warnings(self.supervisor.snapshot())
+
+    def _warnings(self, children: Sequence[ChildStatus]) -> list[str]:
         hydration = self._hydration
         hydrated = () if hydration is None else hydration.warnings
         open_api = _OPEN if hydration is not None and not hydration.keys else None
         claims = self._keeper.status.trouble if self._keeper else None
         sessions = self._sessions.warnings() if self._sessions else ()
-        of_children = [f"{child.name}: {line}" for child in self.supervisor.snapshot() for line in child.warnings]
+        of_children = [f"{child.name}: {line}" for child in children for line in child.warnings]
         of_logins = (*self._sites.warnings(), *hydrated, *sessions, *of_children)
         spares = self.spare_browsers()
         of_spares = None if spares is None else spares.warning
@@ -301,18 +304,19 @@ class Fleet:
         rejected = () if self._hydration is None else self._hydration.discovery.rejected
         shard = self._settings.own_shard
         spares = self.spare_browsers()
+        children = self.supervisor.snapshot()
         named = {"cell": self._settings.own_cell, "shard": None if shard is None else str(shard)}
         return {
             **{name: value for name, value in named.items() if value is not None},
             **({"claims": claims.public()} if (claims := self.claims()) else {}),
             "status": "draining" if self.pool.draining else "ready" if self.ready else "unready",
-            "children": [child.public() for child in self.supervisor.snapshot()],
-            "unhealthy": self.unhealthy(),
+            "children": [child.public() for child in children],
+            "unhealthy": _unhealthy(children),
             "rejected_profiles": [{"name": item.name, "reason": item.reason} for item in rejected],
             "site_checks": [site.public() for site in self.site_checks()],
             **({} if spares is None else {"spare_browsers": spares.ready}),
             "api_keys": "enforced" if self._access.enforced else "open",
-            "warnings": self.warnings(),
+            "warnings": self._warnings(children),
         }
 
     def begin_drain(self) -> None:
@@ -349,6 +353,10 @@ class Fleet:
             self._was_ready = ready
             write = log.info if ready else log.warning
             write("ready" if ready else "unready", unhealthy=self.unhealthy(), draining=self.pool.draining)
+
+
+def _unhealthy(children: Sequence[ChildStatus]) -> list[str]:
+    return [child.name for child in children if child.state not in _NOT_UNHEALTHY]
 
 
 def _without_paths(error: TabfleetError) -> str:

@@ -24,12 +24,9 @@ class RunFolder:
 
     def __init__(self, path: Path, trash: Path) -> None:
         self.path = path
-        self._trash = trash
-
-    @property
-    def tmp(self) -> Path:
+        self.tmp = path / "tmp"
         """The child's TMPDIR."""
-        return self.path / "tmp"
+        self._trash = trash
 
     def prepare(self) -> None:
         """Make it ready for a start. Raises OSError."""

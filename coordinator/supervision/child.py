@@ -24,7 +24,7 @@ import structlog
 
 from contract.child_api import Readiness, SessionReport, UnreadyReason
 from coordinator.proxy.pool import Pool
-from coordinator.supervision.child_client import ChildClient, ProbeResult
+from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.child_run import ChildRun
 from coordinator.supervision.claim_note import ClaimNote
 from coordinator.supervision.events import (
@@ -61,6 +61,7 @@ from coordinator.supervision.lifecycle import (
 from coordinator.supervision.login_expiry import LoginExpiry
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import Slot
+from coordinator.supervision.ready_probe import ProbeResult
 from coordinator.supervision.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -157,23 +158,24 @@ class Child:
 
     def status(self) -> ChildStatus:
         """Return the child as it is now."""
-        process = self.run.process if self.run else None
+        run, state, expiry = self.run, self.phase.state, self.login_expiry
+        expires = None if expiry.expires_at is None else expiry.warning(self._context.wall())
         return ChildStatus(
             name=self.name,
-            state=self.phase.state,
+            state=state,
             reason=self.reason,
             detail=self.detail,
             since=self.since,
             restarts=max(0, self.generation - 1),
-            in_flight=self.run.backend.in_flight if self.run else 0,
+            in_flight=run.backend.in_flight if run else 0,
             models=self.models,
-            login_expires_at=self.login_expiry.expires_at,
-            login_kept=self.login_expiry.kept,
-            warnings=tuple(filter(None, (self.login_expiry.warning(self._context.wall()), self.warning))),
+            login_expires_at=expiry.expires_at,
+            login_kept=expiry.kept,
+            warnings=tuple(line for line in (expires, self.warning) if line) if expires or self.warning else (),
             capture=self.capture,
             asleep=self.asleep,
             generation=self.generation,
-            pid=process.pid if process and self.phase.state in LIVE else None,
+            pid=run.pid if run and state in LIVE else None,
             slot=self.slot.index if self.slot else None,
             site=self.profile.login.site_name or None,
             held_by=self.holder,

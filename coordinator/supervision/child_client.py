@@ -1,10 +1,8 @@
-"""What the coordinator asks a child over HTTP for itself: is it ready, cancel a request, what does its page show."""
+"""What the coordinator asks a child over HTTP for itself: cancel a request, show its page, check a site file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -12,47 +10,17 @@ import aiohttp
 from contract.child_api import (
     CANCEL_PATH,
     CANCEL_TIMEOUT_S,
-    READY_PATH,
     SCREENSHOT_PATH,
     TOKEN_HEADER,
-    Readiness,
 )
 from contract.site_check import CHECK_PATH, CheckOutcome, SiteCheck
 from coordinator.errors import NoPage, PageFailed, PageSilent
-from coordinator.supervision.lifecycle import Reason
+from coordinator.supervision.ready_probe import ReadyProbe
 
 _KEEP_ALIVE_S = 15.0
 """Shorter than a child's own, so that no idle connection ends just as it is used."""
 _LARGEST_JSON_BYTES = 1024 * 1024  # parsed in some 20 ms
 _LARGEST_PICTURE_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """One look at a child's `/ready`: what it said, or why it said nothing. `reason` is None exactly if it is ready."""
-
-    reason: Reason | None
-    detail: str | None = None
-    readiness: Readiness | None = None
-
-    @classmethod
-    def of(cls, readiness: Readiness) -> ProbeResult:
-        """Return the result of a probe that this child answered."""
-        reason = None if readiness.reason is None else Reason(readiness.reason.value)
-        return cls(reason, readiness.detail, readiness)
-
-
-def read_ready(status: int, body: Any, instance_id: str) -> ProbeResult:
-    """Judge the answer of a child's `/ready`: HTTP status and parsed JSON body.
-
-    An answer of another start, or of a stranger on the port, is `port_taken`.
-    """
-    if not isinstance(body, dict) or body.get("instance_id") != instance_id:
-        return ProbeResult(Reason.PORT_TAKEN, "another program answers on the child's port")
-    readiness = Readiness.from_json(status, body)
-    if readiness is None:
-        return ProbeResult(Reason.PROBE_FAILED, f"/ready gives no known reason (HTTP {status})")
-    return ProbeResult.of(readiness)
 
 
 class ChildClient:
@@ -65,7 +33,7 @@ class ChildClient:
         cancel_timeout_s: float = CANCEL_TIMEOUT_S,
         screenshot_timeout_s: float = 10.0,
     ) -> None:
-        self._probe_timeout = aiohttp.ClientTimeout(total=probe_timeout_s)
+        self._probe_timeout_s = probe_timeout_s
         # The child takes up to so long itself; its answer shall still arrive.
         self._cancel_timeout = aiohttp.ClientTimeout(total=cancel_timeout_s + 0.5)
         self._screenshot_timeout = aiohttp.ClientTimeout(total=screenshot_timeout_s + 0.5)
@@ -82,16 +50,9 @@ class ChildClient:
             )
         return self._session
 
-    async def probe(self, url: str, instance_id: str) -> ProbeResult:
-        """Ask for readiness; whatever goes wrong is a result with a reason, never an error."""
-        try:
-            async with self._open().get(f"{url}{READY_PATH}", timeout=self._probe_timeout) as response:
-                body = json.loads(await _read(response, _LARGEST_JSON_BYTES))
-        except TimeoutError:
-            return ProbeResult(Reason.PROBE_FAILED, "no answer from /ready in time")
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:  # RecursionError: deeply nested JSON
-            return ProbeResult(Reason.PROBE_FAILED, f"/ready cannot be read ({type(error).__name__})")
-        return read_ready(response.status, body, instance_id)
+    def ready_probe(self, url: str, instance_id: str) -> ReadyProbe:
+        """Return what asks this start of a child whether it is ready; whoever takes it closes it."""
+        return ReadyProbe(url, instance_id, timeout_s=self._probe_timeout_s)
 
     async def cancel(self, url: str, token: str, request_id: str) -> bool:
         """Stop a request; True only if the child confirms that its page is on a fresh chat."""

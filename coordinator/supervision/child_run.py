@@ -13,8 +13,9 @@ import structlog
 
 from coordinator.errors import LaunchError
 from coordinator.proxy.pool import Backend
-from coordinator.supervision.child_client import ChildClient, ProbeResult
+from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher
+from coordinator.supervision.ready_probe import ProbeResult
 from coordinator.supervision.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -73,6 +74,7 @@ class ChildRun:
         self.probe_interval_s = probe_interval_s
         """Seconds between two probes; the listener may change it at any time."""
         self.process: ChildProcess | None = None
+        self.pid: int | None = None
         self.ended = asyncio.Event()
         """The process has exited."""
         self.gone = asyncio.Event()
@@ -112,6 +114,7 @@ class ChildRun:
     async def _run(self) -> None:
         try:
             self.process = process = await self._launcher.start(self.spec)
+            self.pid = process.pid
         except LaunchError as error:
             self._submitted = frozenset()
             self.ended.set()
@@ -158,11 +161,15 @@ class ChildRun:
             await asyncio.sleep(_CLEAN_UP_AGAIN_S)
 
     async def _probe(self, url: str) -> None:
-        while True:
-            result = await self._client.probe(url, self.spec.instance_id)
-            if not self.ended.is_set():
-                self._listener.probed(self, result)
-            await asyncio.sleep(self.probe_interval_s)
+        probe = self._client.ready_probe(url, self.spec.instance_id)
+        try:
+            while True:
+                result = await probe.probe()
+                if not self.ended.is_set():
+                    self._listener.probed(self, result)
+                await asyncio.sleep(self.probe_interval_s)
+        finally:
+            probe.close()
 
     async def cancel(self, request_id: str, *, exit_notice_s: float) -> bool:
         """Stop a request; True if the child confirms that its page is fresh again, or has ended.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coordinator.supervision.child_client import ProbeResult
 from coordinator.supervision.lifecycle import AWAY, Event, Reason, State
 from coordinator.supervision.policy import Policy
+from coordinator.supervision.ready_probe import ProbeResult
 
 
 class Health:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from contract.api_error import to_json
 from contract.child_api import Readiness, UnreadyReason
 from coordinator.errors import PageFailed
-from coordinator.supervision.child_client import ChildClient, ProbeResult
+from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.health import Health
 from coordinator.supervision.lifecycle import Reason, State
 from coordinator.supervision.policy import Policy
+from coordinator.supervision.ready_probe import ProbeResult, ReadyProbe
 from tests.coordinator.proxy.proxied import Conversation, upstream
 
 NOT_OURS = (Reason.PROBE_FAILED, Reason.PORT_TAKEN)
@@ -64,11 +66,17 @@ async def probed(responses: list[bytes]) -> list[ProbeResult]:
     results: list[ProbeResult] = []
     client = ChildClient(probe_timeout_s=30.0)
     async with upstream(script) as url:
-        while len(results) < len(responses):
-            assert await client.cancel(url, "token", "r-1") in (True, False)
-            results.append(await client.probe(url, "id"))
+        with contextlib.closing(client.ready_probe(url, "id")) as probe:
+            while len(results) < len(responses):
+                assert await client.cancel(url, "token", "r-1") in (True, False)
+                results.append(await probe.probe())
     await client.close()
     return results
+
+
+async def probed_once(url: str, timeout_s: float = 30.0) -> ProbeResult:
+    with contextlib.closing(ReadyProbe(url, "id", timeout_s=timeout_s)) as probe:
+        return await probe.probe()
 
 
 @settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))  # the machine may be busy
@@ -87,10 +95,10 @@ async def test_a_strange_body_is_a_failed_probe(body: str) -> None:
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
-    client = ChildClient(probe_timeout_s=30.0)
+    client = ChildClient()
     async with TestServer(application) as server:
         url = str(server.make_url("")).rstrip("/")
-        assert (await client.probe(url, "id")).reason in NOT_OURS
+        assert (await probed_once(url)).reason in NOT_OURS
         assert not await client.cancel(url, "token", "r-1")
     await client.close()
 
@@ -102,9 +110,9 @@ async def test_a_body_without_end_is_given_up() -> None:
         while True:
             await conversation.send(b" " * (1 << 20))
 
-    client = ChildClient(probe_timeout_s=600.0, cancel_timeout_s=600.0, screenshot_timeout_s=600.0)
+    client = ChildClient(cancel_timeout_s=600.0, screenshot_timeout_s=600.0)
     async with upstream(flood) as url, asyncio.timeout(60):
-        assert (await client.probe(url, "id")).reason in NOT_OURS
+        assert (await probed_once(url, 600.0)).reason in NOT_OURS
         assert not await client.cancel(url, "token", "r-1")
         with pytest.raises(PageFailed):
             await client.screenshot(url, "token")

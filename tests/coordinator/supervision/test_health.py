@@ -7,10 +7,10 @@ import json
 import pytest
 
 from contract.child_api import AWAY, Readiness, UnreadyReason
-from coordinator.supervision.child_client import ProbeResult, read_ready
 from coordinator.supervision.health import Health
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.policy import Policy
+from coordinator.supervision.ready_probe import ProbeResult, read_ready
 
 POLICY = Policy(unhealthy_after=3, healthy_after=2)
 READY = ProbeResult.of(Readiness(None))

@@ -25,6 +25,7 @@ from coordinator.supervision.events import (
     RestartPlanned,
 )
 from coordinator.supervision.lifecycle import Event, Reason, State
+from coordinator.supervision.ready_probe import ReadyProbe
 from tests.coordinator.fleet import Fleet, alive, causes, prepared_fleet, running_fleet
 from tests.support.waiting import eventually
 
@@ -585,14 +586,14 @@ async def test_stopping_while_children_start(tmp_path: Path) -> None:
         assert not fleet.run_root.path.exists()
 
 
-async def test_a_failed_supervision_task_fails_the_supervisor(tmp_path: Path) -> None:
+async def test_a_failed_supervision_task_fails_the_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_fleet(tmp_path) as fleet:
         failed = fleet.supervisor.failed
 
         async def breaks(*_: object) -> None:
             raise RuntimeError("a mistake of ours")
 
-        fleet.supervisor._client.probe = breaks  # type: ignore[method-assign, assignment]
+        monkeypatch.setattr(ReadyProbe, "probe", breaks)
         with pytest.raises(Exception, match="Supervision broke in probe a"):
             await asyncio.wait_for(asyncio.shield(failed), 30)
         fleet.supervisor._tasks.failed = asyncio.get_running_loop().create_future()

@@ -16,12 +16,13 @@ from coordinator.errors import ActionRefused, LaunchError, UnknownChild
 from coordinator.fleet_file.login import PLAIN, Login
 from coordinator.proxy.pool import Lease, Pool
 from coordinator.supervision.child import Child
-from coordinator.supervision.child_client import ChildClient, ProbeResult
+from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.events import ChildMoved, FleetEvent
 from coordinator.supervision.launcher import ChildSpec, SpareBrowsers
 from coordinator.supervision.lifecycle import LIVE, Event, Reason, State, advance
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan
+from coordinator.supervision.ready_probe import ProbeResult, ReadyProbe
 from coordinator.supervision.supervisor import Supervisor
 from tests.support.manual_loop import ManualLoop
 from tests.support.size import size
@@ -196,13 +197,25 @@ class TestClient(ChildClient):
         super().__init__()
         self._launcher = launcher
 
-    async def probe(self, url: str, instance_id: str) -> ProbeResult:
-        process = next(p for p in self._launcher.processes if p.url == url)
-        assert process.spec.instance_id == instance_id
+    def ready_probe(self, url: str, instance_id: str) -> ReadyProbe:
+        return TestProbe(self._launcher, url, instance_id)
+
+
+class TestProbe(ReadyProbe):
+    __test__ = False
+
+    def __init__(self, launcher: TestLauncher, url: str, instance_id: str) -> None:
+        super().__init__(url, instance_id, timeout_s=1.0)
+        self._launcher = launcher
+        self._process = next(p for p in launcher.processes if p.url == url)
+        assert self._process.spec.instance_id == instance_id
+
+    async def probe(self) -> ProbeResult:
+        process = self._process
         if not process.running:
             return ProbeResult(Reason.PROBE_FAILED)
         if process.health.readiness is not None and not process.health.readiness.busy:
-            self._launcher.occupied.discard(instance_id)
+            self._launcher.occupied.discard(process.spec.instance_id)
         return process.health
 
 
