@@ -101,13 +101,9 @@ def _run(arguments: argparse.Namespace, run_dir: Path) -> int:
         from api_utils.remote_login import run_remote_login  # noqa: PLC0415 - as below
 
         return _until_done(run_remote_login(arguments, run_dir))
-    if arguments.host is not None:
-        from api_utils.host import run_host  # noqa: PLC0415 - as below
+    from api_utils.start import start_child, start_host  # noqa: PLC0415 - --help and a lost parent need none of it
 
-        return _until_done(run_host(arguments, run_dir))
-    from api_utils.child import run_child  # noqa: PLC0415 - --help and a lost parent need none of it
-
-    return _until_done(run_child(arguments, run_dir))
+    return _until_done((start_child if arguments.host is None else start_host)(arguments, run_dir))
 
 
 def _until_done(work: Coroutine[Any, Any, int]) -> int:

@@ -22,6 +22,7 @@ from browser.errors import SiteError
 from browser.page.browser_host import BrowserHost
 from browser.page.chat_page import ChatPage
 from browser.process.claim_watch import watch_claim
+from browser.process.driver import Driver
 from browser.process.own_proxy import own_proxy_of
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
@@ -52,7 +53,7 @@ class ChildPlan:
     surroundings: Surroundings
 
 
-async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
+async def run_child(arguments: argparse.Namespace, run_dir: Path, driver: Driver) -> ExitCode:
     """Serve one profile until told to stop. Return the exit code; never raise for an operator's mistake."""
     try:
         settings = read_variables(ChildSettings)
@@ -73,6 +74,7 @@ async def run_child(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         settings=settings,
         own_proxy=own_proxy_of(proxy, site.url, settings),
         claim=claim,
+        driver=driver,
     )
     watch_claim(claim, host.process.kill)
     stop = asyncio.Event()

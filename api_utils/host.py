@@ -28,6 +28,7 @@ from browser.errors import BrowserError, SiteError
 from browser.page.browser_host import BrowserHost
 from browser.page.chat_page import ChatPage
 from browser.process.claim_watch import watch_claim
+from browser.process.driver import Driver
 from browser.settings import VariableError, read_variables
 from browser.site.load import load_site
 from contract.claim_deadline import ClaimDeadline
@@ -42,7 +43,7 @@ log = structlog.get_logger(__name__)
 KILLED = -signal.SIGKILL
 
 
-async def run_host(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
+async def run_host(arguments: argparse.Namespace, run_dir: Path, driver: Driver) -> ExitCode:
     """Run children until the orders' other side is closed, SIGTERM, or the browser is lost. Return the exit code."""
     try:
         settings = read_variables(ChildSettings)
@@ -58,6 +59,7 @@ async def run_host(arguments: argparse.Namespace, run_dir: Path) -> ExitCode:
         run_dir=run_dir,
         settings=settings,
         shared=True,
+        driver=driver,
     )
     with orders:
         return await Host(browser, settings, keys, orders).run()

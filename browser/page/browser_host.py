@@ -19,6 +19,7 @@ from browser.capture.stream_port import StreamPort
 from browser.capture.stream_receiver import StreamReceiver
 from browser.errors import BrowserLost
 from browser.process.browser_process import BrowserProcess
+from browser.process.driver import Driver
 from browser.process.loss import Loss, LossNotice
 from browser.process.own_proxy import OwnProxy
 from browser.settings import BrowserSettings, EngineName
@@ -52,8 +53,9 @@ class BrowserHost:
         own_proxy: OwnProxy | None = None,
         shared: bool = False,
         claim: ClaimDeadline = NO_FENCE,
+        driver: Driver | None = None,
     ) -> None:
-        """`own_proxy` is the only way out to the network, for all pages.
+        """`own_proxy` is the only way out to the network, for all pages; `driver` is one that has been begun with.
 
         When `claim` is over, no page sends a prompt or saves a session any more; who ends the browser then is
         `claim_watch`.
@@ -73,6 +75,7 @@ class BrowserHost:
             on_lost=self._lost,
             own_proxy=own_proxy,
             stream_port=stream_port,
+            driver=driver,
         )
         self._shares: list[BrowserShare] = []
         self._starting: asyncio.Task[Browser] | None = None

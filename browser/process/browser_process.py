@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import structlog
-from playwright._impl._driver import compute_driver_executable
-from playwright.async_api import Browser, Playwright, async_playwright
+from playwright.async_api import Browser, Playwright
 
-from browser.errors import EngineMissing
+from browser.process.driver import Driver
 from browser.process.engine import Launch, find_executable, launch
 from browser.process.loss import Loss, LossNotice
 from browser.process.own_proxy import OwnProxy
@@ -21,13 +18,10 @@ from browser.process.proxy import WayOut
 from browser.process.trust import trust_environment
 from browser.settings import BrowserSettings, EngineName
 from browser.timeouts import within
-from contract.files import HomeMissing, home
 from contract.processes import ProcessIdentity, read_stat
 from contract.run_folder import Role, write_processes
 
 log = structlog.get_logger("browser")
-
-_NODE_VARIABLE = "PLAYWRIGHT_NODEJS_PATH"
 
 
 class BrowserProcess:
@@ -46,8 +40,12 @@ class BrowserProcess:
         on_lost: Callable[[], object] = lambda: None,
         own_proxy: OwnProxy | None = None,
         stream_port: int | None = None,
+        driver: Driver | None = None,
     ) -> None:
-        """`own_proxy` is opened and closed with the browser, which then reaches nothing but it and `stream_port`."""
+        """`driver` is one that has been begun with.
+
+        `own_proxy` is opened and closed with the browser, which then reaches nothing but it and `stream_port`.
+        """
         self._engine = engine
         self._headless = headless
         self._run_dir = run_dir
@@ -55,6 +53,7 @@ class BrowserProcess:
         self._on_lost = on_lost
         self._own_proxy = own_proxy
         self._stream_port = stream_port
+        self._driver = driver or Driver(run_dir)
         self._watch = DeathWatch(self._died)
         self._processes: dict[Role, ProcessIdentity] = {}
         self._notice = LossNotice()
@@ -86,10 +85,6 @@ class BrowserProcess:
 
     async def start(self) -> Browser:
         """Start both. Raises EngineMissing, TrustError, or BrowserLost if either does not come up."""
-        try:
-            home()  # the driver ends without one, and its many lines do not say why
-        except HomeMissing as missing:
-            raise EngineMissing(str(missing)) from None
         executable = find_executable(self._engine, self._settings)
         program = wrapper("browser")
         trust = await trust_environment(self._engine, self._settings.extra_ca_file, self._run_dir)
@@ -98,15 +93,7 @@ class BrowserProcess:
         if self._own_proxy:
             await self._own_proxy.start()
             way_out = WayOut(self._own_proxy.port, self._stream_port)
-        node = Path(os.environ.get(_NODE_VARIABLE) or compute_driver_executable()[0])
-        variables = {
-            _NODE_VARIABLE: str(wrapper("driver")),
-            # Playwright would make Chromium send loopback through a proxy too.
-            "PLAYWRIGHT_DISABLE_FORCED_CHROMIUM_PROXIED_LOOPBACK": "1",
-            **wrapper_environment("driver", node, self._run_dir),
-        }
-        with _environment(variables):
-            self._playwright = await async_playwright().start()
+        self._playwright = await self._driver.start()
         self._watch_started("driver")
 
         self._browser = await launch(
@@ -180,18 +167,3 @@ async def _ended_well(ending: Coroutine[Any, Any, None], timeout_s: float) -> bo
     except Exception:  # noqa: BLE001 - Playwright raises anything when its driver is gone
         return False
     return True
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for as long as the driver starts: Playwright takes them from nowhere else."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
