@@ -17,12 +17,14 @@ from benchmarks.looks import BENCHMARKS as LOOKS
 from benchmarks.pages.benchmark import BENCHMARKS as PAGES
 from benchmarks.report import Benchmark, show
 from benchmarks.spares import BENCHMARKS as SPARES
+from benchmarks.wake import BENCHMARKS as WAKE
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "proxy": proxy.run,
     "hydration": hydration.run,
     "start": start.run,
     **SPARES,
+    **WAKE,
     "supervision": supervision.run,
     "scale": scale.run,
     "cells": cells.run,

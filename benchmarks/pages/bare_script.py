@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 SET_VALUE = """([selector, text]) => {
   const element = document.querySelector(selector);
@@ -102,19 +102,31 @@ class ScriptSteps:
 
 
 @contextlib.asynccontextmanager
-async def open_page(plan: ScriptPlan, *, note_times: bool = False) -> AsyncIterator[Page]:
-    """Yield the page, logged in, in a new browser; with `note_times` it notes when it gets its tokens."""
+async def open_browser(plan: ScriptPlan) -> AsyncIterator[Browser]:
+    """Yield a new browser."""
     async with async_playwright() as playwright:
         browser = await playwright[plan.engine].launch(**plan.launch)
-        context = await browser.new_context(storage_state=plan.state)  # type: ignore[arg-type]
-        page = await context.new_page()
-        if note_times:
-            await page.add_init_script(NOTE_TIMES)
-        await page.goto(plan.address, wait_until="domcontentloaded")
-        for selector in plan.selectors:
-            await page.wait_for_selector(selector)
-        yield page
+        yield browser
         await browser.close()
+
+
+async def open_context(browser: Browser, plan: ScriptPlan, *, note_times: bool = False) -> Page:
+    """Return the page, logged in, in a context of its own; with `note_times` it notes when it gets its tokens."""
+    context = await browser.new_context(storage_state=plan.state)  # type: ignore[arg-type]
+    page = await context.new_page()
+    if note_times:
+        await page.add_init_script(NOTE_TIMES)
+    await page.goto(plan.address, wait_until="domcontentloaded")
+    for selector in plan.selectors:
+        await page.wait_for_selector(selector)
+    return page
+
+
+@contextlib.asynccontextmanager
+async def open_page(plan: ScriptPlan, *, note_times: bool = False) -> AsyncIterator[Page]:
+    """Yield the page, logged in, in a new browser."""
+    async with open_browser(plan) as browser:
+        yield await open_context(browser, plan, note_times=note_times)
 
 
 class PageScript:
