@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from contract.errors import TabfleetError
 from coordinator.claims.etcd_tls import Tls
 from coordinator.claims.store import ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable
 
@@ -85,7 +86,7 @@ class _Envelope(msgspec.Struct):
     result: msgspec.Raw = msgspec.Raw()
 
 
-class _AtMember(Exception):
+class _AtMember(TabfleetError):
     """One member did not do it, and another one may; `words` complete the sentence "etcd at host:port ...".
 
     `refused`: it has answered. `broken`: the connection broke off without an answer.
