@@ -2,6 +2,9 @@
 
 Python's own reader is more lenient: it takes NaN and Infinity, turns 1e999 into infinity (both end
 Playwright's driver, which then prints all cookies), and keeps the last of two equal keys.
+
+Nearly every profile is in order, so pydantic's core parses it, in a tenth of the time. What that does not take, or
+what it may have changed, is parsed once more by Python's reader with these checks, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import json
 import math
 from collections import Counter
 from typing import Any, Final, NoReturn
+
+from pydantic_core import from_json, to_json
 
 from contract.errors import BadProfile
 from contract.storage_state.lookalikes import binary_lookalike, json_lookalike, text_lookalike
@@ -22,12 +27,33 @@ def parse_document(data: bytes) -> Any:
     """Return the JSON document in UTF-8 bytes; a byte order mark is allowed. Raises BadProfile."""
     if len(data) > MAX_PROFILE_BYTES:
         raise BadProfile(TOO_LARGE)
+    try:
+        document = from_json(data, allow_inf_nan=False)
+        is_kept_whole = _is_kept_whole(data, to_json(document))
+    except ValueError:
+        is_kept_whole = False
+    if not is_kept_whole:
+        document = _parse_strictly(data)
+    lookalike = json_lookalike(document)
+    if lookalike:
+        raise BadProfile(lookalike)
+    return document
+
+
+def _is_kept_whole(data: bytes, written: bytes) -> bool:
+    """Return whether a document holds all that its text does, given as what is `written` of it.
+
+    Of two equal keys a parser keeps one value, and a number that is too large becomes Infinity. A text has a colon for
+    each key, beside those in strings, so that fewer are written where a key was lost; but `\\u003a` is written as one.
+    """
+    return data.count(b":") == written.count(b":") and b"\\u003" not in data and b"Infinity" not in written
+
+
+def _parse_strictly(data: bytes) -> Any:
+    """Return the document as `parse_document`, by Python's reader. Raises BadProfile."""
     text = _decode(data)
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-        lookalike = json_lookalike(document)
-        if lookalike:
-            raise BadProfile(lookalike)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contract.errors import BadProfile
+from contract.storage_state import document as document_module
 from contract.storage_state.document import parse_document
 from contract.storage_state.schema import is_web_address
 from contract.storage_state.summary import NO_LOGIN, ProfileSummary
@@ -155,3 +159,51 @@ def test_of_many_faults_the_first_is_told_without_looking_at_the_rest() -> None:
 )
 def test_web_addresses(text: str, is_one: bool) -> None:
     assert is_web_address(text) is is_one
+
+
+KEYS = st.sampled_from([r'"a"', r'"\u0061"', r'":"', r'"\u003a"', r'"\u003A"', r'"b:"'])
+SCALARS = st.sampled_from(
+    ["1", "-0", "1.5e3", "1e999", "-1e999", "9" * 400, "9" * 5000, "9" * 400 + ".0", "null", "true", "NaN", "Infinity"]
+    + [r'""', r'"a:b"', r'"\u003a"', '"Infinity"', r'"\ud83d\ude00"', r'"\ud800"', '"\U0001f600"', '"\t"', r'"\t"']
+)
+TEXTS = st.recursive(
+    SCALARS,
+    lambda values: (
+        st.lists(values, max_size=4).map(lambda items: f"[{', '.join(items)}]")
+        | st.lists(st.tuples(KEYS, values), max_size=4).map(
+            lambda pairs: "{" + ",".join(f"{key}: {value}" for key, value in pairs) + "}"
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def parsed(parse: Callable[[bytes], Any], data: bytes) -> str:
+    """What a text holds, or the reason against it."""
+    try:
+        return repr(parse(data))
+    except BadProfile as error:
+        return error.reason
+
+
+@settings(deadline=None, max_examples=1000)
+@given(TEXTS.map(str.encode))
+def test_documents_are_parsed_fast_as_they_are_strictly(data: bytes) -> None:
+    assert parsed(parse_document, data) == parsed(document_module._parse_strictly, data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [rb'{"a": 1, "a": "\u003a"}', rb'{"a": 1, "\u0061": ":"}', rb'{"b": {"a": "x:", "a": 2}, "c": "\u003a\u003A"}'],
+)
+def test_key_that_stands_twice_is_found_however_colons_are_written(data: bytes) -> None:
+    with pytest.raises(BadProfile, match="has the key 'a' twice"):
+        parse_document(data)
+
+
+def test_profile_as_browsers_save_it_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_data: bytes) -> None:
+        raise AssertionError("parsed twice")
+
+    monkeypatch.setattr(document_module, "_parse_strictly", fail)
+    assert parse_document(login("ann"))["cookies"]
