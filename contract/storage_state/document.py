@@ -41,7 +41,7 @@ def parse_document(data: bytes) -> Any:
 
 
 def _is_kept_whole(data: bytes, written: bytes) -> bool:
-    """Return whether a document holds all that its text does, given as what is `written` of it.
+    r"""Return whether a document holds all that its text does, given as what is `written` of it.
 
     Of two equal keys a parser keeps one value, and a number that is too large becomes Infinity. A text has a colon for
     each key, beside those in strings, so that fewer are written where a key was lost; but `\\u003a` is written as one.

@@ -162,12 +162,25 @@ def test_web_addresses(text: str, is_one: bool) -> None:
 
 
 KEYS = st.sampled_from([r'"a"', r'"\u0061"', r'":"', r'"\u003a"', r'"\u003A"', r'"b:"'])
-SCALARS = st.sampled_from(
-    ["1", "-0", "1.5e3", "1e999", "-1e999", "9" * 400, "9" * 5000, "9" * 400 + ".0", "null", "true", "NaN", "Infinity"]
-    + [r'""', r'"a:b"', r'"\u003a"', '"Infinity"', r'"\ud83d\ude00"', r'"\ud800"', '"\U0001f600"', '"\t"', r'"\t"']
+SCALARS = (
+    *(
+        "1",
+        "-0",
+        "1.5e3",
+        "1e999",
+        "-1e999",
+        "9" * 400,
+        "9" * 5000,
+        "9" * 400 + ".0",
+        "null",
+        "true",
+        "NaN",
+        "Infinity",
+    ),
+    *(r'""', r'"a:b"', r'"\u003a"', '"Infinity"', r'"\ud83d\ude00"', r'"\ud800"', '"\U0001f600"', '"\t"', r'"\t"'),
 )
 TEXTS = st.recursive(
-    SCALARS,
+    st.sampled_from(SCALARS),
     lambda values: (
         st.lists(values, max_size=4).map(lambda items: f"[{', '.join(items)}]")
         | st.lists(st.tuples(KEYS, values), max_size=4).map(
