@@ -44,7 +44,7 @@ def _is_kept_whole(data: bytes, written: bytes) -> bool:
     r"""Return whether a document holds all that its text does, given as what is `written` of it.
 
     Of two equal keys a parser keeps one value, and a number that is too large becomes Infinity. A text has a colon for
-    each key, beside those in strings, so that fewer are written where a key was lost; but `\\u003a` is written as one.
+    each key, beside those in strings, so that fewer are written where a key was lost; but `\u003a` is written as one.
     """
     return data.count(b":") == written.count(b":") and b"\\u003" not in data and b"Infinity" not in written
 

@@ -110,7 +110,7 @@ class Staging:
 
     def store(self, file: str, data: bytes) -> None:
         """Write a file; safe from several threads for different files. Raises OSError."""
-        write_private(self.folder / file, data)
+        write_private(f"{self.folder}/{file}", data)
 
     def adopt(self, old: FileSet, entry: Entry, file: str) -> None:
         """Take over an unchanged file of another set, in place of one that was stored. Raises OSError."""
