@@ -7,5 +7,6 @@ Run `make bench`, or `python -m benchmarks NAME ...`. One module for each benchm
 - `load`, `process_events`, `process_usage`, `rusage`, `phases`: generate load, time processes, measure CPU and memory
 - `stub_fleet`, `stub_child`, `tiny_stub_child`: a real coordinator with children that answer with constant bytes
 - `standalone_child`: a real child without a coordinator
-- `coordinator_*`, `warm_hydration`: entry points of the product with one thing changed or timed
+- `bare_obstore`: a program that copies what is under a prefix, and nothing else
+- `coordinator_*`, `hydration_phases`: entry points of the product with one thing changed or timed
 """

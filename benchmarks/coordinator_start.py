@@ -19,10 +19,10 @@ from benchmarks.phases import PhaseTimer  # noqa: E402
 
 PHASES = {
     "settings": ("coordinator.main.load_settings",),
-    "S3 client": ("coordinator.profiles.s3.S3ProfileProvider._connect",),
-    "S3 listing": ("coordinator.profiles.s3.list_bucket",),
+    "S3 client": ("coordinator.profiles.s3.S3ProfileProvider._begin_listing",),
+    "S3 listing": ("concurrent.futures.Future.result",),
     "validation": (
-        "coordinator.profiles.s3_update.Update.unchanged",
+        "coordinator.profiles.s3_update.Update.__init__",
         "coordinator.profiles.s3.S3ProfileProvider._examine",
         "coordinator.profiles.s3.S3ProfileProvider._examine_kept",
         "coordinator.profiles.s3.select_profiles",

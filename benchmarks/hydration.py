@@ -2,7 +2,11 @@
 
 1,000 objects of 20 kB, cold (an empty folder) and warm (nothing has changed), each a process from its start
 to its end. The server is SeaweedFS on loopback, which takes its share of the same cores; loopback hides the
-round trips. Ours also checks every profile and switches the set, theirs only copy.
+round trips. Ours also checks every profile and switches the set, theirs only copy. `bare obstore` is our library in a
+loop without anything else: what no program that reads with it and Python can be below.
+
+All write to tmpfs, where there is one. For minutes after thousands of files were deleted, as each round does, ext4
+looks at each of their inodes before it makes a file (`recently_deleted`): up to 0.5 ms a file, for whoever comes next.
 
 With ``BASELINE=/path/to/an/older/checkout`` (that has its own ``.venv``) that one is measured in the same rounds too.
 """
@@ -21,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import psutil
 from rich.console import Console
 
 from benchmarks.report import Compared, Figure, Result
@@ -32,18 +37,25 @@ OBJECTS = 1000
 OBJECT_BYTES = 20_000
 ROUNDS = 5
 PREFIX = "fleet"
+MEMORY = "/dev/shm" if os.path.ismount("/dev/shm") else None  # noqa: S108 - tmpfs
 BASELINE = "the old commit"
-AIMS: Mapping[str, tuple[float | None, float | None]] = {BASELINE: (1 / 1.5, 0.5), "rclone": (None, None)}
+FLOOR = "bare obstore"
+AIMS: Mapping[str, tuple[float | None, float | None]] = {
+    BASELINE: (1 / 1.5, 0.5),
+    "rclone": (None, None),
+    FLOOR: (None, None),
+}
 """The largest ratios of wall and of CPU to be content with, where they are not 1 and none."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took: seconds of wall and CPU, megabytes of memory at most."""
+    """What one process took: seconds of wall and CPU, megabytes of memory at most; and the server's CPU meanwhile."""
 
     wall_s: float
     cpu_s: float
     memory_mb: float
+    server_s: float
 
 
 @dataclass
@@ -58,10 +70,10 @@ class Contender:
     cold: list[Run] = field(default_factory=list)
     warm: list[Run] = field(default_factory=list)
 
-    def round(self, folder: Path) -> None:
+    def round(self, folder: Path, server: S3Server) -> None:
         """One cold and one warm run."""
         for runs in (self.cold, self.warm):
-            runs.append(_measure(self.command(folder), self.environment(folder), self.root))
+            runs.append(_measure(self.command(folder), self.environment(folder), self.root, server))
             brought = len(list(self.files(folder).glob("*.json")))
             if brought != OBJECTS:
                 raise ValueError(f"{self.name} brought {brought} objects, not {OBJECTS}")
@@ -73,14 +85,14 @@ def run(console: Console) -> Result:
     with _served() as server:
         ours, *peers = _contenders(server)
         reloads_s: list[float] = []
-        profiles: list[dict[str, float]] = []
+        phases: list[dict[str, dict[str, dict[str, float]]]] = []
         for number in range(ROUNDS):
             console.print(f"hydration: round {number + 1} of {ROUNDS}", style="dim")
             for contender in (ours, *peers):
-                with tempfile.TemporaryDirectory() as folder:
-                    contender.round(Path(folder))
+                with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+                    contender.round(Path(folder), server)
             reloads_s.append(_reload(server))
-            profiles.append(_profile(server))
+            phases.append(_phases(server))
     rows = [row for state in ("cold", "warm") for peer in peers for row in _rows(state, ours, peer)]
     reload_ms = median(reloads_s) * 1e3
     rows += [
@@ -91,17 +103,27 @@ def run(console: Console) -> Result:
     behind = sum(mine.wall_s >= theirs.wall_s for mine, theirs in zip(ours.cold, s5cmd.cold, strict=True))
     figures = [Figure(f"cold rounds behind s5cmd, of {ROUNDS}", "rounds", [float(behind)], 0.0)]
     title = f"Hydration of {OBJECTS} profiles of {OBJECT_BYTES // 1000} kB from S3 (medians of {ROUNDS})"
-    return Result(title, rows, _notes(rows, profiles), figures)
+    servers = ", ".join(
+        f"{contender.name} {median(run.server_s for run in contender.cold) * 1e3:.0f}" for contender in (ours, *peers)
+    )
+    notes = [*_notes(rows, phases), f"The server's CPU while each ran cold, in ms: {servers}."]
+    return Result(title, rows, notes, figures)
 
 
-def _notes(rows: list[Compared], profiles: list[dict[str, float]]) -> list[str]:
-    """What a warm process spends its time on, the largest cost first, beneath the aims it misses."""
-    parts = {part: median(profile[part] for profile in profiles) * 1e3 for part in profiles[0] if part != "total"}
-    costs = sorted(parts.items(), key=lambda cost: cost[1], reverse=True)
+def _notes(rows: list[Compared], rounds: list[dict[str, dict[str, dict[str, float]]]]) -> list[str]:
+    """What a process spends its time on, the largest cost first, beneath the aims it misses."""
+    notes = []
+    for state, clock in (("cold", "cpu"), ("warm", "cpu"), ("cold", "wall"), ("warm", "wall")):
+        seen = rounds[0][state][clock]
+        took = {phase: median(found[state][clock].get(phase, 0.0) for found in rounds) * 1e3 for phase in seen}
+        costs = sorted(took.items(), key=lambda cost: cost[1], reverse=True)
+        shown = ", ".join(f"{phase} {ms:.0f}" for phase, ms in costs if ms >= 1)
+        notes.append(f"What a {state} process takes, in ms of {'CPU' if clock == 'cpu' else 'wall'}: {shown}.")
     missed = [f"{row.what}, beside {row.peer}" for row in rows if not row.met]
     return [
         *([f"Missed: {'; '.join(missed)}."] if missed else []),
-        "What a warm process takes, in ms: " + ", ".join(f"{part} {ms:.0f}" for part, ms in costs) + ".",
+        *notes,
+        "The other threads are those that read by obstore, and its own.",
         "A reload of a running process has only the listing and the check of the files to do.",
     ]
 
@@ -128,13 +150,16 @@ def _memory_mb(runs: list[Run]) -> float:
     return median(run.memory_mb for run in runs)
 
 
-def _measure(command: list[str], environment: dict[str, str], root: Path) -> Run:
+def _measure(command: list[str], environment: dict[str, str], root: Path, server: S3Server) -> Run:
+    serving = psutil.Process(server.process.pid)
+    before = serving.cpu_times()
     small = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "rusage.py")]
     done = subprocess.run([*small, *command], cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"{command[0]} failed: {done.stderr[-500:]}")
     wall_s, cpu_s, memory_kb = map(float, done.stdout.split())
-    return Run(wall_s, cpu_s, memory_kb / 1024)
+    after = serving.cpu_times()
+    return Run(wall_s, cpu_s, memory_kb / 1024, after.user + after.system - before.user - before.system)
 
 
 @contextmanager
@@ -186,6 +211,11 @@ def _contenders(server: S3Server) -> list[Contender]:
         ),
         *([_of_checkout(Path(baseline).resolve(), chain)] if baseline else []),
         Contender(
+            FLOOR,
+            lambda folder: [sys.executable, "-m", "benchmarks.bare_obstore", BUCKET, f"{PREFIX}/active/", str(folder)],
+            lambda _folder: chain,
+        ),
+        Contender(
             "aws s3 sync",
             lambda folder: [str(binaries / "aws"), "s3", "sync", "--quiet", source, str(folder)],
             lambda _folder: chain,
@@ -221,16 +251,17 @@ def _settings(folder: Path) -> dict[str, str]:
     }
 
 
-def _profile(server: S3Server) -> dict[str, float]:
-    """Seconds by part of a warm process."""
-    with tempfile.TemporaryDirectory() as folder:
+def _phases(server: S3Server) -> dict[str, dict[str, dict[str, float]]]:
+    """Seconds of CPU and of wall by phase, of a cold process and a warm one."""
+    found = {}
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         environment = {"PATH": os.environ["PATH"], **server.credentials(), **_settings(Path(folder))}
-        for _ in ("cold", "warm"):
+        for state in ("cold", "warm"):
             environment["BENCHMARK_BEGAN"] = str(time.monotonic())
-            command = [sys.executable, "-m", "benchmarks.warm_hydration"]
+            command = [sys.executable, "-m", "benchmarks.hydration_phases"]
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
-    took: dict[str, float] = json.loads(done.stdout)
-    return took
+            found[state] = json.loads(done.stdout)
+    return found
 
 
 RELOADS = """
@@ -249,7 +280,7 @@ print(statistics.median(times[1:]))
 
 def _reload(server: S3Server) -> float:
     """Seconds that a process takes to hydrate again when nothing has changed, as at each refresh."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         environment = {"PATH": os.environ["PATH"], **server.credentials(), **_settings(Path(folder))}
         done = subprocess.run(
             [sys.executable, "-c", RELOADS], cwd=ROOT, env=environment, capture_output=True, check=True

@@ -10,3 +10,8 @@ storage_state, keys       what a login profile and a key file are, and whom a ke
 proxies                   what HTTPS_PROXY and NO_PROXY mean
 errors, files, listener, logs, models, processes
 """
+
+import os
+
+# Pydantic would look for plug-ins of its own among all packages that are installed, at each start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -1,7 +1,8 @@
 """Logging: stable event names with fields, one line each, on stderr.
 
-Both programs import this first: it loads structlog without rich. Where rich is installed structlog loads it for
-tracebacks of its own, which are never printed here: a third of what structlog takes to load, and 6 MB, in every child.
+Both programs import this first: it loads structlog without rich and greenlet. Where rich is installed structlog loads
+it for tracebacks of its own, which are never printed here: a third of what structlog takes to load, and 6 MB, in every
+child. With greenlet it keeps a context that is not used here.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from typing import Any, Final, TextIO
 
 from contract.output import output
 
-_rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment]  # as the documentation of `import` has it: it is not found
+_hidden = {name: sys.modules.get(name) for name in ("rich", "greenlet")}
+for _name in _hidden:
+    sys.modules[_name] = None  # type: ignore[assignment]  # as the documentation of `import` has it: it is not found
 try:
     import structlog
     from structlog.typing import EventDict, Processor
 finally:
-    del sys.modules["rich"]
-    if _rich is not None:
-        sys.modules["rich"] = _rich
+    for _name, _module in _hidden.items():
+        del sys.modules[_name]
+        if _module is not None:
+            sys.modules[_name] = _module
 
 # At info level these say what our own events say better.
 _QUIET: Final = ("asyncio", "uvicorn", "uvicorn.error", "uvicorn.access", "boto3", "botocore", "urllib3", "s3transfer")

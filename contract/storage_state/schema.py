@@ -5,13 +5,12 @@ profile for one cookie that breaks them; they follow RFC 6265bis (prefixes, 4,09
 browsers refuse was tried on Chromium 156 and Firefox ESR 153.
 
 `pydantic` checks types; `Matches` and `Rule` beside a type say what else must hold, and the reason that is given
-where it does not; `fault` does so for an object as a whole. Reasons never hold a value.
+where it does not; a model's validator does so for an object as a whole. Reasons never hold a value.
 """
 
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, FailFast, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+from typing_extensions import TypedDict
 
 from contract.errors import BadProfile
 
@@ -91,23 +91,10 @@ class _Object(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _Ruled(_Object):
-    @model_validator(mode="after")
-    def _check_fields_together(self) -> Self:
-        fault = self.fault()
-        if fault:
-            raise PydanticCustomError(_REASON, fault)
-        return self
-
-    @abstractmethod
-    def fault(self) -> str:
-        """Return the reason against the fields together, "" for none; one that begins with a dot names the field."""
-
-
 _NO_SPACE: Final = Matches("[^ ]?|[^ ].*[^ ]", "has a space at the start or end")
 
 
-class Cookie(_Ruled):
+class Cookie(_Object):
     """One of `cookies`; its place is a domain with a path, or a url. What is not given is empty."""
 
     name: Annotated[str, Matches(r"[^\x00-\x1f\x7f;=]*", "holds a control character, ';' or '='"), _NO_SPACE]
@@ -125,25 +112,33 @@ class Cookie(_Ruled):
     sameSite: Annotated[str, Matches("Strict|Lax|None", "is not one of Strict, Lax, None")] = "Lax"  # noqa: N815
     partitionKey: Annotated[str, Matches("(https?://.*)?", "is not an http or https site")] = ""  # noqa: N815
 
-    def fault(self) -> str:  # noqa: PLR0911 - a table of rules; as one of functions it would take twice the time
-        """Return the first rule that is broken. One call for each cookie: calls of Python are what validation costs."""
-        if not (self.expires >= 0 or self.expires == -1):
-            return ".expires is negative; -1 means until the browser closes"
-        if self.expires > LATEST_EXPIRY:
-            return ".expires is after the year 9999; Unix seconds are needed, not milliseconds"
-        if len(self.path.encode()) > MAX_PATH_BYTES:
-            return f".path is longer than the {MAX_PATH_BYTES} bytes that browsers keep"
-        if not self.name and (not self.value or "=" in self.value):
-            return ".name is empty"
-        if len(self.name.encode()) + len(self.value.encode()) > MAX_COOKIE_BYTES:
-            return f"is larger than the {MAX_COOKIE_BYTES} bytes that browsers keep"
-        if self.url and (self.domain or self.path):
-            return "has a url beside domain or path; Playwright takes one or the other"
-        if not (self.url or self.domain):
-            return "has no domain"
-        if not (self.url or self.path):
-            return "has no path"
-        return self._prefix_fault(self.name.lower()) if self.name.startswith("__") else ""
+    @model_validator(mode="after")
+    def _check_fields_together(self) -> Self:  # noqa: C901 - a table of rules
+        """Give the first rule that is broken as the reason; one that begins with a dot names the field."""
+        # In one call and with local names: calls of Python are what validation costs.
+        name, value, domain, path, url, expires = self.name, self.value, self.domain, self.path, self.url, self.expires
+        fault = ""
+        if not (expires >= 0 or expires == -1):
+            fault = ".expires is negative; -1 means until the browser closes"
+        elif expires > LATEST_EXPIRY:
+            fault = ".expires is after the year 9999; Unix seconds are needed, not milliseconds"
+        elif len(path.encode()) > MAX_PATH_BYTES:
+            fault = f".path is longer than the {MAX_PATH_BYTES} bytes that browsers keep"
+        elif not name and (not value or "=" in value):
+            fault = ".name is empty"
+        elif len(name.encode()) + len(value.encode()) > MAX_COOKIE_BYTES:
+            fault = f"is larger than the {MAX_COOKIE_BYTES} bytes that browsers keep"
+        elif url and (domain or path):
+            fault = "has a url beside domain or path; Playwright takes one or the other"
+        elif not (url or domain):
+            fault = "has no domain"
+        elif not (url or path):
+            fault = "has no path"
+        elif name.startswith("__"):
+            fault = self._prefix_fault(name.lower())
+        if fault:
+            raise PydanticCustomError(_REASON, fault)
+        return self
 
     def _prefix_fault(self, name: str) -> str:
         if name.startswith("__secure-") and not self.is_secure:
@@ -165,8 +160,10 @@ class Cookie(_Ruled):
         return self.secure or self.url.startswith("https:")
 
 
-class Item(_Object):
-    """One value of `localStorage`."""
+class Item(TypedDict):
+    """One value of `localStorage`. A profile may hold thousands: a dict takes half the time of a model."""
+
+    __pydantic_config__ = _Object.model_config  # type: ignore[misc]  # as pydantic has it
 
     name: str
     value: str
@@ -188,7 +185,7 @@ class Origin(_Object):
         list[Item],
         FailFast(),
         Rule(
-            lambda items: sum(len(item.name) + len(item.value) for item in items) <= MAX_ORIGIN_CHARACTERS,
+            lambda items: sum(len(item["name"]) + len(item["value"]) for item in items) <= MAX_ORIGIN_CHARACTERS,
             f"is larger than the {MAX_ORIGIN_CHARACTERS} characters browsers keep",
         ),
     ]
@@ -203,7 +200,7 @@ class TabStorage(_Object):
         list[Item],
         FailFast(),
         Rule(
-            lambda items: sum(len(item.name) + len(item.value) for item in items) <= MAX_ORIGIN_CHARACTERS,
+            lambda items: sum(len(item["name"]) + len(item["value"]) for item in items) <= MAX_ORIGIN_CHARACTERS,
             f"is larger than the {MAX_ORIGIN_CHARACTERS} characters browsers keep",
         ),
     ]

@@ -65,7 +65,9 @@ class ProfileSummary:
 
         state = validate(document)
         tokens = _stored_values(state.origins, TOKEN_LENGTH)
-        of_tabs = sorted((tab.origin, item.name, item.value) for tab in state.sessionStorage for item in tab.items)
+        of_tabs = sorted(
+            (tab.origin, item["name"], item["value"]) for tab in state.sessionStorage for item in tab.items
+        )
         return cls(
             tuple(
                 CookieSummary(cookie.host, None if cookie.expires == -1 else cookie.expires, cookie.httpOnly)
@@ -109,7 +111,8 @@ class ProfileSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values, for a cache."""
-        return dict(vars(self))  # a cookie is a tuple, which JSON writes as a list
+        # Plain tuples, which pydantic's core writes in half the time of named ones.
+        return {**vars(self), "cookies": list(map(tuple, self.cookies))}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -136,7 +139,7 @@ def _fingerprint(state: StorageState, stored: list[tuple[str, str, str]]) -> str
 
 
 def _stored_values(origins: Iterable[Origin], least_length: int = 0) -> list[tuple[str, str, str]]:
-    values = [(origin.origin, item.name, item.value) for origin in origins for item in origin.localStorage]
+    values = [(origin.origin, item["name"], item["value"]) for origin in origins for item in origin.localStorage]
     values += [
         (origin.origin, "", json.dumps([database.model_dump() for database in origin.indexedDB], sort_keys=True))
         for origin in origins

@@ -27,7 +27,8 @@ _ZONE_LIKE: Final = re.compile(r"[A-Z][A-Za-z_-]+(/[A-Z][A-Za-z_-]+){1,2}")
 
 class Section(BaseModel):
     # No docstring: a section's own says what it is for.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Built at its first use: most coordinators have no fleet file.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 def _locale(text: str) -> str:

@@ -78,6 +78,10 @@ class FileSet:
         """Note that the backend holds exactly this now."""
         os.utime(self.folder / INDEX)
 
+    def intact(self) -> frozenset[str]:
+        """Return the keys of the objects whose files are as they were fetched."""
+        return frozenset(key for key in self.entries if self.read(key) is not None)
+
     def read(self, key: str) -> bytes | None:
         """Return the bytes of an object, None if they are not here as they were fetched."""
         entry = self.entries.get(key)
@@ -106,7 +110,7 @@ class Staging:
 
     def store(self, file: str, data: bytes) -> None:
         """Write a file; safe from several threads for different files. Raises OSError."""
-        write_private(self.folder / file, data)
+        write_private(f"{self.folder}/{file}", data)
 
     def adopt(self, old: FileSet, entry: Entry, file: str) -> None:
         """Take over an unchanged file of another set, in place of one that was stored. Raises OSError."""

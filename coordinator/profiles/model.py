@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from contract.keys import KeyStore
 from contract.storage_state.summary import ProfileSummary
@@ -61,6 +62,14 @@ class Discovery:
     rejected: tuple[Rejected, ...]
 
 
+class _AsGiven:
+    """Marks a field that pydantic leaves alone: a schema of its type would take 10 ms of each start."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.any_schema()
+
+
 class ProfileHydrationResult(BaseModel):
     """Where a provider has put the profiles and, if it has one, the key file.
 
@@ -72,11 +81,11 @@ class ProfileHydrationResult(BaseModel):
 
     profiles_dir: Path
     key_file: Path | None = None
-    discovery: Discovery | None = Field(default=None, exclude=True)
+    discovery: Annotated[Discovery | None, _AsGiven] = Field(default=None, exclude=True)
     """What the folder holds, if the provider has looked already; with what it left out itself."""
     stale: bool = Field(default=False, exclude=True)
     """Whether this is an earlier hydration, used because the backend cannot be reached."""
-    fleet_file: InstanceOf[FleetFile] | None = Field(default=None, exclude=True)
+    fleet_file: Annotated[FleetFile | None, _AsGiven] = Field(default=None, exclude=True)
     """The fleet file that lies beside the profiles, if the provider was asked for it."""
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
     """One line each, for the log and for ``/ready``."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -90,9 +91,12 @@ class S3ProfileProvider:
         is as it was. With `allow_stale`, the first call falls back on it when S3 cannot be reached.
         """
         with self._cache_errors(), self._cache.opened():
+            # While S3 lists, what is in the cache is read and checked.
+            listed = self._begin_listing()
             old = self._cache.current()
+            update = Update(self._cache, old)
             try:
-                result = self._update(old)
+                result = self._update(update, *listed.result())
             except S3Unreachable as error:
                 if self._has_run or not (self._allow_stale and old):
                     raise
@@ -120,9 +124,7 @@ class S3ProfileProvider:
             file.write(answer.data)
             return self._keys(Path(f"/proc/self/fd/{file.fileno()}"))
 
-    def _update(self, old: FileSet | None) -> ProfileHydrationResult:
-        client, listing = self._list()
-        update = Update(self._cache, old)
+    def _update(self, update: Update, client: S3Client, listing: Listing) -> ProfileHydrationResult:
         try:
             key_file, keys, warnings = self._key_file(client, update, listing)
             fleet_object = None if self._fleet_file is None else self._fleet_object(client, update, listing)
@@ -146,7 +148,7 @@ class S3ProfileProvider:
         if listing.fleet_file:
             with suppress(ObjectGone):
                 key, known = listing.fleet_file.key, update.unchanged(listing.fleet_file)
-                obtained = Obtained(key, known[0]) if known else update.store(key, client.read(key), FLEET_FILE)
+                obtained = Obtained(key, known) if known else update.store(key, client.read(key), FLEET_FILE)
         if obtained is None:
             raise FleetFileError(f"FLEET_FILE=s3, but there is no {uri}; put one there, or name a file.")
         if obtained.refused:
@@ -158,7 +160,14 @@ class S3ProfileProvider:
             return None
         return self._fleet_file.read(path, shown=self._location.uri(self._location.fleet_file))
 
+    def _begin_listing(self) -> Future[tuple[S3Client, Listing]]:
+        """Begin `_list` in another thread."""
+        from coordinator.profiles.s3_client import begin  # noqa: PLC0415 - see `_connect`
+
+        return begin(self._list)
+
     def _list(self) -> tuple[S3Client, Listing]:
+        """Return a client that can list, and what it lists. Raises S3Refused, S3Unreachable."""
         client, reused = self._client or self._connect(), self._client is not None
         try:
             listing = list_bucket(client, self._location, with_fleet_file=self._fleet_file is not None)
@@ -183,7 +192,7 @@ class S3ProfileProvider:
         if listing.key_file:
             with suppress(ObjectGone):
                 key, known = listing.key_file.key, update.unchanged(listing.key_file)
-                obtained = Obtained(key, known[0]) if known else update.store(key, client.read(key), KEY_FILE)
+                obtained = Obtained(key, known) if known else update.store(key, client.read(key), KEY_FILE)
                 self._check_key_file_given(obtained.refused)
                 keys = self._keys(update.path(obtained))
         if keys or not self._has_keys:
@@ -197,15 +206,15 @@ class S3ProfileProvider:
     def _obtain(self, client: S3Client, update: Update, items: Sequence[S3Object]) -> list[tuple[Obtained, Examined]]:
         pairs, missing = [], []
         for item in items:
-            known = update.unchanged(item)
-            if known:
-                entry, data = known
-                examined = self._examine_kept(item.key, entry, data)
+            entry = update.unchanged(item)
+            if entry:
+                examined = self._examine_kept(item.key, entry, update.read)
                 if examined.state is not entry.state:
                     entry = replace(entry, state=examined.state)
                 pairs.append((Obtained(item.key, entry), examined))
             else:
                 missing.append(item)
+
         # Closed, so that a full disk ends the reading too.
         with closing(self._read(client, missing)) as answers:
             for key, answer, examined in answers:
@@ -213,13 +222,10 @@ class S3ProfileProvider:
         return pairs
 
     def _read(self, client: S3Client, items: Sequence[S3Object]) -> Generator[tuple[str, Fetched, Examined]]:
-        def examined(key: str, answer: Fetched) -> tuple[Fetched, Examined]:
-            return answer, self._examine(key, answer)
-
-        with closing(client.read_many([item.key for item in items], examined)) as found:
-            for done, (key, pair) in enumerate(found, 1):
-                if pair:
-                    yield key, *pair
+        with closing(client.read_many([item.key for item in items])) as answers:
+            for done, (key, answer) in enumerate(answers, 1):
+                if answer:
+                    yield key, answer, self._examine(key, answer)
                 self._progress(done, len(items))
 
     def _examine(self, key: str, answer: Fetched) -> Examined:
@@ -229,11 +235,13 @@ class S3ProfileProvider:
             return Examined(name, path, reason=f"cannot be read: {answer.refused}")
         return examine(name, path, lambda: answer.data)
 
-    def _examine_kept(self, key: str, entry: Entry, data: bytes) -> Examined:
-        """Check a file of the cache, whose digest is right, unless it is known what is in it."""
+    def _examine_kept(self, key: str, entry: Entry, read: Callable[[str], bytes]) -> Examined:
+        """Check a file of the cache unless it is known what is in it."""
         name = key.rpartition("/")[2]
         path = self._cache.profiles_dir / name
-        return Examined(name, path, entry.sha256, entry.state) if entry.state else examine(name, path, lambda: data)
+        if entry.state:
+            return Examined(name, path, entry.sha256, entry.state)
+        return examine(name, path, lambda: read(key))
 
     def _select(self, listing: Listing, obtained: list[tuple[Obtained, Examined]]) -> Discovery:
         discovery = select_profiles(_in_order(listing, (examined for _, examined in obtained)), time.time())
@@ -246,12 +254,11 @@ class S3ProfileProvider:
 
     def _stale(self, old: FileSet, error: S3Unreachable) -> ProfileHydrationResult:
         """Return what an earlier hydration left. Raises `error` if that holds no usable profile, KeyFileError."""
-        examined = []
+        intact, examined = old.intact(), []
         for key, entry in sorted(old.entries.items()):
             if entry.file not in (KEY_FILE, FLEET_FILE):
-                data = old.read(key)
-                known = entry if data is not None else replace(entry, state=None)
-                examined.append(self._examine_kept(key, known, data or b""))
+                known = entry if key in intact else replace(entry, state=None)
+                examined.append(self._examine_kept(key, known, lambda key: old.read(key) or b""))
         discovery = select_profiles(examined, time.time())
         if not discovery.accepted:
             raise error

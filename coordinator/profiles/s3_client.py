@@ -10,8 +10,8 @@ import gc
 import os
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
@@ -24,8 +24,6 @@ from coordinator.profiles.s3_store import credentials_of_environment, endpoint_f
 from coordinator.profiles.s3_types import Fetched, S3Location, S3Object, S3Options, bare_etag
 
 if TYPE_CHECKING:  # loading boto3 takes a third of a second; from stubs
-    from multiprocessing.pool import ApplyResult
-
     from obstore import ObjectMeta, UpdateVersion
 
     from coordinator.profiles.s3_boto import BotoBucket
@@ -35,6 +33,20 @@ _PAGE: Final = 1000
 """So many objects are in one page of a listing, by S3's own limit."""
 _OF_ONE_KEY: Final = (FileNotFoundError, PermissionDeniedError, InvalidPathError, ValueError)
 """What obstore raises for reasons that need not hold for the next key."""
+
+
+def begin(work: Callable[[], Result]) -> Future[Result]:
+    """Begin some work in a thread that no exit waits for, since a server may hang."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="s3", daemon=True).start()
+    return future
 
 
 class S3Client:
@@ -78,37 +90,43 @@ class S3Client:
         """
         return self._attempt_aside(lambda store: _read(store, key)) or self._boto().read(key)
 
-    def read_many(
-        self, keys: Sequence[str], use: Callable[[str, Fetched], Result]
-    ) -> Generator[tuple[str, Result | None]]:
-        """Read several objects at a time; yield in their order what `use` makes of each, None for those that are gone.
+    def read_many(self, keys: Sequence[str]) -> Generator[tuple[str, Fetched | None]]:
+        """Read several objects at a time; yield each as it comes, None for one that is gone.
 
-        `use` runs in the thread that has read the object: while another thread computes, each one that comes back
-        from the network waits until that is interrupted (`sys.getswitchinterval`). At most twice as many objects as
-        there are workers are in memory. Raises S3Refused, S3Unreachable, and what `use` raises.
+        The caller's thread alone computes: of several that do, each waits for the interpreter, and takes a fifth more
+        CPU. At most twice as many objects as there are workers are in memory. Raises S3Refused, S3Unreachable.
         """
         workers = min(self._options.workers, len(keys))
-        if not workers:
-            return
-        from multiprocessing.pool import ThreadPool  # noqa: PLC0415 - most hydrations have nothing to read
+        todo, found = iter(keys), queue.SimpleQueue[tuple[str, Fetched | None] | BaseException]()
+        room = threading.Semaphore(2 * workers)
 
-        def read_and_use(key: str) -> Result | None:
+        def read() -> None:
             try:
-                return use(key, self._attempt(lambda store: _read(store, key)) or self._boto().read(key))
-            except ObjectGone:
-                return None
+                while room.acquire() and (key := next(todo, None)) is not None:
+                    found.put((key, self._read_unless_gone(key)))
+            except BaseException as error:  # noqa: BLE001 - raised where the answers are awaited
+                found.put(error)
 
-        # Its threads are daemons, and leaving it joins none of them: neither a failure nor an exit waits for a server
-        # that hangs.
-        with ThreadPool(workers) as pool:
-            pending: deque[tuple[str, ApplyResult[Result | None]]] = deque()
-            for key in keys:
-                if len(pending) == 2 * workers:
-                    first, result = pending.popleft()
-                    yield first, result.get()
-                pending.append((key, pool.apply_async(read_and_use, (key,))))
-            for key, result in pending:
-                yield key, result.get()
+        for _ in range(workers):
+            begin(read)
+        try:
+            for _ in keys:
+                answer = found.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+                room.release()
+        finally:
+            # Nothing is left to read, so that each reader ends once it has an answer; none is waited for.
+            for _ in todo:
+                pass
+            room.release(workers + 1)
+
+    def _read_unless_gone(self, key: str) -> Fetched | None:
+        try:
+            return self._attempt(lambda store: _read(store, key)) or self._boto().read(key)
+        except ObjectGone:
+            return None
 
     def write(self, key: str, data: bytes, *, replaces: str | None) -> str:
         """Put an object in place of the one with the ETag `replaces`, or where there is none; return its ETag.
@@ -127,9 +145,7 @@ class S3Client:
 
     def _attempt_aside(self, operation: Callable[[S3Store], Result]) -> Result | None:
         """Do as `_attempt` in another thread: one that waits in Rust would not hear Ctrl-C."""
-        done: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
-        threading.Thread(target=lambda: done.put(self._attempt(operation)), name="obstore", daemon=True).start()
-        return done.get()
+        return begin(lambda: self._attempt(operation)).result()
 
     def _attempt(self, operation: Callable[[S3Store], Result]) -> Result | None:
         """Return what an operation on the store gives, None if boto3 is to do it. Raises nothing."""

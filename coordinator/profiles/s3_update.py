@@ -28,15 +28,17 @@ class Update:
     def __init__(self, cache: Cache, old: FileSet | None) -> None:
         self._cache = cache
         self._old = old
+        self._intact = old.intact() if old else frozenset()
         self._staging: Staging | None = None
 
-    def unchanged(self, item: S3Object) -> tuple[Entry, bytes] | None:
+    def unchanged(self, item: S3Object) -> Entry | None:
         """Return what the old set has of the object, None if it has to be fetched."""
-        known = self._old.entries.get(item.key) if self._old else None
-        if self._old is None or known is None or not item.etag or (known.etag, known.size) != (item.etag, item.size):
-            return None
-        data = self._old.read(item.key)
-        return None if data is None else (known, data)
+        known = self._old.entries.get(item.key) if self._old and item.key in self._intact else None
+        return known if known and item.etag and (known.etag, known.size) == (item.etag, item.size) else None
+
+    def read(self, key: str) -> bytes:
+        """Return what the old set has of an object; nothing where its file is not as it was fetched."""
+        return (self._old and self._old.read(key)) or b""
 
     def store(self, key: str, answer: Fetched, file: str, examined: Examined | None = None) -> Obtained:
         """Put what S3 gave for an object into the new set, as `file` with what was found in it. Raises OSError."""

@@ -18,7 +18,6 @@ from contract.storage_state.document import MAX_PROFILE_BYTES
 from coordinator.profiles import S3Location, S3Options
 from coordinator.profiles.errors import S3Refused
 from coordinator.profiles.s3_client import S3Client
-from coordinator.profiles.s3_types import Fetched
 from tests.coordinator.profiles.support.bucket import Bucket
 from tests.coordinator.profiles.support.program import ROOT
 from tests.coordinator.profiles.support.relay import FORWARD, HANG_UP, Relay, error_answer, relay
@@ -55,10 +54,6 @@ def hydrate(
     return sum("by obstore" in line for line in lines), sum("by boto3" in line for line in lines)
 
 
-def as_read(_key: str, answer: Fetched) -> Fetched:
-    return answer
-
-
 def read(
     bucket: Bucket,
     names: Iterable[str],
@@ -70,7 +65,7 @@ def read(
     with relay(bucket.server.url, meddle) as meddling:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", meddling.url)
         keys = [f"{bucket.prefix}/active/{name}.json" for name in names]
-        answers = dict(S3Client(S3Location(BUCKET, bucket.prefix), options).read_many(keys, as_read))
+        answers = dict(S3Client(S3Location(BUCKET, bucket.prefix), options).read_many(keys))
     return {key.rpartition("/")[2]: answer.data for key, answer in answers.items() if answer}, meddling
 
 
@@ -90,7 +85,7 @@ def test_boto3_is_not_loaded_where_plain_variables_say_all_nor_what_reads_and_ch
         "main(['hydrate'])\n"
         "print([name for name in sys.argv[1:] if name in sys.modules], file=sys.stderr)\n"
     )
-    sdk, only_for_new = ("boto3", "botocore"), ("multiprocessing.pool", "contract.storage_state.schema")
+    sdk, only_for_new = ("boto3", "botocore"), ("contract.storage_state.schema",)
     for needless in (sdk, (*sdk, *only_for_new)):  # a cold start, then a warm one
         done = subprocess.run(
             [sys.executable, "-c", program, *needless],
@@ -309,7 +304,7 @@ def test_reading_that_is_closed_early_asks_for_no_more(five: Bucket, monkeypatch
     with relay(five.server.url) as counting:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", counting.url)
         client = S3Client(S3Location(BUCKET, five.prefix), ONE)
-        with closing(client.read_many(keys, as_read)) as answers:
+        with closing(client.read_many(keys)) as answers:
             assert next(answers)[0] == keys[0]
         client.list_folder("nothing/")  # over the same connection, so that whatever was under way is over
     assert counting.count(".json") <= 3
@@ -322,7 +317,7 @@ from coordinator.profiles.s3_client import S3Client
 client = S3Client(S3Location("profiles"), S3Options(read_timeout_s=600.0))
 work = {
     "list": lambda: client.list_folder("active/"),
-    "read": lambda: list(client.read_many(["active/ann.json", "active/bob.json"], lambda _key, answer: answer)),
+    "read": lambda: list(client.read_many(["active/ann.json", "active/bob.json"])),
 }[sys.argv[1]]
 threading.Thread(target=work, daemon=True).start()
 sys.stdin.read()
