@@ -30,9 +30,9 @@ async def test_a_login_of_every_kind_outlives_a_restart(pages: Pages, demo: Demo
     assert demo.sessions.reused == 0
 
 
-async def test_values_and_cookies_of_every_form(pages: Pages, demo: DemoSite) -> None:
+async def test_values_and_cookies_of_every_form(shared_pages: Pages, demo: DemoSite) -> None:
     """The values of IndexedDB, and cookies that Firefox treats otherwise than Chromium."""
-    page = await pages.open(any_site(demo), kind_state(demo, "database"), engine="firefox")
+    page = await shared_pages.open(any_site(demo), kind_state(demo, "database"), engine="firefox")
     await tab_of(page).page.evaluate(PUT)
     before = await tab_of(page).page.evaluate(SHOW)
     state = await save(page)
