@@ -57,7 +57,7 @@ apps-setup: setup
 	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
 
 test-sites: apps-setup ## real chat apps on the engines, and all that the other engines need tested
-	@scripts/test -m '(sites or firefox) and not long' # one after another: three Firefox fleets starve each other on 2 cores
+	@scripts/test -n 2 --dist loadfile -m '(sites or firefox) and not long' # three Firefox fleets starve each other on 2 cores
 
 test-sites-long: apps-setup ## every app on every engine; not part of CI
 	@TEST_LONG=1 scripts/test -m 'sites or firefox'

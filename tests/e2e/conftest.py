@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in, log_in_by_request
+from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in_by_request
 
 
 @pytest.fixture(scope="package")
@@ -38,7 +38,7 @@ def profiles(site: Site, tmp_path: Path) -> Path:
 def shared_fleet(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Run the shared fleet."""
     folder = tmp_path_factory.mktemp("shared")
-    with fleet(site, log_in(site, folder / "active"), folder / "fleet") as running:
+    with fleet(site, log_in_by_request(site, folder / "active"), folder / "fleet") as running:
         running.wait_for(ada="READY", grace="READY")
         yield running
 
