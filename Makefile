@@ -3,8 +3,8 @@
 .PHONY: help setup demo test test-slow test-long test-scale test-sites test-sites-long apps-setup test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
-# Most tests wait for other processes half of the time.
-WORKERS ?= 3
+# Most tests wait for other processes half of the time; four keep two cores busy.
+WORKERS ?= 4
 PARALLEL := -n $(WORKERS) --dist loadfile
 # Hundreds of Python processes are started; where this is set, each would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
