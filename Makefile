@@ -3,8 +3,8 @@
 .PHONY: help setup demo test test-slow test-long test-scale test-sites test-sites-long apps-setup test-firefox test-api-fuzz test-clients chaos check format bench lock
 
 PYTHON := .venv/bin/python
-# Most tests wait for other processes half of the time.
-WORKERS ?= 3
+# Most tests wait for other processes half of the time; four keep two cores busy.
+WORKERS ?= 4
 PARALLEL := -n $(WORKERS) --dist loadfile
 # Hundreds of Python processes are started; where this is set, each would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
@@ -57,7 +57,7 @@ apps-setup: setup
 	@scripts/app-env chainlit gradio nicegui panel shiny streamlit
 
 test-sites: apps-setup ## real chat apps on the engines, and all that the other engines need tested
-	@scripts/test -m '(sites or firefox) and not long' # one after another: three Firefox fleets starve each other on 2 cores
+	@scripts/test -n 2 --dist loadfile -m '(sites or firefox) and not long' # three Firefox fleets starve each other on 2 cores
 
 test-sites-long: apps-setup ## every app on every engine; not part of CI
 	@TEST_LONG=1 scripts/test -m 'sites or firefox'

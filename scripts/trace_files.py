@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.e2e.fleet import MODEL, demo_site, fleet, log_in  # noqa: E402
+from tests.e2e.fleet import MODEL, demo_site, fleet, log_in_by_request  # noqa: E402
 from tests.support.s3 import BUCKET, s3_server  # noqa: E402
 
 BEGINNINGS = {
@@ -87,7 +87,7 @@ def _run(folder: Path) -> set[tuple[str, str]]:
     source = TRACER.format(root=str(ROOT), out=str(out), beginnings=BEGINNINGS)
     (hook / "sitecustomize.py").write_text(source)
     with demo_site() as site, s3_server(storage) as s3:
-        profiles = log_in(site, folder / "profiles", ["ada"])
+        profiles = log_in_by_request(site, folder / "profiles", ["ada"])
         s3.upload({"fleet/active/ada.json": (profiles / "ada.json").read_bytes()})
         environment = {
             **s3.credentials(),

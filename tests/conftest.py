@@ -25,6 +25,20 @@ settings.load_profile("tabfleet")
 GROUPS = {
     # The ports that the demo uses if they are free are there once on a machine.
     "demo-ports": ("tests/demo/test_fleet.py", "tests/e2e/test_demo.py"),
+    # They share an S3 server, which takes seconds to start.
+    "s3": (
+        "tests/coordinator/profiles/test_cli.py",
+        "tests/coordinator/profiles/test_disk.py",
+        "tests/coordinator/profiles/test_keys.py",
+        "tests/coordinator/profiles/test_s3.py",
+        "tests/coordinator/profiles/test_s3_chain.py",
+        "tests/coordinator/profiles/test_s3_client.py",
+        "tests/coordinator/profiles/test_s3_failures.py",
+        "tests/coordinator/profiles/test_s3_fleet_file.py",
+        "tests/coordinator/profiles/test_stale.py",
+        "tests/coordinator/profiles/test_tls.py",
+        "tests/coordinator/sessions/test_mirror.py",
+    ),
     # They share a fleet, whose start takes longer than most of them.
     "shared-fleet": (
         "tests/e2e/test_anthropic_client.py",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,29 +65,16 @@ def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@asynccontextmanager
-async def _running(engine: EngineName, run_dir: Path) -> AsyncIterator[Browser]:
-    process = BrowserProcess(engine=engine, headless=True, run_dir=run_dir, settings=BrowserSettings())
-    try:
-        yield await process.start()
-    finally:
-        await process.close()
-
-
 @pytest.fixture(scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    """A Chromium of the module's own, without a chat page."""
-    async with _running("chromium", tmp_path_factory.mktemp("run")) as running:
-        yield running
+async def browser(shared_browser: SharedBrowser) -> Browser:
+    """The shared Chromium, without a chat page."""
+    return await shared_browser.browser()
 
 
 @pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
-async def each_browser(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Browser]:
+async def each_browser(request: pytest.FixtureRequest, shared_browser: SharedBrowser) -> Browser:
     """Each engine in turn, as `browser`."""
-    async with _running(request.param, tmp_path_factory.mktemp("run")) as running:
-        yield running
+    return await (shared_browser.browser() if request.param == "chromium" else shared_browser.firefox())
 
 
 @pytest.fixture
@@ -97,25 +84,61 @@ async def demo() -> AsyncIterator[DemoSite]:
 
 
 class SharedBrowser:
-    """One Chromium for the tests of a module, for pages that leave it as they found it; started when first needed."""
+    """One Chromium for many tests, for pages that leave it as they found it, and one Firefox; started when needed."""
 
     def __init__(self, run_dir: Path, **settings: Any) -> None:
-        self.host = BrowserHost(
-            engine="chromium",
+        self._run_dir, self._settings = run_dir, settings
+        self.host = self._make("chromium", run_dir)
+        self._firefoxes: list[BrowserHost] = []
+
+    def _make(self, engine: EngineName, run_dir: Path) -> BrowserHost:
+        return BrowserHost(
+            engine=engine,
             headless=True,
             stream_port=free_range(1),
             run_dir=run_dir,
-            settings=BrowserSettings(**settings),
+            settings=BrowserSettings(**self._settings),
             shared=True,
         )
 
+    def host_of(self, engine: EngineName) -> BrowserHost | None:
+        """Return what shares a browser of that engine; None if there is none."""
+        if engine == "chromium":
+            return self.host
+        if engine != "firefox":  # Camoufox is made of Firefox by a patch that ends with a test
+            return None
+        if not self._firefoxes or self._firefoxes[-1].process.lost:
+            run_dir = self._run_dir / f"firefox-{len(self._firefoxes)}"
+            run_dir.mkdir(mode=0o700)
+            self._firefoxes.append(self._make(engine, run_dir))
+        return self._firefoxes[-1]
+
     async def browser(self) -> Browser:
-        """Return the running browser."""
+        """Return the running Chromium."""
         return await self.host.start()
 
+    async def firefox(self) -> Browser:
+        """Return the running Firefox."""
+        host = self.host_of("firefox")
+        assert host
+        return await host.start()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a test has cost Chromium its life."""
+        return self.host.process.lost is not None
+
+    async def close_contexts(self) -> None:
+        """Close what tests left open."""
+        for host in (self.host, *self._firefoxes):
+            if host._starting and not host.process.lost:
+                for context in tuple((await host.start()).contexts):
+                    await context.close()
+
     async def close(self) -> None:
-        """End the browser."""
-        await self.host.close()
+        """End both."""
+        for host in (self.host, *self._firefoxes):
+            await host.close()
 
 
 class SharedBrowserProcess(BrowserProcess):
@@ -159,7 +182,7 @@ class Pages:
     """Opens pages in real browsers and closes them all in the end."""
 
     def __init__(self, folder: Path, shared: SharedBrowser | None = None) -> None:
-        """Give each page a browser of its own, or a context in the shared one."""
+        """Give each page a browser of its own, or a context in the shared one of its engine."""
         self._folder = folder
         self._shared = shared
         self._count = 0
@@ -199,6 +222,7 @@ class Pages:
         """Make a page that has not been started."""
         self._count += 1
         run_dir, given = run_dir or self._new_run_dir(), BrowserSettings(**settings)
+        shared = self._shared.host_of(engine) if self._shared else None
         own = BrowserHost(
             engine=engine,
             headless=True,
@@ -211,7 +235,7 @@ class Pages:
         page = ChatPage(
             site=site,
             profile=write_profile(self._folder / f"profile-{self._count}.json", state),
-            host=self._shared.host if self._shared and engine == "chromium" else own,
+            host=shared or own,
             run_dir=run_dir,
             settings=given,
             surroundings=surroundings,
@@ -229,10 +253,11 @@ class Pages:
         await self._open.aclose()
 
 
-def lasting_page(options: SiteOptions | None = None) -> tuple[Any, Any, Any]:
+def lasting_page(options: SiteOptions | None = None, *, own_browser: bool = False) -> tuple[Any, Any, Any]:
     """Return the fixtures `demo`, `folder` and `page` of a module: one page for all its tests, in turn.
 
-    Each test must leave the page ready. The folder holds the page's profile and run folder.
+    Each test must leave the page ready. The folder holds the page's profile and run folder. With `own_browser` the
+    tests may stop or kill its browser.
     """
 
     @pytest.fixture(scope="module")
@@ -245,8 +270,8 @@ def lasting_page(options: SiteOptions | None = None) -> tuple[Any, Any, Any]:
         return tmp_path_factory.mktemp("pages")
 
     @pytest.fixture(scope="module")
-    async def page(demo: DemoSite, folder: Path) -> AsyncIterator[ChatPage]:
-        pages = Pages(folder)
+    async def page(demo: DemoSite, folder: Path, shared_browser: SharedBrowser) -> AsyncIterator[ChatPage]:
+        pages = Pages(folder, None if own_browser else shared_browser)
         yield await pages.open(demo_file(demo), cookie_state(demo))
         await pages.close()
 
@@ -267,16 +292,44 @@ async def page(pages: Pages, demo: DemoSite) -> ChatPage:
     return await pages.open(demo_file(demo), cookie_state(demo))
 
 
+class Browsers:
+    """The browser that all modules of this worker share, and those that took the place of one that a test ended."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._started: list[SharedBrowser] = []
+
+    async def running(self) -> SharedBrowser:
+        """Return one that runs."""
+        if not self._started or self._started[-1].is_lost:
+            self._started.append(SharedBrowser(self._folders.mktemp("browser")))
+        # Now, before a test sets an environment of its own.
+        await self._started[-1].browser()
+        return self._started[-1]
+
+    async def close(self) -> None:
+        """End all of them."""
+        for shared in self._started:
+            await shared.close()
+
+
+@pytest.fixture(scope="package")
+async def browsers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browsers]:
+    browsers = Browsers(tmp_path_factory)
+    yield browsers
+    await browsers.close()
+
+
 @pytest.fixture(scope="module")
-async def shared_browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SharedBrowser]:
-    shared = SharedBrowser(tmp_path_factory.mktemp("browser"))
+async def shared_browser(browsers: Browsers) -> AsyncIterator[SharedBrowser]:
+    shared = await browsers.running()
     yield shared
-    await shared.close()
+    await shared.close_contexts()
 
 
 @pytest.fixture
 async def shared_pages(tmp_path: Path, shared_browser: SharedBrowser) -> AsyncIterator[Pages]:
-    """Pages in the module's browser: starting one takes half of a test's time."""
+    """Pages in the shared browser: starting one takes half of a test's time."""
     pages = Pages(tmp_path, shared_browser)
     yield pages
     await pages.close()
@@ -284,5 +337,5 @@ async def shared_pages(tmp_path: Path, shared_browser: SharedBrowser) -> AsyncIt
 
 @pytest.fixture
 async def shared_page(shared_pages: Pages, demo: DemoSite) -> ChatPage:
-    """A page of the demo site in the module's browser, logged in and ready."""
+    """A page of the demo site in the shared browser, logged in and ready."""
     return await shared_pages.open(demo_file(demo), cookie_state(demo))

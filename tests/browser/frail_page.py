@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
+from tests.support.small_site import SHUTDOWN_S
 
 PAGE = """<!doctype html><meta charset=utf-8><title>frail</title>
 <div id=me>ann</div><textarea id=prompt></textarea><button id=new>new</button><button id=go>send</button>
@@ -134,7 +135,7 @@ async def frail_site() -> AsyncIterator[FrailSite]:
     app = web.Application()
     app.add_routes([web.get("/", site.show), web.get("/check", site.check)])
     app.add_routes([web.get("/socket", site.socket), web.post("/ask", site.ask)])
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
-from tests.support.small_site import CHAT
+from tests.support.small_site import CHAT, SHUTDOWN_S
 
 USER, PASSWORD = "canary-user-4410", "canary-{model}-password-7d1e"
 LOGIN = {"user": USER, "password": PASSWORD}
@@ -160,7 +160,7 @@ async def login_site() -> AsyncIterator[LoginSite]:
             web.get("/{mode}", site.show),
         ]
     )
-    runner = web.AppRunner(app, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
-from tests.support.small_site import CHAT
+from tests.support.small_site import CHAT, SHUTDOWN_S
 
 LASTS_S = 6.0
 COOKIE = "short"
@@ -136,7 +136,7 @@ async def short_site() -> AsyncIterator[ShortSite]:
             web.post("/ask", site.ask),
         ]
     )
-    runner = web.AppRunner(app, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

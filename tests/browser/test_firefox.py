@@ -38,8 +38,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
     return name
 
 
-async def test_answers(pages: Pages, demo: DemoSite, engine: EngineName) -> None:
-    page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine)
+async def test_answers(shared_pages: Pages, demo: DemoSite, engine: EngineName) -> None:
+    page = await shared_pages.open(demo_file(demo), cookie_state(demo), engine=engine)
     assert page.status.capture == "network"
     long = "\n".join(f"{number}: {'x' * 45}" for number in range(2000))
     for prompt in ("first [[unicode split]]", "[[code]]", long):
@@ -60,31 +60,33 @@ async def test_no_caret_blinks(pages: Pages, demo: DemoSite) -> None:
     assert '"ui.caretBlinkTime", 0)' in (Path(profile) / "user.js").read_text()
 
 
-async def test_local_storage_and_websocket(pages: Pages, demo: DemoSite) -> None:
+async def test_local_storage_and_websocket(shared_pages: Pages, demo: DemoSite) -> None:
     change = 'kind = "sse"\nurl = "*/api/chat"\nmethod = "POST"|kind = "websocket"\nurl = "*/api/ws"'
     site = demo_file(demo, "/token/chat?transport=ws", kind=change)
-    page = await pages.open(site, local_storage_state(demo), engine="firefox")
+    page = await shared_pages.open(site, local_storage_state(demo), engine="firefox")
     check_answer(await ask(page, "hello"), "hello", last(demo))
     assert last(demo).transport == "ws"
 
 
-async def test_a_strict_content_security_policy_leaves_the_console_as_sink(pages: Pages, engine: EngineName) -> None:
+async def test_a_strict_content_security_policy_leaves_the_console_as_sink(
+    shared_pages: Pages, engine: EngineName
+) -> None:
     async with serve(SiteOptions(strict_csp=True)) as demo:
-        page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine)
+        page = await shared_pages.open(demo_file(demo), cookie_state(demo), engine=engine)
         assert page.status.capture == "network"
         for prompt in ("hello [[unicode split tokens=200]]", "[[code]]"):
             pieces = [piece async for piece in page.ask("a", prompt, "demo-small")]
             check_answer("".join(pieces), prompt, last(demo))
             assert pieces == last(demo).pieces
-        by_page = await pages.open(demo_file(demo, **NO_NETWORK), cookie_state(demo, "grace"), engine=engine)
+        by_page = await shared_pages.open(demo_file(demo, **NO_NETWORK), cookie_state(demo, "grace"), engine=engine)
         assert by_page.status.capture == "dom"
         check_answer(await ask(by_page, "hello"), "hello", last(demo))
 
 
 @pytest.mark.parametrize("way", ["eventsource", "xhr", "reader"])
-async def test_the_third_page(pages: Pages, way: str) -> None:
+async def test_the_third_page(shared_pages: Pages, way: str) -> None:
     async with third_page() as third:
-        page = await pages.open(third.site(way, dom=False), third.state(), engine="firefox")
+        page = await shared_pages.open(third.site(way, dom=False), third.state(), engine="firefox")
         assert await ask(page, "first\nand second line", "third") == answer_to("first\nand second line")
         async with aclosing(page.ask("a", "endless", "third")) as pieces:
             await anext(pieces)

@@ -22,7 +22,12 @@ KINDS: tuple[LoginKind, ...] = ("rotating", "token", "database", "tab")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_login_of_every_kind_outlives_a_restart(pages: Pages, demo: DemoSite, kind: LoginKind) -> None:
+async def test_a_login_of_every_kind_outlives_a_restart(
+    pages: Pages, shared_pages: Pages, demo: DemoSite, kind: LoginKind
+) -> None:
+    """One of them a restart of Firefox; the others one of the page, in a new context, which takes the same state."""
+    if kind != "database":
+        pages = shared_pages
     page = await pages.open(any_site(demo), kind_state(demo, kind), engine="firefox")
     check_answer(await ask(page, "hello"), "hello", last(demo))
     page = await reopened(pages, page, any_site(demo))
@@ -30,9 +35,9 @@ async def test_a_login_of_every_kind_outlives_a_restart(pages: Pages, demo: Demo
     assert demo.sessions.reused == 0
 
 
-async def test_values_and_cookies_of_every_form(pages: Pages, demo: DemoSite) -> None:
+async def test_values_and_cookies_of_every_form(shared_pages: Pages, demo: DemoSite) -> None:
     """The values of IndexedDB, and cookies that Firefox treats otherwise than Chromium."""
-    page = await pages.open(any_site(demo), kind_state(demo, "database"), engine="firefox")
+    page = await shared_pages.open(any_site(demo), kind_state(demo, "database"), engine="firefox")
     await tab_of(page).page.evaluate(PUT)
     before = await tab_of(page).page.evaluate(SHOW)
     state = await save(page)

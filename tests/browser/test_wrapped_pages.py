@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from browser.check import page_facts
 from browser.errors import SiteFailed
@@ -16,8 +15,7 @@ from browser.page.locate import locate
 from browser.page.page_input import enter_prompt
 from browser.page.tab import Tab
 from browser.page.upload import upload_images
-from browser.process.browser_process import BrowserProcess
-from browser.settings import BrowserSettings, EngineName
+from browser.settings import EngineName
 from browser.site.schema import Action, Input
 from tests.browser.asking import ask
 from tests.browser.conftest import Pages, tab_of
@@ -119,16 +117,14 @@ STEPS = [
 
 
 @pytest.fixture
-async def shown(wrapped: WrappedPage, tmp_path: Path, engine: EngineName, wrapping: Wrapping) -> AsyncIterator[Page]:
+async def shown(wrapped: WrappedPage, each_browser: Browser, wrapping: Wrapping) -> AsyncIterator[Page]:
     """The wrapped page in a browser, without a hook."""
-    process = BrowserProcess(engine=engine, headless=True, run_dir=tmp_path, settings=BrowserSettings())
-    page = await (await process.start()).new_page()
+    page = await each_browser.new_page()
     await page.goto(wrapped.address(wrapping))
     yield page
-    await process.close()
+    await page.close()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 async def test_prompts_steps_and_images_go_in(wrapped: WrappedPage, shown: Page, wrapping: Wrapping) -> None:
     for field, methods in INPUTS:

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
+from tests.support.small_site import SHUTDOWN_S
 
 PAGE = """<!doctype html><meta charset=utf-8><title>third</title>
 <div id=login hidden>log in</div>
@@ -207,7 +208,7 @@ async def third_page() -> AsyncIterator[ThirdPage]:
 
     app = web.Application()
     app.add_routes([web.get("/", show), web.get("/answer", answer)])
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     page.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

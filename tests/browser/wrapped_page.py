@@ -15,6 +15,7 @@ from typing import Literal
 from aiohttp import web
 
 from browser.site.load import Site, parse_site
+from tests.support.small_site import SHUTDOWN_S
 
 Wrapping = Literal["plain", "shadow", "frame"]
 WORDS = ["Grüße ", "東京 ", "👩‍🚀 ", "end\n"]
@@ -211,7 +212,7 @@ async def wrapped_page() -> AsyncIterator[WrappedPage]:
 
     app = web.Application()
     app.add_routes([web.get("/", show), web.get("/answer", answer), web.post("/answer", answer)])
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     page.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -88,7 +88,7 @@ async def test_a_request_that_may_go_elsewhere_is_refused_where_it_would_wait(tm
         last = asyncio.create_task(ask(running, "the last hop waits"))
         async with asyncio.timeout(HANG_LIMIT_S):
             while (await running.metrics()).sum("tabfleet_queue_length") < 1:  # noqa: ASYNC110 - in another process
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
         # Another cell's logins may have the model; whoever asks none after this one is told that there is none.
         unknown = [await ask(running, hop=hop, model="other") for hop in (True, False)]
         assert [code(answer) for answer in unknown] == [(503, "none_ready"), (404, "model_not_found")]
@@ -110,7 +110,7 @@ async def test_without_a_share_nothing_is_said_of_cells_and_the_header_is_not_lo
         waits = asyncio.create_task(ask(running, hop=True))
         async with asyncio.timeout(HANG_LIMIT_S):
             while (await running.metrics()).sum("tabfleet_queue_length") < 1:  # noqa: ASYNC110 - in another process
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
         gate.touch()
         assert [(await one).status_code for one in (held, waits)] == [200, 200]
         assert not {"cell", "shard"} & set((await running.ready())[1])
@@ -121,7 +121,7 @@ async def test_without_a_share_nothing_is_said_of_cells_and_the_header_is_not_lo
 async def until_leased(running: Running) -> None:
     async with asyncio.timeout(HANG_LIMIT_S):
         while (await running.metrics()).sum("tabfleet_leases_held") < 1:  # noqa: ASYNC110 - in another process
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 async def test_a_cell_may_have_a_name_without_a_share(tmp_path: Path) -> None:

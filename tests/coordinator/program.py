@@ -23,6 +23,8 @@ from tests.support.ports import free_range
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = {"authorization": "Bearer test-key"}
+LOOK_AGAIN_S = 0.05
+"""Between two requests that see whether it is so: a process that starts has other things to do."""
 
 
 def write_profile(folder: Path, name: str, secret: str | None = None) -> None:
@@ -84,7 +86,7 @@ class Running:
 
         async with asyncio.timeout(60):
             while not await seen():  # noqa: ASYNC110 - it happens in another process
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     async def child(self, name: str) -> dict[str, Any]:
         """One child of `/ready`; before profiles are fetched there is none, and its state is ABSENT."""
@@ -96,7 +98,7 @@ class Running:
         try:
             async with asyncio.timeout(timeout_s):
                 while (child := await self.child(name))["state"] != state:  # noqa: ASYNC110 - as above
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
             raise AssertionError(f"{name} is not {state}: {child}; {self.log.read_text()[-3000:]}") from None
         return child
@@ -105,7 +107,7 @@ class Running:
         """Wait until these are the warnings of `/ready`."""
         async with asyncio.timeout(60):
             while (await self.ready())[1]["warnings"] != list(warnings):  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     async def behave(self, name: str, **change: Any) -> None:
         """Change a running child; one that dies of it cannot answer."""
@@ -163,7 +165,7 @@ async def until_live(running: Running) -> None:
                 assert (await running.http.get("/live")).status_code == 200
                 return
             assert running.process.returncode is None, running.log.read_text()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK_AGAIN_S)
 
 
 async def stream_from(running: Running, prompt: str) -> Caller:

@@ -52,7 +52,7 @@ async def until(running: Running, holds: Callable[[dict[str, dict[str, Any]]], b
         while True:
             if holds(seen := await site_checks(running)):
                 return seen
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 def all_passed(seen: dict[str, dict[str, Any]]) -> bool:

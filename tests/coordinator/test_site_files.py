@@ -25,7 +25,7 @@ async def until(running: Running, holds: Callable[[dict[str, Any]], object]) -> 
             (site,) = (await running.ready())[1]["site_checks"]
             if holds(site):
                 return dict(site)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 def has_lines(path: Path, count: int) -> bool:

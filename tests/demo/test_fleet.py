@@ -173,6 +173,7 @@ async def test_ctrl_c_while_logging_in_leaves_nothing(temporary: Path) -> None:
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.slow  # tests/e2e/test_demo.py shows the way up to there, tests/coordinator/test_main.py the refusal
 async def test_coordinator_that_refuses_to_start_is_quoted(temporary: Path) -> None:
     async with running_demo(temporary, "--check", PROBE_INTERVAL_S="soon") as process:
         output = (await process.communicate())[0].decode()

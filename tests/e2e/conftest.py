@@ -1,4 +1,7 @@
-"""Fixtures: one site and one fleet shared by the tests that leave them unchanged."""
+"""Fixtures: one site and one fleet shared by the tests that leave them unchanged.
+
+They end with the tests of this folder: what goes on beside others costs them time.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in, log_in_by_request
+from tests.e2e.fleet import Fleet, Site, demo_site, fleet, log_in_by_request
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site() -> Iterator[Site]:
     """Run the shared demo site."""
     with demo_site() as running:
@@ -31,11 +34,11 @@ def profiles(site: Site, tmp_path: Path) -> Path:
     return log_in_by_request(site, tmp_path / "active")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_fleet(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Run the shared fleet."""
     folder = tmp_path_factory.mktemp("shared")
-    with fleet(site, log_in(site, folder / "active"), folder / "fleet") as running:
+    with fleet(site, log_in_by_request(site, folder / "active"), folder / "fleet") as running:
         running.wait_for(ada="READY", grace="READY")
         yield running
 

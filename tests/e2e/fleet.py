@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from openai import OpenAI
-from playwright.sync_api import sync_playwright
 
 from demo.accounts import CARRIED_BY, LoginKind
 from tests.browser.profiles import login_cookie, state_of
 from tests.support import DIES_WITH_PARENT
 from tests.support.api_clients import openai_client
 from tests.support.ports import free_range
+from tests.support.waiting import pause_s
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORDS = {"ada": "lovelace", "grace": "hopper"}
@@ -38,10 +38,11 @@ T = TypeVar("T")
 
 def eventually(look: Callable[[], T], *, timeout_s: float, what: object = "it") -> T:
     """Poll `look` until it returns something true, and return that; fail after timeout_s seconds."""
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:g} s"
-        time.sleep(0.01)
+        waited_s = time.monotonic() - began
+        assert waited_s < timeout_s, f"{what} did not happen within {timeout_s:g} s"
+        time.sleep(pause_s(waited_s, 0.1))  # a look is a request of a process that has other things to do
     return seen
 
 
@@ -118,29 +119,10 @@ def demo_site(*arguments: str) -> Iterator[Site]:
         end(process)
 
 
-def log_in(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) -> Path:
-    """Log users in with a real browser, and save their profiles to the folder."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--disable-quic", "--disable-gpu"])
-        for user in users:
-            context = browser.new_context()
-            page = context.new_page()
-            page.goto(f"{site.url}/login")
-            page.fill("input[name=username]", user)
-            page.fill("input[name=password]", PASSWORDS[user])
-            page.press("input[name=password]", "Enter")
-            page.wait_for_selector("[data-testid=account]")
-            context.storage_state(path=folder / f"{user}.json")
-            context.close()
-        browser.close()
-    return folder
-
-
 def log_in_by_request(site: Site, folder: Path, users: Sequence[str] = ("ada", "grace")) -> Path:
-    """Save the same profiles as `log_in` without its browser, which takes seconds: for tests not of how logins come.
+    """Log users in by requests, and save their profiles to the folder.
 
-    Those are test_demo.py and all that use the shared fleet.
+    A browser, which takes seconds, does so in test_demo.py, and in tests/browser/page/test_login.py.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     for user in users:

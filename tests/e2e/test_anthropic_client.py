@@ -7,13 +7,18 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import pytest
 
 from tests.e2e.fleet import MODEL, Fleet, Site, demo_site, fleet, log_in_by_request
+from tests.support.lazy import LazyModule
 from tests.support.pictures import image
+
+if TYPE_CHECKING:
+    import anthropic
+else:
+    anthropic = LazyModule("anthropic")
 
 WEATHER: anthropic.types.ToolParam = {
     "name": "weather",

@@ -95,6 +95,7 @@ def _complete(client: OpenAI, prompt: str, *, stream: bool) -> None:
         client.chat.completions.create(model=MODEL, messages=messages)
 
 
+@pytest.mark.slow  # tests/coordinator/proxy/test_repeats.py shows it without browsers
 def test_a_prompt_whose_child_is_killed_is_not_submitted_again(site: Site, profiles: Path, tmp_path: Path) -> None:
     """The real client, with its retries and again by its user, with a key and without; the child is back by then."""
     # tests/coordinator/proxy/test_repeats.py has the other two, without browsers

@@ -18,6 +18,9 @@ from tests.e2e.fleet import MODEL, Fleet, Site, command_line, eventually, fetch,
 from tests.support.json_lines import json_lines
 from tests.support.s3 import BUCKET, S3Server, s3_server
 
+# tests/coordinator/profiles shows most of it without browsers.
+pytestmark = pytest.mark.slow
+
 KEY = "key-from-the-bucket"
 LONG = "[[tokens=1000 delay_ms=0 stall=middle]] A long story, please."
 USERS = ("ada", "grace")

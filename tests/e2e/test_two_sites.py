@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.fleet import ROOT, Site, demo_site, fleet, log_in_by_request
 
 FILE = """\
@@ -31,6 +33,7 @@ def site_file(site: Site, *, models: tuple[str, ...]) -> str:
     return text
 
 
+@pytest.mark.slow  # tests/coordinator/test_fleet_file.py and proxy/test_aliases.py show it without browsers
 def test_the_models_name_chooses_the_site(site: Site, tmp_path: Path) -> None:
     profiles = log_in_by_request(site, tmp_path / "active", users=["ada"])
     with demo_site() as other:

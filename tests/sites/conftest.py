@@ -11,7 +11,7 @@ from tests.sites.chat_app import ChatApp, chat_app
 from tests.support.camoufox import drive_firefox
 
 LONG_IN_FIREFOX = frozenset({"nicegui", "panel", "shiny", "streamlit"})
-"""Apps whose fleets run on Firefox in `make test-sites-long` alone: beside Chainlit and Gradio it adds little."""
+"""Apps whose fleets run on Firefox in `make test-sites-long` alone; in CI a page of each does: test_apps.py."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

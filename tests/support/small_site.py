@@ -1,4 +1,9 @@
-"""What the site files of small test pages have in common."""
+"""What small test pages and their site files have in common."""
+
+from typing import Final
+
+SHUTDOWN_S: Final = 0.05
+"""How long a page's server waits at its end for what is still open: a page that a test leaves has a socket open."""
 
 CHAT = """[fresh_chat]
 actions = [{ click = "#new" }]

@@ -9,6 +9,11 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
+LOOK_AGAIN_S: Final = (0.005, 0.025)
+"""How soon something is looked at again at first, and after half a second. What is looked at often costs what is waited
+for its time.
+"""
+
 # How long a test waits for what should come at once. A machine with other work on it takes seconds for what is done in
 # milliseconds on an idle one, so this tells only what comes from what never does.
 HANG_LIMIT_S: Final = 30.0
@@ -19,13 +24,19 @@ async def eventually(look: Callable[[], T], *, timeout_s: float = HANG_LIMIT_S, 
 
     `what` (or what it returns, if it can be called) tells in the failure what was there instead.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not (seen := look()):
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > timeout_s:
             found = what() if callable(what) else what
             raise AssertionError(f"not within {timeout_s:g} s: {look!r}; last seen: {seen!r}; {found}")
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(pause_s(waited_s))
     return seen
+
+
+def pause_s(waited_s: float, longest_s: float = LOOK_AGAIN_S[1]) -> float:
+    """Return how long to wait before the next look, after so long a wait."""
+    return min(max(LOOK_AGAIN_S[0], 0.05 * waited_s), longest_s)
 
 
 async def eventually_async(look: Callable[[], Awaitable[T]], *, timeout_s: float = HANG_LIMIT_S) -> T:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser
 
 from browser.capture import dom_reader, scripts
 from browser.capture.markdown import from_html
-from browser.process.browser_process import BrowserProcess
-from browser.settings import BrowserSettings, EngineName
 from browser.site.selectors import page_path
 from tests.browser.capture.test_markdown_steady import streamed
 
@@ -49,14 +48,9 @@ def expected(case: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
-async def test_what_renderers_made_comes_back(engine: EngineName, tmp_path: Path) -> None:
-    process = BrowserProcess(engine=engine, headless=True, run_dir=tmp_path, settings=BrowserSettings())
-    try:
-        page = await (await process.start()).new_page()
-        shown = await page.evaluate(SHOW, list(RENDERED.values()))
-    finally:
-        await process.close()
+async def test_what_renderers_made_comes_back(each_browser: Browser) -> None:
+    page = await each_browser.new_page()
+    shown = await page.evaluate(SHOW, list(RENDERED.values()))
     read = {case: from_html(html) for case, html in zip(RENDERED, shown, strict=True)}
     assert read == {case: expected(case) for case in RENDERED}
 

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-demo, folder, page = lasting_page()
+demo, folder, page = lasting_page(own_browser=True)
 
 
 async def test_a_browser_that_hangs_and_comes_back(page: ChatPage, demo: DemoSite) -> None:

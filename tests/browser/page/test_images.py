@@ -19,7 +19,7 @@ from browser.page.upload import upload_images
 from demo.images import ImageRecord
 from demo.site import DemoSite, SiteOptions
 from tests.browser.asking import ask, check_answer, last
-from tests.browser.conftest import Pages, demo_file, lasting_page, tab_of
+from tests.browser.conftest import Pages, SharedBrowser, demo_file, lasting_page, tab_of
 from tests.browser.profiles import cookie_state
 from tests.support.pictures import image
 from tests.support.waiting import eventually
@@ -190,21 +190,20 @@ async def test_upload_actions_bring_the_file_input_up(page: ChatPage, demo: Demo
     await tab.open_fresh_chat()
 
 
-async def test_nothing_of_an_image_is_left_on_disk(page: ChatPage, demo: DemoSite, folder: Path) -> None:
+async def test_nothing_of_an_image_is_left_on_disk(
+    page: ChatPage, demo: DemoSite, folder: Path, shared_browser: SharedBrowser
+) -> None:
     await check(page, demo, [image(mark=CANARY * 2000)])
     await page.close()
-    written = [path for path in folder.rglob("*") if path.is_file()]
+    folders = (folder, shared_browser.host.run_dir)
+    written = [path for each in folders for path in each.rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if CANARY in path.read_bytes()]
 
 
 @pytest.mark.firefox
 @pytest.mark.parametrize("changes", [{}, PASTE], ids=["file input", "paste"])
-async def test_images_in_firefox(tmp_path: Path, demo: DemoSite, changes: dict[str, str]) -> None:
-    pages = Pages(tmp_path)
-    try:
-        page = await pages.open(demo_file(demo, **changes), cookie_state(demo, "grace"), engine="firefox")
-        await check(page, demo, ALL)
-        await check_next_has_none(page, demo)
-    finally:
-        await pages.close()
+async def test_images_in_firefox(shared_pages: Pages, demo: DemoSite, changes: dict[str, str]) -> None:
+    page = await shared_pages.open(demo_file(demo, **changes), cookie_state(demo, "grace"), engine="firefox")
+    await check(page, demo, ALL)
+    await check_next_has_none(page, demo)

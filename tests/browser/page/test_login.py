@@ -356,8 +356,9 @@ async def test_where_there_is_no_login_an_empty_profile_is_saved_and_no_browser_
 @pytest.mark.parametrize(
     ("mode", "engine"),
     [
-        ("memory", "chromium"),
-        ("cookie", "chromium"),
+        # Where a login is kept is tests/browser/page/test_storage.py's; here it decides only what is said.
+        pytest.param("memory", "chromium", marks=pytest.mark.slow),
+        pytest.param("cookie", "chromium", marks=pytest.mark.slow),
         ("database", "chromium"),
         pytest.param("database", "firefox", marks=pytest.mark.firefox),
     ],

@@ -75,8 +75,8 @@ async def test_a_login_in_memory_is_done_at_the_start_and_again_when_it_ends(
 
 
 @pytest.mark.firefox
-async def test_firefox_logs_in_by_steps(pages: Pages, site: LoginSite) -> None:
-    page = await pages.open(site.file("memory"), SECRETS, engine="firefox")
+async def test_firefox_logs_in_by_steps(shared_pages: Pages, site: LoginSite) -> None:
+    page = await shared_pages.open(site.file("memory"), SECRETS, engine="firefox")
     assert page.status.ready, page.status
     assert await serves(page, "hello")
     assert site.logins == [True]

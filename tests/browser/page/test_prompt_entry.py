@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from playwright.async_api import Browser, Page
 from structlog.testing import capture_logs
@@ -43,11 +41,16 @@ PASTE_ONLY = """<div id=i contenteditable></div><script>
 </script>"""
 
 
+@pytest.fixture(scope="module")
+async def tab(browser: Browser) -> Page:
+    return await browser.new_page()
+
+
 @pytest.fixture
-async def blank(browser: Browser) -> AsyncIterator[Page]:
-    page = await browser.new_page()
-    yield page
-    await page.close()
+async def blank(tab: Page) -> Page:
+    """A new document, with nothing in it."""
+    await tab.goto("about:blank")
+    return tab
 
 
 # An editor with a selection of its own, which only keys change; of pasted text it drops blank lines.

@@ -22,6 +22,9 @@ from tests.browser.conftest import Pages, demo_file
 from tests.browser.profiles import cookie_state
 from tests.support.waiting import HANG_LIMIT_S, eventually
 
+# tests/api/test_repair.py shows most of it without a browser.
+pytestmark = pytest.mark.slow
+
 URL = "/v1/chat/completions"
 ID = {"x-request-id": "one"}
 BAD = write_call("weather", '{"city": 7}')

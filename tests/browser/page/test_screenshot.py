@@ -33,8 +33,8 @@ async def test_a_screenshot_changes_nothing_on_the_page(shared_page: ChatPage) -
 
 
 @pytest.mark.firefox
-async def test_a_screenshot_in_firefox(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
+async def test_a_screenshot_in_firefox(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(demo_file(demo), cookie_state(demo), engine="firefox")
     picture = png.decode(await page.screenshot())
     assert (picture.width, picture.height) == (1280, 720)
     assert picture.variety > 10

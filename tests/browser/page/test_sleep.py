@@ -88,7 +88,7 @@ async def test_one_that_sleeps_can_be_closed(shared_pages: Pages, demo: DemoSite
     await page.close()
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("turns", [0, 2, 5, *(pytest.param(turns, marks=pytest.mark.slow) for turns in (1, 3, 8, 13))])
 async def test_one_that_is_closed_while_it_falls_asleep_leaves_the_browser_to_others(
     shared_pages: Pages, demo: DemoSite, turns: int
 ) -> None:

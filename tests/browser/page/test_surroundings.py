@@ -35,8 +35,8 @@ async def seen(page: ChatPage) -> Any:
 
 
 @pytest.mark.parametrize("engine", ["chromium", pytest.param("firefox", marks=pytest.mark.firefox)])
-async def test_a_page_sees_its_own_surroundings(pages: Pages, demo: DemoSite, engine: EngineName) -> None:
-    page = await pages.open(demo_file(demo), cookie_state(demo), engine=engine, surroundings=OWN)
+async def test_a_page_sees_its_own_surroundings(shared_pages: Pages, demo: DemoSite, engine: EngineName) -> None:
+    page = await shared_pages.open(demo_file(demo), cookie_state(demo), engine=engine, surroundings=OWN)
     assert await seen(page) == SEEN
     assert page.status.capture == "network"  # the hook is there, and reaches its port
     check_answer(await ask(page, "one"), "one", last(demo))
@@ -49,9 +49,9 @@ async def test_a_page_sees_its_own_surroundings(pages: Pages, demo: DemoSite, en
     check_answer(await ask(page, "two"), "two", last(demo))
 
 
-async def test_what_is_not_given_is_as_in_any_browser(pages: Pages, demo: DemoSite) -> None:
+async def test_what_is_not_given_is_as_in_any_browser(shared_pages: Pages, demo: DemoSite) -> None:
     """One that has only a locale has the usual size, and the browser's own name."""
-    page = await pages.open(demo_file(demo), cookie_state(demo), surroundings=Surroundings(locale="pt-BR"))
+    page = await shared_pages.open(demo_file(demo), cookie_state(demo), surroundings=Surroundings(locale="pt-BR"))
     language, _, width, height, user_agent, number = await seen(page)
     assert (language, width, height, number) == ("pt-BR", 1280, 720, "1.234,5")
     assert "Chrome/" in user_agent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Browser, Page
@@ -12,8 +11,6 @@ from browser.capture import scripts
 from browser.errors import PageBroken, SiteError
 from browser.page.locate import locate_all
 from browser.page.tab import Tab
-from browser.process.browser_process import BrowserProcess
-from browser.settings import BrowserSettings
 from browser.site.load import parse_site
 from browser.site.selectors import css_selector, page_path, step_selector
 
@@ -192,15 +189,10 @@ IDS = f"""(path) => {{
 
 
 @pytest.fixture(scope="module")
-async def nested(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
-    process = BrowserProcess(
-        engine="chromium", headless=True, run_dir=tmp_path_factory.mktemp("run"), settings=BrowserSettings()
-    )
-    browser: Browser = await process.start()
+async def nested(browser: Browser) -> Page:
     page = await browser.new_page()
     await page.set_content(NESTED)
-    yield page
-    await process.close()
+    return page
 
 
 @pytest.mark.parametrize("selector", FOUND)

@@ -56,8 +56,8 @@ def test_editors_see_most_mistakes() -> None:
     assert sum(seen) >= 0.6 * len(MISTAKES)
 
 
-async def test_the_file_of_the_guide_works(pages: Pages, demo: DemoSite) -> None:
-    page = await pages.open(parse_site(GUIDE, "my-site.toml", url=f"{demo.url}/chat"), cookie_state(demo))
+async def test_the_file_of_the_guide_works(shared_pages: Pages, demo: DemoSite) -> None:
+    page = await shared_pages.open(parse_site(GUIDE, "my-site.toml", url=f"{demo.url}/chat"), cookie_state(demo))
     assert page.status.capture == "network"
     check_answer(await ask(page, "hello"), "hello", last(demo))
 

@@ -102,7 +102,7 @@ class EtcdWorld:
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
         async with asyncio.timeout(HANG_LIMIT_S):
             while cell in (await seen_by.view()).cells:
-                pass
+                await self.pass_time()
 
     async def lose_all(self, seen_by: ClaimStore) -> None:
         assert isinstance(seen_by, EtcdClaims)

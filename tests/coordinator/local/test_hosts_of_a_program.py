@@ -8,6 +8,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.coordinator.fleet import alive
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.coordinator.proxy.proxied import Caller, chat, request
@@ -29,6 +31,7 @@ async def until_back(running: Running, *names: str) -> None:
     await running.until_ready(*NAMES)
 
 
+@pytest.mark.slow  # test_hosts.py shows it of a supervisor
 async def test_five_logins_in_two_browsers_serve_and_survive_the_death_of_one(tmp_path: Path) -> None:
     for name in NAMES:
         write_profile(tmp_path / "active", name)
@@ -95,6 +98,7 @@ async def test_a_host_logs_beside_its_children_under_a_name_that_no_login_has(tm
             assert await eventually(path.read_text) == f"this is {name}\n"
 
 
+@pytest.mark.slow  # test_spares.py shows most of it of a supervisor, test_coordinator_death.py their end
 async def test_spare_browsers_are_told_of_and_end_with_the_program(tmp_path: Path) -> None:
     for name in NAMES:
         write_profile(tmp_path / "active", name)

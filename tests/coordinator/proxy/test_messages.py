@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anthropic
 import pytest
 
 from contract.dialects.messages import COUNT_TOKENS_PATH, MESSAGES
 from coordinator.proxy.exchange import Outcome
 from coordinator.proxy.response import Sent
 from tests.coordinator.proxy.proxied import KEY, Answer, Conversation, ask, chat, request, scripted
+from tests.support.lazy import LazyModule
 from tests.support.waiting import HANG_LIMIT_S, eventually
+
+if TYPE_CHECKING:
+    import anthropic
+else:
+    anthropic = LazyModule("anthropic")
 
 
 async def never(conversation: Conversation) -> None:

@@ -6,9 +6,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import pytest
 
 from contract.dialects.messages import COUNT_TOKENS_PATH
@@ -28,7 +27,13 @@ from tests.coordinator.proxy.proxied import (
     served,
     upstream,
 )
+from tests.support.lazy import LazyModule
 from tests.support.waiting import HANG_LIMIT_S
+
+if TYPE_CHECKING:
+    import anthropic
+else:
+    anthropic = LazyModule("anthropic")
 
 REQUEST = request(chat(), path=COUNT_TOKENS_PATH)
 
