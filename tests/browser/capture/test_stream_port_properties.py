@@ -18,7 +18,16 @@ import aiohttp
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
 
 from browser.capture import stream_server
 from browser.capture.frames import Feed, Frame, FrameKind
@@ -33,6 +42,9 @@ ORIGINS = ("https://chat.example.com", "https://other.example.com", "https://thi
 KINDS = (FrameKind.CHUNK, FrameKind.EVENT, FrameKind.DOM_ADD, FrameKind.LOOK)
 JUNK = (b"", b"short", b"\x00" * 24, b"x" * 24 + bytes([77]))
 """No frames: too short, or of a kind that there is not. The empty message would be an answer if a look were asked."""
+
+STEPS = st.sampled_from([0, 0, 0, 0, 1, -1])
+"""From the number that is waited for to the one that is sent."""
 
 Answer = list[tuple[FrameKind, bytes]]
 
@@ -120,15 +132,15 @@ class StreamPortMachine(RuleBasedStateMachine):
 
     # Pages
 
-    @initialize(target=pages, origin=st.sampled_from(ORIGINS))
-    def first_page(self, origin: str) -> Page:
-        return self.new_page(origin)
+    @initialize(target=pages, origins=st.lists(st.sampled_from(ORIGINS[:2]), min_size=2, max_size=3))
+    def some_pages_are_open(self, origins: list[str]) -> MultipleResults[Page]:
+        return multiple(*map(self.a_new_page, origins))
 
     @rule(target=pages, origin=st.sampled_from(ORIGINS[:2]))
     def a_page_opens(self, origin: str) -> Page:
-        return self.new_page(origin)
+        return self.a_new_page(origin)
 
-    def new_page(self, origin: str) -> Page:
+    def a_new_page(self, origin: str) -> Page:
         token = f"token-{next(self.numbers)}"
         receiver = StreamReceiver(origin=origin, token=token)
         self.port.add(receiver)
@@ -174,7 +186,19 @@ class StreamPortMachine(RuleBasedStateMachine):
     # Connections
 
     @rule(target=connections, origin=st.sampled_from(ORIGINS))
-    def somebody_connects(self, origin: str) -> Connection | None:
+    def somebody_connects(self, origin: str) -> Connection | MultipleResults[Connection]:
+        return self.connect(origin) or multiple()
+
+    @rule(target=connections, page=pages)
+    def a_hook_connects(self, page: Page) -> Connection | MultipleResults[Connection]:
+        """As the hook of a page does: with its origin and its token at once."""
+        connection = self.connect(page.origin)
+        if connection is None:
+            return multiple()
+        self.it_shows_a_token(connection, page, as_text=True)
+        return connection
+
+    def connect(self, origin: str) -> Connection | None:
         admits = frozenset(page for page in self.all_pages if page.is_open and page.origin == origin)
         open_pages = sum(page.is_open for page in self.all_pages)
         strangers = sum(one.page is None and not one.is_over for one in self.all_connections)
@@ -194,9 +218,9 @@ class StreamPortMachine(RuleBasedStateMachine):
         return connection
 
     @rule(connection=connections, page=pages, as_text=st.sampled_from([True, True, True, False]))
-    def it_shows_a_token(self, connection: Connection | None, page: Page, as_text: bool) -> None:
+    def it_shows_a_token(self, connection: Connection, page: Page, as_text: bool) -> None:
         """The first thing that it says; later ones are no frames, and end it."""
-        if connection is None or connection.is_over:
+        if connection.is_over:
             return
         is_first, said = connection.page is None, page.token
         self.say(connection, said if as_text else said.encode())
@@ -209,22 +233,55 @@ class StreamPortMachine(RuleBasedStateMachine):
             self.loses(connection)
             self.confirm(connection)
 
-    @precondition(lambda self: self.replies)
-    @rule(
-        connection=connections,
-        nonce=nonces,
-        kind=st.sampled_from(KINDS),
-        step=st.sampled_from([0, 0, 0, 0, 1, -1]),
-        count=st.integers(1, 3),
-    )
-    def it_sends_frames(
-        self, connection: Connection | None, nonce: str, kind: FrameKind, step: int, count: int
-    ) -> None:
+    @rule(target=connections, page=pages, first=st.sampled_from([True, False]))
+    def a_page_closes_or_opens_while_a_hook_of_it_connects(
+        self, page: Page, first: bool
+    ) -> Connection | MultipleResults[Connection]:
+        """Between the handshake and the token, or before the one and after the other."""
+        if first:
+            self.a_page_closes_or_opens_again(page)
+        connection = self.connect(page.origin)
+        self.a_page_closes_or_opens_again(page)
+        if connection is None:
+            return multiple()
+        self.it_shows_a_token(connection, page, as_text=True)
+        return connection
+
+    @rule(connection=connections, kind=st.sampled_from(KINDS), step=STEPS, count=st.integers(1, 3))
+    def it_sends_frames_of_its_own_page(self, connection: Connection, kind: FrameKind, step: int, count: int) -> None:
+        page = connection.page
+        if page is not None:
+            nonce = page.channel.nonce if kind is FrameKind.LOOK else page.reply.nonce if page.reply else None
+            if nonce is not None:
+                self.it_sends_frames(connection, nonce, kind, step, count)
+
+    @rule(targets=(connections,), page=pages, turns=st.lists(st.booleans(), min_size=2, max_size=5))
+    def two_hooks_of_a_page_send_in_turn(self, page: Page, turns: list[bool]) -> MultipleResults[Connection]:
+        """As of a page that was loaded anew: the first to deliver is the answer's, the other is not heard."""
+        hooks = [connection for _ in range(2) if (connection := self.connect(page.origin))]
+        for connection in hooks:
+            self.it_shows_a_token(connection, page, as_text=True)
+        if page.reply is None:
+            self.an_answer_begins(page)
+        for turn in turns if len(hooks) == 2 else []:
+            self.it_sends_frames_of_its_own_page(hooks[turn], FrameKind.CHUNK, 0, 1)
+        return multiple(*hooks)
+
+    @rule(connection=connections, of=pages, kind=st.sampled_from(KINDS), count=st.integers(1, 3))
+    def it_sends_frames_of_another_page(self, connection: Connection, of: Page, kind: FrameKind, count: int) -> None:
+        """With the nonce and the number that this one waits for."""
+        nonce = of.channel.nonce if kind is FrameKind.LOOK else of.reply.nonce if of.reply else None
+        if nonce is not None:
+            self.it_sends_frames(connection, nonce, kind, 0, count)
+
+    @rule(connection=connections, nonce=nonces, kind=st.sampled_from(KINDS), step=STEPS, count=st.integers(1, 3))
+    def it_sends_frames(self, connection: Connection, nonce: str, kind: FrameKind, step: int, count: int) -> None:
         """With any nonce that was ever given out, in the order that its answer waits for or in another."""
-        if connection is None or connection.is_over:
+        if connection.is_over:
             return
         page = connection.page
-        awaited = next((reply for reply in reversed(self.replies) if reply.nonce == nonce), None)
+        own = page.reply if page else None
+        awaited = own or next((reply for reply in reversed(self.replies) if reply.nonce == nonce), None)
         first = max(0, (awaited.next_sequence if awaited else 0) + step)
         for sequence in range(first, first + count):
             payload = f"frame {next(self.numbers)}".encode()
@@ -243,8 +300,8 @@ class StreamPortMachine(RuleBasedStateMachine):
             page.looked_over = connection
 
     @rule(connection=connections, junk=st.sampled_from(JUNK))
-    def it_sends_junk(self, connection: Connection | None, junk: bytes) -> None:
-        if connection is None or connection.is_over:
+    def it_sends_junk(self, connection: Connection, junk: bytes) -> None:
+        if connection.is_over:
             return
         self.say(connection, junk)
         if connection.page is None:
@@ -253,9 +310,9 @@ class StreamPortMachine(RuleBasedStateMachine):
         self.loses(connection)
         self.confirm(connection)
 
-    @rule(connection=connections)
-    def it_leaves(self, connection: Connection | None) -> None:
-        if connection is not None and not connection.is_over:
+    @rule(connection=consumes(connections))
+    def it_leaves(self, connection: Connection) -> None:
+        if not connection.is_over:
             self.runner.run(connection.socket.close())
             self.is_gone(connection)
 
