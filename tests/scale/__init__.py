@@ -12,7 +12,8 @@ Those marked * are run by `make test-scale` besides this folder; the others are 
     tests/browser/capture/test_stream_port_properties.py
 4   kill -9 of coordinator, host and driver leaves nothing, for one login in a browser and several; a poisonous login
     ends up alone.
-    tests/coordinator/test_coordinator_death.py, tests/coordinator/local/test_hosts.py; * tests/e2e/test_host.py
+    tests/coordinator/test_coordinator_death.py, tests/coordinator/local/test_hosts.py; * tests/e2e/test_host.py. Under
+    any deaths of browsers, which do not multiply them: tests/coordinator/local/test_suspects.py
 5   What a further login costs: benchmarks/density.py, by `make bench`. It prints its aim beside what it has measured.
 6   The fence as a model, also of a store that loses its data; without the wait the model shows it.
     * tests/coordinator/claims/test_fence_model.py
