@@ -20,11 +20,12 @@ from contract.child_api import Readiness
 from contract.keys import KeyStore
 from coordinator.local import processes
 from coordinator.proxy.pool import Pool
-from coordinator.supervision.child_client import ChildClient, ProbeResult
+from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.events import ChildExited, ChildMoved, FleetEvent
 from coordinator.supervision.lifecycle import Reason, State
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan, StreamPorts
+from coordinator.supervision.ready_probe import ProbeResult, ReadyProbe
 from coordinator.supervision.supervisor import Supervisor
 from tests.coordinator.local.test_placement_properties import FakeProcess, WithoutProcesses, obey, send_to_fake
 from tests.coordinator.supervision.test_supervisor_properties import TestProfile
@@ -34,11 +35,16 @@ from tests.support.size import size
 STEP_S = 0.5
 
 
+class Ready(ReadyProbe):
+    async def probe(self) -> ProbeResult:
+        return ProbeResult.of(Readiness(None, models=("m",)))
+
+
 class AlwaysReady(ChildClient):
     """A child is READY as soon as it is asked."""
 
-    async def probe(self, url: str, instance_id: str) -> ProbeResult:
-        return ProbeResult.of(Readiness(None, models=("m",)))
+    def ready_probe(self, url: str, instance_id: str) -> ReadyProbe:
+        return Ready(url, instance_id, timeout_s=1.0)
 
 
 @dataclass(frozen=True)
