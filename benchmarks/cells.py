@@ -34,6 +34,7 @@ from rich.progress import track
 from benchmarks.report import Compared, Figure, Result
 from benchmarks.stub_fleet import run_process, search_path, write_logins
 from coordinator.claims.etcd import EtcdClaims
+from coordinator.claims.shared import SharedSettings
 from tests.support.etcd import Etcd, etcd_server
 from tests.support.ports import wide_range
 
@@ -202,7 +203,7 @@ def _until(condition: Callable[[], bool], began: float) -> float:
 async def _claim_by_etcd_alone(etcd: Etcd) -> float:
     store = EtcdClaims(etcd.urls, timeout_s=30.0, prefix="/alone")
     try:
-        await store.register("alone", 60, LOGINS)
+        await store.register("alone", SharedSettings(60), LOGINS)
         began = time.monotonic()
         for number in range(LOGINS):
             await store.claim(f"{number:04}", f"login {number}")

@@ -13,6 +13,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from contract.api_error import ErrorCode
+from coordinator.claims.keeper import Trouble
 from coordinator.logins.remote import SaveTo
 from coordinator.supervision.lifecycle import Reason, State
 
@@ -116,13 +117,14 @@ class Claims(TypedDict):
     """How many logins this cell has claimed, and which cells there are, as the store of claims told it last.
 
     `lost` counts claims that ended without having been given back; `store_reached` is false while the store does not
-    answer, or refuses.
+    answer, or refuses. `reason` says what keeps the cell from claiming, and `warnings` says it in a line for people.
     """
 
     held: int
     cells: list[str]
     lost: int
     store_reached: bool
+    reason: Trouble | None
 
 
 class Ready(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -59,6 +60,13 @@ class SessionKey:
         if not identities:
             raise SessionKeyError("holds no age identity; make one with age-keygen")
         return cls(tuple(identities))
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The beginnings of SHA-256 of the public keys, in the order of the identities: no secret."""
+        return tuple(
+            hashlib.sha256(str(identity.to_public()).encode()).hexdigest()[:16] for identity in self.identities
+        )
 
     def encrypt(self, data: bytes) -> bytes:
         """Return an age file that these identities can read."""

@@ -204,16 +204,21 @@ class Alerts:
         if fleet is None or fleet.hydrated_at() is None or fleet.pool.draining:
             return
         children = fleet.supervisor.snapshot()
-        for child in children:
+        # Of a login that another cell has, that one tells.
+        own = tuple(child for child in children if child.held_by is None)
+        for child in own:
             self._look_at(child)
         names, rejected = {child.name for child in children}, fleet.rejected()
+        elsewhere = names - {child.name for child in own}
         for key in self._conditions.holding():
-            if key.child is not None and key.child not in names and key.child not in rejected:
+            if key.child in elsewhere:
+                self._conditions.end(key, reason=Reason.MOVED)
+            elif key.child is not None and key.child not in names and key.child not in rejected:
                 self._conditions.end(key, reason=Reason.PROFILE_GONE)
         for name in sorted(self._had_children & rejected - names):
             self._conditions.begin(Key(AlertKind.LOGIN_LOST, name), message=_REJECTED)
         self._look_at_sites({site.site: site.ok for site in fleet.site_checks()})
-        self._look_at_all(children, ready=fleet.ready)
+        self._look_at_all(own, ready=fleet.ready)
         self._conditions.look()
 
     def _look_at(self, child: ChildStatus) -> None:
@@ -244,7 +249,7 @@ class Alerts:
 
     def _look_at_all(self, children: tuple[ChildStatus, ...], *, ready: bool) -> None:
         now, key = self._clock(), Key(AlertKind.ALL_AWAY)
-        # Without children, in a cell that has no login in its share, nothing is away.
+        # In a cell that has no login, by its share or because other cells have claimed them all, nothing is away.
         if ready or not children:
             self._away_at = None
             self._conditions.end(key)

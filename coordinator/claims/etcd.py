@@ -5,6 +5,9 @@ Under the prefix stand `cells/CELL`, `claims/LOGIN` and `doubles/SHA256`, which 
 claims that cells still rely on. Whoever finds that puts it there, with a value that it never had before, and beside it
 `store/new`, which ends after the time of a lease.
 
+What all cells must have alike stands in each registration (`SharedSettings`), and so for as long as a cell relies on
+it: a cell that leaves keeps its registration until its lease is over.
+
 A request whose answer is lost may still be done, and even after one that was sent later: by a member that had stood
 still. So whatever is done under a claim demands the revision that the claim has, and changes it.
 """
@@ -24,6 +27,7 @@ import msgspec
 from coordinator.claims import etcd_api as etcd
 from coordinator.claims.etcd_gateway import Call, Gateway
 from coordinator.claims.etcd_tls import Tls
+from coordinator.claims.shared import FORMAT, SharedSettings
 from coordinator.claims.store import (
     CellTaken,
     ClaimStoreError,
@@ -32,10 +36,12 @@ from coordinator.claims.store import (
     StoreRefused,
     StoreUnreachable,
     View,
+    require_alike,
 )
 
-_FORMAT: Final = 1
 _TRIES: Final = 10
+_REGISTER_TRIES: Final = 100
+"""As many cells may come at once."""
 _MOST_BYTES: Final = 8 * 1024 * 1024
 """What no etcd takes: of requests that are far too large it may not even say so."""
 _OWN_PARTS: Final = frozenset({"cells", "claims", "doubles", "store"})
@@ -51,11 +57,16 @@ class _Holder(msgspec.Struct):
     """Of a registration, for how many logins the cell has room."""
     double: str | None = None
     """Of a claim with a fingerprint, the name of its key in `doubles`."""
+    shared: SharedSettings | None = None
+    """Of a registration, what the cell goes by."""
+    leaves: bool = False
+    """Of a registration, that the cell shares in no logins any more."""
 
 
 class _Registered(NamedTuple):
     lease: int
     cell: str
+    holder: _Holder
 
 
 class EtcdClaims:
@@ -85,29 +96,43 @@ class EtcdClaims:
         self._known: bytes | None = None
         """What `store/known` held at the last registration: data of another value are not those of before."""
 
-    async def register(self, cell: str, ttl_s: int, room: int) -> None:
+    async def register(self, cell: str, shared: SharedSettings, room: int) -> None:
         """See `ClaimStore.register`. Raises StoreRefused too if etcd grants a shorter time than asked."""
-        call = self._gateway.call()
+        call, ttl_s = self._gateway.call(), shared.ttl_s
         await self._until_old(call, ttl_s)
         lease = await etcd.grant(call, ttl_s)
         try:
             if lease.ttl_s < ttl_s:
                 raise StoreRefused(f"etcd grants a lease of {lease.ttl_s} s and not of {ttl_s} s; change CLAIM_TTL_S.")
-            key = self._key("cells", cell)
-            value = msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, room))
-            # No look whether the store is new: had it lost its data meanwhile, the lease would be gone, too.
-            done = await etcd.txn(call, [etcd.is_absent(key)], [etcd.put(key, value, lease.number)], [etcd.get(key)])
-            # It is ours where the answer to the same request was lost.
-            if not done.succeeded and not any(found.lease == lease.number for found in done.found):
-                raise CellTaken(
-                    f"a cell named {cell} is registered in etcd; give each coordinator a CELL of its own. If it is what"
-                    " is left of this one's last start, it is gone within CLAIM_TTL_S."
-                )
+            holder = _Holder(_quoted(cell), FORMAT, room, shared=shared)
+            await self._put_registration(call, cell, holder, lease.number)
         except ClaimStoreError:
             with contextlib.suppress(ClaimStoreError):
                 await etcd.revoke(self._gateway.call(), lease.number)
             raise
-        self._registered = _Registered(lease.number, cell)
+        self._registered = _Registered(lease.number, cell, holder)
+
+    async def _put_registration(self, call: Call, cell: str, holder: _Holder, lease: int) -> None:
+        """Register, in one step with the look at what others go by. Raises CellTaken, SettingsDiffer."""
+        cells, key = self._key("cells", ""), self._key("cells", cell)
+        for _ in range(_REGISTER_TRIES):
+            seen = await etcd.read(call, cells, after=cells)
+            present = {found.key: found for found in seen.kvs}
+            if key in present:
+                if present[key].lease == lease:  # the answer to the same request was lost
+                    return
+                raise CellTaken(
+                    f"a cell named {cell} is registered in etcd; give each coordinator a CELL of its own. If it is what"
+                    " is left of this one's last start, it is gone within CLAIM_TTL_S."
+                )
+            others = {found.cell: found.shared for found in map(_holder, seen.kvs) if found.shared is not None}
+            if holder.shared is not None:
+                require_alike(holder.shared, others)
+            # No look whether the store is new: had it lost its data meanwhile, the lease would be gone, too.
+            demands = [etcd.is_absent(key), etcd.none_after(cells, seen.header.revision)]
+            if (await etcd.txn(call, demands, [etcd.put(key, msgspec.json.encode(holder), lease)])).succeeded:
+                return
+        raise StoreUnreachable("cells register in etcd again and again while this one does; it tries again.")
 
     async def _until_old(self, call: Call, ttl_s: int) -> None:
         """Raise StoreNew while there may be claims that the store does not know of."""
@@ -138,7 +163,7 @@ class EtcdClaims:
         learns nothing (https://github.com/etcd-io/etcd/issues/15247). So a renewal counts if a read that a majority
         has confirmed after it is of the same term.
         """
-        call, (lease, cell) = self._gateway.call(), self._own()
+        call, (lease, cell, _) = self._gateway.call(), self._own()
         for _ in range(_TRIES):
             renewed = await etcd.keep_alive(call, lease)
             if renewed.ttl_s <= 0:
@@ -160,7 +185,8 @@ class EtcdClaims:
         for found in seen.kvs:
             with contextlib.suppress(UnicodeDecodeError):  # what somebody else has put there names nothing of ours
                 if found.key.startswith(cells):
-                    rooms[_name(found.key.removeprefix(cells).decode())] = _holder(found).room
+                    if not (holder := _holder(found)).leaves:
+                        rooms[_name(found.key.removeprefix(cells).decode())] = holder.room
                 elif found.key.startswith(claims):
                     login = _name(found.key.removeprefix(claims).decode())
                     holders[login] = _name(_holder(found).cell)
@@ -173,10 +199,10 @@ class EtcdClaims:
 
         A login that this lease has claimed already is claimed with the same number.
         """
-        call, (lease, cell) = self._gateway.call(), self._own()
+        call, (lease, cell, _) = self._gateway.call(), self._own()
         double = None if fingerprint is None else hashlib.sha256(_bytes(fingerprint)).hexdigest()
         key = self._key("claims", login)
-        keys = {key: msgspec.json.encode(_Holder(_quoted(cell), _FORMAT, double=double))}
+        keys = {key: msgspec.json.encode(_Holder(_quoted(cell), FORMAT, double=double))}
         if double is not None:
             keys[self._key("doubles", double)] = _bytes(login)
         for _ in range(_TRIES):
@@ -205,8 +231,9 @@ class EtcdClaims:
     async def leave(self) -> None:
         """See `ClaimStore.leave`."""
         if self._registered is not None:
-            key = self._key("cells", self._registered.cell)
-            await etcd.txn(self._gateway.call(), [etcd.has_lease(key, self._registered.lease)], [etcd.delete(key)])
+            lease, cell, holder = self._registered
+            key, value = self._key("cells", cell), msgspec.json.encode(msgspec.structs.replace(holder, leaves=True))
+            await etcd.txn(self._gateway.call(), [etcd.has_lease(key, lease)], [etcd.put(key, value, lease)])
 
     async def revoke(self) -> None:
         """See `ClaimStore.revoke`."""
@@ -222,7 +249,7 @@ class EtcdClaims:
 
     async def write(self, kind: str, login: str, data: bytes | None) -> None:
         """See `ClaimStore.write`. Raises StoreRefused for data beyond etcd's limit, which is 1.5 MB a request."""
-        lease, _ = self._own()
+        lease = self._own().lease
         if data is not None and len(data) > _MOST_BYTES:
             raise StoreRefused(f"{len(data)} bytes of {kind} of {login} are more than etcd takes.")
         key = self._kept(kind, login)

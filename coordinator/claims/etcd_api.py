@@ -121,6 +121,17 @@ def has_lease(key: bytes, lease: int) -> Message:
     return {"key": key, "target": "LEASE", "lease": str(lease)}
 
 
+def none_after(folder: bytes, revision: int) -> Message:
+    """Demand that nothing in a folder, a prefix that ends in a slash, was put after this revision."""
+    return {
+        "key": folder,
+        "range_end": folder[:-1] + b"0",
+        "target": "MOD",
+        "result": "LESS",
+        "mod_revision": str(revision + 1),
+    }
+
+
 def is_as(found: KeyValue) -> Message:
     """Demand that a key was not changed since it was found."""
     return {"key": found.key, "target": "MOD", "mod_revision": str(found.mod_revision)}

@@ -13,13 +13,24 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 import structlog
 
 from contract.claim_deadline import LOOK_INTERVAL_S, ClaimDeadlineFile, boottime
 from coordinator.claims.share import Waits, fair_shares, preferred
-from coordinator.claims.store import CellTaken, ClaimStore, ClaimStoreError, LeaseGone, StoreNew, StoreRefused, View
+from coordinator.claims.shared import SharedSettings
+from coordinator.claims.store import (
+    CellTaken,
+    ClaimStore,
+    ClaimStoreError,
+    LeaseGone,
+    SettingsDiffer,
+    StoreNew,
+    StoreRefused,
+    View,
+)
 from coordinator.supervision.child import Child
 from coordinator.supervision.claim_note import ClaimNote
 from coordinator.supervision.lifecycle import LIVE, State
@@ -71,6 +82,16 @@ class Handover(Protocol):
         """The login is not this cell's any more."""
 
 
+class Trouble(StrEnum):
+    """What keeps a cell from claiming, as `/ready` names it. A closed set."""
+
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    STORE_NEW = "store_new"
+    CELL_TAKEN = "cell_taken"
+    SETTINGS_DIFFER = "settings_differ"
+
+
 @dataclass
 class ClaimsStatus:
     """How this cell's claims stand, as `/ready`, metrics and logs show them."""
@@ -78,13 +99,21 @@ class ClaimsStatus:
     held: int = 0
     cells: tuple[str, ...] = ()
     trouble: str | None = None
-    """What keeps it from the store, or from its name there: a line for people that names no address."""
+    """What keeps it from claiming: a line for people that names no address."""
+    reason: Trouble | None = None
+    """The same in one word."""
     lost: int = 0
     """How many claims ended without having been given back."""
 
     def public(self) -> dict[str, object]:
         """Return what `/ready` shows: no address of the store."""
-        return {"held": self.held, "cells": list(self.cells), "lost": self.lost, "store_reached": self.trouble is None}
+        return {
+            "held": self.held,
+            "cells": list(self.cells),
+            "lost": self.lost,
+            "store_reached": self.trouble is None,
+            "reason": self.reason,
+        }
 
 
 class ClaimKeeper:
@@ -96,7 +125,7 @@ class ClaimKeeper:
         children: Claimants,
         *,
         cell: str,
-        ttl_s: int,
+        shared: SharedSettings,
         room: int,
         deadline_file: ClaimDeadlineFile,
         handover: Handover,
@@ -105,10 +134,13 @@ class ClaimKeeper:
     ) -> None:
         """`room` is how many logins may run here. Children are told of the file with the deadline.
 
+        `shared` is what other cells must have as well; it has the time of the lease.
+
         `holds_s` is for a test that shows what happens where claims are relied on for too long.
         """
         self._store, self._children, self._handover = store, children, handover
-        self._cell, self._ttl_s, self._room = cell, ttl_s, room
+        self._cell, self._shared, self._room = cell, shared, room
+        self._ttl_s = ttl_s = shared.ttl_s
         self._file = deadline_file
         self._look_s = min(LONGEST_LOOK_S, ttl_s / 10)
         self._clock, self._holds_s = clock, holds_for_s(ttl_s) if holds_s is None else holds_s
@@ -167,11 +199,11 @@ class ClaimKeeper:
         return next(error for error in errors if isinstance(error, LeaseGone))
 
     async def _register(self) -> None:
-        """Have a lease. Wait for the store, and for the end of what has the cell's name there."""
+        """Have a lease. Wait for the store, and for the end of what has the cell's name there, or other settings."""
         while True:
             sent = self._clock()
             try:
-                await self._store.register(self._cell, self._ttl_s, self._room)
+                await self._store.register(self._cell, self._shared, self._room)
             except ClaimStoreError as error:  # a lease that was gone at once too
                 self._in_trouble(error)
             else:
@@ -253,8 +285,10 @@ class ClaimKeeper:
             if view.cells != self._cells:
                 self._cells = view.cells
                 self._unwanted.clear()
-            await self._claim(view, children)
-            self._give_up(view, children)
+            names = [name for name, child in children.items() if not child.profile_gone]
+            shares = fair_shares(view.cells, len(names))
+            await self._claim(view, children, names, shares.get(self._cell, 0))
+            self._give_up(view, children, names, shares)
         for name, child in children.items():
             if not child.claimed and name not in self._held:
                 holder = view.holders.get(name)
@@ -315,13 +349,14 @@ class ClaimKeeper:
             await self._store.write(NOTE, login, note.to_bytes() if note else None)
             self._notes[login] = note
 
-    async def _claim(self, view: View, children: dict[str, Child]) -> None:
-        """Claim what is free, up to this cell's share, and beyond it what nobody else has wanted for a while."""
+    async def _claim(self, view: View, children: dict[str, Child], names: Sequence[str], share: int) -> None:
+        """Claim what is free, up to this cell's share, and beyond it what nobody else has wanted for a while.
+
+        `names` are the children that have a profile, here and in `_give_up`.
+        """
         now = self._clock()
-        names = [name for name, child in children.items() if not child.profile_gone]
         free = {name for name in names if name not in view.holders}
         self._waits.see(free, now)
-        share = fair_shares(view.cells, len(names)).get(self._cell, 0)
         unwanted = self._waits.longer_than(WAIT_FOR_SHARES * self._ttl_s, now)
         active = sum(1 for login in self._held if login in children and _is_active(children[login]))
         self._not_before = {login: at for login, at in self._not_before.items() if at > now}
@@ -353,12 +388,11 @@ class ClaimKeeper:
             log.info("claimed", child=login)
             child.grant(note)
 
-    def _give_up(self, view: View, children: dict[str, Child]) -> None:
+    def _give_up(self, view: View, children: dict[str, Child], names: Sequence[str], shares: Mapping[str, int]) -> None:
         """Let others have what is more than this cell's share: at once what does not run, the others one by one."""
-        names = [name for name, child in children.items() if not child.profile_gone]
         kept = [login for login in self._held if login in children and children[login].claimed]
         movable = [login for login in kept if login not in self._not_before and login not in self._unwanted]
-        shares, have = fair_shares(view.cells, len(names)), Counter(view.holders.values())
+        have = Counter(view.holders.values())
         missing = sum(max(0, share - have[cell]) for cell, share in shares.items() if cell != self._cell)
         on_the_way = len(self._held) - len(kept) + sum(1 for name in names if name not in view.holders)
         surplus = min(len(kept) - shares.get(self._cell, 0), missing - on_the_way)
@@ -435,21 +469,27 @@ class ClaimKeeper:
     def _in_trouble(self, error: ClaimStoreError) -> None:
         match error:
             case CellTaken():
+                reason = Trouble.CELL_TAKEN
                 text = f"The store of claims has a cell {self._cell} already: give each coordinator a CELL of its own."
             case StoreNew():
+                reason = Trouble.STORE_NEW
                 text = f"The store of claims was empty; in {self._ttl_s} s no earlier claim can be relied on any more."
+            case SettingsDiffer():
+                reason, text = Trouble.SETTINGS_DIFFER, str(error)
             case StoreRefused():
+                reason = Trouble.REFUSED
                 text = "The store of claims refuses this coordinator; the log has the reason."
             case _:
+                reason = Trouble.UNREACHABLE
                 text = f"The store of claims cannot be reached; after {self._ttl_s} s what runs here ends."
         if text != self.status.trouble:
-            log.warning("claim_store_trouble", message=str(error))
-        self.status.trouble = text
+            log.warning("claim_store_trouble", reason=reason, message=str(error))
+        self.status.trouble, self.status.reason = text, reason
 
     def _reached(self) -> None:
         if self.status.trouble:
             log.info("claim_store_reached")
-        self.status.trouble = None
+        self.status.trouble = self.status.reason = None
 
 
 def _is_active(child: Child) -> bool:

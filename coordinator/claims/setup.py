@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,6 +11,7 @@ from contract.claim_deadline import ClaimDeadlineFile
 from coordinator.claims.etcd import EtcdClaims
 from coordinator.claims.keeper import RENEWALS, ClaimKeeper
 from coordinator.claims.sessions import SessionHandover
+from coordinator.claims.shared import SharedSettings
 from coordinator.claims.store import ClaimStore
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings, store_urls
@@ -23,6 +25,8 @@ class ClaimSetup:
     store: ClaimStore
     cell: str
     ttl_s: int
+    session_place: str
+    """A digest of where saved sessions go, empty where that is the store of claims."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
@@ -37,7 +41,7 @@ class ClaimSetup:
             cert_file=settings.claims_cert_file,
             key_file=settings.claims_key_file,
         )
-        return cls(store, settings.own_cell or "", settings.claim_ttl_s)
+        return cls(store, settings.own_cell or "", settings.claim_ttl_s, _session_place(settings))
 
     def keeper(self, supervisor: Supervisor, sessions: Sessions, deadline_file: Path, room: int) -> ClaimKeeper:
         """Return the keeper of claims for so many logins at most. Raises OSError if the file cannot be made."""
@@ -45,8 +49,16 @@ class ClaimSetup:
             self.store,
             supervisor,
             cell=self.cell,
-            ttl_s=self.ttl_s,
+            shared=SharedSettings(self.ttl_s, sessions.key_fingerprints, self.session_place),
             room=room,
             deadline_file=ClaimDeadlineFile(deadline_file),
             handover=SessionHandover(sessions),
         )
+
+
+def _session_place(settings: Settings) -> str:
+    if settings.session_s3_prefix is None:
+        return ""
+    # The address may be another one for each cell.
+    place = f"{settings.auth_profile_s3_bucket}/{settings.session_s3_prefix.strip('/')}"
+    return hashlib.sha256(place.encode()).hexdigest()[:16]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from contract.errors import TabfleetError
+from coordinator.claims.shared import SharedSettings
 
 
 class ClaimStoreError(TabfleetError):
@@ -38,12 +39,33 @@ class LeaseGone(ClaimStoreError):
     """This cell's lease is over, and with it all its claims."""
 
 
+class SettingsDiffer(ClaimStoreError):
+    """This cell goes by other settings than those that are there; the message names no address."""
+
+
+_MOST_LISTED: Final = 3
+
+
+def require_alike(own: SharedSettings, others: Mapping[str, SharedSettings]) -> None:
+    """Raise SettingsDiffer unless these settings fit those of all cells that have a lease, given by their names."""
+    differences = {cell: difference for cell, theirs in others.items() if (difference := own.difference(theirs))}
+    if not differences:
+        return
+    setting, here, there = first = differences[min(differences)]
+    cells = sorted(cell for cell, difference in differences.items() if difference == first)
+    more = f" and {len(cells) - _MOST_LISTED} more" if len(cells) > _MOST_LISTED else ""
+    raise SettingsDiffer(
+        f"This cell claims nothing: its {setting} is {here}, that of {', '.join(cells[:_MOST_LISTED])}{more} is"
+        f" {there}, and all must have the same. Correct it; to change it everywhere, stop all that have the old one."
+    )
+
+
 @dataclass(frozen=True)
 class View:
     """What stands in the store at one moment."""
 
     cells: Mapping[str, int] = field(default_factory=dict)
-    """For how many logins each registered cell has room; one that ends takes itself out before its last claims."""
+    """For how many logins each registered cell has room; one that leaves is none of them any more."""
     holders: Mapping[str, str] = field(default_factory=dict)
     """The cell of each login that is claimed, by the login's name."""
     own: frozenset[str] = frozenset()
@@ -53,11 +75,13 @@ class View:
 class ClaimStore(Protocol):
     """A store of claims. Every method may raise StoreUnreachable and StoreRefused."""
 
-    async def register(self, cell: str, ttl_s: int, room: int) -> None:
-        """Take a new lease of so many seconds and register the cell with it, and how many logins it has room for.
+    async def register(self, cell: str, shared: SharedSettings, room: int) -> None:
+        """Take a new lease of `shared.ttl_s` seconds and register the cell with it, its settings and its room.
 
         Raises CellTaken, and StoreNew for `ttl_s` seconds after the first call that found the store empty: for so long
-        there may be cells that rely on claims which the store has lost. All cells are to have the same `ttl_s`.
+        there may be cells that rely on claims which the store has lost. Raises SettingsDiffer
+        where a lease is there that was taken with other settings (`require_alike`), in one step with the registration:
+        the first cell decides, and when the last lease is over, whoever comes next.
         """
 
     async def renew(self) -> None:
@@ -79,7 +103,7 @@ class ClaimStore(Protocol):
         """Give a claim back. Does nothing if it is not ours any more."""
 
     async def leave(self) -> None:
-        """Take the cell's registration away; its claims stay until they are released or the lease is over."""
+        """Have the cell be none of those that share logins; its name and its claims stay as long as its lease."""
 
     async def revoke(self) -> None:
         """End the lease, and with it registration and claims."""

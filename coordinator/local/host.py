@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from coordinator.local import processes
 from coordinator.local.output import Output
 from coordinator.local.run_folder import RunFolder, delete_later
 from coordinator.supervision.launcher import ChildSpec
+from coordinator.supervision.lifecycle import STEADY_AFTER_S
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +71,7 @@ class HostProcess:
         self._cleaning = asyncio.Lock()
         self._clean = False
         self._killed = set[int]()
+        self._suspects_until = -math.inf
         self._memory = (-_MEMORY_KEPT_S, 0)
         self._life = asyncio.create_task(self._live(), name=name)
 
@@ -84,6 +87,15 @@ class HostProcess:
         """Whether it takes a further child, where it has room: it is neither ending nor suspected to hang."""
         hangs = any(child.kill_requested for child in self._children.values())
         return not (self._full or hangs) and self.folder.exists()
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether one has been started here of late that may be the one that ends browsers."""
+        return asyncio.get_running_loop().time() < self._suspects_until
+
+    def hold_suspects(self) -> None:
+        """Be a host of suspects from now on, until those that start here have had the time to end it."""
+        self._suspects_until = asyncio.get_running_loop().time() + STEADY_AFTER_S
 
     @property
     def is_over(self) -> bool:
@@ -264,6 +276,8 @@ class HostProcess:
             if self._failure is not None:
                 raise self._failure
             child = HostedChild(spec, self, folder, output)
+            if self.has_suspects:
+                self.hold_suspects()
             send(self._ours, Start(start=order), output.write_end)
             self._children[spec.instance_id] = child
         except (OSError, RuntimeError):

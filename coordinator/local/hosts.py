@@ -15,7 +15,7 @@ from coordinator.local.output import Logs, Output
 from coordinator.local.run_folder import RunFolder
 from coordinator.local.run_root import RunRoot
 from coordinator.local.spares import Spares
-from coordinator.supervision.launcher import ChildSpec
+from coordinator.supervision.launcher import ChildSpec, Company
 from coordinator.supervision.ports import StreamPorts
 
 log = structlog.get_logger(__name__)
@@ -57,27 +57,39 @@ class Hosts:
         """The ids of the processes that have not been waited for yet."""
         return frozenset(host.pid for host in self._hosts.values() if host.pid is not None and host.running)
 
-    def with_room(self, site: str | None) -> HostProcess | None:
-        """Return the host of this site with room and the fewest children, if there is one that takes any."""
+    def with_room(self, site: str | None, *, suspects: bool = False) -> HostProcess | None:
+        """Return the host of this site with room and the fewest children, if there is one that takes any.
+
+        `suspects` says whether it is to be one of suspects; no host is for them and for others.
+        """
         fitting = (
             host
             for host in self._hosts.values()
-            if host.site == site and not host.is_spare and host.count < self._logins_per_browser and host.takes_children
+            if host.site == site and not host.is_spare and host.has_suspects == suspects
+            if host.count < self._logins_per_browser and host.takes_children
         )
         return min(fitting, key=lambda host: host.count, default=None)
 
     async def start(self, spec: ChildSpec, order: ChildOrder, folder: RunFolder, output: Output) -> HostedChild:
         """Start a child in a host that has room, else in a spare, else in a new one. Raises OSError or RuntimeError.
 
-        Where a new host fails, nothing of it is left then: its stream port is free before the child's slot is.
+        A suspect takes no spare: it may be the one that ends browsers. Where a new host fails, nothing of it is left
+        then: its stream port is free before the child's slot is.
         """
-        site = spec.login.site
-        while (host := self.with_room(site) or self._take_spare(site, spec.name)) is not None:
+        site, suspect = spec.login.site, spec.company is Company.SUSPECTS
+
+        def fitting() -> HostProcess | None:
+            host = self.with_room(site, suspects=suspect)
+            return host if host is not None or suspect else self._take_spare(site, spec.name)
+
+        while (host := fitting()) is not None:
             try:
                 return await host.start(spec, order, folder, output)
             except (OSError, RuntimeError):  # it hangs or has just died, and has retired
                 await self._clean_up(host)
         host = self._new(site)
+        if suspect:
+            host.hold_suspects()
         try:
             return await host.start(spec, order, folder, output)
         except (OSError, RuntimeError):

@@ -35,7 +35,7 @@ from coordinator.local.run_root import CLAIM_DEADLINE, RunRoot
 from coordinator.sessions import Sessions
 from coordinator.settings import Settings
 from coordinator.site_files import site_name, site_path
-from coordinator.supervision.launcher import ChildSpec, RenewedLogin, SpareBrowsers
+from coordinator.supervision.launcher import ChildSpec, Company, RenewedLogin, SpareBrowsers
 from coordinator.supervision.ports import StreamPorts
 
 log = structlog.get_logger(__name__)
@@ -353,7 +353,13 @@ class LocalLauncher:
         the spare that was at fault, only a start that has nothing to do with one shows it.
         """
         site, site_shown = self._site_of(spec)
-        if self._hosts is None or spec.remote_login or spec.alone or spec.login.has_own_browser or site is None:
+        if (
+            self._hosts is None
+            or spec.remote_login
+            or spec.company is Company.NONE
+            or spec.login.has_own_browser
+            or site is None
+        ):
             return None
         order = ChildOrder(
             name=spec.name,

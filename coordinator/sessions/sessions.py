@@ -67,6 +67,11 @@ class Sessions:
         mirror = mirror_from_settings(settings) or (Mirror(lambda: shared) if shared else None)
         return cls(settings.session_dir, settings.session_key_file, mirror, by_claim=settings.claims != "none")
 
+    @property
+    def key_fingerprints(self) -> tuple[str, ...]:
+        """What stands for the keys of the store, the one that encrypts first; none without a key."""
+        return () if self._key is None else self._key.fingerprints
+
     def open(self, names: Iterable[str]) -> None:
         """Make the folder ready for these logins, and fetch what of theirs is newer in the bucket.
 

@@ -41,13 +41,12 @@ from coordinator.supervision.events import (
     SessionReported,
 )
 from coordinator.supervision.health import Health
-from coordinator.supervision.launcher import ChildProcess, ChildSpec, Launcher, Profile, RenewedLogin
+from coordinator.supervision.launcher import ChildProcess, ChildSpec, Company, Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import (
     AWAY,
     FIRST,
     LIVE,
     STEADY_AFTER_S,
-    SUSPECT_AFTER,
     Event,
     Reason,
     State,
@@ -123,6 +122,7 @@ class Child:
         self._context = context
         self._health = Health(context.policy, context.clock)
         self._backoff_over = False
+        self._company = Company.ANY
         self._short_lives = 0
         self._rest_s: float | None = None
         self._rest_until: float | None = None
@@ -137,6 +137,11 @@ class Child:
     def clean(self) -> bool:
         """Whether nothing of its last run is left."""
         return self.run is None or self.run.gone.is_set()
+
+    @property
+    def short_lives(self) -> int:
+        """How many runs in a row ended before they were READY for long."""
+        return self._short_lives
 
     @property
     def login_in_use(self) -> str | None:
@@ -214,9 +219,9 @@ class Child:
             self._enter(old.state)
         return True
 
-    def start(self, slot: Slot) -> None:
-        """Begin a new run on this slot; the child is one that `can_start`."""
-        self.slot = slot
+    def start(self, slot: Slot, company: Company = Company.ANY) -> None:
+        """Begin a new run on this slot, in a browser with such company; the child is one that `can_start`."""
+        self.slot, self._company = slot, company
         event = Event.SLOT_FREE if self.phase.state is State.STANDBY else Event.DELAY_OVER
         self.fire(event, Reason.STARTING)
 
@@ -483,7 +488,7 @@ class Child:
                 self.slot,
                 self.generation,
                 self.renewed,
-                alone=self._short_lives >= SUSPECT_AFTER,
+                company=self._company,
             ),
             self,
             fingerprint=self.profile.fingerprint,

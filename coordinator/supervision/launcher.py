@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -50,13 +51,23 @@ class RenewedLogin:
     state: Mapping[str, Any] = field(repr=False)
 
 
+class Company(StrEnum):
+    """Whom a child may share its browser with, as far as the settings let it share one.
+
+    NONE and SUSPECTS are for those that may be the ones that end browsers: alone, or with others such alone.
+    """
+
+    ANY = "any"
+    SUSPECTS = "suspects"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class ChildSpec:
     """What a launcher is given for one start. `instance_id` and `control_token` are random and new for every start.
 
     `renewed` is what the child opens, and saves as its own session from then on. With `remote_login` the child has a
-    person log in, and takes no requests; it has neither profile nor stream. With `alone` it shares its browser with no
-    other login, whatever the settings say: it may be the one that ends browsers.
+    person log in, and takes no requests; it has neither profile nor stream.
     """
 
     name: str
@@ -69,7 +80,7 @@ class ChildSpec:
     login: Login = PLAIN
     renewed: RenewedLogin | None = None
     remote_login: bool = False
-    alone: bool = False
+    company: Company = Company.ANY
 
     @classmethod
     def for_start(
@@ -79,7 +90,7 @@ class ChildSpec:
         generation: int,
         renewed: RenewedLogin | None = None,
         *,
-        alone: bool = False,
+        company: Company = Company.ANY,
     ) -> ChildSpec:
         """Return the spec of a new start."""
         return cls(
@@ -92,7 +103,7 @@ class ChildSpec:
             control_token=secrets.token_urlsafe(24),
             login=profile.login,
             renewed=renewed,
-            alone=alone,
+            company=company,
         )
 
 

@@ -232,10 +232,10 @@ def short_lives_after(short_lives: int, ready_s: float) -> int:
 
 
 SUSPECT_AFTER: Final = 2
-"""A child with so many short lives in a row gets a browser of its own: it may be the one that ends browsers.
+"""A child with so many short lives in a row may be the one that ends browsers: `suspects` says where it starts.
 
-Those that it has shared one with have as many, and get one, too. Theirs last, so that they share again at their next
-start. It lies far below the short lives of a crash loop: nobody rests for what another login does.
+Those that it has shared a browser with have as many. Alone theirs last, so that they share again at their next start.
+It lies far below the short lives of a crash loop: nobody rests for what another login does.
 """
 
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from coordinator.settings import Settings
+from coordinator.supervision.lifecycle import STEADY_AFTER_S
 
 
 def usable_cores() -> int:
@@ -36,6 +37,8 @@ class Policy:
     crash_loop_retry_s: float = 600.0  # give or take a tenth, so that a fleet does not come back as one
     rest_default_s: float = 300.0
     rest_max_s: float = 3600.0
+    suspects_alone: int = 0  # how many suspects may be on trial alone at a time; 0 for no limit
+    suspect_trial_s: float = STEADY_AFTER_S
     drain_timeout_s: float = 30.0
     term_grace_s: float = 7.0
     reap_timeout_s: float = 3.0
@@ -56,6 +59,8 @@ class Policy:
             healthy_after=settings.healthy_after,
             unhealthy_timeout_s=settings.unhealthy_timeout_s,
             backoff_max_s=settings.backoff_max_s,
+            # As many as can be suspects by the fault of one login.
+            suspects_alone=settings.logins_per_browser if settings.logins_per_browser > 1 else 0,
             drain_timeout_s=settings.drain_timeout_s,
             memory_limit_bytes=settings.child_memory_limit_mb * 1_000_000,
             expiry_warning_days=settings.expiry_warning_days,

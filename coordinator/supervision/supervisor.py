@@ -25,6 +25,7 @@ from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.memory import watch_memory
 from coordinator.supervision.policy import Policy
 from coordinator.supervision.ports import PortPlan
+from coordinator.supervision.suspects import Suspects
 from coordinator.supervision.tasks import Tasks
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,7 @@ class Supervisor:
         """New profiles whose names belong to children that are still on their way out."""
         self._permits: dict[Child, asyncio.TimerHandle] = {}
         """Children with a start permit, each with the timer that takes it away."""
+        self._suspects = Suspects(self.policy.suspects_alone, self.policy.suspect_trial_s, self._schedule_soon)
         self._scheduled: asyncio.Handle | None = None
         self._context = Context(
             launcher,
@@ -330,6 +332,7 @@ class Supervisor:
         Bounded by `term_grace_s` + `reap_timeout_s`; the streams of clients are to be ended before.
         """
         self.begin_drain()
+        self._suspects.close()
         for child in tuple(self._children.values()):
             child.fire(Event.DRAIN_DEADLINE)
 
@@ -398,6 +401,9 @@ class Supervisor:
         for child in sorted(waiting, key=lambda child: (child.slot is None, child.waiting_since)):
             if len(self._permits) >= self.policy.parallel_starts:
                 return
+            company = self._suspects.company(child, waiting)
+            if company is None:
+                continue
             # One login is never in two browsers: the site might end both sessions.
             login = child.profile.fingerprint
             if login != NO_LOGIN and users.setdefault(login, child) is not child:
@@ -411,4 +417,7 @@ class Supervisor:
                 slot = self._ports.slot(free)
             loop = asyncio.get_running_loop()
             self._permits[child] = loop.call_later(self.policy.start_permit_s, self._take_permit, child)
-            child.start(slot)
+            child.start(slot, company)
+            waiting.remove(child)
+            if child.run is not None:
+                self._suspects.started(child, company, child.run)

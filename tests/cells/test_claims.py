@@ -94,7 +94,13 @@ async def test_each_login_is_served_by_one_cell_and_by_another_when_that_is_kill
         await eventually_async(shared)
         _, body = await west.ready()
         assert body["cell"] == "west"
-        assert body["claims"] == {"held": 3, "cells": ["east", "west"], "lost": 0, "store_reached": True}
+        assert body["claims"] == {
+            "held": 3,
+            "cells": ["east", "west"],
+            "lost": 0,
+            "store_reached": True,
+            "reason": None,
+        }
         assert (await west.metrics()).sum("tabfleet_claims_held") == 3
         theirs = {child["name"] for child in body["children"] if child["state"] != "READY"}
         shown = [(child["reason"], child["held_by"]) for child in body["children"] if child["name"] in theirs]
@@ -151,3 +157,48 @@ async def test_a_cell_that_does_not_reach_the_store_ends_its_browsers_and_comes_
         text = json.dumps(body) + west.log.read_text()
         assert "PRIVATE KEY" not in text
         assert {len(json_lines(west.evidence / f"{login}.starts")) for login in LOGINS} == {2}
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "others"),
+    [("CLAIM_TTL_S", "3", "2"), ("SESSION_KEY_FILE", "a file of the keys ", "a file of the keys ")],
+)
+async def test_a_cell_that_differs_takes_no_login_and_says_in_what(
+    tmp_path: Path, etcd: Etcd, name: str, own: str, others: str
+) -> None:
+    other_key = tmp_path / "other-key"
+    age.new_key(other_key)
+    given = {name: str(other_key) if name == "SESSION_KEY_FILE" else own}
+    async with claiming(tmp_path, etcd, "west") as west:
+
+        async def all_here() -> bool:
+            return all_once(await serving(west))
+
+        await eventually_async(all_here)
+        async with claiming(tmp_path, etcd, "east", **given) as east:
+
+            async def refused() -> bool:
+                claims = (await east.ready())[1].get("claims", {})
+                return bool(claims.get("reason") == "settings_differ")
+
+            await eventually_async(refused)
+            status, body = await east.ready()
+            assert (status, body["claims"]["held"]) == (503, 0)
+            (line,) = body["warnings"]
+            assert line.startswith(f"This cell claims nothing: its {name} is {own}")
+            assert f", that of west is {others}" in line
+            assert "stop all that have the old one" in line
+            (event,) = east.events("claim_store_trouble")
+            assert (event["reason"], event["message"]) == ("settings_differ", line)
+            assert not list(east.evidence.glob("*.starts"))
+            assert "AGE-SECRET" not in json.dumps(body) + east.log.read_text()
+            assert await all_here()
+
+            # Once the last of the others has ended, it may decide.
+            assert await west.end() == 0
+
+            async def taken_over() -> bool:
+                return all_once(await serving(east))
+
+            await eventually_async(taken_over)
+            assert (await east.ready())[1]["claims"]["reason"] is None

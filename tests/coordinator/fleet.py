@@ -189,7 +189,8 @@ async def prepared_fleet(
     )
     pool = Pool(max_queue=100)
     client = ChildClient(probe_timeout_s=1.0, cancel_timeout_s=5.0, screenshot_timeout_s=0.5)
-    policy = replace(QUICK, **changes)
+    alone = {"suspects_alone": logins_per_browser} if logins_per_browser > 1 else {}
+    policy = replace(QUICK, **{**alone, **changes})
     supervisor = Supervisor(
         launcher=launcher,
         pool=pool,

@@ -2,16 +2,18 @@
 
 Those marked * are run by `make test-scale` besides this folder; the others are a part of `make test`.
 
-1   Children of a host are each their own; of eight in two hosts one ends, and the answers of the others go on.
-    tests/coordinator/local/test_hosts.py; * tests/e2e/test_host.py, with real browsers
+1   Children of a host are each their own: tests/coordinator/local/test_hosts.py; * tests/e2e/test_host.py, with real
+    browsers. One of eight ends, and no answer of the others has a gap above 0.5 s; a blocked loop is seen.
+    tests/coordinator/local/test_host_of_pages.py
 2   Neighbours in one browser: a script without end, a flood of the console, a browser's death, a lost cookie jar.
     * tests/e2e/test_host.py, tests/e2e/test_shared_browser.py; tests/browser/capture/test_hostile_page.py,
     tests/browser/page/test_losses.py, tests/browser/process/test_engine.py (the network service is in the browser)
-3   A frame with another child's token or nonce reaches nobody: every origin with every token and every nonce.
-    tests/browser/capture/test_stream_port.py
+3   A frame with another child's token or nonce reaches nobody: any order of pages, connections, answers and frames.
+    tests/browser/capture/test_stream_port_properties.py
 4   kill -9 of coordinator, host and driver leaves nothing, for one login in a browser and several; a poisonous login
     ends up alone.
-    tests/coordinator/test_coordinator_death.py, tests/coordinator/local/test_hosts.py; * tests/e2e/test_host.py
+    tests/coordinator/test_coordinator_death.py, tests/coordinator/local/test_hosts.py; * tests/e2e/test_host.py. Under
+    any deaths of browsers, which do not multiply them: tests/coordinator/local/test_suspects.py
 5   What a further login costs: benchmarks/density.py, by `make bench`. It prints its aim beside what it has measured.
 6   The fence as a model, also of a store that loses its data; without the wait the model shows it.
     * tests/coordinator/claims/test_fence_model.py

@@ -67,3 +67,12 @@ def test_a_key_file_as_editors_on_windows_leave_it(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(b"\xef\xbb\xbf# public key: age1...\r\n" + GOOD.encode() + b"\r\n")
     key = SessionKey.from_file(tmp_path / "key")
     assert key.decrypt(key.encrypt(b"data")) == b"data"
+
+
+def test_fingerprints_tell_keys_apart_and_are_no_secret(tmp_path: Path) -> None:
+    one, two = (age.new_key(tmp_path / name) for name in ("one", "two"))
+    both = (tmp_path / "one").read_text() + (tmp_path / "two").read_text()
+    found = SessionKey.from_text(both).fingerprints
+    assert found == (SessionKey.from_file(one).fingerprints + SessionKey.from_file(two).fingerprints)
+    assert len(set(found)) == 2
+    assert not any(fingerprint in both for fingerprint in found)

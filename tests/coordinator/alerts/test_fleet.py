@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from coordinator.alerts.state_file import StateFile
 from coordinator.proxy.pool import Pool
 from coordinator.supervision.canary import SiteStatus
 from coordinator.supervision.events import PageChanged, PageRecovered
+from coordinator.supervision.lifecycle import State
 from coordinator.supervision.supervisor import Supervisor
 from tests.coordinator.alerts.test_delivery import Counted
 from tests.coordinator.fleet import Fleet, prepared_fleet
@@ -283,3 +285,31 @@ async def test_a_cell_without_any_login_is_not_away(tmp_path: Path) -> None:
             alerts.look()
             now[0] += 1000.0
         assert alerts.queued() == {AlertKind.ALL_AWAY: 1}
+
+
+async def test_of_a_login_that_another_cell_has_that_one_tells(tmp_path: Path) -> None:
+    receiver = Receiver("http://127.0.0.1:9", read_secrets(write_secret(tmp_path)))
+    now = [0.0]
+    alerts = Alerts(receiver, Counted(), thresholds=QUICK, clock=lambda: now[0])
+
+    def look() -> Counter[AlertKind]:
+        for _ in range(3):
+            alerts.look()
+            now[0] += 1000.0
+        return alerts.queued()
+
+    async with prepared_fleet(tmp_path, hooks=[alerts.fleet_event], needs_claims=True) as fleet:
+        alerts.watch(Watched(fleet.supervisor, fleet.pool, []))
+        fleet.plan("ada", unready="login_expired")
+        await fleet.start([fleet.profile("ada")])
+        ada = fleet.supervisor.child("ada")
+        ada.held_by("east")
+        assert not look(), "nothing of it is this cell's"
+        ada.grant(None)
+        await fleet.until("ada", State.FAILED)
+        assert look() == {AlertKind.LOGIN_LOST: 1, AlertKind.ALL_AWAY: 1}
+        await eventually(lambda: ada.clean)
+        ada.lose_claim()
+        ada.held_by("east")
+        assert look() == {AlertKind.LOGIN_LOST: 1, AlertKind.ALL_AWAY: 1, AlertKind.RECOVERED: 2}
+        assert not alerts._conditions.holding()

@@ -11,12 +11,14 @@ from typing import Any
 
 from contract.claim_deadline import ClaimDeadlineFile, boottime
 from coordinator.claims.keeper import ClaimKeeper
+from coordinator.claims.shared import SharedSettings
 from coordinator.supervision.lifecycle import State
 from tests.coordinator.claims.memory_store import Memory, MemoryStore
 from tests.coordinator.fleet import Fleet, prepared_fleet
 from tests.support.waiting import eventually
 
 TTL_S = 2
+SHARED = SharedSettings(TTL_S)
 
 
 class NothingElse:
@@ -62,6 +64,7 @@ async def cell(
     logins: Iterable[str],
     *,
     room: int = 20,
+    shared: SharedSettings = SHARED,
     **changes: Any,
 ) -> AsyncIterator[Cell]:
     """A coordinator's part of supervision and claims; ended in good order, unless its task was cancelled."""
@@ -71,7 +74,7 @@ async def cell(
     async with prepared_fleet(home, needs_claims=True, max_children=room, **changes) as fleet:
         store = MemoryStore(memory)
         keeper = ClaimKeeper(
-            store, fleet.supervisor, cell=name, ttl_s=TTL_S, room=room, deadline_file=file, handover=NothingElse()
+            store, fleet.supervisor, cell=name, shared=shared, room=room, deadline_file=file, handover=NothingElse()
         )
         await fleet.start([fleet.profile(login) for login in logins])
         task = asyncio.create_task(keeper.run())

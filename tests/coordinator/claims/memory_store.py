@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from coordinator.claims.store import CellTaken, LeaseGone, StoreNew, StoreUnreachable, View
+from coordinator.claims.shared import SharedSettings
+from coordinator.claims.store import CellTaken, LeaseGone, StoreNew, StoreUnreachable, View, require_alike
 
 
 @dataclass(eq=False)
 class Lease:
     cell: str
-    ttl_s: float
+    shared: SharedSettings
     room: int
     until: float
 
@@ -87,18 +88,19 @@ class MemoryStore:
             raise LeaseGone("the lease is over")
         return self.lease
 
-    async def register(self, cell: str, ttl_s: int, room: int) -> None:
+    async def register(self, cell: str, shared: SharedSettings, room: int) -> None:
         self._reach()
-        now = self.memory.clock()
+        now, ttl_s = self.memory.clock(), shared.ttl_s
         if self.memory.old_at is None:
             self.memory.old_at = now + ttl_s
         if now < self.memory.old_at:
             self._answer()
             raise StoreNew("the store in memory was empty")
-        if cell in self.memory.cells:
+        if any(lease.cell == cell for lease in self.memory.leases):
             self._answer()
             raise CellTaken(cell)
-        lease = Lease(cell, ttl_s, room, self.memory.clock() + ttl_s)
+        require_alike(shared, {lease.cell: lease.shared for lease in self.memory.leases})
+        lease = Lease(cell, shared, room, self.memory.clock() + ttl_s)
         self.memory.leases.append(lease)
         self.memory.cells[cell] = lease
         self._answer()
@@ -106,7 +108,7 @@ class MemoryStore:
 
     async def renew(self) -> None:
         lease = self._held()
-        lease.until = self.memory.clock() + lease.ttl_s
+        lease.until = self.memory.clock() + lease.shared.ttl_s
         self._answer()
 
     async def view(self) -> View:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from coordinator.claims.etcd import EtcdClaims
+from coordinator.claims.shared import SharedSettings
 from coordinator.claims.store import StoreNew, StoreRefused, StoreUnreachable, View
 from tests.coordinator.claims.etcd_cells import CANARY, store
 from tests.coordinator.claims.link import Link, link
@@ -37,7 +38,7 @@ class TestMembers:
         with etcd_server(tmp_path, members=3) as cluster:
             async with store(cluster.urls) as cell:
                 await until_it_works(lambda: make_known(cell))
-                await until_it_works(lambda: cell.register("a", LONG_TTL_S, 5))
+                await until_it_works(lambda: cell.register("a", SharedSettings(LONG_TTL_S), 5))
                 await until_it_works(lambda: cell.claim("ann", None))
                 for member in cluster.members:
                     member.kill()
@@ -52,7 +53,7 @@ class TestMembers:
         with etcd_server(tmp_path, members=3) as cluster:
             async with store(cluster.urls, timeout_s=3) as cell:
                 await until_it_works(lambda: make_known(cell))
-                await until_it_works(lambda: cell.register("a", LONG_TTL_S, 5))
+                await until_it_works(lambda: cell.register("a", SharedSettings(LONG_TTL_S), 5))
                 leader, *others = sorted(cluster.members, key=lambda member: not member.leads())
                 async with store([leader.url], timeout_s=1) as alone:
                     alone._registered = cell._registered
@@ -79,7 +80,7 @@ class TestMembers:
             async with store([*silent.urls, *etcd.urls], timeout_s=4) as cell, asyncio.timeout(HANG_LIMIT_S):
                 with silent.members[0].stopped():
                     await make_known(cell)
-                    await cell.register("still", LONG_TTL_S, 5)
+                    await cell.register("still", SharedSettings(LONG_TTL_S), 5)
                     # It is not asked again first: all these together would take longer than one may.
                     for _ in range(8):
                         await cell.renew()
@@ -87,7 +88,7 @@ class TestMembers:
             async with store(silent.urls, timeout_s=0.5) as cell, asyncio.timeout(HANG_LIMIT_S):
                 with (
                     silent.members[0].stopped(),
-                    pytest.raises(StoreUnreachable, match=r"does not answer within 0\.5 s"),
+                    pytest.raises(StoreUnreachable, match=r"does not answer within 0\.\d+ s"),
                 ):
                     await cell.view()
 
@@ -96,12 +97,12 @@ class TestMembers:
         with etcd_server(tmp_path) as first:
             async with store([*first.urls, *etcd.urls]) as cell:
                 await make_known(cell)
-                await cell.register("alone", LONG_TTL_S, 5)
+                await cell.register("alone", SharedSettings(LONG_TTL_S), 5)
                 first.members[0].kill()
                 for ask in (
                     cell.renew(),
                     cell.view(),
-                    cell.register("alone", LONG_TTL_S, 5),
+                    cell.register("alone", SharedSettings(LONG_TTL_S), 5),
                     cell.read("session", "ann"),
                 ):
                     with pytest.raises(StoreUnreachable, match="is not of the cluster that answered before"):
@@ -112,7 +113,7 @@ class TestMembers:
         with etcd_server(tmp_path) as running:
             async with store(running.urls) as cell:
                 await make_known(cell)
-                await cell.register("a", LONG_TTL_S, 5)
+                await cell.register("a", SharedSettings(LONG_TTL_S), 5)
                 await cell.claim("ann", None)
                 running.members[0].kill()
                 running.members[0].lose_data()
@@ -123,14 +124,14 @@ class TestMembers:
                 async with store([*running.urls, *running.urls]) as one_of_several:
                     one_of_several._gateway._revision = 100
                     with pytest.raises(StoreRefused, match="is not of the cluster that answered before"):
-                        await one_of_several.register("b", TTL_S, 5)
+                        await one_of_several.register("b", SharedSettings(TTL_S), 5)
                 # Where there is but one, what it held is lost; after the time of a lease nobody relies on it.
                 with pytest.raises(StoreNew):
-                    await cell.register("a", TTL_S, 5)
+                    await cell.register("a", SharedSettings(TTL_S), 5)
 
                 async def registered() -> bool:
                     with contextlib.suppress(StoreNew):
-                        await cell.register("a", TTL_S, 5)
+                        await cell.register("a", SharedSettings(TTL_S), 5)
                         return True
                     return False
 
@@ -141,7 +142,7 @@ class TestMembers:
     async def test_nobody_there_is_told_with_every_address(self) -> None:
         async with store([NOWHERE, f"http://ann:{CANARY}@localhost:9/path", "http://nowhere.invalid:2379"]) as cell:
             with pytest.raises(StoreUnreachable) as away:
-                await cell.register("a", LONG_TTL_S, 5)
+                await cell.register("a", SharedSettings(LONG_TTL_S), 5)
         said = str(away.value)
         assert CANARY not in said
         for part in ("127.0.0.1:9 ", "localhost:9 ", "nowhere.invalid:2379 ", "CLAIMS_URL"):
@@ -192,7 +193,7 @@ class TestLostAnswers:
             return done
 
         way.loses = b"/v3/kv/txn"
-        await losing_one(cell.register("a", LONG_TTL_S, 5))
+        await losing_one(cell.register("a", SharedSettings(LONG_TTL_S), 5))
         number = await losing_one(cell.claim("ann", "mail"))
         assert number
         assert number == await cell.claim("ann", "mail")
@@ -210,9 +211,9 @@ class TestLostAnswers:
         cell, way, other = far
         way.loses, way.losses = b"/v3/kv/txn", 2
         with pytest.raises(StoreUnreachable):
-            await cell.register("a", LONG_TTL_S, 5)
+            await cell.register("a", SharedSettings(LONG_TTL_S), 5)
         assert (await other.view()).cells == {"b": 5}
-        await cell.register("a", LONG_TTL_S, 5)
+        await cell.register("a", SharedSettings(LONG_TTL_S), 5)
 
 
 class TestLateRequests:
@@ -226,7 +227,7 @@ class TestLateRequests:
             cell = EtcdClaims([way.url, *etcd.urls], timeout_s=3, prefix=world.prefix)
             stack.push_async_callback(cell.close)
             other = await world.registered("b")
-            await cell.register("a", LONG_TTL_S, 5)
+            await cell.register("a", SharedSettings(LONG_TTL_S), 5)
             yield Late(cell, way, other)
 
     async def test_a_release_takes_no_newer_claim(self, late: Late) -> None:
@@ -273,7 +274,7 @@ class TestRefusals:
         with etcd_server(tmp_path, flags=["--quota-backend-bytes=200000"]) as full:
             async with store(full.urls) as cell:
                 await make_known(cell)
-                await cell.register("a", LONG_TTL_S, 5)
+                await cell.register("a", SharedSettings(LONG_TTL_S), 5)
                 await cell.claim("ann", "mail")
                 with pytest.raises(StoreRefused, match=r"no space left.*etcdctl alarm disarm"):
                     await fill(cell)
@@ -291,7 +292,7 @@ class TestRefusals:
     async def test_a_value_that_is_too_large_is_refused(self, etcd: Etcd, tmp_path: Path, count: int) -> None:
         async with store(etcd.urls) as cell:
             await make_known(cell)
-            await cell.register("large", LONG_TTL_S, 5)
+            await cell.register("large", SharedSettings(LONG_TTL_S), 5)
             await cell.claim("ann", None)
             await cell.write("session", "ann", b"small")
             with pytest.raises(StoreRefused, match="takes"):
@@ -303,7 +304,7 @@ class TestRefusals:
         with etcd_server(tmp_path) as guarded:
             async with store(guarded.urls) as cell:
                 await make_known(cell)
-                await cell.register("a", LONG_TTL_S, 5)
+                await cell.register("a", SharedSettings(LONG_TTL_S), 5)
                 guarded.members[0].enable_users(password=CANARY)
                 for ask in (cell.renew(), cell.view(), cell.claim("ann", None), cell.write("session", "ann", b"x")):
                     with pytest.raises(StoreRefused, match="etcdctl auth disable") as refused:
@@ -330,7 +331,7 @@ class TestRefusals:
         try:
             assert await cell.view() == View({}, {"odd": "?", "no": "?"})
             await make_known(cell)
-            await cell.register("a", LONG_TTL_S, 5)
+            await cell.register("a", SharedSettings(LONG_TTL_S), 5)
             assert not await cell.claim("odd", None)
             await cell.release("odd")
         finally:

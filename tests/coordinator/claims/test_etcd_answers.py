@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator.claims.etcd import EtcdClaims, _Registered
+from coordinator.claims.etcd import EtcdClaims, _Holder, _Registered
+from coordinator.claims.shared import SharedSettings
 from coordinator.claims.store import ClaimStoreError, LeaseGone, StoreRefused, StoreUnreachable
 from tests.coordinator.claims.etcd_cells import CANARY, store
 from tests.coordinator.claims.worlds import LONG_TTL_S
@@ -77,7 +78,7 @@ ANSWERS = st.recursive(
 
 
 ASKS: list[Callable[[EtcdClaims], Awaitable[object]]] = [
-    lambda cell: cell.register("a", LONG_TTL_S, 5),
+    lambda cell: cell.register("a", SharedSettings(LONG_TTL_S), 5),
     lambda cell: cell.renew(),
     lambda cell: cell.view(),
     lambda cell: cell.claim("ann", CANARY),
@@ -163,7 +164,7 @@ class TestOtherServers:
             len(body),
             body,
         )
-        cell._registered, cell._gateway._cluster = _Registered(7, "a"), None
+        cell._registered, cell._gateway._cluster = _Registered(7, "a", _Holder()), None
         with contextlib.suppress(ClaimStoreError):
             await data.draw(st.sampled_from(ASKS))(cell)
 
@@ -187,7 +188,7 @@ class TestOtherServers:
             body = form % CANARY.lower().encode()
             other.answer = b"HTTP/1.1 400 X\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
             async with store([other.url.replace("//", f"//ann:{CANARY}@")]) as cell:
-                cell._registered = _Registered(7, "a")
+                cell._registered = _Registered(7, "a", _Holder())
                 for ask in ASKS:
                     with pytest.raises(ClaimStoreError) as raised:
                         await ask(cell)

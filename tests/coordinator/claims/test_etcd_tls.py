@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from coordinator.claims.etcd import EtcdClaims
+from coordinator.claims.shared import SharedSettings
 from coordinator.claims.store import StoreRefused, StoreUnreachable, View
 from coordinator.errors import SettingsError
 from tests.coordinator.claims.etcd_cells import CANARY, Files, connect, store
@@ -27,7 +28,7 @@ async def refusal(urls: Sequence[str], files: Files) -> str:
     """Return what a cell says that is refused at its start."""
     async with store(urls, files) as cell:
         with pytest.raises((StoreRefused, StoreUnreachable)) as refused:
-            await cell.register("a", LONG_TTL_S, 5)
+            await cell.register("a", SharedSettings(LONG_TTL_S), 5)
     return str(refused.value)
 
 
@@ -45,7 +46,7 @@ class TestCertificates:
         etcd, files = secure
         async with store(etcd.urls, files) as cell:
             await make_known(cell)
-            await cell.register("a", LONG_TTL_S, 5)
+            await cell.register("a", SharedSettings(LONG_TTL_S), 5)
             await cell.renew()
             assert await cell.claim("ann", None)
             await cell.revoke()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from contract.claim_deadline import LOOK_INTERVAL_S, ClaimDeadlineFile
 from coordinator.claims.keeper import END_S, ClaimKeeper
+from coordinator.claims.shared import SharedSettings
 from coordinator.claims.store import StoreUnreachable, View
 from coordinator.supervision.child import Child
 from coordinator.supervision.lifecycle import Phase, State
@@ -90,8 +91,8 @@ class FarStore(MemoryStore):
         finally:
             call.close()
 
-    async def register(self, cell: str, ttl_s: int, room: int) -> None:
-        await self._far(super().register(cell, ttl_s, room))
+    async def register(self, cell: str, shared: SharedSettings, room: int) -> None:
+        await self._far(super().register(cell, shared, room))
 
     async def renew(self) -> None:
         await self._far(super().renew())
@@ -208,7 +209,7 @@ def overlaps(world: World, *, holds_s: float | None = None, until_s: float = 24.
             store,
             claimants,
             cell=f"cell-{number}",
-            ttl_s=TTL_S,
+            shared=SharedSettings(TTL_S),
             room=5,
             deadline_file=cast("ClaimDeadlineFile", deadline),
             handover=NothingElse(),

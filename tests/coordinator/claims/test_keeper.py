@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from coordinator.claims.keeper import WAIT_FOR_SHARES
+from coordinator.claims.keeper import WAIT_FOR_SHARES, Trouble
+from coordinator.claims.shared import SharedSettings
 from coordinator.errors import ActionRefused
 from coordinator.supervision.lifecycle import Reason, State
 from tests.coordinator.claims.cells import TTL_S, cell, memory, never_two
@@ -44,6 +46,29 @@ async def test_a_second_cell_gets_its_share_and_no_login_is_in_both(tmp_path: Pa
 
         # It ended in good order: nobody waits for the end of a lease.
         await x.until_serving(6)
+
+
+async def test_a_cell_with_another_time_of_leases_claims_nothing_before_the_others_have_ended(tmp_path: Path) -> None:
+    store = memory()
+    other = SharedSettings(TTL_S + 1)
+    async with contextlib.AsyncExitStack() as stack:
+        async with cell(tmp_path, store, "x", LOGINS) as x:
+            await x.until_serving(6)
+            y = await stack.enter_async_context(cell(tmp_path, store, "y", LOGINS, shared=other))
+            await eventually(lambda: y.keeper.status.reason is Trouble.SETTINGS_DIFFER)
+            said = f"its CLAIM_TTL_S is {TTL_S + 1}, that of x is {TTL_S}, and all must have the same"
+            assert said in str(y.keeper.status.trouble)
+            assert y.keeper.status.public()["reason"] == "settings_differ"
+            assert (x.running(), y.running()) == (set(LOGINS), set())
+            # What had its claims from the store comes back to it in the same way.
+            x.store.away = True
+            await eventually(lambda: not x.running() and x.keeper.status.reason is Trouble.UNREACHABLE)
+            await y.until_serving(6)
+            assert y.keeper.status.reason is None
+            x.store.away = False
+            await eventually(lambda: x.keeper.status.reason is Trouble.SETTINGS_DIFFER)
+            assert not x.running()
+        assert y.serving() == set(LOGINS)
 
 
 async def test_the_logins_of_a_dead_cell_are_taken_over(tmp_path: Path) -> None:

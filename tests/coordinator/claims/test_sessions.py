@@ -9,6 +9,7 @@ from pathlib import Path
 from contract.sessions.grant import read_grant
 from contract.sessions.key import BINARY
 from coordinator.claims.sessions import SESSION, SessionHandover, SessionsInClaims
+from coordinator.claims.shared import SharedSettings
 from coordinator.claims.store import LeaseGone
 from coordinator.sessions import Sessions
 from coordinator.sessions.mirror import Mirror
@@ -60,7 +61,7 @@ async def cell(tmp_path: Path, shared: Memory, name: str) -> Cell:
     if not key.exists():
         age.new_key(key)
     store = MemoryStore(shared)
-    await store.register(name, 60, 5)
+    await store.register(name, SharedSettings(60), 5)
     copies = SessionsInClaims(store, asyncio.get_running_loop())
     sessions = Sessions(tmp_path / name / "sessions", key, Mirror(lambda: copies), by_claim=True)
     run_dir = tmp_path / name / "run"
@@ -106,7 +107,7 @@ async def test_what_an_earlier_holder_saved_and_never_stored_is_older_than_what_
     b.save("b0")
     assert await b.give_back()
 
-    await a.store.register("a", 60, 5)
+    await a.store.register("a", SharedSettings(60), 5)
     assert await a.take()
     a.start()
     assert a.opened() == ["b0"]
@@ -122,7 +123,7 @@ async def test_of_two_cells_one_that_saved_alone_keeps_what_it_has(tmp_path: Pat
     assert await b.take()  # and saves nothing
     b.start()
     assert await b.give_back()
-    await a.store.register("a", 60, 5)
+    await a.store.register("a", SharedSettings(60), 5)
     assert await a.take()
     a.start()
     assert a.opened() == ["kept"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -11,10 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator.claims.store import CellTaken, ClaimStore, LeaseGone, StoreNew, StoreUnreachable, View
+from coordinator.claims.shared import SharedSettings
+from coordinator.claims.store import (
+    CellTaken,
+    ClaimStore,
+    LeaseGone,
+    SettingsDiffer,
+    StoreNew,
+    StoreUnreachable,
+    View,
+)
 from tests.coordinator.claims.worlds import LONG_TTL_S, TTL_S, EtcdWorld, MemoryWorld, World
 from tests.support.size import size
-from tests.support.waiting import HANG_LIMIT_S
+from tests.support.waiting import HANG_LIMIT_S, eventually_async
 
 NewWorld = Callable[[], World]
 
@@ -114,9 +124,9 @@ async def test_only_own_claims_are_released(world: World) -> None:
 async def test_a_cell_is_registered_once(world: World) -> None:
     a, other = await world.registered("a"), await world.connect()
     with pytest.raises(CellTaken):
-        await other.register("a", LONG_TTL_S, 5)
+        await other.register("a", SharedSettings(LONG_TTL_S), 5)
     await a.revoke()
-    await other.register("a", LONG_TTL_S, 5)
+    await other.register("a", SharedSettings(LONG_TTL_S), 5)
     assert (await other.view()).cells == {"a": 5}
 
 
@@ -137,15 +147,16 @@ async def test_what_is_not_renewed_ends(world: World) -> None:
     await a.claim("ann", "mail")
     await world.expiry("a", b)
     assert await b.view() == View()
-    await b.register("a", LONG_TTL_S, 5)
+    await b.register("a", SharedSettings(LONG_TTL_S), 5)
     assert await b.claim("bob", "mail")
 
 
 async def test_after_the_end_of_the_lease_nothing_is_done_with_it(world: World) -> None:
-    a, b = await world.registered("a", TTL_S), await world.registered("b")
+    a, b = await world.registered("a", TTL_S), await world.connect()
     await a.claim("ann", None)
     await a.write("session", "ann", b"of a")
     await world.expiry("a", b)
+    await b.register("b", SharedSettings(LONG_TTL_S), 5)
     assert await b.claim("ann", None)
     for ask in (a.renew(), a.claim("bob", None), a.write("session", "ann", b"late"), a.write("session", "ann", None)):
         with pytest.raises(LeaseGone):
@@ -184,13 +195,15 @@ async def test_a_store_that_is_empty_gives_no_lease_before_all_earlier_ones_are_
     await a.claim("ann", None)
     await world.lose_all(b)
     lost_at = time.monotonic()
-    found = await asyncio.gather(b.register("b", TTL_S, 5), c.register("c", TTL_S, 5), return_exceptions=True)
+    found = await asyncio.gather(
+        b.register("b", SharedSettings(TTL_S), 5), c.register("c", SharedSettings(TTL_S), 5), return_exceptions=True
+    )
     assert [type(error) for error in found] == [StoreNew, StoreNew]
     waits = 0
     async with asyncio.timeout(HANG_LIMIT_S):
         while True:
             try:
-                await b.register("b", TTL_S, 5)
+                await b.register("b", SharedSettings(TTL_S), 5)
             except StoreNew:
                 waits += 1
                 await world.pass_time()
@@ -198,7 +211,7 @@ async def test_a_store_that_is_empty_gives_no_lease_before_all_earlier_ones_are_
                 break
     # For the one in memory it is the number of waits that says how long it was.
     assert max(time.monotonic() - lost_at, waits * TTL_S / 40) >= TTL_S * 0.99
-    await c.register("c", TTL_S, 5)
+    await c.register("c", SharedSettings(TTL_S), 5)
     assert await b.claim("ann", None)
     assert await b.view() == View({"b": 5, "c": 5}, {"ann": "b"}, frozenset({"ann"}))
 
@@ -214,6 +227,105 @@ async def test_a_cell_that_leaves_keeps_its_claims(world: World) -> None:
     assert not await b.claim("ann", None)
     await a.release("ann")
     assert await b.claim("ann", None)
+
+
+async def test_a_name_is_free_only_when_the_lease_of_the_cell_that_has_left_is_over(world: World) -> None:
+    a, other = await world.registered("a"), await world.connect()
+    await a.leave()
+    with pytest.raises(CellTaken):
+        await other.register("a", SharedSettings(LONG_TTL_S), 5)
+    await a.revoke()
+    await other.register("a", SharedSettings(LONG_TTL_S), 5)
+
+
+NEW, OLD = "a1" * 8, "b2" * 8
+ALIKE = SharedSettings(LONG_TTL_S, (OLD,), "")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (SharedSettings(TTL_S, (OLD,)), f"its CLAIM_TTL_S is {TTL_S}, that of a is {LONG_TTL_S}, and all must"),
+        (SharedSettings(LONG_TTL_S, (NEW,)), f"its SESSION_KEY_FILE is a file of the keys {NEW}, that of a is"),
+        (SharedSettings(LONG_TTL_S, (NEW, OLD)), f"of the keys {NEW}, {OLD}, that of a is a file of the keys {OLD},"),
+        (SharedSettings(LONG_TTL_S), "its SESSION_KEY_FILE is not set, that of a is"),
+        (SharedSettings(LONG_TTL_S, (OLD,), "c3"), "its SESSION_S3_PREFIX with its bucket is a place with the digest"),
+        (SharedSettings(LONG_TTL_S, (OLD,), format=99), "its program, by the format of claims, is 99, that of a is 1"),
+    ],
+)
+async def test_a_cell_that_goes_by_other_settings_is_refused_while_there_is_a_lease(
+    world: World, other: SharedSettings, said: str
+) -> None:
+    a, b = await world.connect(), await world.connect()
+    await a.register("a", ALIKE, 5)
+    with pytest.raises(SettingsDiffer, match=re.escape(said)):
+        await b.register("b", other, 5)
+    assert (await a.view()).cells == {"a": 5}
+    with pytest.raises(LeaseGone):
+        await b.claim("ann", None)
+    await a.claim("ann", None)
+    await a.leave()  # it still relies on its claim
+    with pytest.raises(SettingsDiffer, match=re.escape(said)):
+        await b.register("b", other, 5)
+    await a.revoke()
+    await b.register("b", other, 5)
+    with pytest.raises(SettingsDiffer):
+        await a.register("a", ALIKE, 5)
+    assert await b.claim("ann", None)
+
+
+async def test_the_settings_of_a_cell_that_is_gone_end_with_its_lease(world: World) -> None:
+    _, b = await world.registered("a", TTL_S), await world.connect()
+    with pytest.raises(SettingsDiffer, match="CLAIM_TTL_S"):
+        await b.register("b", SharedSettings(LONG_TTL_S), 5)
+    await world.expiry("a", b)
+    await b.register("b", SharedSettings(LONG_TTL_S), 5)
+
+
+async def test_a_key_is_changed_cell_by_cell(world: World) -> None:
+    """First every cell learns to read by the new one, then each encrypts for it, then the old one goes."""
+    steps = [(OLD,), (OLD, NEW), (NEW, OLD), (NEW,)]
+    cells = [await world.connect() for _ in "ab"]
+    for number, store in enumerate(cells):
+        await store.register(f"cell-{number}", SharedSettings(LONG_TTL_S, steps[0]), 5)
+    for keys in steps[1:]:
+        for number, store in enumerate(cells):
+            await store.revoke()
+            await store.register(f"cell-{number}", SharedSettings(LONG_TTL_S, keys), 5)
+    third = await world.connect()
+    with pytest.raises(SettingsDiffer, match="SESSION_KEY_FILE"):
+        await third.register("third", SharedSettings(LONG_TTL_S, (OLD,)), 5)
+
+
+async def test_of_many_that_come_at_once_all_that_are_registered_go_by_the_same(world: World) -> None:
+    stores = [await world.connect() for _ in range(size(8, 30))]
+    kinds = [SharedSettings(LONG_TTL_S + number % 2) for number in range(len(stores))]
+    came = await asyncio.gather(
+        *(store.register(f"cell-{n}", kinds[n], 5) for n, store in enumerate(stores)), return_exceptions=True
+    )
+    refused = {kinds[n].ttl_s for n, error in enumerate(came) if isinstance(error, SettingsDiffer)}
+    registered = {kinds[n].ttl_s for n, error in enumerate(came) if error is None}
+    assert len(refused) == len(registered) == 1
+    assert refused != registered
+    assert {type(error) for error in came} == {SettingsDiffer, type(None)}
+    assert len((await stores[0].view()).cells) == sum(error is None for error in came)
+
+
+async def test_a_store_that_has_lost_its_data_takes_the_settings_of_who_comes_next(world: World) -> None:
+    a, b = await world.connect(), await world.connect()
+    await a.register("a", SharedSettings(LONG_TTL_S), 5)
+    await world.lose_all(b)
+
+    async def registered() -> bool:
+        with contextlib.suppress(StoreNew):
+            await b.register("b", SharedSettings(TTL_S), 5)
+            return True
+        await world.pass_time()
+        return False
+
+    await eventually_async(registered)
+    with pytest.raises(SettingsDiffer, match=f"its CLAIM_TTL_S is {LONG_TTL_S}, that of b is {TTL_S}"):
+        await a.register("a", SharedSettings(LONG_TTL_S), 5)
 
 
 async def test_a_revoked_lease_takes_all_claims_along(world: World) -> None:
@@ -335,18 +447,18 @@ class TestLostAnswers:
     async def test_of_a_registration(self, world: World) -> None:
         a, b = await world.connect(), await world.connect()
         with self.lost(world, a):
-            await a.register("a", TTL_S, 5)
+            await a.register("a", SharedSettings(TTL_S), 5)
         await world.expiry("a", b)
-        await a.register("a", TTL_S, 5)
+        await a.register("a", SharedSettings(TTL_S), 5)
 
     async def test_of_the_first_look_at_an_empty_store(self, world: World) -> None:
         a, b = await world.connect(), await world.connect()
         await world.lose_all(b)
         with self.lost(world, a):
-            await a.register("a", TTL_S, 5)
+            await a.register("a", SharedSettings(TTL_S), 5)
         for cell, store in (("a", a), ("b", b)):
             with pytest.raises(StoreNew):
-                await store.register(cell, TTL_S, 5)
+                await store.register(cell, SharedSettings(TTL_S), 5)
 
     async def test_of_a_renewal_and_an_end(self, world: World) -> None:
         a, b = await world.registered("a"), await world.registered("b")

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from coordinator.claims import etcd_api
 from coordinator.claims.etcd import EtcdClaims
+from coordinator.claims.shared import SharedSettings
 from coordinator.claims.store import ClaimStore
 from tests.coordinator.claims.link import Link, link
 from tests.coordinator.claims.memory_store import Memory, MemoryStore
@@ -58,7 +59,7 @@ class MemoryWorld:
 
     async def registered(self, cell: str, ttl_s: int = LONG_TTL_S) -> MemoryStore:
         store = await self.connect()
-        await store.register(cell, ttl_s, 5)
+        await store.register(cell, SharedSettings(ttl_s), 5)
         return store
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:
@@ -96,7 +97,7 @@ class EtcdWorld:
 
     async def registered(self, cell: str, ttl_s: int = LONG_TTL_S) -> EtcdClaims:
         store = await self.connect()
-        await store.register(cell, ttl_s, 5)
+        await store.register(cell, SharedSettings(ttl_s), 5)
         return store
 
     async def expiry(self, cell: str, seen_by: ClaimStore) -> None:

@@ -26,7 +26,8 @@ from coordinator.local import processes
 from coordinator.local.launcher import LocalLauncher
 from coordinator.local.output import Output
 from coordinator.local.run_folder import RunFolder
-from coordinator.supervision.launcher import ChildProcess, ChildSpec
+from coordinator.supervision.launcher import ChildProcess, ChildSpec, Company
+from coordinator.supervision.lifecycle import STEADY_AFTER_S
 from coordinator.supervision.ports import StreamPorts
 from tests.support.manual_loop import ManualLoop
 from tests.support.size import size
@@ -35,6 +36,7 @@ LOGINS_PER_BROWSER = 3
 SPARES = 2
 SLOTS = 7
 FIRST_PORT = 5000
+COMPANY = {"alone": Company.NONE, "suspect": Company.SUSPECTS}
 
 
 @dataclass(eq=False)
@@ -114,6 +116,8 @@ class Run:
     """One start, as `ChildRun` and `Supervisor` go about it: its slot is free when nothing of it is left."""
 
     spec: ChildSpec
+    at: float
+    """When it was asked for; of one that shares with anybody, when it had its host."""
     process: ChildProcess | None = None
     task: asyncio.Task[None] | None = None
     failed: bool = False
@@ -124,6 +128,35 @@ class Run:
 def send_to_fake(process: FakeProcess, number: signal.Signals) -> None:
     if number == signal.SIGKILL:
         process.die(-number)
+
+
+def tell_end(host: FakeProcess, instance_id: str, code: int) -> None:
+    host.running.discard(instance_id)
+    host.say(Ended(ended=instance_id, code=code))
+
+
+def obey(loop: ManualLoop, host: FakeProcess) -> bool:
+    """Do what the host's next order says; return whether it had one."""
+    if host.orders is None or host.is_deaf:
+        return False
+    try:
+        received = receive_order(host.orders)
+    except BlockingIOError:
+        return False
+    if received is None:
+        if host.ends:
+            loop.call(host.die, 0)
+        return host.ends
+    order, descriptor = received
+    match order:
+        case Start():
+            assert descriptor is not None
+            os.close(descriptor)
+            host.running.add(order.start.instance_id)
+            assert order.start.run_dir.is_dir()
+        case End() if host.kills and order.end in host.running:
+            tell_end(host, order.end, 0)
+    return True
 
 
 class PlacementMachine(RuleBasedStateMachine):
@@ -151,7 +184,8 @@ class PlacementMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.runs) < SLOTS)
     @rule(
-        kind=st.sampled_from(["plain", "plain", "plain", "other site", "alone", "proxy"]), count=st.integers(1, SLOTS)
+        kind=st.sampled_from(["plain", "plain", "plain", "other site", "alone", "suspect", "proxy"]),
+        count=st.integers(1, SLOTS),
     )
     def start(self, kind: str, count: int) -> None:
         async def begin() -> None:
@@ -170,9 +204,9 @@ class PlacementMachine(RuleBasedStateMachine):
                     instance_id=f"start-{self.started}",
                     control_token="token",
                     login=login,
-                    alone=kind == "alone",
+                    company=COMPANY.get(kind, Company.ANY),
                 )
-                run = self.runs[slot] = Run(spec)
+                run = self.runs[slot] = Run(spec, self.loop.now)
                 run.task = asyncio.create_task(self.live(slot, run))
 
         self.loop.run_until_complete(begin())
@@ -183,6 +217,8 @@ class PlacementMachine(RuleBasedStateMachine):
         except LaunchError:
             run.failed = True
         else:
+            if run.spec.company is Company.ANY:
+                run.at = self.loop.now
             run.exit_code = await run.process.wait()
             await run.process.clean_up()
         run.gone = True
@@ -196,11 +232,7 @@ class PlacementMachine(RuleBasedStateMachine):
     def a_child_ends_by_itself(self, number: int, code: int) -> None:
         host = self.pick(number, hosts=True)
         if host is not None and host.running:
-            self.tell_end(host, sorted(host.running)[number % len(host.running)], code)
-
-    def tell_end(self, host: FakeProcess, instance_id: str, code: int) -> None:
-        host.running.discard(instance_id)
-        host.say(Ended(ended=instance_id, code=code))
+            tell_end(host, sorted(host.running)[number % len(host.running)], code)
 
     @rule(number=st.integers(0, 50), hosts=st.booleans())
     def a_process_dies(self, number: int, hosts: bool) -> None:
@@ -266,31 +298,9 @@ class PlacementMachine(RuleBasedStateMachine):
         """Let the launcher and the hosts run until nothing moves."""
         for _ in range(100):
             self.loop.turn()
-            if not any(self.obey(process) for process in self.launcher.executed):
+            if not any(obey(self.loop, process) for process in self.launcher.executed):
                 return
         raise AssertionError("the hosts do not come to rest")
-
-    def obey(self, host: FakeProcess) -> bool:
-        if host.orders is None or host.is_deaf:
-            return False
-        try:
-            received = receive_order(host.orders)
-        except BlockingIOError:
-            return False
-        if received is None:
-            if host.ends:
-                self.loop.call(host.die, 0)
-            return host.ends
-        order, descriptor = received
-        match order:
-            case Start():
-                assert descriptor is not None
-                os.close(descriptor)
-                host.running.add(order.start.instance_id)
-                assert order.start.run_dir.is_dir()
-            case End() if host.kills and order.end in host.running:
-                self.tell_end(host, order.end, 0)
-        return True
 
     # What always holds
 
@@ -321,8 +331,17 @@ class PlacementMachine(RuleBasedStateMachine):
     def a_suspect_and_a_login_with_its_own_proxy_are_alone(self) -> None:
         hosted = {instance for process in self.launcher.executed for instance in process.running}
         for run in self.runs.values():
-            if run.spec.alone or run.spec.login.has_own_browser:
+            if run.spec.company is Company.NONE or run.spec.login.has_own_browser:
                 assert run.spec.instance_id not in hosted
+
+    @invariant()
+    def a_suspect_shares_with_none_that_has_just_started_and_is_not(self) -> None:
+        for process in self.launcher.executed:
+            together = [run for run in self.runs.values() if run.spec.instance_id in process.running]
+            suspects = [run for run in together if run.spec.company is Company.SUSPECTS]
+            others = [run for run in together if run.spec.company is Company.ANY]
+            for run in suspects:
+                assert all(other.at >= run.at + STEADY_AFTER_S for other in others)
 
     @invariant()
     def whoever_is_told_to_run_is_known(self) -> None:
