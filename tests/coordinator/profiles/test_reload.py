@@ -47,3 +47,14 @@ async def test_reloads_by_signal_and_interval_survive_an_unexpected_error(runnin
     coordinator._fleet = running
     await coordinator._reload()
     assert running.warnings() == [SHOWN]
+
+
+async def test_of_a_login_that_another_cell_has_nothing_is_told(
+    running: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Mock(held_by=None, login_expires_at=0.0, warnings=("ends",))
+    elsewhere = Mock(held_by="east", login_expires_at=0.0, warnings=("ends",))
+    here.name, elsewhere.name = "ann", "bob"
+    monkeypatch.setattr(running, "supervisor", Mock(snapshot=lambda: (here, elsewhere)))
+    assert running.warnings() == ["ann: ends"]
+    assert list(running.login_days_left()) == ["ann"]
