@@ -63,7 +63,7 @@ class Child:
                 data = line.removeprefix(b"data: ").strip()
                 if data == b"[DONE]":
                     return
-                if data:
+                if line.startswith(b"data: "):  # else it is a comment, which keeps the connection alive
                     event = json.loads(data)
                     assert "error" not in event, event
                     yield event["choices"][0]["delta"].get("content", "")
