@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -36,10 +36,24 @@ def take(pool: Pool, model: str = "m") -> Lease:
     return lease
 
 
+WAITING: set[asyncio.Task[Lease]] = set()
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left_waiting() -> AsyncIterator[None]:
+    """Call off what a test leaves in the queue: all tests have one event loop, and its end would be told in another."""
+    yield
+    for task in WAITING:
+        task.cancel()
+    await asyncio.gather(*WAITING, return_exceptions=True)
+    WAITING.clear()
+
+
 async def waiting(pool: Pool, model: str = "m", *, timeout_s: float = 5.0) -> asyncio.Task[Lease]:
     """Return a request that is in the queue by now."""
     before = pool.queue_length
     task = asyncio.create_task(pool.acquire(model, timeout_s=timeout_s))
+    WAITING.add(task)
     await eventually(lambda: pool.queue_length > before)
     return task
 
