@@ -100,7 +100,7 @@ class S3ProfileProvider:
             except S3Unreachable as error:
                 if self._has_run or not (self._allow_stale and old):
                     raise
-                result = self._stale(old, error)
+                result = self._stale(old, update, error)
         self._has_run = True
         return result
 
@@ -252,13 +252,13 @@ class S3ProfileProvider:
             raise S3Refused(f"{self.location}: no profile can be read: {obtained[0][0].refused}")
         raise NoUsableProfile(no_profiles_message(self.nothing_found, discovery))
 
-    def _stale(self, old: FileSet, error: S3Unreachable) -> ProfileHydrationResult:
+    def _stale(self, old: FileSet, update: Update, error: S3Unreachable) -> ProfileHydrationResult:
         """Return what an earlier hydration left. Raises `error` if that holds no usable profile, KeyFileError."""
-        intact, examined = old.intact(), []
+        examined = []
         for key, entry in sorted(old.entries.items()):
             if entry.file not in (KEY_FILE, FLEET_FILE):
-                known = entry if key in intact else replace(entry, state=None)
-                examined.append(self._examine_kept(key, known, lambda key: old.read(key) or b""))
+                known = entry if key in update.intact else replace(entry, state=None)
+                examined.append(self._examine_kept(key, known, update.read))
         discovery = select_profiles(examined, time.time())
         if not discovery.accepted:
             raise error

@@ -28,12 +28,13 @@ class Update:
     def __init__(self, cache: Cache, old: FileSet | None) -> None:
         self._cache = cache
         self._old = old
-        self._intact = old.intact() if old else frozenset()
+        self.intact = old.intact() if old else frozenset()
+        """The keys of the old set whose files are as they were fetched."""
         self._staging: Staging | None = None
 
     def unchanged(self, item: S3Object) -> Entry | None:
         """Return what the old set has of the object, None if it has to be fetched."""
-        known = self._old.entries.get(item.key) if self._old and item.key in self._intact else None
+        known = self._old.entries.get(item.key) if self._old and item.key in self.intact else None
         return known if known and item.etag and (known.etag, known.size) == (item.etag, item.size) else None
 
     def read(self, key: str) -> bytes:
