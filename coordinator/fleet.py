@@ -266,8 +266,7 @@ class Fleet:
     def login_days_left(self) -> dict[str, float]:
         """Return in how many days each login expires, by its child's name, as far as its cookies say so."""
         now = time.time()
-        # Of a login that another cell has, that one tells, here and in the warnings.
-        children = [child for child in self.supervisor.snapshot() if child.held_by is None]
+        children = [child for child in self.supervisor.snapshot() if not child.is_elsewhere]
         found = {child.name: child.login_expires_at for child in children}
         return {name: (at - now) / DAY_S for name, at in found.items() if at is not None}
 
@@ -290,7 +289,9 @@ class Fleet:
         open_api = _OPEN if hydration is not None and not hydration.keys else None
         claims = self._keeper.status.trouble if self._keeper else None
         sessions = self._sessions.warnings() if self._sessions else ()
-        of_children = [f"{child.name}: {line}" for child in children if not child.held_by for line in child.warnings]
+        of_children = [
+            f"{child.name}: {line}" for child in children if not child.is_elsewhere for line in child.warnings
+        ]
         of_logins = (*self._sites.warnings(), *hydrated, *sessions, *of_children)
         spares = self.spare_browsers()
         of_spares = None if spares is None else spares.warning

@@ -124,6 +124,7 @@ class Coordinator:
         claims = ClaimSetup.from_settings(settings)
         shared = SessionsInClaims(claims.store, asyncio.get_running_loop()) if claims else None
         sessions = Sessions.from_settings(settings, shared)
+        assert sessions or not claims  # noqa: S101 - Settings refuses CLAIMS without SESSION_DIR
         self._launcher = LocalLauncher.from_settings(settings, program, sessions)
         self._fleet = Fleet(
             settings,

@@ -204,8 +204,7 @@ class Alerts:
         if fleet is None or fleet.hydrated_at() is None or fleet.pool.draining:
             return
         children = fleet.supervisor.snapshot()
-        # Of a login that another cell has, that one tells.
-        own = tuple(child for child in children if child.held_by is None)
+        own = tuple(child for child in children if not child.is_elsewhere)
         for child in own:
             self._look_at(child)
         names, rejected = {child.name for child in children}, fleet.rejected()

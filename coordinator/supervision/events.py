@@ -179,6 +179,11 @@ class ChildStatus(NamedTuple):
     asleep: bool = False
     held_by: str | None = None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another cell has its login, and tells of it."""
+        return self.held_by is not None
+
     def public(self) -> dict[str, Any]:
         """Return what may be shown without a key: no path, no line of a log."""
         return {

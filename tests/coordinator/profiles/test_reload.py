@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 from coordinator.flags import load_settings
 from coordinator.fleet import Fleet
 from coordinator.main import Coordinator
+from coordinator.supervision.events import ChildStatus
+from coordinator.supervision.lifecycle import State
 
 SHOWN = "The last reload failed by an error in the program itself; its log has the place."
 
@@ -52,9 +54,24 @@ async def test_reloads_by_signal_and_interval_survive_an_unexpected_error(runnin
 async def test_of_a_login_that_another_cell_has_nothing_is_told(
     running: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = Mock(held_by=None, login_expires_at=0.0, warnings=("ends",))
-    elsewhere = Mock(held_by="east", login_expires_at=0.0, warnings=("ends",))
-    here.name, elsewhere.name = "ann", "bob"
+    here = ChildStatus(
+        name="ann",
+        state=State.READY,
+        reason=None,
+        detail=None,
+        since=0.0,
+        restarts=0,
+        in_flight=0,
+        models=(),
+        login_expires_at=0.0,
+        login_kept=False,
+        warnings=("ends",),
+        capture=None,
+        generation=1,
+        pid=None,
+        slot=None,
+    )
+    elsewhere = here._replace(name="bob", held_by="east")
     monkeypatch.setattr(running, "supervisor", Mock(snapshot=lambda: (here, elsewhere)))
     assert running.warnings() == ["ann: ends"]
     assert list(running.login_days_left()) == ["ann"]
