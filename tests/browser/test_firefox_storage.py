@@ -22,12 +22,7 @@ KINDS: tuple[LoginKind, ...] = ("rotating", "token", "database", "tab")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_login_of_every_kind_outlives_a_restart(
-    pages: Pages, shared_pages: Pages, demo: DemoSite, kind: LoginKind
-) -> None:
-    """One of them a restart of Firefox; the others one of the page, in a new context, which takes the same state."""
-    if kind != "database":
-        pages = shared_pages
+async def test_a_login_of_every_kind_outlives_a_restart(pages: Pages, demo: DemoSite, kind: LoginKind) -> None:
     page = await pages.open(any_site(demo), kind_state(demo, kind), engine="firefox")
     check_answer(await ask(page, "hello"), "hello", last(demo))
     page = await reopened(pages, page, any_site(demo))
