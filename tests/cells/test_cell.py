@@ -13,7 +13,7 @@ from tests.cells.running import COUNT, names_of, three_cells
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.coordinator.proxy.proxied import chat
 from tests.support.json_lines import json_lines
-from tests.support.waiting import HANG_LIMIT_S
+from tests.support.waiting import eventually_async
 
 HOP = {"x-tabfleet-hop": "1"}
 
@@ -81,14 +81,12 @@ async def test_a_request_that_may_go_elsewhere_is_refused_where_it_would_wait(tm
         gate = tmp_path / "gate"
         await running.behave(name, hold=str(gate))
         held = asyncio.create_task(ask(running, "hold"))
-        await until_leased(running)
+        await until_counted(running, "tabfleet_leases_held")
         refused = await ask(running, hop=True)
         assert code(refused) == (503, "not_queued")
         assert (refused.headers["retry-after"], refused.headers["x-tabfleet-busy"]) == ("2", "true")
         last = asyncio.create_task(ask(running, "the last hop waits"))
-        async with asyncio.timeout(HANG_LIMIT_S):
-            while (await running.metrics()).sum("tabfleet_queue_length") < 1:  # noqa: ASYNC110 - in another process
-                await asyncio.sleep(0.05)
+        await until_counted(running, "tabfleet_queue_length")
         # Another cell's logins may have the model; whoever asks none after this one is told that there is none.
         unknown = [await ask(running, hop=hop, model="other") for hop in (True, False)]
         assert [code(answer) for answer in unknown] == [(503, "none_ready"), (404, "model_not_found")]
@@ -106,11 +104,9 @@ async def test_without_a_share_nothing_is_said_of_cells_and_the_header_is_not_lo
         gate = tmp_path / "gate"
         await running.behave("ada", hold=str(gate))
         held = asyncio.create_task(ask(running, "hold"))
-        await until_leased(running)
+        await until_counted(running, "tabfleet_leases_held")
         waits = asyncio.create_task(ask(running, hop=True))
-        async with asyncio.timeout(HANG_LIMIT_S):
-            while (await running.metrics()).sum("tabfleet_queue_length") < 1:  # noqa: ASYNC110 - in another process
-                await asyncio.sleep(0.05)
+        await until_counted(running, "tabfleet_queue_length")
         gate.touch()
         assert [(await one).status_code for one in (held, waits)] == [200, 200]
         assert not {"cell", "shard"} & set((await running.ready())[1])
@@ -118,10 +114,11 @@ async def test_without_a_share_nothing_is_said_of_cells_and_the_header_is_not_lo
         assert not [event for event in running.events() if {"cell", "shard"} & set(event)]
 
 
-async def until_leased(running: Running) -> None:
-    async with asyncio.timeout(HANG_LIMIT_S):
-        while (await running.metrics()).sum("tabfleet_leases_held") < 1:  # noqa: ASYNC110 - in another process
-            await asyncio.sleep(0.05)
+async def until_counted(running: Running, gauge: str) -> None:
+    async def is_counted() -> bool:
+        return (await running.metrics()).sum(gauge) >= 1
+
+    await eventually_async(is_counted)
 
 
 async def test_a_cell_may_have_a_name_without_a_share(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.support.json_lines import json_lines
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_async
 
 FLEET = """\
 [[login]]
@@ -48,11 +47,12 @@ async def site_checks(running: Running) -> dict[str, dict[str, Any]]:
 
 async def until(running: Running, holds: Callable[[dict[str, dict[str, Any]]], bool]) -> dict[str, dict[str, Any]]:
     """Wait until what `/ready` says of the sites is so, and return it."""
-    async with asyncio.timeout(HANG_LIMIT_S):
-        while True:
-            if holds(seen := await site_checks(running)):
-                return seen
-            await asyncio.sleep(0.05)
+
+    async def look() -> dict[str, dict[str, Any]] | None:
+        seen = await site_checks(running)
+        return seen if holds(seen) else None
+
+    return await eventually_async(look, timeout_s=HANG_LIMIT_S)
 
 
 def all_passed(seen: dict[str, dict[str, Any]]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 from tests.coordinator.program import KEY, Running, coordinator, write_profile
 from tests.support.json_lines import json_lines
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_async
 
 OLD, NEW = 'name = "old"\n', 'name = "new"\n'
 HANG_LIMIT_S = 60.0
@@ -20,12 +19,12 @@ HANG_LIMIT_S = 60.0
 
 async def until(running: Running, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """Wait until what `/ready` says of the site is so, and return it."""
-    async with asyncio.timeout(HANG_LIMIT_S):
-        while True:
-            (site,) = (await running.ready())[1]["site_checks"]
-            if holds(site):
-                return dict(site)
-            await asyncio.sleep(0.05)
+
+    async def look() -> dict[str, Any] | None:
+        (site,) = (await running.ready())[1]["site_checks"]
+        return dict(site) if holds(site) else None
+
+    return await eventually_async(look, timeout_s=HANG_LIMIT_S)
 
 
 def has_lines(path: Path, count: int) -> bool:

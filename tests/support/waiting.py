@@ -39,7 +39,7 @@ def pause_s(waited_s: float, longest_s: float = LOOK_AGAIN_S[1]) -> float:
     return min(max(LOOK_AGAIN_S[0], 0.05 * waited_s), longest_s)
 
 
-async def eventually_async(look: Callable[[], Awaitable[T]], *, timeout_s: float = HANG_LIMIT_S) -> T:
+async def eventually_async(look: Callable[[], Awaitable[T | None]], *, timeout_s: float = HANG_LIMIT_S) -> T:
     """As `eventually`, where looking takes a while."""
     deadline = time.monotonic() + timeout_s
     while not (seen := await look()):
