@@ -11,6 +11,9 @@ from playwright.async_api import Browser
 
 from benchmarks.pages.bare_script import ScriptPlan, open_browser, open_context
 
+LARGEST_COST = "the largest remaining cost is the engine's: a context, its page, and the site's document"
+"""Of what opens a login's page in a browser that runs, and takes about as long as the bare script."""
+
 
 class BareContexts:
     """Opens and closes contexts in one browser, and times each until its page shows that it is logged in."""

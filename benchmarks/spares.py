@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from benchmarks.bare_contexts import bare_contexts
+from benchmarks.bare_contexts import LARGEST_COST, bare_contexts
 from benchmarks.pages.script_plan import plan
 from benchmarks.pages.timestamped_app import TimestampedApp, timestamped_app
 from benchmarks.process_usage import pss_mb, thread_cpu_s, used_since_s
@@ -34,7 +34,6 @@ ROUNDS = 9
 LIMIT_S = 120.0
 PEER = "a browser of its own"
 AIM_MS = 600.0
-LARGEST_COST = "the largest remaining cost is the engine's: a context, its page, and the site's document"
 T = TypeVar("T")
 
 

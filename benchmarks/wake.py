@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.bare_contexts import bare_contexts
+from benchmarks.bare_contexts import LARGEST_COST, bare_contexts
 from benchmarks.pages.client import stream_completion
 from benchmarks.pages.script_plan import plan
 from benchmarks.pages.timestamped_app import TimestampedApp, timestamped_app
@@ -30,7 +30,6 @@ ROUNDS = 7
 SLEEP_AFTER_S = 2
 LIMIT_S = 120.0
 AIM_MORE_MS = 300.0
-LARGEST_COST = "the largest remaining cost is the engine's: a context, its page, and the site's document"
 
 
 def result(engine: EngineName, asleep: list[float], awake: list[float], bare: list[float]) -> Result:

@@ -79,9 +79,9 @@ class ClaimStore(Protocol):
         """Take a new lease of `shared.ttl_s` seconds and register the cell with it, its settings and its room.
 
         Raises CellTaken, and StoreNew for `ttl_s` seconds after the first call that found the store empty: for so long
-        there may be cells that rely on claims which the store has lost. Raises SettingsDiffer
-        where a lease is there that was taken with other settings (`require_alike`), in one step with the registration:
-        the first cell decides, and when the last lease is over, whoever comes next.
+        there may be cells that rely on claims which the store has lost. Raises SettingsDiffer where a lease is there
+        that was taken with other settings (`require_alike`), in one step with the registration: the first cell decides,
+        and when the last lease is over, whoever comes next.
         """
 
     async def renew(self) -> None:

@@ -75,6 +75,7 @@ class ChildRun:
         """Seconds between two probes; the listener may change it at any time."""
         self.process: ChildProcess | None = None
         self.pid: int | None = None
+        """Of its process, once there is one; each answer of `/ready` asks for it."""
         self.ended = asyncio.Event()
         """The process has exited."""
         self.gone = asyncio.Event()

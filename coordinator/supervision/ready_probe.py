@@ -182,7 +182,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:
+        if status < 200:  # an interim response; the final one follows (RFC 9110, section 15.2)
             self._has_head = False
             return
         if not self._parser.should_keep_alive():

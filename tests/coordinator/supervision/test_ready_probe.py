@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,8 +13,6 @@ from coordinator.supervision.lifecycle import Reason
 from coordinator.supervision.ready_probe import ReadyProbe
 from tests.support.ports import free_range
 from tests.support.waiting import HANG_LIMIT_S
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def ready(**more: object) -> bytes:
