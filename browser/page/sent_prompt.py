@@ -10,9 +10,6 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from email import message_from_bytes
-from email.message import Message
-from email.policy import HTTP
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -157,6 +154,11 @@ def _form_field(body: bytes, content_type: str, name: str) -> str | None:
     """
     if not content_type.startswith("multipart/"):
         return next(iter(parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True).get(name, ())), None)
+    # Few sites send it, and what reads it takes 1 MB of every child.
+    from email import message_from_bytes  # noqa: PLC0415
+    from email.message import Message  # noqa: PLC0415
+    from email.policy import HTTP  # noqa: PLC0415
+
     whole: Message = message_from_bytes(b"content-type: " + content_type.encode() + b"\r\n\r\n" + body, policy=HTTP)
     for part in whole.get_payload() if whole.is_multipart() else ():
         if isinstance(part, Message) and part.get_param("name", header="content-disposition") == name:

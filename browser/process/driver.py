@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,8 +57,20 @@ class Driver:
             "PLAYWRIGHT_DISABLE_FORCED_CHROMIUM_PROXIED_LOOPBACK": "1",
             **wrapper_environment("driver", node, self._run_dir),
         }
+        _show_no_source_of("playwright")
         with _environment(variables):
             return await async_playwright().start()
+
+
+def _show_no_source_of(package: str) -> None:
+    """Have stack traces name the lines of this package without showing them.
+
+    Playwright takes a stack trace of each call: the lines of its largest module would take 3 MB from then on, in every
+    process that drives a browser.
+    """
+    modules = [module for name, module in sys.modules.items() if name.startswith(f"{package}.")]
+    for path in filter(None, (getattr(module, "__file__", None) for module in modules)):
+        linecache.cache[path] = 0, None, [], path  # without a time of modification it is never read again
 
 
 @contextmanager

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
-
-import pyrage  # type: ignore[import-untyped]
+from typing import Any, Final, Self
 
 from contract.files import NotRegular, read_regular
 from contract.sessions.errors import BadSession, SessionKeyError
@@ -20,6 +18,13 @@ _MOST_BYTES: Final = 64 * 1024
 _PREFIX: Final = "AGE-SECRET-KEY-1"
 
 
+def _pyrage() -> Any:
+    """Import it for those who have a key: it takes 1 MB, of each child, and few have encrypted sessions."""
+    import pyrage  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    return pyrage
+
+
 def is_encrypted(data: bytes) -> bool:
     """Return whether these bytes are an age file, binary or armored."""
     return data.startswith((BINARY, ARMORED))
@@ -29,7 +34,7 @@ def is_encrypted(data: bytes) -> bool:
 class SessionKey:
     """X25519 identities: the first encrypts, each decrypts, so that a key is changed by putting a new one in front."""
 
-    identities: tuple[pyrage.x25519.Identity, ...] = field(repr=False)
+    identities: tuple[Any, ...] = field(repr=False)
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -47,7 +52,7 @@ class SessionKey:
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Return the identities of such a file. Raises SessionKeyError, which names lines and never shows one."""
-        identities = []
+        pyrage, identities = _pyrage(), []
         for number, line in enumerate(map(str.strip, text.splitlines()), 1):
             if not line or line.startswith("#"):
                 continue
@@ -70,13 +75,14 @@ class SessionKey:
 
     def encrypt(self, data: bytes) -> bytes:
         """Return an age file that these identities can read."""
-        encrypted: bytes = pyrage.encrypt(data, [self.identities[0].to_public()])
+        encrypted: bytes = _pyrage().encrypt(data, [self.identities[0].to_public()])
         return encrypted
 
     def is_newest(self, data: bytes) -> bool:
         """Return whether these bytes are encrypted, and for the identity that encrypts now."""
         if not is_encrypted(data):
             return False
+        pyrage = _pyrage()
         try:
             pyrage.decrypt(data, [self.identities[0]])
         except pyrage.DecryptError:
@@ -85,6 +91,7 @@ class SessionKey:
 
     def decrypt(self, data: bytes) -> bytes:
         """Return what an age file holds. Raises BadSession if it is damaged, or for another key."""
+        pyrage = _pyrage()
         try:
             decrypted: bytes = pyrage.decrypt(data, list(self.identities))
         except pyrage.DecryptError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import struct
 from collections.abc import AsyncIterator
 
@@ -18,7 +19,7 @@ from browser.capture.stream_receiver import StreamReceiver
 from browser.errors import StreamPortTaken
 from tests.support.ports import free_range
 from tests.support.turns import each_turn
-from tests.support.waiting import eventually
+from tests.support.waiting import HANG_LIMIT_S, eventually
 
 ORIGIN = "https://chat.example.com"
 TOKEN = "the-token-of-this-start"
@@ -124,9 +125,61 @@ async def test_what_is_no_http_is_not_logged(listener: Listener, caplog: pytest.
     for sent in (b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nhost: localhost\r\nno colon\r\n\r\n"):
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.number)
         writer.write(sent)
-        assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+        assert await asyncio.wait_for(reader.read(), HANG_LIMIT_S) == b""  # it is closed without a word
         writer.close()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("body", ["", "{}"])
+@pytest.mark.parametrize("head", ["POST / HTTP/1.1\r\ncontent-length: 2\r\n", "GET / HTTP/1.1\r\n"])
+async def test_http_that_opens_no_connection_is_refused(
+    listener: Listener, caplog: pytest.LogCaptureFixture, head: str, body: str
+) -> None:
+    """A page may send that to any port of this machine, without being asked by anybody."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.number)
+    writer.write(f"{head}host: 127.0.0.1\r\norigin: {ORIGIN}\r\n\r\n{body}".encode())
+    said = await asyncio.wait_for(reader.read(), HANG_LIMIT_S)
+    assert not said or said.startswith(b"HTTP/1.1 4")  # the library says nothing where a body comes along
+    assert ORIGIN.encode() not in said
+    writer.close()
+    assert not caplog.records
+
+
+async def test_two_origins_are_none(listener: Listener) -> None:
+    headers = f"host: 127.0.0.1\r\norigin: {ORIGIN}\r\norigin: {ORIGIN}\r\n"
+    upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.number)
+    writer.write(f"GET / HTTP/1.1\r\n{headers}{upgrade}{key}\r\n".encode())
+    assert b" 403 " in await asyncio.wait_for(reader.readline(), HANG_LIMIT_S)
+    writer.close()
+
+
+async def test_nothing_that_pages_send_is_logged(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    feed = listener.receiver.open_feed(NONCE)
+    with caplog.at_level(logging.DEBUG):  # of the root, as with LOG_LEVEL=debug
+        socket = await listener.page()
+        await socket.send_bytes(message(0, b"an answer"))
+        assert await received(feed, 1) == [Frame(FrameKind.CHUNK, 1, b"an answer")]
+        await socket.close()
+    assert not [record for record in caplog.records if record.name == "browser.stream_server"]
+    assert TOKEN not in caplog.text
+    assert "an answer" not in caplog.text
+
+
+async def test_the_end_waits_for_no_connection_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_server, "HELLO_TIMEOUT_S", 3600.0)
+    number = free_range(1)
+    port = StreamPort(number)
+    port.add(StreamReceiver(origin=ORIGIN, token=TOKEN))
+    await port.start()
+    await port.serving()
+    _, no_request = await asyncio.open_connection("127.0.0.1", number)
+    async with aiohttp.ClientSession() as session:
+        no_hello = await session.ws_connect(f"ws://127.0.0.1:{number}/", origin=ORIGIN)
+        await asyncio.wait_for(port.stop(), HANG_LIMIT_S)
+        await no_hello.close()
+    no_request.close()
 
 
 async def test_another_nonce_is_dropped(listener: Listener) -> None:
