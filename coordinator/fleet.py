@@ -26,7 +26,7 @@ from coordinator.sessions import Sessions
 from coordinator.sessions.sessions import TEND_S
 from coordinator.settings import Settings
 from coordinator.supervision.canary import SiteStatus
-from coordinator.supervision.events import ChildCleaned, ChildStatus, FleetEvent, Hooks, log_event
+from coordinator.supervision.events import ChildCleaned, FleetEvent, Hooks, PublicStatus, log_event
 from coordinator.supervision.launcher import Launcher, SpareBrowsers
 from coordinator.supervision.lifecycle import State
 from coordinator.supervision.login_expiry import DAY_S
@@ -245,7 +245,7 @@ class Fleet:
 
     def states(self) -> list[State]:
         """Return the state of each child."""
-        return [child.state for child in self.supervisor.snapshot()]
+        return [child.state for child in self.supervisor.public_snapshot()]
 
     def hydrated_at(self) -> float | None:
         """Return when profiles and keys were last fetched, in Unix seconds."""
@@ -266,7 +266,7 @@ class Fleet:
     def login_days_left(self) -> dict[str, float]:
         """Return in how many days each login expires, by its child's name, as far as its cookies say so."""
         now = time.time()
-        children = [child for child in self.supervisor.snapshot() if not child.is_elsewhere]
+        children = [child for child in self.supervisor.public_snapshot() if not child.is_elsewhere]
         found = {child.name: child.login_expires_at for child in children}
         return {name: (at - now) / DAY_S for name, at in found.items() if at is not None}
 
@@ -277,13 +277,13 @@ class Fleet:
 
     def unhealthy(self) -> list[str]:
         """Return the names of the children that should serve and do not."""
-        return _unhealthy(self.supervisor.snapshot())
+        return _unhealthy(self.supervisor.public_snapshot())
 
     def warnings(self) -> list[str]:
         """Return what the operator should know, a line each."""
-        return self._warnings(self.supervisor.snapshot())
+        return self._warnings(self.supervisor.public_snapshot())
 
-    def _warnings(self, children: Sequence[ChildStatus]) -> list[str]:
+    def _warnings(self, children: Sequence[PublicStatus]) -> list[str]:
         hydration = self._hydration
         hydrated = () if hydration is None else hydration.warnings
         open_api = _OPEN if hydration is not None and not hydration.keys else None
@@ -307,13 +307,13 @@ class Fleet:
         rejected = () if self._hydration is None else self._hydration.discovery.rejected
         shard = self._settings.own_shard
         spares = self.spare_browsers()
-        children = self.supervisor.snapshot()
+        children = self.supervisor.public_snapshot()
         named = {"cell": self._settings.own_cell, "shard": None if shard is None else str(shard)}
         return {
             **{name: value for name, value in named.items() if value is not None},
             **({"claims": claims.public()} if (claims := self.claims()) else {}),
             "status": "draining" if self.pool.draining else "ready" if self.ready else "unready",
-            "children": [child.public() for child in children],
+            "children": children,
             "unhealthy": _unhealthy(children),
             "rejected_profiles": [{"name": item.name, "reason": item.reason} for item in rejected],
             "site_checks": [site.public() for site in self.site_checks()],
@@ -358,7 +358,7 @@ class Fleet:
             write("ready" if ready else "unready", unhealthy=self.unhealthy(), draining=self.pool.draining)
 
 
-def _unhealthy(children: Sequence[ChildStatus]) -> list[str]:
+def _unhealthy(children: Sequence[PublicStatus]) -> list[str]:
     return [child.name for child in children if child.state not in _NOT_UNHEALTHY]
 
 

@@ -10,7 +10,7 @@ ChildProcess   what a launcher gives back
 Backend        a run as the pool of requests sees it
 Slot           the ports of one running child; a child holds one only while it needs it
 start permit   the right to be one of the few children that start at the same time
-ChildStatus    a child as it is shown to people and orchestrators
+PublicStatus   a child as it is shown to people and orchestrators; ChildStatus is the same with what needs a key
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from contract.child_api import Readiness, SessionReport, UnreadyReason
@@ -37,6 +38,7 @@ from coordinator.supervision.events import (
     Hooks,
     LoginExpires,
     LoginRefreshed,
+    PublicStatus,
     RestartPlanned,
     SessionReported,
 )
@@ -161,15 +163,14 @@ class Child:
             self.clean and self.claimed and (state is State.STANDBY or (state is State.BACKOFF and self._backoff_over))
         )
 
-    def status(self) -> ChildStatus:
-        """Return the child as it is now."""
-        run, state, expiry = self.run, self.phase.state, self.login_expiry
+    def public_status(self) -> PublicStatus:
+        """Return the child as it is now, as anybody may see it."""
+        run, expiry = self.run, self.login_expiry
         expires = None if expiry.expires_at is None else expiry.warning(self._context.wall())
-        return ChildStatus(
+        return PublicStatus(
             name=self.name,
-            state=state,
+            state=self.phase.state,
             reason=self.reason,
-            detail=self.detail,
             since=self.since,
             restarts=max(0, self.generation - 1),
             in_flight=run.backend.in_flight if run else 0,
@@ -179,11 +180,18 @@ class Child:
             warnings=tuple(line for line in (expires, self.warning) if line) if expires or self.warning else (),
             capture=self.capture,
             asleep=self.asleep,
-            generation=self.generation,
-            pid=run.pid if run and state in LIVE else None,
-            slot=self.slot.index if self.slot else None,
             site=self.profile.login.site_name or None,
             held_by=self.holder,
+        )
+
+    def status(self) -> ChildStatus:
+        """Return the child as it is now, with all that is known of it."""
+        return ChildStatus(
+            **msgspec.structs.asdict(self.public_status()),
+            detail=self.detail,
+            generation=self.generation,
+            pid=self.run.pid if self.run and self.phase.state in LIVE else None,
+            slot=self.slot.index if self.slot else None,
         )
 
     def last_lines(self) -> tuple[str, ...]:

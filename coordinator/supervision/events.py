@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
+import msgspec
 import structlog
 
 from contract.child_api import SessionReport
@@ -149,21 +150,20 @@ class PageRecovered(FleetEvent):
     file: str
 
 
-class ChildStatus(NamedTuple):
-    """A child as `/ready` and the admin routes show it. Times are seconds since 1970.
+class PublicStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A child as `/ready` shows it, which nobody needs a key for: no path, no line of a log. Times are Unix seconds.
 
     `login_kept` tells that the child refreshes its login in time, or logs in again; `warnings` are lines for people.
     `capture` is the way by which it reads answers, once its page has shown that it works: see `browser.capture`. `site`
     is the name of its site where there is a fleet file. `asleep` tells that its page is closed while it is idle.
     `held_by` is the cell that has the claim of its login, where another one has it.
 
-    A named tuple: `/ready` makes one of each child, a thousand perhaps, and a frozen dataclass takes longer to make.
+    A msgspec struct: `/ready` makes one of each child and encodes it, a thousand times perhaps.
     """
 
     name: str
     state: State
     reason: Reason | None
-    detail: str | None
     since: float
     restarts: int
     in_flight: int
@@ -172,9 +172,6 @@ class ChildStatus(NamedTuple):
     login_kept: bool
     warnings: tuple[str, ...]
     capture: str | None
-    generation: int
-    pid: int | None
-    slot: int | None
     site: str | None = None
     asleep: bool = False
     held_by: str | None = None
@@ -184,28 +181,14 @@ class ChildStatus(NamedTuple):
         """Whether another cell has its login, and tells of it."""
         return self.held_by is not None
 
-    def public(self) -> dict[str, Any]:
-        """Return what may be shown without a key: no path, no line of a log."""
-        return {
-            "name": self.name,
-            "state": self.state,
-            "reason": self.reason,
-            "since": self.since,
-            "restarts": self.restarts,
-            "in_flight": self.in_flight,
-            "models": self.models,
-            "login_expires_at": self.login_expires_at,
-            "login_kept": self.login_kept,
-            "warnings": self.warnings,
-            "capture": self.capture,
-            "site": self.site,
-            "asleep": self.asleep,
-            "held_by": self.held_by,
-        }
 
-    def private(self) -> dict[str, Any]:
-        """Return everything, for key holders."""
-        return self._asdict()
+class ChildStatus(PublicStatus, frozen=True, kw_only=True, gc=False):
+    """All that is known of a child, for the fleet itself and for key holders."""
+
+    detail: str | None
+    generation: int
+    pid: int | None
+    slot: int | None
 
 
 class Hooks:

@@ -19,7 +19,7 @@ from coordinator.proxy.pool import Backend, Pool
 from coordinator.supervision.child import Child, Context
 from coordinator.supervision.child_client import ChildClient
 from coordinator.supervision.child_run import ChildRun
-from coordinator.supervision.events import ChildStatus, FleetEvent, Hooks
+from coordinator.supervision.events import ChildStatus, FleetEvent, Hooks, PublicStatus
 from coordinator.supervision.launcher import Launcher, Profile, RenewedLogin
 from coordinator.supervision.lifecycle import Event, Reason, State
 from coordinator.supervision.memory import watch_memory
@@ -98,6 +98,10 @@ class Supervisor:
     def ready(self) -> bool:
         """Whether at least one child is READY and nothing drains the whole."""
         return not self._pool.draining and any(c.phase.state is State.READY for c in self._children.values())
+
+    def public_snapshot(self) -> tuple[PublicStatus, ...]:
+        """Return all children as they are now and anybody may see them, in a stable order."""
+        return tuple(child.public_status() for child in self._children.values())
 
     def snapshot(self) -> tuple[ChildStatus, ...]:
         """Return all children as they are now, in a stable order."""

@@ -6,13 +6,14 @@ import socket
 from pathlib import Path
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from coordinator.flags import load_settings
 from coordinator.fleet import Fleet
 from coordinator.main import Coordinator
-from coordinator.supervision.events import ChildStatus
+from coordinator.supervision.events import PublicStatus
 from coordinator.supervision.lifecycle import State
 
 SHOWN = "The last reload failed by an error in the program itself; its log has the place."
@@ -54,11 +55,10 @@ async def test_reloads_by_signal_and_interval_survive_an_unexpected_error(runnin
 async def test_of_a_login_that_another_cell_has_nothing_is_told(
     running: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = ChildStatus(
+    here = PublicStatus(
         name="ann",
         state=State.READY,
         reason=None,
-        detail=None,
         since=0.0,
         restarts=0,
         in_flight=0,
@@ -67,11 +67,8 @@ async def test_of_a_login_that_another_cell_has_nothing_is_told(
         login_kept=False,
         warnings=("ends",),
         capture=None,
-        generation=1,
-        pid=None,
-        slot=None,
     )
-    elsewhere = here._replace(name="bob", held_by="east")
-    monkeypatch.setattr(running, "supervisor", Mock(snapshot=lambda: (here, elsewhere)))
+    elsewhere = msgspec.structs.replace(here, name="bob", held_by="east")
+    monkeypatch.setattr(running, "supervisor", Mock(public_snapshot=lambda: (here, elsewhere)))
     assert running.warnings() == ["ann: ends"]
     assert list(running.login_days_left()) == ["ann"]
