@@ -200,7 +200,7 @@ class _Endpoints:
     async def child(self, request: Request) -> Response:
         """Return all that is known of a child, the last lines of its log included."""
         child = self._fleet.supervisor.child(request.path_params["name"])
-        return JSONResponse({**msgspec.structs.asdict(child.status()), "last_lines": child.last_lines()})
+        return JSONResponse({**child.status().private(), "last_lines": child.last_lines()})
 
     async def screenshot(self, request: Request) -> Response:
         """Return what the child's page shows now, as a PNG: somebody's conversation, perhaps."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import structlog
@@ -189,6 +189,10 @@ class ChildStatus(PublicStatus, frozen=True, kw_only=True, gc=False):
     generation: int
     pid: int | None
     slot: int | None
+
+    def private(self) -> dict[str, Any]:
+        """Return everything, for key holders."""
+        return msgspec.structs.asdict(self)
 
 
 class Hooks:
