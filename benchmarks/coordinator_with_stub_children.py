@@ -1,7 +1,7 @@
 """`python -m coordinator.main` with stub children in place of browsers.
 
 `--tiny` as the first argument selects tiny_stub_child.py, starts many at a time, and disables the memory plan, which
-reckons with the size of a browser.
+reckons with the size of a browser. `--served-by PATH` after it has one process answer for all children.
 """
 
 from __future__ import annotations
@@ -34,5 +34,7 @@ if __name__ == "__main__":
     flags, program = sys.argv[1:], [sys.executable, str(Path(__file__).with_name("stub_child.py"))]
     if flags[:1] == ["--tiny"]:
         start_many_at_a_time()
-        flags, program = flags[1:], [sys.executable, "-I", "-S", str(Path(__file__).with_name("tiny_stub_child.py"))]
+        served = flags[1:3] if flags[1:2] == ["--served-by"] else []
+        flags = flags[1 + len(served) :]
+        program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("tiny_stub_child.py")), *served]
     sys.exit(main(flags, program=tuple(program)))

@@ -1,10 +1,12 @@
 """A coordinator with 1,000 children compared with one with 10: `python -m benchmarks scale`, up to four minutes.
 
-The children are small stub processes (benchmarks/tiny_stub_child.py). The benchmark measures the coordinator: CPU of a
-probe while idle, CPU of a request under load less that of the probes, and memory. Requests go to all children in turn,
-then, for a model that only ten of them serve, to these ten: the first shows the cost of using many children, the second
-that of routing among many. Both coordinators run at the same time and are measured in turn. Both send PROBES_PER_S
-probes a second in total, so that the same is subtracted from both; each stub counts its own probes.
+The children are small stub processes (benchmarks/tiny_stub_child.py), and one more process answers for those of a
+coordinator: a thousand processes in turn would empty the CPU's caches between its requests, as browsers do whatever
+their number. The benchmark measures the coordinator: CPU of a probe while idle, CPU of a request under load less that
+of the probes, and memory. Requests go to all children in turn, then, for a model that only ten of them serve, to these
+ten: the first shows the cost of using many children, the second that of routing among many. Both coordinators run at
+the same time and are measured in turn. Both send PROBES_PER_S probes a second in total, so that the same is subtracted
+from both; each stub counts its own probes.
 
 Before that, a coordinator with 1,000 children that probes each of them every second, as it does by default, is measured
 alone: what its probes take, and an answer of `/ready`.

@@ -30,8 +30,8 @@ def stub_fleet(  # noqa: PLR0913 - all by keyword
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a coordinator on `port` while the context lasts; yield its process once all children are READY.
 
-    The children use 2 * `children` ports from `child_port` on. `tiny` selects benchmarks/tiny_stub_child.py. Raise
-    RuntimeError if they are not READY within start_s seconds.
+    The children use 2 * `children` ports from `child_port` on. `tiny` selects benchmarks/tiny_stub_child.py, with one
+    process that answers for all. Raise RuntimeError if they are not READY within start_s seconds.
     """
     write_logins(folder, children)
     flags = {
@@ -44,12 +44,19 @@ def stub_fleet(  # noqa: PLR0913 - all by keyword
         "--base-stream-port": child_port + children,
         "--probe-interval-s": probe_interval_s,
     }
-    arguments = [*(["--tiny"] if tiny else []), *(str(word) for item in flags.items() for word in item)]
+    served_by = folder / "stub.sock"
+    kind = ["--tiny", "--served-by", str(served_by)] if tiny else []
+    arguments = [*kind, *(str(word) for item in flags.items() for word in item)]
     environment = {"PATH": search_path(), "AUTH_KEY_FILE_PATH": str(folder / "key.txt"), "TMPDIR": str(folder)}
     log = folder / "coordinator.log"
-    with run_process(
-        [sys.executable, "-m", "benchmarks.coordinator_with_stub_children", *arguments], log, environment
-    ) as running:
+    command = [sys.executable, "-m", "benchmarks.coordinator_with_stub_children", *arguments]
+    with contextlib.ExitStack() as stack:
+        if tiny:
+            serve = [sys.executable, "-I", "-S", str(Path(__file__).with_name("tiny_stub_child.py"))]
+            stub_log = folder / "stub.log"
+            stub = stack.enter_context(run_process([*serve, "--serve", str(served_by)], stub_log, None))
+            wait_for(served_by.exists, stub, stub_log)
+        running = stack.enter_context(run_process(command, log, environment))
         wait_for(lambda: _ready_children(port) == children, running, log, timeout_s=start_s)
         yield running
 
