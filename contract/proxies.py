@@ -173,7 +173,7 @@ def _entry(word: str) -> DirectHost:
         pass
     parts = _ENTRY.fullmatch(word)
     port = int(parts["port"]) if parts and parts["port"] else None
-    if parts and port in (None, *_PORTS):
+    if parts and (port is None or port in _PORTS):
         with contextlib.suppress(ValueError):
             return DirectHost(ip_network(ip_address(parts["ipv6"] or parts["host"])), port)
         with contextlib.suppress(ValueError, TypeError):  # no name, or an address in brackets that is none

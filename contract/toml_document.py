@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
-from difflib import get_close_matches
 from typing import Any, Final, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -149,6 +148,8 @@ class TomlForm(Generic[S]):
 
     def _nearest(self, key: str, fields: Collection[str]) -> str:
         """Return which key may be meant by one that is not known where it stands."""
+        from difflib import get_close_matches  # noqa: PLC0415 - a program that runs has no use for it
+
         if near := get_close_matches(key, fields, 1):
             return f"; did you mean {near[0]}?"
         if key in self._fields(()):
