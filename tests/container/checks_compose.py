@@ -7,7 +7,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -54,66 +54,68 @@ def compose_trial(_: Services) -> None:
 
 
 @check(
-    "docker/compose.cells.yaml starts unchanged; a cell is killed at work, the others serve its logins; it comes back"
+    "docker/compose.cells.yaml starts unchanged; a cell is killed at work, others serve its logins, and it comes back"
 )
 def compose_cells(_: Services) -> str:
     build("docker/Dockerfile.cells", "tabfleet-trial-cells")
     with started("docker/compose.cells.yaml", "tabfleetcells") as project:
-        cells = {name: Cell(project.container(name)) for name in project.services if name.startswith("cell-")}
-        eventually(
-            lambda: spread(cells.values()),
-            timeout_s=READY_S,
-            what="a login in each cell",
-            now=lambda: [cell.ready() for cell in cells.values()],
-        )
+        cells = [Cell(project.container(name)) for name in project.services if name.startswith("cell-")]
+        wait_until_spread(cells)
         for service in (name for name, given in project.services.items() if "healthcheck" in given):
             assert project.container(service).healthcheck(), service
-        assert [status(project.url + path) for path in ("/", "/ready", "/metrics", "/v1/models")] == [
-            404,
-            404,
-            404,
-            401,
-        ]
-        check_certificates(project.container("cell-0"))
+        found = {path: status(project.url + path) for path in ("/", "/ready", "/metrics", "/v1/models")}
+        assert found == {"/": 404, "/ready": 404, "/metrics": 404, "/v1/models": 401}
+        check_certificates(cells[0].container)
         key = project.container("s3").exec("cat", "/run/tabfleet/api-key").strip()
         fleet = Fleet(project.container("balancer"), project.url, key)
         ask(fleet, "hello from three cells")
-        with ThreadPoolExecutor(1) as pool:
-            broken = pool.submit(ask, fleet, "its cell is killed [[tokens=600 delay_ms=1000]]")
-            (dead,) = eventually(
-                lambda: [cell for cell in cells.values() if cell.at_work(key)], timeout_s=READY_S, what="a cell at work"
-            )
-            lost, began = dead.logins(), time.monotonic()
-            dead.container.signal("KILL")
-            error = broken.exception(timeout=READY_S)
-        assert isinstance(error, APIStatusError), error
-        assert (error.status_code, error.response.headers["x-should-retry"]) == (502, "false")
-        left = [cell for cell in cells.values() if cell is not dead]
+        dead = kill_at_work(fleet, cells)
+        began = time.monotonic()
+        left = [cell for cell in cells if cell is not dead]
         eventually(
             lambda: logins_of(left) == LOGINS,
             timeout_s=READY_S,
-            what=f"{lost} in the others",
-            now=lambda: [cell.ready() for cell in left],
+            what="all logins in two cells",
+            now=lambda: shown(left),
         )
         took_s = time.monotonic() - began
         assert dead.container.state()["Status"] == "exited"
         for number in range(2 * len(LOGINS)):
             ask(fleet, f"hello from two cells {number}")
-        # It may have another address now.
-        podman("start", dead.container.name)
-        eventually(
-            lambda: spread(cells.values()),
-            timeout_s=READY_S,
-            what="a login in each cell",
-            now=lambda: [cell.ready() for cell in cells.values()],
+        bring_back(dead, fleet, cells)
+        return f"the others had its login after {took_s:.0f} s"
+
+
+def kill_at_work(fleet: Fleet, cells: Sequence[Cell]) -> Cell:
+    """Kill the cell that answers a prompt, and return it. Check that the caller is told not to repeat the request."""
+    with ThreadPoolExecutor(1) as pool:
+        broken = pool.submit(ask, fleet, "its cell is killed [[tokens=600 delay_ms=1000]]")
+        (dead,) = eventually(
+            lambda: [cell for cell in cells if cell.at_work(fleet.key)], timeout_s=READY_S, what="a cell at work"
         )
+        dead.container.signal("KILL")
+        error = broken.exception(timeout=READY_S)
+    assert isinstance(error, APIStatusError), error
+    assert (error.status_code, error.response.headers["x-should-retry"]) == (502, "false")
+    return dead
 
-        def reached() -> bool:
-            ask(fleet, f"hello again {uuid.uuid4()}")
-            return dead.answered(key)
 
+def bring_back(dead: Cell, fleet: Fleet, cells: Sequence[Cell]) -> None:
+    """Start a killed cell again, and check that it gets a login, and requests by the balancer.
+
+    It has another address now: nginx has to learn it, without breaking an answer off.
+    """
+
+    def reached() -> bool:
+        ask(fleet, f"hello again {uuid.uuid4()}")
+        return dead.answered(fleet.key)
+
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(ask, fleet, "nginx reads its configuration meanwhile [[tokens=24 delay_ms=500]]")
+        podman("start", dead.container.name)
+        wait_until_spread(cells)
         eventually(reached, timeout_s=READY_S, what="a request in the cell that came back")
-        return f"the others had its logins after {took_s:.0f} s"
+        whole.result(timeout=READY_S)
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,19 @@ def logins_of(cells: Iterable[Cell]) -> list[str]:
     return sorted(login for cell in cells for login in cell.logins())
 
 
-def spread(cells: Iterable[Cell]) -> bool:
-    """Return whether each of as many cells as there are logins serves one of them."""
-    found = [cell.logins() for cell in cells]
-    return all(len(logins) == 1 for logins in found) and sorted(login for (login,) in found) == LOGINS
+def wait_until_spread(cells: Sequence[Cell]) -> None:
+    """Wait until each of as many cells as there are logins serves one of them."""
+
+    def spread() -> bool:
+        found = [cell.logins() for cell in cells]
+        return all(len(logins) == 1 for logins in found) and sorted(login for (login,) in found) == LOGINS
+
+    eventually(spread, timeout_s=READY_S, what="a login in each cell", now=lambda: shown(cells))
+
+
+def shown(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Return what the cells say about themselves, for the message of a failure."""
+    return [cell.ready() for cell in cells]
 
 
 def check_certificates(cell: Container) -> None:
