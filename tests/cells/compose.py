@@ -213,24 +213,28 @@ def _live(cell: Cell) -> bool:
 
 
 def _start_balancer(compose: Compose, cells: list[Cell], stack: contextlib.ExitStack) -> str:
-    """Run nginx with the two files that its service mounts; return its address."""
+    """Run nginx with the files that its service mounts; return its address."""
     folder, port = compose.folder / "nginx", free_range(1)
     (folder / "conf.d").mkdir(parents=True)
     mounted = dict(volume.removesuffix(":ro").split(":") for volume in compose.services["balancer"]["volumes"])
+    sources = {place: source for source, place in mounted.items()}
     for source, place in mounted.items():
         text = (FILE.parent / source).read_text()
         if place == "/etc/nginx/nginx.conf":
             text = text.replace("/tmp/", f"{folder}/").replace("/etc/nginx/conf.d", f"{folder}/conf.d")
             (folder / "nginx.conf").write_text(f"user root;\n{text}" if os.geteuid() == 0 else text)
-        else:
-            assert place.startswith("/etc/nginx/conf.d/")
+        elif place.startswith("/etc/nginx/conf.d/"):
             ports = [cell.port for cell in cells]
             (folder / "conf.d" / Path(place).name).write_text(with_addresses(text, ports, port))
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     assert program, "nginx is not installed; scripts/balancers-setup installs it"
-    command = [word.replace("/etc/nginx/", f"{folder}/") for word in compose.command("balancer")]
-    assert command[0] == "nginx"
-    process = _spawn([program, *command[1:]], compose.folder / "nginx.log", stack)
+    script, names, name, *options = compose.command("balancer")
+    assert names.split() == [f"{cell.name}.example" for cell in cells]
+    assert name == "nginx"
+    options = [word.replace("/etc/nginx/", f"{folder}/") for word in options]
+    # Here these names are unknown, so that nothing is followed.
+    command = [str(FILE.parent / sources[script]), names, program, *options]
+    process = _spawn(command, compose.folder / "nginx.log", stack)
     url = f"http://127.0.0.1:{port}"
 
     def listens() -> bool:

@@ -91,6 +91,14 @@ async def eventually_free(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("kind", BALANCERS)
+async def test_what_is_each_cells_own_is_not_reached(tmp_path: Path, kind: str) -> None:
+    async with behind(kind, tmp_path) as api:
+        for path in ("/", "/ready", "/live", "/health", "/metrics", "/admin/children", "/login", "/v1/../metrics"):
+            assert (await api.http.get(path)).status_code == 404, path
+        assert (await api.http.get("/v1/models", headers=KEY)).status_code == 200
+
+
+@pytest.mark.parametrize("kind", BALANCERS)
 async def test_what_has_failed_after_the_submission_is_not_sent_again(tmp_path: Path, kind: str) -> None:
     """Also where the site's refusal would be 429 or 503, and where the cell is killed at work."""
     async with behind(kind, tmp_path) as api:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tests.container import (
+    checks_compose,
     checks_deployments,
     checks_images,
     checks_secrets,
@@ -30,6 +31,7 @@ PARTS = (
     checks_images,
     checks_serving,
     checks_deployments,
+    checks_compose,
     checks_startup_errors,
     checks_shutdown,
     checks_secrets,

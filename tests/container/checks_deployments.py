@@ -1,21 +1,15 @@
-"""Checks of the shipped deployments: the Kubernetes overlay, the single-child image, the Compose trial."""
+"""Checks of the shipped deployments: the Kubernetes overlays, and the single-child image."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
-import subprocess
 import time
 import uuid
-from collections.abc import Callable
 
 from tests.container.checks import check
 from tests.container.checks_serving import check_serving
-from tests.container.image_build import build
 from tests.container.manifests import Pod, rendered
-from tests.container.podman import MARK, ROOT, Container, eventually, podman, run, running, say
+from tests.container.podman import ROOT, eventually, podman, running
 from tests.container.services import FIREFOX, READY_S, SINGLE, SITE_URL, Fleet, Services, fetch
 
 SECRET_MODE = 0o440  # for the pod's group
@@ -124,93 +118,3 @@ def single_serves(services: Services) -> None:
         eventually(lambda: child.ready()[0] == 200, timeout_s=READY_S, what="the single child's restart")
         podman("stop", "--time", "30", "single")
         assert container.state()["ExitCode"] == 0
-
-
-@check("the trial of docker/compose.yaml starts unchanged: site, S3, seed and fleet; a request is answered")
-def compose_trial(services: Services) -> None:
-    name, port = f"tabfleettrial{MARK}", free_port()
-    compose = compose_project(name, port, "docker/compose.yaml", "--profile", "trial")
-    try:
-        # One after the other: podman 4.3 cannot start a container whose dependency has exited, as the seed has.
-        compose("up", "--no-build", "-d", "trial-site", "trial-s3")
-        compose("up", "--no-build", "--no-deps", "trial-seed")
-        compose("up", "--no-build", "--no-deps", "-d", "trial")
-        fleet = Fleet(services.site, f"http://127.0.0.1:{port}", "sk-trial")
-        eventually(lambda: fleet.ready()[0] == 200, timeout_s=READY_S, what="the trial's /ready", now=fleet.ready)
-        assert "token:" in fleet.ask("hello from compose")
-    except BaseException:
-        say(run("logs", f"{name}_trial_1").stderr[-2000:])
-        raise
-    finally:
-        compose("down", "-t", "5")
-
-
-@check("docker/compose.cells.yaml starts unchanged: etcd, S3, nginx, three cells; one is killed, all logins are served")
-def compose_cells(services: Services) -> str:
-    build("docker/Dockerfile.cells", "tabfleet-trial-cells")
-    name, port = f"tabfleetcells{MARK}", free_port()
-    compose = compose_project(name, port, "docker/compose.cells.yaml")
-    cells = ("cell-0", "cell-1", "cell-2")
-
-    def served(*by: str) -> list[str]:
-        found = []
-        for cell in by:
-            script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:2048/health').read().decode())"
-            done = run("exec", f"{name}_{cell}_1", "python", "-c", script)
-            if done.returncode == 0:
-                children = json.loads(done.stdout)["children"]
-                found += [child["name"] for child in children if child["state"] == "READY"]
-        return sorted(found)
-
-    logins = ["ada", "grace", "user1"]
-    try:
-        # One after the other: podman 4.3 cannot start a container whose dependency has exited, as two of these have.
-        compose("up", "--no-build", "--no-deps", "secrets")
-        compose("up", "--no-build", "--no-deps", "-d", "etcd", "site", "s3")
-        compose("up", "--no-build", "--no-deps", "seed")
-        compose("up", "--no-build", "--no-deps", "-d", *cells)
-        # nginx does not start while a name of a cell is unknown.
-        compose("up", "--no-build", "--no-deps", "-d", "balancer")
-        eventually(lambda: served(*cells) == logins, timeout_s=2 * READY_S, what="each login in one cell")
-        for service in ("etcd", "balancer", *cells):
-            assert Container(f"{name}_{service}_1").healthcheck(), service
-        key = podman("exec", f"{name}_s3_1", "cat", "/run/tabfleet/api-key").strip()
-        fleet = Fleet(services.site, f"http://127.0.0.1:{port}", key)
-        assert "token:" in fleet.ask("hello from three cells")
-        began = time.monotonic()
-        podman("kill", "--signal", "KILL", f"{name}_cell-1_1")
-        left = [cell for cell in cells if cell != "cell-1"]
-        eventually(lambda: served(*left) == logins, timeout_s=2 * READY_S, what="each login in one of two cells")
-        for number in range(4):
-            assert "token:" in fleet.ask(f"hello from two cells {number}")
-        return f"the others had its logins after {time.monotonic() - began:.0f} s"
-    except BaseException:
-        for service in ("secrets", "etcd", "s3", "seed", *cells, "balancer"):
-            done = run("logs", f"{name}_{service}_1")
-            say(f"{service}: {(done.stdout + done.stderr)[-1500:]}")
-        raise
-    finally:
-        compose("down", "-v", "-t", "5")
-
-
-def compose_project(name: str, port: int, file: str, *options: str) -> Callable[..., None]:
-    """Return what runs podman-compose for a file of this checkout, with this name and port."""
-    program = f"{ROOT}/.cache/container/tools/bin/podman-compose"
-    project = [program, "--in-pod=0", "-f", f"{ROOT}/{file}", "-p", name, *options]
-    # podman-compose resolves the seccomp path from its working directory, Docker Compose from the file's folder.
-    environment = {**os.environ, "TABFLEET_SECCOMP": f"{ROOT}/docker/seccomp.json", "TABFLEET_PORT": str(port)}
-
-    def compose(*arguments: str) -> None:
-        done = subprocess.run(
-            [*project, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    return compose
-
-
-def free_port() -> int:
-    """Return a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
