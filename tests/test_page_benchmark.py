@@ -12,15 +12,15 @@ from benchmarks.pages.timestamped_app import AnswerTimes
 from benchmarks.process_usage import ChildMemory
 
 GOOD = Measurements(
-    start=[1400.0],
+    start=[1150.0],
     bare_start=[1000.0],
     late=[[3.0] * 198 + [11.0, 11.0]],
     received=[[2.0] * 200],
     shown=[[2.5] * 200],
     short=SubmitTimes([20.0], [50.0], [21.0]),
     long=SubmitTimes([240.0], [100.0], [95.0]),
-    memory=[ChildMemory(60.0, 100.0, 320.0)],
-    memory_after=[ChildMemory(60.0, 100.0, 320.0)],
+    memory=[ChildMemory(40.0, 100.0, 320.0)],
+    memory_after=[ChildMemory(40.0, 100.0, 320.0)],
     bare_memory=[ChildMemory(30.0, 100.0, 320.0)],
 )
 
@@ -34,10 +34,10 @@ def test_met_targets_need_no_note() -> None:
 def test_each_missed_target_is_noted_with_its_largest_cost() -> None:
     bad = replace(
         GOOD,
-        start=[1600.0],
+        start=[1250.0],
         late=[[13.0] + [4.5] * 189 + [13.0] * 10],
         long=SubmitTimes([260.0], [100.0], [100.0]),
-        memory=[ChildMemory(70.0, 100.0, 320.0)],
+        memory=[ChildMemory(50.0, 100.0, 320.0)],
     )
     found = result("chromium", "demo", bad)
     assert len(found.missed) == 7

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import pytest
 from aiohttp import web
 from playwright.async_api import Browser
+from websockets.asyncio.server import ServerConnection
 
 from browser.capture.capture import Capture
 from browser.capture.stream_port import StreamPort
@@ -234,7 +235,7 @@ async def test_where_the_connection_is_lost_the_driver_looks_until_there_is_anot
         await by_hook(tab)
         lost = tab._channel
         assert lost
-        assert isinstance(lost._connection, web.WebSocketResponse)
+        assert isinstance(lost._connection, ServerConnection)
         await lost._connection.close()
         await eventually(lambda: not lost.is_open)
         assert await tab.look() == MET
