@@ -30,7 +30,7 @@ LARGEST_COSTS = {
     "prompt for 60 ms before it handles the token; from the page's script to the client it takes 1.3 to 3 ms",
     "request to prompt": "the largest remaining cost is the app's, from Enter to its prompt: 80 of 100 ms on Gradio",
     "child's start": "the largest remaining cost is the import of playwright and pydantic",
-    "memory": "the largest part of the Python process is the code of what it imports, playwright's API first: 16 of 46 MB",
+    "memory": "the largest part of the Python process is the code that it imports, playwright's first: 16 of 46 MB",
 }
 
 
