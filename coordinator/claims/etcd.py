@@ -230,9 +230,16 @@ class EtcdClaims:
 
     async def leave(self) -> None:
         """See `ClaimStore.leave`."""
+        await self._share_logins(leaves=True)
+
+    async def rejoin(self) -> None:
+        """See `ClaimStore.rejoin`."""
+        await self._share_logins(leaves=False)
+
+    async def _share_logins(self, *, leaves: bool) -> None:
         if self._registered is not None:
             lease, cell, holder = self._registered
-            key, value = self._key("cells", cell), msgspec.json.encode(msgspec.structs.replace(holder, leaves=True))
+            key, value = self._key("cells", cell), msgspec.json.encode(msgspec.structs.replace(holder, leaves=leaves))
             await etcd.txn(self._gateway.call(), [etcd.has_lease(key, lease)], [etcd.put(key, value, lease)])
 
     async def revoke(self) -> None:

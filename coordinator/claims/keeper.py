@@ -69,6 +69,9 @@ class Claimants(Protocol):
 class Handover(Protocol):
     """What else goes with a login from one cell to the next: its session."""
 
+    async def unusable(self) -> str | None:
+        """Return why nothing can be kept here now, None if it can: without that no login may start here."""
+
     async def take(self, login: str, claim: int) -> bool:
         """Fetch what the last holder has left; return False if that cannot be done now, and then it must not start.
 
@@ -90,6 +93,7 @@ class Trouble(StrEnum):
     STORE_NEW = "store_new"
     CELL_TAKEN = "cell_taken"
     SETTINGS_DIFFER = "settings_differ"
+    SESSIONS_UNUSABLE = "sessions_unusable"
 
 
 @dataclass
@@ -111,7 +115,7 @@ class ClaimsStatus:
             "held": self.held,
             "cells": list(self.cells),
             "lost": self.lost,
-            "store_reached": self.trouble is None,
+            "store_reached": self.reason in (None, Trouble.SESSIONS_UNUSABLE),
             "reason": self.reason,
         }
 
@@ -159,6 +163,10 @@ class ClaimKeeper:
         """Until when a login is not claimed again that could not be had, or whose handover failed."""
         self._wake = asyncio.Event()
         self._draining = False
+        self._unusable: str | None = None
+        """Why sessions cannot be kept here. Then it claims nothing, and what runs goes on."""
+        self._left = False
+        """Whether it has told the others to share all logins without it."""
         self.status = ClaimsStatus()
 
     # Its life
@@ -199,8 +207,17 @@ class ClaimKeeper:
         return next(error for error in errors if isinstance(error, LeaseGone))
 
     async def _register(self) -> None:
-        """Have a lease. Wait for the store, and for the end of what has the cell's name there, or other settings."""
+        """Have a lease. Wait for the store, and for the end of what has the cell's name there, or other settings.
+
+        Wait also until sessions can be kept here: the others would leave logins to this cell, which can start none.
+        """
+        self._left = False
         while True:
+            self._unusable = await self._handover.unusable()
+            if self._unusable is not None:
+                self._reached()
+                await asyncio.sleep(self._look_s)
+                continue
             sent = self._clock()
             try:
                 await self._store.register(self._cell, self._shared, self._room)
@@ -268,10 +285,11 @@ class ClaimKeeper:
                 continue
 
     async def _look(self) -> None:
+        self._unusable = await self._handover.unusable()
         view = await self._store.view()
         if self._clock() >= self._deadline:
             raise LeaseGone("the deadline is over")
-        if not self._draining and self._cell not in view.cells:
+        if not self._draining and not self._left and self._cell not in view.cells:
             raise LeaseGone("the cell is not registered any more")
         children = self._children.claimants()
         self._drop_lost(view, children)
@@ -279,21 +297,31 @@ class ClaimKeeper:
         self._held |= view.own
         await self._release_clean(children)
         await self._write_notes(children)
-        if self._draining and self._cell in view.cells:
-            await self._store.leave()
+        await self._join_or_leave(view)
         if not self._draining:
             if view.cells != self._cells:
                 self._cells = view.cells
                 self._unwanted.clear()
             names = [name for name, child in children.items() if not child.profile_gone]
             shares = fair_shares(view.cells, len(names))
-            await self._claim(view, children, names, shares.get(self._cell, 0))
+            if not self._left:
+                await self._claim(view, children, names, shares.get(self._cell, 0))
             self._give_up(view, children, names, shares)
         for name, child in children.items():
             if not child.claimed and name not in self._held:
                 holder = view.holders.get(name)
                 child.held_by(None if holder == self._cell else holder)  # which has released it since
         self.status.held, self.status.cells = len(self._held), tuple(sorted(view.cells))
+
+    async def _join_or_leave(self, view: View) -> None:
+        """Have the others share all logins without this cell while it can start none, and at its end."""
+        leaves = self._draining or self._unusable is not None
+        if leaves and (self._cell in view.cells or not self._left):
+            self._left = True
+            await self._store.leave()
+        elif self._left and not leaves:
+            await self._store.rejoin()
+            self._left = False
 
     def _drop_lost(self, view: View, children: dict[str, Child]) -> None:
         """End what runs without a claim: somebody has deleted it. (One whose release was not answered has ended.)"""
@@ -389,7 +417,10 @@ class ClaimKeeper:
             child.grant(note)
 
     def _give_up(self, view: View, children: dict[str, Child], names: Sequence[str], shares: Mapping[str, int]) -> None:
-        """Let others have what is more than this cell's share: at once what does not run, the others one by one."""
+        """Let others have what is more than this cell's share: at once what does not run, the others one by one.
+
+        While sessions cannot be kept here, what runs stays: whoever had it next would open an older session.
+        """
         kept = [login for login in self._held if login in children and children[login].claimed]
         movable = [login for login in kept if login not in self._not_before and login not in self._unwanted]
         have = Counter(view.holders.values())
@@ -403,7 +434,7 @@ class ClaimKeeper:
         for login in not_running[:surplus]:
             children[login].give_up()
         idle = [login for login in order if children[login].phase.state in LIVE and _is_idle(children[login])]
-        if len(not_running) < surplus and len(kept) == len(self._held) and idle:
+        if len(not_running) < surplus and len(kept) == len(self._held) and idle and self._unusable is None:
             log.info("claim_given_up", child=idle[0])
             children[idle[0]].give_up()
         if not_running:
@@ -487,9 +518,13 @@ class ClaimKeeper:
         self.status.trouble, self.status.reason = text, reason
 
     def _reached(self) -> None:
-        if self.status.trouble:
+        if self.status.reason not in (None, Trouble.SESSIONS_UNUSABLE):
             log.info("claim_store_reached")
-        self.status.trouble = self.status.reason = None
+        if self._unusable is None:
+            self.status.trouble = self.status.reason = None
+        else:
+            self.status.trouble = f"This cell claims nothing: SESSION_DIR cannot be used: {self._unusable}."
+            self.status.reason = Trouble.SESSIONS_UNUSABLE
 
 
 def _is_active(child: Child) -> bool:

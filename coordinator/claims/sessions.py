@@ -25,6 +25,10 @@ class SessionHandover:
         """`sessions` keeps those of claimed logins only."""
         self._sessions = sessions
 
+    async def unusable(self) -> str | None:
+        """Return why no session can be kept here now."""
+        return await in_daemon_thread(self._sessions.unusable)
+
     async def take(self, login: str, claim: int) -> bool:
         """Fetch what the last holder has left; False if it cannot be told whether that is the newest."""
         return await in_daemon_thread(lambda: self._sessions.take(login, claim))

@@ -105,6 +105,9 @@ class ClaimStore(Protocol):
     async def leave(self) -> None:
         """Have the cell be none of those that share logins; its name and its claims stay as long as its lease."""
 
+    async def rejoin(self) -> None:
+        """Have the cell be one of those that share logins again, after `leave`. Does nothing if the lease is over."""
+
     async def revoke(self) -> None:
         """End the lease, and with it registration and claims."""
 

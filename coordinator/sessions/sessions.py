@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -86,6 +87,18 @@ class Sessions:
             self._tidy()
         except OSError as error:
             self._note_folder(error)
+
+    def unusable(self) -> str | None:
+        """Return why nothing can be kept in the folder now; None if it can: a file is written there, and removed."""
+        try:
+            self._prepare()
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                file.write(b"x")
+        except OSError as error:
+            self._note_folder(error)
+        else:
+            self._note_folder(None)
+        return self._folder_trouble
 
     def take(self, name: str, claim: int) -> bool:
         """Begin to keep the session of a login that is ours by this claim's number; fetch what its last holder left.
@@ -230,7 +243,7 @@ class Sessions:
         }
         troubles = self._troubles | refused
         lines = [f"The saved session of {name} {trouble}." for name, trouble in sorted(troubles.items())]
-        if self._folder_trouble:
+        if self._folder_trouble and not self._by_claim:  # else the cell claims nothing, and says so
             lost = "logins that change are lost when the coordinator ends"
             lines.insert(0, f"SESSION_DIR cannot be used: {self._folder_trouble}; {lost}.")
         return lines + (self._mirror.warnings() if self._mirror is not None else [])

@@ -159,6 +159,38 @@ async def test_a_cell_that_does_not_reach_the_store_ends_its_browsers_and_comes_
         assert {len(json_lines(west.evidence / f"{login}.starts")) for login in LOGINS} == {2}
 
 
+async def test_a_cell_whose_session_folder_cannot_be_used_leaves_all_logins_to_the_others(
+    tmp_path: Path, etcd: Etcd
+) -> None:
+    no_folder = tmp_path / "no-folder"
+    no_folder.write_text("", encoding="utf-8")
+    async with claiming(tmp_path, etcd, "west") as west:
+
+        async def all_here() -> bool:
+            return all_once(await serving(west))
+
+        await eventually_async(all_here)
+        async with claiming(tmp_path, etcd, "east", SESSION_DIR=str(no_folder)) as east:
+
+            async def said() -> bool:
+                claims = (await east.ready())[1].get("claims", {})
+                return bool(claims.get("reason") == "sessions_unusable")
+
+            await eventually_async(said)
+            status, body = await east.ready()
+            assert (status, body["claims"]["held"]) == (503, 0)
+            assert body["warnings"] == ["This cell claims nothing: SESSION_DIR cannot be used: File exists."]
+            assert str(tmp_path) not in json.dumps(body)
+            assert await all_here()
+            assert {len(json_lines(west.evidence / f"{login}.starts")) for login in LOGINS} == {1}
+            no_folder.unlink()
+
+            async def shared() -> bool:
+                return all_once(await serving(west, east)) and sum((await serving(east)).values()) == 3
+
+            await eventually_async(shared)
+
+
 @pytest.mark.parametrize(
     ("name", "own", "others"),
     [("CLAIM_TTL_S", "3", "2"), ("SESSION_KEY_FILE", "a file of the keys ", "a file of the keys ")],

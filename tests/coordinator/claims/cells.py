@@ -22,7 +22,13 @@ SHARED = SharedSettings(TTL_S)
 
 
 class NothingElse:
-    """A handover of nothing."""
+    """A handover of nothing; `why` says why it cannot be used."""
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+
+    async def unusable(self) -> str | None:
+        return self.why
 
     async def take(self, login: str, claim: int) -> bool:
         return True
@@ -41,6 +47,7 @@ class Cell:
     store: MemoryStore
     keeper: ClaimKeeper
     task: asyncio.Task[None]
+    handover: NothingElse
 
     def running(self) -> set[str]:
         """The logins that a browser may use here."""
@@ -65,6 +72,7 @@ async def cell(
     *,
     room: int = 20,
     shared: SharedSettings = SHARED,
+    unusable: str | None = None,
     **changes: Any,
 ) -> AsyncIterator[Cell]:
     """A coordinator's part of supervision and claims; ended in good order, unless its task was cancelled."""
@@ -72,14 +80,15 @@ async def cell(
     home.mkdir()
     file = ClaimDeadlineFile(home / "deadline")
     async with prepared_fleet(home, needs_claims=True, max_children=room, **changes) as fleet:
-        store = MemoryStore(memory)
+        store, handover = MemoryStore(memory), NothingElse()
+        handover.why = unusable
         keeper = ClaimKeeper(
-            store, fleet.supervisor, cell=name, shared=shared, room=room, deadline_file=file, handover=NothingElse()
+            store, fleet.supervisor, cell=name, shared=shared, room=room, deadline_file=file, handover=handover
         )
         await fleet.start([fleet.profile(login) for login in logins])
         task = asyncio.create_task(keeper.run())
         try:
-            yield Cell(name, fleet, store, keeper, task)
+            yield Cell(name, fleet, store, keeper, task, handover)
             assert not task.done() or task.cancelled(), task.exception()
         finally:
             await fleet.supervisor.stop()

@@ -145,6 +145,12 @@ class MemoryStore:
         self.memory.cells = {cell: by for cell, by in self.memory.cells.items() if by is not self.lease}
         self._answer()
 
+    async def rejoin(self) -> None:
+        self._reach()
+        if self.lease is not None and self.lease in self.memory.leases:
+            self.memory.cells[self.lease.cell] = self.lease
+        self._answer()
+
     async def revoke(self) -> None:
         self._reach()
         if self.lease is not None:

@@ -84,6 +84,7 @@ ASKS: list[Callable[[EtcdClaims], Awaitable[object]]] = [
     lambda cell: cell.claim("ann", CANARY),
     lambda cell: cell.release("ann"),
     lambda cell: cell.leave(),
+    lambda cell: cell.rejoin(),
     lambda cell: cell.read("session", "ann"),
     lambda cell: cell.write("session", "ann", CANARY.encode()),
 ]

@@ -11,7 +11,7 @@ import pytest
 from coordinator.claims.keeper import WAIT_FOR_SHARES, Trouble
 from coordinator.claims.shared import SharedSettings
 from coordinator.errors import ActionRefused
-from coordinator.supervision.lifecycle import Reason, State
+from coordinator.supervision.lifecycle import Event, Reason, State
 from tests.coordinator.claims.cells import TTL_S, cell, memory, never_two
 from tests.support.waiting import eventually
 
@@ -69,6 +69,37 @@ async def test_a_cell_with_another_time_of_leases_claims_nothing_before_the_othe
             await eventually(lambda: x.keeper.status.reason is Trouble.SETTINGS_DIFFER)
             assert not x.running()
         assert y.serving() == set(LOGINS)
+
+
+async def test_a_cell_that_can_keep_no_session_claims_nothing_and_keeps_what_runs(tmp_path: Path) -> None:
+    """Not even for a moment: the others neither wait for it nor give logins up to it."""
+    store = memory()
+    async with (
+        cell(tmp_path, store, "x", LOGINS) as x,
+        cell(tmp_path, store, "y", LOGINS, unusable="Read-only file system") as y,
+    ):
+        await x.until_serving(6)
+        said = "This cell claims nothing: SESSION_DIR cannot be used: Read-only file system."
+        await eventually(lambda: y.keeper.status.trouble == said)
+        shown = y.keeper.status.public()
+        assert (shown["reason"], shown["store_reached"], shown["held"]) == ("sessions_unusable", True, 0)
+        starts = {name: child.generation for name, child in x.fleet.supervisor.claimants().items()}
+        y.handover.why = None
+        await eventually(lambda: len(x.serving()) == len(y.serving()) == 3)
+        assert y.keeper.status.public()["reason"] is None
+        # It breaks while logins run: they stay, and it is left no others.
+        y.handover.why = "No space left on device"
+        mine, other = y.serving(), x.serving()
+        await eventually(lambda: "y" not in store.cells)
+        assert y.keeper.status.public()["reason"] == "sessions_unusable"
+        ended = next(iter(mine))
+        y.fleet.supervisor.claimants()[ended].fire(Event.DRAIN, Reason.DRAINED)
+        await eventually(lambda: ended not in y.serving())
+        for one in sorted(other):
+            assert x.fleet.supervisor.claimants()[one].generation == starts[one]
+        assert y.serving() == mine - {ended}
+        y.handover.why = None
+        await eventually(lambda: set(store.cells) == {"x", "y"})
 
 
 async def test_the_logins_of_a_dead_cell_are_taken_over(tmp_path: Path) -> None:

@@ -229,6 +229,19 @@ async def test_a_cell_that_leaves_keeps_its_claims(world: World) -> None:
     assert await b.claim("ann", None)
 
 
+async def test_a_cell_that_has_left_can_come_back(world: World) -> None:
+    a, b = await world.registered("a"), await world.registered("b")
+    await a.claim("ann", None)
+    await a.leave()
+    await a.rejoin()
+    await a.rejoin()
+    assert await b.view() == View({"a": 5, "b": 5}, {"ann": "a"})
+    await a.leave()
+    await a.revoke()
+    await a.rejoin()
+    assert await b.view() == View({"b": 5})
+
+
 async def test_a_name_is_free_only_when_the_lease_of_the_cell_that_has_left_is_over(world: World) -> None:
     a, other = await world.registered("a"), await world.connect()
     await a.leave()
