@@ -215,7 +215,7 @@ class ClaimKeeper:
         while True:
             self._unusable = await self._handover.unusable()
             if self._unusable is not None:
-                self._reached()
+                self._tell_unusable(self._unusable)
                 await asyncio.sleep(self._look_s)
                 continue
             sent = self._clock()
@@ -520,11 +520,13 @@ class ClaimKeeper:
     def _reached(self) -> None:
         if self.status.reason not in (None, Trouble.SESSIONS_UNUSABLE):
             log.info("claim_store_reached")
-        if self._unusable is None:
-            self.status.trouble = self.status.reason = None
-        else:
-            self.status.trouble = f"This cell claims nothing: SESSION_DIR cannot be used: {self._unusable}."
-            self.status.reason = Trouble.SESSIONS_UNUSABLE
+        self.status.trouble = self.status.reason = None
+        if self._unusable is not None:
+            self._tell_unusable(self._unusable)
+
+    def _tell_unusable(self, why: str) -> None:
+        self.status.trouble = f"This cell claims nothing: SESSION_DIR cannot be used: {why}."
+        self.status.reason = Trouble.SESSIONS_UNUSABLE
 
 
 def _is_active(child: Child) -> bool:

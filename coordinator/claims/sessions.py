@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,8 @@ from coordinator.sessions import Sessions
 SESSION: Final = "session"
 """The kind of what stands in the store of claims about a login besides its claim: its saved session, encrypted."""
 _TIMEOUT_S: Final = 10.0
+_LOOK_S: Final = 5.0
+"""How often it is tried whether sessions can be kept here."""
 T = TypeVar("T")
 
 
@@ -24,10 +27,16 @@ class SessionHandover:
     def __init__(self, sessions: Sessions) -> None:
         """`sessions` keeps those of claimed logins only."""
         self._sessions = sessions
+        self._unusable: str | None = None
+        self._look_at = 0.0
 
     async def unusable(self) -> str | None:
-        """Return why no session can be kept here now."""
-        return await in_daemon_thread(self._sessions.unusable)
+        """Return why no session can be kept here, as it was _LOOK_S seconds ago at most."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._unusable = await in_daemon_thread(self._sessions.unusable)
+            self._look_at = now + _LOOK_S
+        return self._unusable
 
     async def take(self, login: str, claim: int) -> bool:
         """Fetch what the last holder has left; False if it cannot be told whether that is the newest."""
