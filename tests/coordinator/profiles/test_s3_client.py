@@ -247,7 +247,10 @@ def test_panic_in_obstore_is_a_failure_like_any_other(bucket: Bucket, monkeypatc
 def test_connection_serves_many_requests(five: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     found, meddling = read(five, USERS, monkeypatch)
     assert found == {f"{name}.json": login(name.replace(" ", "")) for name in USERS}
-    assert (len(meddling.requests), meddling.connections) == (5, 1)
+    assert len(meddling.requests) == 5
+    # Two where the machine is busy: hyper, below obstore, gives a connection back a moment after the end of its answer,
+    # and opens another for a request that comes in between.
+    assert meddling.connections in (1, 2)
 
 
 def test_connection_that_the_server_closes_after_some_answers_is_replaced(
