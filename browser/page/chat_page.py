@@ -295,11 +295,13 @@ class ChatPage:
         if earlier is None:
             await opened.monitor.wake()
             self._status.require_ready()
-            await opened.login.save_cookies()
+            if not opened.page.is_fresh:
+                await opened.login.save_cookies()  # what opens an empty conversation may use them
             tab = await opened.page.take_fresh_chat()
         else:
             await earlier.end_answer()
             tab = opened.page.tab
+        await opened.login.save_cookies()  # the prompt uses them
         self._completion = Completion(
             tab=tab,
             capture=self._capture,
@@ -402,6 +404,7 @@ class ChatPage:
                 # An image may still be on its way into the composer, and the next prompt would send it.
                 await opened.monitor.recover()
                 return
+            await opened.login.save_cookies()
             await opened.page.open_fresh_chat()
             opened.login.note_use()
         except BrowserError as error:

@@ -62,6 +62,9 @@ class SessionKeeper:
     none that scripts cannot read and the site gets, though those saved are still valid, unless the site itself has just
     said that the login holds, or a stored token could be the login. A database that cannot be read, and the storage
     of a document that does not answer, stay as they were.
+
+    Reads may overlap, and one that began earlier end later: a page that is busy with the next prompt answers late. What
+    was read later is newer, and stays.
     """
 
     def __init__(  # noqa: PLR0913 - what it keeps, where, and who is told
@@ -91,6 +94,8 @@ class SessionKeeper:
         self.last = state
         """The storage as it was saved last, or as the browser was given it."""
         self._saved = _canonical(state)
+        self._reads = self._cookies_read = self._rest_read = 0
+        """How many reads have begun, and by which of them cookies and all the rest were saved last."""
         self._save_due_at = -math.inf
         self._incomplete: tuple[tuple[str, ...], int] = ((), 0)
         self._cookies_until = _last_expiry(state)
@@ -110,7 +115,7 @@ class SessionKeeper:
 
         `confirmed`: the site has just said that the login holds.
         """
-        started = time.monotonic()
+        started, number = time.monotonic(), self._begin_read()
         try:
             read = await read_storage(context, self._url, self.last, timeout_s=SAVE_TIMEOUT_S)
             now = time.monotonic()
@@ -119,7 +124,13 @@ class SessionKeeper:
             if any(incomplete) and incomplete != self._incomplete:
                 log.info("session_incomplete", kept_as_it_was=list(read.kept), records_left_out=read.left_out)
             self._incomplete = incomplete
-            self._save_if_changed(storable(read.state), confirmed=confirmed)
+            if number < self._rest_read:
+                return
+            state = read.state
+            if number < self._cookies_read:
+                state = {**state, "cookies": self.last.get("cookies", [])}
+            self._save_if_changed(storable(state), confirmed=confirmed)
+            self._rest_read, self._cookies_read = number, max(number, self._cookies_read)
         except BadProfile as error:
             self._log.failed(error.reason)
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
@@ -131,14 +142,22 @@ class SessionKeeper:
 
         The rest stays as it was saved last. What fails is logged, as by `save`.
         """
+        number = self._begin_read()
         try:
             cookies = await within(SAVE_TIMEOUT_S, context.cookies(), "session-cookies")
+            if number < self._cookies_read:
+                return
             self._save_if_changed(storable({**self.last, "cookies": list(cookies)}), confirmed=False)
+            self._cookies_read = number
         except BadProfile as error:
             self._log.failed(error.reason)
             log.warning("session_not_saved", error=type(error).__name__, reason=error.reason)
         except (Error, TimeoutError, RecursionError) as error:
             log.warning("session_not_saved", error=type(error).__name__)
+
+    def _begin_read(self) -> int:
+        self._reads += 1
+        return self._reads
 
     def _save_if_changed(self, state: StorageState, *, confirmed: bool) -> None:
         """Save the state, unless it is poorer. Raises BadProfile with the reason why it is, RecursionError."""

@@ -22,7 +22,7 @@ from browser.page.site_page import SitePage
 from browser.page.storage import as_browser_loads_it, is_of_site
 from browser.site.schema import Site
 from contract.storage_state.document import MAX_PROFILE_BYTES
-from demo.accounts import CARRIED_BY, LoginKind
+from demo.accounts import CARRIED_BY, Kind, LoginKind, Session
 from demo.site import DemoSite
 from tests.browser.asking import ask, check_answer, last
 from tests.browser.conftest import Pages, SharedBrowser, demo_file, tab_of
@@ -131,6 +131,36 @@ async def test_a_login_of_every_kind_outlives_restarts(shared_pages: Pages, demo
         page = await reopened(shared_pages, page, site)
     assert page.status.ready
     assert (demo.sessions.reused, demo.sessions.resurrected) == (0, 0)
+
+
+CLICKS = '{ click = "[data-testid=new-chat]" }'
+
+
+@pytest.mark.parametrize("fresh_chat", [CLICKS, '{ goto = "/any/chat" }'], ids=["click", "load"])
+async def test_a_child_could_be_killed_at_any_request_without_the_loss_of_a_login(
+    shared_pages: Pages, demo: DemoSite, monkeypatch: pytest.MonkeyPatch, fresh_chat: str
+) -> None:
+    """What is saved then is no token that the site has had for the last time."""
+    site = demo_file(demo, "/any/chat", check=NO_CHECK, fresh=f"{CLICKS}|{fresh_chat}")
+    page = await shared_pages.open(site, kind_state(demo, "rotating"))
+    await save(page)
+    find, requests, lost = demo.sessions.find, 0, []
+
+    def watched(token: str, kind: Kind) -> Session | None:
+        nonlocal requests
+        requests += 1
+        session = find(token, kind)
+        saved = state_to_open(load_profile(page._profile), page._run_dir)
+        token = next(cookie["value"] for cookie in saved["cookies"] if cookie["name"] == "demo_session")
+        if token in demo.sessions._spent:
+            lost.append(requests)
+        return session
+
+    monkeypatch.setattr(demo.sessions, "find", watched)
+    for number in range(4):
+        check_answer(await ask(page, f"hello {number}"), f"hello {number}", last(demo))
+    assert requests >= 4
+    assert lost == []
 
 
 @pytest.mark.parametrize("kind", ["tab", "database", "token"])
