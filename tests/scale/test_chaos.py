@@ -24,10 +24,11 @@ from tests.cells.balancers import balancer
 from tests.chaos.clients import Clients
 from tests.chaos.fake_scenario import fake_request, submissions_in
 from tests.chaos.scenario import BEHAVIOURS
-from tests.chaos.verification import Result, verify
+from tests.chaos.verification import Result, sha256, verify
 from tests.coordinator.program import KEY
 from tests.scale.fleet import CELLS, LOGINS, TTL_S, Cell, ScaleFleet, scale_fleet
 from tests.scale.saying import Said
+from tests.support.json_lines import json_lines
 from tests.support.metrics import Metrics
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
@@ -127,6 +128,13 @@ async def faults(fleet: ScaleFleet, happened: Counter[str]) -> AsyncIterator[Non
     assert not [end for end in ends if isinstance(end, BaseException)], ends
 
 
+def told_of(digest: str, results: list[Result], evidence: Path) -> object:
+    """What became of a prompt: for its client, and in the ledgers of the children."""
+    client = [(result.ending, result.text[:200]) for result in results if sha256(result.prompt) == digest]
+    entries = [(path.name, entry) for path in evidence.glob("*.ledger") for entry in json_lines(path)]
+    return client, [(name, entry) for name, entry in entries if entry.get("digest") == digest]
+
+
 async def test_nothing_is_lost_or_given_twice(tmp_path: Path, say: Said) -> None:
     happened, results = Counter[str](), list[Result]()
     async with scale_fleet(tmp_path, in_namespaces=False, **BRIEF) as fleet:
@@ -155,6 +163,7 @@ async def test_nothing_is_lost_or_given_twice(tmp_path: Path, say: Said) -> None
         async with operator(fleet):
             await fleet.until_shared_out()
         found = verify(results, submissions_in(fleet.evidence))
+        twice = [told_of(digest, results, fleet.evidence) for digest in found.submitted_twice]
         leases = [await held(cell) for cell in fleet.cells.values()]
         for cell in fleet.cells.values():
             await cell.end()
@@ -174,7 +183,11 @@ async def test_nothing_is_lost_or_given_twice(tmp_path: Path, say: Said) -> None
     for name, value in rows.items():
         say(f"{name:28} {value:6}")
     must_be_zero = ("wrong answers", "submitted twice", "hung clients", "leaked leases", "run folders left")
-    assert {name: rows[name] for name in must_be_zero} == dict.fromkeys(must_be_zero, 0), (found.wrong, found.hung)
+    assert {name: rows[name] for name in must_be_zero} == dict.fromkeys(must_be_zero, 0), (
+        found.wrong,
+        found.hung,
+        twice,
+    )
     assert sum(happened.values()) > 5
     assert found.answered > REQUESTS / 4
 
