@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tiny_stub_child import PROGRAM
 from coordinator.main import main
 from coordinator.settings import Settings
 from coordinator.supervision.policy import Policy
@@ -36,5 +37,5 @@ if __name__ == "__main__":
         start_many_at_a_time()
         served = flags[1:3] if flags[1:2] == ["--served-by"] else []
         flags = flags[1 + len(served) :]
-        program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("tiny_stub_child.py")), *served]
+        program = [*PROGRAM, *served]
     sys.exit(main(flags, program=tuple(program)))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.load import KEY
+from benchmarks.tiny_stub_child import PROGRAM
 
 START_S = 30.0
 STOP_S = 30.0
@@ -52,9 +53,8 @@ def stub_fleet(  # noqa: PLR0913 - all by keyword
     command = [sys.executable, "-m", "benchmarks.coordinator_with_stub_children", *arguments]
     with contextlib.ExitStack() as stack:
         if tiny:
-            serve = [sys.executable, "-I", "-S", str(Path(__file__).with_name("tiny_stub_child.py"))]
             stub_log = folder / "stub.log"
-            stub = stack.enter_context(run_process([*serve, "--serve", str(served_by)], stub_log, None))
+            stub = stack.enter_context(run_process([*PROGRAM, "--serve", str(served_by)], stub_log, None))
             wait_for(served_by.exists, stub, stub_log)
         running = stack.enter_context(run_process(command, log, environment))
         wait_for(lambda: _ready_children(port) == children, running, log, timeout_s=start_s)

@@ -15,8 +15,8 @@ import os
 import select
 import sys
 from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
-from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
+PROGRAM = (sys.executable, "-I", "-S", __file__)
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 
 
@@ -169,6 +169,8 @@ def _hand_over(child: Child, path: str) -> None:
 if __name__ == "__main__":
     server = Server()
     if sys.argv[1] == "--serve":
+        from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+
         setrlimit(RLIMIT_NOFILE, (getrlimit(RLIMIT_NOFILE)[1],) * 2)
         server.take_children(sys.argv[2])
     elif "--served-by" in sys.argv:

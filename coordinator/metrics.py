@@ -304,7 +304,7 @@ def _of_claims(claims: ClaimsStatus) -> Iterator[GaugeMetricFamily | CounterMetr
     text = "Claims that ended without having been given back"
     yield CounterMetricFamily("tabfleet_claims_lost", text, value=claims.lost)
     text = "1 while the store of claims answers this cell"
-    yield GaugeMetricFamily("tabfleet_claim_store_reached", text, value=float(claims.trouble is None))
+    yield GaugeMetricFamily("tabfleet_claim_store_reached", text, value=float(claims.store_reached))
 
 
 def _of_sites(sites: list[SiteStatus]) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:

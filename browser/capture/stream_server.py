@@ -30,8 +30,9 @@ REFUSED_EVERY_S = 60.0
 
 
 class _Connection(ServerConnection):
-    """A connection, and whom its messages are for, once it has shown a token."""
+    """A connection, and whom its messages are for, once it has shown a token; `candidates` are those of its origin."""
 
+    candidates: Sequence[StreamReceiver] = ()
     receiver: StreamReceiver | None = None
 
 
@@ -83,15 +84,14 @@ class StreamServer:
 
     def _refuse(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer a request that is not let in; return None for one that is."""
-        candidates = self._of_origin(request)
+        assert isinstance(connection, _Connection)  # noqa: S101 - as `serve` was told
+        origins = request.headers.get_all("Origin")
+        candidates = [receiver for receiver in self._receivers if [receiver.origin] == origins]
+        connection.candidates = candidates
         if candidates and self._strangers < MAX_STRANGERS * len(self._receivers):
             return None
         self._log_refusal(reason="strangers" if candidates else "origin")
         return connection.respond(HTTPStatus.FORBIDDEN, "")
-
-    def _of_origin(self, request: Request) -> list[StreamReceiver]:
-        origins = request.headers.get_all("Origin")
-        return [receiver for receiver in self._receivers if [receiver.origin] == origins]
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, _Connection)  # noqa: S101 - as `serve` was told
@@ -120,10 +120,8 @@ class StreamServer:
         finally:
             receiver.closed(connection)
 
-    async def _admitted(self, connection: ServerConnection) -> StreamReceiver | None:
+    async def _admitted(self, connection: _Connection) -> StreamReceiver | None:
         """Return the receiver whose token is the connection's first message; None if that is another, or late."""
-        assert connection.request  # noqa: S101 - the handshake is over
-        candidates = self._of_origin(connection.request)
         self._strangers += 1
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
@@ -132,7 +130,7 @@ class StreamServer:
             return None
         finally:
             self._strangers -= 1
-        known = (found for found in candidates if isinstance(hello, str) and found.has_token(hello))
+        known = (found for found in connection.candidates if isinstance(hello, str) and found.has_token(hello))
         receiver = next(known, None)
         # A page that was closed meanwhile takes nothing any more.
         return receiver if receiver in self._receivers else None

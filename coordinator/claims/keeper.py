@@ -109,13 +109,18 @@ class ClaimsStatus:
     lost: int = 0
     """How many claims ended without having been given back."""
 
+    @property
+    def store_reached(self) -> bool:
+        """Whether nothing of the store keeps the cell from claiming."""
+        return self.trouble is None or self.reason is Trouble.SESSIONS_UNUSABLE
+
     def public(self) -> dict[str, object]:
         """Return what `/ready` shows: no address of the store."""
         return {
             "held": self.held,
             "cells": list(self.cells),
             "lost": self.lost,
-            "store_reached": self.reason in (None, Trouble.SESSIONS_UNUSABLE),
+            "store_reached": self.store_reached,
             "reason": self.reason,
         }
 
@@ -316,7 +321,7 @@ class ClaimKeeper:
     async def _join_or_leave(self, view: View) -> None:
         """Have the others share all logins without this cell while it can start none, and at its end."""
         leaves = self._draining or self._unusable is not None
-        if leaves and (self._cell in view.cells or not self._left):
+        if leaves and self._cell in view.cells:
             self._left = True
             await self._store.leave()
         elif self._left and not leaves:
@@ -518,7 +523,7 @@ class ClaimKeeper:
         self.status.trouble, self.status.reason = text, reason
 
     def _reached(self) -> None:
-        if self.status.reason not in (None, Trouble.SESSIONS_UNUSABLE):
+        if not self.status.store_reached:
             log.info("claim_store_reached")
         self.status.trouble = self.status.reason = None
         if self._unusable is not None:

@@ -186,11 +186,12 @@ class Child:
 
     def status(self) -> ChildStatus:
         """Return the child as it is now, with all that is known of it."""
+        process = self.run.process if self.run and self.phase.state in LIVE else None
         return ChildStatus(
             **msgspec.structs.asdict(self.public_status()),
             detail=self.detail,
             generation=self.generation,
-            pid=self.run.pid if self.run and self.phase.state in LIVE else None,
+            pid=process.pid if process else None,
             slot=self.slot.index if self.slot else None,
         )
 

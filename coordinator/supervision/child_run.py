@@ -74,8 +74,6 @@ class ChildRun:
         self.probe_interval_s = probe_interval_s
         """Seconds between two probes; the listener may change it at any time."""
         self.process: ChildProcess | None = None
-        self.pid: int | None = None
-        """Of its process, once there is one; each answer of `/ready` asks for it."""
         self.ended = asyncio.Event()
         """The process has exited."""
         self.gone = asyncio.Event()
@@ -115,7 +113,6 @@ class ChildRun:
     async def _run(self) -> None:
         try:
             self.process = process = await self._launcher.start(self.spec)
-            self.pid = process.pid
         except LaunchError as error:
             self._submitted = frozenset()
             self.ended.set()

@@ -80,6 +80,15 @@ async def serving(*cells: Running) -> Counter[str]:
     return found
 
 
+async def until_told(cell: Running, reason: str) -> None:
+    """Wait until the cell says by this word why it claims nothing."""
+
+    async def told() -> bool:
+        return bool((await cell.ready())[1].get("claims", {}).get("reason") == reason)
+
+    await eventually_async(told)
+
+
 def all_once(found: Counter[str]) -> bool:
     assert max(found.values(), default=0) <= 1, found
     return sum(found.values()) == len(LOGINS)
@@ -171,12 +180,7 @@ async def test_a_cell_whose_session_folder_cannot_be_used_leaves_all_logins_to_t
 
         await eventually_async(all_here)
         async with claiming(tmp_path, etcd, "east", SESSION_DIR=str(no_folder)) as east:
-
-            async def said() -> bool:
-                claims = (await east.ready())[1].get("claims", {})
-                return bool(claims.get("reason") == "sessions_unusable")
-
-            await eventually_async(said)
+            await until_told(east, "sessions_unusable")
             status, body = await east.ready()
             assert (status, body["claims"]["held"]) == (503, 0)
             assert body["warnings"] == ["This cell claims nothing: SESSION_DIR cannot be used: File exists."]
@@ -208,12 +212,7 @@ async def test_a_cell_that_differs_takes_no_login_and_says_in_what(
 
         await eventually_async(all_here)
         async with claiming(tmp_path, etcd, "east", **given) as east:
-
-            async def refused() -> bool:
-                claims = (await east.ready())[1].get("claims", {})
-                return bool(claims.get("reason") == "settings_differ")
-
-            await eventually_async(refused)
+            await until_told(east, "settings_differ")
             status, body = await east.ready()
             assert (status, body["claims"]["held"]) == (503, 0)
             (line,) = body["warnings"]

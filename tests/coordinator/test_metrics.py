@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.child_api import SessionReport
-from coordinator.claims.keeper import ClaimsStatus
+from coordinator.claims.keeper import ClaimsStatus, Trouble
 from coordinator.metrics import Metrics
 from coordinator.proxy.application import RequestDone
 from coordinator.proxy.exchange import Outcome, Repeat, RequestStats
@@ -249,6 +249,8 @@ def test_claims_are_counted_where_there_are_any() -> None:
     fleet.of_claims = ClaimsStatus(held=3, cells=("a", "b"), trouble="away", lost=2)
     seen = {name: value for (name, _), value in samples(metrics).items() if "claim" in name}
     assert seen == {"tabfleet_claims_held": 3, "tabfleet_claims_lost_total": 2, "tabfleet_claim_store_reached": 0}
+    fleet.of_claims = ClaimsStatus(trouble="no place for sessions", reason=Trouble.SESSIONS_UNUSABLE)
+    assert samples(metrics)["tabfleet_claim_store_reached", ()] == 1
 
 
 def test_a_cell_is_named_by_one_metric_and_no_label_of_others() -> None:

@@ -78,7 +78,6 @@ async def play(steps: list[str | int], folder: Path) -> None:
                 begun.append((step == "save", browser.cookie, browser.stored))
                 call = keeper.save(context) if step == "save" else keeper.save_cookies(context)
                 saves.append(asyncio.create_task(call))
-                await asyncio.sleep(0)
                 while len(browser.reads) < len(begun):  # noqa: ASYNC110 - of one task, which begins in a few turns
                     await asyncio.sleep(0)
             case int() if begun:
